@@ -1,0 +1,136 @@
+"""Checkpoints that survive a kill, a full disk and a bad sector.
+
+A checkpoint is torch's own zip format. It is written to a temporary file, synced to the disk and renamed, so that a
+name never stands for half a file. The format carries a CRC-32 of every record, which torch does not look at when it
+reads; here it is checked, so a flipped byte is found. `last.pt` is the newest, `previous.pt` the one before it,
+`best.pt` (a hard link where the file system has them) the one with the best validation accuracy.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ranger21.errors import UserError
+
+log = logging.getLogger(__name__)
+State = dict[str, Any]
+
+
+class Damaged(Exception):
+    """The file is not a whole checkpoint; the message says why."""
+
+
+def read(path: Path) -> State:
+    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or FileNotFoundError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is not None:
+            raise Damaged(f"the checksum of its record {bad} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        raise Damaged(" ".join(str(error).split())[:200]) from error
+    except (pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise Damaged(f"its contents cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_weights(path: Path) -> State:
+    """The whole checkpoint at a path that a user named. Raises a UserError that names it."""
+    try:
+        state = read(path)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no checkpoint {path}.") from error
+    except Damaged as error:
+        raise UserError(f"The checkpoint {path} is damaged: {error}.") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise UserError(f"{path} is no checkpoint of a run: it has no weights under the key 'model'.")
+    return state
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.last, self.previous, self.best = (directory / f"{name}.pt" for name in ("last", "previous", "best"))
+
+    def save(self, state: State, best: bool = False) -> None:
+        """Writes `last`, keeps the old one as `previous`, and links it as `best` if it is. One process calls this.
+
+        Raises a UserError if it cannot be written; the old checkpoints are then as they were.
+        """
+        new = self.last.with_suffix(".tmp")
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            with open(new, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if best:
+                _link(new, self.best)
+            if self.last.exists():
+                _link(self.last, self.previous)
+            os.replace(new, self.last)
+            _sync_directory(self.last.parent)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            kept = "the one before it is as it was" if self.last.exists() else "there is none before it"
+            raise UserError(
+                f"The checkpoint {self.last} could not be written ({_reason(error)}); {kept}. Make room and run the "
+                "same command again."
+            ) from error
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, None if there is none. Damaged ones are reported and put aside."""
+        for path in (self.last, self.previous):
+            try:
+                read(path)
+                return path
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                aside = path.with_suffix(".damaged")
+                log.warning(
+                    "The checkpoint %s is damaged: %s. It is now %s; the one before it is used.",
+                    path,
+                    error,
+                    aside.name,
+                )
+                os.replace(path, aside)
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's word for what failed; torch hides it beneath its own exception."""
+    inner = error
+    while not isinstance(inner, OSError) and (inner.__cause__ or inner.__context__):
+        inner = inner.__cause__ or inner.__context__  # type: ignore[assignment]
+    return (inner.strerror or str(inner)) if isinstance(inner, OSError) else str(error).splitlines()[0]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Makes `target` another name of `source`, at once; a copy where the file system has no hard links."""
+    new = target.with_suffix(".link")
+    new.unlink(missing_ok=True)
+    try:
+        os.link(source, new)
+    except OSError:
+        shutil.copyfile(source, new)
+    os.replace(new, target)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,135 @@
+"""From Hydra's composition to a typed configuration, and from Hydra's complaints to sentences. Imports no torch."""
+
+import difflib
+import hashlib
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig, result_values
+from ranger21.errors import UserError
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+
+
+def offer_timm_models(overrides: list[str]) -> None:
+    """Makes `model=NAME` compose for every name that has no file in configs/model: the rest as in resnet50.yaml."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        for name in value.split(",") if key == "model" else ():
+            if name and not (CONFIG_DIR / "model" / f"{name}.yaml").exists():
+                node: Any = OmegaConf.load(CONFIG_DIR / "model" / "resnet50.yaml")
+                node.name = name
+                ConfigStore.instance().store(group="model", name=name, node=node)
+
+
+def parse(composed: DictConfig) -> Config:
+    """The typed configuration. Raises a UserError that names the key, and the choices where there are some."""
+    parts: dict[str, Any] = {}
+    try:
+        for f in fields(Config):
+            node = composed[f.name]
+            if f.name in VARIANTS:
+                cls = VARIANTS[f.name].get(node.get("name"))
+                if cls is None:
+                    choices = ", ".join(VARIANTS[f.name])
+                    raise UserError(f"{f.name}.name={node.get('name')} is not possible: it must be one of {choices}.")
+                parts[f.name] = _typed(cls, node, f.name)
+            elif f.name in ("model", "trainer"):
+                parts[f.name] = _typed(ModelConfig if f.name == "model" else TrainerConfig, node, f.name)
+            else:
+                parts[f.name] = node
+        unknown = set(composed) - set(parts)
+        if unknown:
+            raise UserError(unknown_key(sorted(map(str, unknown))[0], list(parts)))
+        top = OmegaConf.structured(Config)
+        for name in ("experiment", "seed", "outputs", "run_dir", "resume", "debug"):
+            top[name] = parts[name]
+            parts[name] = top[name]
+        return Config(**parts)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+
+
+def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
+    try:
+        schema = OmegaConf.structured(cls)
+        return OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.to_container(node, resolve=True)))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error, prefix, [f.name for f in fields(cls)])) from error
+
+
+def unknown_key(key: str, choices: list[str]) -> str:
+    """The sentence for a key that does not exist, with the nearest that does."""
+    parent, _, last = key.rpartition(".")
+    near = difflib.get_close_matches(last, choices, n=1)
+    hint = f" Did you mean {parent + '.' if parent else ''}{near[0]}?" if near else ""
+    return f"There is no key {key}.{hint} {parent or 'The configuration'} has: {', '.join(choices)}."
+
+
+def explain(error: Exception, prefix: str = "", choices: list[str] | None = None) -> str:
+    """One sentence for an exception of Hydra's or OmegaConf's, naming the key and the choices."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name} does not exist: {group} is one of {', '.join(error.options)}."
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
+    key = ".".join(part for part in (prefix, str(getattr(cause, "full_key", None) or "")) if part)
+    if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError") and key:
+        parent = getattr(cause, "parent_node", None)
+        names = choices or ([str(k) for k in parent] if isinstance(parent, DictConfig) else [])
+        return unknown_key(key, names)
+    first_line = str(cause).splitlines()[0]
+    if type(cause).__name__ == "ValidationError":
+        return f"{key}: {first_line}."
+    return " ".join(str(error).split())
+
+
+def same_choices(config: Config) -> Config:
+    """The configuration of the same experiment, model, optimizer and seed with nothing else chosen."""
+    overrides = [
+        f"experiment={config.experiment}",
+        f"model={config.model.label}",
+        f"optimizer={config.optimizer.name}",
+        f"seed={config.seed}",
+    ]
+    return compose_config(overrides)
+
+
+def compose_config(overrides: list[str]) -> Config:
+    """What `train.py` would make of these command-line arguments."""
+    offer_timm_models(overrides)
+    if GlobalHydra.instance().is_initialized():
+        return parse(compose("config", overrides))
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return parse(compose("config", overrides))
+
+
+def run_directory(config: Config) -> Path:
+    """OUTPUTS/EXPERIMENT/MODEL-OPTIMIZER-sSEED, and a hash of what else was chosen if that changes the result."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    plain, chosen = result_values(same_choices(config)), result_values(config)
+    other = {key: value for key, value in chosen.items() if key not in plain or plain[key] != value}
+    name = f"{config.model.label}-{config.optimizer.name}-s{config.seed}"
+    if other:
+        digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()
+        name += f"-{digest[:8]}"
+    return Path(config.outputs) / config.experiment / name
+
+
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def fail(error: Exception) -> None:
+    """Ends the process with exit code 1 and the error's sentence."""
+    sys.stderr.write(f"error: {error if isinstance(error, UserError) else explain(error)}\n")
+    sys.exit(1)

@@ -1,0 +1,55 @@
+"""Fashion-MNIST's idx files, plain or gzipped: a header of big-endian integers, then bytes."""
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ranger21.errors import UserError
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of uint8 in an idx file; `path` without its `.gz`. Raises a UserError if it is damaged."""
+    try:
+        if path.exists():
+            raw = path.read_bytes()
+        else:
+            with gzip.open(f"{path}.gz") as file:
+                raw = file.read()
+        axes = raw[3]
+        shape = tuple(np.frombuffer(raw, ">i4", count=axes, offset=4))
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise UserError(f"{path} cannot be read ({error}): fetch Fashion-MNIST again.") from error
+
+
+class IdxPictures:
+    """Pictures of one split, uint8 arrays of (28, 28), with their labels."""
+
+    CLASSES: ClassVar[list[str]] = [
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle-boot",
+    ]
+
+    def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
+        self.images = read_idx(root / f"{split}-images-idx3-ubyte")[:limit]
+        self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")[:limit]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.images[index], int(self.labels[index])
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()[:32]

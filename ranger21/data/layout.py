@@ -1,0 +1,62 @@
+"""Where data is looked for, and what must be found there. Imports no torch: a missing data set is told at once."""
+
+import os
+from pathlib import Path
+
+from ranger21.config import DataConfig
+from ranger21.errors import UserError
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_FILES = tuple(
+    f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
+
+
+def cache_directory() -> Path:
+    """Where the project keeps what it draws or downloads: $XDG_CACHE_HOME/ranger21 or ~/.cache/ranger21."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranger21"
+
+
+def require_data(config: DataConfig) -> None:
+    """Raises a UserError if the data set is not where the configuration says, or cannot be what it says."""
+    if config.name == "imagenet":
+        if not config.root:
+            raise UserError(
+                "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
+                "holds train/ and val/; experiment=demo needs no data."
+            )
+        require_image_folders(Path(config.root))
+    elif config.name == "fashion_mnist" and config.root and not has_fashion_mnist(Path(config.root)):
+        names = ", ".join(f"{name}[.gz]" for name in FASHION_MNIST_FILES)
+        raise UserError(f"data.root={config.root} does not hold Fashion-MNIST, the files {names}.")
+
+
+def class_folders(split: Path) -> list[str]:
+    """The names of the class folders of a split, sorted: a class's label is its place in this list."""
+    with os.scandir(split) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def require_image_folders(root: Path) -> None:
+    """Raises a UserError unless `root` has train/ and val/ with the same class folders."""
+    hint = "data.root or IMAGENET_DIR must name the folder that holds train/ and val/; experiment=demo needs no data."
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise UserError(f"There is no folder {root / split}: {hint}")
+        if not class_folders(root / split):
+            raise UserError(
+                f"{root / split} has no class folders: its images must be sorted into one folder a class (for "
+                f"ImageNet, by wnid, such as {split}/n01440764/*.JPEG)."
+            )
+    train, val = set(class_folders(root / "train")), set(class_folders(root / "val"))
+    if train != val:
+        parts = [
+            f"{len(names)} only in {split}/ ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+            for split, names in (("train", train - val), ("val", val - train))
+            if names
+        ]
+        raise UserError(f"The class folders of {root}/train and {root}/val differ: {'; '.join(parts)}.")
+
+
+def has_fashion_mnist(folder: Path) -> bool:
+    return all((folder / name).exists() or (folder / f"{name}.gz").exists() for name in FASHION_MNIST_FILES)

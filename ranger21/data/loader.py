@@ -1,0 +1,158 @@
+"""The order of the images, and the loaders that keep to it.
+
+What is trained on at step t is a pure function of (seed, t): the order of an epoch of (seed, epoch), the augmentation
+of an image of (seed, epoch, index). Neither the number of loader processes, nor of ranks, nor a restart changes it.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ranger21.data.transforms import Transform
+from ranger21.errors import UserError
+from ranger21.randomness import ORDER, SAMPLE, generator
+
+Key = tuple[int, int]  # (epoch, index)
+Batch = tuple[Tensor, Tensor]
+
+
+class Source(Protocol):
+    """Pictures with labels, by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Any, int]: ...
+
+
+class Pictures(Dataset[Any]):
+    """A source seen through a transform. A key is (epoch, index)."""
+
+    def __init__(self, source: Source, transform: Transform, seed: int = 0) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int] | UserError:
+        epoch, index = key
+        try:
+            image, label = self.source[index]
+            return self.transform(image, generator(SAMPLE, self.seed, epoch, index)), label
+        except UserError as error:  # carried to the main process whole; raised here it would arrive as a traceback
+            return error
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch this process computes: `rank` of `world`, in `accumulate` passes."""
+
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+    def per_pass(self, batch_size: int) -> int:
+        """Images in one pass of one rank. Raises a UserError if the global batch cannot be divided evenly."""
+        parts = self.world * self.accumulate
+        if batch_size % parts:
+            raise UserError(
+                f"data.batch_size={batch_size} cannot be divided evenly among {self.world} ranks x "
+                f"trainer.accumulate={self.accumulate}: choose a multiple of {parts}."
+            )
+        return batch_size // parts
+
+
+class TrainBatches(Sampler[list[Key]]):
+    """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
+
+    An epoch is a permutation of the images, cut into global batches; what is left over at its end, less than a batch,
+    is not seen in that epoch. A global batch is cut into one run of images for each rank.
+    """
+
+    def __init__(self, images: int, batch_size: int, seed: int, first: int, last: int, share: Share) -> None:
+        if batch_size > images:
+            raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.first, self.last, self.share = first, last, share
+        self.per_pass = share.per_pass(batch_size)
+        self.steps_per_epoch = images // batch_size
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first + 1) * self.share.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order, of_epoch = np.empty(0, dtype=np.int64), -1
+        for step in range(self.first, self.last + 1):
+            epoch, place = divmod(step - 1, self.steps_per_epoch)
+            if epoch != of_epoch:
+                order, of_epoch = generator(ORDER, self.seed, epoch).permutation(self.images), epoch
+            start = place * self.batch_size + self.share.rank * self.share.accumulate * self.per_pass
+            for begin in range(start, start + self.share.accumulate * self.per_pass, self.per_pass):
+                yield [(epoch, int(index)) for index in order[begin : begin + self.per_pass]]
+
+
+class EvalBatches(Sampler[list[Key]]):
+    """Every image exactly once over all ranks, and the same number of batches on each, some of which may be empty."""
+
+    def __init__(self, images: int, batch_size: int, share: Share) -> None:
+        batches = -(-images // (batch_size * share.world))
+        self.batches = [b.tolist() for b in np.array_split(np.arange(share.rank, images, share.world), batches)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter([[(0, index) for index in batch] for batch in self.batches])
+
+
+def collate(samples: Sequence[tuple[Tensor, int] | UserError]) -> Batch | UserError | None:
+    """Images (n, channels, height, width) uint8 and labels (n,) int64; None for no samples; or the first error."""
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    if not samples:
+        return None
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images), torch.tensor(labels)
+
+
+def available_workers(ranks_here: int) -> int:
+    """One process for each core this process may use, less one for the training itself; at least 1, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // ranks_here - 1))
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal meant for the run (Ctrl-C, a scheduler's warning) must not kill a loader before the checkpoint."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)
+
+
+class Loader:
+    """Batches of `pictures` in the order of `batches`, made by `workers` processes (0: in this one)."""
+
+    def __init__(self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool) -> None:
+        self._loader = DataLoader(
+            pictures,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            worker_init_fn=_ignore_signals,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield tuple(batch) if batch is not None else None

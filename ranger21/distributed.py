@@ -1,0 +1,172 @@
+"""Ranks: the only module that knows that there may be several. With one, everything here is a plain function call."""
+
+import contextlib
+import datetime
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ranger21.errors import UserError
+
+T = TypeVar("T")
+TIMEOUT = datetime.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all: `rank` of `size`, `local_rank` of `local_size` on its node, and its device."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def on_main(self, function: Callable[[], T]) -> T:
+        """What `function` returns on rank 0, on every rank. A UserError there is raised everywhere."""
+        if self.size == 1:
+            return function()
+        box: list[Any] = [None, None]
+        if self.main:
+            try:
+                box[0] = function()
+            except UserError as error:
+                box[1] = str(error)
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        if box[1] is not None:
+            raise UserError(box[1])
+        return box[0]
+
+    def reduce(self, tensor: Tensor, how: str = "sum") -> Tensor:
+        """The sum, min or max over the ranks, in a new tensor on every rank. The host does not wait for it."""
+        result = tensor.clone()
+        if self.size > 1:
+            dist.all_reduce(
+                result, op={"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}[how]
+            )
+        return result
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model whose backward pass averages the gradients over the ranks."""
+        if self.size == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every rank rank 0's buffers (batch norm's statistics), which are the run's."""
+        if self.size > 1:
+            for tensor in model.buffers():
+                dist.broadcast(tensor, src=0)
+
+
+def no_sync(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Backward passes inside keep their gradients on this rank; the one after adds them up and shares them."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
+
+
+class Agreement:
+    """Small integers (flags) of which every rank sees the largest that any rank raised, alike at the same step.
+
+    The exchange runs on the CPU beside the step: what is raised at one step is known to all at the next.
+    """
+
+    def __init__(self, world: World, flags: int) -> None:
+        self._world, self._flags = world, flags
+        self._values = torch.zeros(flags, dtype=torch.int64)
+        self._work: Any = None
+
+    def exchange(self, *flags: int) -> list[int]:
+        """Raises `flags` and returns what is agreed."""
+        if self._world.size == 1:
+            return list(flags)
+        agreed = self.wait()
+        self._values = torch.tensor(flags, dtype=torch.int64)
+        self._work = dist.all_reduce(self._values, op=dist.ReduceOp.MAX, async_op=True)
+        return agreed
+
+    def wait(self) -> list[int]:
+        """Ends the exchange under way, and returns its outcome."""
+        if self._work is None:
+            return [0] * self._flags
+        self._work.wait()
+        self._work = None
+        return self._values.tolist()
+
+
+def environment() -> dict[str, int] | None:
+    """Rank and sizes from torchrun's variables, or from those of an srun with several tasks; None: a single process."""
+    env = os.environ
+    if "WORLD_SIZE" in env and "RANK" in env:
+        names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
+        return {key: int(env.get(name, 0 if key == "local_rank" else 1)) for key, name in names.items()}
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
+        tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
+        env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
+        port = 20_000 + (int(env.get("SLURM_JOB_ID", 0)) * 16 + int(env.get("SLURM_STEP_ID", 0)) % 16) % 40_000
+        env.setdefault("MASTER_PORT", str(port))
+        match = re.match(r"\d+", tasks)
+        return {
+            "rank": int(env["SLURM_PROCID"]),
+            "size": int(env["SLURM_STEP_NUM_TASKS"]),
+            "local_rank": int(env.get("SLURM_LOCALID", 0)),
+            "local_size": int(match.group()) if match else 1,
+        }
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """The first name in a SLURM node list: node[07-09,12] -> node07."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes
+
+
+def choose_device(name: str, local_rank: int) -> torch.device:
+    """The device of this rank. Raises a UserError if it is not there."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available() and "WORLD_SIZE" not in os.environ
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.device={name}: torch {torch.__version__} sees no CUDA device; use trainer.device=cpu."
+            )
+        index = int(name.partition(":")[2] or local_rank % torch.cuda.device_count())
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"trainer.device={name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0."
+            )
+        return torch.device("cuda", index)
+    if name.startswith("mps") and not torch.backends.mps.is_available():
+        raise UserError(f"trainer.device={name}: torch {torch.__version__} sees no MPS device; use trainer.device=cpu.")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def join(device: str) -> Iterator[World]:
+    """The world this process belongs to; the process group is set up and taken down around it."""
+    place = environment() or {"rank": 0, "size": 1, "local_rank": 0, "local_size": 1}
+    chosen = choose_device(device, place["local_rank"])
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    world = World(device=chosen, **place)
+    if world.size == 1:
+        yield world
+        return
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()

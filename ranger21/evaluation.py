@@ -1,0 +1,63 @@
+"""Validation: every image exactly once, whatever the number of ranks and the batch size."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ranger21.data.loader import Batch
+from ranger21.distributed import World
+from ranger21.precision import Precision
+
+Interrupted = Callable[[], bool]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Callable[[Tensor], Tensor],
+    batches: Iterable[Batch | None],
+    to_input: nn.Module,
+    world: World,
+    precision: Precision,
+    label_smoothing: float,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    interrupted: Interrupted = lambda: False,
+) -> dict[str, float] | None:
+    """Cross-entropy (nats per image) without and with label smoothing, top-1 and top-5 accuracy (per cent).
+
+    `model` must be in evaluation mode. Every rank hands in its own share of the batches, as many as every other;
+    `interrupted` is asked once a batch, and None is returned if it says yes.
+    """
+    dtype = torch.float32 if world.device.type == "mps" else torch.float64
+    sums = torch.zeros(5, device=world.device, dtype=dtype)
+    for batch in batches:
+        if interrupted():
+            return None
+        if batch is None:
+            continue
+        images, labels = (part.to(world.device, non_blocking=True) for part in batch)
+        with precision.autocast():
+            logits = model(to_input(images).contiguous(memory_format=memory_format))
+        sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
+    images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
+    return {
+        "val/loss": loss / images_seen,
+        "val/loss_smoothed": smoothed / images_seen,
+        "val/acc1": 100 * top1 / images_seen,
+        "val/acc5": 100 * top5 / images_seen,
+    }
+
+
+def _sums(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Images, loss, smoothed loss, right at the first guess, right within five, summed over a batch."""
+    guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    return torch.stack(
+        [
+            torch.full_like(logits[0, 0], len(labels)),
+            F.cross_entropy(logits, labels, reduction="sum"),
+            F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing),
+            guesses[:, 0].sum().to(logits.dtype),
+            guesses.sum().to(logits.dtype),
+        ]
+    )

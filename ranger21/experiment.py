@@ -1,0 +1,224 @@
+"""Puts the pieces together: each is built from its own part of the configuration, and knows nothing of the others."""
+
+import logging
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranger21 import distributed, randomness, records
+from ranger21.checkpoint import Checkpoints, State, read, read_weights
+from ranger21.config import Config, WandbConfig
+from ranger21.data.build import Data, build_data, prepare_data
+from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers
+from ranger21.distributed import World
+from ranger21.evaluation import Interrupted, evaluate
+from ranger21.loop import Job, Plan, Progress, train
+from ranger21.meters import Meter, NonFinite
+from ranger21.models import build_model, load_weights, memory_format, parameter_count
+from ranger21.optim.build import build_optimizer, build_schedule
+from ranger21.precision import choose_precision
+from ranger21.records import RunDirectory
+from ranger21.stopping import StopFlag
+from ranger21.summary import show_result, summarize
+from ranger21.tracking import FanOut, Tracker
+from ranger21.tracking.console import ConsoleTracker, log_to_console, log_to_file
+from ranger21.tracking.jsonl import JsonLines
+from ranger21.tracking.weights_and_biases import WandbTracker
+from ranger21.undo import Undo
+
+log = logging.getLogger("ranger21")
+
+
+def run(config: Config, directory: Path) -> int:
+    """Runs or resumes the run of `config` in `directory`; returns the process's exit code."""
+    with StopFlag() as stop, distributed.join(config.trainer.device) as world:
+        log_to_console(world.main)
+        place = RunDirectory(directory)
+        if not world.on_main(lambda: place.claim(config)):
+            return 0
+        if world.main:
+            log_to_file(place.log)
+        configure_torch(config, world)
+        world.on_main(lambda: prepare_data(config.data))
+        data = build_data(config.data, config.seed)
+        return Run(config, place, world, data, stop).go()
+
+
+def configure_torch(config: Config, world: World) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = config.trainer.tf32
+    torch.backends.cudnn.allow_tf32 = config.trainer.tf32
+    torch.backends.cudnn.benchmark = config.trainer.cudnn_benchmark
+
+
+def make_plan(config: Config, train_images: int) -> Plan:
+    """The run's length and rhythm in steps."""
+    per_epoch = train_images // config.data.batch_size
+    t = config.trainer
+    return Plan(
+        total_steps=t.steps or t.epochs * per_epoch,
+        steps_per_epoch=per_epoch,
+        batch_size=config.data.batch_size,
+        eval_every_epochs=t.eval_every_epochs,
+        log_every_steps=t.log_every_steps,
+        checkpoint_every_steps=t.checkpoint_every_steps,
+        checkpoint_every_minutes=t.checkpoint_every_minutes,
+    )
+
+
+class Run:
+    """One process's part of a run: what was built, how it is saved and restored."""
+
+    def __init__(self, config: Config, place: RunDirectory, world: World, data: Data, stop: StopFlag) -> None:
+        self.config, self.place, self.world, self.data, self.stop = config, place, world, data, stop
+        self.share = Share(world.rank, world.size, config.trainer.accumulate)
+        TrainBatches(
+            len(data.train), config.data.batch_size, 0, 1, 0, self.share
+        )  # an impossible batch, before the model
+        self.plan = make_plan(config, len(data.train))
+        self.precision = choose_precision(config.trainer.precision, world.device)
+        self.format = memory_format(config.trainer.channels_last)
+        self.checkpoints = Checkpoints(place.checkpoints)
+        self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
+        self.model = self.build_model()
+        self.to_input = data.to_input.to(world.device, self.precision.weights)
+        self.optimizer = build_optimizer(params=self.model.parameters(), **vars(config.optimizer))
+        self.scaler = self.precision.scaler()
+        self.meter, self.nonfinite = Meter(world), NonFinite(world)
+        if config.data.workers is None:
+            self.workers = available_workers(world.local_size)
+        else:
+            self.workers = config.data.workers
+
+    def build_model(self) -> nn.Module:
+        torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
+        model = build_model(self.config.model, len(self.data.classes), self.data.channels)
+        if self.config.model.init_from:
+            source = Path(self.config.model.init_from)
+            fresh = load_weights(model, read_weights(source)["model"], source)
+            log.info("Weights from %s%s.", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
+        return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
+
+    def go(self) -> int:
+        """Resumes if there is a checkpoint, trains, and records how it ended."""
+        newest = self.world.on_main(self.checkpoints.newest)
+        if newest:
+            self.restore(read(newest))
+        self.announce()
+        self.trackers = self.make_trackers() if self.world.main else FanOut([])
+        exit_code = 1
+        try:
+            ending = train(self.make_job(), self.progress)
+            exit_code = self.stop.code if ending == "stopped" else 0
+            self.conclude(ending)
+        finally:
+            self.trackers.close(exit_code, {f"best/{k}": v for k, v in self.progress.best.items()})
+        return exit_code
+
+    def announce(self) -> None:
+        data, plan = self.data, self.plan
+        log.info("Run directory %s", self.place.path)
+        text = "%s, %.1f million parameters · %s · %s schedule · %d + %d images of %d classes · %s on %s x %d"
+        model, optimizer, schedule = self.config.model.label, self.config.optimizer.name, self.config.schedule.name
+        counts = (len(data.train), len(data.val), len(data.classes))
+        ranks = (self.precision.name, self.world.device.type, self.world.size)
+        log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
+        if self.progress.step:
+            log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
+        facts = {"fingerprint": data.fingerprint, "classes": len(data.classes)}
+        facts |= {"train_images": len(data.train), "val_images": len(data.val)}
+        session = records.session(self.world.size, str(self.world.device), self.progress.step)
+        self.world.on_main(lambda: self.place.begin(facts, session))
+
+    def make_trackers(self) -> FanOut:
+        self.lines = JsonLines(self.place.metrics, self.metrics_size)
+        trackers: list[Tracker] = [self.lines, ConsoleTracker(self.plan.total_steps, self.progress.step)]
+        logger = self.config.logger
+        if isinstance(logger, WandbConfig):
+            values = records.to_dict(self.config)
+            trackers.append(WandbTracker(logger, self.wandb_id, self.place.path, self.config.experiment, values))
+        return FanOut(trackers)
+
+    def make_job(self) -> Job:
+        config, world = self.config, self.world
+        model: nn.Module = torch.compile(self.model) if config.trainer.compile else self.model  # type: ignore[assignment]
+        pin = world.device.type == "cuda"
+        first, last = self.progress.step + 1, self.plan.total_steps
+        keys = TrainBatches(len(self.data.train), config.data.batch_size, config.seed, first, last, self.share)
+        eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
+        eval_batches = Loader(self.data.val, eval_keys, self.workers, pin)
+
+        def validate(interrupted: Interrupted) -> dict[str, float] | None:
+            world.share_buffers(self.model)
+            model.eval()
+            smoothing = config.trainer.label_smoothing
+            rest = (self.to_input, world, self.precision, smoothing, self.format, interrupted)
+            return evaluate(model, eval_batches, *rest)
+
+        return Job(
+            model=world.wrap(model),
+            optimizer=self.optimizer,
+            schedule=build_schedule(**vars(config.schedule)),
+            scaler=self.scaler,
+            batches=iter(Loader(self.data.train, keys, self.workers, pin)),
+            to_input=self.to_input,
+            evaluate=validate,
+            save=self.save,
+            tracker=self.trackers,
+            world=world,
+            precision=self.precision,
+            plan=self.plan,
+            meter=self.meter,
+            nonfinite=self.nonfinite,
+            stop=self.stop,
+            undo=Undo(self.model, self.optimizer) if config.trainer.on_nonfinite == "skip" else None,
+            seed=config.seed,
+            accumulate=config.trainer.accumulate,
+            label_smoothing=config.trainer.label_smoothing,
+            memory_format=self.format,
+        )
+
+    def save(self, progress: Progress, best: bool) -> None:
+        """Writes a checkpoint. All ranks call it; rank 0 writes."""
+        meter = self.meter.collect()
+
+        def write() -> None:
+            self.lines.sync()
+            state: State = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "progress": asdict(progress),
+                "meter": meter,
+                "nonfinite": self.nonfinite.state(),
+                "metrics_size": self.lines.size,
+                "wandb_id": self.wandb_id,
+                "config": records.to_dict(self.config),
+            }
+            self.checkpoints.save(state, best)
+
+        self.world.on_main(write)
+
+    def restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.meter.restore(state["meter"])
+        self.nonfinite.restore(state["nonfinite"])
+        self.progress = Progress(**state["progress"])
+        self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
+
+    def conclude(self, ending: str) -> None:
+        """Says how it ended, and writes result.json unless it goes on later."""
+        skipped, first_bad = self.nonfinite.counts()[0], self.nonfinite.first()
+        if not self.world.main:
+            return
+        if ending == "stopped":
+            log.info("Stopped at step %d after a checkpoint; the same command goes on from there.", self.progress.step)
+            return
+        result: dict[str, Any] = summarize(ending, self.progress, self.plan, skipped, first_bad)
+        self.place.finish(result)
+        show_result(result, self.place.path)

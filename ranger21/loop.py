@@ -1,0 +1,255 @@
+"""The training loop. It knows tensors, steps and ranks; what is trained, on what and by what is handed in."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ranger21 import randomness
+from ranger21.distributed import Agreement, World, no_sync
+from ranger21.meters import Meter, NonFinite
+from ranger21.precision import Precision
+from ranger21.stopping import StopFlag
+from ranger21.tracking import Tracker
+from ranger21.undo import Undo
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that a checkpoint needs besides the model, the optimizer and the scaler."""
+
+    step: int = 0  # done
+    seconds: float = 0.0  # of running, summed over restarts
+    saved_step: int = 0
+    logged_step: int = 0
+    evaluated_step: int = 0
+    last: dict[str, float] = field(default_factory=dict)  # the newest validation
+    best: dict[str, float] = field(default_factory=dict)  # the one with the highest top-1
+
+
+@dataclass
+class Plan:
+    """How long, and at which steps what happens. Steps are counted from 1."""
+
+    total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    eval_every_epochs: int
+    log_every_steps: int
+    checkpoint_every_steps: int | None
+    checkpoint_every_minutes: float | None
+
+    def evaluates(self, step: int) -> bool:
+        period = self.steps_per_epoch * self.eval_every_epochs
+        return step == self.total_steps or (step > 0 and step % period == 0)
+
+    def logs(self, step: int) -> bool:
+        return step > 0 and (step % self.log_every_steps == 0 or self.evaluates(step))
+
+    def saves(self, step: int) -> bool:
+        every = self.checkpoint_every_steps
+        return self.evaluates(step) or (every is not None and step > 0 and step % every == 0)
+
+
+@dataclass
+class Job:
+    """What the loop works with."""
+
+    model: nn.Module  # wrapped for the ranks
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int, int], float]
+    scaler: torch.amp.GradScaler
+    batches: Iterator[Any]  # (images, labels), from the first step to be done
+    to_input: nn.Module
+    evaluate: Callable[[Callable[[], bool]], dict[str, float] | None]
+    save: Callable[[Progress, bool], None]
+    tracker: Tracker
+    world: World
+    precision: Precision
+    plan: Plan
+    meter: Meter
+    nonfinite: NonFinite
+    stop: StopFlag
+    undo: Undo | None  # leaves a non-finite step out
+    seed: int
+    accumulate: int
+    label_smoothing: float
+    memory_format: torch.memory_format
+
+
+class Clock:
+    """Where the time goes, in seconds of this process."""
+
+    def __init__(self, before: float, save_every_minutes: float | None) -> None:
+        self._before, self._every = before, (save_every_minutes or float("inf")) * 60
+        self._start = self._saved = time.perf_counter()
+        self.restart()
+
+    def restart(self, step: int = 0) -> None:
+        """Begins a new span of steps, after `step`."""
+        self._span, self._waited, self._step = time.perf_counter(), 0.0, step
+
+    def wait_for(self, batches: Iterator[Any]) -> Any:
+        begin = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - begin
+        return batch
+
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def save_due(self) -> bool:
+        """True once every so many minutes."""
+        due = time.perf_counter() - self._saved >= self._every
+        if due:
+            self._saved = time.perf_counter()
+        return due
+
+    def metrics(self, step: int, batch_size: int) -> dict[str, float]:
+        span = max(time.perf_counter() - self._span, 1e-9)
+        images = (step - self._step) * batch_size
+        return {"perf/images_per_s": images / span, "perf/data_wait": self._waited / span} if images else {}
+
+
+def train(job: Job, progress: Progress) -> str:
+    """Trains from `progress.step` to the end: "finished", "diverged", or "stopped" by a signal."""
+    clock = Clock(progress.seconds, job.plan.checkpoint_every_minutes)
+    agreement = Agreement(job.world, flags=2)
+    clock.restart(progress.step)
+    job.model.train()
+    grad_norm: Tensor | None = None
+    while True:
+        ending = boundary(job, progress, clock, agreement, grad_norm)
+        if ending:
+            agreement.wait()
+            return ending
+        grad_norm = take_step(job, progress.step + 1, clock)
+        progress.step += 1
+        job.tracker.progress(progress.step)
+
+
+def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
+    """One optimizer step, and the gradient's norm if it will be logged. Nothing here waits for the device."""
+    torch.manual_seed(randomness.seed(randomness.NOISE, job.seed, step, job.world.rank))
+    for group in job.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * job.schedule(step, job.plan.total_steps)
+    if job.undo:
+        job.undo.remember()
+    bad = torch.zeros((), dtype=torch.bool, device=job.world.device)
+    for part in range(job.accumulate):
+        images, labels = (x.to(job.world.device, non_blocking=True) for x in clock.wait_for(job.batches))
+        with no_sync(job.model) if part < job.accumulate - 1 else nullcontext():
+            bad = bad | ~torch.isfinite(forward_backward(job, images, labels))
+    grad_norm = None
+    if job.plan.logs(step) or job.undo:
+        job.scaler.unscale_(job.optimizer)
+        grads = [p.grad for group in job.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm(grads)
+    if job.undo:
+        if not job.scaler.is_enabled():  # whose own overflows are no divergence
+            bad = bad | ~torch.isfinite(grad_norm)  # type: ignore[arg-type]
+        bad = job.world.reduce(bad.to(torch.int32), "max").bool()
+        job.undo.mask_gradients(bad)
+    job.scaler.step(job.optimizer)
+    job.scaler.update()
+    job.optimizer.zero_grad(set_to_none=True)
+    if job.undo:
+        job.undo.restore(bad)
+        job.nonfinite.left_out(bad)
+    else:
+        job.nonfinite.saw(step, bad)
+    return grad_norm
+
+
+def forward_backward(job: Job, images: Tensor, labels: Tensor) -> Tensor:
+    """One pass: the loss of this rank's images, its gradient added to the parameters'."""
+    inputs = job.to_input(images).contiguous(memory_format=job.memory_format)
+    with job.precision.autocast():
+        logits = job.model(inputs)
+    logits = logits.to(job.precision.weights)
+    loss = F.cross_entropy(logits, labels, label_smoothing=job.label_smoothing)
+    job.scaler.scale(loss / job.accumulate).backward()
+    job.meter.add(loss.detach(), logits.detach(), labels)
+    return loss.detach()
+
+
+def boundary(job: Job, progress: Progress, clock: Clock, agreement: Agreement, grad_norm: Tensor | None) -> str | None:
+    """Between two steps: look, log, evaluate, save, stop. Returns how the run ends, if it does."""
+    step, plan = progress.step, job.plan
+    stop, save = agreement.exchange(job.stop.code, int(job.world.main and clock.save_due()))
+    evaluating = plan.evaluates(step) and progress.evaluated_step < step
+    logging = plan.logs(step) and progress.logged_step < step
+    saving = evaluating or (bool(stop or save or plan.saves(step)) and progress.saved_step < step)
+    if (logging or saving) and diverged(job):
+        return "diverged"
+    metrics = training_metrics(job, progress, clock, grad_norm) if logging else {}
+    better = False
+    if evaluating and not stop:
+        stop, better = validate(job, progress, agreement, metrics)
+    unfinished = evaluating and progress.evaluated_step < step  # it, and its log line, will be made after the resume
+    if metrics and not unfinished:
+        job.tracker.log(metrics)
+        job.meter.reset()
+        progress.logged_step = step
+    progress.seconds = clock.seconds()
+    if saving:
+        progress.saved_step = step
+        job.save(progress, better)
+    if logging or saving:
+        clock.restart(step)
+    if step == plan.total_steps and not unfinished:
+        return "finished"
+    job.stop.code = max(job.stop.code, stop)
+    return "stopped" if stop else None
+
+
+def diverged(job: Job) -> bool:
+    return job.nonfinite.counts()[1] if job.undo else job.nonfinite.first() is not None
+
+
+def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tensor | None) -> dict[str, float]:
+    """The training part of a log line."""
+    step, batch_size = progress.step, job.plan.batch_size
+    speed = clock.metrics(step, batch_size)
+    metrics: dict[str, float] = {
+        "step": step,
+        "epoch": step / job.plan.steps_per_epoch,
+        "images_seen": step * batch_size,
+        "time": clock.seconds(),
+        **job.meter.metrics(),
+        "lr": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(step, job.plan.total_steps),
+    }
+    if grad_norm is not None:
+        metrics["grad_norm"] = grad_norm.item()
+    if job.undo:
+        metrics["train/skipped_steps"] = job.nonfinite.counts()[0]
+    if job.world.device.type == "cuda":
+        metrics["perf/gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
+    return metrics | speed
+
+
+def validate(job: Job, progress: Progress, agreement: Agreement, metrics: dict[str, float]) -> tuple[int, bool]:
+    """Evaluates into `metrics`; returns the exit code of a stop in between, and whether it is the best so far."""
+    stop = 0
+
+    def interrupted() -> bool:
+        nonlocal stop
+        stop = agreement.exchange(job.stop.code, 0)[0]
+        return bool(stop)
+
+    result = job.evaluate(interrupted)
+    job.model.train()
+    if result is None:
+        return stop, False
+    metrics |= result
+    better = not progress.best or result["val/acc1"] > progress.best["val/acc1"]
+    progress.evaluated_step = progress.step
+    progress.last = {"step": progress.step, "epoch": progress.step / job.plan.steps_per_epoch, **result}
+    if better:
+        progress.best = dict(progress.last)
+    return 0, better

@@ -1,0 +1,1 @@
+"""Ranger21, its ingredients and its schedules. Imports torch and itself only."""

@@ -1,0 +1,169 @@
+"""The run directory: who may use it, what it says about the run, and how the run ended."""
+
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ranger21.compose import parse
+from ranger21.config import Config, result_values
+from ranger21.errors import UserError
+
+log = logging.getLogger("ranger21")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain containers, as config.yaml and W&B have them."""
+    return asdict(config)
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of a run, from its config.yaml. Raises a UserError if this version cannot read it."""
+    try:
+        node = OmegaConf.load(path)
+        assert isinstance(node, DictConfig)
+        return parse(node)
+    except (UserError, OSError, AssertionError) as error:
+        raise UserError(f"{path} cannot be read by this version ({error}).") from error
+
+
+class RunDirectory:
+    """One run's directory. Only rank 0 writes to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.manifest, self.result = (path / n for n in ("config.yaml", "manifest.json", "result.json"))
+        self.metrics, self.log, self.checkpoints = path / "metrics.jsonl", path / "log.txt", path / "checkpoints"
+        self._lock: Any = None
+
+    def claim(self, config: Config) -> bool:
+        """Takes the directory for this run; False if the run is finished already.
+
+        Raises a UserError if another process has it, if it holds a run whose result would be another, or a run at all
+        and `resume=never`.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be a run directory ({error.strerror}): choose another run_dir=."
+            ) from error
+        if self.config.exists():
+            if config.resume == "never":
+                text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
+                raise UserError(text)
+            self._require_same(config)
+        else:
+            write_atomically(self.config, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+        if self.result.exists():
+            result = json.loads(self.result.read_text())
+            log.info("%s is %s already (step %s): nothing to do.", self.path, result["status"], result["step"])
+            return False
+        return True
+
+    def _take_lock(self) -> None:
+        self._lock = open(self.path / ".lock", "a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            text = f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=."
+            raise UserError(text) from error
+        except OSError as error:
+            log.warning("%s: no locks on this file system (%s): see to it that no two runs share it.", self.path, error)
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.flush()
+
+    def _require_same(self, config: Config) -> None:
+        there, now = result_values(read_config(self.config)), result_values(config)
+        keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
+        if keys:
+            changes = "; ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys[:6])
+            more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
+            raise UserError(f"{self.path} has another run ({changes}{more}): choose another run_dir=, or delete it.")
+
+    def begin(self, data: dict[str, Any], session: dict[str, Any]) -> None:
+        """Notes in the manifest that a process takes the run up. Raises a UserError if its data has changed since."""
+        manifest: dict[str, Any] = {"data": data, "sessions": []}
+        if self.manifest.exists():
+            manifest = json.loads(self.manifest.read_text())
+        if manifest["data"]["fingerprint"] != data["fingerprint"]:
+            raise UserError(
+                f"The images are not those that {self.path} was begun with ({manifest['data']['train_images']} then, "
+                f"{data['train_images']} for training now): restore them, or choose another run_dir=."
+            )
+        manifest["sessions"].append(session)
+        write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
+    def finish(self, result: dict[str, Any]) -> None:
+        write_atomically(self.result, json.dumps(result, indent=2))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(new, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        text = f"{path} could not be written ({error.strerror}): make room and run the same command again."
+        raise UserError(text) from error
+
+
+def session(world_size: int, device: str, resumed_from: int) -> dict[str, Any]:
+    """What a process that takes a run up should be able to say later: command, code, versions, hardware."""
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": [sys.executable, *sys.argv],
+        "resumed_from_step": resumed_from,
+        "git": git_state(),
+        "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "hardware": {
+            "host": socket.gethostname(),
+            "device": device,
+            "ranks": world_size,
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+        },
+    }
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and uncommitted changes of the project; None where it is no git checkout."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", *args], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+
+    try:
+        return {"commit": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD")[:1_000_000]}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,166 @@
+"""Group runs that differ in their seed alone, and name each group by what sets it apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ranger21.report.runs import Run
+
+# Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.
+IGNORED: tuple[str, ...] = (
+    "seed",
+    "outputs",
+    "run_dir",
+    "resume",
+    "debug",
+    "logger",
+    "choices",
+    "data.root",
+    "data.workers",
+    "data.eval_batch_size",
+    "trainer.accumulate",
+    "trainer.device",
+    "trainer.channels_last",
+    "trainer.cudnn_benchmark",
+    "trainer.compile",
+    "trainer.log_every_steps",
+    "trainer.checkpoint_every_steps",
+    "trainer.checkpoint_every_minutes",
+)
+
+OPTIMIZER = "optimizer.name"
+
+
+class _Unset:
+    """Stands for a setting that a config lacks."""
+
+    def __str__(self) -> str:
+        return "unset"
+
+
+UNSET = _Unset()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with equal settings, in order of seeds. `settings` has dotted keys."""
+
+    label: str
+    settings: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    def having(self, status: str) -> list[Run]:
+        """The runs with this status."""
+        return [run for run in self.runs if run.status == status]
+
+
+def group_runs(runs: Iterable[Run], ignored: Sequence[str] = IGNORED) -> list[Group]:
+    """Groups in order of their labels; settings beneath the dotted prefixes `ignored` are not compared."""
+    members: dict[str, list[Run]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        kept = {key: value for key, value in run.config.items() if not _beneath(key, ignored)}
+        mark = json.dumps({key: _canonical(value) for key, value in kept.items()}, sort_keys=True)
+        members.setdefault(mark, []).append(run)
+        settings[mark] = kept
+    everyone = list(settings.values())
+    groups = [
+        Group(_label(settings[mark], everyone), settings[mark], tuple(sorted(found, key=_seed_order)))
+        for mark, found in members.items()
+    ]
+    return sorted(groups, key=lambda group: group.label)
+
+
+def unnamed_differences(groups: Sequence[Group]) -> list[str]:
+    """Settings shared by several optimizers (schedules, …) whose values differ with it, such as each one's `lr`.
+
+    They are in no label, since the name already tells those groups apart. One phrase a setting.
+    """
+    phrases = []
+    for key in sorted({key for group in groups for key in group.settings}):
+        owner = _owner(key)
+        values: dict[str, list[str]] = {}
+        for group in groups:
+            if owner in group.settings and key in group.settings:
+                shown = _show(group.settings[key])
+                seen = values.setdefault(str(group.settings[owner]), [])
+                seen.extend([] if shown in seen else [shown])
+        if key != owner and len(values) > 1 and len({tuple(sorted(seen)) for seen in values.values()}) > 1:
+            each = "; ".join(f"{name} {' / '.join(seen)}" for name, seen in values.items())
+            phrases.append(f"{key} ({each})")
+    return phrases
+
+
+def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
+    """The optimizer's name and the settings that differ from other groups; the name alone for an only group."""
+    keys = {key for settings in everyone for key in settings}
+    named = sorted(
+        (key for key in keys if _differs(key, mine, everyone)),
+        key=lambda key: (key != OPTIMIZER, not key.endswith(".name"), key),
+    )
+    words = [_word(key, mine.get(key, UNSET)) for key in named]
+    return " ".join(words) or str(mine.get(OPTIMIZER, "run"))
+
+
+def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> bool:
+    """Whether a setting sets this group apart from those that it can be compared with.
+
+    What belongs to an optimizer (schedule, …) is compared among groups with that optimizer, and what
+    some groups lack among groups with the same optimizer.
+    """
+    peers = everyone
+    if key != _owner(key):
+        peers = _sharing(_owner(key), mine, peers)
+    if any(key not in settings for settings in everyone):
+        peers = _sharing(OPTIMIZER, mine, peers)
+    return len({json.dumps(_canonical(settings.get(key, UNSET))) for settings in peers}) > 1
+
+
+def _sharing(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with my value of a setting."""
+    return [settings for settings in everyone if settings.get(key) == mine.get(key)]
+
+
+def _owner(key: str) -> str:
+    """The setting that names what `key` belongs to: `optimizer.name` for `optimizer.lr`."""
+    return f"{key.split('.')[0]}.name"
+
+
+def _word(key: str, value: Any) -> str:
+    """One setting in a label: the optimizer's bare name, its settings without prefix, others with their dotted key."""
+    return _show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.')}={_show(value)}"
+
+
+def _show(value: Any) -> str:
+    """A setting's value as one writes it in a config."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, list):
+        return f"[{','.join(_show(item) for item in value)}]"
+    return str(value)
+
+
+def _canonical(value: Any) -> Any:
+    """A JSON value in which equal settings are equal: 1 and 1.0, but not 1 and true."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return {"unset": True} if value is UNSET else value if isinstance(value, bool | None) else str(value)
+
+
+def _beneath(key: str, prefixes: Sequence[str]) -> bool:
+    """Whether a dotted key is one of the prefixes or lies beneath one."""
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _seed_order(run: Run) -> tuple[float, str]:
+    """Sort key of runs: the seed, then the path."""
+    return (float("-inf") if run.seed is None else float(run.seed), str(run.path))

@@ -1,0 +1,32 @@
+"""Signals that end a run at the next step, after a checkpoint."""
+
+import signal
+from types import FrameType, TracebackType
+
+from ranger21.errors import UserError
+
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130}
+
+
+class StopFlag:
+    """While entered, SIGTERM, SIGUSR1 and Ctrl-C only set `code`, the exit code; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> "StopFlag":
+        try:
+            self._old = {number: signal.signal(number, self._caught) for number in EXIT_CODES}
+        except ValueError as error:
+            raise UserError("A run must be started in the main thread: it has signals to listen for.") from error
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.code == EXIT_CODES[signal.SIGINT]:
+            raise KeyboardInterrupt
+        self.code = EXIT_CODES[signal.Signals(number)]

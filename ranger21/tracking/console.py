@@ -1,0 +1,96 @@
+"""Progress for people: a live bar on a terminal, plain lines elsewhere, and everything in log.txt."""
+
+import datetime
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TextColumn
+
+from ranger21.tracking import Metrics
+
+log = logging.getLogger("ranger21")
+console = Console(highlight=False)
+
+
+def log_to_console(main: bool) -> None:
+    """Messages of this package go to the console; of ranks other than 0, warnings only."""
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False)
+    else:
+        handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO if main else logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+
+def log_to_file(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+
+
+def duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def sentence(metrics: Metrics) -> str:
+    """The numbers that a person watches, in one line."""
+    parts = [f"epoch {metrics['epoch']:.2f}", f"step {metrics['step']}"]
+    formats = {
+        "train/loss": "loss {:.4f}",
+        "train/acc1": "train {:.1f} %",
+        "lr": "lr {:.2e}",
+        "grad_norm": "grad {:.3g}",
+        "perf/images_per_s": "{:.0f} images/s",
+        "perf/data_wait": "data wait {:.0%}",
+        "val/loss": "| val loss {:.4f}",
+        "val/acc1": "top-1 {:.2f} %",
+        "val/acc5": "top-5 {:.2f} %",
+    }
+    return "  ".join(parts + [text.format(metrics[name]) for name, text in formats.items() if name in metrics])
+
+
+class ConsoleTracker:
+    """Shows how far a run of `total_steps` is and how long it will take, from `first_step` on."""
+
+    def __init__(self, total_steps: int, first_step: int) -> None:
+        self.total, self.first = total_steps, first_step
+        self._started = datetime.datetime.now()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            columns = ("step {task.completed}/{task.total}", "{task.fields[numbers]}", "left {task.fields[left]}")
+            self._bar = Progress(
+                BarColumn(24), *(TextColumn(c) for c in columns), console=console, refresh_per_second=4
+            )
+            self._task = self._bar.add_task("", total=total_steps, completed=first_step, numbers="", left="?")
+            self._bar.start()
+
+    def left(self, step: int) -> str:
+        """The time left, from the mean speed since this process began."""
+        if step <= self.first:
+            return "?"
+        spent = (datetime.datetime.now() - self._started).total_seconds()
+        return duration(spent / (step - self.first) * (self.total - step))
+
+    def progress(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, left=self.left(step))
+
+    def log(self, metrics: Metrics) -> None:
+        step = int(metrics["step"])
+        if self._bar is not None:
+            self._bar.update(
+                self._task, numbers=sentence({k: v for k, v in metrics.items() if not k.startswith("val/")})
+            )
+        if self._bar is None or "val/acc1" in metrics:
+            log.info("%s  left %s", sentence(metrics), self.left(step))
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,54 @@
+"""metrics.jsonl: one JSON object a line, the truth that everything else is a view of."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+from ranger21.tracking import Metrics
+
+
+class JsonLines:
+    """Appends lines to a file, flushed; `size` is what a checkpoint has to remember to cut it back."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Opens `path` cut back to `size` bytes: what was written after the checkpoint will be written again."""
+        self.path = path
+        self._file = open(path, "ab")
+        if self._file.tell() > size:
+            self._file.truncate(size)
+            self._file.seek(0, os.SEEK_END)
+
+    @property
+    def size(self) -> int:
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Puts what was written on the disk, so that no checkpoint is ahead of it."""
+        os.fsync(self._file.fileno())
+
+    def progress(self, step: int) -> None:
+        pass
+
+    def log(self, metrics: Metrics) -> None:
+        line = {name: _rounded(value) for name, value in metrics.items()}
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path} could not be written ({error.strerror}): make room and run the same command again; it "
+                "goes on from the last checkpoint."
+            ) from error
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
+        self._file.close()
+
+
+def _rounded(value: float) -> float | None:
+    """Eight digits of a float; null for what JSON has no word for (infinite, not a number)."""
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.8g}") if math.isfinite(value) else None

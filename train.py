@@ -1,0 +1,38 @@
+"""Train an image classifier: `python train.py --help` teaches, `python train.py experiment=demo` shows."""
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from ranger21.compose import CONFIG_ERRORS, fail, offer_timm_models, parse, run_directory
+from ranger21.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")  # type: ignore[untyped-decorator]
+def main(composed: DictConfig) -> None:
+    try:
+        config = parse(composed)
+        directory = run_directory(config)
+        from ranger21.data.layout import require_data
+
+        require_data(config.data)  # before torch is imported: a missing data set should be told at once
+        from ranger21.experiment import run
+
+        code = run(config, directory)
+    except UserError as error:
+        if composed.get("debug"):
+            raise
+        fail(error)
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    full = os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and its complaint can become a sentence
+    offer_timm_models(sys.argv[1:])
+    try:
+        main()
+    except CONFIG_ERRORS as error:
+        fail(error)
