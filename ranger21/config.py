@@ -82,8 +82,8 @@ class Ranger21Config(OptimizerConfig):
         if self.agc_clipping is not None:
             require_number("optimizer.agc_clipping", self.agc_clipping, 0, open_low=True)
         require_number("optimizer.agc_eps", self.agc_eps, 0, open_low=True)
-        if self.stable_decay is not None:
-            require_choice("optimizer.stable_decay", self.stable_decay, ("layer", "global", "null"))
+        scope = self.stable_decay
+        require(scope in ("layer", "global", None), "optimizer.stable_decay", scope, "one of layer, global, null")
         require_number("optimizer.lookahead_k", self.lookahead_k, 0)
         require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
 

@@ -32,9 +32,6 @@ VERSION = 1  # Raise it whenever an image's pixels change: older sets are then r
 MARKER = "complete.json"
 _SPLITS = ("train", "val")
 
-Array = NDArray[np.float32]
-Shape = Callable[[Array, Array], Array]
-
 # wnid -> human name. The wnids lie beyond WordNet's own offsets, so that no class is taken for one of ImageNet's.
 CLASSES: dict[str, str] = {
     "n99000000": "disc",
@@ -49,120 +46,117 @@ CLASSES: dict[str, str] = {
     "n99000009": "dots",
 }
 
+# The pictures are composed at this length of the longer side, then enlarged: several times quicker than composing at
+# full size, and no model at the resolutions in use can tell.
+_CANVAS = 192
 
-def _polygon(u: Array, v: Array, sides: int, inner: float) -> Array:
-    """A regular polygon: ``inner`` is the distance from the centre to each side."""
-    angles = 2 * np.pi * np.arange(sides) / sides
-    return inner - np.max([u * np.float32(np.sin(a)) + v * np.float32(np.cos(a)) for a in angles], axis=0)
+Array = NDArray[Any]
+_Shape = Callable[[Array, Array], Array]
+
+
+def _triangle(u: Array, v: Array) -> Array:
+    return 0.55 - np.max(
+        [u * np.float32(np.sin(a)) + v * np.float32(np.cos(a)) for a in np.deg2rad([0, 120, 240])], axis=0
+    )
 
 
 def _star(u: Array, v: Array) -> Array:
-    """A five-pointed star, folded onto the half of one of its points."""
+    """Five points, folded onto one half of one point, which a single line bounds."""
     fold = np.abs((np.arctan2(u, -v) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
-    radius = np.hypot(u, v)
-    return 0.31 - radius * np.cos(2 * np.pi / 5 - fold)
+    return 0.31 - np.hypot(u, v) * np.cos(2 * np.pi / 5 - fold)
 
 
 def _cross(u: Array, v: Array) -> Array:
-    """Two crossed bars."""
     u, v = np.abs(u), np.abs(v)
     return np.minimum(0.95 - np.maximum(u, v), 0.27 - np.minimum(u, v))
 
 
-# Signed depth in units of the figure's radius: above zero inside, below zero outside. A pattern, whose unit is its
-# period, fills the whole image.
-_FIGURES: dict[str, Shape] = {
-    "disc": lambda u, v: 0.9 - np.hypot(u, v),
-    "ring": lambda u, v: 0.18 - np.abs(np.hypot(u, v) - 0.8),
-    "square": lambda u, v: 0.78 - np.maximum(np.abs(u), np.abs(v)),
-    "triangle": lambda u, v: _polygon(u, v, 3, 0.55),
-    "star": _star,
-    "cross": _cross,
+# The largest tilt in degrees that leaves the class recognisable, and the signed depth at a point, above zero inside
+# and below zero outside. Its unit is a figure's radius; a pattern, whose period it sets, fills the whole image.
+_FIGURES: dict[str, tuple[float, _Shape]] = {
+    "disc": (180, lambda u, v: 0.9 - np.hypot(u, v)),
+    "ring": (180, lambda u, v: 0.18 - np.abs(np.hypot(u, v) - 0.8)),
+    "square": (20, lambda u, v: 0.78 - np.maximum(np.abs(u), np.abs(v))),
+    "triangle": (180, _triangle),
+    "star": (180, _star),
+    "cross": (20, _cross),
 }
-_PATTERNS: dict[str, Shape] = {
-    "horizontal stripes": lambda u, v: np.sin(2 * np.pi * v) / 6,
-    "vertical stripes": lambda u, v: np.sin(2 * np.pi * u) / 6,
-    "checkerboard": lambda u, v: np.sin(np.pi * u) * np.sin(np.pi * v) / 4,
-    "dots": lambda u, v: 0.3 - np.hypot(u - np.rint(u), v - np.rint(v)),
+_PATTERNS: dict[str, tuple[float, _Shape]] = {
+    "horizontal stripes": (12, lambda u, v: np.sin(2 * np.pi * v) / 6),
+    "vertical stripes": (12, lambda u, v: np.sin(2 * np.pi * u) / 6),
+    "checkerboard": (12, lambda u, v: np.sin(np.pi * u) * np.sin(np.pi * v) / 4),
+    "dots": (12, lambda u, v: 0.3 - np.hypot(u - np.rint(u), v - np.rint(v))),
 }
-_MAX_TILT = {"disc": 180.0, "ring": 180.0, "square": 20.0, "triangle": 180.0, "star": 180.0, "cross": 20.0}
-# The pictures are composed at this length of the longer side, then enlarged: several times quicker than composing at
-# full size, and no model at the resolutions in use can tell.
-_CANVAS = 192
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
     """Width and height, spread as ImageNet's: mostly 500 x 375 or 375 x 500, else anything from thumbnail to large."""
     kind = rng.random()
-    if kind < 0.5:
-        return 500, 375
     if kind < 0.7:
-        return 375, 500
+        return (500, 375) if kind < 0.5 else (375, 500)
     longer = int(rng.integers(150, 251) if kind < 0.85 else rng.integers(251, 801))
     shorter = round(longer * rng.uniform(0.6, 1.0))
     return (longer, shorter) if rng.random() < 0.6 else (shorter, longer)
 
 
-def _colours(rng: np.random.Generator) -> tuple[Array, Array]:
+def _colours(rng: np.random.Generator) -> Array:
     """Two colours that differ in luminance, so that grey images and jittered colours still show the figure."""
-    weights = np.array([0.299, 0.587, 0.114])
     while True:
-        first, second = rng.uniform(10, 245, (2, 3))
-        if abs(float((first - second) @ weights)) > 60:
-            return first.astype(np.float32), second.astype(np.float32)
+        pair = rng.uniform(10, 245, (2, 3))
+        if abs(float((pair[0] - pair[1]) @ np.array([0.299, 0.587, 0.114]))) > 60:
+            return pair.astype(np.float32)
 
 
-def _coverage(name: str, rng: np.random.Generator, width: int, height: int) -> Array:
+def _coverage(name: str, rng: np.random.Generator, size: tuple[int, int]) -> Array:
     """How much of each pixel the figure or the pattern covers, from 0 to 1."""
-    side = min(width, height)
     if name in _FIGURES:
-        radius, tilt = side * rng.uniform(0.26, 0.44), _MAX_TILT[name]
-        # The centre keeps the figure's whole circle inside the image.
-        centre = [radius + (length - 2 * radius) * rng.random() for length in (width, height)]
+        tilt, shape = _FIGURES[name]
+        radius = min(size) * rng.uniform(0.26, 0.44)
+        # The figure's whole circle lies inside the image: a crop cuts a figure's edge at most.
+        centre = [radius + (length - 2 * radius) * rng.random() for length in size]
     else:
-        radius, tilt = side * rng.uniform(0.13, 0.3), 12.0
-        centre = [length * rng.random() for length in (width, height)]
+        tilt, shape = _PATTERNS[name]
+        radius = min(size) * rng.uniform(0.13, 0.3)
+        centre = [length * rng.random() for length in size]
     angle = np.deg2rad(rng.uniform(-tilt, tilt))
-    x = (np.arange(width, dtype=np.float32) - np.float32(centre[0]))[None, :] / np.float32(radius)
-    y = (np.arange(height, dtype=np.float32) - np.float32(centre[1]))[:, None] / np.float32(radius)
+    x, y = (
+        (np.arange(n, dtype=np.float32) - np.float32(c)) / np.float32(radius) for n, c in zip(size, centre, strict=True)
+    )
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    depth = (_FIGURES.get(name) or _PATTERNS[name])(x * cos + y * sin, y * cos - x * sin)
+    depth = shape(x * cos + y[:, None] * sin, y[:, None] * cos - x * sin)
     return np.clip(depth * np.float32(radius) + np.float32(0.5), 0, 1)
 
 
-def _unevenness(rng: np.random.Generator, width: int, height: int) -> Array:
-    """Shading: a gradient across the image plus soft blotches in each colour channel."""
+def _shading(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    """What to add to each pixel: a gradient across the image and soft blotches in each colour channel."""
     grid = rng.uniform(-1, 1, (6, 6, 3)) * rng.uniform(5, 35)
-    slope = rng.uniform(-25, 25, 2)
-    line = np.linspace(-1, 1, 6)
+    slope, line = rng.uniform(-25, 25, 2), np.linspace(-1, 1, 6)
     grid += (slope[0] * line[:, None] + slope[1] * line)[:, :, None]
     coarse = Image.fromarray((grid + 128).astype(np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float32) - 128
+    return np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.float32) - 128
 
 
 def draw(wnid: str, split: str, number: int) -> Image.Image:
-    """Draw image ``number`` of the class ``wnid`` in ``split`` as an RGB image."""
-    index = list(CLASSES).index(wnid)
-    rng = np.random.default_rng([VERSION, _SPLITS.index(split), index, number])
-    width, height = _size(rng)
-    scale = _CANVAS / max(width, height)
-    small = max(1, round(width * scale)), max(1, round(height * scale))
+    """Draw image ``number`` of the class ``wnid`` in ``split``, in RGB."""
+    rng = np.random.default_rng([VERSION, _SPLITS.index(split), list(CLASSES).index(wnid), number])
+    size = _size(rng)
+    small = round(size[0] * _CANVAS / max(size)), round(size[1] * _CANVAS / max(size))
     ground, ink = _colours(rng)
-    cover = _coverage(CLASSES[wnid], rng, *small)[:, :, None]
-    picture = ground + cover * (ink - ground) + _unevenness(rng, *small)
+    cover = _coverage(CLASSES[wnid], rng, small)[:, :, None]
+    picture = ground + cover * (ink - ground) + _shading(rng, small)
     # Grain, added at full size, gives the files the weight of photographs. Room is kept for it, so that bytes can be
     # added to bytes with no overflow: a wider type would take as long as all the rest.
     shift = int(rng.integers(3, 7))
     image = Image.fromarray(np.clip(picture, 0, 255 - (255 >> shift)).astype(np.uint8))
-    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
     pixels += np.frombuffer(rng.bytes(pixels.size), np.uint8).reshape(pixels.shape) >> shift
     return Image.fromarray(pixels)
 
 
-def _encode(wnid: str, split: str, number: int) -> bytes:
-    """The JPEG file of one image, a few of them greyscale or CMYK as in ImageNet.
+def _file(wnid: str, split: str, number: int) -> tuple[str, bytes]:
+    """The path below the root, in ImageNet's manner, and the JPEG, a few of them greyscale or CMYK as in ImageNet.
 
-    The primes spread the odd ones over all classes, and the remainders put one of each among the images numbered 0.
+    The primes spread the odd modes over all classes, and the remainders put one of each among the images numbered 0.
     """
     index = list(CLASSES).index(wnid)
     serial = number * len(CLASSES) + index
@@ -172,33 +166,27 @@ def _encode(wnid: str, split: str, number: int) -> bytes:
     elif serial % 97 == 3:
         image = image.convert("CMYK")
     quality = int(np.random.default_rng([VERSION, _SPLITS.index(split), index, number, 1]).integers(75, 96))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def _name(wnid: str, split: str, number: int) -> str:
-    """The image's path below the root, named as ImageNet names its own."""
-    serial = number * len(CLASSES) + list(CLASSES).index(wnid)
-    return f"{split}/{wnid}/" + (f"{wnid}_{number}.JPEG" if split == "train" else f"sample_val_{serial:08d}.JPEG")
+    image.save(buffer := io.BytesIO(), "JPEG", quality=quality)
+    stem = f"{wnid}_{number}" if split == "train" else f"sample_val_{serial:08d}"
+    return f"{split}/{wnid}/{stem}.JPEG", buffer.getvalue()
 
 
 def _draw_set(root: Path, counts: dict[str, int]) -> None:
-    """Draw the whole set into the new directory ``root``; the marker comes last.
+    """Draw the whole set into the empty directory ``root``; the marker comes last.
 
     Threads, not processes: the heavy calls release the interpreter lock, and threads neither fork a process that
     holds other libraries' threads nor run again a script that lacks a ``__main__`` guard.
     """
-    jobs = [(wnid, split, number) for split in _SPLITS for wnid in CLASSES for number in range(counts[split])]
+
+    def work(job: tuple[str, str, int]) -> str:
+        name, data = _file(*job)
+        (root / name).write_bytes(data)
+        return f"{name} {hashlib.sha256(data).hexdigest()}\n"
+
     for split in _SPLITS:
         for wnid in CLASSES:
             (root / split / wnid).mkdir(parents=True)
-
-    def work(job: tuple[str, str, int]) -> str:
-        data = _encode(*job)
-        (root / _name(*job)).write_bytes(data)
-        return f"{_name(*job)} {hashlib.sha256(data).hexdigest()}\n"
-
+    jobs = [(wnid, split, number) for split in _SPLITS for wnid in CLASSES for number in range(counts[split])]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         lines = list(pool.map(work, jobs))
     fingerprint = hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -207,27 +195,25 @@ def _draw_set(root: Path, counts: dict[str, int]) -> None:
 
 
 def _is_complete(root: Path, counts: dict[str, int]) -> bool:
-    """Whether ``root`` holds this set: its marker says so and no file has gone missing since (no file is opened)."""
+    """Whether ``root`` holds this set: its marker says so and no file has gone missing since (no image is opened)."""
     try:
-        marker: Any = json.loads((root / MARKER).read_text())
+        marker = json.loads((root / MARKER).read_text())
         if (marker["version"], marker["counts"]) != (VERSION, counts) or not marker["fingerprint"]:
             return False
         return all(len(os.listdir(root / split / wnid)) >= counts[split] for split in _SPLITS for wnid in CLASSES)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 
 def _refuse_foreign(root: Path) -> None:
     """Raise if ``root`` must not be replaced: something lies in it that no version of this module put there."""
     with contextlib.suppress(FileNotFoundError):  # Not there yet, or just being moved away by another process.
-        folders = list(root.iterdir())
-        found = {folder.name for folder in folders} - {MARKER, *_SPLITS}
-        for folder in folders:
-            if folder.name in _SPLITS:
-                found |= {entry.name for entry in folder.iterdir() if not entry.name.startswith("n990000")}
-        if found:
+        found = {entry.name for entry in root.iterdir()}
+        classes = {entry.name for split in found.intersection(_SPLITS) for entry in (root / split).iterdir()}
+        foreign = found - {MARKER, *_SPLITS} | {name for name in classes if not name.startswith("n990000")}
+        if foreign:
             raise UserError(
-                f"{root} holds {min(found)!r}, which is not of the sample data set: "
+                f"{root} holds {min(foreign)!r}, which is not of the sample data set: "
                 "give the sample data set a directory of its own."
             )
 

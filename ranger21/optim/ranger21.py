@@ -88,8 +88,9 @@ class Ranger21(Optimizer):
         ready = [
             (p, group, self.state[p]) for group in self.param_groups for p in group["params"] if p.grad is not None
         ]
-        for param, group, state in ready:
+        for param, _, _ in ready:
             check_gradient(param)
+        for param, group, state in ready:
             update_moments(param, group, state)
         mean_second = None
         if any(group["stable_decay"] == "global" and group["weight_decay"] for _, group, _ in ready):
@@ -129,7 +130,7 @@ def check_arguments(group: dict[str, Any]) -> None:
 def check_gradient(param: Tensor) -> None:
     """Raises a RuntimeError if the gradient is one that the algorithm is not defined for."""
     assert param.grad is not None
-    if param.grad.is_sparse:
+    if param.grad.layout != torch.strided:
         raise RuntimeError("Ranger21 does not support sparse gradients; use a dense layer (sparse=False).")
     if torch.is_complex(param):
         raise RuntimeError("Ranger21 does not support complex parameters; optimize torch.view_as_real of them.")

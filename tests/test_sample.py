@@ -1,0 +1,199 @@
+"""The sample data set that the project draws itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ranger21.data.sample import CLASSES, MARKER, ensure_sample
+from ranger21.errors import UserError
+
+COUNTS = {"train_per_class": 3, "val_per_class": 1}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure_sample(tmp_path_factory.mktemp("data") / "sample", **COUNTS)
+
+
+def test_layout_and_counts(sample: Path) -> None:
+    assert {path.name for path in sample.iterdir()} == {"train", "val", MARKER}
+    for split, count in (("train", 3), ("val", 1)):
+        assert {path.name for path in (sample / split).iterdir()} == set(CLASSES)
+        for wnid in CLASSES:
+            files = list((sample / split / wnid).iterdir())
+            assert len(files) == count
+            assert all(path.suffix == ".JPEG" for path in files)
+
+
+def test_same_bytes_anywhere(sample: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    assert ensure_sample(root, **COUNTS) == root
+    assert contents(root) == contents(sample)
+
+
+def test_every_image_differs(sample: Path) -> None:
+    files = [data for name, data in contents(sample).items() if name != MARKER]
+    assert len(set(files)) == len(files) == 40
+
+
+def test_larger_set_contains_the_smaller(sample: Path, tmp_path: Path) -> None:
+    small = contents(ensure_sample(tmp_path / "small", train_per_class=1, val_per_class=1))
+    del small[MARKER]
+    assert small.items() <= contents(sample).items()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_odd_modes_in_each_split(sample: Path, split: str) -> None:
+    modes = Counter(Image.open(path).mode for path in (sample / split).glob("*/*"))
+    assert set(modes) == {"RGB", "L", "CMYK"}
+    assert modes["RGB"] > modes["L"] + modes["CMYK"]
+
+
+def test_images_decode_in_many_sizes(sample: Path) -> None:
+    sizes = Counter()
+    for path in sample.glob("*/*/*"):
+        with Image.open(path) as image:
+            assert image.format == "JPEG"
+            assert not image.getexif()
+            sizes[image.size] += 1
+            pixels = image.convert("RGB")
+        low, high = zip(*pixels.getextrema(), strict=True)
+        assert max(high) - min(low) > 50, f"{path} is blank"
+    assert len(sizes) >= 8
+    assert sizes[500, 375] > 5
+    assert sizes[375, 500] > 2
+    assert min(map(min, sizes)) < 200
+
+
+def test_odd_colours_keep_their_look(tmp_path: Path, sample: Path) -> None:
+    """A CMYK image must not come out inverted, as Adobe's do from a careless writer."""
+    from ranger21.data.sample import draw
+
+    wnid = list(CLASSES)[3]
+    (path,) = [path for path in (sample / "train" / wnid).iterdir() if path.stem.endswith("_0")]
+    with Image.open(path) as image:
+        assert image.mode == "CMYK"
+        decoded = image.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    drawn = draw(wnid, "train", 0).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    assert isinstance(decoded, tuple)
+    assert isinstance(drawn, tuple)
+    assert max(abs(a - b) for a, b in zip(decoded, drawn, strict=True)) < 8
+
+
+def test_second_call_leaves_the_set_alone(tmp_path: Path) -> None:
+    root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
+    before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
+    ensure_sample(root, train_per_class=1, val_per_class=1)
+    assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before
+
+
+def lose_the_marker(root: Path) -> None:
+    (root / MARKER).unlink()
+
+
+def lose_an_image(root: Path) -> None:
+    next((root / "val").glob("*/*")).unlink()
+
+
+def lose_a_class(root: Path) -> None:
+    for path in (root / "train" / "n99000004").iterdir():
+        path.unlink()
+    (root / "train" / "n99000004").rmdir()
+
+
+def garble_the_marker(root: Path) -> None:
+    (root / MARKER).write_text("[1")
+
+
+def age_the_marker(root: Path) -> None:
+    text = (root / MARKER).read_text()
+    (root / MARKER).write_text(text.replace('"version": ', '"version": 9'))
+
+
+@pytest.mark.parametrize("harm", [lose_the_marker, lose_an_image, lose_a_class, garble_the_marker, age_the_marker])
+def test_damaged_set_is_redrawn(harm, tmp_path: Path) -> None:
+    root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
+    before = contents(root)
+    harm(root)
+    assert contents(root) != before
+    ensure_sample(root, train_per_class=1, val_per_class=1)
+    assert contents(root) == before
+    assert os.listdir(tmp_path) == ["sample"]
+
+
+def test_other_counts_are_redrawn(tmp_path: Path) -> None:
+    root = ensure_sample(tmp_path / "sample", train_per_class=2, val_per_class=1)
+    ensure_sample(root, train_per_class=1, val_per_class=2)
+    assert len(list(root.glob("train/*/*"))) == 10
+    assert len(list(root.glob("val/*/*"))) == 20
+
+
+def test_leftovers_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / ".sample-abcd" / "fresh" / "train").mkdir(parents=True)
+    ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
+    assert (tmp_path / "sample" / MARKER).exists()
+
+
+def test_directory_is_open_to_others(tmp_path: Path) -> None:
+    """A temporary directory is closed to other users; the set, shared by a team perhaps, must not be."""
+    (tmp_path / "plain").mkdir()
+    root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
+    assert root.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_processes_that_start_at_once(tmp_path: Path, sample: Path, stale: bool) -> None:
+    """Runs a script without a ``__main__`` guard, as a user may write."""
+    root = tmp_path / "sample"
+    if stale:
+        (root / "train" / "n99000000").mkdir(parents=True)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "from ranger21.data.sample import ensure_sample\n"
+        f"ensure_sample(pathlib.Path(sys.argv[1]), **{COUNTS})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), str(root)]
+    runs = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+    assert contents(root) == contents(sample)
+    assert sorted(os.listdir(tmp_path)) == ["sample", "script.py"]
+
+
+def test_unwritable_root_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    root = tmp_path / "file" / "sample"
+    with pytest.raises(UserError, match="^Cannot write the sample data set to .*: choose a place") as caught:
+        ensure_sample(root, train_per_class=1, val_per_class=1)
+    assert str(root) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train/n01440764/n01440764_18.JPEG", "notes.txt"])
+def test_other_peoples_files_are_never_removed(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "imagenet"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_text("precious")
+    with pytest.raises(UserError, match="a directory of its own"):
+        ensure_sample(root, train_per_class=1, val_per_class=1)
+    assert (root / name).read_text() == "precious"
+
+
+def test_needs_no_torch() -> None:
+    """Drawing must be possible before, and is quicker without, loading torch."""
+    code = "import sys, ranger21.data.sample; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
