@@ -24,12 +24,15 @@ def main(composed: DictConfig) -> None:
     except UserError as error:
         if composed.get("debug"):
             raise
-        fail(error)
+        code, message = 1, str(error)  # the error itself goes now, and what its frames hold: loader processes
+    if code == 1:
+        fail(message)
     if code:
         sys.exit(code)
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     full = os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and its complaint can become a sentence
     offer_timm_models(sys.argv[1:])
     try:

@@ -56,6 +56,15 @@ def read_weights(path: Path) -> State:
     return state
 
 
+def weights_path(source: str) -> Path:
+    """The checkpoint that a user means by a path: a run directory's is its best one."""
+    path = Path(source)
+    if path.is_dir():
+        best, last = (path / "checkpoints" / f"{name}.pt" for name in ("best", "last"))
+        return best if best.exists() else last
+    return path
+
+
 class Checkpoints:
     """The checkpoints of one run, in one directory."""
 

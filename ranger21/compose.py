@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -70,6 +70,8 @@ def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
 
 def unknown_key(key: str, choices: list[str]) -> str:
     """The sentence for a key that does not exist, with the nearest that does."""
+    if key.startswith("model.kwargs."):
+        return f"To hand timm an argument that configs/ does not set, write a plus sign before it: +{key}=..."
     parent, _, last = key.rpartition(".")
     near = difflib.get_close_matches(last, choices, n=1)
     hint = f" Did you mean {parent + '.' if parent else ''}{near[0]}?" if near else ""
@@ -126,10 +128,27 @@ def run_directory(config: Config) -> Path:
     return Path(config.outputs) / config.experiment / name
 
 
+def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
+    """A run's configuration, as its checkpoint has it, with command-line arguments applied to it."""
+    node = OmegaConf.create(values)
+    OmegaConf.set_struct(node, True)
+    groups = {o.partition("=")[0] for o in overrides if "." not in o.partition("=")[0]}
+    offer_timm_models(overrides)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        chosen = compose("config", [o for o in overrides if o.partition("=")[0] in groups])
+    for group in groups:
+        node[group] = chosen[group]
+    try:
+        node.merge_with_dotlist([o for o in overrides if o.partition("=")[0] not in groups])
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    return parse(node)
+
+
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception | str) -> NoReturn:
     """Ends the process with exit code 1 and the error's sentence."""
-    sys.stderr.write(f"error: {error if isinstance(error, UserError) else explain(error)}\n")
+    sys.stderr.write(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n")
     sys.exit(1)

@@ -89,7 +89,7 @@ class Run:
         self.scaler = self.precision.scaler()
         self.meter, self.nonfinite = Meter(world), NonFinite(world)
         if config.data.workers is None:
-            self.workers = available_workers(world.local_size)
+            self.workers = available_workers(world.local_size, world.device.type)
         else:
             self.workers = config.data.workers
 
@@ -109,12 +109,13 @@ class Run:
             self.restore(read(newest))
         self.announce()
         self.trackers = self.make_trackers() if self.world.main else FanOut([])
-        exit_code = 1
+        job, exit_code = self.make_job(), 1
         try:
-            ending = train(self.make_job(), self.progress)
+            ending = train(job, self.progress)
             exit_code = self.stop.code if ending == "stopped" else 0
             self.conclude(ending)
         finally:
+            job.batches.close()  # and with it the loader processes
             self.trackers.close(exit_code, {f"best/{k}": v for k, v in self.progress.best.items()})
         return exit_code
 
@@ -197,6 +198,7 @@ class Run:
                 "metrics_size": self.lines.size,
                 "wandb_id": self.wandb_id,
                 "config": records.to_dict(self.config),
+                "data": {"classes": len(self.data.classes), "channels": self.data.channels},
             }
             self.checkpoints.save(state, best)
 

@@ -1,7 +1,7 @@
 """The training loop. It knows tensors, steps and ranks; what is trained, on what and by what is handed in."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +64,7 @@ class Job:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int, int], float]
     scaler: torch.amp.GradScaler
-    batches: Iterator[Any]  # (images, labels), from the first step to be done
+    batches: Generator[Any, None, None]  # (images, labels), from the first step to be done
     to_input: nn.Module
     evaluate: Callable[[Callable[[], bool]], dict[str, float] | None]
     save: Callable[[Progress, bool], None]

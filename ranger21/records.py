@@ -78,8 +78,8 @@ class RunDirectory:
     def _take_lock(self) -> None:
         self._lock = open(self.path / ".lock", "a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child process inherits it
+        except (BlockingIOError, PermissionError) as error:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             text = f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=."

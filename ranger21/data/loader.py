@@ -4,9 +4,12 @@ What is trained on at step t is a pure function of (seed, t): the order of an ep
 of an image of (seed, epoch, index). Neither the number of loader processes, nor of ranks, nor a restart changes it.
 """
 
+import ctypes
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +22,7 @@ from ranger21.data.transforms import Transform
 from ranger21.errors import UserError
 from ranger21.randomness import ORDER, SAMPLE, generator
 
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
 Key = tuple[int, int]  # (epoch, index)
 Batch = tuple[Tensor, Tensor]
 
@@ -121,16 +125,36 @@ def collate(samples: Sequence[tuple[Tensor, int] | UserError]) -> Batch | UserEr
     return torch.stack(images), torch.tensor(labels)
 
 
-def available_workers(ranks_here: int) -> int:
-    """One process for each core this process may use, less one for the training itself; at least 1, at most 8."""
+def available_workers(ranks_here: int, device: str) -> int:
+    """One process for each core a rank may use, less one for the training itself; at least 1, at most 8.
+
+    None where the training is on the CPU: it needs every core itself, and the two would only get in each other's way.
+    """
+    if device == "cpu":
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // ranks_here - 1))
 
 
-def _ignore_signals(worker: int) -> None:
-    """A signal meant for the run (Ctrl-C, a scheduler's warning) must not kill a loader before the checkpoint."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+def _live_with_the_run(worker: int) -> None:
+    """A loader process lives exactly as long as its run.
+
+    A signal meant for the run (Ctrl-C, a scheduler's warning) must not end it before the checkpoint is written; the
+    same signal from the run itself must. When the run is killed it must go too: torch's loaders can hang on, blocked in a
+    queue that nobody reads.
+    """
+    for name in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_the_run, daemon=True).start()
+
+
+def _obey_the_run() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class Loader:
@@ -143,15 +167,17 @@ class Loader:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin_memory,
-            worker_init_fn=_ignore_signals,
-            persistent_workers=workers > 0,
+            worker_init_fn=_live_with_the_run,
+            multiprocessing_context="fork"
+            if workers and sys.platform == "linux"
+            else None,  # children of the run itself
             generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch | None]:
+    def __iter__(self) -> Generator[Batch | None, None, None]:
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch

@@ -55,6 +55,7 @@ _Shape = Callable[[Array, Array], Array]
 
 
 def _triangle(u: Array, v: Array) -> Array:
+    """The depth below the nearest of three sides."""
     return 0.55 - np.max(
         [u * np.float32(np.sin(a)) + v * np.float32(np.cos(a)) for a in np.deg2rad([0, 120, 240])], axis=0
     )
@@ -67,6 +68,7 @@ def _star(u: Array, v: Array) -> Array:
 
 
 def _cross(u: Array, v: Array) -> Array:
+    """Two bars, folded onto one arm."""
     u, v = np.abs(u), np.abs(v)
     return np.minimum(0.95 - np.maximum(u, v), 0.27 - np.minimum(u, v))
 
@@ -149,7 +151,8 @@ def draw(wnid: str, split: str, number: int) -> Image.Image:
     shift = int(rng.integers(3, 7))
     image = Image.fromarray(np.clip(picture, 0, 255 - (255 >> shift)).astype(np.uint8))
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
-    pixels += np.frombuffer(rng.bytes(pixels.size), np.uint8).reshape(pixels.shape) >> shift
+    grain = np.frombuffer(rng.bytes(1 << 16), np.uint8) >> shift
+    pixels += np.resize(grain, pixels.shape)  # Repeated, which nobody sees and which saves a tenth of the time.
     return Image.fromarray(pixels)
 
 

@@ -105,8 +105,9 @@ def decay_(param: Tensor, pull: Tensor | float, norm_loss: bool) -> Tensor:
     """Weight decay towards zero, or towards unit norm with norm loss (Georgiou et al. 2021; section 2.5, equation 5).
 
     theta <- theta - pull (1 - 1 / ||theta||) theta, the norm being the unit's; without norm loss the bracket is 1.
-    A unit of norm zero (or so small that 1 / ||theta|| overflows) has no direction to be pulled along and stays. Deviation: lines 18 and 19 of Algorithm 4,
-    taken together, apply this with the wrong sign and the square of the learning rate.
+    A unit of norm zero, or so small that 1 / ||theta|| overflows, has no direction to be pulled along and stays.
+    Deviation: lines 18 and 19 of Algorithm 4, taken together, apply this with the wrong sign and the square of the
+    learning rate.
     """
     if not norm_loss:
         return param.mul_(1 - pull)

@@ -1,0 +1,79 @@
+"""A tiny ImageNet, and runs: by the real command, or in a child that has the imports behind it already."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ranger21.data.sample import ensure_sample
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the children too: several of them share the machine
+os.environ.setdefault("WANDB_MODE", "offline")
+
+SPAWN = multiprocessing.get_context("forkserver")
+SPAWN.set_forkserver_preload(["ranger21.experiment", "children"])
+
+# 80 + 30 images of 32 pixels, 5 steps an epoch, 20 steps, dropout to be reproduced too.
+TINY = [
+    "data=imagenet",
+    "data.resize=36",
+    "data.crop=32",
+    "data.batch_size=16",
+    "data.workers=0",
+    "model=resnet10t",
+    "+model.kwargs={channels:[8,16,16,16],stem_width:8,drop_rate:0.2}",
+    "trainer.epochs=4",
+    "trainer.log_every_steps=2",
+    "trainer.checkpoint_every_steps=3",
+    "trainer.device=cpu",
+    "logger=none",
+]
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ImageNet of 10 classes with 8 + 3 images each."""
+    return ensure_sample(tmp_path_factory.mktemp("data") / "tiny", train_per_class=8, val_per_class=3)
+
+
+@pytest.fixture
+def tiny(images: Path) -> list[str]:
+    """The overrides of a run of seconds."""
+    return [*TINY, f"data.root={images}"]
+
+
+def command(*overrides: str, env: dict[str, str] | None = None, launcher: list[str] | None = None) -> dict[str, Any]:
+    """Arguments for subprocess: train.py as a user types it."""
+    return {
+        "args": [*(launcher or [sys.executable]), str(ROOT / "train.py"), *overrides],
+        "env": os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+
+
+def train(*overrides: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs train.py to its end."""
+    return subprocess.run(**command(*overrides, env=env, **options), timeout=240)
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def repeatable(directory: Path) -> list[dict[str, Any]]:
+    """The metrics without those that tell how fast the machine was."""
+    return [
+        {k: v for k, v in line.items() if k != "time" and not k.startswith("perf/")} for line in lines(directory)
+    ]
+
+
+def result(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "result.json").read_text())

@@ -1,0 +1,249 @@
+"""The configuration: what composes, which keys there are, and which directory a run gets."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import Field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from ranger21 import compose
+from ranger21.compose import CONFIG_DIR, compose_config, run_directory
+from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig
+from ranger21.errors import UserError
+from ranger21.report.groups import IGNORED
+
+FILES = sorted((path.parent.name, path.stem) for path in CONFIG_DIR.glob("*/*.yaml"))
+# The classes of each part of the configuration, by the file that gives their values.
+CLASSES: dict[str, dict[str, type]] = {
+    **VARIANTS,
+    "model": {"resnet50": ModelConfig},
+    "trainer": {"default": TrainerConfig},
+    "": {"config": Config},
+}
+# What names the directory itself is looked at by hand.
+BY_HAND = {".outputs", ".run_dir", "optimizer.name"}
+KEYS = [
+    (part, variant, f)
+    for part, variants in CLASSES.items()
+    for variant, cls in variants.items()
+    for f in fields(cls)
+    if f"{part}.{f.name}" not in BY_HAND and (part or f.name not in CLASSES)
+]
+
+
+@cache
+def defaults(*overrides: str) -> Config:
+    return compose_config(list(overrides))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_every_file_composes_and_is_what_its_name_says(number: int) -> None:
+    """The first file of every group together, then the second of every group, and so on."""
+    names: dict[str, list[str]] = {}
+    for group, name in FILES:
+        names.setdefault(group, []).append(name)
+    assert max(map(len, names.values())) == 4
+    chosen = {group: files[number % len(files)] for group, files in names.items() if group != "experiment"}
+    config = defaults(*(f"{group}={name}" for group, name in chosen.items()))
+    parts = {group: getattr(config, group) for group in chosen if group != "trainer"}
+    assert parts["model"].label == chosen["model"]
+    assert all(part.name == chosen[group] for group, part in parts.items() if group != "model")
+    experiment = names["experiment"][number % 3]
+    assert defaults(f"experiment={experiment}").experiment == experiment  # a run's identity starts from it
+
+
+@pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"])
+def test_the_keys_of_a_file_are_the_fields_of_its_class(group: str, name: str) -> None:
+    node: Any = OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")
+    if group == "optimizer":
+        assert set(node) == {"defaults", "optimizer"}
+        node = node.optimizer
+    cls = VARIANTS[group][node.name] if group in VARIANTS else next(iter(CLASSES[group].values()))
+    assert set(node) == {f.name for f in fields(cls)}
+
+
+def test_every_class_has_a_file_and_every_top_key_a_value() -> None:
+    assert {(group, name) for group, names in VARIANTS.items() for name in names} <= set(FILES)
+    node: Any = OmegaConf.load(CONFIG_DIR / "config.yaml")
+    groups = {key for choice in node.defaults if not isinstance(choice, str) for key in choice}
+    groups = {key for key in groups if not key.startswith("override ")}
+    assert groups == {group for group, _ in FILES}
+    assert (set(node) - {"defaults", "hydra"}) | groups == {f.name for f in fields(Config)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "schedule"),
+    [
+        (["optimizer=ranger21"], "explore_exploit"),
+        (["optimizer=adamw"], "constant"),
+        (["optimizer=nesterov", "experiment=demo"], "cosine"),
+        (["optimizer=adamw", "schedule=cosine"], "cosine"),
+        (["schedule=explore_exploit", "optimizer=nesterov", "experiment=fashion_mnist"], "explore_exploit"),
+    ],
+)
+def test_the_optimizer_brings_its_schedule_unless_one_is_chosen(overrides: list[str], schedule: str) -> None:
+    assert defaults(*overrides).schedule.name == schedule
+
+
+def test_values_that_come_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
+    config: Any = compose_config(["optimizer.betas=[0.9,0.99]"])
+    assert (config.schedule.beta2, config.data.root) == (0.99, "/data/imagenet")
+    monkeypatch.delenv("IMAGENET_DIR")
+    config = compose_config(["optimizer=nesterov", "schedule=explore_exploit"])
+    assert (config.schedule.beta2, config.data.root) == (0.999, None)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "resnet50.a1_in1k"])
+def test_any_timm_model_composes(name: str) -> None:
+    config = compose_config([f"model={name}"])
+    assert config.model == ModelConfig(name, False, {}, None)
+    assert run_directory(config) == Path(f"outputs/paper/{name}-ranger21-s0")
+
+
+def directory(*overrides: str) -> str:
+    return str(run_directory(defaults(*overrides)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "paper/resnet50-ranger21-s0"),
+        (["optimizer=adamw", "model=nf_resnet50", "seed=3"], "paper/nf_resnet50-adamw-s3"),
+        (["experiment=fashion_mnist", "model=resnet50_nobn"], "fashion_mnist/resnet50_nobn-ranger21-s0"),
+        (["model.remove_batch_norm=true"], "paper/resnet50_nobn-ranger21-s0"),
+        (["model=resnet18d", "model.name=resnet34d"], "paper/resnet34d-ranger21-s0"),
+        (["optimizer=adamw", "schedule=constant", "optimizer.lr=0.003"], "paper/resnet50-adamw-s0"),
+    ],
+)
+def test_plain_choices_and_spelled_out_defaults_need_no_hash(overrides: list[str], name: str) -> None:
+    assert directory(*overrides) == f"outputs/{name}"
+
+
+def test_other_choices_add_a_hash_that_only_they_determine() -> None:
+    fair = directory("optimizer=adamw", "schedule=explore_exploit")
+    assert re.fullmatch(r"outputs/paper/resnet50-adamw-s0-[0-9a-f]{8}", fair)
+    more = ["optimizer.weight_decay=0.0001", "trainer.device=cpu", "data.root=/elsewhere", "seed=5"]
+    assert directory("schedule=explore_exploit", "optimizer=adamw", *more) == fair.replace("s0", "s5")
+    assert directory("optimizer=adamw", "schedule=explore_exploit", "schedule.warmup=0.1") != fair
+
+
+def test_a_directory_chosen_by_hand_wins() -> None:
+    assert directory("run_dir=/runs/mine", "outputs=elsewhere", "optimizer.lr=1") == "/runs/mine"
+    assert directory("outputs=/runs") == "/runs/paper/resnet50-ranger21-s0"
+
+
+# Another valid value for each field of which the value below, by the type, would not do.
+OTHERS: dict[str, Any] = {
+    "init_from": "weights.pt",
+    "kwargs": {"drop_rate": 0.1},
+    "betas": [0.8, 0.99],
+    "stable_decay": "global",
+    "resize_mode": "shorter_side",
+    "train_images": 1000,
+    "workers": 3,
+    "root": "/elsewhere",
+    "steps": 100,
+    "precision": "fp64",
+    "on_nonfinite": "skip",
+    "device": "cpu",
+    "checkpoint_every_steps": 10,
+    "mode": "online",
+    "tags": ["new"],
+    "resume": "never",
+    "experiment": "demo",
+}
+
+
+def another(name: str, value: Any) -> Any:
+    """A valid value of the field that differs from this one."""
+    if name in OTHERS:
+        return OTHERS[name]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1 if isinstance(value, int) else value / 2
+    return f"{value or ''}x"
+
+
+def neutral_keys() -> set[str]:
+    """The dotted keys, or parts, that do not change a run's result."""
+    keys = {f"{part}.{f.name}" for part, _, f in KEYS if part and f.metadata.get("neutral")}
+    return keys | {f.name for f in fields(Config) if f.metadata.get("neutral")}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composes the defaults that a run is compared with once, not once a field."""
+
+    def remembered(config: Config) -> Config:
+        return defaults(f"experiment={config.experiment}", f"optimizer={config.optimizer.name}")
+
+    monkeypatch.setattr(compose, "same_choices", remembered)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("part", "variant", "field"), KEYS, ids=[".".join((p, v, f.name)) for p, v, f in KEYS])
+def test_a_field_changes_the_directory_unless_it_is_neutral(part: str, variant: str, field: Field) -> None:
+    config = defaults(f"{part}={variant}") if part else defaults()
+    old = getattr(config, part) if part else config
+    new = replace(old, **{field.name: another(field.name, getattr(old, field.name))})
+    changed = replace(config, **{part: new}) if part else new
+    neutral = {field.name, part, f"{part}.{field.name}"} & neutral_keys()
+    assert (run_directory(changed) == run_directory(config)) == bool(neutral)
+
+
+# Values that cannot be, by class and field; each refusal names the key, and the value with all its digits.
+IMPOSSIBLE = [
+    ("optimizer", "ranger21", "lr", [-1e-9, math.nan, math.inf]),
+    ("optimizer", "adamw", "weight_decay", [-0.1, math.nan]),
+    ("optimizer", "adamw", "betas", [[0.9], [0.9, 0.99, 0.999], [1.0, 0.9], [0.9, -0.1], [math.nan, 0.9]]),
+    ("optimizer", "ranger21", "betas", [[], [0.9, 1.0]]),
+    ("optimizer", "ranger21", "pnm_beta", [-0.1]),
+    ("optimizer", "ranger21", "agc_clipping", [0.0, math.nan]),
+    ("optimizer", "ranger21", "stable_decay", ["locally"]),
+    ("optimizer", "ranger21", "lookahead_k", [-1]),
+    ("optimizer", "ranger21", "lookahead_beta", [1.0, -0.5]),
+    ("optimizer", "nesterov", "momentum", [0.0, 1.0]),
+    ("schedule", "explore_exploit", "warmup", [-0.1, 1.1, math.nan]),
+    ("schedule", "explore_exploit", "beta2", [1.0]),
+    ("data", "imagenet", "batch_size", [0, -64]),
+    ("data", "imagenet", "workers", [-1]),
+    ("data", "imagenet", "crop", [0, 289]),
+    ("data", "imagenet", "resize", [255]),
+    ("data", "imagenet", "resize_mode", ["longer_side"]),
+    ("data", "imagenet", "flip", [1.5, math.nan]),
+    ("data", "imagenet", "saturation", [-0.4, 1.4]),
+    ("data", "fashion_mnist", "train_images", [0, 60_001]),
+    ("trainer", "default", "epochs", [0]),
+    ("trainer", "default", "accumulate", [0]),
+    ("trainer", "default", "label_smoothing", [-0.1, 1.0]),
+    ("trainer", "default", "precision", ["int8"]),
+    ("trainer", "default", "on_nonfinite", ["ignore"]),
+    ("trainer", "default", "device", ["tpu", "cuda:x", "cpu:first", "cuda:-1", ""]),
+    ("trainer", "default", "checkpoint_every_minutes", [0.0, math.nan]),
+    ("logger", "wandb", "mode", ["disabled"]),
+    ("", "", "seed", [-1, 2**31]),
+    ("", "", "resume", ["always"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("part", "variant", "name", "value"), [(*where, value) for *where, values in IMPOSSIBLE for value in values]
+)
+def test_impossible_values_are_refused(part: str, variant: str, name: str, value: Any) -> None:
+    config = defaults(f"{part}={variant}") if part else defaults()
+    with pytest.raises(UserError, match=r"is not possible: it must be \S.*\.$") as caught:
+        replace(getattr(config, part) if part else config, **{name: value})
+    assert f"{part}.{name}".lstrip(".") in str(caught.value)
+
+
+def test_the_report_ignores_what_does_not_change_a_result() -> None:
+    """Besides, it puts the seeds of a group together."""
+    assert neutral_keys() | {"seed"} == set(IGNORED) - {"choices"}

@@ -1,0 +1,253 @@
+"""The order of the images, the loaders that keep to it, and data that is missing or damaged."""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import random
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.data.build import Data, build_data
+from ranger21.data.idx import IdxPictures, read_idx
+from ranger21.data.layout import FASHION_MNIST_FILES, require_data
+from ranger21.data.loader import EvalBatches, Loader, Pictures, Share, TrainBatches
+from ranger21.data.transforms import TrainTransform
+from ranger21.errors import UserError
+
+QUICK = settings(max_examples=60, deadline=None)
+IMAGENET = ImageFolderConfig(
+    name="imagenet", root=None, batch_size=16, workers=0, eval_batch_size=8, resize=36, resize_mode="squash", crop=32,
+    flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4,
+)  # fmt: skip
+FASHION = FashionMNISTConfig(
+    name="fashion_mnist",
+    root=None,
+    batch_size=4,
+    workers=0,
+    eval_batch_size=4,
+    padding=2,
+    flip=0.5,
+    train_images=60_000,
+)
+
+
+@QUICK
+@given(st.integers(1, 8), st.integers(1, 3), st.integers(1, 4), st.integers(0, 60), st.integers(0, 5), st.data())
+def test_ranks_and_passes_divide_the_batch_of_one_process(world, accumulate, each, spare, seed, data) -> None:
+    batch_size = world * accumulate * each
+    images, last = batch_size + spare, data.draw(st.integers(1, 9))
+    alone = list(TrainBatches(images, batch_size, seed, 1, last, Share()))
+    shares = [TrainBatches(images, batch_size, seed, 1, last, Share(rank, world, accumulate)) for rank in range(world)]
+    passes = [list(share) for share in shares]
+    assert {len(p) for p in passes} == {len(s) for s in shares} == {last * accumulate}
+    for step, batch in enumerate(alone):
+        own = [part for p in passes for part in p[step * accumulate : (step + 1) * accumulate]]
+        assert {len(part) for part in own} == {each}
+        assert [key for part in own for key in part] == batch
+
+
+@QUICK
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 3), st.integers(1, 12), st.integers(0, 12))
+def test_an_epoch_has_no_repeats_and_a_restart_goes_on(images, batch_size, seed, first, more) -> None:
+    batch_size = min(batch_size, images)
+    whole = list(TrainBatches(images, batch_size, seed, 1, first + more, Share()))
+    assert list(TrainBatches(images, batch_size, seed, first, first + more, Share())) == whole[first - 1 :]
+    epochs: dict[int, list[int]] = {}
+    for step, batch in enumerate(whole):
+        assert {epoch for epoch, _ in batch} == {step // (images // batch_size)} and len(batch) == batch_size
+        epochs.setdefault(batch[0][0], []).extend(index for _, index in batch)
+    for indices in epochs.values():
+        assert len(set(indices)) == len(indices) and set(indices) <= set(range(images))
+
+
+def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
+    orders = [
+        tuple(index for batch in TrainBatches(50, 10, seed, first, first + 4, Share()) for _, index in batch)
+        for seed in range(3)
+        for first in (1, 6, 11)
+    ]
+    assert len(set(orders)) == 9 and {tuple(sorted(order)) for order in orders} == {tuple(range(50))}
+
+
+def test_impossible_batches_are_told_with_their_numbers() -> None:
+    with pytest.raises(UserError, match=r"data.batch_size=64 .* 3 ranks x trainer.accumulate=2: .* multiple of 6\.$"):
+        TrainBatches(100, 64, 0, 1, 1, Share(0, 3, 2))
+    with pytest.raises(UserError, match=r"data.batch_size=101 is larger than the training set of 100 images\.$"):
+        TrainBatches(100, 101, 0, 1, 1, Share())
+
+
+@QUICK
+@given(st.integers(1, 100), st.integers(1, 20), st.integers(1, 9))
+def test_every_image_is_evaluated_exactly_once(images: int, batch_size: int, world: int) -> None:
+    ranks = [EvalBatches(images, batch_size, Share(rank, world, 3)) for rank in range(world)]
+    assert len({len(list(rank)) for rank in ranks} | {len(rank) for rank in ranks}) == 1
+    batches = [batch for rank in ranks for batch in rank]
+    assert sorted(key for batch in batches for key in batch) == [(0, index) for index in range(images)]
+    assert max(map(len, batches)) <= batch_size
+
+
+@pytest.fixture(scope="module")
+def data(images: Path) -> Data:
+    return build_data(replace(IMAGENET, root=str(images)), seed=5)
+
+
+def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> None:
+    seen = []
+    for workers in (0, 1, 3):
+        torch.manual_seed(workers), np.random.seed(workers), random.seed(workers)
+        keys = TrainBatches(len(data.train), 16, 5, 4, 7, Share())  # the end of one epoch, the beginning of the next
+        seen.append(list(Loader(data.train, keys, workers, pin_memory=False)))
+    for others in seen[1:]:
+        for (images, labels), (same_images, same_labels) in zip(seen[0], others, strict=True):
+            assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
+
+
+class Same:
+    """A source of equal pictures."""
+
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.linear_gradient("L"), index
+
+
+def test_augmentation_differs_by_seed_epoch_and_image() -> None:
+    transform = TrainTransform(replace(IMAGENET, resize=256, crop=64))
+    keys = [(seed, epoch, index) for seed in range(3) for epoch in range(3) for index in range(3)]
+    made = [Pictures(Same(), transform, seed)[epoch, index][0] for seed, epoch, index in keys]
+    assert len({tensor.numpy().tobytes() for tensor in made}) == 27
+    again = [Pictures(Same(), transform, seed)[epoch, index][0] for seed, epoch, index in reversed(keys)]
+    assert all(torch.equal(one, other) for one, other in zip(made, reversed(again), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("harm", ["truncated", "no JPEG", "empty", "gone"])
+def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int, harm: str) -> None:
+    root = shutil.copytree(images, tmp_path / "data")
+    data = build_data(replace(IMAGENET, root=str(root)), seed=0)
+    victim = sorted((root / "train").glob("*/*"))[37]
+    content = {"truncated": victim.read_bytes()[:-3000], "no JPEG": b"<html>" * 99, "empty": b""}
+    victim.unlink() if harm == "gone" else victim.write_bytes(content[harm])
+    keys = TrainBatches(len(data.train), 16, 0, 1, 5, Share())
+    with pytest.raises(UserError) as caught:
+        list(Loader(data.train, keys, workers, pin_memory=False))
+    text = str(caught.value)
+    assert text.startswith(f"The image {victim} cannot be read (") and "Traceback" not in text and "\n" not in text
+
+
+def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
+    keys = TrainBatches(len(data.train), 16, 5, 1, 40, Share())
+    batches = iter(Loader(data.train, keys, 2, pin_memory=False))
+    seen = [next(batches), next(batches)]  # one of each
+    loaders = [str(process.pid) for process in multiprocessing.active_children()]
+    assert len(loaders) == 2
+    for name in ("INT", "TERM", "USR1"):
+        subprocess.run(
+            ["kill", f"-{name}", *loaders], check=True
+        )  # as a scheduler would; the run's own SIGTERM is obeyed
+    assert len(seen + list(batches)) == 40
+
+
+def folders(root: Path, *classes: str) -> None:
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        (root / name / "0.JPEG").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ([], "There is no folder {root}/train: data.root or IMAGENET_DIR"),
+        (["val/n1"], "There is no folder {root}/train: data.root or IMAGENET_DIR"),
+        (["train/n1"], "There is no folder {root}/val: data.root or IMAGENET_DIR"),
+        (["train/n1", "val/.hidden"], "{root}/val has no class folders: its images must be sorted"),
+        (["train/n1", "train/n2", "val/n1", "val/n3"], "1 only in train/ (n2); 1 only in val/ (n3)."),
+        ([*(f"train/n{i}" for i in range(6)), "val/n0"], "5 only in train/ (n1, n2, n3, ...)."),
+    ],
+)
+def test_missing_image_folders_are_told(tmp_path: Path, made: list[str], words: str) -> None:
+    folders(tmp_path, *made)
+    config = replace(IMAGENET, root=str(tmp_path))
+    for look in (require_data, lambda config: build_data(config, 0)):
+        with pytest.raises(UserError) as caught:
+            look(config)
+        assert words.format(root=tmp_path) in str(caught.value)
+
+
+def test_good_image_folders_pass_and_none_at_all_is_told(images: Path) -> None:
+    require_data(replace(IMAGENET, root=str(images)))
+    with pytest.raises(UserError, match=r"There is no ImageNet: set data.root=.*IMAGENET_DIR"):
+        require_data(IMAGENET)
+
+
+def test_the_fingerprint_is_of_names_and_classes(images: Path, data: Data, tmp_path: Path) -> None:
+    root = shutil.copytree(images, tmp_path / "moved")
+    assert build_data(replace(IMAGENET, root=str(root)), 0).fingerprint == data.fingerprint
+    path = sorted(root.glob("val/*/*"))[0]
+    path.rename(path.with_name("another.JPEG"))
+    assert build_data(replace(IMAGENET, root=str(root)), 0).fingerprint != data.fingerprint
+
+
+def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:
+    """Fashion-MNIST in small: picture i is all i, its label i % 10."""
+    root.mkdir()
+    for name in FASHION_MNIST_FILES:
+        count = train if name.startswith("train") else test
+        values = np.arange(count, dtype=np.uint8)
+        pixels = np.repeat(values, 28 * 28) if "images" in name else values % 10
+        shape = [count, 28, 28] if "images" in name else [count]
+        raw = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes() + pixels.tobytes()
+        (root / f"{name}{'.gz' if zipped else ''}").write_bytes(gzip.compress(raw) if zipped else raw)
+    return replace(FASHION, root=str(root))
+
+
+def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
+    plain, zipped = idx_files(tmp_path / "plain"), idx_files(tmp_path / "zipped", zipped=True)
+    for config in (plain, zipped):
+        require_data(config)
+    one, other = build_data(plain, 0), build_data(zipped, 0)
+    assert one.fingerprint == other.fingerprint != build_data(idx_files(tmp_path / "more", train=13), 0).fingerprint
+    assert (len(one.train), len(one.val), len(one.classes), one.channels, one.size) == (12, 5, 10, 1, 28)
+    for index in range(5):
+        picture, label = other.val[0, index]
+        assert label == index and picture.shape == (1, 28, 28) and (picture == index).all()
+
+
+def test_the_first_so_many_images_are_used(tmp_path: Path) -> None:
+    config = idx_files(tmp_path / "idx")
+    few, all_of_them = (build_data(replace(config, train_images=n), 0) for n in (7, 9999))
+    assert (len(few.train), len(few.val), len(all_of_them.train)) == (7, 5, 12)
+    assert few.fingerprint != all_of_them.fingerprint
+    assert [few.train.source[i][1] for i in range(7)] == list(range(7))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("keep", [0, 3, 6, 15, 40, -1])
+def test_damaged_idx_files_are_told(tmp_path: Path, zipped: bool, keep: int) -> None:
+    config = idx_files(tmp_path / "idx", zipped=zipped)
+    path = Path(str(config.root)) / "train-images-idx3-ubyte"
+    real = path.with_name(path.name + ".gz") if zipped else path
+    real.write_bytes(real.read_bytes()[:keep])
+    with pytest.raises(UserError, match=f"{path} cannot be read .*: fetch Fashion-MNIST again"):
+        read_idx(path)
+
+
+def test_missing_idx_files_are_told(tmp_path: Path) -> None:
+    config = idx_files(tmp_path / "idx")
+    (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(UserError, match=r"data.root=.* does not hold Fashion-MNIST, .*t10k-labels-idx1-ubyte\[.gz\]"):
+        require_data(config)
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte cannot be read"):
+        IdxPictures(tmp_path / "idx", "t10k")
