@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ class WandbTracker:
 
     def _off(self, error: BaseException) -> None:
         self._run = None
+        sys.unraisablehook = _but_not_of_wandb(sys.unraisablehook)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has everything."
         log.warning(text, reason.rstrip("."))
@@ -68,3 +71,13 @@ class WandbTracker:
                 self._run.finish(exit_code=exit_code)
             except Exception as error:
                 self._off(error)
+
+
+def _but_not_of_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """W&B's exit handler complains, with a traceback, about a process of its own that is gone; that is told already."""
+
+    def filtered(args: Any) -> None:
+        if not str(getattr(args.object, "__module__", "")).startswith("wandb"):
+            hook(args)
+
+    return filtered

@@ -1,0 +1,249 @@
+"""Checkpoints: what comes back is what was saved, or is reported; whatever happens while one is written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ranger21.checkpoint import Checkpoints, Damaged, State, read, read_weights, weights_path
+from ranger21.errors import UserError
+
+FORK = multiprocessing.get_context("fork")
+
+
+def make_state(step: int, numbers: int = 12) -> State:
+    """Tensors full of `step`, and what else a run's checkpoint has."""
+    return {
+        "model": {"weight": torch.full((numbers,), float(step)), "count": torch.tensor(step)},
+        "optimizer": {"state": {0: {"half": torch.full((3, 2), step, dtype=torch.bfloat16)}}, "groups": [{"lr": 0.1}]},
+        "progress": {"step": step, "seconds": 1.5, "best": {"val/acc1": 12.5}},
+        "id": "abc",
+        "nothing": None,
+        "config": {"pnm": True, "betas": [0.9, 0.999]},
+    }
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    return type(one) is type(other) and one == other
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint of which every tensor has to be of that step."""
+    state = read(path)
+    step = state["progress"]["step"]
+    assert same(state, make_state(step, len(state["model"]["weight"])))
+    return step
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints")
+
+
+def names(place: Checkpoints) -> set[str]:
+    return {path.name for path in place.last.parent.iterdir()}
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+
+
+def test_what_was_saved_comes_back(place: Checkpoints) -> None:
+    state = make_state(3)
+    place.save(state)
+    assert same(read(place.last), state) and place.newest() == place.last
+    assert same(read_weights(place.last)["model"], state["model"])
+    assert names(place) == {"last.pt"}
+
+
+def test_last_previous_and_best_turn_over(place: Checkpoints) -> None:
+    for step in range(1, 6):
+        place.save(make_state(step), best=step in (1, 3))
+    assert (step_of(place.last), step_of(place.previous), step_of(place.best)) == (5, 4, 3)
+    assert names(place) == {"last.pt", "previous.pt", "best.pt"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_stays_as_it_was(place: Checkpoints, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")  # as on a file system without them
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    place.save(make_state(1), best=True)
+    assert place.best.samefile(place.last) == links
+    before = place.best.read_bytes()
+    for step in (2, 3):
+        place.save(make_state(step))
+    damage(place.last)
+    damage(place.previous)
+    assert place.newest() is None and place.best.read_bytes() == before and step_of(place.best) == 1
+
+
+def test_no_flipped_byte_goes_unnoticed(place: Checkpoints) -> None:
+    """At random places, and at every byte of the archive's directory, which has no checksum of its own."""
+    state, rng = make_state(7), random.Random(0)
+    place.save(state)
+    raw, outcomes = place.last.read_bytes(), []
+    with zipfile.ZipFile(place.last) as archive:
+        flips = [(position, 8) for position in range(archive.start_dir, len(raw))]
+    flips += [(rng.randrange(len(raw)), rng.randrange(1, 256)) for _ in range(300)]
+    for position, flip in flips:
+        harmed = bytearray(raw)
+        harmed[position] ^= flip
+        place.last.write_bytes(harmed)
+        try:
+            assert same(read(place.last), state), (position, flip)
+            outcomes.append("as it was")
+        except Damaged as error:
+            outcomes.append("damaged")
+            assert str(error) and "\n" not in str(error)
+    assert outcomes.count("damaged") > len(flips) / 3
+
+
+@pytest.mark.parametrize("block", [16, 512])
+def test_no_lost_block_goes_unnoticed(place: Checkpoints, block: int) -> None:
+    """A block of zeros, as a crash of the machine may leave."""
+    state = make_state(7, numbers=1000)
+    place.save(state)
+    raw = place.last.read_bytes()
+    for start in range(0, len(raw), max(block, len(raw) // 60)):
+        place.last.write_bytes(raw[:start] + bytes(len(raw[start : start + block])) + raw[start + block :])
+        with contextlib.suppress(Damaged):
+            assert same(read(place.last), state), start
+
+
+def test_no_missing_end_goes_unnoticed(place: Checkpoints) -> None:
+    place.save(make_state(7))
+    raw = place.last.read_bytes()
+    for length in [*range(0, len(raw), 37), len(raw) - 1]:
+        place.last.write_bytes(raw[:length])
+        with pytest.raises(Damaged):
+            read(place.last)
+
+
+class Harmful:
+    """What a malicious pickle would do."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (os.environ["HARM"],)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARM", str(tmp_path / "harm"))
+    torch.save({"model": Harmful()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match=r"The checkpoint .*evil.pt is damaged: its contents cannot be read"):
+        read_weights(tmp_path / "evil.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_damaged_one_is_reported_put_aside_and_the_one_before_it_used(
+    place: Checkpoints, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
+    assert place.newest() is None
+    for step in (1, 2):
+        place.save(make_state(step))
+    damage(place.last)
+    assert place.newest() == place.previous and step_of(place.previous) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{place.last} is damaged" in caplog.text and "last.damaged" in caplog.text
+    assert names(place) == {"last.damaged", "previous.pt"}
+    place.save(make_state(2))
+    assert (step_of(place.last), step_of(place.previous)) == (2, 1)
+    for path in (place.last, place.previous):
+        damage(path)
+    assert place.newest() is None and names(place) == {"last.damaged", "previous.damaged"}
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
+    """Full for files above 100 kB: the system's own limit, which a write runs into as into a full disk."""
+
+    def child(pipe: Any) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        for best in (False, True):
+            try:
+                place.save(make_state(2, numbers=300_000), best)
+                pipe.send("saved")
+            except UserError as error:
+                pipe.send(str(error))
+
+    def sentences() -> list[str]:
+        here, there = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=child, args=(there,))
+        process.start()
+        process.join(60)
+        return [here.recv(), here.recv()]
+
+    for text in sentences():
+        assert f"{place.last} could not be written (File too large); there is none before it" in text
+    assert names(place) == set()
+    place.save(make_state(1), best=True)
+    for text in sentences():
+        assert "could not be written (File too large); the one before it is as it was. Make room" in text
+    assert names(place) == {"last.pt", "best.pt"} and step_of(place.last) == step_of(place.best) == 1
+
+
+def test_killed_while_saving(place: Checkpoints) -> None:
+    """Any number of times: there is a whole checkpoint, and it is not older than the last one that was saved."""
+    rng, newest = random.Random(0), 0
+
+    def child(pipe: Any) -> None:
+        step = newest
+        while True:
+            step += 1
+            place.save(make_state(step, numbers=20_000), best=step % 2 == 0)
+            pipe.send(step)
+
+    for _ in range(25):
+        here, there = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=child, args=(there,))
+        process.start()
+        there.close()
+        saved = here.recv()
+        time.sleep(rng.uniform(0, 0.04))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+        with contextlib.suppress(EOFError):
+            while True:
+                saved = here.recv()
+        path = place.newest()
+        assert path == place.last
+        newest = step_of(path)
+        assert newest in (saved, saved + 1) and step_of(place.previous) in (newest - 1, newest)
+        assert step_of(place.best) in (newest - newest % 2, newest + 1)
+        assert not [name for name in names(place) if name.endswith(".damaged")]
+
+
+def test_checkpoints_that_users_name(place: Checkpoints, tmp_path: Path) -> None:
+    assert weights_path(str(tmp_path)) == place.last
+    place.save(make_state(1), best=True)
+    assert weights_path(str(tmp_path)) == place.best and weights_path(str(place.previous)) == place.previous
+    with pytest.raises(UserError, match=r"^There is no checkpoint .*previous.pt\.$"):
+        read_weights(place.previous)
+    damage(place.last)
+    with pytest.raises(UserError, match=r"^The checkpoint .*last.pt is damaged: .*\.$"):
+        read_weights(place.last)
+    for other in ([1, 2], {"weights": torch.zeros(1)}):
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(UserError, match=r"other.pt is no checkpoint of a run: .* under the key 'model'\.$"):
+            read_weights(tmp_path / "other.pt")

@@ -1,0 +1,156 @@
+"""What a user can get wrong, by the real command: one sentence, exit code 1, nothing lost."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from children import weights
+from conftest import ROOT, command, result, train
+from test_resume import children, wait_for_a_line
+
+
+def refused(*overrides: str, **options) -> str:
+    """The sentence with which a command is refused."""
+    done = train(*overrides, **options)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stdout, done.stdout
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_no_imagenet_is_told_within_five_seconds(tmp_path):
+    begin = time.monotonic()
+    sentence = refused("run_dir=" + str(tmp_path / "run"), env={"IMAGENET_DIR": ""})
+    assert time.monotonic() - begin < 5
+    assert all(word in sentence for word in ("data.root", "IMAGENET_DIR", "experiment=demo"))
+    assert "data.root" in refused("data.root=/nowhere")
+
+
+def test_unsorted_validation_and_other_classes(images, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(images, root)
+    moved = next((root / "val").iterdir())
+    moved.rename(root / "val" / "n00000001")
+    sentence = refused("data=imagenet", f"data.root={root}")
+    assert "differ" in sentence and "n00000001" in sentence and moved.name in sentence
+    for folder in list((root / "val").iterdir()):
+        for image in folder.iterdir():
+            shutil.copy(image, root / "val")
+        shutil.rmtree(folder)
+    assert "class folders" in refused("data=imagenet", f"data.root={root}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(images, root)
+    broken = sorted((root / "train").rglob("*.JPEG"))[17]
+    broken.write_bytes(broken.read_bytes()[:200])
+    overrides = [o for o in tiny if not o.startswith(("data.root", "data.workers"))]
+    sentence = refused(*overrides, f"data.root={root}", f"data.workers={workers}", f"run_dir={tmp_path / 'run'}")
+    assert str(broken) in sentence
+
+
+def test_batches_that_cannot_be(tiny, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    assert "81" in (sentence := refused(*tiny, "data.batch_size=81", run_dir)) and "80 images" in sentence
+    sentence = refused(*tiny, "trainer.accumulate=3", run_dir)
+    assert "data.batch_size=16" in sentence and "trainer.accumulate=3" in sentence
+
+
+def test_another_run_in_the_directory(tiny, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    assert children(tiny, tmp_path / "run", 1) == [0]
+    sentence = refused(*tiny, "optimizer=adamw", run_dir)
+    assert "optimizer.name" in sentence and "adamw" in sentence and "ranger21" in sentence
+    assert "model.name" in refused(*tiny, "model=resnet18", run_dir)
+    assert "resume=never" in refused(*tiny, "resume=never", run_dir)
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tiny, tmp_path):
+    """The limit on a file's size stands for the disk's: the checkpoint of the second epoch does not fit."""
+    directory = tmp_path / "run"
+    short = [*tiny, "trainer.checkpoint_every_steps=null"]
+    stopped = subprocess.Popen(**command(*short, "trainer.log_every_steps=1", f"run_dir={directory}"))
+    wait_for_a_line(directory / "metrics.jsonl", stopped)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(60) == 143
+    before = weights(directory)["progress"]["step"]
+    limited = command(*short, f"run_dir={directory}")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    done = subprocess.run(**limited, preexec_fn=limit, timeout=120)
+    assert done.returncode == 1 and "could not be written" in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
+    assert weights(directory)["progress"]["step"] == before
+    assert children(short, directory, 1) == [0]
+    assert result(directory)["status"] == "finished"
+
+
+def test_two_processes_cannot_share_a_run(tiny, tmp_path):
+    overrides = [*tiny, "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"]
+    first = subprocess.Popen(**command(*overrides))
+    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", first)
+    sentence = refused(*overrides)
+    assert f"process {first.pid}" in sentence and "run_dir=" in sentence
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_path):
+    directory = tmp_path / "run"
+    endless = [*tiny, "trainer.epochs=400", f"run_dir={directory}"]
+    first = subprocess.Popen(**command(*endless))
+    wait_for_a_line(directory / "metrics.jsonl", first)
+    while not (directory / "checkpoints" / "previous.pt").exists():
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143
+    last = directory / "checkpoints" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    again = subprocess.Popen(**command(*endless))
+    while "Resumed" not in (directory / "log.txt").read_text():
+        assert again.poll() is None
+        time.sleep(0.05)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(60) == 143
+    assert "damaged" in (directory / "log.txt").read_text()
+
+
+def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
+    process = subprocess.Popen(**command(*tiny, "trainer.epochs=400", "data.workers=2", f"run_dir={tmp_path / 'run'}"))
+    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        alive = [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in state(pid)]
+        if not alive:
+            return
+        time.sleep(0.05)
+    for pid in alive:
+        os.kill(int(pid), signal.SIGKILL)
+    raise AssertionError(f"{alive} live on")
+
+
+def state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "export.py", "compare.py"])
+def test_scripts_refuse_what_is_not_there(script, tmp_path):
+    target = [str(tmp_path / "x.pth")] if script == "export.py" else []
+    done = subprocess.run(
+        [command()["args"][0], str(ROOT / "scripts" / script), str(tmp_path / "nothing"), *target],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "nothing" in done.stderr, done.stderr

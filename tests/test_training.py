@@ -1,0 +1,142 @@
+"""Training itself: ranks, precision, divergence, and what a run leaves behind."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from children import weights
+from conftest import lines, result, train
+from test_resume import children
+
+from ranger21.checkpoint import read
+from ranger21.loop import Plan
+from ranger21.optim.build import build_optimizer
+from ranger21.undo import Undo
+
+
+def parameters(directory: Path) -> torch.Tensor:
+    return torch.cat([t.flatten() for t in weights(directory)["model"].values()])
+
+
+@pytest.mark.parametrize("optimizer", ["ranger21", "adamw", "nesterov"])
+def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
+    """Half the batch each, or two passes of half the batch: the same samples, and the same weights up to rounding."""
+    exact = [*tiny, f"optimizer={optimizer}", "trainer.precision=fp64", "model.remove_batch_norm=true"]
+    exact = [o.replace(",drop_rate:0.2", "") for o in exact]
+    assert children(exact, tmp_path / "one", 1) == [0]
+    assert children(exact, tmp_path / "two", 2) == [0, 0]
+    assert children([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
+    one = parameters(tmp_path / "one")
+    assert one.dtype == torch.float64 and result(tmp_path / "one")["step"] == 20
+    assert (parameters(tmp_path / "two") - one).abs().max() < 1e-10
+    assert (parameters(tmp_path / "passes") - one).abs().max() < 1e-10
+    for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-6)
+        assert a.get("val/acc1") == b.get("val/acc1")
+
+
+def test_torchrun_and_the_run_directory(tiny, tmp_path):
+    """The real command under torchrun, all of its files, and metrics that follow the contract."""
+    directory = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = train(*tiny, f"run_dir={directory}", launcher=launcher)
+    assert done.returncode == 0, done.stdout
+    names = {"config.yaml", "manifest.json", "metrics.jsonl", "log.txt", "result.json", "checkpoints"}
+    assert names <= {path.name for path in directory.iterdir()}
+    assert {p.name for p in (directory / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
+    rows = lines(directory)
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(set(steps)) and steps[-1] == 20
+    assert [row["step"] for row in rows if "val/acc1" in row] == [5, 10, 15, 20]
+    for row in rows:
+        assert row["images_seen"] == 16 * row["step"] and row["epoch"] == row["step"] / 5
+        assert {"time", "train/loss", "train/acc1", "lr", "grad_norm"} <= row.keys()
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["sessions"][0]["hardware"]["ranks"] == 2 and manifest["sessions"][0]["packages"]["torch"]
+    best = max((row for row in rows if "val/acc1" in row), key=lambda row: row["val/acc1"])
+    assert result(directory)["best"]["val/acc1"] == pytest.approx(best["val/acc1"])
+    assert read(directory / "checkpoints" / "best.pt")["progress"]["step"] == result(directory)["best"]["step"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains(precision, tiny, tmp_path):
+    assert children([*tiny, f"trainer.precision={precision}"], tmp_path / precision, 1) == [0]
+    assert children([*tiny, "trainer.precision=fp32"], tmp_path / "fp32", 1) == [0]
+    half, full = parameters(tmp_path / precision), parameters(tmp_path / "fp32")
+    assert half.dtype == torch.float32 and torch.isfinite(half).all() and not torch.equal(half, full)
+    assert lines(tmp_path / precision)[0]["train/loss"] == pytest.approx(lines(tmp_path / "fp32")[0]["train/loss"], rel=0.05)
+
+
+def test_divergence_is_a_result(tiny, tmp_path):
+    directory = tmp_path / "run"
+    done = train(*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}")
+    assert done.returncode == 0 and "Diverged" in done.stdout, done.stdout
+    found = result(directory)
+    assert found["status"] == "diverged" and 2 <= found["diverged_at_step"] <= 4
+    if (directory / "checkpoints" / "last.pt").exists():
+        assert torch.isfinite(parameters(directory)).all()
+    again = train(*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}")
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+def test_skipping_gives_up_after_ten_in_a_row(tiny, tmp_path):
+    directory = tmp_path / "run"
+    extra = ["optimizer=nesterov", "optimizer.lr=1e20", "trainer.on_nonfinite=skip"]
+    assert children([*tiny, *extra], directory, 1) == [0]
+    found = result(directory)
+    assert found["status"] == "diverged" and found["skipped_steps"] >= 10
+    assert torch.isfinite(parameters(directory)).all()
+
+
+@pytest.mark.parametrize("name", ["ranger21", "adamw", "nesterov"])
+@pytest.mark.parametrize("bad_first", [True, False])
+def test_a_step_left_out_changes_no_tensor(name, bad_first):
+    """A bad step among good ones: weights, buffers and moments are as if it had not been."""
+    extra = {"nesterov": {"momentum": 0.9}}.get(name, {})
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    optimizer = build_optimizer(name, model.parameters(), lr=0.1, weight_decay=1e-2, decay_norm_and_bias=True, **extra)
+    undo = Undo(model, optimizer)
+    inputs = torch.randn(3, 8, 4)
+    for number in range(3):
+        bad = torch.tensor(number == (0 if bad_first else 1))
+        before = [t.clone() for t in model.state_dict().values()]
+        undo.remember()
+        (model(inputs[number] * (float("nan") if bad else 1.0)) ** 2).sum().backward()
+        undo.mask_gradients(bad)
+        optimizer.step()
+        undo.restore(bad)
+        same = [torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True)]
+        assert all(same) if bad else not any(same)
+        tensors = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
+        assert tensors and all(torch.isfinite(t).all() for t in tensors)
+        optimizer.zero_grad()
+
+
+def test_the_switches_of_speed_reach_the_same_place(tiny, tmp_path):
+    """channels_last and accumulation change rounding only; another seed changes everything."""
+    plain = [o.replace(",drop_rate:0.2", "") for o in tiny] + ["trainer.precision=fp64"]
+    assert children(plain, tmp_path / "a", 1) == [0]
+    assert children([*plain, "trainer.channels_last=false"], tmp_path / "b", 1) == [0]
+    assert children([*plain, "seed=1"], tmp_path / "c", 1) == [0]
+    a, b, c = (parameters(tmp_path / name) for name in "abc")
+    assert (a - b).abs().max() < 1e-8 < (a - c).abs().max()
+
+
+def test_init_from_starts_where_another_run_ended(tiny, tmp_path):
+    assert children(tiny, tmp_path / "first", 1) == [0]
+    best = tmp_path / "first" / "checkpoints" / "last.pt"
+    second = [*tiny, f"model.init_from={best}", "optimizer=adamw", "optimizer.lr=0", "trainer.steps=2"]
+    assert children([*second, "model.kwargs.drop_rate=0"], tmp_path / "second", 1) == [0]
+    learned = {k: v for k, v in weights(tmp_path / "first")["model"].items() if k.endswith("weight")}
+    kept = weights(tmp_path / "second")["model"]
+    assert learned and all(torch.equal(v, kept[k]) for k, v in learned.items())
+
+
+def test_the_plan_counts_steps_from_one():
+    plan = Plan(20, 5, 16, 2, 3, 7, None)
+    assert [s for s in range(21) if plan.evaluates(s)] == [10, 20]
+    assert [s for s in range(21) if plan.logs(s)] == [3, 6, 9, 10, 12, 15, 18, 20]
+    assert [s for s in range(21) if plan.saves(s)] == [7, 10, 14, 20]
