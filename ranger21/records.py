@@ -62,7 +62,7 @@ class RunDirectory:
             raise UserError(
                 f"{self.path} cannot be a run directory ({error.strerror}): choose another run_dir=."
             ) from error
-        if self.config.exists():
+        if self.manifest.exists():  # else a run that never came to its first step
             if config.resume == "never":
                 text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
                 raise UserError(text)

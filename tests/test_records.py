@@ -43,6 +43,12 @@ def changed(config: Config, part: str, **values: Any) -> Config:
     return replace(config, **{part: replace(getattr(config, part), **values)})
 
 
+def start(place: RunDirectory, config: Config) -> None:
+    """What a run does before its first step."""
+    assert place.claim(config)
+    place.begin(DATA, session(1, "cpu", 0))
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -88,21 +94,27 @@ def test_children_do_not_keep_the_lock(place: RunDirectory, config: Config) -> N
 
 
 def test_the_configuration_is_written_and_read_back(place: RunDirectory, config: Config) -> None:
-    assert place.claim(config) and read_config(place.config) == config
-    assert RunDirectory(place.path).claim(config)
+    start(place, config)
+    assert read_config(place.config) == config and RunDirectory(place.path).claim(config)
 
 
 def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: Config) -> None:
     never = replace(config, resume="never")
-    assert place.claim(never)
+    start(place, never)
     with pytest.raises(
         UserError, match=r"has a run already and resume=never: choose another run_dir=, or delete it\.$"
     ):
         RunDirectory(place.path).claim(never)
 
 
+def test_a_run_that_never_began_may_be_another(place: RunDirectory, config: Config) -> None:
+    assert place.claim(config)
+    other = replace(config, seed=3, resume="never")
+    assert RunDirectory(place.path).claim(other) and read_config(place.config) == other
+
+
 def test_another_run_is_refused_by_naming_what_differs(place: RunDirectory, config: Config) -> None:
-    place.claim(config)
+    start(place, config)
     other = replace(changed(config, "optimizer", lr=0.1, stable_decay=None), seed=3)
     with pytest.raises(UserError) as caught:
         RunDirectory(place.path).claim(other)
@@ -117,7 +129,7 @@ def test_another_run_is_refused_by_naming_what_differs(place: RunDirectory, conf
 
 
 def test_what_changes_no_result_may_change(place: RunDirectory, config: Config) -> None:
-    place.claim(config)
+    start(place, config)
     moved = changed(config, "data", root="/elsewhere", workers=2, eval_batch_size=7)
     moved = changed(moved, "trainer", device="cpu", accumulate=4, checkpoint_every_minutes=None)
     assert RunDirectory(place.path).claim(replace(moved, outputs="/runs", debug=True))
@@ -125,7 +137,7 @@ def test_what_changes_no_result_may_change(place: RunDirectory, config: Config) 
 
 @pytest.mark.parametrize("text", ["", "seed: 0\n", "seed: [\n", "just words", "a: ${nothing}\n"])
 def test_a_config_that_cannot_be_read_is_told(place: RunDirectory, config: Config, text: str) -> None:
-    place.claim(config)
+    start(place, config)
     place.config.write_text(text)
     with pytest.raises(UserError, match=f"{place.config} cannot be read by this version"):
         RunDirectory(place.path).claim(config)
@@ -144,7 +156,7 @@ def test_a_finished_run_says_so(
     logger = logging.getLogger("ranger21")
     monkeypatch.setattr(logger, "propagate", True)
     caplog.set_level(logging.INFO, "ranger21")
-    place.claim(config)
+    start(place, config)
     place.finish({"status": "diverged", "step": 40})
     assert RunDirectory(place.path).claim(config) is False
     assert caplog.messages == [f"{place.path} is diverged already (step 40): nothing to do."]
@@ -165,8 +177,7 @@ def test_each_session_is_added_to_the_manifest(place: RunDirectory, config: Conf
 
 
 def test_other_images_are_refused(place: RunDirectory, config: Config) -> None:
-    place.claim(config)
-    place.begin(DATA, session(1, "cpu", 0))
+    start(place, config)
     with pytest.raises(UserError, match=r"The images are not those that .* was begun with \(80 then, 79 .* now\)"):
         place.begin(DATA | {"fingerprint": "names:2", "train_images": 79}, session(1, "cpu", 0))
     assert len(json.loads(place.manifest.read_text())["sessions"]) == 1

@@ -1,0 +1,80 @@
+"""timm's models: batch norms removed, weights of another run taken over, refusals told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ranger21.config import ModelConfig
+from ranger21.errors import UserError
+from ranger21.models import build_model, has_batch_norm, load_weights
+
+
+def make(name: str, classes: int = 10, channels: int = 3, remove: bool = False, **kwargs: object) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(ModelConfig(name, remove, dict(kwargs), None), classes, channels)
+
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0", "mobilenetv3_small_050"])
+def test_batch_norms_go_and_activations_stay(name: str) -> None:
+    plain, bare = make(name), make(name, remove=True)
+    assert has_batch_norm(plain) and not has_batch_norm(bare)
+    count = [sum(isinstance(module, ACTIVATIONS) for module in model.modules()) for model in (plain, bare)]
+    assert count[0] == count[1] > 5
+    assert not [key for key in bare.state_dict() if "running_" in key]
+    bare.train()
+    logits = bare(torch.randn(2, 3, 64, 64))
+    logits.sum().backward()
+    assert logits.shape == (2, 10) and logits.isfinite().all() and logits.abs().sum() > 0
+    without = [key for key, p in bare.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+
+
+def test_what_timm_refuses_is_told() -> None:
+    with pytest.raises(UserError, match=r"^model=efficentnet_b0 does not exist, .* Near to it: efficientnet_b0, "):
+        make("efficentnet_b0")
+    for kwargs in ({"depth": 5}, {"act_layer": "nope"}, {"block_args": 3}, {"stem_width": -1}):
+        with pytest.raises(UserError, match=r"^timm cannot make model=resnet10t with model.kwargs=.*\w"):
+            make("resnet10t", **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("resnet10t", ["fc.bias", "fc.weight"]),
+        ("mobilenetv3_small_050", ["classifier.bias", "classifier.weight"]),
+        ("deit_tiny_distilled_patch16_224", ["head.bias", "head.weight", "head_dist.bias", "head_dist.weight"]),
+    ],
+)
+def test_a_head_of_another_size_stays_fresh(name: str, head: list[str]) -> None:
+    source, target = make(name).state_dict(), make(name, classes=7)
+    with torch.no_grad():
+        for value in source.values():
+            value.copy_(value + 1)
+    before = {key: target.state_dict()[key].clone() for key in head}
+    assert load_weights(target, source, "w.pt") == head
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, before[key] if key in head else source[key]), key
+
+
+def test_any_other_difference_is_told() -> None:
+    weights = make("resnet10t").state_dict()
+    assert load_weights(make("resnet10t"), weights, "w.pt") == []
+    wider = make("resnet10t", channels=1)
+    before = {key: value.clone() for key, value in wider.state_dict().items()}
+    fewer = {key: value for key, value in weights.items() if key != "fc.bias"}
+    for model, given, text in (
+        (wider, weights, "1 differ, such as conv1.0.weight"),
+        (make("resnet10t"), fewer, "1 differ, such as fc.bias"),
+        (make("resnet10t"), weights | {"fc.extra": torch.zeros(1)}, "1 differ, such as fc.extra"),
+        (make("resnet10t", remove=True), weights, r"\d+ differ, such as bn1.bias"),
+    ):
+        with pytest.raises(UserError, match=rf"^The weights in w.pt are not this model's: {text}\.$"):
+            load_weights(model, given, Path("w.pt"))
+    assert all(torch.equal(value, before[key]) for key, value in wider.state_dict().items())

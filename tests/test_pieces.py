@@ -1,0 +1,191 @@
+"""The small pieces: signals, ranks, meters, evaluation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ranger21.data.transforms import ToInput
+from ranger21.distributed import Agreement, World, environment, first_host
+from ranger21.errors import UserError
+from ranger21.evaluation import evaluate
+from ranger21.meters import GIVE_UP_AFTER, Meter, NonFinite
+from ranger21.precision import Precision
+from ranger21.stopping import StopFlag
+
+WORLD = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+
+
+@pytest.mark.parametrize(("number", "code"), [*zip(SIGNALS, [143, 143, 130], strict=True)])
+def test_a_signal_is_noted_and_nothing_else(number: int, code: int) -> None:
+    with StopFlag() as stop:
+        assert stop.code == 0
+        os.kill(os.getpid(), number)
+        assert stop.code == code
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with StopFlag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.code == 130
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with StopFlag() as stop:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert stop.code == 130
+
+
+def test_handlers_are_put_back_even_after_an_error() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(ZeroDivisionError), StopFlag() as stop:
+        assert [signal.getsignal(number) for number in SIGNALS] == [stop._caught] * 3
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_signals_need_the_main_thread() -> None:
+    told: list[str] = []
+
+    def enter() -> None:
+        try:
+            with StopFlag():
+                told.append("entered")
+        except UserError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert told == ["A run must be started in the main thread: it has signals to listen for."]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node7", "node7"),
+        ("node[07-09,12]", "node07"),
+        ("node[12]", "node12"),
+        ("alpha,beta[1-4]", "alpha"),
+        ("rack1-gpu[001-004],other5", "rack1-gpu001"),
+        ("gpu[3,5]-ib", "gpu3-ib"),
+        ("gpu.cluster.example", "gpu.cluster.example"),
+    ],
+)
+def test_the_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
+SLURM = {
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+    "SLURM_STEP_NODELIST": "node[07-08]",
+    "SLURM_JOB_ID": "4242",
+    "SLURM_STEP_ID": "0",
+}
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+
+
+def ranks(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, int] | None:
+    """What `environment` makes of these variables alone."""
+    for name in {*SLURM, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT", "SLURM_TASKS_PER_NODE"}:
+        monkeypatch.setenv(name, "")  # so that it is as it was afterwards
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return environment()
+
+
+def test_ranks_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {"rank": 3, "size": 4, "local_rank": 1, "local_size": 2}
+    assert ranks(monkeypatch, TORCHRUN) == expected
+    assert ranks(monkeypatch, TORCHRUN | SLURM) == expected  # torchrun inside of an srun
+    assert "MASTER_PORT" not in os.environ
+
+
+def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranks(monkeypatch, SLURM) == {"rank": 5, "size": 8, "local_rank": 1, "local_size": 4}
+    assert os.environ["MASTER_ADDR"] == "node07"
+    port = os.environ["MASTER_PORT"]
+    ranks(monkeypatch, SLURM | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
+    assert os.environ["MASTER_PORT"] == port  # every rank finds the same
+    for other in ({"SLURM_JOB_ID": "4243"}, {"SLURM_STEP_ID": "1"}, {"SLURM_JOB_ID": "99999999"}):
+        ranks(monkeypatch, SLURM | other)
+        assert 1024 < int(os.environ["MASTER_PORT"]) < 65536 and os.environ["MASTER_PORT"] != port
+    ranks(monkeypatch, SLURM | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("10.0.0.1", "1234")
+
+
+def test_a_single_process_has_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_script = {"SLURM_JOB_ID": "4242", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}  # sbatch, before any srun
+    for variables in ({}, batch_script, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "4"}):
+        assert ranks(monkeypatch, variables) is None
+    assert Agreement(WORLD, 2).exchange(143, 1) == [143, 1]
+    assert WORLD.main and WORLD.on_main(lambda: 7) == 7
+
+
+def test_the_meter_weighs_every_image_alike() -> None:
+    meter, generator = Meter(WORLD), torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(30, 4, generator=generator), torch.randint(4, (30,), generator=generator)
+    loss = nn.functional.cross_entropy(logits, labels, reduction="none").double()
+    for part in (slice(0, 1), slice(1, 12), slice(12, 30)):
+        meter.add(loss[part].mean(), logits[part], labels[part])
+    right = (logits.argmax(1) == labels).double().mean().item()
+    assert meter.metrics() == pytest.approx({"train/loss": loss.mean().item(), "train/acc1": 100 * right}, rel=1e-12)
+    again = Meter(WORLD)
+    again.restore(meter.collect())
+    assert again.metrics() == meter.metrics()
+    meter.reset()
+    assert meter.collect() == [0, 0, 0]
+
+
+def test_nonfinite_losses_are_counted() -> None:
+    nonfinite = NonFinite(WORLD)
+    for step in (1, 2, 3, 4, 5):
+        nonfinite.saw(step, torch.tensor(step in (3, 5)))
+    assert nonfinite.first() == 3 and NonFinite(WORLD).first() is None
+    for bad in [True] * (GIVE_UP_AFTER - 1) + [False] + [True] * (GIVE_UP_AFTER - 1):
+        nonfinite.left_out(torch.tensor(bad))
+    assert nonfinite.counts() == (2 * GIVE_UP_AFTER - 2, False)
+    resumed = NonFinite(WORLD)
+    resumed.restore(nonfinite.state())
+    resumed.left_out(torch.tensor(True))
+    assert resumed.counts() == (2 * GIVE_UP_AFTER - 1, True)
+
+
+@pytest.mark.parametrize("classes", [3, 9])
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 100])
+def test_evaluation_equals_a_direct_computation(classes: int, batch_size: int) -> None:
+    rng = np.random.default_rng(classes)
+    images, labels = rng.integers(0, 256, (40, 3, 2, 2), dtype=np.uint8), rng.integers(0, classes, 40)
+    weight = rng.normal(size=(12, classes))
+    mean, std = (0.4, 0.5, 0.6), (0.5, 0.25, 0.2)  # powers of two, and what is not
+    to_input = ToInput(mean, std).double()
+    inputs = to_input(torch.from_numpy(images)).flatten(1).numpy()
+    scores = inputs @ weight
+    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    own = -log_p[np.arange(40), labels]
+    place = (scores > scores[np.arange(40), labels][:, None]).sum(1)
+    expected = {
+        "val/loss": own.mean(),
+        "val/loss_smoothed": (0.9 * own - 0.1 * log_p.mean(1)).mean(),
+        "val/acc1": 100 * (place < 1).mean(),
+        "val/acc5": 100 * (place < 5).mean(),
+    }
+    cuts = [slice(start, start + batch_size) for start in range(0, 40, batch_size)]
+    batches = [None, *((torch.from_numpy(images[cut]), torch.from_numpy(labels[cut])) for cut in cuts), None]
+    linear = torch.from_numpy(weight)
+    rest = (to_input, WORLD, Precision("fp64", WORLD.device), 0.1)
+    found = evaluate(lambda x: x.flatten(1) @ linear, batches, *rest)
+    assert found == pytest.approx(expected, rel=1e-12)
+    asked = iter([False] * 2 + [True])
+    assert evaluate(lambda x: x.flatten(1) @ linear, [None] * 9, *rest, interrupted=lambda: next(asked)) is None
