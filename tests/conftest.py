@@ -70,9 +70,7 @@ def lines(directory: Path) -> list[dict[str, Any]]:
 
 def repeatable(directory: Path) -> list[dict[str, Any]]:
     """The metrics without those that tell how fast the machine was."""
-    return [
-        {k: v for k, v in line.items() if k != "time" and not k.startswith("perf/")} for line in lines(directory)
-    ]
+    return [{k: v for k, v in line.items() if k != "time" and not k.startswith("perf/")} for line in lines(directory)]
 
 
 def result(directory: Path) -> dict[str, Any]:

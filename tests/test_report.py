@@ -186,12 +186,12 @@ def test_optimizer_settings_are_compared_within_the_optimizer(make: Make, tmp_pa
 def test_label_holds_only_what_differs_names_first(make: Make, tmp_path: Path) -> None:
     make("ranger21", name="a", optimizer__lookahead_k=0)
     make("ranger21", name="b", schedule__name="cosine")
-    assert labels(tmp_path) == ["schedule.name=constant lookahead_k=0", "schedule.name=cosine lookahead_k=5"]
+    assert labels(tmp_path) == ["schedule=constant lookahead_k=0", "schedule=cosine lookahead_k=5"]
     make("adamw", name="c")
     assert labels(tmp_path) == [
-        "adamw schedule.name=constant",
-        "ranger21 schedule.name=constant lookahead_k=0",
-        "ranger21 schedule.name=cosine lookahead_k=5",
+        "adamw schedule=constant",
+        "ranger21 schedule=constant lookahead_k=0",
+        "ranger21 schedule=cosine lookahead_k=5",
     ]
 
 

@@ -14,7 +14,6 @@ from children import assert_same, run, weights
 from conftest import ROOT, SPAWN, command, repeatable, result, train
 
 
-
 def children(overrides: list[str], directory: Path, ranks: int, die_at: int | None = None, when: str = "") -> list[int]:
     """Exit codes of a run's ranks; with several, the last one is the one that is killed."""
     with socket.socket() as probe:
@@ -24,7 +23,13 @@ def children(overrides: list[str], directory: Path, ranks: int, die_at: int | No
     for rank in range(ranks):
         env = {}
         if ranks > 1:
-            env = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+            env = {
+                "RANK": rank,
+                "WORLD_SIZE": ranks,
+                "LOCAL_RANK": rank,
+                "LOCAL_WORLD_SIZE": ranks,
+                "MASTER_PORT": port,
+            }
             env = {name: str(value) for name, value in env.items()} | {"MASTER_ADDR": "127.0.0.1"}
         doomed = die_at if rank == ranks - 1 else None
         processes.append(SPAWN.Process(target=run, args=(overrides, directory, env, doomed, when)))

@@ -66,7 +66,9 @@ def test_half_precision_trains(precision, tiny, tmp_path):
     assert children([*tiny, "trainer.precision=fp32"], tmp_path / "fp32", 1) == [0]
     half, full = parameters(tmp_path / precision), parameters(tmp_path / "fp32")
     assert half.dtype == torch.float32 and torch.isfinite(half).all() and not torch.equal(half, full)
-    assert lines(tmp_path / precision)[0]["train/loss"] == pytest.approx(lines(tmp_path / "fp32")[0]["train/loss"], rel=0.05)
+    assert lines(tmp_path / precision)[0]["train/loss"] == pytest.approx(
+        lines(tmp_path / "fp32")[0]["train/loss"], rel=0.05
+    )
 
 
 def test_divergence_is_a_result(tiny, tmp_path):

@@ -18,7 +18,9 @@ def records(directory: Path) -> list[dict]:
     """What an offline run holds, in order, over all of its parts."""
     found = []
     for path in sorted(directory.glob("wandb/*run-*/*.wandb"), key=lambda p: p.stat().st_mtime):
-        done = subprocess.run(["wandb", "leet", "inspect", "--json", str(path)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["wandb", "leet", "inspect", "--json", str(path)], capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         found += [json.loads(line) for line in done.stdout.splitlines()]
     return found
@@ -67,7 +69,12 @@ def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
 
 def test_unreachable_wandb_does_not_stop_a_run(tiny, tmp_path):
     overrides = [o for o in tiny if o != "logger=none"]
-    env = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "", "WANDB_INIT_TIMEOUT": "5"}
+    env = {
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+        "WANDB_MODE": "",
+        "WANDB_INIT_TIMEOUT": "5",
+    }
     done = train(*overrides, "logger=wandb", "logger.mode=online", f"run_dir={tmp_path / 'run'}", env=env)
     assert done.returncode == 0 and "W&B is switched off" in done.stdout, done.stdout
     assert lines(tmp_path / "run")[-1]["step"] == 20

@@ -130,8 +130,10 @@ def _owner(key: str) -> str:
 
 
 def _word(key: str, value: Any) -> str:
-    """One setting in a label: the optimizer's bare name, its settings without prefix, others with their dotted key."""
-    return _show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.')}={_show(value)}"
+    """One setting in a label: as on the command line, the optimizer's and its settings without prefix."""
+    return (
+        _show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.').removesuffix('.name')}={_show(value)}"
+    )
 
 
 def _show(value: Any) -> str:
