@@ -140,8 +140,8 @@ def _live_with_the_run(worker: int) -> None:
     """A loader process lives exactly as long as its run.
 
     A signal meant for the run (Ctrl-C, a scheduler's warning) must not end it before the checkpoint is written; the
-    same signal from the run itself must. When the run is killed it must go too: torch's loaders can hang on, blocked in a
-    queue that nobody reads.
+    same signal from the run itself must. When the run is killed it must go too: torch's loaders can hang on, blocked
+    in a queue that nobody reads.
     """
     for name in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)
