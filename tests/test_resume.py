@@ -35,7 +35,7 @@ def children(overrides: list[str], directory: Path, ranks: int, die_at: int | No
         processes.append(SPAWN.Process(target=run, args=(overrides, directory, env, doomed, when)))
         processes[-1].start()
     for process in reversed(processes):
-        process.join(120)
+        process.join(600)
         if die_at is not None:  # the others lost a rank: SLURM and torchrun end them too
             for other in processes:
                 other.kill()

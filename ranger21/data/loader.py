@@ -161,6 +161,7 @@ class Loader:
     """Batches of `pictures` in the order of `batches`, made by `workers` processes (0: in this one)."""
 
     def __init__(self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool) -> None:
+        forks = workers > 0 and sys.platform == "linux"  # so that loaders are children of the run itself
         self._loader = DataLoader(
             pictures,
             batch_sampler=batches,
@@ -168,9 +169,7 @@ class Loader:
             collate_fn=collate,
             pin_memory=pin_memory,
             worker_init_fn=_live_with_the_run,
-            multiprocessing_context="fork"
-            if workers and sys.platform == "linux"
-            else None,  # children of the run itself
+            multiprocessing_context="fork" if forks else None,
             generator=torch.Generator(),
         )
 
