@@ -9,6 +9,11 @@ from omegaconf import DictConfig
 from ranger21.compose import CONFIG_ERRORS, fail, offer_timm_models, parse, run_directory
 from ranger21.errors import UserError
 
+# A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
+# have printed, and a sentence can be made of it.
+TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+os.environ["HYDRA_FULL_ERROR"] = "1"
+
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")  # type: ignore[untyped-decorator]
 def main(composed: DictConfig) -> None:
@@ -20,12 +25,12 @@ def main(composed: DictConfig) -> None:
         require_data(config.data)  # before torch is imported: a missing data set should be told at once
         from ranger21.experiment import run
 
-        code = run(config, directory)
+        code, message = run(config, directory), ""
     except UserError as error:
-        if composed.get("debug"):
+        if TRACEBACK or composed.get("debug"):
             raise
         code, message = 1, str(error)  # the error itself goes now, and what its frames hold: loader processes
-    if code == 1:
+    if message:
         fail(message)
     if code:
         sys.exit(code)
@@ -33,9 +38,12 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
-    full = os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and its complaint can become a sentence
     offer_timm_models(sys.argv[1:])
     try:
         main()
     except CONFIG_ERRORS as error:
+        if TRACEBACK:
+            raise
         fail(error)
+    except KeyboardInterrupt:  # the second: the first is a stop at the next step
+        sys.exit(130)
