@@ -38,10 +38,10 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
-    offer_timm_models(sys.argv[1:])
     try:
+        offer_timm_models(sys.argv[1:])
         main()
-    except CONFIG_ERRORS as error:
+    except (UserError, *CONFIG_ERRORS) as error:
         if TRACEBACK:
             raise
         fail(error)

@@ -12,6 +12,7 @@ import os
 import pickle
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def read(path: Path) -> State:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError, ValueError, OSError) as error:
         raise Damaged(" ".join(str(error).split())[:200]) from error
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
         raise Damaged(f"its contents cannot be read: {' '.join(str(error).split())[:200]}") from error

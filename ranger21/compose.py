@@ -22,9 +22,15 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 
 
 def offer_timm_models(overrides: list[str]) -> None:
-    """Makes `model=NAME` compose for every name that has no file in configs/model: the rest as in resnet50.yaml."""
+    """Makes `model=NAME` compose for every name that has no file in configs/model: the rest as in resnet50.yaml.
+
+    Raises a UserError for a group without a choice, which Hydra answers with a traceback.
+    """
     for override in overrides:
         key, _, value = override.partition("=")
+        if value in ("", "null") and (CONFIG_DIR / key).is_dir():
+            choices = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
+            raise UserError(f"{key}={value} is not possible: {key} is one of {', '.join(choices)}.")
         for name in value.split(",") if key == "model" else ():
             if name and not (CONFIG_DIR / "model" / f"{name}.yaml").exists():
                 node: Any = OmegaConf.load(CONFIG_DIR / "model" / "resnet50.yaml")

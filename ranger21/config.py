@@ -6,7 +6,9 @@ is written, and never what comes out of it: it is left out of a run's identity.
 """
 
 import math
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
@@ -137,6 +139,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size"):
             require_number(f"data.{name}", getattr(self, name), 1)
+        if self.root is not None:
+            self.root = str(Path(self.root).expanduser())
         if self.workers is not None:
             require_number("data.workers", self.workers, 0)
 
@@ -204,8 +208,8 @@ class TrainerConfig:
         require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
         require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
-        kind = self.device.split(":")[0]
-        require(kind in ("auto", "cpu", "cuda", "mps"), "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
+        require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")
 
 
 @dataclass
@@ -246,6 +250,9 @@ class Config:
     def __post_init__(self) -> None:
         require_number("seed", self.seed, 0, 2**31)
         require_choice("resume", self.resume, ("auto", "never"))
+        self.outputs = str(Path(self.outputs).expanduser())
+        if self.run_dir is not None:
+            self.run_dir = str(Path(self.run_dir).expanduser())
 
 
 # Which dataclass a part of the configuration has, by the name in it.

@@ -22,7 +22,7 @@ def build_model(config: ModelConfig, classes: int, channels: int, pretrained: bo
         model = timm.create_model(
             config.name, pretrained=pretrained, num_classes=classes, in_chans=channels, **config.kwargs
         )
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # whatever the model's own code makes of an argument it does not like
         raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {error}") from error
     if config.remove_batch_norm:
         remove_batch_norms(model)
@@ -48,7 +48,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any) -> l
     own = model.state_dict()
     reshaped = {k for k, v in weights.items() if k in own and own[k].shape != v.shape}
     settings: dict[str, Any] = getattr(model, "default_cfg", {})
-    fresh = sorted(k for k in reshaped if k.startswith(f"{settings.get('classifier')}."))
+    heads = settings.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    fresh = sorted(k for k in reshaped if k.rpartition(".")[0] in heads)
     kept = {k: v for k, v in weights.items() if k not in fresh}
     wrong = sorted((own.keys() ^ weights.keys()) | (reshaped - set(fresh)))
     if wrong:

@@ -36,7 +36,7 @@ def read_config(path: Path) -> Config:
         node = OmegaConf.load(path)
         assert isinstance(node, DictConfig)
         return parse(node)
-    except (UserError, OSError, AssertionError) as error:
+    except Exception as error:  # of the file system's, YAML's, or an older version's keys
         raise UserError(f"{path} cannot be read by this version ({error}).") from error
 
 

@@ -13,6 +13,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.code = 0
+        self._interrupts = 0
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> "StopFlag":
@@ -27,6 +28,8 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.code == EXIT_CODES[signal.SIGINT]:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
         self.code = EXIT_CODES[signal.Signals(number)]

@@ -55,7 +55,7 @@ class Bench:
         self.optimizer = build_optimizer(params=self.model.parameters(), **vars(config.optimizer))
         self.images = torch.randint(0, 256, (args.batch, 3, args.size, args.size), dtype=torch.uint8)
         self.labels = torch.randint(0, 10, (args.batch,))
-        self.to_input = ToInput(IMAGENET_MEAN, IMAGENET_STD).to(world.device)
+        self.to_input = ToInput(IMAGENET_MEAN, IMAGENET_STD).to(world.device, torch.float32)
         self.inputs = self.to_input(self.images.to(world.device)).contiguous(memory_format=torch.channels_last)
 
     def bare(self) -> None:

@@ -102,6 +102,7 @@ def data(images: Path) -> Data:
     return build_data(replace(IMAGENET, root=str(images)), seed=5)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> None:
     seen = []
     for workers in (0, 1, 3):

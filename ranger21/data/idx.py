@@ -44,6 +44,9 @@ class IdxPictures:
     def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
         self.images = read_idx(root / f"{split}-images-idx3-ubyte")[:limit]
         self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")[:limit]
+        if len(self.images) != len(self.labels):
+            counts = f"{len(self.images)} {split} images but {len(self.labels)} labels"
+            raise UserError(f"{root} has {counts}: fetch Fashion-MNIST again.")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -177,7 +177,15 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Generator[Batch | None, None, None]:
-        for batch in self._loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield tuple(batch) if batch is not None else None
+        try:
+            for batch in self._loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield tuple(batch) if batch is not None else None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"A loader process died ({reason}): often for lack of memory; try fewer data.workers."
+            ) from error

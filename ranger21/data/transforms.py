@@ -80,16 +80,18 @@ def as_is(image: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 
 class ToInput(nn.Module):
-    """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std."""
+    """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std.
+
+    Made in float64; move it to the device and the number format of the model."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        spread = torch.tensor(std).view(1, -1, 1, 1)
+        center, spread = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
-        self.register_buffer("shift", -torch.tensor(mean).view(1, -1, 1, 1) / spread, persistent=False)
+        self.register_buffer("shift", -center / spread, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)

@@ -17,7 +17,6 @@ IGNORED: tuple[str, ...] = (
     "resume",
     "debug",
     "logger",
-    "choices",
     "data.root",
     "data.workers",
     "data.eval_batch_size",

@@ -1,5 +1,6 @@
 """metrics.jsonl: one JSON object a line, the truth that everything else is a view of."""
 
+import contextlib
 import json
 import math
 import os
@@ -27,7 +28,10 @@ class JsonLines:
 
     def sync(self) -> None:
         """Puts what was written on the disk, so that no checkpoint is ahead of it."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._full(error) from error
 
     def progress(self, step: int) -> None:
         pass
@@ -38,13 +42,17 @@ class JsonLines:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise UserError(
-                f"{self.path} could not be written ({error.strerror}): make room and run the same command again; it "
-                "goes on from the last checkpoint."
-            ) from error
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.path} could not be written ({error.strerror}): make room and run the same command again; it goes "
+            "on from the last checkpoint."
+        )
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # told already, by the write that failed
+            self._file.close()
 
 
 def _rounded(value: float) -> float | None:
