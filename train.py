@@ -40,8 +40,11 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     try:
         offer_timm_models(sys.argv[1:])
+    except UserError as error:
+        fail(error)
+    try:
         main()
-    except (UserError, *CONFIG_ERRORS) as error:
+    except CONFIG_ERRORS as error:
         if TRACEBACK:
             raise
         fail(error)
