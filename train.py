@@ -4,6 +4,8 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ranger21.compose import CONFIG_ERRORS, fail, offer_timm_models, parse, run_directory
@@ -18,6 +20,8 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")  # type: ignore[untyped-decorator]
 def main(composed: DictConfig) -> None:
     try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "WORLD_SIZE" in os.environ:
+            raise UserError("-m runs one after the other in one process: give each its own torchrun instead.")
         config = parse(composed)
         directory = run_directory(config)
         from ranger21.data.layout import require_data
@@ -31,7 +35,7 @@ def main(composed: DictConfig) -> None:
             raise
         code, message = 1, str(error)  # the error itself goes now, and what its frames hold: loader processes
     if message:
-        fail(message)
+        fail(message, at_once="WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ)
     if code:
         sys.exit(code)
 

@@ -7,6 +7,7 @@ reads; here it is checked, so a flipped byte is found. `last.pt` is the newest, 
 """
 
 import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -29,16 +30,20 @@ class Damaged(Exception):
 
 
 def read(path: Path) -> State:
-    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or FileNotFoundError."""
+    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read at all."""
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
         if bad is not None:
             raise Damaged(f"the checksum of its record {bad} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the file's own directory points nowhere
+            raise Damaged("its directory of records is broken") from error
         raise
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, ValueError) as error:
+        raise Damaged(" ".join(str(error).split())[:200]) from error
+    except RuntimeError as error:
         raise Damaged(" ".join(str(error).split())[:200]) from error
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
         raise Damaged(f"its contents cannot be read: {' '.join(str(error).split())[:200]}") from error
@@ -50,6 +55,8 @@ def read_weights(path: Path) -> State:
         state = read(path)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
+    except OSError as error:
+        raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
     except Damaged as error:
         raise UserError(f"The checkpoint {path} is damaged: {error}.") from error
     if not isinstance(state, dict) or "model" not in state:
@@ -84,11 +91,11 @@ class Checkpoints:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if best:
-                _link(new, self.best)
             if self.last.exists():
                 _link(self.last, self.previous)
             os.replace(new, self.last)
+            if best:
+                self.mark_best(self.last)
             _sync_directory(self.last.parent)
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
@@ -99,15 +106,27 @@ class Checkpoints:
                 "same command again."
             ) from error
 
+    def mark_best(self, path: Path) -> None:
+        """Makes `best` another name of `path`."""
+        _link(path, self.best)
+
     def newest(self) -> Path | None:
-        """The newest whole checkpoint, None if there is none. Damaged ones are reported and put aside."""
+        """The newest whole checkpoint, None if none was ever written. A damaged one is reported and put aside.
+
+        Raises a UserError if there is a checkpoint that cannot be read now, or if all that there are are damaged:
+        beginning again from nothing is for the user to decide.
+        """
+        damaged = False
         for path in (self.last, self.previous):
             try:
                 read(path)
                 return path
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise UserError(f"The checkpoint {path} cannot be read now ({error.strerror}): try again.") from error
             except Damaged as error:
+                damaged = True
                 aside = path.with_suffix(".damaged")
                 log.warning(
                     "The checkpoint %s is damaged: %s. It is now %s; the one before it is used.",
@@ -116,6 +135,10 @@ class Checkpoints:
                     aside.name,
                 )
                 os.replace(path, aside)
+        if damaged:
+            raise UserError(
+                f"{self.last.parent} has no whole checkpoint left: restore one, or delete the run to begin again."
+            )
         return None
 
 
@@ -135,6 +158,8 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, new)
     except OSError:
         shutil.copyfile(source, new)
+        with open(new, "rb") as file:
+            os.fsync(file.fileno())
     os.replace(new, target)
 
 

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -154,7 +155,10 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
-def fail(error: Exception | str) -> NoReturn:
-    """Ends the process with exit code 1 and the error's sentence."""
+def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
+    """Ends the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
     sys.stderr.write(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n")
+    if at_once:
+        sys.stderr.flush()
+        os._exit(1)
     sys.exit(1)

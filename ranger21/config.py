@@ -264,6 +264,16 @@ VARIANTS: dict[str, dict[str, type]] = {
 }
 
 
+def neutral_keys() -> set[str]:
+    """The dotted keys that do not change a run's result, of every variant of every part."""
+    keys = {f.name for f in fields(Config) if f.metadata.get("neutral")}
+    parts = {name: list(variants.values()) for name, variants in VARIANTS.items()}
+    for name, classes in (parts | {"model": [ModelConfig], "trainer": [TrainerConfig]}).items():
+        if name not in keys:
+            keys |= {f"{name}.{f.name}" for cls in classes for f in fields(cls) if f.metadata.get("neutral")}
+    return keys
+
+
 def result_values(part: Any, prefix: str = "") -> dict[str, Any]:
     """The values that determine a run's result, by dotted key: everything but the neutral fields."""
     values: dict[str, Any] = {}

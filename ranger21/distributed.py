@@ -33,6 +33,12 @@ class World:
     def main(self) -> bool:
         return self.rank == 0
 
+    def describe(self) -> str:
+        """The device by its own name, for the records."""
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, CUDA {torch.version.cuda}"
+        return str(self.device)
+
     def on_main(self, function: Callable[[], T]) -> T:
         """What `function` returns on rank 0, on every rank. A UserError there is raised everywhere."""
         if self.size == 1:
@@ -41,8 +47,11 @@ class World:
         if self.main:
             try:
                 box[0] = function()
-            except UserError as error:
+            except Exception as error:  # the others must hear of it, or they would wait for ever
                 box[1] = str(error)
+                if not isinstance(error, UserError):
+                    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+                    raise
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         if box[1] is not None:
             raise UserError(box[1])
@@ -142,6 +151,8 @@ def choose_device(name: str, local_rank: int) -> torch.device:
             raise UserError(
                 f"trainer.device={name}: torch {torch.__version__} sees no CUDA device; use trainer.device=cpu."
             )
+        if ":" in name and "WORLD_SIZE" in os.environ:
+            raise UserError(f"trainer.device={name} would put every rank on one GPU: use trainer.device=cuda.")
         index = int(name.partition(":")[2] or local_rank % torch.cuda.device_count())
         if index >= torch.cuda.device_count():
             raise UserError(
@@ -166,7 +177,5 @@ def join(device: str) -> Iterator[World]:
         return
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
-    try:
-        yield world
-    finally:
-        dist.destroy_process_group()
+    yield world
+    dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from ranger21 import distributed, randomness, records
-from ranger21.checkpoint import Checkpoints, State, read, read_weights
+from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
 from ranger21.config import Config, WandbConfig
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers
 from ranger21.distributed import World
+from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
 from ranger21.loop import Job, Plan, Progress, train
 from ranger21.meters import Meter, NonFinite
@@ -52,6 +53,8 @@ def configure_torch(config: Config, world: World) -> None:
     torch.backends.cuda.matmul.allow_tf32 = config.trainer.tf32
     torch.backends.cudnn.allow_tf32 = config.trainer.tf32
     torch.backends.cudnn.benchmark = config.trainer.cudnn_benchmark
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(world.device)
 
 
 def make_plan(config: Config, train_images: int) -> Plan:
@@ -83,6 +86,7 @@ class Run:
         self.format = memory_format(config.trainer.channels_last)
         self.checkpoints = Checkpoints(place.checkpoints)
         self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
+        self.newest = world.on_main(self.checkpoints.newest)
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
         self.optimizer = build_optimizer(params=self.model.parameters(), **vars(config.optimizer))
@@ -96,17 +100,18 @@ class Run:
     def build_model(self) -> nn.Module:
         torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
         model = build_model(self.config.model, len(self.data.classes), self.data.channels)
-        if self.config.model.init_from:
-            source = Path(self.config.model.init_from)
+        if self.config.model.init_from and not self.newest:
+            source = weights_path(self.config.model.init_from)
             fresh = load_weights(model, read_weights(source)["model"], source)
             log.info("Weights from %s%s.", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
         return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
 
     def go(self) -> int:
         """Resumes if there is a checkpoint, trains, and records how it ended."""
-        newest = self.world.on_main(self.checkpoints.newest)
-        if newest:
-            self.restore(read(newest))
+        if self.newest:
+            self.restore(read(self.newest))
+            if self.world.main and self.progress.best.get("step") == self.progress.step:
+                self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
         self.announce()
         self.trackers = self.make_trackers() if self.world.main else FanOut([])
         job, exit_code = self.make_job(), 1
@@ -131,8 +136,8 @@ class Run:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
         facts = {"fingerprint": data.fingerprint, "classes": len(data.classes)}
         facts |= {"train_images": len(data.train), "val_images": len(data.val)}
-        session = records.session(self.world.size, str(self.world.device), self.progress.step)
-        self.world.on_main(lambda: self.place.begin(facts, session))
+        size, device, step = self.world.size, self.world.describe(), self.progress.step
+        self.world.on_main(lambda: self.place.begin(facts, records.session(size, device, step)))
 
     def make_trackers(self) -> FanOut:
         self.lines = JsonLines(self.place.metrics, self.metrics_size)
@@ -192,6 +197,7 @@ class Run:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "precision": self.precision.name,
                 "progress": asdict(progress),
                 "meter": meter,
                 "nonfinite": self.nonfinite.state(),
@@ -207,6 +213,11 @@ class Run:
     def restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state["precision"] != self.precision.name:
+            raise UserError(
+                f"{self.place.path} was begun in {state['precision']} and would go on in {self.precision.name}: use a "
+                "device like the one before."
+            )
         self.scaler.load_state_dict(state["scaler"])
         self.meter.restore(state["meter"])
         self.nonfinite.restore(state["nonfinite"])
@@ -215,11 +226,12 @@ class Run:
 
     def conclude(self, ending: str) -> None:
         """Says how it ended, and writes result.json unless it goes on later."""
-        skipped, first_bad = self.nonfinite.counts()[0], self.nonfinite.first()
+        skipped, first_bad = self.nonfinite.skipped(), self.nonfinite.first()  # of all ranks
         if not self.world.main:
             return
         if ending == "stopped":
-            log.info("Stopped at step %d after a checkpoint; the same command goes on from there.", self.progress.step)
+            kept = "after a checkpoint" if self.progress.step else "with nothing to save yet"
+            log.info("Stopped at step %d %s; the same command goes on from there.", self.progress.step, kept)
             return
         result: dict[str, Any] = summarize(ending, self.progress, self.plan, skipped, first_bad)
         self.place.finish(result)

@@ -28,6 +28,7 @@ class Progress:
     saved_step: int = 0
     logged_step: int = 0
     evaluated_step: int = 0
+    grad_norm: float | None = None  # of a log line that is still to be written
     last: dict[str, float] = field(default_factory=dict)  # the newest validation
     best: dict[str, float] = field(default_factory=dict)  # the one with the highest top-1
 
@@ -160,7 +161,7 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
     job.optimizer.zero_grad(set_to_none=True)
     if job.undo:
         job.undo.restore(bad)
-        job.nonfinite.left_out(bad)
+        job.nonfinite.left_out(step, bad)
     else:
         job.nonfinite.saw(step, bad)
     return grad_norm
@@ -185,13 +186,14 @@ def boundary(job: Job, progress: Progress, clock: Clock, agreement: Agreement, g
     evaluating = plan.evaluates(step) and progress.evaluated_step < step
     logging = plan.logs(step) and progress.logged_step < step
     saving = evaluating or (bool(stop or save or plan.saves(step)) and progress.saved_step < step)
-    if (logging or saving) and diverged(job):
+    if (logging or saving) and diverged(job, weights_too=saving):
         return "diverged"
     metrics = training_metrics(job, progress, clock, grad_norm) if logging else {}
     better = False
     if evaluating and not stop:
         stop, better = validate(job, progress, agreement, metrics)
     unfinished = evaluating and progress.evaluated_step < step  # it, and its log line, will be made after the resume
+    progress.grad_norm = metrics.get("grad_norm") if unfinished else None
     if metrics and not unfinished:
         job.tracker.log(metrics)
         job.meter.reset()
@@ -208,8 +210,11 @@ def boundary(job: Job, progress: Progress, clock: Clock, agreement: Agreement, g
     return "stopped" if stop else None
 
 
-def diverged(job: Job) -> bool:
-    return job.nonfinite.counts()[1] if job.undo else job.nonfinite.first() is not None
+def diverged(job: Job, weights_too: bool) -> bool:
+    """Whether the run is lost. A finite loss may still have ruined the weights, which must not be saved as good."""
+    if weights_too and not torch.stack([p.isfinite().all() for p in job.model.parameters()]).all():
+        return True
+    return job.nonfinite.gave_up() if job.undo else job.nonfinite.first() is not None
 
 
 def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tensor | None) -> dict[str, float]:
@@ -224,10 +229,11 @@ def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tens
         **job.meter.metrics(),
         "lr": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(step, job.plan.total_steps),
     }
-    if grad_norm is not None:
-        metrics["grad_norm"] = grad_norm.item()
+    norm = progress.grad_norm if grad_norm is None else grad_norm.item()
+    if norm is not None:
+        metrics["grad_norm"] = norm
     if job.undo:
-        metrics["train/skipped_steps"] = job.nonfinite.counts()[0]
+        metrics["train/skipped_steps"] = job.nonfinite.skipped()
     if job.world.device.type == "cuda":
         metrics["perf/gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
     return metrics | speed

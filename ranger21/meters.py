@@ -20,9 +20,11 @@ class Meter:
         self._sums = torch.zeros(3, device=world.device, dtype=dtype)  # images, loss x images, right answers
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Takes in one pass, unless its loss is not finite."""
         images = torch.full_like(loss, len(labels))
         right = (logits.argmax(1) == labels).sum()
-        self._sums += torch.stack([images, loss * images, right.to(loss.dtype)])
+        row = torch.stack([images, loss * images, right.to(loss.dtype)])
+        self._sums += torch.where(loss.isfinite(), row, 0.0)
 
     def collect(self) -> list[float]:
         """The sums over all ranks; from now on rank 0 carries them. Waits for the device."""
@@ -37,6 +39,8 @@ class Meter:
     def metrics(self) -> dict[str, float]:
         """train/loss (the smoothed objective) and train/acc1 (per cent) since the last reset."""
         images, loss, right = self.collect()
+        if not images:
+            return {}
         return {"train/loss": loss / images, "train/acc1": 100 * right / images}
 
     def reset(self) -> None:
@@ -55,21 +59,26 @@ class NonFinite:
         """A step whose loss was (not) finite, `bad` being a truth value on the device."""
         self._first = torch.where(bad, self._first.clamp(max=step), self._first)
 
-    def left_out(self, bad: Tensor) -> None:
-        """A step was (not) left out. Alike on all ranks."""
+    def left_out(self, step: int, bad: Tensor) -> None:
+        """Step `step` was (not) left out. Alike on all ranks."""
         total, row, most = self._counts
+        first_of_row = torch.where(bad & (row == GIVE_UP_AFTER - 1), step - GIVE_UP_AFTER + 1, self._first)
+        self._first = torch.minimum(self._first, first_of_row)
         row = torch.where(bad, row + 1, torch.zeros_like(row))
         self._counts = torch.stack([total + bad, row, torch.maximum(most, row)])
 
     def first(self) -> int | None:
-        """The first step at which any rank saw one. Waits for the device."""
+        """The step of the divergence: the first at which any rank saw one, or of too many in a row. Asks the device."""
         step = int(self._world.reduce(self._first, "min").item())
         return None if step == NEVER else step
 
-    def counts(self) -> tuple[int, bool]:
-        """Steps left out so far, and whether it is time to give up. Waits for the device."""
-        total, _, most = self._counts.tolist()
-        return total, most >= GIVE_UP_AFTER
+    def skipped(self) -> int:
+        """Steps left out so far. Asks the device."""
+        return int(self._counts[0].item())
+
+    def gave_up(self) -> bool:
+        """Whether too many in a row were left out. Asks the device."""
+        return int(self._counts[2].item()) >= GIVE_UP_AFTER
 
     def state(self) -> list[int]:
         return self._counts.tolist()

@@ -118,7 +118,7 @@ class RunDirectory:
 def write_atomically(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.tmp")
     try:
-        with open(new, "w") as file:
+        with open(new, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -159,9 +159,8 @@ def git_state() -> dict[str, Any] | None:
     """Commit and uncommitted changes of the project; None where it is no git checkout."""
 
     def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", *args], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=30
-        ).stdout
+        done = subprocess.run(["git", *args], cwd=PROJECT, capture_output=True, check=True, timeout=30)
+        return done.stdout.decode(errors="replace")
 
     try:
         return {"commit": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD")[:1_000_000]}

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ranger21.loop import Plan, Progress
 from ranger21.tracking.console import console, duration
+from ranger21.tracking.jsonl import rounded
 
 log = logging.getLogger("ranger21")
 
@@ -21,8 +22,8 @@ def summarize(ending: str, progress: Progress, plan: Plan, skipped: int, first_b
         "epoch": progress.step / plan.steps_per_epoch,
         "images_seen": progress.step * plan.batch_size,
         "time": round(progress.seconds, 2),
-        "final": progress.last,
-        "best": progress.best,
+        "final": {name: rounded(value) for name, value in progress.last.items()},
+        "best": {name: rounded(value) for name, value in progress.best.items()},
     }
     if skipped:
         result["skipped_steps"] = skipped
@@ -46,12 +47,8 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
     for name in ("final", "best"):
         row = result[name]
         if row:
-            numbers = (
-                f"{row['val/acc1']:.2f}",
-                f"{row['val/acc5']:.2f}",
-                f"{row['val/loss']:.4f}",
-                f"{row['epoch']:.1f}",
-            )
+            loss = "not finite" if row["val/loss"] is None else f"{row['val/loss']:.4f}"
+            numbers = (f"{row['val/acc1']:.2f}", f"{row['val/acc5']:.2f}", loss, f"{row['epoch']:.1f}")
             table.add_row(name, *numbers, str(row["step"]))
     console.print(table)
     console.print("Written:")

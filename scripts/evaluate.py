@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("source", help="a run directory, a checkpoint, or timm:NAME")
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     try:
         if args.source.startswith("timm:"):
             weights = None

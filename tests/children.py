@@ -14,6 +14,7 @@ from ranger21.compose import compose_config
 def run(overrides: list[str], directory: Path, env: dict[str, str], die_at: int | None, when: str) -> None:
     """Runs to the end, or kills itself at step `die_at`: before it, or after it and before anything is recorded."""
     os.environ.update(env)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     real = loop.take_step
 
     def fatal(job, step, clock):

@@ -95,7 +95,9 @@ def test_the_best_stays_as_it_was(place: Checkpoints, links: bool, monkeypatch: 
         place.save(make_state(step))
     damage(place.last)
     damage(place.previous)
-    assert place.newest() is None and place.best.read_bytes() == before and step_of(place.best) == 1
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        place.newest()
+    assert place.best.read_bytes() == before and step_of(place.best) == 1
 
 
 def test_no_flipped_byte_goes_unnoticed(place: Checkpoints) -> None:
@@ -171,7 +173,9 @@ def test_a_damaged_one_is_reported_put_aside_and_the_one_before_it_used(
     assert (step_of(place.last), step_of(place.previous)) == (2, 1)
     for path in (place.last, place.previous):
         damage(path)
-    assert place.newest() is None and names(place) == {"last.damaged", "previous.damaged"}
+    with pytest.raises(UserError, match="no whole checkpoint left: restore one, or delete the run to begin again"):
+        place.newest()
+    assert names(place) == {"last.damaged", "previous.damaged"}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:

@@ -246,4 +246,4 @@ def test_impossible_values_are_refused(part: str, variant: str, name: str, value
 
 def test_the_report_ignores_what_does_not_change_a_result() -> None:
     """Besides, it puts the seeds of a group together."""
-    assert neutral_keys() | {"seed"} == set(IGNORED) - {"choices"}
+    assert neutral_keys() | {"seed"} == set(IGNORED)

@@ -213,7 +213,7 @@ def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
         require_data(config)
     one, other = build_data(plain, 0), build_data(zipped, 0)
     assert one.fingerprint == other.fingerprint != build_data(idx_files(tmp_path / "more", train=13), 0).fingerprint
-    assert (len(one.train), len(one.val), len(one.classes), one.channels, one.size) == (12, 5, 10, 1, 28)
+    assert (len(one.train), len(one.val), len(one.classes), one.channels) == (12, 5, 10, 1)
     for index in range(5):
         picture, label = other.val[0, index]
         assert label == index and picture.shape == (1, 28, 28) and (picture == index).all()

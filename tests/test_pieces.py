@@ -153,13 +153,14 @@ def test_nonfinite_losses_are_counted() -> None:
     for step in (1, 2, 3, 4, 5):
         nonfinite.saw(step, torch.tensor(step in (3, 5)))
     assert nonfinite.first() == 3 and NonFinite(WORLD).first() is None
-    for bad in [True] * (GIVE_UP_AFTER - 1) + [False] + [True] * (GIVE_UP_AFTER - 1):
-        nonfinite.left_out(torch.tensor(bad))
-    assert nonfinite.counts() == (2 * GIVE_UP_AFTER - 2, False)
+    skipping, almost = NonFinite(WORLD), GIVE_UP_AFTER - 1
+    for step, bad in enumerate([True] * almost + [False] + [True] * almost, start=1):
+        skipping.left_out(step, torch.tensor(bad))
+    assert (skipping.skipped(), skipping.gave_up(), skipping.first()) == (2 * almost, False, None)
     resumed = NonFinite(WORLD)
-    resumed.restore(nonfinite.state())
-    resumed.left_out(torch.tensor(True))
-    assert resumed.counts() == (2 * GIVE_UP_AFTER - 1, True)
+    resumed.restore(skipping.state())
+    resumed.left_out(2 * almost + 2, torch.tensor(True))
+    assert (resumed.skipped(), resumed.gave_up(), resumed.first()) == (2 * almost + 1, True, almost + 2)
 
 
 @pytest.mark.parametrize("classes", [3, 9])

@@ -64,7 +64,6 @@ def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, A
         "experiment": "test",
         "seed": seed,
         "run_dir": str(path),
-        "choices": {"optimizer": optimizer},
         "model": {"name": "resnet50"},
         "optimizer": {"name": optimizer, **OPTIMIZERS[optimizer]},
         "schedule": {"name": "constant"},

@@ -13,6 +13,7 @@ from ranger21.data import transforms as T
 from ranger21.data.layout import (
     DEBIAN_FASHION_MNIST,
     cache_directory,
+    class_folders,
     has_fashion_mnist,
     require_image_folders,
 )
@@ -25,7 +26,7 @@ from ranger21.errors import UserError
 class Data:
     """A data set, ready to be loaded.
 
-    `to_input` turns a uint8 batch on any device into the model's input of `channels` x `size` x `size`; `fingerprint`
+    `to_input` turns a uint8 batch on any device into the model's input of `channels` channels; `fingerprint`
     changes when the names or classes of images do (of Fashion-MNIST: when a pixel does).
     """
 
@@ -33,7 +34,6 @@ class Data:
     val: Pictures
     classes: list[str]
     channels: int
-    size: int
     to_input: nn.Module
     fingerprint: str
 
@@ -68,10 +68,18 @@ def open_image(path: str) -> Image.Image:
         raise UserError(f"The image {path} cannot be read ({error}): replace or remove it.") from error
 
 
+class ClassFolders(torchvision.datasets.ImageFolder):
+    """torchvision's, but with the project's own idea of a class folder: hidden ones (.thumbs) are none."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        names = class_folders(Path(directory))
+        return names, {name: label for label, name in enumerate(names)}
+
+
 def _image_folders(config: ImageFolderConfig, root: Path, seed: int) -> Data:
     require_image_folders(root)
     try:
-        train, val = (torchvision.datasets.ImageFolder(str(root / s), loader=open_image) for s in ("train", "val"))
+        train, val = (ClassFolders(str(root / split), loader=open_image) for split in ("train", "val"))
     except FileNotFoundError as error:
         raise UserError(f"{root}: {error}") from error
     digest = hashlib.sha256()
@@ -83,7 +91,6 @@ def _image_folders(config: ImageFolderConfig, root: Path, seed: int) -> Data:
         val=Pictures(val, T.EvalTransform(config)),
         classes=train.classes,
         channels=3,
-        size=config.crop,
         to_input=T.ToInput(T.IMAGENET_MEAN, T.IMAGENET_STD),
         fingerprint=f"names:{digest.hexdigest()}",
     )
@@ -118,7 +125,6 @@ def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
         val=Pictures(val, T.as_is),
         classes=IdxPictures.CLASSES,
         channels=1,
-        size=28,
         to_input=T.ToInput(T.FASHION_MNIST_MEAN, T.FASHION_MNIST_STD),
         fingerprint=f"pixels:{train.digest()}{val.digest()}",
     )

@@ -133,7 +133,9 @@ def available_workers(ranks_here: int, device: str) -> int:
     if device == "cpu":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // ranks_here - 1))
+    if cores >= (os.cpu_count() or 1):  # all of the node's: shared with the other ranks; fewer: this rank's own
+        cores //= ranks_here
+    return max(1, min(8, cores - 1))
 
 
 def _live_with_the_run(worker: int) -> None:
@@ -183,7 +185,7 @@ class Loader:
                     raise batch
                 yield tuple(batch) if batch is not None else None
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if not any(words in str(error) for words in ("is killed by signal", "exited unexpectedly")):
                 raise
             reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(

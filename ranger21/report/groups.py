@@ -7,28 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ranger21.config import neutral_keys
 from ranger21.report.runs import Run
 
 # Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.
-IGNORED: tuple[str, ...] = (
-    "seed",
-    "outputs",
-    "run_dir",
-    "resume",
-    "debug",
-    "logger",
-    "data.root",
-    "data.workers",
-    "data.eval_batch_size",
-    "trainer.accumulate",
-    "trainer.device",
-    "trainer.channels_last",
-    "trainer.cudnn_benchmark",
-    "trainer.compile",
-    "trainer.log_every_steps",
-    "trainer.checkpoint_every_steps",
-    "trainer.checkpoint_every_minutes",
-)
+IGNORED: tuple[str, ...] = ("seed", *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
 

@@ -47,7 +47,7 @@ def _left_out(label: str, run: Run) -> str:
     top1 = run.last("val/acc1")
     shown = "" if top1 is None else f", top-1 {top1:.2f} %"
     if run.status == DIVERGED:
-        step = run.result.get("diverged_step", run.result.get("step"))
+        step = run.result.get("diverged_at_step", run.result.get("step"))
         where = reached if step is None else f"at step {step} ({reached.removeprefix('at ')})"
         return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: diverged {where}; not in the means."
     return f"{MARKS[RUNNING]} {label}, seed {run.seed}: running or stopped {reached}{shown}; not in the means."

@@ -37,7 +37,7 @@ class JsonLines:
         pass
 
     def log(self, metrics: Metrics) -> None:
-        line = {name: _rounded(value) for name, value in metrics.items()}
+        line = {name: rounded(value) for name, value in metrics.items()}
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
@@ -55,8 +55,8 @@ class JsonLines:
             self._file.close()
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: Any) -> Any:
     """Eight digits of a float; null for what JSON has no word for (infinite, not a number)."""
-    if isinstance(value, int):
+    if not isinstance(value, float):
         return value
     return float(f"{value:.8g}") if math.isfinite(value) else None

@@ -1,0 +1,75 @@
+"""The scripts, by their real commands, on runs made here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from children import weights
+from conftest import ROOT, lines, result
+from test_resume import children
+
+from ranger21.data.layout import DEBIAN_FASHION_MNIST, has_fashion_mnist
+
+
+def script(name: str, *args: str) -> str:
+    """What scripts/NAME prints."""
+    command = [sys.executable, str(ROOT / "scripts" / name), *args]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_evaluate_agrees_with_the_run(tiny, tmp_path):
+    """Whatever the batch size; `best.pt` by default, overrides as for train.py."""
+    assert children(tiny, tmp_path / "run", 1) == [0]
+    best = json.loads(script("evaluate.py", str(tmp_path / "run"), "--json", "data.eval_batch_size=7"))
+    expected = result(tmp_path / "run")["best"]
+    assert best["images"] == 30
+    for name in ("val/acc1", "val/acc5", "val/loss", "val/loss_smoothed"):
+        assert best[name] == pytest.approx(expected[name], rel=1e-5)
+    last = script("evaluate.py", str(tmp_path / "run" / "checkpoints" / "last.pt"))
+    assert f"top-1 {lines(tmp_path / 'run')[-1]['val/acc1']:.2f} %" in last
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_timm_loads_what_is_exported(remove, suffix, tiny, tmp_path):
+    overrides = [*tiny, f"model.remove_batch_norm={str(remove).lower()}", "trainer.steps=2"]
+    assert children(overrides, tmp_path / "run", 1) == [0]
+    target = tmp_path / f"weights{suffix}"
+    line = script("export.py", str(tmp_path / "run" / "checkpoints" / "last.pt"), str(target)).strip()
+    model = eval(line, {"timm": timm, "torch": torch})
+    for name, tensor in weights(tmp_path / "run")["model"].items():
+        assert torch.equal(model.state_dict()[name], tensor)
+
+
+def test_the_benchmark_prints_a_ratio():
+    small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu")
+    text = script("bench_loop.py", *small)
+    assert "ratio" in text and "n = 2" in text and torch.__version__ in text
+
+
+def test_compare_draws_real_runs(tiny, tmp_path):
+    for seed in (0, 1):
+        assert children([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
+    text = script("compare.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))
+    assert "ranger21" in text and (tmp_path / "out" / "curves.png").stat().st_size > 5000
+    row = (tmp_path / "out" / "table.csv").read_text().splitlines()[1].split(",")
+    assert "2" in row
+
+
+@pytest.mark.skipif(
+    not has_fashion_mnist(DEBIAN_FASHION_MNIST), reason="needs Debian's package: apt-get install dataset-fashion-mnist"
+)
+def test_the_real_fashion_mnist_is_learned(tmp_path):
+    overrides = ["experiment=fashion_mnist", "logger=none", "trainer.steps=60", "optimizer=adamw", "trainer.device=cpu"]
+    assert children(overrides, tmp_path / "run", 1) == [0]
+    assert result(tmp_path / "run")["final"]["val/acc1"] > 60
+    manifest = json.loads(Path(tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["data"]["train_images"] == 60_000 and manifest["data"]["val_images"] == 10_000
