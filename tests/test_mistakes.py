@@ -1,10 +1,12 @@
 """What a user can get wrong, by the real command: one sentence, exit code 1, nothing lost."""
 
+import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +44,29 @@ def test_unsorted_validation_and_other_classes(images, tmp_path):
             shutil.copy(image, root / "val")
         shutil.rmtree(folder)
     assert "class folders" in refused("data=imagenet", f"data.root={root}")
+
+
+def test_a_hidden_folder_is_no_class(images, tiny, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(images, root)
+    shutil.copytree(next((root / "train").iterdir()), root / "train" / ".thumbs")
+    overrides = [o for o in tiny if not o.startswith("data.root")]
+    assert children([*overrides, f"data.root={root}", "trainer.steps=1"], tmp_path / "run", 1) == [0]
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]["classes"] == 10
+
+
+def test_an_error_on_one_rank_ends_all(images, tiny, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(images, root)
+    for broken in (root / "train").rglob("*.JPEG"):
+        if broken.stem.endswith(("1", "3")):
+            broken.write_bytes(broken.read_bytes()[:200])
+    overrides = [o for o in tiny if not o.startswith("data.root")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    begin = time.monotonic()
+    done = train(*overrides, f"data.root={root}", f"run_dir={tmp_path / 'run'}", launcher=launcher)
+    assert done.returncode == 1 and "cannot be read" in done.stdout, done.stdout
+    assert time.monotonic() - begin < 90
 
 
 @pytest.mark.parametrize("workers", [0, 2])
