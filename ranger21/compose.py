@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -90,6 +90,9 @@ def explain(error: Exception, prefix: str = "", choices: list[str] | None = None
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name} does not exist: {group} is one of {', '.join(error.options)}."
+    if isinstance(error, OverrideParseException):
+        what = str(error).splitlines()[0]
+        return f"{error.override} is not of the form key=value, with the value quoted for the shell ({what})."
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
     key = ".".join(part for part in (prefix, str(getattr(cause, "full_key", None) or "")) if part)
     if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError") and key:

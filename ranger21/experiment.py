@@ -118,10 +118,12 @@ class Run:
         try:
             ending = train(job, self.progress)
             exit_code = self.stop.code if ending == "stopped" else 0
-            self.conclude(ending)
+            result = self.conclude(ending)
         finally:
             job.batches.close()  # and with it the loader processes
             self.trackers.close(exit_code, {f"best/{k}": v for k, v in self.progress.best.items()})
+        if result and self.world.main:
+            show_result(result, self.place.path)
         return exit_code
 
     def announce(self) -> None:
@@ -224,15 +226,14 @@ class Run:
         self.progress = Progress(**state["progress"])
         self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
 
-    def conclude(self, ending: str) -> None:
-        """Says how it ended, and writes result.json unless it goes on later."""
+    def conclude(self, ending: str) -> dict[str, Any] | None:
+        """Writes result.json and returns it, unless the run goes on later."""
         skipped, first_bad = self.nonfinite.skipped(), self.nonfinite.first()  # of all ranks
-        if not self.world.main:
-            return
         if ending == "stopped":
             kept = "after a checkpoint" if self.progress.step else "with nothing to save yet"
             log.info("Stopped at step %d %s; the same command goes on from there.", self.progress.step, kept)
-            return
-        result: dict[str, Any] = summarize(ending, self.progress, self.plan, skipped, first_bad)
-        self.place.finish(result)
-        show_result(result, self.place.path)
+            return None
+        result = summarize(ending, self.progress, self.plan, skipped, first_bad)
+        if self.world.main:
+            self.place.finish(result)
+        return result

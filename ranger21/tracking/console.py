@@ -64,9 +64,9 @@ class ConsoleTracker:
         self._started = datetime.datetime.now()
         self._bar: Progress | None = None
         if console.is_terminal:
-            columns = ("step {task.completed}/{task.total}", "{task.fields[numbers]}", "left {task.fields[left]}")
+            columns = ("{task.completed}/{task.total}", "left {task.fields[left]}", "{task.fields[numbers]}")
             self._bar = Progress(
-                BarColumn(24), *(TextColumn(c) for c in columns), console=console, refresh_per_second=4
+                BarColumn(12), *(TextColumn(c) for c in columns), console=console, refresh_per_second=4
             )
             self._task = self._bar.add_task("", total=total_steps, completed=first_step, numbers="", left="?")
             self._bar.start()
