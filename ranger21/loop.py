@@ -212,7 +212,7 @@ def boundary(job: Job, progress: Progress, clock: Clock, agreement: Agreement, g
 
 def diverged(job: Job, weights_too: bool) -> bool:
     """Whether the run is lost. A finite loss may still have ruined the weights, which must not be saved as good."""
-    if weights_too and not torch.stack([p.isfinite().all() for p in job.model.parameters()]).all():
+    if weights_too and not torch.nn.utils.get_total_norm(list(job.model.parameters())).isfinite():
         return True
     return job.nonfinite.gave_up() if job.undo else job.nonfinite.first() is not None
 
