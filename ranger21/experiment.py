@@ -13,7 +13,7 @@ from ranger21 import distributed, randomness, records
 from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
 from ranger21.config import Config, WandbConfig
 from ranger21.data.build import Data, build_data, prepare_data
-from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers
+from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers, require_batches
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
@@ -78,9 +78,7 @@ class Run:
     def __init__(self, config: Config, place: RunDirectory, world: World, data: Data, stop: StopFlag) -> None:
         self.config, self.place, self.world, self.data, self.stop = config, place, world, data, stop
         self.share = Share(world.rank, world.size, config.trainer.accumulate)
-        TrainBatches(
-            len(data.train), config.data.batch_size, 0, 1, 0, self.share
-        )  # an impossible batch, before the model
+        require_batches(len(data.train), config.data.batch_size, self.share)  # before the model is built
         self.plan = make_plan(config, len(data.train))
         self.precision = choose_precision(config.trainer.precision, world.device)
         self.format = memory_format(config.trainer.channels_last)

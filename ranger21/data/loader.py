@@ -71,6 +71,13 @@ class Share:
         return batch_size // parts
 
 
+def require_batches(images: int, batch_size: int, share: Share) -> None:
+    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks."""
+    if batch_size > images:
+        raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
+    share.per_pass(batch_size)
+
+
 class TrainBatches(Sampler[list[Key]]):
     """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
 
@@ -79,8 +86,7 @@ class TrainBatches(Sampler[list[Key]]):
     """
 
     def __init__(self, images: int, batch_size: int, seed: int, first: int, last: int, share: Share) -> None:
-        if batch_size > images:
-            raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
+        require_batches(images, batch_size, share)
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.first, self.last, self.share = first, last, share
         self.per_pass = share.per_pass(batch_size)
