@@ -1,16 +1,20 @@
-"""The ingredients of Ranger21, one small function each, in the order of the paper's Algorithm 4.
+"""The arithmetic of every ingredient, one small function each, in the order of the paper's Algorithm 4.
 
 Letters are the paper's: theta is a parameter tensor, g its gradient, t = 1, 2, ... the number of steps that this
 parameter has taken. A *unit* is everything but the first axis of a tensor of two or more axes (an output channel of
-a convolution, a row of a matrix), and the whole of a tensor of fewer axes. Functions whose name ends in `_` change
-their first argument in place, as torch's do; the others leave their arguments alone. Nothing here asks the device
-for a value, so the host never waits.
-"""
+a convolution, a row of a matrix), and the whole of a tensor of fewer axes.
 
-import math
+Every argument that is a list holds one tensor for each parameter, all of one dtype and device, and either all of two
+or more axes or all of fewer. Functions whose name ends in `_` change their first argument in place, as torch's do; the
+others leave their arguments alone. Nothing here asks the device for a value, so the host never waits. A number that
+changes from step to step may be a float or, where the functions are compiled, a tensor of no axes.
+"""
 
 import torch
 from torch import Tensor
+
+Tensors = list[Tensor]
+Number = float | Tensor
 
 
 def unit_axes(x: Tensor) -> tuple[int, ...]:
@@ -18,104 +22,169 @@ def unit_axes(x: Tensor) -> tuple[int, ...]:
     return tuple(range(1, x.ndim)) if x.ndim >= 2 else ()
 
 
-def unit_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of every unit, of a shape that broadcasts against `x`. Half precision is summed in float32."""
-    dtype = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else None
-    if x.ndim < 2:
-        return torch.linalg.vector_norm(x, dtype=dtype).to(x.dtype)
-    return torch.linalg.vector_norm(x, dim=unit_axes(x), keepdim=True, dtype=dtype).to(x.dtype)
+def has_wide_units(x: Tensor) -> bool:
+    """Whether a tensor has two or more axes and units of more than one element."""
+    return x.ndim >= 2 and x.numel() > x.shape[0]
 
 
-def agc(grad: Tensor, param: Tensor, clipping: float, eps: float) -> Tensor:
+def _wider(x: Tensor) -> torch.dtype | None:
+    """The dtype in which half precision is summed."""
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else None
+
+
+def unit_norms(xs: Tensors) -> Tensors:
+    """Euclidean norm of every unit, of a shape that broadcasts against the tensor."""
+    if xs[0].ndim < 2:
+        return norms(xs)
+    dtype = _wider(xs[0])
+    return [torch.linalg.vector_norm(x, dim=unit_axes(x), keepdim=True, dtype=dtype).to(x.dtype) for x in xs]
+
+
+def norms(xs: Tensors) -> Tensors:
+    """Euclidean norm of every tensor, of no axes."""
+    found = torch._foreach_norm(xs, 2, dtype=_wider(xs[0]))
+    return list(found) if found[0].dtype == xs[0].dtype else [x.to(xs[0].dtype) for x in found]
+
+
+def agc(grads: Tensors, param_norms: Tensors, clipping: float, eps: float) -> Tensors:
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
-    Shortens every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights, the
-    latter taken as at least `eps` so that a zero-initialised unit can leave zero.
+    Shortens every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights,
+    `param_norms`, the latter taken as at least `eps` so that a zero-initialised unit can leave zero.
     """
-    norm = unit_norm(grad)
-    longest = unit_norm(param).clamp_(min=eps).mul_(clipping)
-    return grad * torch.where(norm > longest, longest / norm, 1.0)
+    factors = torch._foreach_clamp_min(param_norms, eps)
+    torch._foreach_mul_(factors, clipping)
+    torch._foreach_div_(factors, unit_norms(grads))  # infinite for a gradient of zero, and 1 after the next line
+    torch._foreach_clamp_max_(factors, 1.0)
+    return list(torch._foreach_mul(grads, factors))
 
 
-def centralize(grad: Tensor) -> Tensor:
+def centralize(grads: Tensors) -> Tensors:
     """Gradient centralization (Yong et al. 2020; Ranger21 section 2.3, equation 3): every unit minus its mean.
 
     Deviation: a unit of one element, such as the gains of shape (C, 1, 1, 1) of a normalizer-free network, is left
     alone. Its gradient minus its own mean would be zero for ever.
     """
-    if grad.ndim < 2 or grad.numel() <= grad.shape[0]:
-        return grad
-    return grad - grad.mean(dim=unit_axes(grad), keepdim=True)
+    wide = [i for i, grad in enumerate(grads) if has_wide_units(grad)]
+    if not wide:
+        return grads
+    chosen = [grads[i] for i in wide]
+    centred = torch._foreach_sub(chosen, [grad.mean(dim=unit_axes(grad), keepdim=True) for grad in chosen])
+    result = list(grads)
+    for i, grad in zip(wide, centred, strict=True):
+        result[i] = grad
+    return result
 
 
-def first_moment_(exp_avg: Tensor, grad: Tensor, beta1: float) -> Tensor:
+def normalize(grads: Tensors, eps: float) -> Tensors:
+    """Gradient normalisation (the authors' code of July 2021): over (its standard deviation over the tensor + eps).
+
+    A tensor of two elements or fewer is left alone. The standard deviation is the unbiased one.
+    """
+    return [grad / (grad.std() + eps) if grad.numel() > 2 else grad for grad in grads]
+
+
+def first_moment_(exp_avg: Tensors, grads: Tensors, beta1: float) -> None:
     """Adam's first moment (Algorithm 1, line 4): m <- beta1 m + (1 - beta1) g."""
-    return exp_avg.lerp_(grad, 1 - beta1)
+    torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
 
 
-def pnm_moment_(current: Tensor, grad: Tensor, beta1: float) -> Tensor:
+def pnm_moment_(current: Tensors, grads: Tensors, beta1: float) -> None:
     """Positive-negative momentum's first moment (Algorithm 2, line 1): m_t <- beta1^2 m_{t-2} + (1 - beta1^2) g.
 
     `current` holds m_{t-2}: of the two moments, the one whose turn it is.
     """
-    return current.lerp_(grad, 1 - beta1**2)
+    torch._foreach_lerp_(current, grads, 1 - beta1**2)
 
 
-def pnm_direction(current: Tensor, previous: Tensor, pnm_beta: float) -> Tensor:
-    """(1 + beta0) m_t - beta0 m_{t-1}, over the norm of its weights (Algorithm 2, lines 2 and 6).
-
-    The division by sqrt((1 + beta0)^2 + beta0^2) keeps the size of the noise, and so the learning rate, what it
-    would be for a single moment (Xie et al. 2021).
-    """
-    size = math.hypot(1 + pnm_beta, pnm_beta)
-    return torch.mul(current, (1 + pnm_beta) / size).add_(previous, alpha=-pnm_beta / size)
+def pnm_direction(current: Tensors, previous: Tensors, beta0: float) -> Tensors:
+    """m_t - beta0 / (1 + beta0) m_{t-1} (Algorithm 2, line 2, over 1 + beta0, which is a factor of the whole)."""
+    return list(torch._foreach_add(current, previous, alpha=-beta0 / (1 + beta0)))
 
 
-def second_moment_(exp_avg_sq: Tensor, grad: Tensor, beta2: float) -> Tensor:
+def second_moment_(exp_avg_sq: Tensors, grads: Tensors, beta2: float) -> None:
     """Adam's second moment (Algorithm 1, line 6): v <- beta2 v + (1 - beta2) g^2."""
-    return exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    torch._foreach_mul_(exp_avg_sq, beta2)
+    torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - beta2)
 
 
-def running_max_(max_exp_avg_sq: Tensor, exp_avg_sq: Tensor) -> Tensor:
+def running_max_(max_exp_avg_sq: Tensors, exp_avg_sq: Tensors) -> None:
     """The largest second moment so far (Algorithm 2, line 4). It belongs to positive-negative momentum."""
-    return torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+    torch._foreach_maximum_(max_exp_avg_sq, exp_avg_sq)
 
 
-def denominator(second: Tensor, bias_correction2: float, eps: float) -> Tensor:
-    """sqrt(v_hat) + eps, with v_hat = `second` / `bias_correction2` (Algorithm 1, lines 7 and 8).
-
-    Deviation: the paper's Algorithm 4 prints (1 - beta2) in line 15 where Algorithms 1 and 2 have the power
-    (1 - beta2^t). The power is what is meant.
-    """
-    return second.sqrt().mul_(1 / math.sqrt(bias_correction2)).add_(eps)
+def denominators(second: Tensors, eps: Number) -> Tensors:
+    """sqrt(v) + eps (Algorithm 1, lines 7 and 8)."""
+    roots = torch._foreach_sqrt(second)
+    torch._foreach_add_(roots, eps)
+    return list(roots)
 
 
-def stable_pull(mean_second: Tensor, lr: float, weight_decay: float, eps: float) -> Tensor:
+def totals(xs: Tensors) -> Tensors:
+    """The sum of every tensor, of no axes: by units first, then over them. Half precision is summed in float32."""
+    return [x.sum(dim=unit_axes(x), dtype=_wider(x)).sum() if x.ndim >= 2 else x.sum(dtype=_wider(x)) for x in xs]
+
+
+def means(sums: Tensors, xs: Tensors) -> Tensor:
+    """The means of all tensors `xs` in one tensor, from their `totals`; 0 for an empty one."""
+    return torch.stack([total / max(1, x.numel()) for total, x in zip(sums, xs, strict=True)])
+
+
+def stable_pulls(means: Tensor, decay: Number, eps: float) -> Tensor:
     """Stable weight decay (Xie et al. 2020; Ranger21 section 2.6, equation 6): lr weight_decay / sqrt(mean(v_hat)).
 
-    `mean_second` is the mean of v_hat, a tensor of no axes. Deviations: the pull is at most 1, so that a weight is at
-    most put on its target and never thrown past it, and 0 where sqrt(mean(v_hat)) <= eps. The printed line divides
-    by zero at the first step of every network that starts with a zero gain (a residual block's last one, in timm).
+    `means` has a mean of v_hat for each tensor, and so has the result; `decay` is lr weight_decay. Deviations: the
+    pull is at most 1, so that a weight is at most put on its target and never thrown past it, and 0 where
+    sqrt(mean(v_hat)) <= eps. The printed line divides by zero at the first step of every network that starts with a
+    zero gain (a residual block's last one, in timm).
     """
-    root = mean_second.sqrt()
-    return torch.where(root > eps, (lr * weight_decay / root).clamp_(max=1.0), 0.0)
+    roots = means.sqrt()
+    return torch.where(roots > eps, (decay / roots).clamp(max=1.0), 0.0)
 
 
-def decay_(param: Tensor, pull: Tensor | float, norm_loss: bool) -> Tensor:
-    """Weight decay towards zero, or towards unit norm with norm loss (Georgiou et al. 2021; section 2.5, equation 5).
+def decay_(params: Tensors, pulls: Tensors | Number) -> None:
+    """Weight decay: theta <- (1 - pull) theta."""
+    if isinstance(pulls, list):
+        factors = torch._foreach_neg(pulls)
+        torch._foreach_add_(factors, 1.0)
+        torch._foreach_mul_(params, factors)
+    else:
+        torch._foreach_mul_(params, 1.0 - pulls)
 
-    theta <- theta - pull (1 - 1 / ||theta||) theta, the norm being the unit's; without norm loss the bracket is 1.
-    A unit of norm zero, or so small that 1 / ||theta|| overflows, has no direction to be pulled along and stays.
+
+def norm_loss_(params: Tensors, param_norms: Tensors, pulls: Tensors | Number) -> None:
+    """Decay towards unit norm (Georgiou et al. 2021; section 2.5, equation 5): theta - pull (1 - 1 / ||theta||) theta.
+
+    A unit of norm zero has no direction to be pulled along and stays; 1 / ||theta|| is kept from overflowing.
     Deviation: lines 18 and 19 of Algorithm 4, taken together, apply this with the wrong sign and the square of the
     learning rate.
     """
-    if not norm_loss:
-        return param.mul_(1 - pull)
-    norm = unit_norm(param)
-    return param.mul_(1 - pull * torch.where(norm >= torch.finfo(norm.dtype).tiny, 1 - 1 / norm, 0.0))
+    factors = torch._foreach_clamp_min(param_norms, torch.finfo(param_norms[0].dtype).tiny)
+    torch._foreach_reciprocal_(factors)
+    torch._foreach_sub_(factors, 1.0)
+    torch._foreach_mul_(factors, pulls)
+    torch._foreach_add_(factors, 1.0)
+    torch._foreach_mul_(params, factors)
 
 
-def lookahead_(param: Tensor, slow: Tensor, beta: float) -> Tensor:
+def trust_ratios(params: Tensors, updates: Tensors, size: Number, coefficient: float, eps: float) -> Tensor:
+    """`coefficient` ||theta|| / (||size u|| + eps) of every tensor (You et al. 2017, 2020); 1 where a norm is zero."""
+    weights, steps = torch.stack(norms(params)), torch.stack(norms(updates)) * size
+    return torch.where((weights > 0) & (steps > 0), coefficient * weights / (steps + eps), 1.0)
+
+
+def descend_(params: Tensors, updates: Tensors, divisors: Tensors | None, size: Number) -> None:
+    """theta <- theta - size u / d."""
+    if isinstance(size, Tensor):
+        for i, param in enumerate(params):
+            param.sub_(size * (updates[i] if divisors is None else updates[i] / divisors[i]))
+    elif divisors is None:
+        torch._foreach_add_(params, updates, alpha=-size)
+    else:
+        torch._foreach_addcdiv_(params, updates, divisors, -size)
+
+
+def lookahead_(params: Tensors, slow: Tensors, beta: float) -> None:
     """Lookahead (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3): l <- beta l + (1 - beta) theta; theta <- l."""
-    slow.lerp_(param, 1 - beta)
-    return param.copy_(slow)
+    torch._foreach_lerp_(slow, params, 1 - beta)
+    torch._foreach_copy_(params, slow)

@@ -1,0 +1,97 @@
+"""Parameters that go through a chain together: their tensors gathered, and the step run as it is or compiled."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranger21.optim import components as c
+from ranger21.optim import core
+from ranger21.optim import parts as p
+from ranger21.optim.components import Tensors
+from ranger21.optim.core import Numbers, Seen
+from ranger21.optim.parts import Part
+
+ELEMENTS = 2**20  # of a bucket: few enough for a cache, many enough that Python's share is small
+COMPILED_FROM = 2**14  # elements of a tensor that is worth a compiled call of its own
+
+Group = dict[str, Any]
+
+
+def buffers(parts: Iterable[Part]) -> list[str]:
+    """The names of the state tensors that start at zero."""
+    names = []
+    for part in parts:
+        if isinstance(part, p.FirstMoment):
+            names += ["exp_avg"]
+        if isinstance(part, p.PNM):
+            names += ["exp_avg_odd", "exp_avg_even"]
+        if isinstance(part, p.SecondMoment):
+            names += ["exp_avg_sq", "max_exp_avg_sq"] if part.running_max else ["exp_avg_sq"]
+    return names
+
+
+class Bucket:
+    """Parameters of one group, device, dtype and number of steps, all of two or more axes or all of fewer."""
+
+    seen: Seen
+
+    def __init__(self, params: Tensors, parts: tuple[Part, ...], group: Group, states: list[dict[str, Any]]) -> None:
+        self.params, self.parts, self.weight_decay = params, parts, group["weight_decay"]
+        self.step: int = states[0]["step"]
+        self.grads: Tensors = [param.grad for param in params]  # type: ignore[misc]
+        self.state = {name: [state[name] for state in states] for name in buffers(parts)}
+        if "exp_avg_odd" in self.state:
+            turns = [self.state.pop("exp_avg_odd"), self.state.pop("exp_avg_even")]
+            self.state["current"], self.state["previous"] = turns if self.step % 2 else reversed(turns)
+        self.lookahead = next((part for part in parts if isinstance(part, p.Lookahead)), None)
+        self.slow = [state["slow"] for state in states] if self.lookahead else []
+        self.now, self.divides = core.numbers(parts, self.step, group["lr"], self.weight_decay)
+        self._observe, self._move = core.observe, core.move
+        self._params = params
+        if group["compile"] and len(params) == 1 and self._fits_compiler():
+            self._compile()
+
+    def _fits_compiler(self) -> bool:
+        """Whether all tensors are rows of the same layout, more than one."""
+        param = self.params[0]
+        known = param.is_contiguous() or (param.ndim == 4 and param.is_contiguous(memory_format=torch.channels_last))
+        tensors = [*self.grads, *(x for xs in self.state.values() for x in xs)]
+        return known and param.shape[0] > 1 and all(x.stride() == param.stride() for x in tensors)
+
+    def _compile(self) -> None:
+        """Views all tensors as rows, a unit each, so that one compiled function serves tensors of every shape."""
+        self._observe, self._move = compiled(core.observe), compiled(core.move)
+        self.now = Numbers(*(torch.tensor(number, dtype=torch.float64) for number in self.now))
+        self._params, self.grads = as_rows(self.params), as_rows(self.grads)
+        self.state = {name: as_rows(tensors) for name, tensors in self.state.items()}
+
+    def observe(self) -> None:
+        """Takes the gradients in."""
+        self.seen = self._observe(self.parts, self._params, self.grads, self.state, self.now, self.weight_decay)
+
+    def move(self, mean: Tensor | None) -> None:
+        """Steps the weights; `mean` is v_hat's over all parameters, for global stable decay."""
+        rest = (self.state, self.now, self.weight_decay, self.divides, mean)
+        self._move(self.parts, self._params, self.seen, *rest)
+        if self.lookahead and self.step % self.lookahead.k == 0:
+            c.lookahead_(self.params, self.slow, self.lookahead.beta)
+
+    def total_second(self) -> Tensor | float:
+        """The sum of v_hat over all elements."""
+        name = "max_exp_avg_sq" if "max_exp_avg_sq" in self.state else "exp_avg_sq"
+        if name not in self.state:
+            return 0.0
+        totals = self.seen.totals or c.totals(self.state[name])
+        return torch.stack(totals).sum() / self.now.correction2
+
+
+def as_rows(tensors: Tensors) -> Tensors:
+    return [x.as_strided((x.shape[0], x.numel() // x.shape[0]), (x.numel() // x.shape[0], 1)) for x in tensors]
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)

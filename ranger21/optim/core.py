@@ -1,0 +1,227 @@
+"""What a chain does to a list of tensors: `observe` takes the gradients in, `move` steps the weights.
+
+Both are arithmetic on tensors and on numbers made beforehand, and nothing else, so that they can be compiled as they
+stand. Between the two a mean over all parameters can be taken.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ranger21.optim import components as c
+from ranger21.optim import parts as p
+from ranger21.optim.components import Number, Tensors
+from ranger21.optim.parts import Part
+
+State = dict[str, Tensors]
+
+
+class Numbers(NamedTuple):
+    """What changes from step to step: floats, or tensors of no axes where the functions are compiled."""
+
+    lr: Number
+    decay: Number  # lr weight_decay
+    pull: Number  # the same, at most 1: how far plain decay takes a weight to its target
+    gain: Number  # of the update: bias corrections, rectification, the size of positive-negative momentum
+    eps: Number  # to be added to the root of the second moment as it is stored
+    correction2: Number  # 1 - beta2^t
+    bias_ratio: Number  # Paratrooper's b_t: sqrt(1 - beta2^t) / (1 - beta1^t)
+
+
+def numbers(parts: tuple[Part, ...], step: int, lr: float, weight_decay: float) -> tuple[Numbers, bool]:
+    """The numbers of a step, and whether the second moment divides the update (RAdam's does not at first)."""
+    gain, eps, correction1, correction2, divides = 1.0, 0.0, 1.0, 1.0, False
+    for part in parts:
+        if isinstance(part, p.FirstMoment | p.PNM):
+            correction1 = 1 - part.beta1**step
+            gain /= correction1
+        if isinstance(part, p.PNM):
+            gain *= (1 + part.beta0) / part.noise
+        if isinstance(part, p.SecondMoment):
+            correction2, beta2, divides = 1 - part.beta2**step, part.beta2, True
+            eps = part.eps * math.sqrt(correction2)
+            gain *= math.sqrt(correction2)
+        if isinstance(part, p.Rectify):
+            factor = rectification(step, beta2)
+            divides, eps = factor is not None, eps / math.sqrt(correction2)
+            gain *= factor or 1 / math.sqrt(correction2)
+    ratio = math.sqrt(correction2) / correction1
+    decay = lr * weight_decay
+    return Numbers(lr, decay, min(1.0, decay), gain, eps, correction2, ratio), divides
+
+
+def rectification(step: int, beta2: float) -> float | None:
+    """RAdam's r_t (Liu et al. 2020, Algorithm 2); None as long as the variance that it corrects does not exist."""
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * step * beta2**step / (1 - beta2**step)
+    if length <= 5:
+        return None
+    return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+
+
+class Seen(NamedTuple):
+    """What `observe` hands to `move`, besides the moments in the state."""
+
+    stream: Tensors | None  # the transformed gradient, where no first moment holds it
+    norms: Tensors | None  # of the weights' units
+    totals: Tensors | None  # sums of the second moment over each tensor, for stable decay
+
+
+class Flow:
+    """Tensors on their way through a chain. `stream` is what passes: the gradient, then the update."""
+
+    def __init__(
+        self, parts: tuple[Part, ...], params: Tensors, stream: Tensors, state: State, now: Numbers, weight_decay: float
+    ) -> None:
+        self.parts, self.params, self.stream, self.state = parts, params, stream, state
+        self.now, self.weight_decay = now, weight_decay
+        self.gain: Number | None = None  # by which `stream` has yet to be multiplied
+        self.divisors: Tensors | None = None  # and divided
+        self.means: Tensor | None = None  # of v_hat, for each tensor or all alike
+        self.cached_norms: Tensors | None = None
+
+    def norms(self) -> Tensors:
+        """The norms of the weights' units before the step."""
+        if self.cached_norms is None:
+            self.cached_norms = c.unit_norms(self.params)
+        return self.cached_norms
+
+    def settle(self) -> None:
+        """Carries out the division and the multiplication that are due."""
+        if self.divisors is not None:
+            self.stream = list(torch._foreach_div(self.stream, self.divisors))
+        if self.gain is not None:
+            self.stream = list(torch._foreach_mul(self.stream, self.gain))
+        self.divisors = self.gain = None
+
+
+def second(state: State) -> Tensors:
+    """The second moment that divides."""
+    return state["max_exp_avg_sq"] if "max_exp_avg_sq" in state else state["exp_avg_sq"]
+
+
+def observe(
+    parts: tuple[Part, ...], params: Tensors, grads: Tensors, state: State, now: Numbers, weight_decay: float
+) -> Seen:
+    """The parts that act on the gradient, the moments among them."""
+    flow = Flow(parts, params, grads, state, now, weight_decay)
+    for part in p.split(parts)[0]:
+        ACTIONS[part.name](part, flow)
+    stable = weight_decay and any(part.name == "decay" and part.stable for part in parts)  # type: ignore[attr-defined]
+    held = any(part.role == "first moment" for part in parts)
+    return Seen(None if held else flow.stream, flow.cached_norms, c.totals(second(state)) if stable else None)
+
+
+def move(
+    parts: tuple[Part, ...],
+    params: Tensors,
+    seen: Seen,
+    state: State,
+    now: Numbers,
+    weight_decay: float,
+    divides: bool,
+    mean: Tensor | None,
+) -> None:
+    """The parts that act on the update and the weights; not lookahead, which does not come with every step.
+
+    `divides`: whether the second moment does. `mean`: of v_hat over all parameters; None: of each tensor.
+    """
+    flow = Flow(parts, params, seen.stream or [], state, now, weight_decay)
+    flow.cached_norms = seen.norms
+    if seen.totals is not None:
+        means = c.means(seen.totals, params) / now.correction2
+        flow.means = means if mean is None else mean.expand_as(means)
+    for part in parts:
+        if part.name == "first_moment":
+            flow.stream = state["exp_avg"]
+        if isinstance(part, p.PNM):
+            flow.stream = c.pnm_direction(state["current"], state["previous"], part.beta0)
+    flow.gain = now.gain
+    if divides:
+        flow.divisors = c.denominators(second(state), now.eps)
+    for part in p.split(parts)[1]:
+        if part.name != "lookahead":
+            ACTIONS[part.name](part, flow)
+    c.descend_(params, flow.stream, flow.divisors, now.lr if flow.gain is None else now.lr * flow.gain)
+
+
+# One function for each part
+
+
+def agc(part: p.AGC, flow: Flow) -> None:
+    flow.stream = c.agc(flow.stream, flow.norms(), part.clipping, part.eps)
+
+
+def centralize(part: p.Centralize, flow: Flow) -> None:
+    flow.stream = c.centralize(flow.stream)
+
+
+def normalize(part: p.Normalize, flow: Flow) -> None:
+    flow.stream = c.normalize(flow.stream, part.eps)
+
+
+def first_moment(part: p.FirstMoment, flow: Flow) -> None:
+    c.first_moment_(flow.state["exp_avg"], flow.stream, part.beta1)
+
+
+def pnm(part: p.PNM, flow: Flow) -> None:
+    c.pnm_moment_(flow.state["current"], flow.stream, part.beta1)
+
+
+def second_moment(part: p.SecondMoment, flow: Flow) -> None:
+    c.second_moment_(flow.state["exp_avg_sq"], flow.stream, part.beta2)
+    if part.running_max:
+        c.running_max_(flow.state["max_exp_avg_sq"], flow.state["exp_avg_sq"])
+
+
+def l2(part: p.L2, flow: Flow) -> None:
+    if flow.weight_decay:
+        flow.settle()
+        flow.stream = list(torch._foreach_add(flow.stream, flow.params, alpha=flow.weight_decay))
+
+
+def trust_ratio(part: p.TrustRatio, flow: Flow) -> None:
+    flow.settle()
+    ratios = c.trust_ratios(flow.params, flow.stream, flow.now.lr if part.of_step else 1.0, part.coefficient, part.eps)
+    if part.clamp == "ten":
+        ratios = ratios.clamp(max=10.0)
+    if part.clamp == "paratrooper":
+        ratios = torch.minimum(1 / (ratios * flow.now.bias_ratio), ratios).clamp(min=1.0)
+    flow.stream = list(torch._foreach_mul(flow.stream, list(ratios.unbind())))
+
+
+def decay(part: p.Decay, flow: Flow) -> None:
+    if not flow.weight_decay:
+        return
+    pulls: Tensors | Number
+    if part.stable:
+        assert flow.means is not None
+        eps = next(other.eps for other in flow.parts if isinstance(other, p.SecondMoment))
+        pulls = list(c.stable_pulls(flow.means, flow.now.decay, eps).unbind())
+    else:
+        pulls = flow.now.pull
+    if part.norm_loss:
+        c.norm_loss_(flow.params, flow.norms(), pulls)
+    else:
+        c.decay_(flow.params, pulls)
+
+
+def rectify(part: p.Rectify, flow: Flow) -> None:
+    """It is in the numbers."""
+
+
+ACTIONS: dict[str, Callable[[Any, Flow], None]] = {
+    "agc": agc,
+    "centralize": centralize,
+    "normalize": normalize,
+    "first_moment": first_moment,
+    "pnm": pnm,
+    "second_moment": second_moment,
+    "rectify": rectify,
+    "l2": l2,
+    "trust_ratio": trust_ratio,
+    "decay": decay,
+}
