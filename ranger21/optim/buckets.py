@@ -38,7 +38,14 @@ class Bucket:
 
     seen: Seen
 
-    def __init__(self, params: Tensors, parts: tuple[Part, ...], group: Group, states: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        params: Tensors,
+        parts: tuple[Part, ...],
+        group: Group,
+        states: list[dict[str, Any]],
+        memory: "Memory",
+    ) -> None:
         self.params, self.parts, self.weight_decay = params, parts, group["weight_decay"]
         self.step: int = states[0]["step"]
         self.grads: Tensors = [param.grad for param in params]  # type: ignore[misc]
@@ -51,31 +58,36 @@ class Bucket:
         self.now, self.divides = core.numbers(parts, self.step, group["lr"], self.weight_decay)
         self._observe, self._move = core.observe, core.move
         self._params = params
+        self._scratch: tuple[Any, ...] = ()
         if group["compile"] and len(params) == 1 and self._fits_compiler():
             self._compile()
+        else:
+            self._scratch = (memory.scratch(params),)
 
     def _fits_compiler(self) -> bool:
         """Whether all tensors are rows of the same layout, more than one."""
         param = self.params[0]
-        known = param.is_contiguous() or (param.ndim == 4 and param.is_contiguous(memory_format=torch.channels_last))
         tensors = [*self.grads, *(x for xs in self.state.values() for x in xs)]
-        return known and param.shape[0] > 1 and all(x.stride() == param.stride() for x in tensors)
+        return is_dense(param) and param.shape[0] > 1 and all(x.stride() == param.stride() for x in tensors)
 
     def _compile(self) -> None:
         """Views all tensors as rows, a unit each, so that one compiled function serves tensors of every shape."""
         self._observe, self._move = compiled(core.observe), compiled(core.move)
-        self.now = Numbers(*(torch.tensor(number, dtype=torch.float64) for number in self.now))
+        self.now = as_tensors(self.now)
         self._params, self.grads = as_rows(self.params), as_rows(self.grads)
         self.state = {name: as_rows(tensors) for name, tensors in self.state.items()}
 
     def observe(self) -> None:
         """Takes the gradients in."""
-        self.seen = self._observe(self.parts, self._params, self.grads, self.state, self.now, self.weight_decay)
+        stream, norms = self._observe(
+            self.parts, self._params, self.grads, self.state, self.now, self.weight_decay, *self._scratch
+        )
+        self.seen = Seen(stream, norms, core.settle_second(self.parts, self.state, self.weight_decay))
 
     def move(self, mean: Tensor | None) -> None:
         """Steps the weights; `mean` is v_hat's over all parameters, for global stable decay."""
         rest = (self.state, self.now, self.weight_decay, self.divides, mean)
-        self._move(self.parts, self._params, self.seen, *rest)
+        self._move(self.parts, self._params, self.seen, *rest, *self._scratch)
         if self.lookahead and self.step % self.lookahead.k == 0:
             c.lookahead_(self.params, self.slow, self.lookahead.beta)
 
@@ -88,8 +100,49 @@ class Bucket:
         return torch.stack(totals).sum() / self.now.correction2
 
 
+class Memory:
+    """Memory for what lives no longer than a bucket's step, taken once in a step: fresh pages are slow to come by."""
+
+    def __init__(self) -> None:
+        self._flat: dict[Any, Tensor] = {}
+
+    def scratch(self, params: Tensors) -> core.Scratch:
+        """Two lists of tensors like `params`; none for tensors of fewer than two axes, which are small."""
+        first, size = params[0], sum(param.numel() for param in params)
+        if first.ndim < 2 or not all(is_dense(param) for param in params):
+            return None, None
+        flat = self._flat.get((first.device, first.dtype))
+        if flat is None or flat.numel() < 2 * size:
+            flat = self._flat[first.device, first.dtype] = first.new_empty(2 * size)
+        return carve(flat, params, 0), carve(flat, params, size)
+
+
+def carve(flat: Tensor, params: Tensors, start: int) -> Tensors:
+    views = []
+    for param in params:
+        views.append(flat.as_strided(param.shape, param.stride(), start))
+        start += param.numel()
+    return views
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether the tensor fills its memory, each unit in one piece."""
+    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
 def as_rows(tensors: Tensors) -> Tensors:
-    return [x.as_strided((x.shape[0], x.numel() // x.shape[0]), (x.numel() // x.shape[0], 1)) for x in tensors]
+    return [as_row(x) for x in tensors]
+
+
+def as_row(x: Tensor) -> Tensor:
+    wide = x.numel() // x.shape[0]
+    row = torch.empty(0, dtype=x.dtype, device=x.device)
+    return row.set_(x.untyped_storage(), x.storage_offset(), (x.shape[0], wide), (wide, 1))
+
+
+@functools.lru_cache(maxsize=8)
+def as_tensors(now: Numbers) -> Numbers:
+    return Numbers(*(torch.tensor(number, dtype=torch.float64) for number in now))
 
 
 @functools.cache

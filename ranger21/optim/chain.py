@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from ranger21.optim import components as c
 from ranger21.optim import parts as p
-from ranger21.optim.buckets import COMPILED_FROM, ELEMENTS, Bucket, Group, buffers
+from ranger21.optim.buckets import COMPILED_FROM, ELEMENTS, Bucket, Group, Memory, buffers
 from ranger21.optim.parts import Part
 
 
@@ -83,7 +83,8 @@ class Chain(Optimizer):
         for _, _, params in chains:
             for param in params:
                 self.check_gradient(param)
-        buckets = (bucket for chain in chains for bucket in self.buckets(*chain))
+        memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
+        buckets = (bucket for chain in chains for bucket in self.buckets(*chain, memory))
         if any(group["weight_decay"] and needs_global_mean(parts) for group, parts, _ in chains):
             self.step_together(list(buckets))
         else:
@@ -104,7 +105,7 @@ class Chain(Optimizer):
         for bucket in buckets:
             bucket.move(mean.to(bucket.params[0].device) if needs_global_mean(bucket.parts) else None)
 
-    def buckets(self, group: Group, parts: tuple[Part, ...], params: list[Tensor]) -> Iterator[Bucket]:
+    def buckets(self, group: Group, parts: tuple[Part, ...], params: list[Tensor], memory: Memory) -> Iterator[Bucket]:
         """The parameters put together, as many as fit; their state made, where it is not, and their steps counted."""
         alike: dict[tuple[Any, ...], list[Tensor]] = {}
         for param in params:
@@ -112,7 +113,7 @@ class Chain(Optimizer):
             alike.setdefault((param.device, param.dtype, state["step"], param.ndim >= 2), []).append(param)
         for same in alike.values():
             for some in portions(same, alone=group["compile"]):
-                yield Bucket(some, parts, group, [self.state[param] for param in some])
+                yield Bucket(some, parts, group, [self.state[param] for param in some], memory)
 
     def prepared(self, param: Tensor, parts: tuple[Part, ...]) -> dict[str, Any]:
         """The state of a parameter, one step further."""

@@ -6,8 +6,9 @@ a convolution, a row of a matrix), and the whole of a tensor of fewer axes.
 
 Every argument that is a list holds one tensor for each parameter, all of one dtype and device, and either all of two
 or more axes or all of fewer. Functions whose name ends in `_` change their first argument in place, as torch's do; the
-others leave their arguments alone. Nothing here asks the device for a value, so the host never waits. A number that
-changes from step to step may be a float or, where the functions are compiled, a tensor of no axes.
+others leave their arguments alone, and write to `out`, where it is given, in place of memory of their own. Nothing here
+asks the device for a value, so the host never waits. A number that changes from step to step may be a float or, where
+the functions are compiled, a tensor of no axes.
 """
 
 import torch
@@ -46,7 +47,9 @@ def norms(xs: Tensors) -> Tensors:
     return list(found) if found[0].dtype == xs[0].dtype else [x.to(xs[0].dtype) for x in found]
 
 
-def agc(grads: Tensors, param_norms: Tensors, clipping: float, eps: float) -> Tensors:
+def agc(
+    grads: Tensors, param_norms: Tensors, clipping: float, eps: float, out: Tensors | None = None
+) -> Tensors:
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
     Shortens every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights,
@@ -56,10 +59,14 @@ def agc(grads: Tensors, param_norms: Tensors, clipping: float, eps: float) -> Te
     torch._foreach_mul_(factors, clipping)
     torch._foreach_div_(factors, unit_norms(grads))  # infinite for a gradient of zero, and 1 after the next line
     torch._foreach_clamp_max_(factors, 1.0)
-    return list(torch._foreach_mul(grads, factors))
+    if out is None:
+        return list(torch._foreach_mul(grads, factors))
+    for grad, factor, x in zip(grads, factors, out, strict=True):
+        torch.mul(grad, factor, out=x)
+    return out
 
 
-def centralize(grads: Tensors) -> Tensors:
+def centralize(grads: Tensors, in_place: bool = False) -> Tensors:
     """Gradient centralization (Yong et al. 2020; Ranger21 section 2.3, equation 3): every unit minus its mean.
 
     Deviation: a unit of one element, such as the gains of shape (C, 1, 1, 1) of a normalizer-free network, is left
@@ -69,7 +76,11 @@ def centralize(grads: Tensors) -> Tensors:
     if not wide:
         return grads
     chosen = [grads[i] for i in wide]
-    centred = torch._foreach_sub(chosen, [grad.mean(dim=unit_axes(grad), keepdim=True) for grad in chosen])
+    unit_means = [grad.mean(dim=unit_axes(grad), keepdim=True) for grad in chosen]
+    if in_place:
+        torch._foreach_sub_(chosen, unit_means)
+        return grads
+    centred = torch._foreach_sub(chosen, unit_means)
     result = list(grads)
     for i, grad in zip(wide, centred, strict=True):
         result[i] = grad
@@ -97,9 +108,14 @@ def pnm_moment_(current: Tensors, grads: Tensors, beta1: float) -> None:
     torch._foreach_lerp_(current, grads, 1 - beta1**2)
 
 
-def pnm_direction(current: Tensors, previous: Tensors, beta0: float) -> Tensors:
+def pnm_direction(current: Tensors, previous: Tensors, beta0: float, out: Tensors | None = None) -> Tensors:
     """m_t - beta0 / (1 + beta0) m_{t-1} (Algorithm 2, line 2, over 1 + beta0, which is a factor of the whole)."""
-    return list(torch._foreach_add(current, previous, alpha=-beta0 / (1 + beta0)))
+    alpha = -beta0 / (1 + beta0)
+    if out is None:
+        return list(torch._foreach_add(current, previous, alpha=alpha))
+    for m, older, x in zip(current, previous, out, strict=True):
+        torch.add(m, older, alpha=alpha, out=x)
+    return out
 
 
 def second_moment_(exp_avg_sq: Tensors, grads: Tensors, beta2: float) -> None:
@@ -113,21 +129,29 @@ def running_max_(max_exp_avg_sq: Tensors, exp_avg_sq: Tensors) -> None:
     torch._foreach_maximum_(max_exp_avg_sq, exp_avg_sq)
 
 
-def denominators(second: Tensors, eps: Number) -> Tensors:
+def denominators(second: Tensors, eps: Number, out: Tensors | None = None) -> Tensors:
     """sqrt(v) + eps (Algorithm 1, lines 7 and 8)."""
-    roots = torch._foreach_sqrt(second)
-    torch._foreach_add_(roots, eps)
-    return list(roots)
+    if isinstance(eps, Tensor):
+        return [v.sqrt() + eps for v in second]
+    if out is None:
+        out = list(torch._foreach_sqrt(second))
+    else:
+        for v, root in zip(second, out, strict=True):
+            torch.sqrt(v, out=root)
+    torch._foreach_add_(out, eps)
+    return out
 
 
 def totals(xs: Tensors) -> Tensors:
-    """The sum of every tensor, of no axes: by units first, then over them. Half precision is summed in float32."""
-    return [x.sum(dim=unit_axes(x), dtype=_wider(x)).sum() if x.ndim >= 2 else x.sum(dtype=_wider(x)) for x in xs]
+    """The sum of every tensor of numbers not below 0, of no axes. Half precision is summed in float32."""
+    if xs[0].ndim < 2:
+        return list(torch._foreach_norm(xs, 1, dtype=_wider(xs[0])))
+    return [x.sum(dim=unit_axes(x), dtype=_wider(x)).sum() for x in xs]
 
 
 def means(sums: Tensors, xs: Tensors) -> Tensor:
     """The means of all tensors `xs` in one tensor, from their `totals`; 0 for an empty one."""
-    return torch.stack([total / max(1, x.numel()) for total, x in zip(sums, xs, strict=True)])
+    return torch.stack(torch._foreach_div(sums, [max(1, x.numel()) for x in xs]))
 
 
 def stable_pulls(means: Tensor, decay: Number, eps: float) -> Tensor:

@@ -4,6 +4,7 @@ Both are arithmetic on tensors and on numbers made beforehand, and nothing else,
 stand. Between the two a mean over all parameters can be taken.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from ranger21.optim.components import Number, Tensors
 from ranger21.optim.parts import Part
 
 State = dict[str, Tensors]
+Scratch = tuple[Tensors | None, Tensors | None]  # memory like the parameters', to be written over; None: take new
 
 
 class Numbers(NamedTuple):
@@ -31,6 +33,7 @@ class Numbers(NamedTuple):
     bias_ratio: Number  # Paratrooper's b_t: sqrt(1 - beta2^t) / (1 - beta1^t)
 
 
+@functools.lru_cache(maxsize=8)
 def numbers(parts: tuple[Part, ...], step: int, lr: float, weight_decay: float) -> tuple[Numbers, bool]:
     """The numbers of a step, and whether the second moment divides the update (RAdam's does not at first)."""
     gain, eps, correction1, correction2, divides = 1.0, 0.0, 1.0, 1.0, False
@@ -74,9 +77,17 @@ class Flow:
     """Tensors on their way through a chain. `stream` is what passes: the gradient, then the update."""
 
     def __init__(
-        self, parts: tuple[Part, ...], params: Tensors, stream: Tensors, state: State, now: Numbers, weight_decay: float
+        self,
+        parts: tuple[Part, ...],
+        params: Tensors,
+        stream: Tensors,
+        state: State,
+        now: Numbers,
+        weight_decay: float,
+        scratch: Scratch,
     ) -> None:
         self.parts, self.params, self.stream, self.state = parts, params, stream, state
+        self.scratch = scratch
         self.now, self.weight_decay = now, weight_decay
         self.gain: Number | None = None  # by which `stream` has yet to be multiplied
         self.divisors: Tensors | None = None  # and divided
@@ -104,15 +115,29 @@ def second(state: State) -> Tensors:
 
 
 def observe(
-    parts: tuple[Part, ...], params: Tensors, grads: Tensors, state: State, now: Numbers, weight_decay: float
-) -> Seen:
+    parts: tuple[Part, ...],
+    params: Tensors,
+    grads: Tensors,
+    state: State,
+    now: Numbers,
+    weight_decay: float,
+    scratch: Scratch = (None, None),
+) -> tuple[Tensors | None, Tensors | None]:
     """The parts that act on the gradient, the moments among them."""
-    flow = Flow(parts, params, grads, state, now, weight_decay)
+    flow = Flow(parts, params, grads, state, now, weight_decay, scratch)
     for part in p.split(parts)[0]:
         ACTIONS[part.name](part, flow)
-    stable = weight_decay and any(part.name == "decay" and part.stable for part in parts)  # type: ignore[attr-defined]
     held = any(part.role == "first moment" for part in parts)
-    return Seen(None if held else flow.stream, flow.cached_norms, c.totals(second(state)) if stable else None)
+    norms = None if torch.compiler.is_compiling() else flow.cached_norms
+    return (None if held else flow.stream), norms
+
+
+def settle_second(parts: tuple[Part, ...], state: State, weight_decay: float) -> Tensors | None:
+    """The running maximum, and the totals of the second moment where decay needs them."""
+    if "max_exp_avg_sq" in state:
+        c.running_max_(state["max_exp_avg_sq"], state["exp_avg_sq"])
+    stable = weight_decay and any(part.name == "decay" and part.stable for part in parts)  # type: ignore[attr-defined]
+    return c.totals(second(state)) if stable else None
 
 
 def move(
@@ -124,12 +149,13 @@ def move(
     weight_decay: float,
     divides: bool,
     mean: Tensor | None,
+    scratch: Scratch = (None, None),
 ) -> None:
     """The parts that act on the update and the weights; not lookahead, which does not come with every step.
 
     `divides`: whether the second moment does. `mean`: of v_hat over all parameters; None: of each tensor.
     """
-    flow = Flow(parts, params, seen.stream or [], state, now, weight_decay)
+    flow = Flow(parts, params, seen.stream or [], state, now, weight_decay, scratch)
     flow.cached_norms = seen.norms
     if seen.totals is not None:
         means = c.means(seen.totals, params) / now.correction2
@@ -138,10 +164,10 @@ def move(
         if part.name == "first_moment":
             flow.stream = state["exp_avg"]
         if isinstance(part, p.PNM):
-            flow.stream = c.pnm_direction(state["current"], state["previous"], part.beta0)
+            flow.stream = c.pnm_direction(state["current"], state["previous"], part.beta0, scratch[0])
     flow.gain = now.gain
     if divides:
-        flow.divisors = c.denominators(second(state), now.eps)
+        flow.divisors = c.denominators(second(state), now.eps, scratch[1])
     for part in p.split(parts)[1]:
         if part.name != "lookahead":
             ACTIONS[part.name](part, flow)
@@ -152,11 +178,11 @@ def move(
 
 
 def agc(part: p.AGC, flow: Flow) -> None:
-    flow.stream = c.agc(flow.stream, flow.norms(), part.clipping, part.eps)
+    flow.stream = c.agc(flow.stream, flow.norms(), part.clipping, part.eps, flow.scratch[0])
 
 
 def centralize(part: p.Centralize, flow: Flow) -> None:
-    flow.stream = c.centralize(flow.stream)
+    flow.stream = c.centralize(flow.stream, in_place=flow.stream is flow.scratch[0])
 
 
 def normalize(part: p.Normalize, flow: Flow) -> None:
@@ -173,8 +199,6 @@ def pnm(part: p.PNM, flow: Flow) -> None:
 
 def second_moment(part: p.SecondMoment, flow: Flow) -> None:
     c.second_moment_(flow.state["exp_avg_sq"], flow.stream, part.beta2)
-    if part.running_max:
-        c.running_max_(flow.state["max_exp_avg_sq"], flow.state["exp_avg_sq"])
 
 
 def l2(part: p.L2, flow: Flow) -> None:
