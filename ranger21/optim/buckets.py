@@ -91,6 +91,10 @@ class Bucket:
         if self.lookahead and self.step % self.lookahead.k == 0:
             c.lookahead_(self.params, self.slow, self.lookahead.beta)
 
+    @property
+    def elements(self) -> int:
+        return sum(param.numel() for param in self.params)
+
     def total_second(self) -> Tensor | float:
         """The sum of v_hat over all elements."""
         name = "max_exp_avg_sq" if "max_exp_avg_sq" in self.state else "exp_avg_sq"

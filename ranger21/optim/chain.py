@@ -38,7 +38,13 @@ class Chain(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float, parts: Iterable[Any], *, weight_decay: float = 0.0, compile: bool = False
+        self,
+        params: Iterable[Any],
+        lr: float,
+        parts: Iterable[Any],
+        *,
+        weight_decay: float = 0.0,
+        compile: bool = False,
     ) -> None:
         described = p.describe(p.read_parts(parts))
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "compile": compile, "parts": described})
@@ -100,8 +106,8 @@ class Chain(Optimizer):
         if not buckets:
             return
         device = buckets[0].params[0].device
-        total = sum((torch.as_tensor(bucket.total_second()).to(device) for bucket in buckets), torch.zeros((), device=device))
-        mean = total / max(1, sum(param.numel() for bucket in buckets for param in bucket.params))
+        totals = [torch.as_tensor(bucket.total_second()).to(device) for bucket in buckets]
+        mean = sum(totals, torch.zeros((), device=device)) / max(1, sum(bucket.elements for bucket in buckets))
         for bucket in buckets:
             bucket.move(mean.to(bucket.params[0].device) if needs_global_mean(bucket.parts) else None)
 

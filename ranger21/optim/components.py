@@ -13,6 +13,7 @@ the functions are compiled, a tensor of no axes.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 Tensors = list[Tensor]
 Number = float | Tensor
@@ -47,9 +48,7 @@ def norms(xs: Tensors) -> Tensors:
     return list(found) if found[0].dtype == xs[0].dtype else [x.to(xs[0].dtype) for x in found]
 
 
-def agc(
-    grads: Tensors, param_norms: Tensors, clipping: float, eps: float, out: Tensors | None = None
-) -> Tensors:
+def agc(grads: Tensors, param_norms: Tensors, clipping: float, eps: float, out: Tensors | None = None) -> Tensors:
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
     Shortens every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights,
@@ -140,6 +139,11 @@ def denominators(second: Tensors, eps: Number, out: Tensors | None = None) -> Te
             torch.sqrt(v, out=root)
     torch._foreach_add_(out, eps)
     return out
+
+
+def softplus_denominators(second: Tensors, correction2: Number, eps: Number, beta: float) -> Tensors:
+    """softplus(sqrt(v_hat) + eps) (Tong et al. 2019; the authors' code of July 2021)."""
+    return [softplus((v / correction2).sqrt() + eps, beta=beta) for v in second]
 
 
 def totals(xs: Tensors) -> Tensors:

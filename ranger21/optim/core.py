@@ -44,16 +44,17 @@ def numbers(parts: tuple[Part, ...], step: int, lr: float, weight_decay: float) 
         if isinstance(part, p.PNM):
             gain *= (1 + part.beta0) / part.noise
         if isinstance(part, p.SecondMoment):
-            correction2, beta2, divides = 1 - part.beta2**step, part.beta2, True
-            eps = part.eps * math.sqrt(correction2)
-            gain *= math.sqrt(correction2)
-        if isinstance(part, p.Rectify):
-            factor = rectification(step, beta2)
-            divides, eps = factor is not None, eps / math.sqrt(correction2)
-            gain *= factor or 1 / math.sqrt(correction2)
-    ratio = math.sqrt(correction2) / correction1
+            second, correction2, divides = part, 1 - part.beta2**step, True
+    root = math.sqrt(correction2)
+    if divides:
+        eps = second.eps
+    if any(part.name == "rectify" for part in parts):
+        factor = rectification(step, second.beta2)
+        divides, gain = factor is not None, gain * (1.0 if factor is None else factor * root)
+    elif divides and second.softplus is None:
+        eps, gain = eps * root, gain * root
     decay = lr * weight_decay
-    return Numbers(lr, decay, min(1.0, decay), gain, eps, correction2, ratio), divides
+    return Numbers(lr, decay, min(1.0, decay), gain, eps, correction2, root / correction1), divides
 
 
 def rectification(step: int, beta2: float) -> float | None:
@@ -136,7 +137,7 @@ def settle_second(parts: tuple[Part, ...], state: State, weight_decay: float) ->
     """The running maximum, and the totals of the second moment where decay needs them."""
     if "max_exp_avg_sq" in state:
         c.running_max_(state["max_exp_avg_sq"], state["exp_avg_sq"])
-    stable = weight_decay and any(part.name == "decay" and part.stable for part in parts)  # type: ignore[attr-defined]
+    stable = weight_decay and any(getattr(part, "stable", None) for part in parts)
     return c.totals(second(state)) if stable else None
 
 
@@ -167,7 +168,11 @@ def move(
             flow.stream = c.pnm_direction(state["current"], state["previous"], part.beta0, scratch[0])
     flow.gain = now.gain
     if divides:
-        flow.divisors = c.denominators(second(state), now.eps, scratch[1])
+        softplus = next(part.softplus for part in parts if isinstance(part, p.SecondMoment))
+        if softplus is None:
+            flow.divisors = c.denominators(second(state), now.eps, scratch[1])
+        else:
+            flow.divisors = c.softplus_denominators(second(state), now.correction2, now.eps, softplus)
     for part in p.split(parts)[1]:
         if part.name != "lookahead":
             ACTIONS[part.name](part, flow)

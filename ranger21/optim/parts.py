@@ -113,17 +113,23 @@ class PNM(Part):
 
 @dataclass(frozen=True)
 class SecondMoment(Part):
-    """Adam's running mean of the squared gradient, corrected for its start at zero; or the largest it has been."""
+    """Adam's running mean of the squared gradient, corrected for its start at zero; or the largest it has been.
+
+    `softplus`: the root + eps goes through softplus(x) = log(1 + exp(b x)) / b with this b (the authors' code).
+    """
 
     name, place, role = "second_moment", MOMENT, "second moment"
     beta2: float = 0.999
     eps: float = 1e-8
     running_max: bool = False
+    softplus: float | None = None
 
     def __post_init__(self) -> None:
         self.require_fraction("beta2")
         self.require_at_least_0("eps")
         self.require("running_max", isinstance(self.running_max, bool), "True or False")
+        smooth = self.softplus is None or (is_number(self.softplus) and self.softplus > 0)
+        self.require("softplus", smooth, "a number above 0, or None")
 
 
 @dataclass(frozen=True)

@@ -52,3 +52,22 @@ def cosine(step: int, total_steps: int) -> float:
     """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, equation 5, without restarts)."""
     _check(step, total_steps)
     return 0.5 * (1 + math.cos(math.pi * min(step, total_steps) / total_steps))
+
+
+def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) -> float:
+    """The schedule in the authors' code: a linear warm-up, and from 72 % on a linear warm-down to a rate of 3e-5.
+
+    Args:
+        step: t, counted from 1.
+        total_steps: t_max.
+        lr: the base rate, of which the result is the multiplier: the last rate is absolute.
+        beta2: of the optimizer. The warm-up takes 2 / (1 - beta2) steps, or 22 % of t_max if that is over 45 % of it.
+    """
+    _check(step, total_steps)
+    warmup = math.ceil(round(2 / (1 - beta2), 9))
+    if warmup > 0.45 * total_steps:
+        warmup = int(0.22 * total_steps)
+    start = int(0.72 * total_steps)
+    if step >= start:
+        return 1 - (1 - 3e-5 / lr) * min(1.0, (step + 1 - start) / (total_steps - start + 1))
+    return min(1.0, step / max(1, warmup))

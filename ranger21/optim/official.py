@@ -1,0 +1,158 @@
+"""The authors' released code (github lessw2020/Ranger21 at 1a96777, which is version 0.1.0 in the registry) as a chain.
+
+The paper's numbers came from an early state of it, not from Algorithm 4. What it does otherwise is kept here on
+purpose and said at each place; what is left out: its printing, its host synchronisations and its welded-in schedule,
+which is `ranger21.optim.schedules.official`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranger21.optim import components as c
+from ranger21.optim import core
+from ranger21.optim import parts as p
+from ranger21.optim.buckets import Group
+from ranger21.optim.chain import Chain
+from ranger21.optim.components import Tensors
+from ranger21.optim.core import Flow
+from ranger21.optim.parts import Part
+
+STATES = ("may2021", "july2021")
+NORM_LOSS = 1e-4
+
+
+@dataclass(frozen=True)
+class OfficialAGC(p.AGC):
+    """Clipping with a gradient norm of at least 1e-6, and units that are different for tensors of three axes."""
+
+    name = "official_agc"
+
+
+@dataclass(frozen=True)
+class OfficialCentralize(p.Centralize):
+    """Centralization of units of one element too, which zeroes their gradient for ever."""
+
+    name = "official_centralize"
+
+
+@dataclass(frozen=True)
+class OfficialPNM(p.PNM):
+    """beta0 is 1 whatever is asked for (a flag is used as the number), and the noise's normaliser is made of beta2."""
+
+    beta0: float = 1.0
+    beta2: float = 0.999
+
+    @property
+    def noise(self) -> float:
+        return math.hypot(1 + self.beta2, self.beta2)
+
+
+@dataclass(frozen=True)
+class OfficialDecay(Part):
+    """Stable decay by the global mean, uncapped, and after it norm loss, on the result."""
+
+    name, place, role, stable = "official_decay", p.DECAY, "decay", "global"
+
+
+def axis_norms(xs: Tensors) -> Tensors:
+    """The authors' units: all of a tensor of fewer than two axes, axis 1 of two and three, else all but the first."""
+    axes = {0: None, 1: None, 2: 1, 3: 1}
+    return [
+        torch.linalg.vector_norm(x, dim=axes.get(x.ndim, c.unit_axes(x)), keepdim=x.ndim > 1, dtype=x.dtype) for x in xs
+    ]
+
+
+def official_agc(part: OfficialAGC, flow: Flow) -> None:
+    norms, longest = axis_norms(flow.stream), [n.clamp(min=part.eps) * part.clipping for n in axis_norms(flow.params)]
+    triples = zip(flow.stream, norms, longest, strict=True)
+    flow.stream = [g * torch.where(n > most, most / n.clamp(min=1e-6), 1.0) for g, n, most in triples]
+
+
+def official_centralize(part: OfficialCentralize, flow: Flow) -> None:
+    flow.stream = [g - g.mean(dim=c.unit_axes(g), keepdim=True) if g.ndim > 1 else g for g in flow.stream]
+
+
+def official_decay(part: OfficialDecay, flow: Flow) -> None:
+    assert flow.means is not None
+    roots = flow.means.sqrt()
+    pulls = torch.where(roots > 0, flow.now.decay / roots, 0.0)  # theirs divides by zero before the first gradient
+    c.decay_(flow.params, list(pulls.unbind()))
+    for param, norm in zip(flow.params, axis_norms(flow.params), strict=True):
+        param.mul_(1 - flow.now.lr * 2 * NORM_LOSS * (1 - 1 / (norm + 1e-8)))
+
+
+core.ACTIONS |= {
+    "official_agc": official_agc,
+    "official_centralize": official_centralize,
+    "official_decay": official_decay,
+}
+
+
+class Ranger21Official(Chain):
+    """The authors' released code, in one of two states; `step` reproduces its trajectories.
+
+    How it differs from `Ranger21`, which is the paper's Algorithm 4: units, and a floor of 1e-6, in the clipping;
+    centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed
+    and thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active.
+
+    Args:
+        params: tensors, or one parameter group: theirs misplaces the decay of several in other ways still.
+        lr, betas, eps, weight_decay, lookahead_k, lookahead_beta, agc_clipping, agc_eps: as in `Ranger21`.
+        state: "may2021", the closest that can be had to what the paper ran; or "july2021", its later defaults: the
+            gradient is also divided by its standard deviation, and the denominator goes through softplus.
+
+    Raises:
+        ValueError: an argument out of its range, naming it; a second parameter group.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 3e-3,
+        *,
+        state: str = "may2021",
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-4,
+        agc_clipping: float = 1e-2,
+        agc_eps: float = 1e-3,
+        lookahead_k: int = 5,
+        lookahead_beta: float = 0.5,
+    ) -> None:
+        defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
+        defaults["variant"] = defaults.pop("state")
+        super(Chain, self).__init__(params, defaults | {"compile": False})
+
+    def check(self, group: Group) -> None:
+        """Raises a ValueError that names the first argument of `group` which is out of its range."""
+        if len(self.param_groups) > 1:
+            raise ValueError("Ranger21Official: there can be one parameter group only.")
+        if group["variant"] not in STATES:
+            raise ValueError(f"Ranger21Official: state = {group['variant']!r} must be one of {', '.join(STATES)}.")
+        super().check(group)
+
+    def parts(self, group: Group) -> tuple[Part, ...]:
+        """All but the decay, which is the last parameter's alone."""
+        beta1, beta2 = group["betas"]
+        july = group["variant"] == "july2021"
+        again: list[Part] = [OfficialCentralize(), *([p.Normalize()] if july else [])]
+        parts: list[Part] = [OfficialAGC(group["agc_clipping"], group["agc_eps"]), *again]
+        parts.append(p.SecondMoment(beta2, group["eps"], softplus=50.0 if july else None))
+        parts += [*again, OfficialPNM(beta1, beta2=beta2)]
+        if group["lookahead_k"]:
+            parts.append(p.Lookahead(group["lookahead_k"], group["lookahead_beta"]))
+        return tuple(parts)
+
+    def chains(self) -> Iterator[tuple[Group, tuple[Part, ...], list[Tensor]]]:
+        """Two chains: the last parameter's, with decay, and that of the others."""
+        (group,) = self.param_groups
+        parts, last = self.parts(group), group["params"][-1]
+        yield group, parts, [param for param in group["params"][:-1] if param.grad is not None]
+        if last.grad is not None:
+            merging = tuple(part for part in parts if isinstance(part, p.Lookahead))
+            yield group, (*parts[: len(parts) - len(merging)], OfficialDecay(), *merging), [last]
