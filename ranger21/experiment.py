@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranger21 import distributed, randomness, records
+from ranger21 import distributed, durations, randomness, records
 from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
-from ranger21.config import Config, WandbConfig
+from ranger21.config import Config, LinearBatchConfig, WandbConfig
+from ranger21.course import Course, Growth
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers, require_batches
 from ranger21.distributed import World
@@ -20,7 +21,7 @@ from ranger21.evaluation import Interrupted, evaluate
 from ranger21.loop import Job, Plan, Progress, train
 from ranger21.meters import Meter, NonFinite
 from ranger21.models import build_model, load_weights, memory_format, parameter_count
-from ranger21.optim.build import build_optimizer, build_schedule
+from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.precision import choose_precision
 from ranger21.records import RunDirectory
 from ranger21.stopping import StopFlag
@@ -59,12 +60,18 @@ def configure_torch(config: Config, world: World) -> None:
 
 def make_plan(config: Config, train_images: int) -> Plan:
     """The run's length and rhythm in steps."""
-    per_epoch = train_images // config.data.batch_size
-    t = config.trainer
+    t, growth = config.trainer, None
+    if isinstance(config.batch_schedule, LinearBatchConfig):
+        number, unit = durations.parse(config.batch_schedule.over)
+        per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
+        if unit not in per_unit:
+            raise UserError(
+                "batch_schedule.over is not possible in steps, whose length it sets: say '20%' or '5 epochs'."
+            )
+        growth = Growth(config.batch_schedule.start, number * per_unit[unit])
     return Plan(
-        total_steps=t.steps or t.epochs * per_epoch,
-        steps_per_epoch=per_epoch,
-        batch_size=config.data.batch_size,
+        course=Course(train_images, config.data.batch_size, t.epochs, t.steps, growth),
+        accumulate=t.accumulate,
         eval_every_epochs=t.eval_every_epochs,
         log_every_steps=t.log_every_steps,
         checkpoint_every_steps=t.checkpoint_every_steps,
@@ -78,7 +85,8 @@ class Run:
     def __init__(self, config: Config, place: RunDirectory, world: World, data: Data, stop: StopFlag) -> None:
         self.config, self.place, self.world, self.data, self.stop = config, place, world, data, stop
         self.share = Share(world.rank, world.size, config.trainer.accumulate)
-        require_batches(len(data.train), config.data.batch_size, self.share)  # before the model is built
+        start = getattr(config.batch_schedule, "start", None)
+        require_batches(len(data.train), config.data.batch_size, self.share, start)  # before the model is built
         self.plan = make_plan(config, len(data.train))
         self.precision = choose_precision(config.trainer.precision, world.device)
         self.format = memory_format(config.trainer.channels_last)
@@ -87,7 +95,8 @@ class Run:
         self.newest = world.on_main(self.checkpoints.newest)
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
-        self.optimizer = build_optimizer(params=self.model.parameters(), **vars(config.optimizer))
+        lr = scaled_lr(config.optimizer.lr, config.lr_scaling, config.data.batch_size)
+        self.optimizer = build_optimizer(params=self.model.parameters(), **(vars(config.optimizer) | {"lr": lr}))
         self.scaler = self.precision.scaler()
         self.meter, self.nonfinite = Meter(world), NonFinite(world)
         if config.data.workers is None:
@@ -153,7 +162,7 @@ class Run:
         model: nn.Module = torch.compile(self.model) if config.trainer.compile else self.model  # type: ignore[assignment]
         pin = world.device.type == "cuda"
         first, last = self.progress.step + 1, self.plan.total_steps
-        keys = TrainBatches(len(self.data.train), config.data.batch_size, config.seed, first, last, self.share)
+        keys = TrainBatches(self.plan.course, config.seed, first, last, self.share)
         eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
         eval_batches = Loader(self.data.val, eval_keys, self.workers, pin)
 
@@ -167,7 +176,7 @@ class Run:
         return Job(
             model=world.wrap(model),
             optimizer=self.optimizer,
-            schedule=build_schedule(**vars(config.schedule)),
+            schedule=build_schedule(config.schedule, self.plan.course),
             scaler=self.scaler,
             batches=iter(Loader(self.data.train, keys, self.workers, pin)),
             to_input=self.to_input,
@@ -182,7 +191,6 @@ class Run:
             stop=self.stop,
             undo=Undo(self.model, self.optimizer) if config.trainer.on_nonfinite == "skip" else None,
             seed=config.seed,
-            accumulate=config.trainer.accumulate,
             label_smoothing=config.trainer.label_smoothing,
             memory_format=self.format,
         )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ranger21 import randomness
+from ranger21.course import Course
 from ranger21.distributed import Agreement, World, no_sync
 from ranger21.meters import Meter, NonFinite
 from ranger21.precision import Precision
@@ -37,17 +38,24 @@ class Progress:
 class Plan:
     """How long, and at which steps what happens. Steps are counted from 1."""
 
-    total_steps: int
-    steps_per_epoch: int
-    batch_size: int
+    course: Course
+    accumulate: int  # passes a batch of the course's unit
     eval_every_epochs: int
     log_every_steps: int
     checkpoint_every_steps: int | None
     checkpoint_every_minutes: float | None
 
+    @property
+    def total_steps(self) -> int:
+        return self.course.total_steps
+
+    def passes(self, step: int) -> int:
+        """Forward and backward passes of a step, on every rank."""
+        return self.accumulate * self.course.size(step) // self.course.unit
+
     def evaluates(self, step: int) -> bool:
-        period = self.steps_per_epoch * self.eval_every_epochs
-        return step == self.total_steps or (step > 0 and step % period == 0)
+        epochs = self.course.ends_epoch(step) if step > 0 else 0
+        return step == self.total_steps or (epochs > 0 and epochs % self.eval_every_epochs == 0)
 
     def logs(self, step: int) -> bool:
         return step > 0 and (step % self.log_every_steps == 0 or self.evaluates(step))
@@ -78,7 +86,6 @@ class Job:
     stop: StopFlag
     undo: Undo | None  # leaves a non-finite step out
     seed: int
-    accumulate: int
     label_smoothing: float
     memory_format: torch.memory_format
 
@@ -111,9 +118,9 @@ class Clock:
             self._saved = time.perf_counter()
         return due
 
-    def metrics(self, step: int, batch_size: int) -> dict[str, float]:
+    def metrics(self, step: int, course: Course) -> dict[str, float]:
         span = max(time.perf_counter() - self._span, 1e-9)
-        images = (step - self._step) * batch_size
+        images = course.seen(step) - course.seen(self._step)
         return {"perf/images_per_s": images / span, "perf/data_wait": self._waited / span} if images else {}
 
 
@@ -142,10 +149,11 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
     if job.undo:
         job.undo.remember()
     bad = torch.zeros((), dtype=torch.bool, device=job.world.device)
-    for part in range(job.accumulate):
+    passes = job.plan.passes(step)
+    for part in range(passes):
         images, labels = (x.to(job.world.device, non_blocking=True) for x in clock.wait_for(job.batches))
-        with no_sync(job.model) if part < job.accumulate - 1 else nullcontext():
-            bad = bad | ~torch.isfinite(forward_backward(job, images, labels))
+        with no_sync(job.model) if part < passes - 1 else nullcontext():
+            bad = bad | ~torch.isfinite(forward_backward(job, images, labels, passes))
     grad_norm = None
     if job.plan.logs(step) or job.undo:
         job.scaler.unscale_(job.optimizer)
@@ -167,14 +175,14 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
     return grad_norm
 
 
-def forward_backward(job: Job, images: Tensor, labels: Tensor) -> Tensor:
-    """One pass: the loss of this rank's images, its gradient added to the parameters'."""
+def forward_backward(job: Job, images: Tensor, labels: Tensor, passes: int) -> Tensor:
+    """One pass of several: the loss of this rank's images, its share of the gradient added to the parameters'."""
     inputs = job.to_input(images).contiguous(memory_format=job.memory_format)
     with job.precision.autocast():
         logits = job.model(inputs)
     logits = logits.to(job.precision.weights)
     loss = F.cross_entropy(logits, labels, label_smoothing=job.label_smoothing)
-    job.scaler.scale(loss / job.accumulate).backward()
+    job.scaler.scale(loss / passes).backward()
     job.meter.add(loss.detach(), logits.detach(), labels)
     return loss.detach()
 
@@ -219,12 +227,12 @@ def diverged(job: Job, weights_too: bool) -> bool:
 
 def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tensor | None) -> dict[str, float]:
     """The training part of a log line."""
-    step, batch_size = progress.step, job.plan.batch_size
-    speed = clock.metrics(step, batch_size)
+    step, course = progress.step, job.plan.course
+    speed = clock.metrics(step, course)
     metrics: dict[str, float] = {
         "step": step,
-        "epoch": step / job.plan.steps_per_epoch,
-        "images_seen": step * batch_size,
+        "epoch": course.epoch(step),
+        "images_seen": course.seen(step),
         "time": clock.seconds(),
         **job.meter.metrics(),
         "lr": job.optimizer.param_groups[0]["initial_lr"] * job.schedule(step, job.plan.total_steps),
@@ -232,6 +240,8 @@ def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tens
     norm = progress.grad_norm if grad_norm is None else grad_norm.item()
     if norm is not None:
         metrics["grad_norm"] = norm
+    if course.growth:
+        metrics["batch_size"] = course.size(step)
     if job.undo:
         metrics["train/skipped_steps"] = job.nonfinite.skipped()
     if job.world.device.type == "cuda":
@@ -255,7 +265,7 @@ def validate(job: Job, progress: Progress, agreement: Agreement, metrics: dict[s
     metrics |= result
     better = not progress.best or result["val/acc1"] > progress.best["val/acc1"]
     progress.evaluated_step = progress.step
-    progress.last = {"step": progress.step, "epoch": progress.step / job.plan.steps_per_epoch, **result}
+    progress.last = {"step": progress.step, "epoch": job.plan.course.epoch(progress.step), **result}
     if better:
         progress.best = dict(progress.last)
     return 0, better

@@ -24,13 +24,15 @@ import torch.nn.functional as F
 
 from ranger21 import distributed
 from ranger21.compose import compose_config, fail
+from ranger21.course import Course
 from ranger21.data.transforms import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.loop import Job, Plan, Progress, train
 from ranger21.meters import Meter, NonFinite
 from ranger21.models import build_model
-from ranger21.optim.build import build_optimizer, build_schedule
+from ranger21.optim.schedules import constant
+from ranger21.optimizers import build_optimizer
 from ranger21.precision import Precision
 from ranger21.stopping import StopFlag
 from ranger21.tracking import FanOut
@@ -74,7 +76,7 @@ class Bench:
         job = Job(
             model=self.model,
             optimizer=self.optimizer,
-            schedule=build_schedule("constant"),
+            schedule=constant,
             scaler=Precision("fp32", world.device).scaler(),
             batches=forever((self.images, self.labels)),
             to_input=self.to_input,
@@ -83,13 +85,12 @@ class Bench:
             tracker=FanOut([lines, ConsoleTracker(steps, 0)]),
             world=world,
             precision=Precision("fp32", world.device),
-            plan=Plan(steps, steps, self.args.batch, 1, 5, None, None),
+            plan=Plan(Course(steps * self.args.batch, self.args.batch, 1), 1, 1, 5, None, None),
             meter=Meter(world),
             nonfinite=NonFinite(world),
             stop=StopFlag(),
             undo=None,
             seed=0,
-            accumulate=1,
             label_smoothing=0.1,
             memory_format=torch.channels_last,
         )

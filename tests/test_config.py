@@ -42,19 +42,19 @@ def defaults(*overrides: str) -> Config:
     return compose_config(list(overrides))
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(19))
 def test_every_file_composes_and_is_what_its_name_says(number: int) -> None:
     """The first file of every group together, then the second of every group, and so on."""
     names: dict[str, list[str]] = {}
     for group, name in FILES:
         names.setdefault(group, []).append(name)
-    assert max(map(len, names.values())) == 4
+    assert max(map(len, names.values())) == 19
     chosen = {group: files[number % len(files)] for group, files in names.items() if group != "experiment"}
     config = defaults(*(f"{group}={name}" for group, name in chosen.items()))
     parts = {group: getattr(config, group) for group in chosen if group != "trainer"}
     assert parts["model"].label == chosen["model"]
     assert all(part.name == chosen[group] for group, part in parts.items() if group != "model")
-    experiment = names["experiment"][number % 3]
+    experiment = names["experiment"][number % len(names["experiment"])]
     assert defaults(f"experiment={experiment}").experiment == experiment  # a run's identity starts from it
 
 
@@ -131,7 +131,7 @@ def test_other_choices_add_a_hash_that_only_they_determine() -> None:
     assert re.fullmatch(r"outputs/paper/resnet50-adamw-s0-[0-9a-f]{8}", fair)
     more = ["optimizer.weight_decay=0.0001", "trainer.device=cpu", "data.root=/elsewhere", "seed=5"]
     assert directory("schedule=explore_exploit", "optimizer=adamw", *more) == fair.replace("s0", "s5")
-    assert directory("optimizer=adamw", "schedule=explore_exploit", "schedule.warmup=0.1") != fair
+    assert directory("optimizer=adamw", "schedule=explore_exploit", "schedule.warmup=10%") != fair
 
 
 def test_a_directory_chosen_by_hand_wins() -> None:
@@ -158,6 +158,13 @@ OTHERS: dict[str, Any] = {
     "tags": ["new"],
     "resume": "never",
     "experiment": "demo",
+    "state": "july2021",
+    "parts": ["agc", "second_moment"],
+    "momentum": 0.5,
+    "initial_accumulator_value": 1.0,
+    "anneal": "linear",
+    "final": 0.01,
+    **dict.fromkeys(("linear_warmup", "warmup", "warmdown", "every", "over", "rise", "half_cycle"), "7 images"),
 }
 
 
@@ -211,7 +218,20 @@ IMPOSSIBLE = [
     ("optimizer", "ranger21", "lookahead_k", [-1]),
     ("optimizer", "ranger21", "lookahead_beta", [1.0, -0.5]),
     ("optimizer", "nesterov", "momentum", [0.0, 1.0]),
-    ("schedule", "explore_exploit", "warmup", [-0.1, 1.1, math.nan]),
+    ("optimizer", "ranger21_official", "state", ["june2021"]),
+    ("optimizer", "ranger21_official", "agc_clipping", [0.0]),
+    ("optimizer", "radam", "betas", [[0.9]]),
+    ("optimizer", "rmsprop", "alpha", [1.0]),
+    ("optimizer", "lamb", "max_grad_norm", [0.0]),
+    ("optimizer", "lars", "trust_coeff", [0.0]),
+    ("optimizer", "lion", "lookahead_k", [-1]),
+    ("lr_scaling", "linear", "base_batch_size", [0]),
+    ("lr_scaling", "linear_then_sqrt", "linear_until", [32]),
+    ("batch_schedule", "linear", "start", [0]),
+    ("batch_schedule", "linear", "over", ["1.5", "ten images"]),
+    ("schedule", "one_cycle", "anneal", ["square"]),
+    ("schedule", "step", "every", ["5 epochen"]),
+    ("schedule", "explore_exploit", "warmup", ["-1", "0.22", "101%", "nan", "", "%"]),
     ("schedule", "explore_exploit", "beta2", [1.0]),
     ("data", "imagenet", "batch_size", [0, -64]),
     ("data", "imagenet", "workers", [-1]),

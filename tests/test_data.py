@@ -21,7 +21,8 @@ from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.build import Data, build_data
 from ranger21.data.idx import read_idx
 from ranger21.data.layout import FASHION_MNIST_FILES, require_data
-from ranger21.data.loader import EvalBatches, Loader, Pictures, Share, TrainBatches
+from ranger21.course import Course
+from ranger21.data.loader import EvalBatches, Loader, Pictures, Share, TrainBatches, require_batches
 from ranger21.data.transforms import TrainTransform
 from ranger21.errors import UserError
 
@@ -47,8 +48,11 @@ FASHION = FashionMNISTConfig(
 def test_ranks_and_passes_divide_the_batch_of_one_process(world, accumulate, each, spare, seed, data) -> None:
     batch_size = world * accumulate * each
     images, last = batch_size + spare, data.draw(st.integers(1, 9))
-    alone = list(TrainBatches(images, batch_size, seed, 1, last, Share()))
-    shares = [TrainBatches(images, batch_size, seed, 1, last, Share(rank, world, accumulate)) for rank in range(world)]
+    alone = list(TrainBatches(Course(images, batch_size, 9), seed, 1, last, Share()))
+    shares = [
+        TrainBatches(Course(images, batch_size, 9), seed, 1, last, Share(rank, world, accumulate))
+        for rank in range(world)
+    ]
     passes = [list(share) for share in shares]
     assert {len(p) for p in passes} == {len(s) for s in shares} == {last * accumulate}
     for step, batch in enumerate(alone):
@@ -61,8 +65,11 @@ def test_ranks_and_passes_divide_the_batch_of_one_process(world, accumulate, eac
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 3), st.integers(1, 12), st.integers(0, 12))
 def test_an_epoch_has_no_repeats_and_a_restart_goes_on(images, batch_size, seed, first, more) -> None:
     batch_size = min(batch_size, images)
-    whole = list(TrainBatches(images, batch_size, seed, 1, first + more, Share()))
-    assert list(TrainBatches(images, batch_size, seed, first, first + more, Share())) == whole[first - 1 :]
+    whole = list(TrainBatches(Course(images, batch_size, 1, first + more), seed, 1, first + more, Share()))
+    assert (
+        list(TrainBatches(Course(images, batch_size, 1, first + more), seed, first, first + more, Share()))
+        == whole[first - 1 :]
+    )
     epochs: dict[int, list[int]] = {}
     for step, batch in enumerate(whole):
         assert {epoch for epoch, _ in batch} == {step // (images // batch_size)} and len(batch) == batch_size
@@ -73,7 +80,7 @@ def test_an_epoch_has_no_repeats_and_a_restart_goes_on(images, batch_size, seed,
 
 def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
     orders = [
-        tuple(index for batch in TrainBatches(50, 10, seed, first, first + 4, Share()) for _, index in batch)
+        tuple(index for batch in TrainBatches(Course(50, 10, 9), seed, first, first + 4, Share()) for _, index in batch)
         for seed in range(3)
         for first in (1, 6, 11)
     ]
@@ -82,9 +89,9 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
 
 def test_impossible_batches_are_told_with_their_numbers() -> None:
     with pytest.raises(UserError, match=r"data.batch_size=64 .* 3 ranks x trainer.accumulate=2: .* multiple of 6\.$"):
-        TrainBatches(100, 64, 0, 1, 1, Share(0, 3, 2))
+        require_batches(100, 64, Share(0, 3, 2))
     with pytest.raises(UserError, match=r"data.batch_size=101 is larger than the training set of 100 images\.$"):
-        TrainBatches(100, 101, 0, 1, 1, Share())
+        require_batches(100, 101, Share())
 
 
 @QUICK
@@ -107,7 +114,9 @@ def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> No
     seen = []
     for workers in (0, 1, 3):
         torch.manual_seed(workers), np.random.seed(workers), random.seed(workers)
-        keys = TrainBatches(len(data.train), 16, 5, 4, 7, Share())  # the end of one epoch, the beginning of the next
+        keys = TrainBatches(
+            Course(len(data.train), 16, 9), 5, 4, 7, Share()
+        )  # the end of one epoch, the beginning of the next
         seen.append(list(Loader(data.train, keys, workers, pin_memory=False)))
     for others in seen[1:]:
         for (images, labels), (same_images, same_labels) in zip(seen[0], others, strict=True):
@@ -141,7 +150,7 @@ def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int
     victim = sorted((root / "train").glob("*/*"))[37]
     content = {"truncated": victim.read_bytes()[:-3000], "no JPEG": b"<html>" * 99, "empty": b""}
     victim.unlink() if harm == "gone" else victim.write_bytes(content[harm])
-    keys = TrainBatches(len(data.train), 16, 0, 1, 5, Share())
+    keys = TrainBatches(Course(len(data.train), 16, 9), 0, 1, 5, Share())
     with pytest.raises(UserError) as caught:
         list(Loader(data.train, keys, workers, pin_memory=False))
     text = str(caught.value)
@@ -149,7 +158,7 @@ def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int
 
 
 def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
-    keys = TrainBatches(len(data.train), 16, 5, 1, 12, Share())
+    keys = TrainBatches(Course(len(data.train), 16, 9), 5, 1, 12, Share())
     batches = iter(Loader(data.train, keys, 2, pin_memory=False))
     seen = [next(batches), next(batches)]  # one of each
     loaders = [str(process.pid) for process in multiprocessing.active_children()]

@@ -11,8 +11,9 @@ from conftest import lines, result, train
 from test_resume import children
 
 from ranger21.checkpoint import read
+from ranger21.course import Course
 from ranger21.loop import Plan
-from ranger21.optim.build import build_optimizer
+from ranger21.optimizers import build_optimizer
 from ranger21.undo import Undo
 
 
@@ -139,7 +140,7 @@ def test_init_from_starts_where_another_run_ended(tiny, tmp_path):
 
 
 def test_the_plan_counts_steps_from_one():
-    plan = Plan(20, 5, 16, 2, 3, 7, None)
+    plan = Plan(Course(80, 16, 4), 1, 2, 3, 7, None)
     assert [s for s in range(21) if plan.evaluates(s)] == [10, 20]
     assert [s for s in range(21) if plan.logs(s)] == [3, 6, 9, 10, 12, 15, 18, 20]
     assert [s for s in range(21) if plan.saves(s)] == [7, 10, 14, 20]

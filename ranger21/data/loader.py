@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ranger21.course import Course
 from ranger21.data.transforms import Transform
 from ranger21.errors import UserError
 from ranger21.randomness import ORDER, SAMPLE, generator
@@ -60,49 +61,57 @@ class Share:
     world: int = 1
     accumulate: int = 1
 
-    def per_pass(self, batch_size: int) -> int:
+    def per_pass(self, batch_size: int, key: str = "data.batch_size") -> int:
         """Images in one pass of one rank. Raises a UserError if the global batch cannot be divided evenly."""
         parts = self.world * self.accumulate
         if batch_size % parts:
             raise UserError(
-                f"data.batch_size={batch_size} cannot be divided evenly among {self.world} ranks x "
+                f"{key}={batch_size} cannot be divided evenly among {self.world} ranks x "
                 f"trainer.accumulate={self.accumulate}: choose a multiple of {parts}."
             )
         return batch_size // parts
 
 
-def require_batches(images: int, batch_size: int, share: Share) -> None:
-    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks."""
+def require_batches(images: int, batch_size: int, share: Share, start: int | None = None) -> None:
+    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks.
+
+    `start`: the size of the first batches, where they grow.
+    """
     if batch_size > images:
         raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
-    share.per_pass(batch_size)
+    if start is None:
+        share.per_pass(batch_size)
+    elif batch_size % start:
+        raise UserError(f"data.batch_size={batch_size} must be a multiple of batch_schedule.start={start}.")
+    else:
+        share.per_pass(start, "batch_schedule.start")
 
 
 class TrainBatches(Sampler[list[Key]]):
     """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
 
-    An epoch is a permutation of the images, cut into global batches; what is left over at its end, less than a batch,
-    is not seen in that epoch. A global batch is cut into one run of images for each rank.
+    An epoch is a permutation of the images, cut into global batches as the course has them. A global batch is cut into
+    one run of images for each rank, and that into passes.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, first: int, last: int, share: Share) -> None:
-        require_batches(images, batch_size, share)
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+    def __init__(self, course: Course, seed: int, first: int, last: int, share: Share) -> None:
+        self.course, self.seed = course, seed
         self.first, self.last, self.share = first, last, share
-        self.per_pass = share.per_pass(batch_size)
-        self.steps_per_epoch = images // batch_size
+        self.per_pass = share.per_pass(course.unit)
 
     def __len__(self) -> int:
-        return max(0, self.last - self.first + 1) * self.share.accumulate
+        images = self.course.seen(max(self.last, self.first - 1)) - self.course.seen(self.first - 1)
+        return images // (self.per_pass * self.share.world)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order, of_epoch = np.empty(0, dtype=np.int64), -1
         for step in range(self.first, self.last + 1):
-            epoch, place = divmod(step - 1, self.steps_per_epoch)
+            epoch, place = self.course.place(step)
             if epoch != of_epoch:
-                order, of_epoch = generator(ORDER, self.seed, epoch).permutation(self.images), epoch
-            start = place * self.batch_size + self.share.rank * self.share.accumulate * self.per_pass
-            for begin in range(start, start + self.share.accumulate * self.per_pass, self.per_pass):
+                order, of_epoch = generator(ORDER, self.seed, epoch).permutation(self.course.images), epoch
+            images = self.course.size(step) // self.share.world
+            start = place + self.share.rank * images
+            for begin in range(start, start + images, self.per_pass):
                 yield [(epoch, int(index)) for index in order[begin : begin + self.per_pass]]
 
 

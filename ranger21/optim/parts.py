@@ -209,6 +209,8 @@ def read_parts(described: Iterable[Any]) -> tuple[Part, ...]:
 
     Raises a ValueError that names the part and the argument, or the two parts that clash.
     """
+    if isinstance(described, str):
+        raise ValueError(f"{described!r} is not a list of parts, such as [agc,first_moment,second_moment,decay].")
     parts = tuple(_read(item) for item in described)
     check(parts)
     return parts

@@ -4,6 +4,9 @@ Steps are counted from 1, and step t uses the multiplier of t; step 0 may be ask
 """
 
 import math
+from collections.abc import Callable
+
+Schedule = Callable[[int, int], float]
 
 
 def _check(step: int, total_steps: int) -> None:
@@ -48,12 +51,6 @@ def constant(step: int, total_steps: int) -> float:
     return 1.0
 
 
-def cosine(step: int, total_steps: int) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, equation 5, without restarts)."""
-    _check(step, total_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(step, total_steps) / total_steps))
-
-
 def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) -> float:
     """The schedule in the authors' code: a linear warm-up, and from 72 % on a linear warm-down to a rate of 3e-5.
 
@@ -71,3 +68,73 @@ def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) ->
     if step >= start:
         return 1 - (1 - 3e-5 / lr) * min(1.0, (step + 1 - start) / (total_steps - start + 1))
     return min(1.0, step / max(1, warmup))
+
+
+def cosine(step: int, total_steps: int, *, over: float | None = None, final: float = 0.0) -> float:
+    """Half a cosine from 1 to `final` (Loshchilov and Hutter 2017, SGDR, equation 5, without restarts).
+
+    `over`: the steps it takes, all by default; from then on the multiplier is `final`.
+    """
+    _check(step, total_steps)
+    part = min(1.0, step / (over or total_steps))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def step_decay(step: int, total_steps: int, *, every: float, gamma: float = 0.1) -> float:
+    """`gamma` to the number of whole spans of `every` steps that came before (He et al. 2016; torch's StepLR)."""
+    _check(step, total_steps)
+    return gamma ** int(max(0, step - 1) / every + 1e-9)
+
+
+def one_cycle(
+    step: int, total_steps: int, *, rise: float, anneal: str = "cosine", start: float = 0.04, final: float = 4e-6
+) -> float:
+    """One cycle (Smith 2018): from `start` up to 1 over `rise` steps, then down to `final` at the last step.
+
+    As torch's OneCycleLR, whose defaults these are: "cosine" (fastai's) or "linear" pieces. It cycles no momentum.
+    """
+    _check(step, total_steps)
+    now, top, last = max(0, step - 1), rise - 1, total_steps - 1
+    if now <= top:
+        return _between(start, 1.0, now / top if top > 0 else 1.0, anneal)
+    return _between(1.0, final, min(1.0, (now - top) / max(1e-9, last - top)), anneal)
+
+
+def _between(a: float, b: float, part: float, anneal: str) -> float:
+    if anneal == "cosine":
+        part = (1 - math.cos(math.pi * part)) / 2
+    return a + (b - a) * part
+
+
+def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, gamma: float = 1.0) -> float:
+    """Triangles between `low` and 1, `half_cycle` steps up and as many down (Smith 2017; torch's CyclicLR).
+
+    `gamma`: the height of a triangle relative to the one before: 1, his "triangular"; 0.5, "triangular2".
+    """
+    _check(step, total_steps)
+    cycle, part = divmod(max(0, step - 1) / (2 * half_cycle), 1)
+    return low + (1 - low) * (1 - abs(2 * part - 1)) * gamma**cycle
+
+
+def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
+    """`schedule` behind a linear rise from 0 over `warmup` steps, which are taken from its length."""
+
+    def warmed(step: int, total_steps: int) -> float:
+        span = max(1, total_steps - math.ceil(warmup))
+        if step <= warmup:
+            return step / warmup * schedule(1, span)
+        return schedule(max(0, step - math.ceil(warmup)), span)
+
+    return warmed if warmup else schedule
+
+
+# By the name of the configuration.
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "explore_exploit": explore_exploit,
+    "official": official,
+    "constant": constant,
+    "step": step_decay,
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+    "cyclic": cyclic,
+}

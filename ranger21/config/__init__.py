@@ -1,0 +1,151 @@
+"""The typed configuration: what every key may be, and which of them change a run's result.
+
+Values live in `configs/`, types and ranges here, so that neither says what the other does. Everything a user can get
+wrong is found before torch is imported. A field marked NEUTRAL says where or how fast a run is computed, or where it
+is written, and never what comes out of it: it is left out of a run's identity.
+"""
+
+import re
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
+from ranger21.config.schedules import (
+    BATCH_SCHEDULES,
+    LR_SCALINGS,
+    SCHEDULES,
+    BatchScheduleConfig,
+    LinearBatchConfig,
+    LrScalingConfig,
+    ScheduleConfig,
+)
+
+__all__ = ["DataConfig", "FashionMNISTConfig", "ImageFolderConfig", "LinearBatchConfig"]
+
+
+@dataclass
+class ModelConfig:
+    name: str  # of timm's model
+    remove_batch_norm: bool
+    kwargs: dict[str, Any]  # for timm.create_model
+    init_from: str | None
+
+    @property
+    def label(self) -> str:
+        return self.name.replace("/", "-") + ("_nobn" if self.remove_batch_norm else "")
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int
+    steps: int | None
+    label_smoothing: float
+    precision: str
+    tf32: bool
+    on_nonfinite: str
+    eval_every_epochs: int
+    accumulate: int = field(metadata=NEUTRAL)
+    device: str = field(metadata=NEUTRAL)
+    channels_last: bool = field(metadata=NEUTRAL)
+    cudnn_benchmark: bool = field(metadata=NEUTRAL)
+    compile: bool = field(metadata=NEUTRAL)
+    log_every_steps: int = field(metadata=NEUTRAL)
+    checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
+    checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps"):
+            require_number(f"trainer.{name}", getattr(self, name), 1)
+        for name in ("steps", "checkpoint_every_steps"):
+            if getattr(self, name) is not None:
+                require_number(f"trainer.{name}", getattr(self, name), 1)
+        if self.checkpoint_every_minutes is not None:
+            require_number("trainer.checkpoint_every_minutes", self.checkpoint_every_minutes, 0, open_low=True)
+        require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
+        require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
+        require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
+        require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")
+
+
+@dataclass
+class LoggerConfig:
+    name: str
+
+
+@dataclass
+class WandbConfig(LoggerConfig):
+    mode: str
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+    run_name: str | None
+
+    def __post_init__(self) -> None:
+        require_choice("logger.mode", self.mode, ("offline", "online"))
+
+
+@dataclass
+class Config:
+    """A whole run. `parse` in `ranger21.compose` makes it from what Hydra composed."""
+
+    experiment: str
+    seed: int
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    lr_scaling: LrScalingConfig
+    batch_schedule: BatchScheduleConfig
+    data: DataConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig = field(metadata=NEUTRAL)
+    outputs: str = field(metadata=NEUTRAL)
+    run_dir: str | None = field(metadata=NEUTRAL)
+    resume: str = field(metadata=NEUTRAL)
+    debug: bool = field(metadata=NEUTRAL)
+
+    def __post_init__(self) -> None:
+        require_number("seed", self.seed, 0, 2**31)
+        require_choice("resume", self.resume, ("auto", "never"))
+        self.outputs = str(Path(self.outputs).expanduser())
+        if self.run_dir is not None:
+            self.run_dir = str(Path(self.run_dir).expanduser())
+
+
+# Which dataclass a part of the configuration has, by the name in it.
+VARIANTS: dict[str, dict[str, type]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "lr_scaling": LR_SCALINGS,
+    "batch_schedule": BATCH_SCHEDULES,
+    "data": {"imagenet": ImageFolderConfig, "sample": ImageFolderConfig, "fashion_mnist": FashionMNISTConfig},
+    "logger": {"wandb": WandbConfig, "none": LoggerConfig},
+}
+
+
+def neutral_keys() -> set[str]:
+    """The dotted keys that do not change a run's result, of every variant of every part."""
+    keys = {f.name for f in fields(Config) if f.metadata.get("neutral")}
+    parts = {name: list(variants.values()) for name, variants in VARIANTS.items()}
+    for name, classes in (parts | {"model": [ModelConfig], "trainer": [TrainerConfig]}).items():
+        if name not in keys:
+            keys |= {f"{name}.{f.name}" for cls in classes for f in fields(cls) if f.metadata.get("neutral")}
+    return keys
+
+
+def result_values(part: Any, prefix: str = "") -> dict[str, Any]:
+    """The values that determine a run's result, by dotted key: everything but the neutral fields."""
+    values: dict[str, Any] = {}
+    for f in fields(part):
+        value = getattr(part, f.name)
+        if f.metadata.get("neutral"):
+            continue
+        if is_dataclass(value):
+            values |= result_values(value, f"{prefix}{f.name}.")
+        else:
+            values[prefix + f.name] = value
+    return values

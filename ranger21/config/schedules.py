@@ -1,0 +1,156 @@
+"""The types and ranges of `schedule`, `lr_scaling` and `batch_schedule`."""
+
+from dataclasses import dataclass
+
+from ranger21 import durations
+from ranger21.config.checks import require_choice, require_number
+from ranger21.errors import UserError
+
+
+def require_duration(key: str, value: str) -> None:
+    try:
+        durations.parse(value)
+    except ValueError as error:
+        raise UserError(f"{key}={value} is not possible: {error}") from error
+
+
+@dataclass
+class ScheduleConfig:
+    name: str
+    linear_warmup: str  # a duration in front of the schedule
+
+    def __post_init__(self) -> None:
+        require_duration("schedule.linear_warmup", self.linear_warmup)
+
+
+@dataclass
+class ExploreExploitConfig(ScheduleConfig):
+    beta2: float
+    warmup: str
+    warmdown: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("schedule.beta2", self.beta2, 0, 1)
+        require_duration("schedule.warmup", self.warmup)
+        require_duration("schedule.warmdown", self.warmdown)
+
+
+@dataclass
+class OfficialScheduleConfig(ScheduleConfig):
+    lr: float
+    beta2: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("schedule.lr", self.lr, 0, open_low=True)
+        require_number("schedule.beta2", self.beta2, 0, 1)
+
+
+@dataclass
+class StepConfig(ScheduleConfig):
+    every: str
+    gamma: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_duration("schedule.every", self.every)
+        require_number("schedule.gamma", self.gamma, 0)
+
+
+@dataclass
+class CosineConfig(ScheduleConfig):
+    over: str
+    final: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_duration("schedule.over", self.over)
+        require_number("schedule.final", self.final, 0)
+
+
+@dataclass
+class OneCycleConfig(ScheduleConfig):
+    rise: str
+    anneal: str
+    start: float
+    final: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_duration("schedule.rise", self.rise)
+        require_choice("schedule.anneal", self.anneal, ("cosine", "linear"))
+        require_number("schedule.start", self.start, 0)
+        require_number("schedule.final", self.final, 0)
+
+
+@dataclass
+class CyclicConfig(ScheduleConfig):
+    half_cycle: str
+    low: float
+    gamma: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_duration("schedule.half_cycle", self.half_cycle)
+        require_number("schedule.low", self.low, 0)
+        require_number("schedule.gamma", self.gamma, 0)
+
+
+SCHEDULES: dict[str, type] = {
+    "explore_exploit": ExploreExploitConfig,
+    "official": OfficialScheduleConfig,
+    "constant": ScheduleConfig,
+    "step": StepConfig,
+    "cosine": CosineConfig,
+    "one_cycle": OneCycleConfig,
+    "cyclic": CyclicConfig,
+}
+
+
+@dataclass
+class LrScalingConfig:
+    name: str
+
+
+@dataclass
+class ScaledConfig(LrScalingConfig):
+    base_batch_size: int
+
+    def __post_init__(self) -> None:
+        require_number("lr_scaling.base_batch_size", self.base_batch_size, 1)
+
+
+@dataclass
+class LinearThenSqrtConfig(ScaledConfig):
+    linear_until: int  # images in a batch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("lr_scaling.linear_until", self.linear_until, self.base_batch_size)
+
+
+LR_SCALINGS: dict[str, type] = {
+    "none": LrScalingConfig,
+    "linear": ScaledConfig,
+    "sqrt": ScaledConfig,
+    "linear_then_sqrt": LinearThenSqrtConfig,
+}
+
+
+@dataclass
+class BatchScheduleConfig:
+    name: str
+
+
+@dataclass
+class LinearBatchConfig(BatchScheduleConfig):
+    start: int  # images in the first batches; data.batch_size is reached at the end
+    over: str
+
+    def __post_init__(self) -> None:
+        require_number("batch_schedule.start", self.start, 1)
+        require_duration("batch_schedule.over", self.over)
+
+
+BATCH_SCHEDULES: dict[str, type] = {"none": BatchScheduleConfig, "linear": LinearBatchConfig}

@@ -1,0 +1,139 @@
+"""From the configuration's names and numbers to optimizers (ours, torch's and timm's), schedules and scaled rates."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from timm import optim as timm_optim
+from torch import Tensor
+
+from ranger21 import durations
+from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
+from ranger21.course import Course
+from ranger21.optim.chain import Chain
+from ranger21.optim.lookahead import Lookahead
+from ranger21.optim.official import Ranger21Official
+from ranger21.optim.ranger21 import Ranger21
+from ranger21.optim.schedules import SCHEDULES, Schedule, after_warmup
+
+OURS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "ranger21": Ranger21,
+    "ranger": Chain,
+    "rangerlars": Chain,
+    "paratrooper": Chain,
+    "chain": Chain,
+}
+FUSED: dict[str, Callable[..., torch.optim.Optimizer]] = {  # torch's, with a fused step on the CPU and on CUDA
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+    "gd": torch.optim.SGD,
+    "momentum": torch.optim.SGD,
+    "nesterov": functools.partial(torch.optim.SGD, nesterov=True),
+}
+OTHERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgdw": timm_optim.SGDW,
+    "lars": timm_optim.Lars,
+    "larc": functools.partial(timm_optim.Lars, trust_clip=True),
+    "lamb": timm_optim.Lamb,
+    "lion": timm_optim.Lion,
+}
+
+
+def decays(param: Tensor) -> bool:
+    """Whether a parameter is decayed by default: weights are; biases, norm scales and gains are not.
+
+    That is, tensors of fewer than two axes or of single-element units are left out. The paper does not say; leaving
+    them out for every optimizer alike keeps comparisons fair.
+    """
+    return param.ndim >= 2 and param.numel() > param.shape[0]
+
+
+def parameter_groups(params: Iterable[Tensor], weight_decay: float, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
+    """Two groups, decayed and not, of the parameters that are trained; a group without any is left out."""
+    trained = [p for p in params if p.requires_grad]
+    decayed = [p for p in trained if decay_norm_and_bias or decays(p)]
+    known = {id(p) for p in decayed}
+    others = [p for p in trained if id(p) not in known]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    name: str,
+    params: Iterable[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_norm_and_bias: bool,
+    lookahead_k: int = 0,
+    lookahead_beta: float = 0.5,
+    **kwargs: Any,
+) -> torch.optim.Optimizer:
+    """The optimizer `name` of the configuration. Every group also carries `initial_lr`, which a schedule multiplies.
+
+    Torch's are fused where torch has that for the device. Lookahead is put around torch's and timm's; ours have it.
+    """
+    lookahead: dict[str, Any] = {"lookahead_k": lookahead_k, "lookahead_beta": lookahead_beta}
+    optimizer: torch.optim.Optimizer
+    if name == "ranger21_official":  # whose decay depends on its having one group
+        trained = [p for p in params if p.requires_grad]
+        optimizer = Ranger21Official(trained, lr, weight_decay=weight_decay, **lookahead, **kwargs)
+    else:
+        groups = parameter_groups(params, weight_decay, decay_norm_and_bias)
+        if name in OURS:
+            optimizer = OURS[name](groups, lr=lr, **(lookahead if name == "ranger21" else {}), **kwargs)
+        elif name in FUSED:
+            fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
+            optimizer = FUSED[name](groups, lr=lr, fused=fused, **kwargs)
+        elif name in OTHERS:
+            optimizer = OTHERS[name](groups, lr=lr, **kwargs)
+        else:
+            raise ValueError(f"There is no optimizer {name!r}.")
+        if lookahead_k and name not in OURS:
+            optimizer = Lookahead(optimizer, lookahead_k, lookahead_beta)
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    return optimizer
+
+
+def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
+    """The learning rate for a batch of this size."""
+    if not isinstance(scaling, ScaledConfig):
+        return lr
+    ratio = batch_size / scaling.base_batch_size
+    if scaling.name == "linear":
+        return lr * ratio
+    if isinstance(scaling, LinearThenSqrtConfig):
+        until = scaling.linear_until / scaling.base_batch_size
+        return lr * (ratio if ratio <= until else math.sqrt(ratio * until))
+    return lr * math.sqrt(ratio)
+
+
+def build_schedule(config: ScheduleConfig, course: Course) -> Schedule:
+    """The multiplier of the learning rate as a function of (step, total_steps), its durations in this run's steps."""
+    values = asdict(config)
+    name, text = values.pop("name"), values.pop("linear_warmup")
+    total = course.total_steps
+
+    def steps(duration: str, span: int) -> float:
+        number, unit = durations.parse(duration)
+        images = {"epochs": course.images, "images": 1}
+        if unit in images:
+            return course.steps_for(number * images[unit])
+        return number if unit == "steps" else number / 100 * span
+
+    warmup = steps(text, total)
+    span = max(1, total - math.ceil(warmup))
+    for key in ("every", "over", "rise", "half_cycle"):
+        if key in values:
+            values[key] = max(1.0, steps(values[key], span))
+    for key in ("warmup", "warmdown"):
+        if key in values:
+            values[key] = min(1.0, steps(values[key], span) / span)
+    return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)

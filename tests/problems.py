@@ -1,0 +1,125 @@
+"""What the tests of chains share: random problems, walks along them, and modes that watch the operations of a step."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from test_optim import SHAPES, take_step
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ranger21.optim.chain import Chain
+
+ADAMW = ["first_moment", "second_moment", "decay"]
+RANGER = [
+    "centralize",
+    {"name": "first_moment", "beta1": 0.95},
+    {"name": "second_moment", "eps": 1e-5},
+    "rectify",
+    "decay",
+    {"name": "lookahead", "k": 6},
+]
+LAMB = ["first_moment", {"name": "second_moment", "eps": 1e-6}, "l2", "trust_ratio"]
+RANGER21 = [
+    "agc",
+    "centralize",
+    "pnm",
+    {"name": "second_moment", "running_max": True},
+    {"name": "decay", "stable": "layer", "norm_loss": True},
+    "lookahead",
+]
+SYNCS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "allclose")
+
+
+def random_params(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0, scale: float = 1.0) -> list[Parameter]:
+    """In float64; the last is zero-initialised if it is that of `SHAPES`."""
+    rng = np.random.default_rng(seed)
+    return [Parameter(torch.tensor(rng.normal(size=s) * scale * (s != SHAPES[-1]))) for s in shapes]
+
+
+def random_grads(shapes: Sequence[tuple[int, ...]] = SHAPES, steps: int = 50, seed: int = 1) -> list[list[np.ndarray]]:
+    """Gradients whose size varies from step to step by a factor of 1,000."""
+    rng = np.random.default_rng(seed)
+    return [[rng.normal(size=s) * 10.0 ** (-(t % 4)) for s in shapes] for t in range(steps)]
+
+
+def walk(optimizer: Optimizer, params: list[Parameter], steps: Iterable[int], sparse: bool = True) -> list[Tensor]:
+    """Where the steps of these numbers lead. With `sparse` the last but one has no gradient at every third."""
+    for step in steps:
+        rng = np.random.default_rng(step)
+        for i, param in enumerate(params):
+            grad = torch.as_tensor(rng.normal(size=param.shape) * 10.0 ** (-(step % 4)), dtype=param.dtype)
+            param.grad = None if sparse and i == len(params) - 2 and step % 3 == 0 else grad
+        optimizer.step()
+    return [param.detach().clone() for param in params]
+
+
+def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """The largest difference of two elements; infinite if one of them is not finite."""
+    largest = max(float((x.detach() - y.detach()).abs().max()) for x, y in zip(a, b, strict=True))
+    return largest if math.isfinite(largest) else math.inf
+
+
+def duel(
+    ours: Callable[[list[Parameter]], Optimizer],
+    theirs: Callable[[list[Parameter]], Optimizer],
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
+    steps: int = 50,
+) -> float:
+    """The largest distance of two optimizers in `steps` steps with the same gradients, at one rate after the other."""
+    sides = [(params, make(params)) for make in (ours, theirs) for params in [random_params(shapes)]]
+    rates = [[group["lr"] for group in optimizer.param_groups] for _, optimizer in sides]
+    largest = 0.0
+    for t, grads in enumerate(random_grads(shapes, steps)):
+        for (params, optimizer), base in zip(sides, rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * (1 - t / (2 * steps))
+            take_step(optimizer, params, [grad.copy() for grad in grads])
+        largest = max(largest, distance(sides[0][0], sides[1][0]))
+    assert distance(sides[0][0], random_params(shapes)) > 0.02, "nothing moved"
+    return largest
+
+
+def resumes(make: Callable[[list[Parameter]], Optimizer], start: list[Parameter], stop: int, end: int) -> bool:
+    """Whether a run that is saved to a file after `stop` steps, and read by a new optimizer, ends where it would."""
+    whole = walk(make(params := copy.deepcopy(start)), params, range(end))
+    optimizer = make(params := copy.deepcopy(start))
+    walk(optimizer, params, range(stop))
+    file = io.BytesIO()
+    torch.save({"params": params, "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed = make(saved["params"])
+    resumed.load_state_dict(saved["optimizer"])
+    return same(walk(resumed, saved["params"], range(stop, end)), whole)
+
+
+def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[list[Parameter]], Chain]:
+    """A chain, still without its parameters."""
+    return lambda params: Chain(params, lr, parts, **kwargs)
+
+
+class Operations(TorchDispatchMode):
+    """Counts ATen operations, and raises at one for which the host would wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        if func.overloadpacket.__name__ in SYNCS:
+            raise RuntimeError(f"{func} makes the host wait for the device")
+        return func(*args, **(kwargs or {}))
