@@ -17,11 +17,11 @@ from ranger21.optim.chain import Chain
 BETAS, STEPS = (0.9, 0.999), 50
 WIDE = [shape for shape in SHAPES if shape != (4, 1, 1, 1)]
 RADAM = ["first_moment", "second_moment", "rectify"]
-CLAMPS = [
-    (None, 1.0, {"larger", "smaller"}, {"larger", "smaller"}),
-    ("ten", 0.1, {"ten", "ratio"}, {"ten", "ratio"}),
-    ("paratrooper", 1.0, {"below one", "ratio", "one"}, {"below one", "ratio", "bounded", "one"}),
-]
+CLAMPS = {
+    None: {"larger", "smaller"},
+    "ten": {"ten", "ratio"},
+    "paratrooper": {"below one", "ratio", "bounded", "one"},
+}
 
 
 def rectification(t: int, beta2: float = 0.999) -> float | None:
@@ -168,27 +168,26 @@ class RangerLars:
         return max(1, bounded)
 
 
-@pytest.mark.parametrize(("clamp", "rate", "early", "late"), CLAMPS)
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_rangerlars_and_paratrooper_are_their_formulas(
-    weight_decay: float, clamp: str | None, rate: float, early: set[str], late: set[str]
-) -> None:
-    """At rates that take every branch of the clamp, before rectification sets in (but one) and after it."""
-    params = random_params(scale=0.3)
+@pytest.mark.parametrize("clamp", CLAMPS)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.03])
+def test_rangerlars_and_paratrooper_are_their_formulas(weight_decay: float, clamp: str | None) -> None:
+    """At rates that take every branch of the clamp, both before rectification sets in and after it.
+
+    Not for a tensor of one element: a step of its own size puts that on zero, or on the rounding error next to it.
+    """
+    shapes = [shape for shape in SHAPES if shape != ()]
+    params = random_params(shapes, scale=0.3)
     slow = [RangerLars(param.detach().numpy(), clamp, weight_decay) for param in params]
     parts = [*RADAM, {"name": "trust_ratio", "of_step": True, "clamp": clamp}, "decay", "lookahead"]
     optimizer = Chain(params, 0.0, parts, weight_decay=weight_decay)
-    for t, grads in enumerate(random_grads(steps=STEPS)):
-        eta = rate * (1, 5, 25)[t % 3]
-        optimizer.param_groups[0]["lr"] = eta
+    for t, grads in enumerate(random_grads(shapes, STEPS)):
+        optimizer.param_groups[0]["lr"] = eta = (0.2, 1.0, 5.0)[t % 3]
         take_step(optimizer, params, grads)
-        for one, grad in zip(slow, grads, strict=True):
+        for one, grad, param in zip(slow, grads, params, strict=True):
             one.step(grad, eta)
-        size = max(1.0, *(float(np.abs(one.theta).max()) for one in slow))
-        assert largest_error(params, [one.theta for one in slow]) < 1e-10 * size
-    assert {name for one in slow for name in one.seen[:5]} == early
-    assert {name for one in slow for name in one.seen[5:]} == late
-    assert 0.1 < distance(params, random_params(scale=0.3)) < 1e4
+            assert largest_error([param], [one.theta]) < 1e-10 * max(1.0, np.abs(one.theta).max())
+    for moment in (slice(5), slice(5, None)):
+        assert {branch for one in slow for branch in one.seen[moment]} == CLAMPS[clamp]
 
 
 @pytest.mark.parametrize(("scale", "steps"), [(1e-3, 1), (1e3, 10)])
