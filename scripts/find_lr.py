@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Find a learning rate: the range test on any configuration, with its picture.
+
+The rate grows from --low to --high by the same factor each step. Where the loss begins to fall, learning begins; where
+it is lowest, the rate is already too high to last. The suggestion is the rate of the steepest fall of the smoothed
+loss, but a tenth of that of the lowest at most. Weights start from the configuration's own (or model.init_from), and
+nothing that is on the disk is changed.
+
+  python scripts/find_lr.py experiment=demo
+  python scripts/find_lr.py experiment=fashion_mnist optimizer=adamw --steps 200
+  python scripts/find_lr.py model=nf_resnet50 optimizer=lamb data.batch_size=1024 --high 100 --out lr.png
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.config import Config
+from ranger21.errors import UserError
+
+
+def find(config: Config, low: float, high: float, steps: int) -> Any:
+    """The range test of a configuration. Imports torch."""
+    from ranger21 import distributed
+    from ranger21.data.build import build_data, prepare_data
+    from ranger21.experiment import Run, configure_torch
+    from ranger21.lr_finder import range_test
+    from ranger21.records import RunDirectory
+    from ranger21.stopping import StopFlag
+    from ranger21.tracking import FanOut
+    from ranger21.tracking.console import ConsoleTracker
+
+    with tempfile.TemporaryDirectory() as scratch, StopFlag() as stop, distributed.join(config.trainer.device) as world:
+        if world.size > 1:
+            raise UserError("find_lr.py runs in one process: start it without torchrun.")
+        configure_torch(config, world)
+        prepare_data(config.data)
+        run = Run(config, RunDirectory(Path(scratch)), world, build_data(config.data, config.seed), stop)
+        run.trackers = FanOut([ConsoleTracker(steps, 0)])
+        job = run.make_job()
+        try:
+            return range_test(job, low, high, steps)
+        finally:
+            job.batches.close()
+            run.trackers.close(0, {})
+
+
+def draw(found: Any, title: str, path: Path) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from ranger21.report.figures import COLOURS, GREY, STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(found.rates, found.losses, color=COLOURS[5], linewidth=0.8, alpha=0.7, label="loss of a step")
+        axes.plot(found.rates, found.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
+        if found.suggestion is not None:
+            axes.axvline(found.suggestion, color=COLOURS[1], linewidth=1.5, label=f"suggested: {found.suggestion:.2g}")
+            lowest = found.rates[found.lowest]
+            axes.axvline(lowest, color=GREY, linewidth=1, linestyle="--", label=f"lowest loss: {lowest:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+        bottom, top = min(found.losses), max(found.smoothed)
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
+        axes.grid(True)
+        axes.legend(frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+
+
+def why(found: Any) -> str:
+    if found.suggestion is None:
+        return "The loss never fell: try more --steps, or a lower --low."
+    steepest, lowest = found.rates[found.steepest], found.rates[found.lowest]
+    text = f"The smoothed loss falls fastest at {steepest:.2g} and is lowest at {lowest:.2g}; "
+    if steepest <= lowest / 10:
+        return text + "suggested is the former."
+    return text + "suggested is a tenth of the latter, since the former is too near to it."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
+    parser.add_argument("--low", type=float, default=1e-6, help="the first rate (default: %(default)s)")
+    parser.add_argument("--high", type=float, default=10.0, help="the last rate (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=150, help="how many steps (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/find_lr.png"), help="(default: %(default)s)")
+    args = parser.parse_intermixed_args()
+    try:
+        if not 0 < args.low < args.high:
+            raise UserError(f"--low={args.low:g} must be above 0 and below --high={args.high:g}.")
+        if args.steps < 10:
+            raise UserError(f"--steps={args.steps} is too few to see a curve: 10 at least.")
+        config = compose_config([*args.overrides, f"trainer.steps={args.steps}", "logger=none"])
+        found = find(config, args.low, args.high, args.steps)
+        if not found.rates:
+            raise UserError(f"the loss was not finite at the first rate: choose --low below {args.low:g}.")
+    except (UserError, *CONFIG_ERRORS) as error:
+        fail(error)
+    draw(found, f"{config.model.label}, {config.optimizer.name}, batch {config.data.batch_size}", args.out)
+    values = {"suggestion": found.suggestion, "rates": found.rates, "losses": found.losses}
+    args.out.with_suffix(".json").write_text(json.dumps(values))
+    suggestion = "none" if found.suggestion is None else f"optimizer.lr={found.suggestion:.2g}"
+    print(f"suggested: {suggestion}\n{why(found)}\nwrote {args.out} and {args.out.with_suffix('.json')}")
+
+
+if __name__ == "__main__":
+    main()

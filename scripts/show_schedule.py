@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Draw learning-rate schedules: what every step of a run would get.
+
+Each argument is one curve: overrides as for train.py, in quotes, with spaces between them. Steps are those of
+the configuration (data, batch, epochs), or of --images training images where the data is not at hand.
+
+  python scripts/show_schedule.py "optimizer=ranger21"                      the paper's Figure 1
+  python scripts/show_schedule.py schedule=explore_exploit schedule=official schedule=cosine
+  python scripts/show_schedule.py "schedule=one_cycle schedule.anneal=linear" "optimizer=adamw schedule=cosine"
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.config import Config
+from ranger21.errors import UserError
+
+IMAGENET_TRAIN = 1_281_167
+
+
+def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
+    """Epochs and learning rates, at most 2,000 of them, the first and the last among them."""
+    from ranger21.experiment import make_plan
+    from ranger21.optimizers import build_schedule, scaled_lr
+
+    plan = make_plan(config, images)
+    schedule, total = build_schedule(config.schedule, plan.course), plan.total_steps
+    lr = scaled_lr(config.optimizer.lr, config.lr_scaling, config.data.batch_size)
+    steps = sorted({1 + round(i * (total - 1) / 1999) for i in range(2000)})
+    return [plan.course.epoch(step) for step in steps], [lr * schedule(step, total) for step in steps]
+
+
+def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Path) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from ranger21.report.figures import COLOURS, DASHES, STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6 + 0.2 * len(curves)), layout="constrained")
+        axes = figure.subplots()
+        for i, (label, (epochs, rates)) in enumerate(curves.items()):
+            dash = DASHES[i // len(COLOURS) % len(DASHES)]
+            axes.plot(epochs, rates, label=label, color=COLOURS[i % len(COLOURS)], linestyle=dash, linewidth=2)
+        axes.set(xlabel="epoch", ylabel="learning rate", yscale="log" if log else "linear")
+        axes.set_xlim(left=0)
+        axes.grid(True)
+        figure.legend(loc="outside upper center", frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", default=["optimizer=ranger21"], help="overrides of one curve each")
+    parser.add_argument("--images", type=int, default=IMAGENET_TRAIN, help="training images (default: ImageNet's)")
+    parser.add_argument("--log", action="store_true", help="a logarithmic axis for the rate")
+    parser.add_argument("--out", type=Path, default=Path("outputs/schedule.png"), help="(default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        configs = {run: compose_config(run.split()) for run in args.runs}
+        for config in configs.values():
+            if config.data.batch_size > args.images:
+                raise UserError(f"--images={args.images} must be at least data.batch_size={config.data.batch_size}.")
+        curves = {run: curve(config, args.images) for run, config in configs.items()}
+    except (UserError, *CONFIG_ERRORS) as error:
+        fail(error)
+    draw(curves, args.log, args.out)
+    for run, (epochs, rates) in curves.items():
+        print(f"{run}: first {rates[0]:.3g}, highest {max(rates):.3g}, last {rates[-1]:.3g}, {epochs[-1]:g} epochs")
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
