@@ -11,7 +11,7 @@ from ranger21.optim import components as c
 from ranger21.optim import core
 from ranger21.optim import parts as p
 from ranger21.optim.components import Tensors
-from ranger21.optim.core import Numbers, Seen
+from ranger21.optim.core import Numbers
 from ranger21.optim.parts import Part
 
 ELEMENTS = 2**20  # of a bucket: few enough for a cache, many enough that Python's share is small
@@ -36,7 +36,9 @@ def buffers(parts: Iterable[Part]) -> list[str]:
 class Bucket:
     """Parameters of one group, device, dtype and number of steps, all of two or more axes or all of fewer."""
 
-    seen: Seen
+    stream: Tensors | None
+    norms: Tensors | None  # of the weights' units
+    totals: Tensors | None
 
     def __init__(
         self,
@@ -55,13 +57,14 @@ class Bucket:
             self.state["current"], self.state["previous"] = turns if self.step % 2 else reversed(turns)
         self.lookahead = next((part for part in parts if isinstance(part, p.Lookahead)), None)
         self.slow = [state["slow"] for state in states] if self.lookahead else []
-        self.now, self.divides = core.numbers(parts, self.step, group["lr"], self.weight_decay)
+        self.numbers, self.divides = core.numbers(parts, self.step, group["lr"], self.weight_decay)
+        self.now = self.numbers
         self._observe, self._move = core.observe, core.move
-        self._params = params
+        self._params, self._rows = params, False
         self._scratch: tuple[Any, ...] = ()
         if group["compile"] and len(params) == 1 and self._fits_compiler():
             self._compile()
-        else:
+        elif not p.streams(parts):
             self._scratch = (memory.scratch(params),)
 
     def _fits_compiler(self) -> bool:
@@ -73,21 +76,27 @@ class Bucket:
     def _compile(self) -> None:
         """Views all tensors as rows, a unit each, so that one compiled function serves tensors of every shape."""
         self._observe, self._move = compiled(core.observe), compiled(core.move)
-        self.now = as_tensors(self.now)
+        self._rows = True
+        self.now = as_tensors(self.numbers)
         self._params, self.grads = as_rows(self.params), as_rows(self.grads)
         self.state = {name: as_rows(tensors) for name, tensors in self.state.items()}
 
     def observe(self) -> None:
         """Takes the gradients in."""
-        stream, norms = self._observe(
+        self.stream, known = self._observe(
             self.parts, self._params, self.grads, self.state, self.now, self.weight_decay, *self._scratch
         )
-        self.seen = Seen(stream, norms, core.settle_second(self.parts, self.state, self.weight_decay))
+        self.norms = list(torch._foreach_sqrt(known)) if known and self._rows else known
+        if "max_exp_avg_sq" in self.state:
+            c.running_max_(self.state["max_exp_avg_sq"], self.state["exp_avg_sq"])
+        stable = self.weight_decay and any(getattr(part, "stable", None) for part in self.parts)
+        self.totals = c.totals(core.second(self.state)) if stable else None
 
     def move(self, mean: Tensor | None) -> None:
         """Steps the weights; `mean` is v_hat's over all parameters, for global stable decay."""
-        rest = (self.state, self.now, self.weight_decay, self.divides, mean)
-        self._move(self.parts, self._params, self.seen, *rest, *self._scratch)
+        factors = core.shrinkage(self.parts, self._params, self.norms, self.totals, mean, self.numbers)
+        rest = (self.state, self.now, self.weight_decay, self.divides, factors)
+        self._move(self.parts, self._params, self.stream, *rest, *self._scratch)
         if self.lookahead and self.step % self.lookahead.k == 0:
             c.lookahead_(self.params, self.slow, self.lookahead.beta)
 
@@ -97,11 +106,10 @@ class Bucket:
 
     def total_second(self) -> Tensor | float:
         """The sum of v_hat over all elements."""
-        name = "max_exp_avg_sq" if "max_exp_avg_sq" in self.state else "exp_avg_sq"
-        if name not in self.state:
+        if "exp_avg_sq" not in self.state:
             return 0.0
-        totals = self.seen.totals or c.totals(self.state[name])
-        return torch.stack(totals).sum() / self.now.correction2
+        totals = self.totals or c.totals(core.second(self.state))
+        return torch.stack(totals).sum() / self.numbers.correction2
 
 
 class Memory:

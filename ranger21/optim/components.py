@@ -11,6 +11,8 @@ asks the device for a value, so the host never waits. A number that changes from
 the functions are compiled, a tensor of no axes.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -40,6 +42,11 @@ def unit_norms(xs: Tensors) -> Tensors:
         return norms(xs)
     dtype = _wider(xs[0])
     return [torch.linalg.vector_norm(x, dim=unit_axes(x), keepdim=True, dtype=dtype).to(x.dtype) for x in xs]
+
+
+def unit_squares(xs: Tensors) -> Tensors:
+    """The squares of `unit_norms`."""
+    return [x.square().sum(dim=unit_axes(x), keepdim=True, dtype=_wider(x)).to(x.dtype) for x in xs]
 
 
 def norms(xs: Tensors) -> Tensors:
@@ -170,29 +177,29 @@ def stable_pulls(means: Tensor, decay: Number, eps: float) -> Tensor:
     return torch.where(roots > eps, (decay / roots).clamp(max=1.0), 0.0)
 
 
-def decay_(params: Tensors, pulls: Tensors | Number) -> None:
-    """Weight decay: theta <- (1 - pull) theta."""
-    if isinstance(pulls, list):
-        factors = torch._foreach_neg(pulls)
-        torch._foreach_add_(factors, 1.0)
-        torch._foreach_mul_(params, factors)
-    else:
-        torch._foreach_mul_(params, 1.0 - pulls)
+def decay_factors(pulls: Tensors | Number) -> Tensors | Number:
+    """Weight decay: the 1 - pull of theta <- (1 - pull) theta."""
+    if not isinstance(pulls, list):
+        return 1.0 - pulls
+    factors = torch._foreach_neg(pulls)
+    torch._foreach_add_(factors, 1.0)
+    return list(factors)
 
 
-def norm_loss_(params: Tensors, param_norms: Tensors, pulls: Tensors | Number) -> None:
+def norm_loss_factors(param_norms: Tensors, pulls: Tensors | Number) -> Tensors:
     """Decay towards unit norm (Georgiou et al. 2021; section 2.5, equation 5): theta - pull (1 - 1 / ||theta||) theta.
 
-    A unit of norm zero has no direction to be pulled along and stays; 1 / ||theta|| is kept from overflowing.
+    The result multiplies theta. A unit of norm zero has no direction to be pulled along and stays; 1 / ||theta|| is
+    kept from overflowing.
     Deviation: lines 18 and 19 of Algorithm 4, taken together, apply this with the wrong sign and the square of the
     learning rate.
     """
-    factors = torch._foreach_clamp_min(param_norms, torch.finfo(param_norms[0].dtype).tiny)
+    factors = torch._foreach_clamp_min(param_norms, math.sqrt(torch.finfo(param_norms[0].dtype).tiny))
     torch._foreach_reciprocal_(factors)
     torch._foreach_sub_(factors, 1.0)
     torch._foreach_mul_(factors, pulls)
     torch._foreach_add_(factors, 1.0)
-    torch._foreach_mul_(params, factors)
+    return list(factors)
 
 
 def trust_ratios(params: Tensors, updates: Tensors, size: Number, coefficient: float, eps: float) -> Tensor:

@@ -1,7 +1,7 @@
 """What a chain does to a list of tensors: `observe` takes the gradients in, `move` steps the weights.
 
 Both are arithmetic on tensors and on numbers made beforehand, and nothing else, so that they can be compiled as they
-stand. Between the two a mean over all parameters can be taken.
+stand. Between the two comes what is small or needs all parameters: the totals, and `shrinkage`, the decay.
 """
 
 import functools
@@ -66,14 +66,6 @@ def rectification(step: int, beta2: float) -> float | None:
     return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
 
 
-class Seen(NamedTuple):
-    """What `observe` hands to `move`, besides the moments in the state."""
-
-    stream: Tensors | None  # the transformed gradient, where no first moment holds it
-    norms: Tensors | None  # of the weights' units
-    totals: Tensors | None  # sums of the second moment over each tensor, for stable decay
-
-
 class Flow:
     """Tensors on their way through a chain. `stream` is what passes: the gradient, then the update."""
 
@@ -92,14 +84,17 @@ class Flow:
         self.now, self.weight_decay = now, weight_decay
         self.gain: Number | None = None  # by which `stream` has yet to be multiplied
         self.divisors: Tensors | None = None  # and divided
-        self.means: Tensor | None = None  # of v_hat, for each tensor or all alike
-        self.cached_norms: Tensors | None = None
+        self.known: Tensors | None = (
+            None  # of the weights' units: their norms; where it is compiled, the norms' squares
+        )
 
     def norms(self) -> Tensors:
         """The norms of the weights' units before the step."""
-        if self.cached_norms is None:
-            self.cached_norms = c.unit_norms(self.params)
-        return self.cached_norms
+        if torch.compiler.is_compiling():
+            self.known = self.known or c.unit_squares(self.params)
+            return [x.sqrt() for x in self.known]
+        self.known = self.known or c.unit_norms(self.params)
+        return self.known
 
     def settle(self) -> None:
         """Carries out the division and the multiplication that are due."""
@@ -124,43 +119,56 @@ def observe(
     weight_decay: float,
     scratch: Scratch = (None, None),
 ) -> tuple[Tensors | None, Tensors | None]:
-    """The parts that act on the gradient, the moments among them."""
+    """The parts that act on the gradient, the moments among them.
+
+    Returns the gradient, where no first moment has it, and what is known of the norms of the weights' units: they
+    themselves, or, where this is compiled, their squares, whose roots would keep the compiler from fusing the rest.
+    """
     flow = Flow(parts, params, grads, state, now, weight_decay, scratch)
     for part in p.split(parts)[0]:
         ACTIONS[part.name](part, flow)
-    held = any(part.role == "first moment" for part in parts)
-    norms = None if torch.compiler.is_compiling() else flow.cached_norms
-    return (None if held else flow.stream), norms
+    return flow.stream if p.streams(parts) else None, flow.known
 
 
-def settle_second(parts: tuple[Part, ...], state: State, weight_decay: float) -> Tensors | None:
-    """The running maximum, and the totals of the second moment where decay needs them."""
-    if "max_exp_avg_sq" in state:
-        c.running_max_(state["max_exp_avg_sq"], state["exp_avg_sq"])
-    stable = weight_decay and any(getattr(part, "stable", None) for part in parts)
-    return c.totals(second(state)) if stable else None
+def shrinkage(
+    parts: tuple[Part, ...],
+    params: Tensors,
+    norms: Tensors | None,
+    totals: Tensors | None,
+    mean: Tensor | None,
+    now: Numbers,
+) -> Tensors | Number | None:
+    """What decay multiplies the weights by, for every unit, tensor or all alike; None: there is no decay.
+
+    `norms`: of the weights' units, if they are known. `totals`: of the second moment, for stable decay.
+    `mean`: of v_hat over all parameters, for the global kind.
+    """
+    part = next((part for part in parts if part.place == p.DECAY), None)
+    if part is None or not now.decay:
+        return None
+    means = None
+    if totals is not None:
+        means = c.means(totals, params) / now.correction2
+        means = means if mean is None else mean.expand_as(means)
+    return DECAYS[part.name](part, parts, params, norms, means, now)
 
 
 def move(
     parts: tuple[Part, ...],
     params: Tensors,
-    seen: Seen,
+    stream: Tensors | None,
     state: State,
     now: Numbers,
     weight_decay: float,
     divides: bool,
-    mean: Tensor | None,
+    factors: Tensors | Number | None,
     scratch: Scratch = (None, None),
 ) -> None:
-    """The parts that act on the update and the weights; not lookahead, which does not come with every step.
+    """The parts that act on the update, and the step; not lookahead, which does not come with every step.
 
-    `divides`: whether the second moment does. `mean`: of v_hat over all parameters; None: of each tensor.
+    `divides`: whether the second moment does. `factors`: the decay, from `shrinkage`.
     """
-    flow = Flow(parts, params, seen.stream or [], state, now, weight_decay, scratch)
-    flow.cached_norms = seen.norms
-    if seen.totals is not None:
-        means = c.means(seen.totals, params) / now.correction2
-        flow.means = means if mean is None else mean.expand_as(means)
+    flow = Flow(parts, params, stream or [], state, now, weight_decay, scratch)
     for part in parts:
         if part.name == "first_moment":
             flow.stream = state["exp_avg"]
@@ -174,8 +182,10 @@ def move(
         else:
             flow.divisors = c.softplus_denominators(second(state), now.correction2, now.eps, softplus)
     for part in p.split(parts)[1]:
-        if part.name != "lookahead":
+        if part.place < p.DECAY:
             ACTIONS[part.name](part, flow)
+    if factors is not None:
+        torch._foreach_mul_(params, factors)
     c.descend_(params, flow.stream, flow.divisors, now.lr if flow.gain is None else now.lr * flow.gain)
 
 
@@ -222,24 +232,25 @@ def trust_ratio(part: p.TrustRatio, flow: Flow) -> None:
     flow.stream = list(torch._foreach_mul(flow.stream, list(ratios.unbind())))
 
 
-def decay(part: p.Decay, flow: Flow) -> None:
-    if not flow.weight_decay:
-        return
-    pulls: Tensors | Number
-    if part.stable:
-        assert flow.means is not None
-        eps = next(other.eps for other in flow.parts if isinstance(other, p.SecondMoment))
-        pulls = list(c.stable_pulls(flow.means, flow.now.decay, eps).unbind())
-    else:
-        pulls = flow.now.pull
-    if part.norm_loss:
-        c.norm_loss_(flow.params, flow.norms(), pulls)
-    else:
-        c.decay_(flow.params, pulls)
-
-
 def rectify(part: p.Rectify, flow: Flow) -> None:
     """It is in the numbers."""
+
+
+def decay(
+    part: p.Decay,
+    parts: tuple[Part, ...],
+    params: Tensors,
+    norms: Tensors | None,
+    means: Tensor | None,
+    now: Numbers,
+) -> Tensors | Number:
+    pulls: Tensors | Number = now.pull
+    if means is not None:
+        eps = next(other.eps for other in parts if isinstance(other, p.SecondMoment))
+        pulls = list(c.stable_pulls(means, now.decay, eps).unbind())
+    if part.norm_loss:
+        return c.norm_loss_factors(c.unit_norms(params) if norms is None else norms, pulls)
+    return c.decay_factors(pulls)
 
 
 ACTIONS: dict[str, Callable[[Any, Flow], None]] = {
@@ -252,5 +263,5 @@ ACTIONS: dict[str, Callable[[Any, Flow], None]] = {
     "rectify": rectify,
     "l2": l2,
     "trust_ratio": trust_ratio,
-    "decay": decay,
 }
+DECAYS: dict[str, Callable[..., Tensors | Number]] = {"decay": decay}

@@ -19,7 +19,7 @@ from ranger21.optim import parts as p
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
 from ranger21.optim.components import Tensors
-from ranger21.optim.core import Flow
+from ranger21.optim.core import Flow, Numbers
 from ranger21.optim.parts import Part
 
 STATES = ("may2021", "july2021")
@@ -77,20 +77,24 @@ def official_centralize(part: OfficialCentralize, flow: Flow) -> None:
     flow.stream = [g - g.mean(dim=c.unit_axes(g), keepdim=True) if g.ndim > 1 else g for g in flow.stream]
 
 
-def official_decay(part: OfficialDecay, flow: Flow) -> None:
-    assert flow.means is not None
-    roots = flow.means.sqrt()
-    pulls = torch.where(roots > 0, flow.now.decay / roots, 0.0)  # theirs divides by zero before the first gradient
-    c.decay_(flow.params, list(pulls.unbind()))
-    for param, norm in zip(flow.params, axis_norms(flow.params), strict=True):
-        param.mul_(1 - flow.now.lr * 2 * NORM_LOSS * (1 - 1 / (norm + 1e-8)))
+def official_decay(
+    part: OfficialDecay,
+    parts: tuple[Part, ...],
+    params: Tensors,
+    norms: Tensors | None,
+    means: Tensor | None,
+    now: Numbers,
+) -> Tensors:
+    assert means is not None
+    roots = means.sqrt()
+    kept = 1 - torch.where(roots > 0, now.decay / roots, 0.0)  # theirs divides by zero before the first gradient
+    sizes = [size * k.abs() for size, k in zip(axis_norms(params), kept.unbind(), strict=True)]
+    rate = now.lr * 2 * NORM_LOSS
+    return [k * (1 - rate * (1 - 1 / (size + 1e-8))) for size, k in zip(sizes, kept.unbind(), strict=True)]
 
 
-core.ACTIONS |= {
-    "official_agc": official_agc,
-    "official_centralize": official_centralize,
-    "official_decay": official_decay,
-}
+core.ACTIONS |= {"official_agc": official_agc, "official_centralize": official_centralize}
+core.DECAYS |= {"official_decay": official_decay}
 
 
 class Ranger21Official(Chain):

@@ -268,6 +268,11 @@ def _check_order(parts: tuple[Part, ...]) -> None:
             raise ValueError(f"{part.name} cannot come after {late[0].name}: put it before.")
 
 
+def streams(parts: tuple[Part, ...]) -> bool:
+    """Whether the update is the gradient itself, there being no first moment."""
+    return not any(part.role == "first moment" for part in parts)
+
+
 def split(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """The parts that act on the gradient, and those that act on the update and the weights."""
     ends = [i for i, part in enumerate(parts) if part.place in (GRADIENT, MOMENT, RECTIFICATION)]
