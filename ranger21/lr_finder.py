@@ -38,7 +38,8 @@ class RangeTest:
         """The rate of the steepest fall, but a tenth of that of the lowest loss at most; None: there is none."""
         if self.steepest is None:
             return None
-        return min(self.rates[self.steepest], self.rates[self.lowest] / 10)
+        rate = min(self.rates[self.steepest], self.rates[self.lowest] / 10)
+        return rate if rate >= self.rates[0] else None
 
 
 def range_test(job: Job, low: float, high: float, steps: int) -> RangeTest:

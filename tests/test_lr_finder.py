@@ -1,0 +1,82 @@
+"""The range test: what it suggests, that it leaves no trace, and its command."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from children import assert_same
+from conftest import ROOT
+
+from ranger21.compose import compose_config
+from ranger21.data.build import build_data
+from ranger21.distributed import join
+from ranger21.experiment import Run
+from ranger21.lr_finder import RangeTest, range_test
+from ranger21.records import RunDirectory
+from ranger21.stopping import StopFlag
+from ranger21.tracking import FanOut
+
+
+def curve(loss: list[float]) -> RangeTest:
+    return RangeTest([10.0 ** (i - 6) for i in range(len(loss))], loss, loss)
+
+
+def test_the_suggestion_is_the_steepest_fall_a_tenth_of_the_lowest_at_most() -> None:
+    assert curve([3.0, 2.9, 2.0, 1.9, 1.8, 4.0]).suggestion == pytest.approx(1e-4)
+    assert curve([3.0, 2.9, 2.8, 1.0, 4.0]).suggestion == pytest.approx(1e-4), "a tenth of 1e-3, where it is lowest"
+    assert curve([1.0, 2.0, 3.0]).suggestion is None
+    assert curve([3.0, 2.0, 3.0]).suggestion == pytest.approx(1e-6)
+    assert curve([2.0, 1.9]).suggestion == pytest.approx(1e-6)
+
+
+def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Path) -> None:
+    config = compose_config([*tiny, "optimizer=adamw", "optimizer.lookahead_k=3", "trainer.steps=30"])
+    with StopFlag() as stop, join("cpu") as world:
+        run = Run(config, RunDirectory(tmp_path), world, build_data(config.data, 0), stop)
+        run.trackers = FanOut([])
+        job = run.make_job()
+        before = copy.deepcopy({"model": job.model.state_dict(), "optimizer": job.optimizer.state_dict()})
+        found = range_test(job, 1e-6, 1e3, 30)
+        job.batches.close()
+        after = {"model": job.model.state_dict(), "optimizer": job.optimizer.state_dict()}
+        rest = {"scaler": {}, "progress": dict.fromkeys(("step", "best", "last")), "meter": []}
+        assert_same(before | rest, after | rest)
+    assert len(found.rates) < 30, "it ends early when the loss is lost"
+    ratios = torch.tensor(found.rates[1:]) / torch.tensor(found.rates[:-1])
+    assert torch.allclose(ratios, ratios[0].expand_as(ratios))
+    assert found.suggestion is None or 1e-6 <= found.suggestion < 1
+    assert all(math.isfinite(loss) for loss in found.losses)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / "scripts" / "find_lr.py"), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=240)
+
+
+def test_the_command_writes_a_picture_and_says_why(tiny: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "lr.png"
+    done = command(*tiny, "--steps", "20", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "suggested: " in done.stdout and out.read_bytes()[1:4] == b"PNG"
+    values = json.loads(out.with_suffix(".json").read_text())
+    assert len(values["rates"]) == len(values["losses"]) > 5
+
+
+def test_impossible_ranges_are_told() -> None:
+    done = command("experiment=demo", "--low", "1", "--high", "0.1")
+    assert (done.returncode, done.stderr) == (1, "error: --low=1 must be above 0 and below --high=0.1.\n")
+
+
+def test_schedules_are_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "schedules.png"
+    line = [sys.executable, str(ROOT / "scripts" / "show_schedule.py"), "optimizer=ranger21", "schedule=step"]
+    done = subprocess.run([*line, "--images", "6400", "--out", str(out)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and out.read_bytes()[1:4] == b"PNG", done.stderr
+    assert "optimizer=ranger21: first 2.27e-06, highest 0.003, last 0, 60 epochs" in done.stdout
