@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.course import Course
 from ranger21.data.build import Data, build_data
 from ranger21.data.idx import read_idx
 from ranger21.data.layout import FASHION_MNIST_FILES, require_data
-from ranger21.course import Course
 from ranger21.data.loader import EvalBatches, Loader, Pictures, Share, TrainBatches, require_batches
 from ranger21.data.transforms import TrainTransform
 from ranger21.errors import UserError
