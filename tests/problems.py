@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -36,7 +37,27 @@ RANGER21 = [
     {"name": "decay", "stable": "layer", "norm_loss": True},
     "lookahead",
 ]
-SYNCS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "allclose")
+PARATROOPER = [
+    *("first_moment", "second_moment", "rectify"),
+    {"name": "trust_ratio", "of_step": True, "clamp": "paratrooper"},
+    *("decay", "lookahead"),
+]
+CHAINS: dict[str, list[Any]] = {
+    "sgd": [],
+    "adamw": ADAMW,
+    "ranger": RANGER,
+    "lamb": LAMB,
+    "lars": ["l2", {"name": "trust_ratio", "coefficient": 0.1, "eps": 1e-3}, "first_moment"],
+    "paratrooper": PARATROOPER,
+    "ranger21": RANGER21,
+    "global": [{"name": "decay", "stable": "global"} if "stable" in part else part for part in RANGER21],
+    "no first moment": ["agc", "centralize", "second_moment", {"name": "decay", "stable": "global"}, "lookahead"],
+    "normalized": ["normalize", "pnm", {"name": "second_moment", "softplus": 50.0}, "lookahead"],
+}
+SYNCS = (
+    *("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "_unique2"),
+    *("index", "index_put_"),  # by a mask
+)
 
 
 def random_params(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0, scale: float = 1.0) -> list[Parameter]:
@@ -92,7 +113,13 @@ def duel(
     return largest
 
 
-def resumes(make: Callable[[list[Parameter]], Optimizer], start: list[Parameter], stop: int, end: int) -> bool:
+def resumes(
+    make: Callable[[list[Parameter]], Optimizer],
+    start: list[Parameter],
+    stop: int,
+    end: int,
+    walk: Callable[..., list[Tensor]] = walk,
+) -> bool:
     """Whether a run that is saved to a file after `stop` steps, and read by a new optimizer, ends where it would."""
     whole = walk(make(params := copy.deepcopy(start)), params, range(end))
     optimizer = make(params := copy.deepcopy(start))
@@ -112,14 +139,15 @@ def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[li
 
 
 class Operations(TorchDispatchMode):
-    """Counts ATen operations, and raises at one for which the host would wait for the device."""
+    """Counts ATen operations by name, and raises at one for which the host would wait for the device."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.names: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        if func.overloadpacket.__name__ in SYNCS:
-            raise RuntimeError(f"{func} makes the host wait for the device")
+        name = func.overloadpacket.__name__
+        self.names[name] += 1
+        if name in SYNCS:
+            raise RuntimeError(f"{name} makes the host wait for the device")
         return func(*args, **(kwargs or {}))

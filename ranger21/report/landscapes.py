@@ -21,6 +21,7 @@ A, B = 1.0, 100.0
 MINIMUM: Point = (A, A * A)
 GOAL = "1e-4"
 TARGET = float(GOAL)
+NUDGES = tuple(1 + k * 1e-12 for k in (-2, -1, 1, 2))  # of a rate, to see whether its path is chaotic
 LOST = 1e12  # f of a path that has diverged: it is hundreds away from everything
 
 
@@ -91,10 +92,10 @@ class Walk:
     steps: int  # that it had
     steps_to_target: int | None
     below_from: int | None  # the step from which on f is below the target, to the end
+    nudged_steps_to_target: list[int | None]  # with the rate times each of NUDGES
     diverged_at: int | None
     final_f: float | None  # None: diverged
     distance: float | None  # of the last point to the minimum
-    seconds: float  # of the search and the walk
 
     @property
     def reached(self) -> str:
@@ -109,6 +110,9 @@ class Walk:
             said.append("above it again at the end")
         elif self.steps_to_target != self.below_from:
             said.append(f"below for good from step {self.below_from}")
+        if any(steps != self.steps_to_target for steps in self.nudged_steps_to_target):
+            there = sum(steps is not None for steps in self.nudged_steps_to_target)
+            said.append(f"chaotic: {there} of {len(NUDGES)} get there with the rate off by 1e-12")
         return ", ".join([*said, "rate at the grid's edge"] if self.rate_at_edge else said)
 
     @property
@@ -118,16 +122,22 @@ class Walk:
         return math.inf if steps is None else steps, math.inf if f is None else f
 
 
-def judge(name: str, rate: float, at_edge: bool, path: Sequence[Point], steps: int, seconds: float) -> Walk:
+def judge(
+    name: str, rate: float, at_edge: bool, path: Sequence[Point], nudged: Sequence[Iterator[Point]], steps: int
+) -> Walk:
     """The summary of a path: its start and `steps` more points, or fewer, and then it has diverged."""
     values = [value(*point) for point in path]
     reached = next((step for step, f in enumerate(values) if f < TARGET), None)
+    others = [Try(index, points) for index, points in enumerate(nudged)]
+    for one in others:
+        one.go_on(steps)
+    again = [one.step if one.f < TARGET else None for one in others]
     if len(path) <= steps:
-        return Walk(name, rate, at_edge, steps, reached, None, len(path), None, None, seconds)
+        return Walk(name, rate, at_edge, steps, reached, None, again, len(path), None, None)
     above = max((step for step, f in enumerate(values) if f >= TARGET), default=-1)
     below = above + 1 if above < steps else None
     distance = math.dist(path[-1], MINIMUM)
-    return Walk(name, rate, at_edge, steps, reached, below, None, values[-1], distance, seconds)
+    return Walk(name, rate, at_edge, steps, reached, below, again, None, values[-1], distance)
 
 
 def columns() -> dict[str, Callable[[Walk], str]]:

@@ -1,0 +1,127 @@
+"""A batch that grows, in whole runs: what is logged, killed and resumed, on ranks, and what is refused."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from children import assert_same, weights
+from conftest import lines, repeatable, result
+from test_resume import children, resumed_from
+from test_training import parameters
+
+from ranger21.course import Course, Growth
+from ranger21.optim.schedules import cosine
+
+# From 4 to 16 over the first 96 of 2 x 80 images: 18 steps, of which 14 are smaller than 16, 13 in the first epoch.
+GROWING = ["batch_schedule=linear", "batch_schedule.start=4", "batch_schedule.over=60%", "trainer.epochs=2"]
+COURSE = Course(80, 16, 2, growth=Growth(4, 96))
+
+
+@pytest.fixture
+def growing(tiny: list[str]) -> list[str]:
+    """The overrides of a run whose batch grows, with a line for each step."""
+    return [*tiny, *GROWING, "trainer.log_every_steps=1"]
+
+
+def without_noise(overrides: list[str]) -> list[str]:
+    """In float64, without batch norm and dropout: nothing that depends on how a batch is divided."""
+    exact = [*overrides, "trainer.precision=fp64", "model.remove_batch_norm=true"]
+    return [override.replace(",drop_rate:0.2", "") for override in exact]
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [([], 1), (["lr_scaling=linear"], 1 / 4)])
+def test_what_is_logged(scaling: list[str], factor: float, growing: list[str], tmp_path: Path) -> None:
+    """What the course says; and a warm-up of 4 of 18 steps, then half a cosine, scaled by the full batch over 64."""
+    overrides = [*growing, "optimizer=adamw", "optimizer.lr=0.01", "schedule=cosine", "schedule.linear_warmup=4"]
+    assert children([*overrides, *scaling], tmp_path / "run", 1) == [0]
+    rows, seen = lines(tmp_path / "run"), 0
+    assert [row["step"] for row in rows] == list(range(1, 19))
+    assert [row["batch_size"] for row in rows] == [4] * 8 + [8] * 4 + [12] * 3 + [16] * 3
+    for row in rows:
+        seen += row["batch_size"]
+        assert row["images_seen"] == seen == COURSE.seen(row["step"])
+        assert row["epoch"] == pytest.approx(COURSE.epoch(row["step"]), rel=1e-7)
+    assert {row["step"]: row["epoch"] for row in rows if "val/acc1" in row} == {13: 1, 18: 2}
+    assert result(tmp_path / "run")["step"] == COURSE.total_steps == 18
+    top, rates = 0.01 * factor, [row["lr"] for row in rows]
+    assert rates[:4] == pytest.approx([top * part / 4 * cosine(1, 14) for part in range(1, 5)], rel=1e-7)
+    assert rates[4:] == pytest.approx([top * cosine(step, 14) for step in range(1, 15)], rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kills", "extra"),
+    [
+        (1, [(5, "before"), (13, "after")], []),
+        (2, [(11, "after")], ["optimizer=lion", "optimizer.lookahead_k=5"]),
+    ],
+)
+def test_killed_while_it_grows(
+    ranks: int, kills: list[tuple[int, str]], extra: list[str], growing: list[str], tmp_path: Path
+) -> None:
+    """While the batch is 4, or 8, and at the end of the epoch, when it is 12, before that is recorded."""
+    overrides, killed = [*growing, *extra], tmp_path / "killed"
+    assert children(overrides, tmp_path / "whole", ranks) == [0] * ranks
+    for step, when in kills:
+        assert children(overrides, killed, ranks, die_at=step, when=when)[-1] == -signal.SIGKILL
+        assert 0 < resumed_from(killed) < step
+    assert children(overrides, killed, ranks) == [0] * ranks
+    assert_same(weights(killed), weights(tmp_path / "whole"))
+    assert repeatable(killed) == repeatable(tmp_path / "whole")
+    assert result(killed)["final"] == result(tmp_path / "whole")["final"]
+
+
+def test_ranks_and_passes_change_nothing(growing: list[str], tmp_path: Path) -> None:
+    exact = without_noise(growing)
+    assert children(exact, tmp_path / "one", 1) == [0]
+    assert children(exact, tmp_path / "two", 2) == [0, 0]
+    assert children([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
+    one = parameters(tmp_path / "one")
+    assert one.dtype == torch.float64
+    for other in ("two", "passes"):
+        assert (parameters(tmp_path / other) - one).abs().max() < 1e-10
+        for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / other), strict=True):
+            assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-6)
+            assert [a[key] for key in ("step", "images_seen", "batch_size", "epoch", "lr")] == [
+                b[key] for key in ("step", "images_seen", "batch_size", "epoch", "lr")
+            ]
+
+
+def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Path) -> None:
+    """The full batch from the first step, in 4 passes of 4 images, is what trainer.accumulate=4 does with no growth."""
+    at_once = [*growing, "batch_schedule.over=0 images"]
+    plain = [*growing, "batch_schedule=none", "trainer.accumulate=4"]
+    plain = [o for o in plain if not o.startswith(("batch_schedule=linear", "batch_schedule."))]
+    assert children(at_once, tmp_path / "once", 1) == children(plain, tmp_path / "plain", 1) == [0]
+    assert_same(weights(tmp_path / "once"), weights(tmp_path / "plain"))
+    rows = repeatable(tmp_path / "once")
+    assert [row.pop("batch_size") for row in rows] == [16] * 10
+    assert rows == repeatable(tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ranks", "sentence"),
+    [
+        (["data.batch_size=18"], 1, "data.batch_size=18 must be a multiple of batch_schedule.start=4."),
+        (
+            ["batch_schedule.over=20"],
+            1,
+            "batch_schedule.over is not possible in steps, whose length it sets: say '20%' or '5 epochs'.",
+        ),
+        (
+            ["trainer.accumulate=4"],
+            2,
+            "batch_schedule.start=4 cannot be divided evenly among 2 ranks x trainer.accumulate=4: choose a multiple "
+            "of 8.",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told(
+    overrides: list[str], ranks: int, sentence: str, growing: list[str], tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    assert children([*growing, *overrides], directory, ranks) == [1] * ranks
+    assert f"UserError: {sentence}\n" in directory.with_suffix(".out").read_text()
+    assert not (directory / "metrics.jsonl").exists()

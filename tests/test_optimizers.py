@@ -1,0 +1,270 @@
+"""Every optimizer that can be chosen, built as a run builds it: it trains, it resumes bit for bit, it is told apart."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ranger21.compose import CONFIG_ERRORS, compose_config, explain
+from ranger21.config import VARIANTS
+from ranger21.config.optimizers import ChainConfig, LibraryConfig, OptimizerConfig
+from ranger21.config.schedules import ScaledConfig
+from ranger21.errors import UserError
+from ranger21.optim.chain import Chain
+from ranger21.optim.lookahead import Lookahead
+from ranger21.optim.official import Ranger21Official
+from ranger21.optimizers import build_optimizer, scaled_lr
+
+NAMES = list(VARIANTS["optimizer"])
+WITHOUT_GROUPS = "ranger21_official"  # it has one group, whatever `decay_norm_and_bias` is
+# Rates with which 20 steps are enough for the little problem below, where the configured ones are not.
+RATES = {
+    "ranger21": 0.03, "ranger21_official": 0.03, "ranger": 0.2, "rangerlars": 0.03, "paratrooper": 0.1, "radam": 0.05,
+    "gd": 0.2, "lamb": 0.05, "lion": 0.003,
+}  # fmt: skip
+
+
+@cache
+def composed(name: str) -> OptimizerConfig:
+    return compose_config([f"optimizer={name}"]).optimizer
+
+
+def chosen(name: str, lookahead: bool) -> OptimizerConfig:
+    """The configuration of an optimizer, with Lookahead or without."""
+    config = composed(name)
+    if isinstance(config, ChainConfig):
+        parts = [part for part in config.parts if part["name"] != "lookahead"]
+        assert len(parts) == len(config.parts) - 1
+        return config if lookahead else replace(config, parts=parts)
+    k = 3 if isinstance(config, LibraryConfig) else 5
+    return replace(config, lookahead_k=k if lookahead else 0)
+
+
+def build(config: OptimizerConfig, model: nn.Module, **changes: Any) -> Optimizer:
+    """As `ranger21.experiment` does."""
+    return build_optimizer(params=model.parameters(), **(vars(config) | changes))
+
+
+@cache
+def problem() -> tuple[nn.Sequential, Tensor, Tensor]:
+    """A net of two layers, pictures and labels, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+        return net, torch.randn(32, 3, 6, 6), torch.randint(5, (32,))
+
+
+def train(model: nn.Module, optimizer: Optimizer, steps: int) -> list[float]:
+    """The losses before each of so many steps, and after the last."""
+    _, images, labels = problem()
+    losses = []
+    for _ in range(steps):
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return [*losses, F.cross_entropy(model(images), labels).item()]
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two nested states are not the same, bit for bit."""
+    if isinstance(a, Tensor):
+        same = isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        return [] if same else [path]
+    if isinstance(a, dict):
+        if not isinstance(b, dict) or a.keys() != b.keys():
+            return [f"{path}: keys"]
+        return [found for key in a for found in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [f"{path}: length"]
+        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in differences(*pair, f"{path}[{i}]")]
+    return [] if a == b else [f"{path}: {a} {b}"]
+
+
+def through_a_file(state: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+both = pytest.mark.parametrize("lookahead", [True, False], ids=["lookahead", "plain"])
+every = pytest.mark.parametrize("name", NAMES)
+
+
+@both
+@every
+def test_it_trains(name: str, lookahead: bool) -> None:
+    model = copy.deepcopy(problem()[0])
+    config = chosen(name, lookahead)
+    losses = train(model, build(config, model, lr=RATES.get(name, config.lr)), 20)
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[10] < losses[0]
+
+
+@both
+@every
+def test_it_resumes_bit_for_bit_between_two_merges(name: str, lookahead: bool) -> None:
+    """Saved after step 7, which merges nothing: neither of every 3, nor 5, nor 6. Rates come from the file too."""
+    config, steps = chosen(name, lookahead), 7
+    model = copy.deepcopy(problem()[0])
+    optimizer = build(config, model, lr=RATES.get(name, config.lr))
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.75
+    train(model, optimizer, steps)
+    slow = [state["slow"] for state in optimizer.state_dict()["state"].values() if "slow" in state]
+    assert len(slow) == (4 if lookahead else 0)
+    assert not any(torch.equal(one, p) for one, p in zip(slow, model.parameters(), strict=False))
+    saved = through_a_file({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    again = copy.deepcopy(problem()[0])
+    resumed = build(config, again)
+    again.load_state_dict(saved["model"])
+    resumed.load_state_dict(saved["optimizer"])
+    assert not differences(resumed.state_dict(), optimizer.state_dict())
+    assert train(again, resumed, steps) == train(model, optimizer, steps)
+    assert not differences(again.state_dict(), model.state_dict())
+    assert not differences(resumed.state_dict(), optimizer.state_dict())
+    assert isinstance(resumed, Lookahead) == (lookahead and isinstance(config, LibraryConfig))
+
+
+@both
+@every
+def test_every_group_carries_its_first_rate(name: str, lookahead: bool) -> None:
+    """As scaled for the batch; it is what a schedule multiplies, and survives a change of the rate and a restart."""
+    config = chosen(name, lookahead)
+    rate = scaled_lr(config.lr, ScaledConfig("linear", base_batch_size=64), 256)
+    assert rate == 4 * config.lr
+    optimizer = build(config, problem()[0], lr=rate)
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [rate] * len(optimizer.param_groups)
+    assert len(optimizer.param_groups) == (1 if name == WITHOUT_GROUPS else 2)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    other = build(config, problem()[0])
+    other.load_state_dict(through_a_file(optimizer.state_dict()))
+    assert {(group["lr"], group["initial_lr"]) for group in other.param_groups} == {(0.0, rate)}
+
+
+def walked(config: OptimizerConfig, **changes: Any) -> list[Tensor]:
+    """Where the same gradients lead in 4 steps: those do not depend on the weights, so a parameter's own way does."""
+    model = copy.deepcopy(problem()[0]).double()
+    optimizer = build(config, model, **changes)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        for param in model.parameters():
+            param.grad = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        optimizer.step()
+    return [param.detach() for param in model.parameters()]
+
+
+@both
+@every
+def test_decay_reaches_biases_when_it_is_asked_to(name: str, lookahead: bool) -> None:
+    """With the decay five times as strong: weights go elsewhere, and biases only if they are decayed too."""
+    config = chosen(name, lookahead)
+    for everything in (False, True):
+        near, far = (walked(config, decay_norm_and_bias=everything, weight_decay=decay) for decay in (0.1, 0.5))
+        moved = [not torch.equal(a, b) for a, b in zip(near, far, strict=True)]
+        expected = [True, everything, True, everything]
+        assert moved == (expected if name != WITHOUT_GROUPS else [False, False, False, True])
+
+
+@every
+def test_decay_is_in_the_groups_of_what_is_decayed(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.Conv2d(1, 2, 1))
+    weights = {id(model[0].weight), id(model[2].weight)}  # not the last one's, whose units are single elements
+    model[2].bias.requires_grad_(False)
+    everything = {id(p) for p in model.parameters() if p.requires_grad}
+    for all_of_them in (False, True):
+        groups = build(composed(name), model, weight_decay=0.25, decay_norm_and_bias=all_of_them).param_groups
+        decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+        assert {id(p) for group in groups for p in group["params"]} == everything
+        assert sum(len(group["params"]) for group in groups) == len(everything)
+        assert {group["weight_decay"] for group in groups} <= {0.25, 0.0}
+        assert decayed == (everything if all_of_them or name == WITHOUT_GROUPS else weights)
+
+
+def test_the_arguments_of_lookahead_reach_it() -> None:
+    optimizer = build(replace(composed("lion"), lookahead_k=4, lookahead_beta=0.25), problem()[0])
+    assert isinstance(optimizer, Lookahead) and (optimizer.k, optimizer.beta) == (4, 0.25)
+    for name in ("ranger21", WITHOUT_GROUPS):
+        config: Any = replace(composed(name), lookahead_k=4, lookahead_beta=0.25)
+        group = build(config, problem()[0]).param_groups[0]
+        assert (group["lookahead_k"], group["lookahead_beta"]) == (4, 0.25)
+
+
+def test_there_is_no_other_optimizer() -> None:
+    with pytest.raises(ValueError, match=r"There is no optimizer 'adamw2'\."):
+        build_optimizer("adamw2", [nn.Parameter(torch.ones(2))], lr=0.1, weight_decay=0.0, decay_norm_and_bias=False)
+
+
+def test_the_official_one_has_its_states() -> None:
+    for state in ("may2021", "july2021"):
+        config: Any = replace(composed(WITHOUT_GROUPS), state=state)
+        optimizer = build(config, problem()[0])
+        assert isinstance(optimizer, Ranger21Official) and optimizer.param_groups[0]["variant"] == state
+
+
+# Chains as a user types them
+
+TYPED = "optimizer.parts=[agc,centralize,pnm,second_moment,{name:decay,stable:layer},lookahead]"
+
+
+def test_a_typed_chain_is_what_it_says() -> None:
+    config: Any = compose_config(["optimizer=chain", TYPED, "optimizer.lr=0.03"]).optimizer
+    names = ["agc", "centralize", "pnm", "second_moment", "decay", "lookahead"]
+    assert [part["name"] for part in config.parts] == names and config.parts[4]["stable"] == "layer"
+    model = copy.deepcopy(problem()[0])
+    optimizer = build(config, model)
+    assert isinstance(optimizer, Chain)
+    losses = train(model, optimizer, 20)
+    assert losses[-1] < 0.5 * losses[0]
+    assert set(optimizer.state[model[0].weight]) == {"step", "exp_avg_odd", "exp_avg_even", "exp_avg_sq", "slow"}
+
+
+def test_one_argument_of_one_part_can_be_typed_and_a_list_replaces_the_list() -> None:
+    config: Any = compose_config(["optimizer=ranger", "optimizer.parts.5.k=9"]).optimizer
+    assert config.parts[:5] == composed("ranger").parts[:5]
+    assert config.parts[5] == {"name": "lookahead", "k": 9, "beta": 0.5}
+    config = compose_config(["optimizer=paratrooper", "optimizer.parts=[]"]).optimizer
+    assert config.parts == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ("[agc,momentum]", ("There is no part 'momentum'", "first_moment", "lookahead")),
+        ("[1]", ("There is no part 1",)),
+        ("[null]", ("There is no part None",)),
+        ("[[agc]]", ("There is no part ['agc']",)),
+        ("[{clipping:0.1}]", ("There is no part {'clipping': 0.1}",)),
+        ("[{agc:0.1}]", ("There is no part {'agc': 0.1}",)),
+        ("[{name:agc,tau:0.1}]", ("agc: there is no argument 'tau'", "clipping", "eps")),
+        ("[{name:agc,clipping:0}]", ("agc: clipping = 0 must be a number above 0",)),
+        ("[{name:agc,clipping:big}]", ("agc: clipping = 'big'",)),
+        ("[{name:lookahead,k:2.5}]", ("lookahead: k = 2.5 must be an integer",)),
+        ("[first_moment,pnm]", ("first_moment and pnm clash",)),
+        ("[lookahead,decay]", ("decay cannot come after lookahead",)),
+        ("[first_moment,agc]", ("agc after first_moment",)),
+        ("[{name:decay,stable:layer}]", ("decay", "second_moment")),
+        ("agc", ()),
+        ("null", ()),
+        ("{name:agc}", ()),
+        ("[agc", ()),
+    ],
+)
+def test_bad_parts_are_refused_by_their_key(parts: str, words: tuple[str, ...]) -> None:
+    with pytest.raises((UserError, *CONFIG_ERRORS)) as error:
+        compose_config(["optimizer=chain", f"optimizer.parts={parts}"])
+    sentence = str(error.value) if isinstance(error.value, UserError) else explain(error.value)
+    assert "optimizer.parts" in sentence and all(word in sentence for word in words), sentence

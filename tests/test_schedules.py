@@ -1,0 +1,345 @@
+"""Schedules of the learning rate: torch's own as the judge, durations, configured curves, scaled rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_pieces import WORLD
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, OneCycleLR, StepLR
+
+from ranger21 import durations
+from ranger21.compose import compose_config
+from ranger21.config import VARIANTS
+from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
+from ranger21.course import Course
+from ranger21.loop import Clock, Plan, take_step
+from ranger21.meters import Meter, NonFinite
+from ranger21.optim.schedules import SCHEDULES, after_warmup, constant, cosine, cyclic, one_cycle, step_decay
+from ranger21.optimizers import build_schedule, scaled_lr
+from ranger21.precision import Precision
+
+QUICK = settings(max_examples=40, deadline=None, derandomize=True)
+COURSE = Course(80, 16, 10)  # 5 steps an epoch, 50 in all
+
+
+def torchs(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
+    """The rates that a scheduler of torch's gives to so many steps, from a rate of 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, rates = make(optimizer), []
+    for done in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if done < steps - 1:
+            scheduler.step()
+    return rates
+
+
+def curve(schedule: Callable[..., float], total: int, **kwargs: Any) -> list[float]:
+    return [schedule(step, total, **kwargs) for step in range(1, total + 1)]
+
+
+# Against torch
+
+
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+@pytest.mark.parametrize(
+    ("total", "part"), [(5, 0.3), (10, 0.77), (37, 0.3), (100, 0.1), (100, 0.3), (100, 0.5), (100, 1.0)]
+)
+def test_one_cycle_is_torchs(total: int, part: float, anneal: str) -> None:
+    """Step t has the rate of torch's step t: both begin with `start` and end with `final`."""
+    theirs = torchs(
+        lambda optimizer: OneCycleLR(
+            optimizer, 1.0, total, pct_start=part, anneal_strategy=anneal[:3].replace("lin", "linear"),
+            cycle_momentum=False,
+        ),
+        total,
+    )  # fmt: skip
+    ours = curve(one_cycle, total, rise=part * total, anneal=anneal)
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    assert ours[0] == pytest.approx(0.04) and max(ours) <= 1
+    if part < 1:
+        assert ours[-1] == pytest.approx(4e-6)
+
+
+@pytest.mark.parametrize("divide", [2.0, 100.0])
+@pytest.mark.parametrize("last", [10.0, 1e6])
+def test_one_cycles_ends_are_torchs(divide: float, last: float) -> None:
+    theirs = torchs(
+        lambda optimizer: OneCycleLR(
+            optimizer, 1.0, 40, div_factor=divide, final_div_factor=last, cycle_momentum=False
+        ),
+        40,
+    )  # fmt: skip
+    ours = curve(one_cycle, 40, rise=12, start=1 / divide, final=1 / (divide * last))
+    assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize(("mode", "gamma"), [("triangular", 1.0), ("triangular2", 0.5)])
+@pytest.mark.parametrize(("half_cycle", "low"), [(1, 0.1), (4, 0.1), (7, 0.5), (60, 0.0)])
+def test_cyclic_is_torchs(half_cycle: int, low: float, mode: str, gamma: float) -> None:
+    """Step t has the rate of torch's step t: both begin with `low`."""
+    theirs = torchs(
+        lambda optimizer: CyclicLR(optimizer, low, 1.0, step_size_up=half_cycle, mode=mode, cycle_momentum=False), 50
+    )
+    assert curve(cyclic, 50, half_cycle=half_cycle, low=low, gamma=gamma) == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize(("every", "gamma"), [(1, 0.5), (3, 0.1), (7, 0.3), (50, 0.1), (80, 0.1)])
+def test_step_decay_is_torchs(every: int, gamma: float) -> None:
+    """Step t has the rate of torch's step t: the first `every` steps have the whole rate."""
+    theirs = torchs(lambda optimizer: StepLR(optimizer, every, gamma), 50)
+    assert curve(step_decay, 50, every=every, gamma=gamma) == pytest.approx(theirs, abs=1e-15)
+
+
+def test_step_decay_of_a_part_of_the_run_falls_where_it_says() -> None:
+    """7 % of 100 steps are a little over 7 in binary; the first fall comes before step 8 all the same."""
+    assert 7 / 100 * 100 > 7
+    assert curve(step_decay, 100, every=7 / 100 * 100)[:21] == curve(step_decay, 100, every=7)[:21]
+    assert curve(step_decay, 30, every=7.5, gamma=0.5) == [1.0] * 8 + [0.5] * 7 + [0.25] * 8 + [0.125] * 7
+
+
+@pytest.mark.parametrize(("over", "final"), [(50, 0.0), (50, 0.1), (20, 0.3), (1, 0.5), (80, 0.0)])
+def test_cosine_is_torchs_one_step_ahead(over: int, final: float) -> None:
+    """Step t has the rate of torch's step t + 1, so that the last step has `final`; from there torch's rises again."""
+    theirs = torchs(lambda optimizer: CosineAnnealingLR(optimizer, over, eta_min=final), over + 1)
+    falling = min(over, 50)
+    ours = curve(cosine, 50, over=over, final=final)
+    assert ours[:falling] == pytest.approx(theirs[1 : falling + 1], abs=1e-12)
+    assert cosine(0, 50, over=over, final=final) == theirs[0] == 1
+    assert set(ours[over:]) <= {final}
+
+
+# A linear rise in front
+
+
+@QUICK
+@given(st.sampled_from([constant, cosine]), st.integers(2, 300), st.data())
+def test_a_warmup_is_linear_joins_and_leaves_the_end_where_it_was(schedule, total, data) -> None:
+    warmup = data.draw(st.integers(1, total - 1))
+    span, rates = total - warmup, curve(after_warmup(schedule, warmup), total)
+    top = schedule(1, span)
+    assert rates[:warmup] == pytest.approx([top * t / warmup for t in range(1, warmup + 1)], abs=1e-12)
+    assert rates[warmup:] == curve(schedule, span)
+    assert rates[warmup - 1] == pytest.approx(rates[warmup], abs=1e-15)
+    assert rates[-1] == schedule(span, span)
+
+
+@QUICK
+@given(st.integers(4, 300), st.floats(0.01, 0.5))
+def test_a_warmup_of_a_part_of_a_step_more_joins_too(total: int, part: float) -> None:
+    warmup = part * total
+    rates, whole = curve(after_warmup(cosine, warmup), total), int(warmup)
+    assert rates[:whole] == pytest.approx([t * rates[0] for t in range(1, whole + 1)])
+    assert all(a <= b for a, b in pairwise(rates[: whole + 1]))
+    assert all(a >= b for a, b in pairwise(rates[whole:]))
+    assert rates[0] > 0 and max(rates) <= 1 and rates[-1] == 0
+
+
+def test_no_warmup_is_the_schedule_itself() -> None:
+    assert after_warmup(cosine, 0) is cosine
+
+
+# Whatever the arguments
+
+part, number = st.floats(0, 1), st.floats(0, 2)
+spans, below_1 = st.floats(1, 1e4), st.floats(0, 1, exclude_max=True)
+ARGUMENTS: dict[str, dict[str, st.SearchStrategy]] = {
+    "explore_exploit": {"beta2": below_1, "warmup": part, "warmdown": part},
+    "official": {"lr": st.floats(1e-9, 10), "beta2": below_1},
+    "constant": {},
+    "step": {"every": spans, "gamma": part},
+    "cosine": {"over": st.none() | spans, "final": number},
+    "one_cycle": {"rise": spans, "anneal": st.sampled_from(["cosine", "linear"]), "start": number, "final": number},
+    "cyclic": {"half_cycle": spans, "low": part, "gamma": part},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@QUICK
+@given(total=st.integers(1, 150), data=st.data())
+def test_no_multiplier_is_negative_or_infinite(name: str, total: int, data: st.DataObject) -> None:
+    """Of any length, with any arguments, with and without a warm-up, and past the end of the run."""
+    kwargs = data.draw(st.fixed_dictionaries(ARGUMENTS[name]))
+
+    def schedule(step: int, total_steps: int) -> float:
+        return SCHEDULES[name](step, total_steps, **kwargs)
+
+    warmed = after_warmup(schedule, data.draw(st.just(0.0) | st.floats(0.01, 0.99 * total)))
+    for step in range(total + 3):
+        for value in (schedule(step, total), warmed(step, total)):
+            assert math.isfinite(value) and value >= 0
+
+
+# Durations
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "unit"),
+    [
+        *[(f"12{name}", 12, "steps") for name in ("", " step", " steps", "steps")],
+        *[(f"2.5{name}", 2.5, "epochs") for name in ("epoch", " epochs", "  Epochs ")],
+        *[(f"1.2e6{name}", 1.2e6, "images") for name in ("image", " images", " IMAGES")],
+        *[(f"22.5{name}", 22.5, "percent") for name in ("%", " %", " percent", "percent")],
+        *[(300, 300, "steps"), (0, 0, "steps"), (2e4, 20_000, "steps"), ("1e3", 1000, "steps"), (" 7 ", 7, "steps")],
+        *[("1_281_167 images", 1_281_167, "images"), (".5 epochs", 0.5, "epochs"), ("5. epochs", 5, "epochs")],
+        *[("3e+2", 300, "steps"), ("0%", 0, "percent"), ("100%", 100, "percent"), ("7.0", 7, "steps")],
+    ],
+)
+def test_durations(text: str | float, number: float, unit: str) -> None:
+    assert durations.parse(text) == (number, unit)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "%", "epochs", "-1", "-5%", "+5", "nan", "inf", "None", "ten images", "5 epochen", "5 e", "5 s", "5 e 3",
+     "1,000", "1e-3 epochs", "5 5 epochs", "5 epochs 3", "1.2.3", "5%%", "1/2 epochs", "_1", "."],
+)  # fmt: skip
+def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
+    with pytest.raises(ValueError, match=r"it must be a duration, such as 300 .* '5 epochs', '1.2e6 images' or '22%'"):
+        durations.parse(text)
+
+
+def test_durations_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"a whole number of steps; a part of the run is written '22%'\.$"):
+        durations.parse(0.22)
+    for text in ("101%", "100.5 percent", "1e3%"):
+        with pytest.raises(ValueError, match=r"it must be 100% at most\.$"):
+            durations.parse(text)
+
+
+# As configured
+
+
+@cache
+def configured(name: str) -> ScheduleConfig:
+    return compose_config(["optimizer=adamw", f"schedule={name}"]).schedule
+
+
+def built(name: str, course: Course = COURSE, **changes: Any) -> list[float]:
+    schedule = build_schedule(replace(configured(name), **changes), course)
+    return curve(schedule, course.total_steps)
+
+
+DURATIONS = [
+    *[("explore_exploit", key) for key in ("warmup", "warmdown")],
+    *[("step", "every"), ("cosine", "over"), ("one_cycle", "rise"), ("cyclic", "half_cycle")],
+    *[(name, "linear_warmup") for name in SCHEDULES],
+]
+
+
+@pytest.mark.parametrize(("name", "key"), DURATIONS)
+def test_a_length_is_the_same_in_every_unit(name: str, key: str) -> None:
+    """Where the batches divide the images, so that no image of an epoch is left over."""
+    curves = [built(name, **{key: length}) for length in ("20", "4 epochs", "320 images", "40%", "40 percent")]
+    assert all(other == pytest.approx(curves[0], abs=1e-12) for other in curves[1:])
+    assert built(name, **{key: "10"}) != pytest.approx(curves[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "key"), [pair for pair in DURATIONS if pair[1] != "linear_warmup"])
+def test_percent_are_of_what_the_warmup_leaves(name: str, key: str) -> None:
+    """30 steps behind a warm-up of 40 %; half of them, or 15."""
+    in_percent, in_steps = (built(name, linear_warmup="40%", **{key: length}) for length in ("50%", "15"))
+    assert in_percent == pytest.approx(in_steps, abs=1e-12)
+
+
+def test_command_line_values_reach_the_curve() -> None:
+    overrides = ["optimizer=adamw", "schedule=cosine", "schedule.over=6 epochs", "schedule.final=0.25"]
+    schedule = build_schedule(compose_config([*overrides, "schedule.linear_warmup=20%"]).schedule, COURSE)
+    rates = curve(schedule, 50)
+    assert rates[:10] == pytest.approx([cosine(1, 40, over=30, final=0.25) * t / 10 for t in range(1, 11)])
+    assert rates[10:] == pytest.approx([cosine(t, 40, over=30, final=0.25) for t in range(1, 41)])
+    assert set(rates[39:]) == {0.25}
+
+
+OTHERS: dict[str, Any] = {
+    **dict.fromkeys(("linear_warmup", "warmup", "warmdown", "every", "half_cycle"), "5"),
+    **dict.fromkeys(("beta2", "gamma", "final", "start", "low"), 0.5),
+    **dict.fromkeys(("over", "rise"), "20"),
+    "anneal": "linear",
+    "lr": 1e-3,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [(name, f.name) for name, cls in VARIANTS["schedule"].items() for f in fields(cls) if f.name != "name"],
+)
+def test_every_argument_changes_the_curve(name: str, key: str) -> None:
+    assert getattr(configured(name), key) != OTHERS[key]
+    assert built(name, **{key: OTHERS[key]}) != pytest.approx(built(name), abs=1e-3)
+
+
+# Scaled rates
+
+
+def test_scaled_rates() -> None:
+    none, linear, sqrt = LrScalingConfig("none"), ScaledConfig("linear", 64), ScaledConfig("sqrt", 64)
+    both = LinearThenSqrtConfig("linear_then_sqrt", 64, 1024)
+    expected = {
+        16: (1, 0.25, 0.5, 0.25),
+        64: (1, 1, 1, 1),
+        256: (1, 4, 2, 4),
+        1024: (1, 16, 4, 16),
+        4096: (1, 64, 8, 32),
+    }
+    for batch_size, factors in expected.items():
+        rates = [scaled_lr(0.1, scaling, batch_size) for scaling in (none, linear, sqrt, both)]
+        assert rates == pytest.approx([0.1 * factor for factor in factors], rel=1e-12)
+
+
+@QUICK
+@given(st.integers(1, 500), st.integers(0, 5000), st.integers(1, 20_000))
+def test_linear_then_sqrt_has_no_jump(base: int, more: int, batch_size: int) -> None:
+    """It rises with the batch, linearly up to `linear_until`, and from there with the root."""
+    until = base + more
+    both, linear = LinearThenSqrtConfig("linear_then_sqrt", base, until), ScaledConfig("linear", base)
+    now, then = (scaled_lr(1.0, both, size) for size in (batch_size, batch_size + 1))
+    assert 0 < then - now <= 1 / base + 1e-9
+    if batch_size <= until:
+        assert now == scaled_lr(1.0, linear, batch_size)
+    else:
+        assert now == pytest.approx(math.sqrt(until / base) * scaled_lr(1.0, ScaledConfig("sqrt", base), batch_size))
+    assert scaled_lr(1.0, both, 4 * until) == pytest.approx(2 * scaled_lr(1.0, both, until))
+
+
+def test_the_configured_scalings_are_those() -> None:
+    found = {name: compose_config([f"lr_scaling={name}"]).lr_scaling for name in VARIANTS["lr_scaling"]}
+    rates = {name: scaled_lr(1.0, scaling, 4096) for name, scaling in found.items()}
+    assert rates == {"none": 1, "linear": 64, "sqrt": 8, "linear_then_sqrt": 32}
+
+
+# In the loop
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
+    """At every real step of the loop, those with a multiplier of 0 among them."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias], "lr": 1e-3}], lr=1e-2)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    schedule = build_schedule(replace(configured(name), linear_warmup="4"), Course(16, 4, 5))
+    batch = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
+    job: Any = SimpleNamespace(
+        model=model, optimizer=optimizer, schedule=schedule, scaler=torch.amp.GradScaler("cpu", enabled=False),
+        batches=iter([batch] * 20), to_input=nn.Identity(), world=WORLD, precision=Precision("fp32", WORLD.device),
+        plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None), meter=Meter(WORLD), nonfinite=NonFinite(WORLD), undo=None,
+        seed=0, label_smoothing=0.1, memory_format=torch.contiguous_format,
+    )  # fmt: skip
+    clock = Clock(0.0, None)
+    for step in range(1, 21):
+        take_step(job, step, clock)
+        factor = schedule(step, 20)
+        assert [group["lr"] for group in optimizer.param_groups] == [1e-2 * factor, 1e-3 * factor]
+        assert [group["initial_lr"] for group in optimizer.param_groups] == [1e-2, 1e-3]
