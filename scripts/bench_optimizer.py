@@ -7,8 +7,8 @@ state B: its bytes for each element of the parameters. temporary: the peak of wh
 them, allocate besides the state, over the size of the parameters. floor: passes, each of which reads or writes every
 parameter once, at copy_'s bandwidth. Fused AdamW: 7 (reads g, theta, m, v; writes theta, m, v). Ranger21, as core.py
 cuts up Algorithm 4: `observe` 6 (reads g, theta, m_t-2, v; writes m_t, v), the maximum 3 (reads v, v_max; writes v_max,
-whose mean it takes to move), `move` 5 (reads theta, m_t, m_t-1, v_max; writes theta), a fifth of lookahead's 4 (slow and
-theta, read and written): 14.8. If all stays in a cache in between, v, v_max, m_t and theta (twice) need not be read
+whose mean it takes to move), `move` 5 (reads theta, m_t, m_t-1, v_max; writes theta), a fifth of 4 in lookahead (slow,
+theta read and written): 14.8. If all stays in a cache in between, v, v_max, m_t and theta (twice) need not be read
 again, nor theta written again: 10.4, the least of any implementation."""
 
 import argparse
@@ -72,7 +72,7 @@ class Local:
     def __init__(self, name: str, overrides: list[str], params: Params, grads: Params) -> None:
         self.name, self.overrides, self.params, self.grads = name, overrides, params, grads
         self.optimizer = make(name, overrides, params)
-        self.warm_up = [self("step") for _ in range(3)]
+        self.warm_up = [self("step") for _ in range(4)]
 
     def __call__(self, word: str) -> Any:
         torch._foreach_copy_([p.grad for p in self.params if p.grad is not None], self.grads)  # some write to them
@@ -172,7 +172,7 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
         low, middle, high = (f"{1e3 * f(row['seconds']):.1f}" for f in (min, statistics.median, max))
         numbers = (f"{row['ratio']:.2f}", f"{row['ratio_of_sums']:.2f}", row["operations"], f"{row['state']:.1f}")
         table.add_row(name, middle, f"{low}–{high}", *numbers, f"{row['temporary']:.2f}")
-    console = Console(record=True, width=140)
+    console = Console(record=True, width=160)
     cpu = subprocess.run("lscpu | grep 'Model name'", shell=True, capture_output=True, text=True).stdout.split(":")[-1]
     console.print(f"{datetime.date.today()}, {cpu.strip()}, {args.threads} threads, torch {torch.__version__}")
     console.print(f"{args.model}, {size / 1e6:.0f} MB, {args.rounds} rounds\n", table)

@@ -15,7 +15,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -118,10 +117,10 @@ def study_all(names: Sequence[str], options: argparse.Namespace) -> list[tuple[W
     """Every optimizer, in processes side by side, told as they come in; the best first."""
     found = []
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: tensors of two elements gain by no more
-    with ProcessPoolExecutor(min(options.jobs, len(names)), multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(study, name, options) for name in names]):
-            found.append(future.result())
-            print(f"{len(found)}/{len(names)} {found[-1][0].optimizer}: {found[-1][0].reached} steps", flush=True)
+    with multiprocessing.get_context("spawn").Pool(min(options.jobs, len(names))) as pool:
+        for walk, path in pool.imap_unordered(functools.partial(study, options=options), names):
+            found.append((walk, path))
+            print(f"{len(found)}/{len(names)} {walk.optimizer}: {walk.reached} steps", flush=True)
     return sorted(found, key=lambda pair: pair[0].rank)
 
 

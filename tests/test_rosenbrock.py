@@ -78,7 +78,7 @@ def test_gd_is_gradient_descent(table):
     with np.errstate(over="ignore", invalid="ignore"):
         ends = {rate: descend(rate) for rate in 1e-4 * 100 ** (np.arange(5) / 4)}
     best = min((f, rate) for rate, f in ends.items() if math.isfinite(f))[1]
-    assert gd["rate"] == pytest.approx(best)
+    assert gd["rate"] == pytest.approx(best, rel=0.01)  # the grid is rounded to three digits
 
 
 def test_an_unknown_optimizer_is_refused(tmp_path):

@@ -102,7 +102,8 @@ class Bucket:
 
     @property
     def elements(self) -> int:
-        return sum(param.numel() for param in self.params)
+        """Of the second moment."""
+        return sum(param.numel() for param in self.params) if "exp_avg_sq" in self.state else 0
 
     def total_second(self) -> Tensor | float:
         """The sum of v_hat over all elements."""

@@ -52,8 +52,11 @@ class Chain(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as in every torch optimizer; its arguments are checked like the constructor's."""
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
         try:
-            self.check(self.param_groups[-1])
+            if "parts" in group:
+                group["parts"] = p.describe(p.read_parts(group["parts"]))
+            self.check(group)
         except ValueError:
             self.param_groups.pop()
             raise

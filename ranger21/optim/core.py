@@ -50,7 +50,9 @@ def numbers(parts: tuple[Part, ...], step: int, lr: float, weight_decay: float) 
         eps = second.eps
     if any(part.name == "rectify" for part in parts):
         factor = rectification(step, second.beta2)
-        divides, gain = factor is not None, gain * (1.0 if factor is None else factor * root)
+        divides = factor is not None
+        if factor is not None:
+            gain *= factor * (root if second.softplus is None else 1.0)
     elif divides and second.softplus is None:
         eps, gain = eps * root, gain * root
     decay = lr * weight_decay
@@ -144,12 +146,11 @@ def shrinkage(
     `mean`: of v_hat over all parameters, for the global kind.
     """
     part = next((part for part in parts if part.place == p.DECAY), None)
-    if part is None or not now.decay:
+    if part is None:
         return None
     means = None
     if totals is not None:
-        means = c.means(totals, params) / now.correction2
-        means = means if mean is None else mean.expand_as(means)
+        means = c.means(totals, params) / now.correction2 if mean is None else mean.expand(len(params))
     return DECAYS[part.name](part, parts, params, norms, means, now)
 
 
@@ -243,7 +244,9 @@ def decay(
     norms: Tensors | None,
     means: Tensor | None,
     now: Numbers,
-) -> Tensors | Number:
+) -> Tensors | Number | None:
+    if not now.decay:
+        return None
     pulls: Tensors | Number = now.pull
     if means is not None:
         eps = next(other.eps for other in parts if isinstance(other, p.SecondMoment))
@@ -264,4 +267,4 @@ ACTIONS: dict[str, Callable[[Any, Flow], None]] = {
     "l2": l2,
     "trust_ratio": trust_ratio,
 }
-DECAYS: dict[str, Callable[..., Tensors | Number]] = {"decay": decay}
+DECAYS: dict[str, Callable[..., Tensors | Number | None]] = {"decay": decay}

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from ranger21.optim import components as c
 from ranger21.optim import parts as p
+from ranger21.optim.chain import Chain
 
 
 class Lookahead(Optimizer):
@@ -22,10 +23,16 @@ class Lookahead(Optimizer):
         inner: the optimizer that takes the steps.
         k: steps between two merges, counted for each parameter, at least 1.
         beta: weight of the slow weights in a merge, in [0, 1).
+
+    Raises:
+        ValueError: `k` or `beta` out of its range; an inner optimizer that has lookahead already.
     """
 
     def __init__(self, inner: Optimizer, k: int = 5, beta: float = 0.5) -> None:
         part = p.Lookahead(k, beta)  # checks them
+        chains = [inner.parts(group) for group in inner.param_groups] if isinstance(inner, Chain) else []
+        if isinstance(inner, Lookahead) or any(isinstance(other, p.Lookahead) for parts in chains for other in parts):
+            raise ValueError(f"{type(inner).__name__} has lookahead already: there can be one only.")
         self.inner, self.k, self.beta = inner, part.k, part.beta
         super().__init__(inner.param_groups, {})
         self.param_groups, self.state, self.defaults = inner.param_groups, inner.state, inner.defaults

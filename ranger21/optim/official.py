@@ -54,9 +54,10 @@ class OfficialPNM(p.PNM):
 
 @dataclass(frozen=True)
 class OfficialDecay(Part):
-    """Stable decay by the global mean, uncapped, and after it norm loss, on the result."""
+    """Stable decay by the global mean, uncapped, and after it norm loss, on the result and whatever the decay."""
 
     name, place, role, stable = "official_decay", p.DECAY, "decay", "global"
+    eps: float = 1e-8
 
 
 def axis_norms(xs: Tensors) -> Tensors:
@@ -85,12 +86,11 @@ def official_decay(
     means: Tensor | None,
     now: Numbers,
 ) -> Tensors:
-    assert means is not None
-    roots = means.sqrt()
+    roots = torch.ones(len(params), dtype=params[0].dtype, device=params[0].device) if means is None else means.sqrt()
     kept = 1 - torch.where(roots > 0, now.decay / roots, 0.0)  # theirs divides by zero before the first gradient
     sizes = [size * k.abs() for size, k in zip(axis_norms(params), kept.unbind(), strict=True)]
     rate = now.lr * 2 * NORM_LOSS
-    return [k * (1 - rate * (1 - 1 / (size + 1e-8))) for size, k in zip(sizes, kept.unbind(), strict=True)]
+    return [k * (1 - rate * (1 - 1 / (size + part.eps))) for size, k in zip(sizes, kept.unbind(), strict=True)]
 
 
 core.ACTIONS |= {"official_agc": official_agc, "official_centralize": official_centralize}
@@ -102,7 +102,9 @@ class Ranger21Official(Chain):
 
     How it differs from `Ranger21`, which is the paper's Algorithm 4: units, and a floor of 1e-6, in the clipping;
     centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed
-    and thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active.
+    and thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active. Steps
+    are counted for each parameter, as everywhere here; theirs are the last one's, which is the same as long as all have
+    gradients. A last parameter without a gradient is left alone; theirs decays it.
 
     Args:
         params: tensors, or one parameter group: theirs misplaces the decay of several in other ways still.
@@ -159,4 +161,4 @@ class Ranger21Official(Chain):
         yield group, parts, [param for param in group["params"][:-1] if param.grad is not None]
         if last.grad is not None:
             merging = tuple(part for part in parts if isinstance(part, p.Lookahead))
-            yield group, (*parts[: len(parts) - len(merging)], OfficialDecay(), *merging), [last]
+            yield group, (*parts[: len(parts) - len(merging)], OfficialDecay(group["eps"]), *merging), [last]

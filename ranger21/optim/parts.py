@@ -209,7 +209,7 @@ def read_parts(described: Iterable[Any]) -> tuple[Part, ...]:
 
     Raises a ValueError that names the part and the argument, or the two parts that clash.
     """
-    if isinstance(described, str):
+    if isinstance(described, str) or not isinstance(described, Iterable):
         raise ValueError(f"{described!r} is not a list of parts, such as [agc,first_moment,second_moment,decay].")
     parts = tuple(_read(item) for item in described)
     check(parts)
@@ -226,7 +226,7 @@ def _read(item: Any) -> Part:
         return item
     arguments = {"name": item} if isinstance(item, str) else dict(item) if isinstance(item, Mapping) else {}
     name = arguments.pop("name", None)
-    if name not in PARTS:
+    if not isinstance(name, str) or name not in PARTS:
         raise ValueError(f"There is no part {name or item!r}; a chain is made of {', '.join(PARTS)}.")
     known = [field.name for field in fields(PARTS[name])]
     unknown = [key for key in arguments if key not in known]
@@ -251,7 +251,8 @@ def check(parts: tuple[Part, ...]) -> None:
         raise ValueError("rectify and second_moment's running_max clash: the variance it corrects is the mean's.")
     if second is None and any(isinstance(part, Decay) and part.stable for part in parts):
         raise ValueError("decay's stable divides by the second moment: put second_moment before it, or stable=null.")
-    if isinstance(ratio, TrustRatio) and ratio.clamp == "paratrooper" and not (first and second):
+    both = first and second and ratio in split(parts)[1]
+    if isinstance(ratio, TrustRatio) and ratio.clamp == "paratrooper" and not both:
         raise ValueError("trust_ratio's clamp=paratrooper is made of both moments' corrections: put both before it.")
 
 
