@@ -35,6 +35,8 @@ class Course:
     def __init__(
         self, images: int, batch_size: int, epochs: int, steps: int | None = None, growth: Growth | None = None
     ) -> None:
+        if not 1 <= batch_size <= images:
+            raise ValueError(f"batch_size = {batch_size} must lie between 1 and images = {images}.")
         self.images, self.batch_size, self.growth = images, batch_size, growth
         self.unit = growth.start if growth else batch_size  # every batch is a multiple of it
         per_epoch: list[np.ndarray] = []
@@ -86,6 +88,13 @@ class Course:
         """The number of epochs done if the step is the last of one, else 0."""
         epoch = int(np.searchsorted(self._ends, step))
         return epoch + 1 if epoch < len(self._ends) and self._ends[epoch] == step else 0
+
+    def steps_for_epochs(self, epochs: float) -> float:
+        """The number of steps in which so many epochs are done; past the end of the run, at its last epoch's pace."""
+        ends = np.concatenate([[0], self._ends]).astype(float)
+        if epochs >= len(self._ends):
+            return float(ends[-1] + (epochs - len(self._ends)) * (ends[-1] - ends[-2]))
+        return float(np.interp(epochs, np.arange(len(ends)), ends))
 
     def steps_for(self, images: float) -> float:
         """The number of steps in which so many images are seen; past the end of the run, at its last pace."""

@@ -1,5 +1,6 @@
 """Durations as people write them: in steps, epochs, images or percent of the run. Imports no torch."""
 
+import math
 import re
 
 UNITS = {"": "steps", "%": "percent"} | {
@@ -14,13 +15,14 @@ def parse(text: str | int | float) -> tuple[float, str]:
 
     Raises a ValueError: what it must look like instead.
     """
-    match = re.fullmatch(r"\s*(\d[\d_]*\.?\d*(?:e\+?\d+)?|\.\d+)\s*([a-z]*|%)\s*", str(text).lower())
+    match = re.fullmatch(r"\s*(\d+(?:_\d+)*(?:\.\d*)?(?:e\+?\d+)?|\.\d+)\s*([a-z]*|%)\s*", str(text).lower())
     unit = UNITS.get(match[2]) if match else None
-    if match is None or unit is None:
+    if match is None or unit is None or not math.isfinite(float(match[1])):
         raise ValueError("it must be a duration, such as 300 (steps), '5 epochs', '1.2e6 images' or '22%'.")
     number = float(match[1])
     if unit == "steps" and number != int(number):
-        raise ValueError(f"it must be a whole number of steps; a part of the run is written '{100 * number:g}%'.")
+        part = f"; a part of the run is written '{100 * number:g}%'" if number <= 1 else ""
+        raise ValueError(f"it must be a whole number of steps{part}.")
     if unit == "percent" and number > 100:
         raise ValueError("it must be 100% at most.")
     return number, unit

@@ -64,9 +64,10 @@ def make_plan(config: Config, train_images: int) -> Plan:
     if isinstance(config.batch_schedule, LinearBatchConfig):
         number, unit = durations.parse(config.batch_schedule.over)
         per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
-        if unit not in per_unit:
+        if unit == "percent" and t.steps:
             raise UserError(
-                "batch_schedule.over is not possible in steps, whose length it sets: say '20%' or '5 epochs'."
+                f"batch_schedule.over={config.batch_schedule.over} is not possible with trainer.steps, whose number of "
+                "images depends on it: say how many images or epochs."
             )
         growth = Growth(config.batch_schedule.start, number * per_unit[unit])
     return Plan(
@@ -95,8 +96,10 @@ class Run:
         self.newest = world.on_main(self.checkpoints.newest)
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
-        lr = scaled_lr(config.optimizer.lr, config.lr_scaling, config.data.batch_size)
-        self.optimizer = build_optimizer(params=self.model.parameters(), **(vars(config.optimizer) | {"lr": lr}))
+        scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
+        self.schedule = build_schedule(config.schedule, self.plan.course, scale)
+        values = vars(config.optimizer) | {"lr": config.optimizer.lr * scale}
+        self.optimizer = build_optimizer(params=self.model.parameters(), **values)
         self.scaler = self.precision.scaler()
         self.meter, self.nonfinite = Meter(world), NonFinite(world)
         if config.data.workers is None:
@@ -176,7 +179,7 @@ class Run:
         return Job(
             model=world.wrap(model),
             optimizer=self.optimizer,
-            schedule=build_schedule(config.schedule, self.plan.course),
+            schedule=self.schedule,
             scaler=self.scaler,
             batches=iter(Loader(self.data.train, keys, self.workers, pin)),
             to_input=self.to_input,

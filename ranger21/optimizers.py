@@ -13,6 +13,7 @@ from torch import Tensor
 from ranger21 import durations
 from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
 from ranger21.course import Course
+from ranger21.errors import UserError
 from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import Ranger21Official
@@ -115,25 +116,37 @@ def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
     return lr * math.sqrt(ratio)
 
 
-def build_schedule(config: ScheduleConfig, course: Course) -> Schedule:
-    """The multiplier of the learning rate as a function of (step, total_steps), its durations in this run's steps."""
+def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0) -> Schedule:
+    """The multiplier of the learning rate as a function of (step, total_steps), its durations in this run's steps.
+
+    `lr_scale`: what `lr_scaling` multiplies the rate by, for schedules that know the rate. Raises a UserError for a
+    warm-up as long as the run, and for epochs or images where they are of no fixed length in steps.
+    """
     values = asdict(config)
     name, text = values.pop("name"), values.pop("linear_warmup")
     total = course.total_steps
-
-    def steps(duration: str, span: int) -> float:
-        number, unit = durations.parse(duration)
-        images = {"epochs": course.images, "images": 1}
-        if unit in images:
-            return course.steps_for(number * images[unit])
-        return number if unit == "steps" else number / 100 * span
-
-    warmup = steps(text, total)
-    span = max(1, total - math.ceil(warmup))
+    warmup = in_steps("linear_warmup", text, course, total)
+    span = total - math.ceil(warmup)
+    if span < 1:
+        raise UserError(f"schedule.linear_warmup={text} takes the whole run of {total} steps: shorten it.")
     for key in ("every", "over", "rise", "half_cycle"):
         if key in values:
-            values[key] = max(1.0, steps(values[key], span))
+            values[key] = max(1.0, in_steps(key, values[key], course, span))
     for key in ("warmup", "warmdown"):
         if key in values:
-            values[key] = min(1.0, steps(values[key], span) / span)
+            values[key] = min(1.0, in_steps(key, values[key], course, span) / span)
+    if "lr" in values:
+        values["lr"] *= lr_scale
     return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)
+
+
+def in_steps(key: str, duration: str, course: Course, span: int) -> float:
+    """A duration of a schedule in steps, percent being of `span` steps."""
+    number, unit = durations.parse(duration)
+    if unit == "steps":
+        return number
+    if unit == "percent":
+        return number / 100 * span
+    if course.growth and key not in ("linear_warmup", "warmup"):
+        raise UserError(f"schedule.{key}={duration} has no fixed length while the batch grows: say steps or percent.")
+    return course.steps_for_epochs(number) if unit == "epochs" else course.steps_for(number)

@@ -5,16 +5,15 @@ ms: median over the rounds. x AdamW: median of the rounds' ratios to fused AdamW
 ATen ops: dispatched in a step; of the compiled one, the outermost that a profiler sees, and calls of compiled graphs.
 state B: its bytes for each element of the parameters. temporary: the peak of what the first seven steps, merges among
 them, allocate besides the state, over the size of the parameters. floor: passes, each of which reads or writes every
-parameter once, at copy_'s bandwidth. Fused AdamW: 7 (reads g, theta, m, v; writes theta, m, v). Ranger21, as core.py
-cuts up Algorithm 4: `observe` 6 (reads g, theta, m_t-2, v; writes m_t, v), the maximum 3 (reads v, v_max; writes v_max,
-whose mean it takes to move), `move` 5 (reads theta, m_t, m_t-1, v_max; writes theta), a fifth of 4 in lookahead (slow,
-theta read and written): 14.8. If all stays in a cache in between, v, v_max, m_t and theta (twice) need not be read
-again, nor theta written again: 10.4, the least of any implementation."""
+parameter once, at the bandwidth of copy_, and of add_, which is in place as optimizers are (copy_ may first read what
+it overwrites). Fused AdamW: 7 (g, theta, m, v read; theta, m, v written). Ranger21, as core.py cuts up Algorithm 4: 6
+in `observe` (g, theta, m_t-2, v; m_t, v), 3 for the maximum (v, v_max; v_max, whose mean it takes to move), 5 in `move`
+(theta, m_t, m_t-1, v_max; theta), a fifth of 4 in lookahead (slow, theta; slow, theta): 14.8. If all stays in a cache,
+v, v_max, m_t, theta (twice) are not read again, nor theta written again: 10.4, the least of any implementation."""
 
 import argparse
 import datetime
 import importlib.util
-import itertools
 import json
 import os
 import statistics
@@ -46,12 +45,12 @@ examples:
   python scripts/bench_optimizer.py --only ranger21,adamw-foreach --rounds 5
   python scripts/bench_optimizer.py --model vit_base_patch16_224 --group-size 4 --out results/optimizer
   python scripts/bench_optimizer.py --profile ranger21 --override optimizer.stable_decay=global
-the authors' package has our import name, so it gets a directory and a process of its own (it imports matplotlib):
   pip install --no-deps --target DIR ranger21==0.1.0 && python scripts/bench_optimizer.py --official DIR"""
 COLUMNS = ["optimizer", "ms", "min–max", "x AdamW", "of sums", "ATen ops", "state B", "temporary"]
 PASSES = {"fused AdamW, 7 passes": 7.0, "Ranger21, 10.4": 10.4, "Ranger21, nothing cached between phases, 14.8": 14.8}
 COMPILED, KOZISTR, OFFICIAL = "ranger21-compiled", "pytorch_optimizer", "official-package"
 ADAMW: dict[str, Any] = {"adamw": {"fused": True}, "adamw-foreach": {"foreach": True}, "adamw-loop": {"foreach": False}}
+STREAMS = {"copy_": 2, "add_": 3}  # how often they read or write their memory
 Params = list[torch.Tensor]
 
 
@@ -83,7 +82,7 @@ class Local:
         held = sum(x.nbytes for state in states for x in state.values() if torch.is_tensor(x))
         events = profiled(lambda: make(self.name, self.overrides, self.params), 7).profiler.kineto_results.events()
         changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-        peak = max(itertools.accumulate((change for _, change in changes), initial=0))
+        peak = int(torch.tensor([0, *(change for _, change in changes)]).cumsum(0).max())
         facts = {"state": 4 * held / size, "temporary": (peak - held) / size}
         if self.name != COMPILED:
             with Counter() as counter:
@@ -125,8 +124,7 @@ def remote(args: argparse.Namespace) -> Any:
 
 def serve(official: Path, params: Params, grads: Params) -> None:
     """The other end of `remote`. What the package prints does not reach it."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    answers, sys.stdout = sys.stdout, open(os.devnull, "w")
     for name in [name for name in sys.modules if name.split(".")[0] == "ranger21"]:
         del sys.modules[name]
     sys.path.insert(0, str(official))
@@ -144,16 +142,17 @@ def weights_and_gradients(shapes: list[Any]) -> tuple[Params, Params]:
 
 
 def run_group(names: list[str], params: Params, grads: Params, args: argparse.Namespace) -> dict[str, Any]:
-    """What there is to know of optimizers that are in memory together, and the seconds of copying 2^28 bytes."""
+    """What there is to know of optimizers that are in memory together, and the seconds of streaming 2^28 bytes."""
     entries, source, target = dict[str, Any](), torch.ones(2**26), torch.zeros(2**26)
     for name in names:
         entries[name] = remote(args) if name == OFFICIAL else Local(name, args.override, params, grads)
         print(f"{name} is warm: {entries[name]('step'):.3f} s a step", file=sys.stderr)
-    found: dict[str, Any] = {name: {"seconds": []} for name in [*names, "copy"]}
+    found: dict[str, Any] = {name: {"seconds": []} for name in [*names, *STREAMS]}
     for number in range(args.rounds):
         for name in names[:: -1 if number % 2 else 1]:  # forwards and backwards in turn
             found[name]["seconds"].append(entries[name]("step"))
-        found["copy"]["seconds"].append(timeit(lambda: target.copy_(source), number=1))
+        for stream in STREAMS:
+            found[stream]["seconds"].append(timeit(f"target.{stream}(source)", number=1, globals=locals()))
     for name, entry in entries.items():
         seconds, base = found[name]["seconds"], found["adamw"]["seconds"]
         found[name]["ratio"] = statistics.median(x / y for x, y in zip(seconds, base, strict=True))
@@ -167,24 +166,25 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
     together, found = args.group_size or max(1, 8 * 10**9 // (3 * size)), dict[str, Any]()
     for i in range(0, max(1, len(others)), together):
         found |= run_group(["adamw", *others[i : i + together]], params, grads, args)
-    bandwidth, table = 2**29 / statistics.median(found.pop("copy")["seconds"]), Table(*COLUMNS, box=box.MARKDOWN)
+    bandwidths = {x: n * 2**28 / statistics.median(found.pop(x)["seconds"]) for x, n in STREAMS.items()}
+    console, table = Console(record=True, width=160), Table(*COLUMNS, box=box.MARKDOWN)
     for name, row in found.items():
         low, middle, high = (f"{1e3 * f(row['seconds']):.1f}" for f in (min, statistics.median, max))
         numbers = (f"{row['ratio']:.2f}", f"{row['ratio_of_sums']:.2f}", row["operations"], f"{row['state']:.1f}")
         table.add_row(name, middle, f"{low}–{high}", *numbers, f"{row['temporary']:.2f}")
-    console = Console(record=True, width=160)
     cpu = subprocess.run("lscpu | grep 'Model name'", shell=True, capture_output=True, text=True).stdout.split(":")[-1]
     console.print(f"{datetime.date.today()}, {cpu.strip()}, {args.threads} threads, torch {torch.__version__}")
     console.print(f"{args.model}, {size / 1e6:.0f} MB, {args.rounds} rounds\n", table)
-    floors = "; ".join(f"{name}: {passes * size / bandwidth * 1e3:.1f} ms" for name, passes in PASSES.items())
-    console.print(f"floor at the {bandwidth / 1e9:.1f} GB/s of copy_: {floors}")
+    for stream, bandwidth in bandwidths.items():
+        floors = "; ".join(f"{name}: {passes * size / bandwidth * 1e3:.1f} ms" for name, passes in PASSES.items())
+        console.print(f"floor at the {bandwidth / 1e9:.1f} GB/s of {stream}: {floors}")
     if COMPILED in names:
         hits, seconds = torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"], found[COMPILED]["compile"]
         console.print(f"compiling: {seconds:.1f} s, {hits} hits in the cache; before it, x + 1: {toolchain:.1f} s")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "bench.md").write_text(f"{console.export_text()}\n```text\n{__doc__}```\n", encoding="utf-8")
-        everything = {"bytes": size, "bandwidth": bandwidth, "toolchain_seconds": toolchain, "optimizers": found}
+        (args.out / "bench.md").write_text(f"{console.export_text()}\n```text\n{__doc__}\n```\n", encoding="utf-8")
+        everything = {"bytes": size, "bandwidths": bandwidths, "toolchain_seconds": toolchain, "optimizers": found}
         (args.out / "bench.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
 
 
@@ -212,10 +212,10 @@ def main() -> None:
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--model", default="resnet50", help="a model of timm (default: %(default)s)")
     add("--rounds", type=int, default=15, help="a multiple of 5 has its share of merges (default: %(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="torch's (default: %(default)s)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="1 on a busy machine (default: %(default)s)")
     add("--only", help="names as in the table, with commas between (default: all; adamw is always there)")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the project's optimizers")
-    add("--official", type=Path, metavar="DIR", help="where the authors' package is; see below")
+    add("--official", type=Path, metavar="DIR", help="where the authors' package is; our import name is theirs too")
     add("--group-size", type=int, metavar="N", help="optimizers in memory at a time besides adamw (default: for 8 GB)")
     add("--keep-cache", action="store_true", help="compile with the cache that there is, not with a fresh one")
     add("--profile", metavar="NAME", help="print where a step of this one spends its time, and no more")

@@ -75,8 +75,7 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-@functools.cache
-def arguments(name: str) -> dict[str, Any]:
+def built_from(name: str) -> dict[str, Any]:
     """What the project builds this optimizer from, without weight decay."""
     from ranger21.compose import compose_config
 
@@ -84,7 +83,7 @@ def arguments(name: str) -> dict[str, Any]:
     return vars(compose_config([f"optimizer={name}", "optimizer.weight_decay=0", *adapt]).optimizer)
 
 
-def visited(name: str, rate: float, start: Point) -> Iterator[Point]:
+def visited(arguments: dict[str, Any], rate: float, start: Point) -> Iterator[Point]:
     """Every point that the project's optimizer visits, the start first, until it diverges."""
     import numpy as np
     import torch
@@ -94,7 +93,7 @@ def visited(name: str, rate: float, start: Point) -> Iterator[Point]:
     position, slope = np.array(start), np.zeros(2)
     param, idle = torch.nn.Parameter(torch.from_numpy(position)), torch.nn.Parameter(torch.zeros(1))
     param.grad = torch.from_numpy(slope)  # both share their memory with the arrays
-    optimizer = build_optimizer(params=[param, idle], **(arguments(name) | {"lr": rate}))
+    optimizer = build_optimizer(params=[param, idle], **(arguments | {"lr": rate}))
     x, y = start
     while value(x, y) < LOST:
         yield x, y
@@ -103,22 +102,22 @@ def visited(name: str, rate: float, start: Point) -> Iterator[Point]:
         x, y = position.tolist()
 
 
-def study(name: str, options: argparse.Namespace) -> tuple[Walk, list[Point]]:
+def study(arguments: dict[str, Any], options: argparse.Namespace) -> tuple[Walk, list[Point]]:
     """The search for the rate, the whole run with it, and runs with almost the same."""
-    tried = [visited(name, rate, options.start) for rate in options.rates]
+    tried = [visited(arguments, rate, options.start) for rate in options.rates]
     index = landscapes.best_rate(tried, options.search_steps, options.steps)
     rate, at_edge = options.rates[index], index in (0, len(options.rates) - 1)
-    path = list(itertools.islice(visited(name, rate, options.start), options.steps + 1))
-    nudged = [visited(name, rate * nudge, options.start) for nudge in landscapes.NUDGES]
-    return landscapes.judge(name, rate, at_edge, path, nudged, options.steps), path
+    path = list(itertools.islice(visited(arguments, rate, options.start), options.steps + 1))
+    nudged = [visited(arguments, rate * nudge, options.start) for nudge in landscapes.NUDGES]
+    return landscapes.judge(arguments["name"], rate, at_edge, path, nudged, options.steps), path
 
 
 def study_all(names: Sequence[str], options: argparse.Namespace) -> list[tuple[Walk, list[Point]]]:
     """Every optimizer, in processes side by side, told as they come in; the best first."""
-    found = []
+    found, settings = [], [built_from(name) for name in names]
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: tensors of two elements gain by no more
     with multiprocessing.get_context("spawn").Pool(min(options.jobs, len(names))) as pool:
-        for walk, path in pool.imap_unordered(functools.partial(study, options=options), names):
+        for walk, path in pool.imap_unordered(functools.partial(study, options=options), settings):
             found.append((walk, path))
             print(f"{len(found)}/{len(names)} {walk.optimizer}: {walk.reached} steps", flush=True)
     return sorted(found, key=lambda pair: pair[0].rank)

@@ -28,8 +28,9 @@ def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
     from ranger21.optimizers import build_schedule, scaled_lr
 
     plan = make_plan(config, images)
-    schedule, total = build_schedule(config.schedule, plan.course), plan.total_steps
-    lr = scaled_lr(config.optimizer.lr, config.lr_scaling, config.data.batch_size)
+    scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
+    schedule, total = build_schedule(config.schedule, plan.course, scale), plan.total_steps
+    lr = config.optimizer.lr * scale
     steps = sorted({1 + round(i * (total - 1) / 1999) for i in range(2000)})
     return [plan.course.epoch(step) for step in steps], [lr * schedule(step, total) for step in steps]
 

@@ -29,7 +29,7 @@ WITHOUT_GROUPS = "ranger21_official"  # it has one group, whatever `decay_norm_a
 # Rates with which 20 steps are enough for the little problem below, where the configured ones are not.
 RATES = {
     "ranger21": 0.03, "ranger21_official": 0.03, "ranger": 0.2, "rangerlars": 0.03, "paratrooper": 0.1, "radam": 0.05,
-    "gd": 0.2, "lamb": 0.05, "lion": 0.003,
+    "gd": 0.2, "lamb": 0.05, "lion": 0.003, "larc": 2.0,
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class OfficialConfig(OptimizerConfig):
 
 @dataclass
 class ChainConfig(OptimizerConfig):
-    parts: list[Any]  # of each part its name, or a mapping with its name and arguments
+    parts: Any  # a list: of each part its name, or a mapping with its name and arguments
     compile: bool = field(metadata=NEUTRAL)
 
     def __post_init__(self) -> None:

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from ranger21 import durations
-from ranger21.config.checks import require_choice, require_number
+from ranger21.config.checks import require, require_choice, require_number
 from ranger21.errors import UserError
+
+
+def require_part(key: str, value: float) -> None:
+    require(0 <= value <= 1, key, value, "from 0 to 1")
 
 
 def require_duration(key: str, value: str) -> None:
@@ -55,7 +59,7 @@ class StepConfig(ScheduleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_duration("schedule.every", self.every)
-        require_number("schedule.gamma", self.gamma, 0)
+        require_part("schedule.gamma", self.gamma)
 
 
 @dataclass
@@ -66,7 +70,7 @@ class CosineConfig(ScheduleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_duration("schedule.over", self.over)
-        require_number("schedule.final", self.final, 0)
+        require_part("schedule.final", self.final)
 
 
 @dataclass
@@ -80,8 +84,8 @@ class OneCycleConfig(ScheduleConfig):
         super().__post_init__()
         require_duration("schedule.rise", self.rise)
         require_choice("schedule.anneal", self.anneal, ("cosine", "linear"))
-        require_number("schedule.start", self.start, 0)
-        require_number("schedule.final", self.final, 0)
+        require_part("schedule.start", self.start)
+        require_part("schedule.final", self.final)
 
 
 @dataclass
@@ -93,8 +97,8 @@ class CyclicConfig(ScheduleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_duration("schedule.half_cycle", self.half_cycle)
-        require_number("schedule.low", self.low, 0)
-        require_number("schedule.gamma", self.gamma, 0)
+        require_part("schedule.low", self.low)
+        require_part("schedule.gamma", self.gamma)
 
 
 SCHEDULES: dict[str, type] = {
@@ -151,6 +155,8 @@ class LinearBatchConfig(BatchScheduleConfig):
     def __post_init__(self) -> None:
         require_number("batch_schedule.start", self.start, 1)
         require_duration("batch_schedule.over", self.over)
+        known = durations.parse(self.over)[1] != "steps"
+        require(known, "batch_schedule.over", self.over, "in images, epochs or percent: it sets the length of steps")
 
 
 BATCH_SCHEDULES: dict[str, type] = {"none": BatchScheduleConfig, "linear": LinearBatchConfig}

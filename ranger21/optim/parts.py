@@ -209,7 +209,7 @@ def read_parts(described: Iterable[Any]) -> tuple[Part, ...]:
 
     Raises a ValueError that names the part and the argument, or the two parts that clash.
     """
-    if isinstance(described, str) or not isinstance(described, Iterable):
+    if isinstance(described, str | Mapping) or not isinstance(described, Iterable):
         raise ValueError(f"{described!r} is not a list of parts, such as [agc,first_moment,second_moment,decay].")
     parts = tuple(_read(item) for item in described)
     check(parts)

@@ -117,13 +117,13 @@ def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, 
 
 
 def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
-    """`schedule` behind a linear rise from 0 over `warmup` steps, which are taken from its length."""
+    """`schedule` behind a linear rise from 0 to its first value over `warmup` steps, taken from its length."""
 
     def warmed(step: int, total_steps: int) -> float:
         span = max(1, total_steps - math.ceil(warmup))
         if step <= warmup:
-            return step / warmup * schedule(1, span)
-        return schedule(max(0, step - math.ceil(warmup)), span)
+            return step / warmup * max(schedule(0, span), schedule(1, span))
+        return schedule(max(1, step - math.ceil(warmup)), span)
 
     return warmed if warmup else schedule
 
