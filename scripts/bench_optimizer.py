@@ -173,8 +173,8 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
         numbers = (f"{row['ratio']:.2f}", f"{row['ratio_of_sums']:.2f}", row["operations"], f"{row['state']:.1f}")
         table.add_row(name, middle, f"{low}–{high}", *numbers, f"{row['temporary']:.2f}")
     cpu = subprocess.run("lscpu | grep 'Model name'", shell=True, capture_output=True, text=True).stdout.split(":")[-1]
-    console.print(f"{datetime.date.today()}, {cpu.strip()}, {args.threads} threads, torch {torch.__version__}")
-    console.print(f"{args.model}, {size / 1e6:.0f} MB, {args.rounds} rounds\n", table)
+    machine = f"{datetime.date.today()}, {cpu.strip()}, threads: {args.threads}, torch {torch.__version__}"
+    console.print(f"{machine}, {args.model}, {size / 1e6:.0f} MB, {args.rounds} rounds\n", table)
     for stream, bandwidth in bandwidths.items():
         floors = "; ".join(f"{name}: {passes * size / bandwidth * 1e3:.1f} ms" for name, passes in PASSES.items())
         console.print(f"floor at the {bandwidth / 1e9:.1f} GB/s of {stream}: {floors}")
@@ -184,8 +184,8 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "bench.md").write_text(f"{console.export_text()}\n```text\n{__doc__}\n```\n", encoding="utf-8")
-        everything = {"bytes": size, "bandwidths": bandwidths, "toolchain_seconds": toolchain, "optimizers": found}
-        (args.out / "bench.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        facts = {"machine": machine, "args": vars(args), "bandwidths": bandwidths, "toolchain_seconds": toolchain}
+        (args.out / "bench.json").write_text(json.dumps(facts | {"optimizers": found}, indent=1, default=str))
 
 
 def drift() -> None:
