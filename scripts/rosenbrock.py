@@ -47,10 +47,10 @@ by 1e-12 or 2e-12 tell, and the table calls it chaotic where they do not end ali
 (x, y) is one parameter tensor of shape (2,), so what acts on units or tensors acts on
 both coordinates together: clipping holds the length of the gradient against that of
 (x, y), a trust ratio is one number, and both make for short steps near the origin.
-Gradient centralization needs two axes and does nothing. timm's LARS, LARC and LAMB leave
-tensors without decay alone and would be SGD with momentum, twice, and Adam: here they
-have always_adapt=true. A second tensor without a gradient comes last, since the norm loss
-of ranger21_official, which is on at any weight decay, reaches the last tensor only."""
+Gradient centralization needs two axes and does nothing. timm's LARS, LARC and LAMB have
+no trust ratio where there is no decay, and would be momentum, twice, and Adam, clipped:
+here they have always_adapt=true. A second tensor without a gradient comes last, since the
+norm loss of ranger21_official, on at any weight decay, reaches the last tensor only."""
 
 EXAMPLES = """\
 examples:

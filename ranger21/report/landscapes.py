@@ -111,8 +111,13 @@ class Walk:
         elif self.steps_to_target != self.below_from:
             said.append(f"below for good from step {self.below_from}")
         if any(steps != self.steps_to_target for steps in self.nudged_steps_to_target):
-            there = sum(steps is not None for steps in self.nudged_steps_to_target)
-            said.append(f"chaotic: {there} of {len(NUDGES)} get there with the rate off by 1e-12")
+            there = [steps for steps in self.nudged_steps_to_target if steps is not None]
+            steps = (
+                f"{min(there)} to {max(there)} steps"
+                if len(there) == len(NUDGES)
+                else f"{len(there)} of {len(NUDGES)} get there"
+            )
+            said.append(f"chaotic: {steps} with the rate off by 1e-12")
         return ", ".join([*said, "rate at the grid's edge"] if self.rate_at_edge else said)
 
     @property
