@@ -108,7 +108,7 @@ def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Pat
         (
             ["batch_schedule.over=20"],
             1,
-            "batch_schedule.over=20 is not possible: it must be in images, epochs or percent: it sets the length of steps.",
+            "batch_schedule.over=20 is not possible: it must be in images, epochs or percent.",
         ),
         (
             ["trainer.accumulate=4"],

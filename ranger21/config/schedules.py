@@ -156,7 +156,7 @@ class LinearBatchConfig(BatchScheduleConfig):
         require_number("batch_schedule.start", self.start, 1)
         require_duration("batch_schedule.over", self.over)
         known = durations.parse(self.over)[1] != "steps"
-        require(known, "batch_schedule.over", self.over, "in images, epochs or percent: it sets the length of steps")
+        require(known, "batch_schedule.over", self.over, "in images, epochs or percent")
 
 
 BATCH_SCHEDULES: dict[str, type] = {"none": BatchScheduleConfig, "linear": LinearBatchConfig}
