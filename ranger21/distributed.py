@@ -66,6 +66,13 @@ class World:
             )
         return result
 
+    def gather(self, items: list[str]) -> list[str]:
+        """The different items of all ranks, sorted, on every rank."""
+        everyone = [items] * self.size
+        if self.size > 1:
+            dist.all_gather_object(everyone, items)
+        return sorted({item for some in everyone for item in some})
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model whose backward pass averages the gradients over the ranks."""
         if self.size == 1:

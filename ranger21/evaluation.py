@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranger21.data.loader import Batch
+from ranger21.data.pictures import Batch
 from ranger21.distributed import World
 from ranger21.precision import Precision
 
@@ -36,9 +36,9 @@ def evaluate(
             return None
         if batch is None:
             continue
-        images, labels = (part.to(world.device, non_blocking=True) for part in batch)
+        images, jitter, labels = batch.to(world.device)
         with precision.autocast():
-            logits = model(to_input(images).contiguous(memory_format=memory_format))
+            logits = model(to_input(images, jitter).contiguous(memory_format=memory_format))
         sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
     images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
     return {

@@ -14,7 +14,8 @@ from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_
 from ranger21.config import Config, LinearBatchConfig, WandbConfig
 from ranger21.course import Course, Growth
 from ranger21.data.build import Data, build_data, prepare_data
-from ranger21.data.loader import EvalBatches, Loader, Share, TrainBatches, available_workers, require_batches
+from ranger21.data.loader import Loader, available_workers
+from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
@@ -93,6 +94,7 @@ class Run:
         self.format = memory_format(config.trainer.channels_last)
         self.checkpoints = Checkpoints(place.checkpoints)
         self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
+        self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
         self.newest = world.on_main(self.checkpoints.newest)
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
@@ -167,21 +169,23 @@ class Run:
         first, last = self.progress.step + 1, self.plan.total_steps
         keys = TrainBatches(self.plan.course, config.seed, first, last, self.share)
         eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
-        eval_batches = Loader(self.data.val, eval_keys, self.workers, pin)
+        rest = (self.workers, pin, config.data.timeout)
+        self.loaders = Loader(self.data.train, keys, *rest), Loader(self.data.val, eval_keys, *rest)
 
         def validate(interrupted: Interrupted) -> dict[str, float] | None:
             world.share_buffers(self.model)
             model.eval()
             smoothing = config.trainer.label_smoothing
-            rest = (self.to_input, world, self.precision, smoothing, self.format, interrupted)
-            return evaluate(model, eval_batches, *rest)
+            others = (self.to_input, world, self.precision, smoothing, self.format, interrupted)
+            return evaluate(model, self.loaders[1], *others)
 
         return Job(
             model=world.wrap(model),
             optimizer=self.optimizer,
             schedule=self.schedule,
             scaler=self.scaler,
-            batches=iter(Loader(self.data.train, keys, self.workers, pin)),
+            batches=iter(self.loaders[0]),
+            substitutes=self.substitutes if self.data.train.substitute else None,
             to_input=self.to_input,
             evaluate=validate,
             save=self.save,
@@ -198,12 +202,22 @@ class Run:
             memory_format=self.format,
         )
 
+    def substitutes(self) -> int:
+        """Images of training, of all ranks, that stood for unreadable ones since the run began. All ranks call it."""
+        own = torch.tensor(len(self.loaders[0].unreadable), device=self.world.device)
+        return self.substituted + int(self.world.reduce(own).item())
+
     def save(self, progress: Progress, best: bool) -> None:
         """Writes a checkpoint. All ranks call it; rank 0 writes."""
         meter = self.meter.collect()
+        substituted = self.substitutes() if self.data.train.substitute else 0
+        told = {sentence for loader in self.loaders for sentence in loader.unreadable}
+        unreadable = self.world.gather([*self.unreadable, *told]) if self.data.train.substitute else []
 
         def write() -> None:
             self.lines.sync()
+            if unreadable:
+                self.place.note_unreadable(unreadable)
             state: State = {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -214,6 +228,8 @@ class Run:
                 "nonfinite": self.nonfinite.state(),
                 "metrics_size": self.lines.size,
                 "wandb_id": self.wandb_id,
+                "substituted": substituted,
+                "unreadable": unreadable,
                 "config": records.to_dict(self.config),
                 "data": {"classes": len(self.data.classes), "channels": self.data.channels},
             }
@@ -234,6 +250,7 @@ class Run:
         self.nonfinite.restore(state["nonfinite"])
         self.progress = Progress(**state["progress"])
         self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
+        self.substituted, self.unreadable = state.get("substituted", 0), state.get("unreadable", [])
 
     def conclude(self, ending: str) -> dict[str, Any] | None:
         """Writes result.json and returns it, unless the run goes on later."""

@@ -73,7 +73,8 @@ class Job:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int, int], float]
     scaler: torch.amp.GradScaler
-    batches: Generator[Any, None, None]  # (images, labels), from the first step to be done
+    batches: Generator[Any, None, None]  # (images, jitter, labels) after `to`; from the first step to do
+    substitutes: Callable[[], int] | None  # how many images stood for unreadable ones so far, where that is allowed
     to_input: nn.Module
     evaluate: Callable[[Callable[[], bool]], dict[str, float] | None]
     save: Callable[[Progress, bool], None]
@@ -151,9 +152,9 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
     bad = torch.zeros((), dtype=torch.bool, device=job.world.device)
     passes = job.plan.passes(step)
     for part in range(passes):
-        images, labels = (x.to(job.world.device, non_blocking=True) for x in clock.wait_for(job.batches))
+        batch = clock.wait_for(job.batches)
         with no_sync(job.model) if part < passes - 1 else nullcontext():
-            bad = bad | ~torch.isfinite(forward_backward(job, images, labels, passes))
+            bad = bad | ~torch.isfinite(forward_backward(job, batch, passes))
     grad_norm = None
     if job.plan.logs(step) or job.undo:
         job.scaler.unscale_(job.optimizer)
@@ -175,9 +176,10 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
     return grad_norm
 
 
-def forward_backward(job: Job, images: Tensor, labels: Tensor, passes: int) -> Tensor:
+def forward_backward(job: Job, batch: Any, passes: int) -> Tensor:
     """One pass of several: the loss of this rank's images, its share of the gradient added to the parameters'."""
-    inputs = job.to_input(images).contiguous(memory_format=job.memory_format)
+    images, jitter, labels = batch.to(job.world.device)
+    inputs = job.to_input(images, jitter).contiguous(memory_format=job.memory_format)
     with job.precision.autocast():
         logits = job.model(inputs)
     logits = logits.to(job.precision.weights)
@@ -244,6 +246,8 @@ def training_metrics(job: Job, progress: Progress, clock: Clock, grad_norm: Tens
         metrics["batch_size"] = course.size(step)
     if job.undo:
         metrics["train/skipped_steps"] = job.nonfinite.skipped()
+    if job.substitutes:
+        metrics["data/substituted"] = job.substitutes()
     if job.world.device.type == "cuda":
         metrics["perf/gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
     return metrics | speed

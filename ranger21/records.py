@@ -111,6 +111,13 @@ class RunDirectory:
         manifest["sessions"].append(session)
         write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
+    def note_unreadable(self, images: list[str]) -> None:
+        """Lists in the manifest the images that others stood for."""
+        manifest = json.loads(self.manifest.read_text())
+        if manifest["data"].get("unreadable", []) != images:
+            manifest["data"]["unreadable"] = images
+            write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
     def finish(self, result: dict[str, Any]) -> None:
         write_atomically(self.result, json.dumps(result, indent=2))
 

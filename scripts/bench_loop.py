@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from ranger21 import distributed
 from ranger21.compose import compose_config, fail
 from ranger21.course import Course
-from ranger21.data.transforms import IMAGENET_MEAN, IMAGENET_STD, ToInput
+from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
+from ranger21.data.pictures import Batch
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.loop import Job, Plan, Progress, train
@@ -38,8 +39,6 @@ from ranger21.stopping import StopFlag
 from ranger21.tracking import FanOut
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def forever(batch: Batch) -> Generator[Batch, None, None]:
@@ -78,7 +77,8 @@ class Bench:
             optimizer=self.optimizer,
             schedule=constant,
             scaler=Precision("fp32", world.device).scaler(),
-            batches=forever((self.images, self.labels)),
+            batches=forever(Batch(self.images, None, self.labels, [])),
+            substitutes=None,
             to_input=self.to_input,
             evaluate=lambda interrupted: result,
             save=lambda progress, best: None,

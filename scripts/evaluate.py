@@ -24,7 +24,8 @@ def validate(config: Config, weights: dict[str, Any] | None, source: str) -> dic
     """Validation loss (nats), smoothed loss, top-1 and top-5 (per cent)."""
     from ranger21 import distributed
     from ranger21.data.build import build_data, prepare_data
-    from ranger21.data.loader import EvalBatches, Loader, Share, available_workers
+    from ranger21.data.loader import Loader, available_workers
+    from ranger21.data.order import EvalBatches, Share
     from ranger21.evaluation import evaluate
     from ranger21.models import build_model, load_weights, memory_format
     from ranger21.precision import choose_precision
@@ -42,7 +43,7 @@ def validate(config: Config, weights: dict[str, Any] | None, source: str) -> dic
         if workers is None:
             workers = available_workers(world.local_size, world.device.type)
         keys = EvalBatches(len(data.val), config.data.eval_batch_size, Share(world.rank, world.size))
-        batches = Loader(data.val, keys, workers, pin_memory=world.device.type == "cuda")
+        batches = Loader(data.val, keys, workers, world.device.type == "cuda", config.data.timeout)
         to_input = data.to_input.to(world.device, precision.weights)
         result = evaluate(model, batches, to_input, world, precision, config.trainer.label_smoothing, layout)
         assert result is not None

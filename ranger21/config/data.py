@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+from ranger21.errors import UserError
 
 
 @dataclass
@@ -12,6 +14,7 @@ class DataConfig:
     root: str | None = field(metadata=NEUTRAL)
     batch_size: int
     workers: int | None = field(metadata=NEUTRAL)
+    timeout: float = field(metadata=NEUTRAL)
     eval_batch_size: int = field(metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
@@ -21,10 +24,16 @@ class DataConfig:
             self.root = str(Path(self.root).expanduser())
         if self.workers is not None:
             require_number("data.workers", self.workers, 0)
+        require_number("data.timeout", self.timeout, 0, open_low=True)
 
 
 @dataclass
 class ImageFolderConfig(DataConfig):
+    pack: str | None = field(metadata=NEUTRAL)
+    transforms: str
+    classes: Any  # how many; or, in a configuration that was read, their names
+    fraction: float
+    on_bad_image: str
     resize: int
     resize_mode: str
     crop: int
@@ -35,6 +44,12 @@ class ImageFolderConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.pack is not None:
+            self.pack = str(Path(self.pack).expanduser())
+        self.classes = read_classes(self.classes)
+        require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0 and at most 1")
+        require_choice("data.transforms", self.transforms, ("fast", "pil"))
+        require_choice("data.on_bad_image", self.on_bad_image, ("error", "substitute"))
         require_choice("data.resize_mode", self.resize_mode, ("squash", "shorter_side"))
         require_number("data.crop", self.crop, 1)
         require(self.resize >= self.crop, "data.resize", self.resize, f"at least data.crop={self.crop}")
@@ -55,3 +70,20 @@ class FashionMNISTConfig(DataConfig):
         require_number("data.padding", self.padding, 0)
         require(0 <= self.flip <= 1, "data.flip", self.flip, "a probability, from 0 to 1")
         require(1 <= self.train_images <= 60_000, "data.train_images", self.train_images, "from 1 to 60000")
+
+
+def read_classes(wanted: Any) -> int | list[str] | None:
+    """How many classes, or which: of a file the first word of each line. The names, not the file, are the run's."""
+    if wanted is None or isinstance(wanted, list):
+        return wanted
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        require_number("data.classes", wanted, 1)
+        return wanted
+    try:
+        lines = Path(str(wanted)).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        text = "a number of classes, or a file with the name of one on each line"
+        raise UserError(f"data.classes={wanted} is not possible ({error}): it must be {text}.") from error
+    names = sorted({line.split()[0] for line in lines if line.strip() and not line.startswith("#")})
+    require(bool(names), "data.classes", wanted, "a file with at least one name")
+    return names

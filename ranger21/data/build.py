@@ -1,33 +1,39 @@
 """From the configuration of a data set to the data set."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torchvision
-from PIL import Image
 from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
-from ranger21.data import transforms as T
+from ranger21.data import on_device, transforms
+from ranger21.data.index import Index, fingerprint, read_index
 from ranger21.data.layout import (
     DEBIAN_FASHION_MNIST,
     cache_directory,
-    class_folders,
     has_fashion_mnist,
+    has_image_folders,
     require_image_folders,
 )
-from ranger21.data.loader import Pictures
+from ranger21.data.pack import Recipe, require_pack
+from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
+from ranger21.data.sources import Folder, Packed
+from ranger21.data.subset import choose_classes, choose_images
 from ranger21.errors import UserError
+
+SPLITS = ("train", "val")
 
 
 @dataclass
 class Data:
     """A data set, ready to be loaded.
 
-    `to_input` turns a uint8 batch on any device into the model's input of `channels` channels; `fingerprint`
-    changes when the names or classes of images do (of Fashion-MNIST: when a pixel does).
+    `to_input` turns a uint8 batch on any device, and what jitter is left to be done, into the model's input of
+    `channels` channels; `fingerprint` changes when the names or classes of images do, or how a pack keeps them (of
+    Fashion-MNIST: when a pixel does).
     """
 
     train: Pictures
@@ -39,11 +45,13 @@ class Data:
 
 
 def prepare_data(config: DataConfig) -> None:
-    """Draws or downloads what is missing. To be called by one process before the others open the data."""
-    if config.name == "sample":
-        ensure_sample(sample_root(config))
-    elif config.name == "fashion_mnist":
+    """Draws or downloads what is missing, and reads the folders. To be called by one process before the others."""
+    if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
+    elif isinstance(config, ImageFolderConfig) and not config.pack:
+        if config.name == "sample":
+            ensure_sample(image_root(config))
+        image_folders(config)
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
@@ -51,49 +59,70 @@ def build_data(config: DataConfig, seed: int) -> Data:
     if isinstance(config, FashionMNISTConfig):
         return _fashion_mnist(config, seed)
     assert isinstance(config, ImageFolderConfig)
-    return _image_folders(config, sample_root(config) if config.name == "sample" else Path(config.root or ""), seed)
+    return _images(config, seed)
 
 
-def sample_root(config: DataConfig) -> Path:
-    return Path(config.root) if config.root else cache_directory() / "sample"
+def image_root(config: DataConfig) -> Path:
+    """The folder with train/ and val/."""
+    return cache_directory() / "sample" if config.name == "sample" and not config.root else Path(config.root or "")
 
 
-def open_image(path: str) -> Image.Image:
-    """The decoded picture. Raises a UserError that names the file if it cannot be read whole."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"The image {path} cannot be read ({error}): replace or remove it.") from error
-
-
-class ClassFolders(torchvision.datasets.ImageFolder):
-    """torchvision's, but with the project's own idea of a class folder: hidden ones (.thumbs) are none."""
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        names = class_folders(Path(directory))
-        return names, {name: label for label, name in enumerate(names)}
-
-
-def _image_folders(config: ImageFolderConfig, root: Path, seed: int) -> Data:
+def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
+    """The folder, and all images of both splits."""
+    root = image_root(config)
     require_image_folders(root)
-    try:
-        train, val = (ClassFolders(str(root / split), loader=open_image) for split in ("train", "val"))
-    except FileNotFoundError as error:
-        raise UserError(f"{root}: {error}") from error
-    digest = hashlib.sha256()
-    for split, folder in (("train", train), ("val", val)):
-        for path, _ in folder.samples:
-            digest.update(f"{split}/{Path(path).relative_to(folder.root)}\n".encode())
+    return root, {split: read_index(root / split) for split in SPLITS}
+
+
+def _images(config: ImageFolderConfig, seed: int) -> Data:
+    sources, suffix = _packed(config) if config.pack else _folders(config)
+    train, val = transforms.FRONT_ENDS[config.transforms]
+    substitute = config.on_bad_image == "substitute"
+    indices = {split: source.index for split, source in sources.items()}
     return Data(
-        train=Pictures(train, T.TrainTransform(config), seed),
-        val=Pictures(val, T.EvalTransform(config)),
-        classes=train.classes,
+        train=Pictures(sources["train"], train(config), seed, substitute),
+        val=Pictures(sources["val"], val(config), substitute=substitute),
+        classes=list(indices["train"].classes),
         channels=3,
-        to_input=T.ToInput(T.IMAGENET_MEAN, T.IMAGENET_STD),
-        fingerprint=f"names:{digest.hexdigest()}",
+        to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
+        fingerprint=f"names:{fingerprint(indices)}{suffix}",
     )
+
+
+def _chosen(config: ImageFolderConfig, indices: dict[str, Index]) -> dict[str, tuple[Any, list[int]]] | None:
+    """Of each split the numbers of the images, and the classes, that are chosen; None: all."""
+    if config.classes is None and config.fraction == 1:
+        return None
+    names = indices["train"].classes
+    classes = list(range(len(names))) if config.classes is None else choose_classes(names, config.classes)
+    fractions = {"train": config.fraction, "val": 1.0}
+    return {split: (choose_images(index, classes, fractions[split]), classes) for split, index in indices.items()}
+
+
+def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
+    root, indices = image_folders(config)
+    chosen = _chosen(config, indices)
+    if chosen:
+        indices = {split: index.select(*chosen[split]) for split, index in indices.items()}
+    return {split: Folder(root / split, index) for split, index in indices.items()}, ""
+
+
+def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
+    pack = Path(config.pack or "")
+    facts = require_pack(pack, config.resize, config.resize_mode)
+    root = image_root(config) if config.root or config.name == "sample" else None
+    if root and has_image_folders(root) and fingerprint(image_folders(config)[1]) != facts["source"]:
+        raise UserError(
+            f"data.pack={pack} was made of other images than {root} has now: make a new pack, or use this one by "
+            "itself with data.root=null."
+        )
+    sources = {split: Packed(pack, split) for split in SPLITS}
+    chosen = _chosen(config, {split: source.index for split, source in sources.items()})
+    for split, source in sources.items() if chosen else ():
+        source.choose(*chosen[split])  # type: ignore[index]
+    # Raw pixels are what `fast` makes of the files themselves: the two can stand for each other.
+    same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
+    return sources, "" if same else f" {Recipe(**facts['recipe'])}"
 
 
 def fashion_mnist_root(config: DataConfig) -> Path:
@@ -121,10 +150,10 @@ def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
     train = IdxPictures(root, "train", limit=config.train_images)
     val = IdxPictures(root, "t10k")
     return Data(
-        train=Pictures(train, T.ShiftAndFlip(config), seed),
-        val=Pictures(val, T.as_is),
+        train=Pictures(train, transforms.ShiftAndFlip(config), seed),
+        val=Pictures(val, transforms.as_is),
         classes=IdxPictures.CLASSES,
         channels=1,
-        to_input=T.ToInput(T.FASHION_MNIST_MEAN, T.FASHION_MNIST_STD),
+        to_input=on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD),
         fingerprint=f"pixels:{train.digest()}{val.digest()}",
     )

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from ranger21.config import DataConfig
+from ranger21.config import DataConfig, ImageFolderConfig
+from ranger21.data.pack import require_pack
 from ranger21.errors import UserError
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -19,7 +20,9 @@ def cache_directory() -> Path:
 
 def require_data(config: DataConfig) -> None:
     """Raises a UserError if the data set is not where the configuration says, or cannot be what it says."""
-    if config.name == "imagenet":
+    if isinstance(config, ImageFolderConfig) and config.pack:
+        require_pack(Path(config.pack), config.resize, config.resize_mode)
+    elif config.name == "imagenet":
         if not config.root:
             raise UserError(
                 "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
@@ -56,6 +59,10 @@ def require_image_folders(root: Path) -> None:
             if names
         ]
         raise UserError(f"The class folders of {root}/train and {root}/val differ: {'; '.join(parts)}.")
+
+
+def has_image_folders(root: Path) -> bool:
+    return (root / "train").is_dir() and (root / "val").is_dir()
 
 
 def has_fashion_mnist(folder: Path) -> bool:

@@ -1,143 +1,29 @@
-"""The order of the images, and the loaders that keep to it.
+"""Loader processes: batches made beside the run, and what happens when a process dies or hangs."""
 
-What is trained on at step t is a pure function of (seed, t): the order of an epoch of (seed, epoch), the augmentation
-of an image of (seed, epoch, index). Neither the number of loader processes, nor of ranks, nor a restart changes it.
-"""
-
-import ctypes
+import contextlib
+import faulthandler
+import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import time
+from collections.abc import Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from ranger21.course import Course
-from ranger21.data.transforms import Transform
+from ranger21.data.order import Key
+from ranger21.data.pictures import Batch, Pictures
 from ranger21.errors import UserError
-from ranger21.randomness import ORDER, SAMPLE, generator
+from ranger21.processes import die_with_the_parent, granted_cores
 
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
-Key = tuple[int, int]  # (epoch, index)
-Batch = tuple[Tensor, Tensor]
-
-
-class Source(Protocol):
-    """Pictures with labels, by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Any, int]: ...
-
-
-class Pictures(Dataset[Any]):
-    """A source seen through a transform. A key is (epoch, index)."""
-
-    def __init__(self, source: Source, transform: Transform, seed: int = 0) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, int] | UserError:
-        epoch, index = key
-        try:
-            image, label = self.source[index]
-            return self.transform(image, generator(SAMPLE, self.seed, epoch, index)), label
-        except UserError as error:  # carried to the main process whole; raised here it would arrive as a traceback
-            return error
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every global batch this process computes: `rank` of `world`, in `accumulate` passes."""
-
-    rank: int = 0
-    world: int = 1
-    accumulate: int = 1
-
-    def per_pass(self, batch_size: int, key: str = "data.batch_size") -> int:
-        """Images in one pass of one rank. Raises a UserError if the global batch cannot be divided evenly."""
-        parts = self.world * self.accumulate
-        if batch_size % parts:
-            raise UserError(
-                f"{key}={batch_size} cannot be divided evenly among {self.world} ranks x "
-                f"trainer.accumulate={self.accumulate}: choose a multiple of {parts}."
-            )
-        return batch_size // parts
-
-
-def require_batches(images: int, batch_size: int, share: Share, start: int | None = None) -> None:
-    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks.
-
-    `start`: the size of the first batches, where they grow.
-    """
-    if batch_size > images:
-        raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
-    if start is None:
-        share.per_pass(batch_size)
-    elif batch_size % start:
-        raise UserError(f"data.batch_size={batch_size} must be a multiple of batch_schedule.start={start}.")
-    else:
-        share.per_pass(start, "batch_schedule.start")
-
-
-class TrainBatches(Sampler[list[Key]]):
-    """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
-
-    An epoch is a permutation of the images, cut into global batches as the course has them. A global batch is cut into
-    one run of images for each rank, and that into passes.
-    """
-
-    def __init__(self, course: Course, seed: int, first: int, last: int, share: Share) -> None:
-        self.course, self.seed = course, seed
-        self.first, self.last, self.share = first, last, share
-        self.per_pass = share.per_pass(course.unit)
-
-    def __len__(self) -> int:
-        images = self.course.seen(max(self.last, self.first - 1)) - self.course.seen(self.first - 1)
-        return images // (self.per_pass * self.share.world)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        order, of_epoch = np.empty(0, dtype=np.int64), -1
-        for step in range(self.first, self.last + 1):
-            epoch, place = self.course.place(step)
-            if epoch != of_epoch:
-                order, of_epoch = generator(ORDER, self.seed, epoch).permutation(self.course.images), epoch
-            images = self.course.size(step) // self.share.world
-            start = place + self.share.rank * images
-            for begin in range(start, start + images, self.per_pass):
-                yield [(epoch, int(index)) for index in order[begin : begin + self.per_pass]]
-
-
-class EvalBatches(Sampler[list[Key]]):
-    """Every image exactly once over all ranks, and the same number of batches on each, some of which may be empty."""
-
-    def __init__(self, images: int, batch_size: int, share: Share) -> None:
-        batches = -(-images // (batch_size * share.world))
-        self.batches = [b.tolist() for b in np.array_split(np.arange(share.rank, images, share.world), batches)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter([[(0, index) for index in batch] for batch in self.batches])
-
-
-def collate(samples: Sequence[tuple[Tensor, int] | UserError]) -> Batch | UserError | None:
-    """Images (n, channels, height, width) uint8 and labels (n,) int64; None for no samples; or the first error."""
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-    if not samples:
-        return None
-    images, labels = zip(*samples, strict=True)
-    return torch.stack(images), torch.tensor(labels)
+log = logging.getLogger("ranger21")
+RESTARTS = 2  # without a batch in between
 
 
 def available_workers(ranks_here: int, device: str) -> int:
@@ -147,13 +33,101 @@ def available_workers(ranks_here: int, device: str) -> int:
     """
     if device == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores >= (os.cpu_count() or 1):  # all of the node's: shared with the other ranks; fewer: this rank's own
+    cores = granted_cores()
+    if "LOCAL_WORLD_SIZE" in os.environ or cores >= (os.cpu_count() or 1):  # granted to all ranks together
         cores //= ranks_here
     return max(1, min(8, cores - 1))
 
 
-def _live_with_the_run(worker: int) -> None:
+class Loader:
+    """Batches of `pictures` in the order of `batches`, made by `workers` processes (0: in this one).
+
+    The processes live as long as this object. One that dies, or gives nothing for `timeout` seconds, is reported (the
+    latter with where it is), and all are started anew at the batch that is due; what they make does not depend on it.
+
+    Args:
+        unreadable: takes the sentences about images that others stand for, as batches are handed out.
+    """
+
+    def __init__(
+        self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool, timeout: float = 300.0
+    ) -> None:
+        self.pictures, self.batches, self.workers, self.pin_memory, self.timeout = (
+            pictures, batches, workers, pin_memory, timeout,
+        )  # fmt: skip
+        self.unreadable: list[str] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="ranger21-loaders-")
+        self._whole: DataLoader | None = None  # from the first batch on
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Generator[Batch | None, None, None]:
+        done, failures = 0, 0
+        self._whole = loader = self._whole or self._make(0)
+        while True:
+            try:
+                with Watch(self.timeout, Path(self._folder.name) if self.workers else None) as watch:
+                    for batch in watch.over(loader):
+                        if isinstance(batch, UserError):
+                            raise batch
+                        done, failures = done + 1, 0
+                        self.unreadable += batch.unreadable if batch else []
+                        yield batch
+                return
+            except RuntimeError as error:
+                failures += 1
+                reason = watch.reason or death(error)
+                if failures > RESTARTS:
+                    raise UserError(f"{reason}, {failures} times in a row: try fewer data.workers.") from error
+            log.warning("%s: they are started anew.", reason)
+            self._whole, loader = None, self._make(done)
+
+    def _make(self, first: int) -> DataLoader:
+        """torch's loader of the batches from number `first` on."""
+        forks = self.workers > 0 and sys.platform == "linux"  # so that loaders are children of the run itself
+        return DataLoader(
+            self.pictures,
+            batch_sampler=Rest(self.batches, first),
+            num_workers=self.workers,
+            collate_fn=as_made,
+            pin_memory=self.pin_memory,
+            worker_init_fn=partial(live_with_the_run, self._folder.name),
+            multiprocessing_context="fork" if forks else None,
+            persistent_workers=self.workers > 0,
+            generator=torch.Generator(),
+        )
+
+
+class Rest(Sampler[list[Key]]):
+    """The batches from number `first` on."""
+
+    def __init__(self, batches: Sampler[list[Key]], first: int) -> None:
+        self.batches, self.first = batches, first
+
+    def __len__(self) -> int:
+        return len(self.batches) - self.first  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        batches = iter(self.batches)
+        for _ in range(self.first):
+            next(batches)
+        return batches
+
+
+def as_made(batch: Any) -> Any:
+    """The pictures make whole batches."""
+    return batch
+
+
+def death(error: RuntimeError) -> str:
+    """What torch's error says of a dead loader process. Raises any other error again."""
+    if not any(words in str(error) for words in ("is killed by signal", "exited unexpectedly")):
+        raise error
+    return f"A loader process died, often for lack of memory ({str(error).splitlines()[0].rstrip('.')})"
+
+
+def live_with_the_run(notes: str, worker: int) -> None:
     """A loader process lives exactly as long as its run.
 
     A signal meant for the run (Ctrl-C, a scheduler's warning) must not end it before the checkpoint is written; the
@@ -162,8 +136,9 @@ def _live_with_the_run(worker: int) -> None:
     """
     for name in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR2, open(Path(notes, str(os.getpid())), "w"))
+    die_with_the_parent()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_the_run, daemon=True).start()
 
@@ -174,35 +149,66 @@ def _obey_the_run() -> None:
     os._exit(0)
 
 
-class Loader:
-    """Batches of `pictures` in the order of `batches`, made by `workers` processes (0: in this one)."""
+class Watch:
+    """Kills loader processes that give nothing for `timeout` seconds, having noted in `reason` where they are.
 
-    def __init__(self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool) -> None:
-        forks = workers > 0 and sys.platform == "linux"  # so that loaders are children of the run itself
-        self._loader = DataLoader(
-            pictures,
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=pin_memory,
-            worker_init_fn=_live_with_the_run,
-            multiprocessing_context="fork" if forks else None,
-            generator=torch.Generator(),
-        )
+    torch then finds them dead, as it finds any other that died; by itself it would wait for ever. In the folder `notes`
+    each process has a file, named by its number, for its stack; None: there are no processes to watch.
+    """
 
-    def __len__(self) -> int:
-        return len(self._loader)
+    def __init__(self, timeout: float, notes: Path | None) -> None:
+        self.timeout, self.notes, self.reason = timeout, notes, ""
+        self._waiting_since: float | None = None
+        self._over = threading.Event()
 
-    def __iter__(self) -> Generator[Batch | None, None, None]:
-        try:
-            for batch in self._loader:
-                if isinstance(batch, UserError):
-                    raise batch
-                yield tuple(batch) if batch is not None else None
-        except RuntimeError as error:
-            if not any(words in str(error) for words in ("is killed by signal", "exited unexpectedly")):
-                raise
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UserError(
-                f"A loader process died ({reason}): often for lack of memory; try fewer data.workers."
-            ) from error
+    def __enter__(self) -> "Watch":
+        if self.notes:
+            threading.Thread(target=self._look, args=(self.notes,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def over(self, loader: DataLoader) -> Iterator[Batch | UserError | None]:
+        """The loader's batches."""
+        # torch would raise in whatever line the main thread is, in the middle of a step, when a process dies.
+        here = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGCHLD)
+        batches = iter(loader)
+        if here and handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+        while True:
+            self._waiting_since = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self._waiting_since = None
+            yield batch
+
+    def _look(self, notes: Path) -> None:
+        while not self._over.wait(min(1.0, self.timeout / 4)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self.timeout:
+                self._kill(notes)
+                return
+
+    def _kill(self, notes: Path) -> None:
+        workers = [int(note.name) for note in notes.iterdir()]
+        _send(signal.SIGUSR2, workers)
+        time.sleep(0.5)
+        for pid in workers:
+            stack = (notes / str(pid)).read_text().strip()
+            stack = stack or "it does not answer: it waits for the disk or the network, or was stopped."
+            log.warning("Loader process %d: %s", pid, stack)
+        self.reason = f"The loader processes gave nothing for {self.timeout:g} s (data.timeout; their stacks are above)"
+        _send(signal.SIGKILL, workers)
+        for pid in workers:
+            (notes / str(pid)).unlink()
+
+
+def _send(number: signal.Signals, processes: list[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)

@@ -1,0 +1,69 @@
+"""What is done to a whole batch on the device: the jitter, and from bytes to the model's input."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2860,), (0.3530,)
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R 601), as Pillow and torchvision have it
+CONTRAST, SATURATION = 1, 2  # their places in a jitter's row; brightness is 0
+CPU_CHUNK = 4  # images at a time, whose floats stay in a core's cache
+
+
+def jitter(images: Tensor, rows: Tensor) -> Tensor:
+    """Brightness, contrast and saturation, each sample's by its own factors and in its own order, within 0 ... 255.
+
+    Each operation pulls an image x towards a base, clamp(base + factor (x - base)), as Pillow's `ImageEnhance` does:
+    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. Unlike there, nothing
+    is rounded to whole numbers in between, but for that mean.
+
+    Args:
+        images: floats (batch, 3, height, width) from 0 to 255. They are overwritten.
+        rows: float32 (batch, 6), the three factors and the three places of the order (`transforms.Draw.jitter`).
+    """
+    factors, order = rows[:, :3].to(images.dtype), rows[:, 3:].long()
+    for turn in range(order.shape[1]):
+        which = order[:, turn]
+        factor = factors.gather(1, which[:, None])[:, :, None, None]
+        grey = LUMA[0] * images[:, :1]
+        grey.add_(images[:, 1:2], alpha=LUMA[1]).add_(images[:, 2:], alpha=LUMA[2])
+        mean = grey.mean(dim=(2, 3), keepdim=True).add_(0.5).floor_()
+        saturates, contrasts = (
+            (which == number).to(images.dtype)[:, None, None, None] for number in (SATURATION, CONTRAST)
+        )
+        base = grey.mul_(saturates).add_(mean * contrasts)
+        images = torch.lerp(base, images, factor, out=images).clamp_(0, 255)
+    return images
+
+
+class ToInput(nn.Module):
+    """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std.
+
+    With a row of `jitter` for each image, jittered before. Made in float64; move it to the device and the number format
+    of the model.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        center, spread = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+        self.register_buffer("scale", 1 / (255 * spread), persistent=False)
+        self.register_buffer("shift", -center / spread, persistent=False)
+
+    def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """A new tensor of the images' memory format."""
+        result = torch.empty_like(images, dtype=self.scale.dtype)
+        chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
+        for i in range(0, len(images), max(1, chunk)):
+            part = slice(i, i + chunk)
+            floats = images[part].to(
+                result.dtype, memory_format=torch.contiguous_format
+            )  # planes are quicker to jitter
+            if rows is not None:
+                floats = jitter(floats, rows[part])
+            result[part] = floats.mul_(self.scale).add_(self.shift)
+        return result

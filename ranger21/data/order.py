@@ -1,0 +1,93 @@
+"""The order of the images: which of them every pass of every process takes.
+
+What is trained on at step t is a pure function of (seed, t): the order of an epoch of (seed, epoch), the augmentation
+of an image of (seed, epoch, index). Neither the number of loader processes, nor of ranks, nor a restart changes it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ranger21.course import Course
+from ranger21.errors import UserError
+from ranger21.randomness import ORDER, generator
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch this process computes: `rank` of `world`, in `accumulate` passes."""
+
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+    def per_pass(self, batch_size: int, key: str = "data.batch_size") -> int:
+        """Images in one pass of one rank. Raises a UserError if the global batch cannot be divided evenly."""
+        parts = self.world * self.accumulate
+        if batch_size % parts:
+            raise UserError(
+                f"{key}={batch_size} cannot be divided evenly among {self.world} ranks x "
+                f"trainer.accumulate={self.accumulate}: choose a multiple of {parts}."
+            )
+        return batch_size // parts
+
+
+def require_batches(images: int, batch_size: int, share: Share, start: int | None = None) -> None:
+    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks.
+
+    `start`: the size of the first batches, where they grow.
+    """
+    if batch_size > images:
+        raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
+    if start is None:
+        share.per_pass(batch_size)
+    elif batch_size % start:
+        raise UserError(f"data.batch_size={batch_size} must be a multiple of batch_schedule.start={start}.")
+    else:
+        share.per_pass(start, "batch_schedule.start")
+
+
+class TrainBatches(Sampler[list[Key]]):
+    """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
+
+    An epoch is a permutation of the images, cut into global batches as the course has them. A global batch is cut into
+    one run of images for each rank, and that into passes.
+    """
+
+    def __init__(self, course: Course, seed: int, first: int, last: int, share: Share) -> None:
+        self.course, self.seed = course, seed
+        self.first, self.last, self.share = first, last, share
+        self.per_pass = share.per_pass(course.unit)
+
+    def __len__(self) -> int:
+        images = self.course.seen(max(self.last, self.first - 1)) - self.course.seen(self.first - 1)
+        return images // (self.per_pass * self.share.world)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order, of_epoch = np.empty(0, dtype=np.int64), -1
+        for step in range(self.first, self.last + 1):
+            epoch, place = self.course.place(step)
+            if epoch != of_epoch:
+                order, of_epoch = generator(ORDER, self.seed, epoch).permutation(self.course.images), epoch
+            images = self.course.size(step) // self.share.world
+            start = place + self.share.rank * images
+            for begin in range(start, start + images, self.per_pass):
+                yield [(epoch, int(index)) for index in order[begin : begin + self.per_pass]]
+
+
+class EvalBatches(Sampler[list[Key]]):
+    """Every image exactly once over all ranks, and the same number of batches on each, some of which may be empty."""
+
+    def __init__(self, images: int, batch_size: int, share: Share) -> None:
+        batches = -(-images // (batch_size * share.world))
+        self.batches = [b.tolist() for b in np.array_split(np.arange(share.rank, images, share.world), batches)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter([[(0, index) for index in batch] for batch in self.batches])

@@ -1,0 +1,111 @@
+"""Packs: all images once resized, in tar archives that any tool reads, found by number without unpacking.
+
+A pack is a folder:
+
+  pack.json              the recipe, the classes, the fingerprint of the source, every shard's size and SHA-256
+  train-00000.tar ...    CLASS/NAME.jpg or, if raw, CLASS/NAME.npy (uint8, height x width x 3); what WebDataset reads
+  val-00000.tar ...
+  train.npz, val.npz     names and labels of the images, and where each lies in its archive
+  parts/                 what is known of every finished archive, for a pack that is interrupted
+
+Tar, because it adds half a kilobyte an image and no format of our own; archives of 4,096 images, because a process
+keeps them all open. The bytes are a function of the source and the recipe alone: whatever was killed in between, the
+same command leaves the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+
+VERSION = 1
+FACTS = "pack.json"
+IMAGES_A_SHARD = 4096
+FORMATS = ("jpeg", "raw")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was done to the images: the resize as in `data`, then the format they are kept in."""
+
+    resize: int
+    resize_mode: str
+    format: str
+    quality: int | None  # of JPEG
+    subsampling: str | None
+
+    def __str__(self) -> str:
+        kept = f"JPEG of quality {self.quality}, {self.subsampling}" if self.format == "jpeg" else "raw pixels"
+        return f"{self.resize_mode} {self.resize}, {kept}"
+
+
+def shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:05d}.tar"
+
+
+def read_facts(pack: Path) -> dict[str, Any]:
+    """pack.json. Raises a UserError for what is no pack, a pack of another version, or one that is not finished."""
+    try:
+        facts = json.loads((pack / FACTS).read_text())
+        version = facts["version"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"data.pack={pack} is not a pack, which has a file {FACTS}: make one with scripts/pack.py."
+        ) from error
+    if version != VERSION:
+        raise UserError(f"data.pack={pack} is of version {version}, and this code reads {VERSION}: make it again.")
+    if not facts["complete"]:
+        raise UserError(f"data.pack={pack} is not finished: run the command again that makes it.")
+    return facts
+
+
+def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
+    """The facts of a pack that fits a run's recipe. Raises a UserError if it does not, or lacks an archive."""
+    facts = read_facts(pack)
+    recipe = Recipe(**facts["recipe"])
+    if (recipe.resize, recipe.resize_mode) != (resize, resize_mode):
+        raise UserError(
+            f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, and this "
+            f"run has {resize_mode} {resize}: make a pack for it with scripts/pack.py, or choose what this one is for."
+        )
+    for split in facts["splits"].values():
+        for shard in split:
+            try:
+                size: int | None = (pack / shard["file"]).stat().st_size
+            except OSError:
+                size = None
+            if size != shard["bytes"]:
+                state = "is missing" if size is None else f"has {size} bytes instead of {shard['bytes']}"
+                raise UserError(
+                    f"{pack / shard['file']} {state}: run the command again that made the pack, which makes it anew."
+                )
+    return facts
+
+
+def sha256_of(path: Path) -> str | None:
+    """Of a file's content; None if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 22):
+                digest.update(piece)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def to_facts(recipe: Recipe, source: str, classes: list[str], splits: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """The contents of pack.json."""
+    return {
+        "version": VERSION,
+        "recipe": asdict(recipe),
+        "source": source,
+        "classes": classes,
+        "splits": splits,
+        "complete": complete,
+    }

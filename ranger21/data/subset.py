@@ -1,0 +1,43 @@
+"""Subsets that are the same on every machine: which classes and images belong to them, told by their names alone.
+
+A class or an image is in a subset if the hash of its name is among the lowest. So a larger subset contains the smaller
+ones, and neither the order of a directory nor the images beside it change what is chosen. Imports no torch.
+"""
+
+import hashlib
+
+import numpy as np
+
+from ranger21.data.index import Index
+from ranger21.errors import UserError
+
+
+def rank(name: bytes) -> bytes:
+    """What names are ordered by."""
+    return hashlib.blake2b(name, digest_size=8, person=b"ranger21").digest()
+
+
+def choose_classes(classes: tuple[str, ...], wanted: int | list[str]) -> list[int]:
+    """The labels of so many classes, or of the named ones. Raises a UserError for more or others than there are."""
+    if isinstance(wanted, int):
+        if wanted > len(classes):
+            raise UserError(f"data.classes={wanted} is not possible: the data has {len(classes)} classes.")
+        return sorted(sorted(range(len(classes)), key=lambda c: rank(classes[c].encode()))[:wanted])
+    unknown = sorted(set(wanted) - set(classes))
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise UserError(f"data.classes names {', '.join(unknown[:3])}{more}, of which the data has no class.")
+    return sorted(classes.index(name) for name in set(wanted))
+
+
+def choose_images(index: Index, classes: list[int], fraction: float) -> np.ndarray:
+    """The numbers of the images: of each class that fraction, rounded up."""
+    images = np.flatnonzero(np.isin(index.labels, classes))
+    if fraction == 1:
+        return images
+    paths, kept = index.all_paths(), []
+    for label in classes:
+        own = images[index.labels[images] == label]
+        count = int(np.ceil(round(len(own) * fraction, 6)))
+        kept.append(np.array(sorted(sorted(own, key=lambda i: rank(paths[i]))[:count]), dtype=np.int64))
+    return np.concatenate(kept)

@@ -1,0 +1,101 @@
+"""Pack a data set for fast loading: every image decoded and resized once, kept as JPEG or raw pixels in tar archives.
+
+The recipe's resize is taken from the same configuration as train.py's, so a pack fits the runs with the same overrides.
+Interrupted, it goes on where it stopped when the same command is run again.
+
+examples:
+  python scripts/pack.py /data/imagenet-288 data.root=/data/imagenet              JPEG, about 50 GB for ImageNet
+  python scripts/pack.py /data/imagenet-raw data.root=/data/imagenet --format raw     pixels, 318 GB
+  python scripts/pack.py packs/demo experiment=demo
+  python train.py experiment=demo data.pack=packs/demo                            train from it
+  python scripts/pack.py /data/imagenet-288 --check                               read it all, compare the checksums
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.config import ImageFolderConfig
+from ranger21.data.pack import FORMATS, Recipe
+from ranger21.errors import UserError
+from ranger21.processes import granted_cores
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def pack(target: Path, args: argparse.Namespace) -> str:
+    """Makes the pack; returns what to say at the end."""
+    from ranger21.data.build import image_folders, prepare_data
+    from ranger21.data.layout import require_data
+    from ranger21.data.packing import estimate, make_pack
+    from ranger21.data.sources import Folder
+
+    config = compose_config(args.overrides).data
+    if not isinstance(config, ImageFolderConfig) or config.pack:
+        raise UserError("Only folders of images can be packed: data=imagenet or data=sample, and without data.pack.")
+    if config.classes is not None or config.fraction != 1:
+        raise UserError("A pack holds all images: data.classes and data.fraction choose among them when training.")
+    require_data(config)
+    prepare_data(config)
+    root, indices = image_folders(config)
+    sources = {split: Folder(root / split, index) for split, index in indices.items()}
+    jpeg = args.format == "jpeg"
+    quality, subsampling = (args.quality, args.subsampling) if jpeg else (None, None)
+    recipe = Recipe(config.resize, config.resize_mode, args.format, quality, subsampling)
+    images = sum(map(len, sources.values()))
+    need = estimate(sources["train"], config, recipe) * images
+    there = sum(path.stat().st_size for path in target.glob("*.tar"))
+    free = shutil.disk_usage(next(place for place in (target, *target.absolute().parents) if place.exists())).free
+    state = f"{gigabytes(there)} are there, {gigabytes(free)} are free"
+    print(f"{images:,} images, {recipe}: about {gigabytes(need)}; {state}.")
+    if need - there > free:
+        raise UserError(f"{target} lacks the room for about {gigabytes(need)}: make room, or choose another folder.")
+    fresh = make_pack(sources, config, recipe, target.absolute(), args.processes)
+    use = " ".join(["python train.py", *args.overrides, f"data.pack={target}"])
+    return f"{target} is complete{'' if fresh else ' already'}: {use}"
+
+
+def check(target: Path, processes: int) -> str:
+    from ranger21.data.packing import damaged_shards
+
+    damaged = damaged_shards(target, processes)
+    if damaged:
+        raise UserError(
+            f"{target}: {len(damaged)} archives are damaged or missing ({', '.join(damaged[:5])}"
+            f"{', ...' if len(damaged) > 5 else ''}): delete them and run the command again that made the pack."
+        )
+    return f"{target}: all checksums are right."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path, help="the pack's folder")
+    parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
+    parser.add_argument("--format", choices=FORMATS, default="jpeg", help="default: %(default)s")
+    parser.add_argument(
+        "--quality", type=int, default=95, choices=range(1, 101), metavar="Q", help="of JPEG; default: 95"
+    )
+    parser.add_argument(
+        "--subsampling", choices=("4:4:4", "4:2:0"), default="4:4:4", help="of JPEG's colour; default: 4:4:4"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=granted_cores(), help="default: the cores there are, %(default)s"
+    )
+    parser.add_argument("--check", action="store_true", help="compare the checksums of a pack instead of making one")
+    args = parser.parse_intermixed_args()
+    try:
+        if args.processes < 1:
+            raise UserError(f"--processes={args.processes} is not possible: it must be 1 or more.")
+        print(check(args.target, args.processes) if args.check else pack(args.target, args))
+    except (UserError, *CONFIG_ERRORS) as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()
