@@ -4,9 +4,11 @@ import ctypes
 import itertools
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -61,7 +63,18 @@ def die_with_the_parent() -> None:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its processes
-    die_with_the_parent()
+    threading.Thread(target=_end_with_the_starter, daemon=True).start()
+
+
+def _end_with_the_starter() -> None:
+    """Ends this process as soon as the one that started the work is gone, however it died.
+
+    Not by PR_SET_PDEATHSIG: the parent is the fork server, which lives as long as one of its processes does.
+    """
+    starter = multiprocessing.parent_process()
+    assert starter is not None
+    multiprocessing.connection.wait([starter.sentinel])
+    os._exit(1)
 
 
 def in_parallel(

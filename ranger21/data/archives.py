@@ -1,0 +1,163 @@
+"""ImageNet's official archives as parts, each of which one process reads by itself. Imports no torch.
+
+The training images lie in one archive of archives, an inner one for each class; the validation images in a flat one,
+whose classes the development kit tells. Every archive is scanned once, header by header, for where its parts begin.
+"""
+
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+
+TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TRUTH, META = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
+IMAGES_A_SLICE = 500  # some 70 MB of validation images
+BLOCK = 512  # bytes of a tar archive's header, and of the zeros that end it
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """What can go wrong while a file is read, in a sentence that names it."""
+    try:
+        yield
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, LookupError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{file} cannot be read ({error.strerror}): see to its permissions and disk.") from error
+        raise UserError(f"{file} is damaged or cut short ({error}): download it again.") from error
+
+
+def members(file: Path, pattern: str, begin: int = 0) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
+    """The members of the archive that begins at `begin`, each with the first group that `pattern` finds in its name.
+
+    Only plain files with such a name pass, and no pattern here has a slash or a dot before the suffix: a path from
+    an archive never leads anywhere.
+    """
+    with reading(file), open(file, "rb") as stream:
+        stream.seek(begin)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            for info in tar:
+                match = re.fullmatch(pattern, info.name, re.ASCII)
+                if match is None or not info.isreg() or info.issparse():
+                    text = "which has no place there: nothing of it is written; download the archive again"
+                    raise UserError(f"{file} holds the member {info.name!r}, {text}.")
+                yield tar, info, match[1]
+            if not tar.getmembers():
+                raise tarfile.ReadError("it is empty")
+            # tarfile takes a damaged header, or none, for the end of the archive: here the end is where it says so.
+            stream.seek(tar.offset)
+            if stream.read(BLOCK) != bytes(BLOCK):
+                raise tarfile.ReadError(f"no end of the archive at byte {tar.offset}")
+
+
+def weight(size: int) -> int:
+    """The room that an image takes on the disk, about: its bytes, and what comes with them."""
+    return size + BLOCK
+
+
+@dataclass(frozen=True)
+class ClassArchive:
+    """The training images of a class: an inner archive."""
+
+    file: Path
+    wnid: str
+    begin: int
+    size: int
+    split = "train"
+
+    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
+        """The bytes of the images that `folder` lacks, and the classes that there are."""
+        size = self.size
+        if (folder / self.wnid).exists():  # else no need to look into the archive
+            there = {path.name for path in (folder / self.wnid).iterdir()}
+            size = sum(weight(info.size) for _, info in self._images() if info.name not in there)
+        return size, frozenset([self.wnid])
+
+    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """The images that are wanted by their place CLASS/NAME."""
+        for tar, info in self._images():
+            if wanted(place := f"{self.wnid}/{info.name}"):
+                data = tar.extractfile(info)
+                assert data is not None  # a plain file's never is
+                yield place, data.read()
+
+    def _images(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        for tar, info, _ in members(self.file, rf"({self.wnid}_\w+)\.JPEG", self.begin):
+            yield tar, info
+
+
+@dataclass(frozen=True)
+class ValSlice:
+    """Validation images that lie one after the other: for each its place CLASS/NAME, its first byte and its size."""
+
+    file: Path
+    contents: tuple[tuple[str, int, int], ...]
+    split = "val"
+
+    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
+        size = sum(weight(size) for place, _, size in self.contents if not (folder / place).exists())
+        return size, frozenset(place.partition("/")[0] for place, _, _ in self.contents)
+
+    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        with reading(self.file), open(self.file, "rb") as stream:
+            for place, begin, size in self.contents:
+                if wanted(place):
+                    stream.seek(begin)
+                    data = stream.read(size)
+                    if len(data) < size:
+                        raise EOFError(f"{place} ends early")
+                    yield place, data
+
+
+def archive_parts(source: Path) -> list[ClassArchive | ValSlice]:
+    """The parts of the three archives in a folder. Raises a UserError if they do not belong together."""
+    truth, known = read_devkit(source / DEVKIT)
+    train = [
+        ClassArchive(source / TRAIN, wnid, info.offset_data, info.size)
+        for _, info, wnid in members(source / TRAIN, r"(n\d{8})\.tar")
+    ]
+    strangers = {part.wnid for part in train} - known
+    if strangers:
+        raise UserError(f"{source / TRAIN} has the class {min(strangers)}, which {DEVKIT} lacks: they do not match.")
+    val = [
+        (int(number), info.name, info.offset_data, info.size)
+        for _, info, number in members(source / VAL, r"ILSVRC2012_val_(\d{8})\.JPEG")
+    ]
+    if sorted(number for number, *_ in val) != list(range(1, len(truth) + 1)):
+        text = f"{len(val)} images where {DEVKIT} has the classes of the images 1 to {len(truth)}"
+        raise UserError(f"{source / VAL} has {text}: download both again.")
+    places = [(f"{truth[number - 1]}/{name}", begin, size) for number, name, begin, size in val]
+    slices = range(0, len(places), IMAGES_A_SLICE)
+    return [*train, *(ValSlice(source / VAL, tuple(places[i : i + IMAGES_A_SLICE])) for i in slices)]
+
+
+def read_devkit(file: Path) -> tuple[list[str], set[str]]:
+    """The wnid of every validation image, by its number, and all that there are."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise UserError(f"Reading {DEVKIT} needs scipy: pip install 'ranger21-imagenet[prepare]'") from error
+    with reading(file), tarfile.open(file, "r:gz") as tar:
+        truth, meta = (_content(tar, name) for name in (TRUTH, META))
+        synsets: Any = loadmat(io.BytesIO(meta))["synsets"].ravel()
+        leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
+        wnids = {int(leaf["ILSVRC2012_ID"].item()): str(leaf["WNID"].item()) for leaf in leaves}
+        numbers = [int(line) for line in truth.split()]
+    if odd := [wnid for wnid in wnids.values() if not re.fullmatch(r"n\d{8}", wnid, re.ASCII)]:
+        raise UserError(f"{file} has a class {odd[0]!r}, which is no wnid such as n01440764: download it again.")
+    if unknown := set(numbers) - set(wnids):
+        raise UserError(f"{file} gives a validation image the unknown class {min(unknown)}: download it again.")
+    return [wnids[number] for number in numbers], set(wnids.values())
+
+
+def _content(tar: tarfile.TarFile, name: str) -> bytes:
+    data = tar.extractfile(name)
+    if data is None:
+        raise tarfile.ReadError(f"{name} is not a file")
+    return data.read()

@@ -1,0 +1,97 @@
+"""The parquet files of Hugging Face's imagenet-1k as parts, one a file. Imports no torch."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.data.archives import reading
+from ranger21.errors import UserError
+
+SPLITS = {"train": "train", "validation": "val"}  # as Hugging Face calls them, and as we do
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """One file: images of all the classes of a split."""
+
+    file: Path
+    split: str
+
+    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
+        """The bytes of the images that `folder` lacks, as their share of the file, and the classes that there are."""
+        with self._open() as file:
+            places = [place for group in range(file.num_row_groups) for place in self._places(file, group)]
+        lacking = sum(not (folder / place).exists() for place in places)
+        size = -(-self.file.stat().st_size * lacking // max(1, len(places)))  # rounded up: what lacks is never 0
+        return size, frozenset(place.partition("/")[0] for place in places)
+
+    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """The images that are wanted by their place CLASS/NAME."""
+        with self._open() as file:
+            for group in range(file.num_row_groups):
+                places = self._places(file, group)
+                if any(map(wanted, places)):
+                    for place, data in zip(places, _column(file, group, "bytes"), strict=True):
+                        if data is None:
+                            raise ValueError(f"no bytes of {place}")
+                        if wanted(place):
+                            yield place, data
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        from pyarrow import parquet
+
+        # Without pyarrow's own threads and read-ahead: the processes are what runs side by side here.
+        with reading(self.file), parquet.ParquetFile(self.file, page_checksum_verification=True) as file:
+            yield file
+
+    def _places(self, file: Any, group: int) -> list[str]:
+        """Where the images of a row group belong. Their names end in their wnid, which the official names do not."""
+        places = []
+        for path in _column(file, group, "path"):
+            match = re.fullmatch(r"(\w+)_(n\d{8})\.JPEG", str(path), re.ASCII)
+            if match is None:
+                text = "which is not of the form n01440764_10026_n01440764.JPEG: nothing of it is written"
+                raise UserError(f"{self.file} holds the image {path!r}, {text}; download the file again.")
+            places.append(f"{match[2]}/{match[1]}.JPEG")
+        return places
+
+
+def _column(file: Any, group: int, name: str) -> Iterator[Any]:
+    table = file.read_row_group(group, columns=[f"image.{name}"], use_threads=False)
+    return ((cell.as_py() or {}).get(name) for cell in table.column("image"))
+
+
+def parquet_files(source: Path) -> dict[str, list[Path]]:
+    """The files of both splits, in the folder or in its folder data/, by our names of the splits."""
+    found: dict[str, list[Path]] = {}
+    for folder in (source / "data", source):
+        for file in sorted(folder.glob("*-of-*.parquet")):
+            split = SPLITS.get(file.name.partition("-")[0])
+            if split is not None:
+                found.setdefault(split, []).append(file)
+    return found
+
+
+def parquet_parts(source: Path) -> list[ParquetFile]:
+    """The parts of a folder. Raises a UserError if a file of either split is missing."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UserError("Reading parquet files needs pyarrow: pip install 'ranger21-imagenet[prepare]'") from error
+    found = parquet_files(source)
+    for theirs, ours in SPLITS.items():
+        names = [file.name for file in found.get(ours, [])]
+        if not names:
+            raise UserError(f"{source} has no files {theirs}-*-of-*.parquet: download them too.")
+        total = names[0].removesuffix(".parquet").rpartition("-")[2]
+        wanted = [f"{theirs}-{number:05d}-of-{total}.parquet" for number in range(int(total) if total.isdigit() else 0)]
+        if lacking := [name for name in wanted if name not in names]:
+            raise UserError(f"{source} lacks {lacking[0]}: download it too.")
+        if len(names) != len(wanted):
+            odd = next(name for name in names if name not in wanted or names.count(name) > 1)
+            raise UserError(f"{source} has the file {odd}, which is not one of {total} or is there twice: remove it.")
+    return [ParquetFile(file, split) for split in ("train", "val") for file in found[split]]

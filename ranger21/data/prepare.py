@@ -1,0 +1,190 @@
+"""Sorts ImageNet, as it is downloaded, into train/WNID/*.JPEG and val/WNID/*.JPEG. Imports no torch.
+
+Nothing is lost when the process dies, whatever it was doing, and nothing has to be noted down for that: an image is
+written under a hidden name and renamed, so what is there under its own name is whole; and a split is filled in a
+hidden folder and renamed, so nobody trains on half of one. Run again, it does what is missing.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.data.parquet import parquet_files, parquet_parts
+from ranger21.errors import UserError
+from ranger21.processes import in_parallel
+from ranger21.tracking.console import console
+
+SPLITS = ("train", "val")
+UNFINISHED = ".unfinished"  # the end of an image's hidden name
+
+
+class Part(Protocol):
+    """Images of a split that one process reads by itself."""
+
+    @property
+    def split(self) -> str: ...
+
+    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
+        """The bytes of the images that `folder` lacks, and the classes that there are."""
+
+    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """The images that are wanted by their place CLASS/NAME."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part, and the folder of its split."""
+
+    part: Part
+    folder: Path
+
+
+def survey(job: Job) -> tuple[int, frozenset[str]]:
+    return job.part.missing(job.folder)
+
+
+def write_missing(job: Job) -> None:
+    for place, data in job.part.images(lambda place: not (job.folder / place).exists()):
+        write(job.folder / place, data)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file that is there as a whole or not at all, whenever the process is killed."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.write_bytes(data)
+        hidden.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            hidden.unlink()
+        raise unusable(path, error) from error
+
+
+def unusable(path: str | Path, error: OSError) -> UserError:
+    """The sentence for a file or folder that could not be written or looked into."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = "make room, and run the same command again, which goes on where this one stopped"
+    else:
+        remedy = "see to its permissions, or choose another TARGET"
+    return UserError(f"{path} cannot be written ({error.strerror}): {remedy}.")
+
+
+def hidden_folder(target: Path, split: str) -> Path:
+    """Where a split is filled until it is complete."""
+    return target / f".{split}{UNFINISHED}"
+
+
+def split_folders(target: Path) -> dict[str, Path]:
+    """Where the images of each split are, or are to be written."""
+    return {s: target / s if (target / s).is_dir() else hidden_folder(target, s) for s in SPLITS}
+
+
+def prepare(source: Path, target: Path, processes: int) -> None:
+    """Sorts the archives or parquet files of `source` into `target`, or what is missing there.
+
+    Raises a UserError for everything that a user can mend.
+    """
+    try:
+        folders = split_folders(target)
+        jobs = [Job(part, folders[part.split]) for part in find_parts(source)]
+        found = dict(in_parallel(survey, jobs, processes, "looking for what is missing"))
+        require_classes(jobs, found)
+        missing = {job: found[job][0] for job in jobs if found[job][0]}
+        leftovers = [path for folder in folders.values() for path in folder.glob(f"*/.*{UNFINISHED}")]
+        if not missing and not leftovers and not any(hidden_folder(target, split).exists() for split in SPLITS):
+            tell(f"{target} is complete: there is nothing to do.")
+            return
+        require_space(target, sum(missing.values()))
+        with alone(target, folders):
+            for path in leftovers:  # of a process that was killed while it wrote
+                path.unlink()
+            for _ in in_parallel(write_missing, list(missing), processes, "writing", missing.__getitem__, size_text):
+                pass
+            for split, folder in folders.items():
+                publish(folder, hidden_folder(target, split), target / split)
+        tell(f"{target} is complete. To decode every image of it once: python scripts/verify_imagenet.py {target}")
+    except OSError as error:
+        raise unusable(error.filename or target, error) from error
+
+
+def find_parts(source: Path) -> Sequence[Part]:
+    """The parts of the official archives, or of the parquet files. Raises a UserError unless all are there."""
+    if not source.is_dir():
+        raise UserError(f"There is no folder {source}: SOURCE must be the one with the downloaded files.")
+    lacking = [name for name in (TRAIN, VAL, DEVKIT) if not (source / name).exists()]
+    if not lacking:
+        return archive_parts(source)
+    if parquet_files(source):
+        return parquet_parts(source)
+    if len(lacking) < 3:
+        raise UserError(f"{source} lacks {' and '.join(lacking)}: download it too, from https://image-net.org.")
+    raise UserError(
+        f"{source} has neither ImageNet's archives ({', '.join(lacking)}) nor the parquet files of Hugging Face's "
+        "imagenet-1k (train-*.parquet, validation-*.parquet)."
+    )
+
+
+def require_classes(jobs: Sequence[Job], found: dict[Job, tuple[int, frozenset[str]]]) -> None:
+    """Raises a UserError for validation images of a class without training images, and for a target of other data."""
+    classes = {s: frozenset[str]().union(*(found[job][1] for job in jobs if job.part.split == s)) for s in SPLITS}
+    if unknown := classes["val"] - classes["train"]:
+        text = f"there are validation images of the class {min(unknown)}, but no training images"
+        raise UserError(f"SOURCE is not one data set: {text}; download both of the same.")
+    for folder in {job.folder for job in jobs if job.folder.exists()}:
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if strangers := names - classes["train"]:
+            text = f"which is not of this ImageNet: remove it, or choose another TARGET than {folder.parent}"
+            raise UserError(f"{folder} holds {min(strangers)!r}, {text}.")
+
+
+def require_space(target: Path, needed: int) -> None:
+    """Tells how much room is needed and how much there is. Raises a UserError if it is too little."""
+    place = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    tell(f"needs {size_text(needed)} in {target}, {size_text(free)} are free")
+    if needed > free:
+        text = f"make room for {size_text(needed - free)} more, or choose a TARGET on another disk"
+        raise UserError(f"{target} needs {size_text(needed)}, but only {size_text(free)} are free: {text}.")
+
+
+@contextlib.contextmanager
+def alone(target: Path, folders: dict[str, Path]) -> Iterator[None]:
+    """Creates the target, and keeps a second process like this one away from it."""
+    target.mkdir(parents=True, exist_ok=True)
+    folder = os.open(target, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # without locks two processes do the same work twice, and no harm
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"Another process is preparing {target}: wait for it, or stop it.") from error
+        if split_folders(target) != folders:
+            raise UserError(f"Another process has just prepared {target}: run the same command again to check.")
+        yield
+    finally:
+        os.close(folder)
+
+
+def publish(folder: Path, hidden: Path, visible: Path) -> None:
+    """Gives a split, now complete, its name."""
+    if folder == hidden:
+        hidden.rename(visible)
+    elif hidden.exists():  # the split has come to its name in another way
+        shutil.rmtree(hidden)
+
+
+def size_text(size: float) -> str:
+    unit, factor = next(((u, f) for u, f in (("GB", 1e9), ("MB", 1e6)) if size >= f), ("kB", 1e3))
+    return f"{size / factor:.1f} {unit}"
+
+
+def tell(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,249 @@
+"""Looks at every file of train/ and val/: counts them, decodes each image, and tells whatever is odd. Imports no torch.
+
+What the loader cannot read, or what makes it another data set than it should be, is wrong. What it copes with, though
+a person may want to know of it (ImageNet itself has CMYK and grey images, EXIF, and a PNG under a JPEG's name), is a
+notice.
+"""
+
+import errno
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ranger21.data.index import EXTENSIONS
+from ranger21.data.layout import class_folders
+from ranger21.errors import UserError
+from ranger21.processes import in_parallel
+
+SPLITS = ("train", "val")
+WRONG = {
+    "counts": "counts that are not ImageNet's",
+    "one_split_only": "classes of one split only",
+    "empty_class": "classes without images",
+    "unreadable": "unreadable images",
+    "stray": "files that are no images by their names",
+    "broken_link": "links that lead nowhere",
+    "link_loop": "links that lead back to themselves",
+}
+NOTICES = {
+    "other_format": "another format than the name says",
+    "cmyk": "CMYK",
+    "grey": "grey",
+    "palette": "palettes",
+    "deep": "more than 8 bits",
+    "other_mode": "other modes",
+    "rotated": "EXIF with an orientation that turns or mirrors",
+    "exif": "other EXIF",
+    "huge": "so large that Pillow warns of them",
+    "warning": "other warnings of Pillow's",
+}
+MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
+CLASSES = 1000
+IMAGES = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}  # of ImageNet, and of its classes at least, at most
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong, or a notice: its kind, the file or folder by its path below the root, and what it is."""
+
+    kind: str
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """The images of a class, by their paths below the root."""
+
+    root: Path
+    split: str
+    name: str
+    images: tuple[str, ...]
+
+
+def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
+    """What there is, what is wrong and what is odd, in an order that depends on nothing but the files.
+
+    Args:
+        expect: "imagenet", whose counts are required, or "none".
+    """
+    folders, findings = [], []
+    for split in SPLITS:
+        for name in names_of_classes(root, split):
+            images, odd = listing(root, f"{split}/{name}")
+            folders.append(ClassFolder(root, split, name, tuple(images)))
+            findings += odd
+        findings += beside_the_classes(root, split)
+    for _, found in in_parallel(examine, folders, processes, "decoding", lambda folder: len(folder.images)):
+        findings += found
+    findings += off_counts(folders) if expect == "imagenet" else []
+    findings += lopsided(folders)
+    told = sorted(findings, key=lambda finding: (finding.file, finding.why))
+    of_kind = {
+        kind: [{"file": printable(f.file), "why": f.why} for f in told if f.kind == kind] for kind in WRONG | NOTICES
+    }
+    return {
+        "root": printable(str(root)),
+        "expect": expect,
+        "ok": not any(of_kind[kind] for kind in WRONG),
+        "splits": {split: summary([f for f in folders if f.split == split]) for split in SPLITS},
+        "wrong": {kind: of_kind[kind] for kind in WRONG},
+        "notices": {kind: of_kind[kind] for kind in NOTICES},
+    }
+
+
+def names_of_classes(root: Path, split: str) -> list[str]:
+    """Raises a UserError if there are none."""
+    hint = "ROOT must be the folder that holds train/ and val/, with a folder for each class in both"
+    try:
+        names = class_folders(root / split)
+    except OSError as error:
+        raise UserError(f"{error.filename or root / split} cannot be read ({error.strerror}): {hint}.") from error
+    if not names:
+        raise UserError(f"{root / split} has no class folders: {hint}.")
+    return names
+
+
+def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) -> tuple[list[str], list[Finding]]:
+    """The images in a folder and in those below it, where the loader looks for them, too; and what else is there."""
+    images: list[str] = []
+    odd: list[Finding] = []
+    try:
+        state = (root / folder).stat()
+        if (state.st_dev, state.st_ino) in above:
+            return [], [Finding("link_loop", folder, "leads to a folder that holds it")]
+        entries = list(os.scandir(root / folder))
+    except OSError as error:
+        return [], [Finding("unreadable", folder, str(error.strerror))]
+    for entry in entries:
+        place = f"{folder}/{entry.name}"
+        kind = kind_of(entry)
+        if kind == "folder":
+            more_images, more_odd = listing(root, place, (*above, (state.st_dev, state.st_ino)))
+            images += more_images
+            odd += more_odd
+        elif kind == "image":
+            images.append(place)
+        else:
+            odd.append(Finding(kind, place, what_is(entry)))
+    if not images and not above:
+        odd.append(Finding("empty_class", folder, "no images"))
+    return sorted(images), odd
+
+
+def kind_of(entry: os.DirEntry[str]) -> str:
+    """folder, image, or what is wrong with it."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "image" if entry.name.lower().endswith(EXTENSIONS) else "stray"
+    except OSError as error:
+        return "link_loop" if error.errno == errno.ELOOP else "unreadable"
+    return "broken_link" if entry.is_symlink() else "stray"
+
+
+def what_is(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return f"leads to {printable(str(Path(entry.path).readlink()))}"
+    return "no plain file" if entry.name.lower().endswith(EXTENSIONS) else "no image by its name"
+
+
+def beside_the_classes(root: Path, split: str) -> Iterator[Finding]:
+    with os.scandir(root / split) as entries:
+        for entry in entries:
+            kind = kind_of(entry)
+            if kind == "image":
+                yield Finding("stray", f"{split}/{entry.name}", "in no class folder")
+            elif kind != "folder":
+                yield Finding(kind, f"{split}/{entry.name}", what_is(entry))
+
+
+def examine(folder: ClassFolder) -> list[Finding]:
+    """Decodes every image of a class."""
+    return [Finding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
+
+
+def oddities(path: Path) -> list[tuple[str, str]]:
+    """The kinds of findings that an image is, and why."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with Image.open(path) as image:  # refuses monstrous sizes by the header
+                deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
+                image.load()
+                found = list(features(image, path.suffix.lower(), deep))
+        except Exception as error:  # a damaged file can make Pillow raise anything
+            found = [("unreadable", reason(error, path))]
+    for warning in caught:
+        kind = "huge" if issubclass(warning.category, Image.DecompressionBombWarning) else "warning"
+        found.append((kind, one_line(warning.message)))
+    return sorted(set(found))
+
+
+def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
+    named = Image.registered_extensions().get(suffix)
+    if image.format != named and (named, image.format) != ("JPEG", "MPO"):  # MPO: a JPEG with a second one behind it
+        yield "other_format", f"{image.format}"
+    if deep:
+        yield "deep", image.mode
+    elif image.mode != "RGB":
+        yield MODES.get(image.mode, "other_mode"), image.mode
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        if orientation != 1:
+            yield "rotated", f"orientation {orientation}"
+        elif exif or "exif" in image.info:
+            yield "exif", f"{len(exif)} tags"
+    except Exception as error:  # the pixels are what the loader wants, and they are there
+        yield "exif", f"damaged ({one_line(error)})"
+
+
+def reason(error: Exception, path: Path) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image" if path.stat().st_size else "empty"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(error) or type(error).__name__
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def printable(path: str) -> str:
+    """A path whose bytes need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def off_counts(folders: list[ClassFolder]) -> Iterator[Finding]:
+    for split, (total, least, most) in IMAGES.items():
+        counts = {f.name: len(f.images) for f in folders if f.split == split}
+        if len(counts) != CLASSES:
+            yield Finding("counts", split, f"{len(counts):,} classes, not {CLASSES:,}")
+        if sum(counts.values()) != total:
+            yield Finding("counts", split, f"{sum(counts.values()):,} images, not {total:,}")
+        for name, count in counts.items():
+            if not least <= count <= most:
+                wanted = f"{least}" if least == most else f"{least} to {most}"
+                yield Finding("counts", f"{split}/{name}", f"{count:,} images, not {wanted}")
+
+
+def lopsided(folders: list[ClassFolder]) -> Iterator[Finding]:
+    names = {split: {f.name for f in folders if f.split == split} for split in SPLITS}
+    for split, other in (SPLITS, SPLITS[::-1]):
+        for name in names[split] - names[other]:
+            yield Finding("one_split_only", f"{split}/{name}", f"not in {other}/")
+
+
+def summary(folders: list[ClassFolder]) -> dict[str, Any]:
+    by_size = sorted((len(f.images), printable(f.name)) for f in folders)
+    smallest, largest = ({"class": name, "images": count} for count, name in (by_size[0], by_size[-1]))
+    images = sum(count for count, _ in by_size)
+    return {"classes": len(folders), "images": images, "smallest": smallest, "largest": largest}

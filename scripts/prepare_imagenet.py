@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Sort ImageNet, as it is downloaded, into the folders train/WNID and val/WNID.
+
+SOURCE is a folder with the three official archives of https://image-net.org (ILSVRC2012_img_train.tar,
+ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz) or with the parquet files of Hugging Face's imagenet-1k
+(train-*.parquet and validation-*.parquet, perhaps in its folder data/); of either, the same tree comes out. It may be
+stopped or killed at any moment: the same command again does only what is missing. Needs: pip install -e '.[prepare]'
+
+  python scripts/prepare_imagenet.py ~/downloads /data/imagenet
+  python scripts/prepare_imagenet.py ~/imagenet-1k/data /data/imagenet --processes 16
+  python scripts/verify_imagenet.py /data/imagenet                                     afterwards: decode every image
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import fail
+from ranger21.data.prepare import prepare
+from ranger21.errors import UserError
+from ranger21.processes import granted_cores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the folder with the downloaded files, which are left as they are")
+    parser.add_argument("target", type=Path, help="the folder for train/ and val/")
+    parser.add_argument("--processes", type=int, default=granted_cores(), help="at a time (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        if args.processes < 1:
+            raise UserError(f"--processes={args.processes} must be at least 1.")
+        prepare(args.source, args.target, args.processes)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command again goes on from here\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

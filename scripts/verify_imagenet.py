@@ -1,0 +1,90 @@
+#!/usr/bin/env python
+"""Look at every file of a data set, decode every image, and tell what is wrong: exit code 1 if anything is.
+
+ROOT holds train/ and val/, with a folder for each class in both. Wrong are: images that cannot be read, classes that
+are empty or in one split only, files that are no images, links that lead nowhere, and counts that are not ImageNet's.
+Told as well, though the loader copes with it: CMYK, grey, 16 bits, palettes, EXIF, a PNG under a JPEG's name.
+
+  python scripts/verify_imagenet.py /data/imagenet
+  python scripts/verify_imagenet.py /data/imagenet --json imagenet.json --processes 16
+  python scripts/verify_imagenet.py /data/flowers --expect none                            any other folder of classes
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.table import Table
+from rich.text import Text
+
+from ranger21.compose import fail
+from ranger21.data.verify import NOTICES, WRONG, verify
+from ranger21.errors import UserError
+from ranger21.processes import granted_cores
+from ranger21.tracking.console import console
+
+LINES_OF_A_KIND = 20  # that are shown; the JSON file has all
+
+
+def overview(report: dict[str, Any]) -> Table:
+    table = Table("", *report["splits"], box=None, pad_edge=False)
+    for key in ("classes", "images"):
+        table.add_row(key, *(f"{split[key]:,}" for split in report["splits"].values()))
+    for key in ("smallest", "largest"):
+        cells = [f"{split[key]['class']} ({split[key]['images']:,})" for split in report["splits"].values()]
+        table.add_row(f"{key} class", *map(Text, cells))
+    for kind, title in (WRONG | NOTICES).items():
+        files = [entry["file"] for entry in (report["wrong"] | report["notices"])[kind]]
+        counts = [sum(file.partition("/")[0] == split for file in files) for split in report["splits"]]
+        if any(counts):
+            table.add_row(title, *(f"{count:,}" for count in counts), style="red" if kind in WRONG else "")
+    return table
+
+
+def show(report: dict[str, Any]) -> None:
+    console.print(overview(report))
+    for part, titles in (("notices", NOTICES), ("wrong", WRONG)):
+        for kind, title in titles.items():
+            entries = report[part][kind]
+            lines = [f"  {entry['file']}: {entry['why']}" for entry in entries[:LINES_OF_A_KIND]]
+            if len(entries) > LINES_OF_A_KIND:
+                lines.append(f"  and {len(entries) - LINES_OF_A_KIND:,} more, all of which --json FILE has")
+            if entries:
+                head = f"\n{'WRONG' if part == 'wrong' else 'notice'}: {title} ({len(entries):,})"
+                console.print("\n".join([head, *lines]), markup=False, soft_wrap=True)
+    number = sum(map(len, report["wrong"].values()))
+    verdict = "nothing is wrong" if report["ok"] else f"wrong: {number:,} {'thing' if number == 1 else 'things'}"
+    console.print(f"\n{report['root']}: {verdict}", markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="the folder that holds train/ and val/")
+    parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help="(default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole report to FILE")
+    parser.add_argument("--processes", type=int, default=granted_cores(), help="at a time (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        if args.processes < 1:
+            raise UserError(f"--processes={args.processes} must be at least 1.")
+        if args.json is not None:
+            args.json.touch()  # now, not in an hour, is the time to find that it cannot be written
+        report = verify(args.root, args.expect, args.processes)
+        if args.json is not None:
+            args.json.write_text(json.dumps(report, indent=2) + "\n")
+    except UserError as error:
+        fail(error)
+    except OSError as error:
+        fail(f"--json={args.json} cannot be written ({error.strerror}).")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    show(report)
+    sys.exit(0 if report["ok"] else 1)
+
+
+if __name__ == "__main__":
+    main()
