@@ -36,9 +36,9 @@ def evaluate(
             return None
         if batch is None:
             continue
-        images, jitter, labels = batch.to(world.device)
+        images, rest, labels = batch.to(world.device)
         with precision.autocast():
-            logits = model(to_input(images, jitter).contiguous(memory_format=memory_format))
+            logits = model(to_input(images, rest).contiguous(memory_format=memory_format))
         sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
     images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
     return {

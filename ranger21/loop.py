@@ -73,7 +73,7 @@ class Job:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int, int], float]
     scaler: torch.amp.GradScaler
-    batches: Generator[Any, None, None]  # (images, jitter, labels) after `to`; from the first step to do
+    batches: Generator[Any, None, None]  # (images, what to do on the device, labels) by `to`; from the first step to do
     substitutes: Callable[[], int] | None  # how many images stood for unreadable ones so far, where that is allowed
     to_input: nn.Module
     evaluate: Callable[[Callable[[], bool]], dict[str, float] | None]
@@ -178,8 +178,8 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
 
 def forward_backward(job: Job, batch: Any, passes: int) -> Tensor:
     """One pass of several: the loss of this rank's images, its share of the gradient added to the parameters'."""
-    images, jitter, labels = batch.to(job.world.device)
-    inputs = job.to_input(images, jitter).contiguous(memory_format=job.memory_format)
+    images, rest, labels = batch.to(job.world.device)
+    inputs = job.to_input(images, rest).contiguous(memory_format=job.memory_format)
     with job.precision.autocast():
         logits = job.model(inputs)
     logits = logits.to(job.precision.weights)

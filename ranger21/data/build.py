@@ -31,7 +31,7 @@ SPLITS = ("train", "val")
 class Data:
     """A data set, ready to be loaded.
 
-    `to_input` turns a uint8 batch on any device, and what jitter is left to be done, into the model's input of
+    `to_input` turns a uint8 batch on any device, and what is left to be done to it, into the model's input of
     `channels` channels; `fingerprint` changes when the names or classes of images do, or how a pack keeps them (of
     Fashion-MNIST: when a pixel does).
     """
@@ -151,7 +151,7 @@ def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
     val = IdxPictures(root, "t10k")
     return Data(
         train=Pictures(train, transforms.ShiftAndFlip(config), seed),
-        val=Pictures(val, transforms.as_is),
+        val=Pictures(val, transforms.AsIs()),
         classes=IdxPictures.CLASSES,
         channels=1,
         to_input=on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD),

@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow, too, gi
 NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG within C0 ... CF that begin no frame
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An image as it is stored.
 
     Attributes:

@@ -115,7 +115,7 @@ def _walk(top: Path) -> tuple[list[str], dict[str, int]]:
     """The images below a folder, in the order of torchvision's ImageFolder, and the folders' modification times."""
     files: list[str] = []
     folders: dict[str, int] = {}
-    for folder, mtime, names in _folders(top, "", ()):
+    for folder, mtime, names in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
         folders[folder] = mtime
         files += [folder + name for name in sorted(names) if name.lower().endswith(EXTENSIONS)]
     return files, folders
@@ -131,15 +131,22 @@ def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
             files: list[str] = []
             inner: list[str] = []
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     inner.append(entry.name)
-                elif entry.is_file() or entry.is_symlink():  # a broken link is told when it is read
+                elif entry.is_symlink() or entry.is_file():  # a broken link is told when it is read
                     files.append(entry.name)
     except OSError as error:
         raise UserError(f"{place} cannot be read ({error.strerror}): see to its permissions.") from error
     yield below, state.st_mtime_ns, files
     for name in sorted(inner):
         yield from _folders(top, f"{below}{name}/", (*above, (state.st_dev, state.st_ino)))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _cached(place: Path, split: Path) -> Index | None:

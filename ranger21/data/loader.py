@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -74,8 +75,11 @@ class Loader:
                         done, failures = done + 1, 0
                         self.unreadable += batch.unreadable if batch else []
                         yield batch
+                        del batch  # so that the next one can have its memory, while the cache still knows it
                 return
-            except RuntimeError as error:
+            except (RuntimeError, OSError, EOFError) as error:
+                if not self.workers:
+                    raise
                 failures += 1
                 reason = watch.reason or death(error)
                 if failures > RESTARTS:
@@ -120,11 +124,14 @@ def as_made(batch: Any) -> Any:
     return batch
 
 
-def death(error: RuntimeError) -> str:
+def death(error: Exception) -> str:
     """What torch's error says of a dead loader process. Raises any other error again."""
-    if not any(words in str(error) for words in ("is killed by signal", "exited unexpectedly")):
+    told = any(words in str(error) for words in ("is killed by signal", "exited unexpectedly"))
+    # One that dies when it has announced a batch, and before that was fetched, breaks the connection.
+    broken = not isinstance(error, RuntimeError) and "in DataLoader worker process" not in str(error)
+    if not told and not broken:
         raise error
-    return f"A loader process died, often for lack of memory ({str(error).splitlines()[0].rstrip('.')})"
+    return f"A loader process died, often for lack of memory ({(str(error) or 'connection lost').splitlines()[0].rstrip('.')})"
 
 
 def live_with_the_run(notes: str, worker: int) -> None:
@@ -174,6 +181,7 @@ class Watch:
         # torch would raise in whatever line the main thread is, in the middle of a step, when a process dies.
         here = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
+        self._waiting_since = time.monotonic()  # processes that are to begin anew must answer, too
         batches = iter(loader)
         if here and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
@@ -186,6 +194,7 @@ class Watch:
             finally:
                 self._waiting_since = None
             yield batch
+            del batch
 
     def _look(self, notes: Path) -> None:
         while not self._over.wait(min(1.0, self.timeout / 4)):
@@ -195,7 +204,8 @@ class Watch:
                 return
 
     def _kill(self, notes: Path) -> None:
-        workers = [int(note.name) for note in notes.iterdir()]
+        alive = {process.pid for process in multiprocessing.active_children()}  # a dead one's number may be another's
+        workers = [int(note.name) for note in notes.iterdir() if int(note.name) in alive]
         _send(signal.SIGUSR2, workers)
         time.sleep(0.5)
         for pid in workers:

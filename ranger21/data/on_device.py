@@ -12,7 +12,7 @@ CONTRAST, SATURATION = 1, 2  # their places in a jitter's row; brightness is 0
 CPU_CHUNK = 4  # images at a time, whose floats stay in a core's cache
 
 
-def jitter(images: Tensor, rows: Tensor) -> Tensor:
+def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Brightness, contrast and saturation, each sample's by its own factors and in its own order, within 0 ... 255.
 
     Each operation pulls an image x towards a base, clamp(base + factor (x - base)), as Pillow's `ImageEnhance` does:
@@ -21,18 +21,16 @@ def jitter(images: Tensor, rows: Tensor) -> Tensor:
 
     Args:
         images: floats (batch, 3, height, width) from 0 to 255. They are overwritten.
-        rows: float32 (batch, 6), the three factors and the three places of the order (`transforms.Draw.jitter`).
+        factors: (batch, 3), of brightness, contrast and saturation.
+        order: (batch, 3), the places of the operations in `factors`, in the order in which they are applied.
     """
-    factors, order = rows[:, :3].to(images.dtype), rows[:, 3:].long()
     for turn in range(order.shape[1]):
-        which = order[:, turn]
-        factor = factors.gather(1, which[:, None])[:, :, None, None]
+        which = order[:, turn, None].long()
+        factor = factors.gather(1, which).to(images.dtype)[:, :, None, None]
         grey = LUMA[0] * images[:, :1]
         grey.add_(images[:, 1:2], alpha=LUMA[1]).add_(images[:, 2:], alpha=LUMA[2])
         mean = grey.mean(dim=(2, 3), keepdim=True).add_(0.5).floor_()
-        saturates, contrasts = (
-            (which == number).to(images.dtype)[:, None, None, None] for number in (SATURATION, CONTRAST)
-        )
+        saturates, contrasts = ((which == n).to(images.dtype)[:, :, None, None] for n in (SATURATION, CONTRAST))
         base = grey.mul_(saturates).add_(mean * contrasts)
         images = torch.lerp(base, images, factor, out=images).clamp_(0, 255)
     return images
@@ -41,8 +39,8 @@ def jitter(images: Tensor, rows: Tensor) -> Tensor:
 class ToInput(nn.Module):
     """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std.
 
-    With a row of `jitter` for each image, jittered before. Made in float64; move it to the device and the number format
-    of the model.
+    Flipped and jittered before, if there is a row for each image that says how (`flips_and_jitters`). Made in float64;
+    move it to the device and the number format of the model.
     """
 
     scale: Tensor
@@ -55,15 +53,14 @@ class ToInput(nn.Module):
         self.register_buffer("shift", -center / spread, persistent=False)
 
     def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """A new tensor of the images' memory format."""
+        """A new tensor of the images' memory format. `rows`: (batch, 7), flip, three factors, three places."""
         result = torch.empty_like(images, dtype=self.scale.dtype)
         chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
-        for i in range(0, len(images), max(1, chunk)):
-            part = slice(i, i + chunk)
-            floats = images[part].to(
-                result.dtype, memory_format=torch.contiguous_format
-            )  # planes are quicker to jitter
+        for begin in range(0, len(images), max(1, chunk)):
+            part = slice(begin, begin + chunk)
+            floats = images[part].to(result.dtype, memory_format=torch.contiguous_format)  # planes are quicker
             if rows is not None:
-                floats = jitter(floats, rows[part])
+                flips = rows[part, 0, None, None, None].bool()
+                floats = jitter(torch.where(flips, floats.flip(3), floats), rows[part, 1:4], rows[part, 4:])
             result[part] = floats.mul_(self.scale).add_(self.shift)
         return result

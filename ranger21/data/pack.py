@@ -50,18 +50,38 @@ def shard_name(split: str, number: int) -> str:
 
 def read_facts(pack: Path) -> dict[str, Any]:
     """pack.json. Raises a UserError for what is no pack, a pack of another version, or one that is not finished."""
-    try:
-        facts = json.loads((pack / FACTS).read_text())
-        version = facts["version"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            f"data.pack={pack} is not a pack, which has a file {FACTS}: make one with scripts/pack.py."
-        ) from error
-    if version != VERSION:
-        raise UserError(f"data.pack={pack} is of version {version}, and this code reads {VERSION}: make it again.")
+    if not (pack / FACTS).is_file():
+        raise UserError(f"data.pack={pack} is not a pack, which has a file {FACTS}: make one with scripts/pack.py.")
+    facts = stored_facts(pack)
+    if facts["version"] != VERSION:
+        text = f"is of version {facts['version']}, and this code reads {VERSION}: make it again"
+        raise UserError(f"data.pack={pack} {text}.")
     if not facts["complete"]:
         raise UserError(f"data.pack={pack} is not finished: run the command again that makes it.")
     return facts
+
+
+def stored_facts(pack: Path) -> dict[str, Any]:
+    """pack.json, of whatever version and state. Raises a UserError if it is damaged."""
+    try:
+        facts = json.loads((pack / FACTS).read_text())
+        if facts["version"] == VERSION:
+            _touch(facts)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{pack / FACTS} is damaged: delete {pack} and make the pack again.") from error
+    return facts
+
+
+def _touch(facts: dict[str, Any]) -> None:
+    """Raises what damaged facts would raise later."""
+    for key, kind in (("source", str), ("classes", list), ("complete", bool)):
+        if not isinstance(facts[key], kind):
+            raise TypeError(key)
+    if str(Recipe(**facts["recipe"]).format) not in FORMATS:
+        raise ValueError("format")
+    if facts["complete"]:
+        for shard in [*facts["splits"]["train"], *facts["splits"]["val"]]:
+            Path(shard["file"]), int(shard["bytes"]), str(shard["sha256"])
 
 
 def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
@@ -70,8 +90,9 @@ def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
     recipe = Recipe(**facts["recipe"])
     if (recipe.resize, recipe.resize_mode) != (resize, resize_mode):
         raise UserError(
-            f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, and this "
-            f"run has {resize_mode} {resize}: make a pack for it with scripts/pack.py, or choose what this one is for."
+            f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, and "
+            f"this run has {resize_mode} {resize}: make a pack for it with scripts/pack.py, or choose what this one is "
+            "for."
         )
     for split in facts["splits"].values():
         for shard in split:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +17,8 @@ from PIL import Image
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index, fingerprint
-from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256_of, shard_name, to_facts
-from ranger21.data.sources import Folder
+from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256_of, shard_name, stored_facts, to_facts
+from ranger21.data.sources import Folder, Packed
 from ranger21.data.transforms import resized_tensor
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
@@ -57,7 +59,7 @@ class Shard:
         try:
             record = json.loads(self.record.read_text())
             return record if self.path.stat().st_size == record["bytes"] else None
-        except (OSError, ValueError, LookupError):
+        except (OSError, ValueError, LookupError, TypeError):
             return None
 
 
@@ -82,7 +84,7 @@ def make_shard(shard: Shard) -> dict[str, Any]:
     suffix = ".npy" if shard.recipe.format == "raw" else ".jpg"
     record: dict[str, Any] = {"offsets": [], "lengths": [], "shapes": []}
     unfinished = shard.path.with_name(f".{shard.path.name}.tmp")
-    try:
+    with _told(shard.path), _removed_unless_renamed(unfinished):
         with open(unfinished, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
             for image in range(shard.begin, shard.end):
                 pixels = pixels_of(shard.source, image, shard.config)
@@ -97,10 +99,6 @@ def make_shard(shard: Shard) -> dict[str, Any]:
         _commit(unfinished, shard.path)
         record |= {"bytes": shard.path.stat().st_size, "sha256": sha256_of(shard.path)}
         write_json(shard.record, record)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        text = f"{shard.path} cannot be written ({error.strerror}): make room and run the same command again"
-        raise UserError(f"{text}; it goes on where it stopped.") from error
     return record
 
 
@@ -136,7 +134,7 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> None:
     """Takes the folder for this pack. Raises a UserError if it holds another, or something else."""
     facts = to_facts(recipe, fingerprint(indices), list(indices["train"].classes), {}, complete=False)
     if (target / FACTS).exists():
-        there = json.loads((target / FACTS).read_text())
+        there = stored_facts(target)
         for key, what in (
             ("version", "version"),
             ("recipe", "recipe"),
@@ -167,15 +165,44 @@ def make_pack(
     begin_pack(target, recipe, indices)
     shards = shards_of(sources, config, recipe, target)
     missing = [shard for shard in shards if shard.done() is None]
-    if not missing and json.loads((target / FACTS).read_text())["complete"]:
+    if not missing and _is_whole(target):
         return False
     for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: shard.end - shard.begin):
         pass
-    splits = {
-        split: write_index(target, index, [shard for shard in shards if shard.split == split])
-        for split, index in indices.items()
-    }
-    write_json(target / FACTS, to_facts(recipe, fingerprint(indices), list(indices["train"].classes), splits, True))
+    with _told(target):
+        splits = {
+            split: write_index(target, index, [shard for shard in shards if shard.split == split])
+            for split, index in indices.items()
+        }
+        write_json(target / FACTS, to_facts(recipe, fingerprint(indices), list(indices["train"].classes), splits, True))
+    return True
+
+
+@contextmanager
+def _removed_unless_renamed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the disk refuses, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{path} cannot be written ({error.strerror}): make room and run the same command again"
+        raise UserError(f"{text}; it goes on where it stopped.") from error
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether everything but the archives is there, too."""
+    try:
+        for split in read_facts(target)["splits"]:
+            Packed(target, split)
+    except UserError:
+        return False
     return True
 
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, get_worker_info
 
 from ranger21.data.order import Key
-from ranger21.data.transforms import Sample, Transform
+from ranger21.data.transforms import NUMBERS, Transform
 from ranger21.errors import UserError
-from ranger21.randomness import SAMPLE, generator
+from ranger21.randomness import SAMPLE, uniforms
 
 MOST_SUBSTITUTES = 100  # tried for one image
 
@@ -24,17 +24,17 @@ class Source(Protocol):
 
 
 class Batch(NamedTuple):
-    """Images uint8 (n, channels, height, width), their jitter float32 (n, 6) if it is to come, labels int64 (n,)."""
+    """Images uint8 (n, channels, height, width), what the device still has to do float32 (n, 7), labels int64 (n,)."""
 
     images: Tensor
-    jitter: Tensor | None
+    rest: Tensor | None
     labels: Tensor
     unreadable: list[str]  # sentences about the images that others stand for
 
     def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Images, jitter and labels on the device; from pinned memory, without waiting for it."""
-        jitter = self.jitter if self.jitter is None else self.jitter.to(device, non_blocking=True)
-        return self.images.to(device, non_blocking=True), jitter, self.labels.to(device, non_blocking=True)
+        """Images, what is left to do and labels on the device; from pinned memory, without waiting for it."""
+        rest = self.rest if self.rest is None else self.rest.to(device, non_blocking=True)
+        return self.images.to(device, non_blocking=True), rest, self.labels.to(device, non_blocking=True)
 
 
 class Pictures(Dataset[Any]):
@@ -51,33 +51,60 @@ class Pictures(Dataset[Any]):
         return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch | UserError | None:
-        """The batch; None for no keys. An error is returned: raised in a loader process it would be a traceback."""
-        samples, labels, unreadable = [], [], list[str]()
+        """The batch; None for no keys. An error is returned: raised in a loader process it would be a traceback.
+
+        In three sweeps, numbers, files, pixels: between two images to be decoded, little else should want the cache.
+        """
+        if not keys:
+            return None
+        numbers = np.stack([uniforms(NUMBERS, SAMPLE, self.seed, *key) for key in keys])
+        rest = self.transform.left_to_do(numbers)
+        images: Tensor | None = None
+        labels, unreadable = [], list[str]()
         try:
-            for key in keys:
-                sample, label = self.sample(key, unreadable)
-                samples.append(sample)
+            found = [self.read(index) for _, index in keys]
+            for place, (_, index) in enumerate(keys):
+                pixels, label = self.sample(index, found[place], numbers[place], unreadable)
+                by_pixel = pixels.permute(1, 2, 0)
+                if images is None:
+                    images = room_for(len(keys), by_pixel)
+                    room = images.numpy()
+                room[place] = by_pixel.numpy()
                 labels.append(label)
         except UserError as error:
             return error
-        return collate(samples, labels, unreadable) if samples else None
+        assert images is not None
+        rows = None if rest is None else torch.from_numpy(rest)
+        return Batch(images.permute(0, 3, 1, 2), rows, torch.tensor(labels), unreadable)
 
-    def sample(self, key: Key, unreadable: list[str]) -> tuple[Sample, int]:
+    def read(self, index: int) -> tuple[Any, int] | UserError:
+        """What the source has, or why it has not."""
+        try:
+            return self.source[index % len(self)]
+        except UserError as error:
+            return error
+
+    def sample(
+        self, index: int, found: tuple[Any, int] | UserError, numbers: np.ndarray, unreadable: list[str]
+    ) -> tuple[Tensor, int]:
         """Raises a UserError if the image cannot be read and none may, or can, stand for it."""
-        epoch, index = key
-        for distance in range(MOST_SUBSTITUTES if self.substitute else 1):
+        for distance in range(1, MOST_SUBSTITUTES + 1):
             try:
-                image, label = self.source[(index + distance) % len(self)]
-                return self.transform(image, generator(SAMPLE, self.seed, epoch, index)), label
+                if isinstance(found, UserError):
+                    raise found
+                return self.transform(found[0], numbers), found[1]
             except UserError as error:
-                failure = error
+                if not self.substitute or distance == MOST_SUBSTITUTES:
+                    raise
                 unreadable.append(str(error))
-        raise failure
+            found = self.read(index + distance)
+        raise AssertionError("the last try returned or raised")
 
 
-def collate(samples: list[Sample], labels: list[int], unreadable: list[str]) -> Batch:
-    """Stacks the images pixel by pixel (channels last), in a loader process in memory that it shares with the run."""
-    images = default_collate([sample.pixels.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
-    rows = [sample.jitter for sample in samples if sample.jitter is not None]
-    jitter = torch.from_numpy(np.stack(rows)) if rows else None
-    return Batch(images, jitter, torch.tensor(labels), unreadable)
+def room_for(images: int, pixels: Tensor) -> Tensor:
+    """An empty batch of images like this one; in a loader process in memory that the run sees without a copy."""
+    size = images * pixels.numel()
+    if get_worker_info() is None:
+        return torch.empty((images, *pixels.shape), dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(size)  # as torch's own default_collate does
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)  # type: ignore[call-overload]

@@ -10,12 +10,15 @@ from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, shard_name
 from ranger21.errors import UserError
 
+AGAIN = "run the command again that made the pack, which makes it anew"
+
 
 class Folder:
     """The files of an index below `split`."""
 
     def __init__(self, split: Path, index: Index) -> None:
         self.split, self.index = split, index
+        self.labels = index.labels  # made here once, not in every loader process
         self.remedy = (
             f"replace or remove it; python scripts/verify_imagenet.py {split.parent} --expect none finds all such"
         )
@@ -29,7 +32,7 @@ class Folder:
             data = np.fromfile(path, np.uint8)
         except OSError as error:
             raise UserError(f"The image {path} cannot be read ({error.strerror}): {self.remedy}.") from error
-        return Encoded(data, path, self.remedy), int(self.index.labels[image])
+        return Encoded(data, path, self.remedy), int(self.labels[image])
 
 
 class Packed:
@@ -45,7 +48,7 @@ class Packed:
                 self._offsets, self._lengths, self._shapes = (arrays[name] for name in ("offsets", "lengths", "shapes"))
                 self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"])
         except Exception as error:  # of whatever a damaged file can raise
-            raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): make the pack again.") from error
+            raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): {AGAIN}.") from error
         self.chosen: np.ndarray | None = None
         self._files: dict[int, int] = {}
 

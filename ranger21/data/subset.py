@@ -5,6 +5,7 @@ ones, and neither the order of a directory nor the images beside it change what 
 """
 
 import hashlib
+import os
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def choose_classes(classes: tuple[str, ...], wanted: int | list[str]) -> list[in
     if isinstance(wanted, int):
         if wanted > len(classes):
             raise UserError(f"data.classes={wanted} is not possible: the data has {len(classes)} classes.")
-        return sorted(sorted(range(len(classes)), key=lambda c: rank(classes[c].encode()))[:wanted])
+        return sorted(sorted(range(len(classes)), key=lambda c: rank(os.fsencode(classes[c])))[:wanted])
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""

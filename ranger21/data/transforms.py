@@ -1,15 +1,14 @@
-"""The recipe's transforms (section 4), with every random number drawn from a generator that is handed in.
+"""The recipe's transforms (section 4), with every random number handed in.
 
-A transform takes an image and a NumPy generator and returns a `Sample`: uint8 pixels, and what is left to be done to
-them on the device, a batch at a time (`ranger21.data.on_device`). There are two front ends that draw the same numbers:
-`pil`, the recipe in torchvision's classic operations on Pillow's pictures, the reference, and `fast`, on tensors.
+A transform makes of an image, and of NUMBERS random numbers from U[0, 1), uint8 pixels (channels, height, width);
+`left_to_do` says what is then still to be done to a batch on the device (`ranger21.data.on_device`). There are two
+front ends, which make the same of the same numbers: `pil`, the recipe in torchvision's classic operations on Pillow's
+pictures, the reference, and `fast`, on tensors, which leaves flip and jitter to the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,41 +19,37 @@ from torchvision.transforms import functional as F
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 
+NUMBERS = 9  # random ones that an image's transform may use
 JITTERS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
 
 
-class Sample(NamedTuple):
-    """One image: uint8 (channels, height, width), and the row of its jitter (`Draw.jitter`) if that is to come."""
+class Transform(Protocol):
+    """Pixels of one image, and what is left to do to a batch of them."""
 
-    pixels: Tensor
-    jitter: np.ndarray | None = None
+    def __call__(self, image: Any, numbers: np.ndarray) -> Tensor:
+        """uint8 (channels, height, width). `numbers`: (NUMBERS,)"""
+
+    def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
+        """A row for each image of what the device does (`flips_and_jitters`), or None. `numbers`: (n, NUMBERS)"""
 
 
-Transform = Callable[..., Sample]
+class Complete:
+    """What leaves nothing to the device."""
+
+    def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
+        return None
 
 
-@dataclass(frozen=True)
-class Draw:
-    """The random numbers of one training image: the crop's place, the flip, the jitter's factors and its order."""
+def corner(config: ImageFolderConfig, width: int, height: int, numbers: np.ndarray) -> tuple[int, int]:
+    """Left and top of the random crop of a picture that is resized already."""
+    return int(numbers[0] * (width - config.crop + 1)), int(numbers[1] * (height - config.crop + 1))
 
-    left: int
-    top: int
-    flip: bool
-    factors: list[float]  # of brightness, contrast, saturation
-    order: np.ndarray  # in which the three are applied
 
-    @classmethod
-    def of(cls, config: ImageFolderConfig, width: int, height: int, rng: np.random.Generator) -> Draw:
-        """For a picture of width x height pixels, already resized."""
-        left, top = (int(rng.integers(side - config.crop + 1)) for side in (width, height))
-        flip = rng.random() < config.flip
-        factors = [rng.uniform(1 - strength, 1 + strength) for strength in strengths(config)]
-        return cls(left, top, bool(flip), factors, rng.permutation(len(JITTERS)))
-
-    @property
-    def jitter(self) -> np.ndarray:
-        """float32 (6,): the three factors, then the order."""
-        return np.array([*self.factors, *self.order], dtype=np.float32)
+def flips_and_jitters(config: ImageFolderConfig, numbers: np.ndarray) -> np.ndarray:
+    """float32 (n, 7) of (n, NUMBERS): whether to flip; brightness, contrast and saturation; the order of these three."""
+    strength = np.array(strengths(config))
+    factors = 1 + strength * (2 * numbers[:, 3:6] - 1)
+    return np.hstack([numbers[:, 2:3] < config.flip, factors, numbers[:, 6:9].argsort(axis=1)]).astype(np.float32)
 
 
 def strengths(config: ImageFolderConfig) -> tuple[float, float, float]:
@@ -84,57 +79,60 @@ def resized_tensor(image: Tensor, config: ImageFolderConfig) -> Tensor:
     return torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
-class PilTrain:
+class PilTrain(Complete):
     """Resize, random crop and flip; brightness, contrast, saturation by random factors in random order."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
 
-    def __call__(self, image: Encoded, rng: np.random.Generator) -> Sample:
+    def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
         config = self.config
         picture = resized_picture(to_picture(image), config)
-        draw = Draw.of(config, *picture.size, rng)
-        picture = F.crop(picture, draw.top, draw.left, config.crop, config.crop)
-        if draw.flip:
+        left, top = corner(config, *picture.size, numbers)
+        picture = F.crop(picture, top, left, config.crop, config.crop)
+        flip, *rest = flips_and_jitters(config, numbers[None])[0].tolist()
+        if flip:
             picture = F.hflip(picture)
-        for which in draw.order:
+        for which in map(int, rest[3:]):
             if strengths(config)[which]:
-                picture = JITTERS[which](picture, draw.factors[which])
-        return Sample(F.pil_to_tensor(picture))
+                picture = JITTERS[which](picture, rest[which])
+        return F.pil_to_tensor(picture)
 
 
-class PilEval:
+class PilEval(Complete):
     """The same resize, then the centre crop."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
 
-    def __call__(self, image: Encoded, rng: np.random.Generator) -> Sample:
+    def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
         picture = resized_picture(to_picture(image), self.config)
-        return Sample(F.pil_to_tensor(F.center_crop(picture, [self.config.crop, self.config.crop])))
+        return F.pil_to_tensor(F.center_crop(picture, [self.config.crop, self.config.crop]))
 
 
 class FastTrain:
-    """Resize, random crop and flip; the jitter is drawn here and done on the device."""
+    """Resize and random crop; flip and jitter are left to the device."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
-        self.config, self.jitters = config, any(strengths(config))
+        self.config = config
 
-    def __call__(self, image: Encoded, rng: np.random.Generator) -> Sample:
-        pixels = resized_tensor(to_tensor(image), self.config)
-        draw, crop = Draw.of(self.config, pixels.shape[2], pixels.shape[1], rng), self.config.crop
-        pixels = pixels[:, draw.top : draw.top + crop, draw.left : draw.left + crop]
-        return Sample(pixels.flip(2) if draw.flip else pixels, draw.jitter if self.jitters else None)
+    def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
+        pixels, crop = resized_tensor(to_tensor(image), self.config), self.config.crop
+        left, top = corner(self.config, pixels.shape[2], pixels.shape[1], numbers)
+        return pixels[:, top : top + crop, left : left + crop]
+
+    def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
+        return flips_and_jitters(self.config, numbers)
 
 
-class FastEval:
+class FastEval(Complete):
     """The same resize, then the centre crop."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
 
-    def __call__(self, image: Encoded, rng: np.random.Generator) -> Sample:
-        return Sample(F.center_crop(resized_tensor(to_tensor(image), self.config), [self.config.crop] * 2))
+    def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
+        return F.center_crop(resized_tensor(to_tensor(image), self.config), [self.config.crop] * 2)
 
 
 FRONT_ENDS: dict[str, tuple[type[PilTrain] | type[FastTrain], type[PilEval] | type[FastEval]]] = {
@@ -143,22 +141,24 @@ FRONT_ENDS: dict[str, tuple[type[PilTrain] | type[FastTrain], type[PilEval] | ty
 }
 
 
-class ShiftAndFlip:
+class ShiftAndFlip(Complete):
     """For small grey pictures, uint8 arrays of (height, width): a random crop of the padded picture, a random flip."""
 
     def __init__(self, config: FashionMNISTConfig) -> None:
         self.config = config
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> Sample:
+    def __call__(self, image: np.ndarray, numbers: np.ndarray) -> Tensor:
         pad = self.config.padding
         height, width = image.shape
-        top, left = rng.integers(2 * pad + 1, size=2)
+        top, left = (int(number * (2 * pad + 1)) for number in numbers[:2])
         image = np.pad(image, pad)[top : top + height, left : left + width]
-        if rng.random() < self.config.flip:
+        if numbers[2] < self.config.flip:
             image = image[:, ::-1]
-        return Sample(torch.from_numpy(image.copy())[None])
+        return torch.from_numpy(image.copy())[None]
 
 
-def as_is(image: np.ndarray, rng: np.random.Generator) -> Sample:
+class AsIs(Complete):
     """A grey picture as a tensor."""
-    return Sample(torch.from_numpy(image.copy())[None])
+
+    def __call__(self, image: np.ndarray, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(image.copy())[None]

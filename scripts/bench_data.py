@@ -1,0 +1,294 @@
+"""How many images a second each way of loading gives, side by side in one run.
+
+It makes JPEGs of ImageNet's sizes out of photographs (pip install 'ranger21-imagenet[bench]'), packs them, and lets
+every contender load them in turn, round after round, so that a machine whose speed drifts slows all. Ratios are taken
+within a round. Everything is in the page cache: this measures processors, not disks. DALI takes part if installed.
+
+  python scripts/bench_data.py                                  one process of one thread, then 1 and 2 loader processes
+  python scripts/bench_data.py --workers 0 --rounds 7 --json bench.json
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import PIL
+import timm
+import torch
+import torchvision
+from torch.utils.data import DataLoader
+from torchvision import transforms as v1
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as v2
+
+from ranger21.compose import compose_config, fail
+from ranger21.config import ImageFolderConfig
+from ranger21.course import Course
+from ranger21.data.build import build_data, image_folders
+from ranger21.data.loader import Loader
+from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD
+from ranger21.data.order import Share, TrainBatches
+from ranger21.data.pack import Recipe
+from ranger21.data.packing import make_pack
+from ranger21.data.photographs import jpegs
+from ranger21.data.pictures import Batch
+from ranger21.data.sources import Folder
+from ranger21.errors import UserError
+
+BATCH = 64
+Batches = Callable[[int], Iterator[int]]  # from a number of loader processes to an endless stream of batch sizes
+
+
+def ours(data: Path, *overrides: str, on_device: bool = False) -> Batches:
+    """This project's loader; `on_device`: up to the normalised floats, jitter included."""
+
+    def batches(workers: int) -> Iterator[int]:
+        config = compose_config([f"data.root={data}", f"data.batch_size={BATCH}", *overrides])
+        built = build_data(config.data, seed=0)
+        course = Course(len(built.train), BATCH, epochs=10_000)
+        keys = TrainBatches(course, 0, 1, course.total_steps, Share())
+        to_input = built.to_input.to(torch.float32)
+        for batch in Loader(built.train, keys, workers, pin_memory=False):
+            assert batch is not None
+            if on_device:
+                to_input(batch.images, batch.rest)
+            images = len(batch.labels)
+            del batch  # as the training loop lets go of it
+            yield images
+
+    return batches
+
+
+def recipe() -> list[Any]:
+    """The paper's transforms in torchvision's classic operations."""
+    return [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
+
+
+def classic(data: Path) -> Batches:
+    """torchvision's ImageFolder on Pillow, torch's DataLoader, to normalised floats."""
+
+    def batches(workers: int) -> Iterator[int]:
+        steps = [*recipe(), v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        folder = torchvision.datasets.ImageFolder(str(data / "train"), v1.Compose(steps))
+        loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers, drop_last=True)
+        while True:
+            yield from (len(labels) for _, labels in loader)
+
+    return batches
+
+
+def timms(data: Path) -> Batches:
+    """timm's dataset, collation and prefetching loader around the same operations, to normalised floats."""
+
+    def batches(workers: int) -> Iterator[int]:
+        dataset = timm.data.ImageDataset(str(data / "train"))
+        loader = timm.data.create_loader(
+            dataset, (3, 256, 256), BATCH, is_training=True, num_workers=workers, persistent_workers=workers > 0,
+            device=torch.device("cpu"), pin_memory=False,
+        )  # fmt: skip
+        dataset.transform = v1.Compose([*recipe(), timm.data.transforms.ToNumpy()])
+        while True:
+            yield from (len(labels) for _, labels in loader)
+
+    return batches
+
+
+def dali(data: Path, whole: bool) -> Batches:
+    """DALI's reader and decoder on the CPU; `whole`: with resize, crop, flip and jitter, else crop and flip."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    @pipeline_def
+    def pipeline() -> Any:
+        files, labels = fn.readers.file(file_root=str(data / "train"), random_shuffle=True)
+        images = fn.decoders.image(files, device="cpu", output_type=types.RGB)
+        if whole:
+            images = fn.resize(images, size=[288, 288], antialias=True)
+        place = {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"}
+        images = fn.crop(images, crop=(256, 256), **place)
+        images = fn.flip(images, horizontal=fn.random.coin_flip())
+        if whole:
+            factors = {name: fn.random.uniform(range=[0.6, 1.4]) for name in ("brightness", "contrast", "saturation")}
+            images = fn.color_twist(images, **factors)
+            mean, std = ([255 * x for x in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
+            images = fn.crop_mirror_normalize(images, dtype=types.FLOAT, mean=mean, std=std)
+        return images, labels
+
+    def batches(workers: int) -> Iterator[int]:
+        made = pipeline(batch_size=BATCH, num_threads=max(1, workers), device_id=None, prefetch_queue_depth=1)
+        made.build()
+        while True:
+            yield len(made.run()[1])
+
+    return batches
+
+
+def decoding(files: list[Path]) -> Batches:
+    """The floor: torchvision's decoder alone, on files that are in memory."""
+    contents = [torch.from_numpy(np.fromfile(file, np.uint8)) for file in files]
+
+    def batches(workers: int) -> Iterator[int]:
+        while True:
+            for begin in range(0, len(contents), BATCH):
+                some = contents[begin : begin + BATCH]
+                for content in some:
+                    decode_jpeg(content, mode=ImageReadMode.RGB)
+                yield len(some)
+
+    return batches
+
+
+def jitters(data: Path) -> tuple[Batches, Batches]:
+    """Flip, jitter and normalisation of a batch in memory: torchvision's (v2) operations image by image, and ours."""
+    built = build_data(compose_config([f"data.root={data}", f"data.batch_size={BATCH}"]).data, seed=0)
+    batch = built.train.__getitems__([(0, i) for i in range(BATCH)])
+    assert isinstance(batch, Batch) and batch.rest is not None
+    to_input = built.to_input.to(torch.float32)
+    operations = (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation)
+
+    def theirs(workers: int) -> Iterator[int]:
+        while True:
+            for image, row in zip(batch.images, batch.rest, strict=True):
+                image = v2.horizontal_flip(image) if row[0] else image
+                for which in row[4:].int().tolist():
+                    image = operations[which](image, float(row[1 + which]))
+                v2.normalize(v2.to_dtype(image, torch.float32, scale=True), list(IMAGENET_MEAN), list(IMAGENET_STD))
+            yield BATCH
+
+    def own(workers: int) -> Iterator[int]:
+        while True:
+            to_input(batch.images, batch.rest)
+            yield BATCH
+
+    return theirs, own
+
+
+def rate(batches: Iterator[int], workers: int, seconds: float) -> float:
+    """Images a second, after what the loader processes made ahead is used up."""
+    for _ in range(2 * workers + 2):
+        next(batches)
+    images, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < seconds:
+        images += next(batches)
+    return images / spent
+
+
+def make_data(folder: Path, images: int) -> dict[str, Path]:
+    """JPEGs in ImageNet's layout, and their packs."""
+    for number, content in enumerate(jpegs(images)):
+        for split in ("train", "val") if number < 10 else ("train",):
+            place = folder / "data" / split / f"n{number % 10:08d}" / f"{number:06d}.JPEG"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+    config = compose_config([f"data.root={folder / 'data'}"]).data
+    assert isinstance(config, ImageFolderConfig)
+    root, indices = image_folders(config)
+    sources = {split: Folder(root / split, index) for split, index in indices.items()}
+    for name, kind in {
+        "jpeg 4:4:4": Recipe(288, "squash", "jpeg", 95, "4:4:4"),
+        "jpeg 4:2:0": Recipe(288, "squash", "jpeg", 95, "4:2:0"),
+        "raw": Recipe(288, "squash", "raw", None, None),
+    }.items():
+        make_pack(sources, config, kind, folder / name, processes=1)
+        if kind.format == "jpeg":  # the same files unpacked, for the others
+            for shard in (folder / name).glob("train-*.tar"):
+                torchvision.datasets.utils.extract_archive(str(shard), str(folder / f"{name} files" / "train"))
+    return {path.name: path for path in folder.iterdir()}
+
+
+def contenders(places: dict[str, Path]) -> dict[str, Batches]:
+    data = places["data"]
+    theirs, own = jitters(data)
+    table = {
+        "ImageFolder + Pillow recipe, floats": classic(data),
+        "timm's loader, same recipe, floats": timms(data),
+        "folder, transforms=pil, uint8": ours(data, "data.transforms=pil"),
+        "folder, uint8": ours(data),
+        "folder, floats": ours(data, on_device=True),
+        "floor: decode the folder's files": decoding(sorted((data / "train").glob("*/*"))),
+    }
+    for name in ("jpeg 4:4:4", "jpeg 4:2:0"):
+        files = sorted((places[f"{name} files"] / "train").glob("*/*"))
+        table |= {
+            f"{name} pack, uint8": ours(data, f"data.pack={places[name]}"),
+            f"{name} pack, floats": ours(data, f"data.pack={places[name]}", on_device=True),
+            f"floor: decode the {name} files": decoding(files),
+        }
+    table |= {
+        "raw pack, uint8": ours(data, f"data.pack={places['raw']}"),
+        "raw pack, floats": ours(data, f"data.pack={places['raw']}", on_device=True),
+        "jitter + normalise: torchvision v2": theirs,
+        "jitter + normalise: on the device": own,
+    }
+    try:
+        table["DALI, folder, whole recipe, floats"] = dali(data, whole=True)
+        for name in ("jpeg 4:4:4", "jpeg 4:2:0"):
+            table[f"DALI, {name} files, uint8"] = dali(places[f"{name} files"], whole=False)
+    except ImportError:
+        print("DALI is not installed (pip install nvidia-dali-cuda120): it does not take part.")
+    return table
+
+
+def measure(table: dict[str, Batches], workers: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    rates: dict[str, list[float]] = {name: [] for name in table}
+    for number in range(rounds):
+        for name, batches in table.items():
+            if workers and ("floor" in name or "jitter" in name):
+                continue  # have no loader processes
+            stream = batches(workers)
+            rates[name].append(rate(stream, workers, seconds))
+            if hasattr(stream, "close"):
+                stream.close()
+        print(f"round {number + 1} of {rounds}, {workers} loader processes", flush=True)
+    return {name: values for name, values in rates.items() if values}
+
+
+def show(rates: dict[str, list[float]], workers: int) -> None:
+    reference = next(iter(rates.values()))
+    where = f"{workers} loader processes" if workers else "one process of one thread"
+    print(f"\n{where}, n = {len(reference)} rounds")
+    print(f"{'':44}{'images/s':>9}{'from':>8}{'to':>8}   against the first, round by round")
+    for name, values in rates.items():
+        ratios = [value / first for value, first in zip(values, reference, strict=True)]
+        middle, low, high = statistics.median(values), min(values), max(values)
+        spread = f"{statistics.median(ratios):6.2f} x  ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:44}{middle:9.0f}{low:8.0f}{high:8.0f}   {spread}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes; default: 0 1 2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--only", default="", help="contenders whose name has this; the first is always one")
+    parser.add_argument("--json", type=Path, help="write all rates to this file too")
+    args = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            torch.set_num_threads(1)
+            table = contenders(make_data(Path(folder), args.images))
+            first = next(iter(table))
+            table = {name: batches for name, batches in table.items() if name == first or args.only in name}
+            results = {workers: measure(table, workers, args.rounds, args.seconds) for workers in args.workers}
+    except UserError as error:
+        fail(error)
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "Pillow": PIL.__version__}
+    print("\n", ", ".join(f"{k} {v}" for k, v in versions.items()), f", Python {platform.python_version()}", sep="")
+    for workers, rates in results.items():
+        show(rates, workers)
+    if args.json:
+        args.json.write_text(json.dumps({"versions": versions, "rates": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

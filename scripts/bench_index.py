@@ -1,0 +1,94 @@
+"""What the index of a data set of ImageNet's size costs: 1000 folders of empty files, made for it and removed again.
+
+Reports the walk of the tree (the first start), the start from the cache, the order of an epoch, and the memory of a
+loader process before and after it has touched the entries of many images.
+
+  python scripts/bench_index.py
+  python scripts/bench_index.py --images 100000 --rounds 3
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.data.index import SETTLED_SECONDS, Index, cache_files, read_index
+from ranger21.randomness import ORDER, generator
+
+CLASSES = 1000
+
+
+def make_tree(split: Path, images: int) -> None:
+    for number in range(CLASSES):
+        folder = split / f"n{number:08d}"
+        folder.mkdir(parents=True)
+        for image in range(number, images, CLASSES):
+            os.close(os.open(folder / f"n{number:08d}_{image}.JPEG", os.O_CREAT | os.O_WRONLY))
+
+
+def timed(what: str, rounds: int, function: Callable[[], Any]) -> Any:
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        result = function()
+        seconds.append(time.perf_counter() - begin)
+    middle = statistics.median(seconds)
+    print(f"{what:44}{middle:8.3f} s   ({min(seconds):.3f} to {max(seconds):.3f}, n = {rounds})", flush=True)
+    return result
+
+
+def resident() -> float:
+    """Memory of this process in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def worker_memory(index: Index, touched: int) -> tuple[float, float]:
+    """Resident MB of a forked process before and after it looks up the paths and labels of so many images."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        before = resident()
+        for image in generator(ORDER, 0, 0).integers(len(index), size=touched):
+            assert index.path(int(image)) and index.labels[image] >= 0
+        os.write(writer, f"{before} {resident()}".encode())
+        os._exit(0)
+    os.wait()
+    before, after = map(float, os.read(reader, 100).split())
+    return before, after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1_281_167)
+    parser.add_argument("--touched", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        split = Path(folder, "train")
+        timed(f"making {args.images:,} empty files", 1, lambda: make_tree(split, args.images))
+        time.sleep(SETTLED_SECONDS + 0.5)  # a tree that is still being made is not cached
+
+        def first() -> Index:
+            for place in cache_files(split):
+                place.unlink(missing_ok=True)
+            return read_index(split)
+
+        timed("first start: walk, sort, write the cache", min(2, args.rounds), first)
+        index = timed("start from the cache", args.rounds, lambda: read_index(split))
+        print(f"{'size of the cache':44}{cache_files(split)[0].stat().st_size / 1e6:8.1f} MB")
+        timed("the order of an epoch", args.rounds, lambda: generator(ORDER, 0, 1).permutation(len(index)))
+        index.path(0), index.labels  # made once, before the fork, as a run does
+        before, after = worker_memory(index, args.touched)
+        growth = 100 * (after / before - 1)
+        what = f"a process, {args.touched:,} entries touched"
+        print(f"{what:44}{before:8.1f} MB, then {after:.1f} MB: {growth:+.1f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""From ImageNet's official archives to a trained model, by the real commands, each of them killed in the middle."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives import make_archives
+from children import assert_same, weights
+from conftest import ROOT, TINY, command, lines, repeatable, result
+
+pytest.importorskip("scipy", reason="needs the packages that read the archives: pip install -e '.[prepare]'")
+
+
+def killed_and_run_again(arguments: list[str], begun: Callable[[], bool]) -> bool:
+    """Kills the command as soon as it has `begun`, then runs it to its end. Whether it was killed at work."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    while process.poll() is None and not begun():
+        time.sleep(0.002)
+    caught = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return caught
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    moment = time.monotonic() + seconds
+    return lambda: time.monotonic() > moment
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file below a folder, by what is in it."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(".index.npz")  # has times in it
+    }
+
+
+class Chain:
+    """The four commands, in a folder of their own."""
+
+    def __init__(self, archives: Path, place: Path) -> None:
+        self.root, self.pack, self.run, self.report = (place / name for name in ("data", "pack", "run", "report.json"))
+        script = [sys.executable, str(ROOT / "scripts")]
+        options = [o for o in TINY if not o.startswith("data.workers")]
+        self.prepare = [script[0], f"{script[1]}/prepare_imagenet.py", str(archives), str(self.root)]
+        verify = [script[0], f"{script[1]}/verify_imagenet.py", str(self.root)]
+        self.verify = [*verify, "--expect", "none", "--json", str(self.report)]
+        packs = [script[0], f"{script[1]}/pack.py", str(self.pack)]
+        self.packs = [*packs, "data=imagenet", f"data.root={self.root}", "data.resize=36", "data.crop=32"]
+        data = [f"data.root={self.root}", f"data.pack={self.pack}", "data.workers=1", f"run_dir={self.run}"]
+        self.train = command(*options, *data)["args"]
+
+
+def test_from_the_archives_to_a_model_whoever_is_killed(images: Path, tmp_path: Path) -> None:
+    archives, calm, troubled = (tmp_path / name for name in ("archives", "calm", "troubled"))
+    make_archives(images, archives)
+    for place in (calm, troubled):
+        place.mkdir()
+    quiet = Chain(archives, calm)
+    for arguments in (quiet.prepare, quiet.verify, quiet.packs, quiet.train):
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+    harsh = Chain(archives, troubled)
+    assert killed_and_run_again(harsh.prepare, lambda: len(list(troubled.rglob("*.JPEG"))) > 20)
+    assert killed_and_run_again(harsh.verify, after(1.5))
+    assert killed_and_run_again(harsh.packs, lambda: (harsh.pack / ".train-00000.tar.tmp").exists())
+    checkpoint = harsh.run / "checkpoints" / "last.pt"
+    assert killed_and_run_again(harsh.train, checkpoint.exists)
+
+    assert digests(harsh.root) == digests(quiet.root)
+    assert json.loads(harsh.report.read_text())["splits"] == json.loads(quiet.report.read_text())["splits"]
+    assert digests(harsh.pack) == digests(quiet.pack)
+    assert_same(weights(harsh.run), weights(quiet.run))
+    assert repeatable(harsh.run) == repeatable(quiet.run)
+    assert result(quiet.run)["status"] == "finished" and lines(quiet.run)[-1]["images_seen"] == 320
