@@ -107,7 +107,7 @@ def dali(data: Path, whole: bool) -> Batches:
     """DALI's reader and decoder on the CPU; `whole`: with resize, crop, flip and jitter, else crop and flip."""
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def
+    @pipeline_def  # type: ignore[untyped-decorator, unused-ignore]
     def pipeline() -> Any:
         files, labels = fn.readers.file(file_root=str(data / "train"), random_shuffle=True)
         images = fn.decoders.image(files, device="cpu", output_type=types.RGB)
@@ -153,11 +153,12 @@ def jitters(data: Path) -> tuple[Batches, Batches]:
     batch = built.train.__getitems__([(0, i) for i in range(BATCH)])
     assert isinstance(batch, Batch) and batch.rest is not None
     to_input = built.to_input.to(torch.float32)
+    pairs = list(zip(batch.images, batch.rest, strict=True))
     operations = (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation)
 
     def theirs(workers: int) -> Iterator[int]:
         while True:
-            for image, row in zip(batch.images, batch.rest, strict=True):
+            for image, row in pairs:
                 image = v2.horizontal_flip(image) if row[0] else image
                 for which in row[4:].int().tolist():
                     image = operations[which](image, float(row[1 + which]))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranger21.course import Course, Growth
-from ranger21.data.loader import Share, TrainBatches
+from ranger21.data.order import Share, TrainBatches
 from ranger21.loop import Plan
 
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)

@@ -20,22 +20,27 @@ from PIL import Image
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.course import Course
 from ranger21.data.build import Data, build_data
+from ranger21.data.decode import Encoded
 from ranger21.data.idx import read_idx
 from ranger21.data.layout import FASHION_MNIST_FILES, require_data
-from ranger21.data.loader import EvalBatches, Loader, Pictures, Share, TrainBatches, require_batches
-from ranger21.data.transforms import TrainTransform
+from ranger21.data.loader import Loader
+from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
+from ranger21.data.pictures import Pictures
+from ranger21.data.transforms import FRONT_ENDS
 from ranger21.errors import UserError
 
 QUICK = settings(max_examples=60, deadline=None)
 IMAGENET = ImageFolderConfig(
-    name="imagenet", root=None, batch_size=16, workers=0, eval_batch_size=8, resize=36, resize_mode="squash", crop=32,
-    flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4,
+    name="imagenet", root=None, batch_size=16, workers=0, timeout=300, eval_batch_size=8, pack=None, transforms="fast",
+    classes=None, fraction=1.0, on_bad_image="error", resize=36, resize_mode="squash", crop=32, flip=0.5,
+    brightness=0.4, contrast=0.4, saturation=0.4,
 )  # fmt: skip
 FASHION = FashionMNISTConfig(
     name="fashion_mnist",
     root=None,
     batch_size=4,
     workers=0,
+    timeout=300,
     eval_batch_size=4,
     padding=2,
     flip=0.5,
@@ -104,9 +109,9 @@ def test_every_image_is_evaluated_exactly_once(images: int, batch_size: int, wor
     assert max(map(len, batches)) <= batch_size
 
 
-@pytest.fixture(scope="module")
-def data(images: Path) -> Data:
-    return build_data(replace(IMAGENET, root=str(images)), seed=5)
+@pytest.fixture(scope="module", params=["pil", "fast"])
+def data(images: Path, request: pytest.FixtureRequest) -> Data:
+    return build_data(replace(IMAGENET, root=str(images), transforms=request.param), seed=5)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
@@ -119,8 +124,9 @@ def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> No
         )  # the end of one epoch, the beginning of the next
         seen.append(list(Loader(data.train, keys, workers, pin_memory=False)))
     for others in seen[1:]:
-        for (images, labels), (same_images, same_labels) in zip(seen[0], others, strict=True):
-            assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
+        for batch, same in zip(seen[0], others, strict=True):
+            assert torch.equal(batch.images, same.images) and torch.equal(batch.labels, same.labels)
+            assert batch.rest is same.rest or torch.equal(batch.rest, same.rest)
 
 
 class Same:
@@ -129,32 +135,50 @@ class Same:
     def __len__(self) -> int:
         return 9
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return Image.linear_gradient("L"), index
+    def __getitem__(self, index: int) -> tuple[Encoded, int]:
+        pixels = np.array(Image.linear_gradient("L").convert("RGB"))
+        return Encoded(pixels.reshape(-1), "gradient", "draw another", (256, 256)), index
 
 
-def test_augmentation_differs_by_seed_epoch_and_image() -> None:
-    transform = TrainTransform(replace(IMAGENET, resize=256, crop=64))
+@pytest.mark.parametrize("end", ["pil", "fast"])
+def test_augmentation_differs_by_seed_epoch_and_image(end: str) -> None:
+    transform = FRONT_ENDS[end][0](replace(IMAGENET, resize=256, crop=64))
+
+    def made(seed: int, epoch: int, index: int) -> bytes:
+        batch = Pictures(Same(), transform, seed).__getitems__([(epoch, index)])
+        assert (batch.rest is None) == (end == "pil")
+        return batch.images.numpy().tobytes() + (b"" if batch.rest is None else batch.rest.numpy().tobytes())
+
     keys = [(seed, epoch, index) for seed in range(3) for epoch in range(3) for index in range(3)]
-    made = [Pictures(Same(), transform, seed)[epoch, index][0] for seed, epoch, index in keys]
-    assert len({tensor.numpy().tobytes() for tensor in made}) == 27
-    again = [Pictures(Same(), transform, seed)[epoch, index][0] for seed, epoch, index in reversed(keys)]
-    assert all(torch.equal(one, other) for one, other in zip(made, reversed(again), strict=True))
+    once = [made(*key) for key in keys]
+    assert len(set(once)) == 27
+    assert [made(*key) for key in reversed(keys)][::-1] == once
 
 
+def failure(loader: Loader) -> str:
+    """What its batches end in. The traceback is dropped: torch waits 10 s for loader processes that are in a cycle."""
+    try:
+        list(loader)
+    except UserError as error:
+        error.__traceback__ = None
+        return str(error)
+    raise AssertionError("nothing failed")
+
+
+@pytest.mark.parametrize("end", ["pil", "fast"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("harm", ["truncated", "no JPEG", "empty", "gone"])
-def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int, harm: str) -> None:
+def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int, harm: str, end: str) -> None:
     root = shutil.copytree(images, tmp_path / "data")
-    data = build_data(replace(IMAGENET, root=str(root)), seed=0)
+    data = build_data(replace(IMAGENET, root=str(root), transforms=end), seed=0)
     victim = sorted((root / "train").glob("*/*"))[37]
     content = {"truncated": victim.read_bytes()[:-3000], "no JPEG": b"<html>" * 99, "empty": b""}
     victim.unlink() if harm == "gone" else victim.write_bytes(content[harm])
     keys = TrainBatches(Course(len(data.train), 16, 9), 0, 1, 5, Share())
-    with pytest.raises(UserError) as caught:
-        list(Loader(data.train, keys, workers, pin_memory=False))
-    text = str(caught.value)
-    assert text.startswith(f"The image {victim} cannot be read (") and "Traceback" not in text and "\n" not in text
+    text = failure(Loader(data.train, keys, workers, pin_memory=False))
+    remedy = f"replace or remove it; python scripts/verify_imagenet.py {root} --expect none finds all such."
+    assert text.startswith(f"The image {victim} cannot be read (") and text.endswith(f"): {remedy}")
+    assert "Traceback" not in text and "\n" not in text
 
 
 def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
@@ -223,9 +247,9 @@ def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
     one, other = build_data(plain, 0), build_data(zipped, 0)
     assert one.fingerprint == other.fingerprint != build_data(idx_files(tmp_path / "more", train=13), 0).fingerprint
     assert (len(one.train), len(one.val), len(one.classes), one.channels) == (12, 5, 10, 1)
-    for index in range(5):
-        picture, label = other.val[0, index]
-        assert label == index and picture.shape == (1, 28, 28) and (picture == index).all()
+    images, rest, labels, unreadable = other.val.__getitems__([(0, index) for index in range(5)])
+    assert (rest, labels.tolist(), unreadable) == (None, [0, 1, 2, 3, 4], []) and images.shape == (5, 1, 28, 28)
+    assert all((picture == index).all() for index, picture in enumerate(images))
 
 
 def test_the_first_so_many_images_are_used(tmp_path: Path) -> None:

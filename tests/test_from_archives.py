@@ -71,7 +71,7 @@ def test_from_the_archives_to_a_model_whoever_is_killed(images: Path, tmp_path: 
         assert done.returncode == 0, done.stdout + done.stderr
     harsh = Chain(archives, troubled)
     assert killed_and_run_again(harsh.prepare, lambda: len(list(troubled.rglob("*.JPEG"))) > 20)
-    assert killed_and_run_again(harsh.verify, after(1.5))
+    assert killed_and_run_again(harsh.verify, after(0.4))
     assert killed_and_run_again(harsh.packs, lambda: (harsh.pack / ".train-00000.tar.tmp").exists())
     checkpoint = harsh.run / "checkpoints" / "last.pt"
     assert killed_and_run_again(harsh.train, checkpoint.exists)

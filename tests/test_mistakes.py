@@ -77,7 +77,8 @@ def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     overrides = [o for o in tiny if not o.startswith(("data.root", "data.workers"))]
     sentence = refused(*overrides, f"data.root={root}", f"data.workers={workers}", f"run_dir={tmp_path / 'run'}")
-    assert str(broken) in sentence
+    assert f"The image {broken} cannot be read (" in sentence
+    assert sentence.endswith(f"python scripts/verify_imagenet.py {root} --expect none finds all such.")
 
 
 def test_batches_that_cannot_be(tiny, tmp_path):

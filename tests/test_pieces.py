@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ranger21.data.transforms import ToInput
+from ranger21.data.on_device import ToInput
+from ranger21.data.pictures import Batch
 from ranger21.distributed import Agreement, World, environment, first_host
 from ranger21.errors import UserError
 from ranger21.evaluation import evaluate
@@ -183,7 +184,8 @@ def test_evaluation_equals_a_direct_computation(classes: int, batch_size: int) -
         "val/acc5": 100 * (place < 5).mean(),
     }
     cuts = [slice(start, start + batch_size) for start in range(0, 40, batch_size)]
-    batches = [None, *((torch.from_numpy(images[cut]), torch.from_numpy(labels[cut])) for cut in cuts), None]
+    pixels, answers = torch.from_numpy(images), torch.from_numpy(labels)
+    batches = [None, *(Batch(pixels[cut], None, answers[cut], []) for cut in cuts), None]
     linear = torch.from_numpy(weight)
     rest = (to_input, WORLD, Precision("fp64", WORLD.device), 0.1)
     found = evaluate(lambda x: x.flatten(1) @ linear, batches, *rest)

@@ -11,31 +11,47 @@ import torch
 from PIL import Image
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
-from ranger21.data.build import open_image
-from ranger21.data.transforms import (
-    FASHION_MNIST_MEAN,
-    FASHION_MNIST_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    EvalTransform,
-    ShiftAndFlip,
-    ToInput,
-    TrainTransform,
-    resized,
-)
+from ranger21.data.decode import Encoded, to_tensor
+from ranger21.data.on_device import FASHION_MNIST_MEAN, FASHION_MNIST_STD, IMAGENET_MEAN, IMAGENET_STD, ToInput
+from ranger21.data.transforms import FRONT_ENDS, NUMBERS, ShiftAndFlip, resized_picture, resized_tensor
 
 PLAIN = ImageFolderConfig(
-    name="imagenet", root=None, batch_size=16, workers=0, eval_batch_size=8, resize=36, resize_mode="squash", crop=32,
-    flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
+    name="imagenet", root=None, batch_size=16, workers=0, timeout=300, eval_batch_size=8, pack=None, transforms="fast",
+    classes=None, fraction=1.0, on_bad_image="error", resize=36, resize_mode="squash", crop=32, flip=0.0,
+    brightness=0.0, contrast=0.0, saturation=0.0,
 )  # fmt: skip
 FULL = replace(PLAIN, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4)
 DRAWS = 400
+BOTH_ENDS = pytest.mark.parametrize("end", ["pil", "fast"])
+AS_BYTES = ToInput([0.0] * 3, [1 / 255] * 3)  # floats from 0 to 255
 
 
-def draws(config: ImageFolderConfig, image: Image.Image) -> list[np.ndarray]:
+def encoded(picture: Image.Image) -> Encoded:
+    """The picture as its pixels."""
+    pixels = np.array(picture.convert("RGB"))
+    return Encoded(pixels.reshape(-1), "picture", "draw another", pixels.shape[:2])
+
+
+def numbers_of(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(NUMBERS)
+
+
+def finished(end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray) -> np.ndarray:
+    """A training image (channels, height, width) from 0 to 255, after what is left to the device."""
+    transform = FRONT_ENDS[end][0](config)
+    pixels, rows = transform(image, numbers), transform.left_to_do(numbers[None])
+    assert (rows is None) == (end == "pil") and pixels.dtype == torch.uint8
+    return pixels.numpy() if rows is None else AS_BYTES(pixels[None], torch.from_numpy(rows))[0].numpy()
+
+
+def draws(end: str, config: ImageFolderConfig, image: Image.Image) -> list[np.ndarray]:
     """What many generators make of one picture, each (channels, height, width)."""
-    transform = TrainTransform(config)
-    return [transform(image, np.random.default_rng(seed)).numpy() for seed in range(DRAWS)]
+    return [finished(end, config, encoded(image), numbers_of(seed)) for seed in range(DRAWS)]
+
+
+def whole(end: str, config: ImageFolderConfig, image: Image.Image) -> np.ndarray:
+    """The resized picture, which must be as wide as it is high: a crop that leaves nothing out."""
+    return FRONT_ENDS[end][1](replace(config, crop=config.resize))(encoded(image), numbers_of(0)).numpy()
 
 
 def coordinates(side: int = 36) -> Image.Image:
@@ -44,23 +60,26 @@ def coordinates(side: int = 36) -> Image.Image:
     return Image.fromarray(np.stack([column * 7, row * 7, column * 0], axis=2).astype(np.uint8))
 
 
+@BOTH_ENDS
 @pytest.mark.parametrize("mode", ["squash", "shorter_side"])
 @pytest.mark.parametrize("size", [(50, 40), (40, 90), (36, 36), (7, 5), (1, 1)])
-def test_every_picture_becomes_the_crops_size(size: tuple[int, int], mode: str) -> None:
-    config, rng = replace(FULL, resize_mode=mode), np.random.default_rng(0)
-    for transform in (TrainTransform(config), EvalTransform(config)):
-        tensor = transform(Image.new("RGB", size, (10, 200, 30)), rng)
+def test_every_picture_becomes_the_crops_size(size: tuple[int, int], mode: str, end: str) -> None:
+    config = replace(FULL, resize_mode=mode)
+    for transform in FRONT_ENDS[end]:
+        tensor = transform(config)(encoded(Image.new("RGB", size, (10, 200, 30))), numbers_of(0))
         assert tensor.shape == (3, 32, 32) and tensor.dtype == torch.uint8
 
 
 def test_squash_changes_the_aspect_and_shorter_side_keeps_it() -> None:
     """In a picture twice as wide as high, a disc stays round with shorter_side only."""
-    wide = Image.new("RGB", (144, 72))
-    assert resized(wide, PLAIN).size == (36, 36)
-    assert resized(wide, replace(PLAIN, resize_mode="shorter_side")).size == (72, 36)
-    assert resized(wide.rotate(90, expand=True), replace(PLAIN, resize_mode="shorter_side")).size == (36, 72)
+    wide, kept = Image.new("RGB", (144, 72)), replace(PLAIN, resize_mode="shorter_side")
+    high = wide.rotate(90, expand=True)
+    for picture, config, size in ((wide, PLAIN, (36, 36)), (wide, kept, (72, 36)), (high, kept, (36, 72))):
+        assert resized_picture(picture, config).size == size
+        assert resized_tensor(to_tensor(encoded(picture)), config).shape == (3, size[1], size[0])
 
 
+@BOTH_ENDS
 @pytest.mark.parametrize(
     ("mode", "suffix", "expected"),
     [
@@ -72,46 +91,50 @@ def test_squash_changes_the_aspect_and_shorter_side_keeps_it() -> None:
         ("1", "png", (0, 0, 0)),
     ],
 )
-def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str, expected: tuple[int, int, int]) -> None:
+def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str, expected: tuple, end: str) -> None:
     path = tmp_path / f"red.{suffix}"
     Image.new("RGB", (60, 50), (255, 0, 0)).convert(mode, dither=Image.Dither.NONE).save(path)
-    image = open_image(str(path))
-    assert image.mode == mode
-    for transform in (EvalTransform(PLAIN), TrainTransform(PLAIN)):
-        tensor = transform(image, np.random.default_rng(0))
+    assert Image.open(path).mode == mode
+    for transform in FRONT_ENDS[end]:
+        image = Encoded(np.fromfile(path, np.uint8), str(path), "draw another")
+        tensor = transform(PLAIN)(image, numbers_of(0))
         assert tensor.shape == (3, 32, 32)
         assert [channel.float().mean() for channel in tensor] == pytest.approx(expected, abs=3)
 
 
-def test_evaluation_is_the_centre_and_draws_nothing() -> None:
-    rng = np.random.default_rng(0)
-    tensor = EvalTransform(FULL)(coordinates(), rng)
+@BOTH_ENDS
+def test_evaluation_is_the_centre_and_nothing_random(end: str) -> None:
+    transform, image = FRONT_ENDS[end][1](FULL), encoded(coordinates())
+    tensor = transform(image, numbers_of(0))
+    assert transform.left_to_do(numbers_of(0)[None]) is None
     assert torch.equal(tensor, torch.from_numpy(np.array(coordinates())[2:34, 2:34].transpose(2, 0, 1)))
-    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
-    assert torch.equal(tensor, EvalTransform(FULL)(coordinates(), np.random.default_rng(1)))
+    assert torch.equal(tensor, transform(image, numbers_of(1)))
 
 
-def test_without_jitter_and_flip_training_sees_every_crop_of_the_resized_picture() -> None:
+@BOTH_ENDS
+def test_without_jitter_and_flip_training_sees_every_crop_of_the_resized_picture(end: str) -> None:
     large = coordinates().resize((100, 80))
-    pixels, places = np.array(resized(large, PLAIN)).transpose(2, 0, 1), set()
+    pixels, places = whole(end, PLAIN, large), set()
     crops = {(x, y): pixels[:, y : y + 32, x : x + 32] for x in range(5) for y in range(5)}
-    for made in draws(PLAIN, large):
+    for made in draws(end, PLAIN, large):
         found = [place for place, crop in crops.items() if np.array_equal(crop, made)]
         assert len(found) == 1
         places.add(found[0])
     assert places == set(crops)
 
 
+@BOTH_ENDS
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.5, 0.4, 0.6), (0.9, 0.84, 0.96), (1.0, 1, 1)])
-def test_the_share_of_flipped_pictures(flip: float, low: float, high: float) -> None:
-    made = draws(replace(PLAIN, flip=flip), coordinates())
-    assert all(abs(int(a[0, 0, 0]) - int(a[0, 0, -1])) == 31 * 7 for a in made)
+def test_the_share_of_flipped_pictures(flip: float, low: float, high: float, end: str) -> None:
+    made = draws(end, replace(PLAIN, flip=flip), coordinates())
+    assert all(abs(float(a[0, 0, 0]) - float(a[0, 0, -1])) == 31 * 7 for a in made)
     assert low <= np.mean([a[0, 0, 0] > a[0, 0, -1] for a in made]) <= high
 
 
 HALVES = Image.fromarray(np.repeat(np.array([[50, 150]], np.uint8), 18, axis=1).repeat(36, axis=0))
 
 
+@BOTH_ENDS
 @pytest.mark.parametrize(
     ("what", "image", "measure"),
     [
@@ -120,21 +143,22 @@ HALVES = Image.fromarray(np.repeat(np.array([[50, 150]], np.uint8), 18, axis=1).
         ("saturation", Image.new("RGB", (36, 36), (100, 50, 150)), lambda a: (float(a.max()) - a.min()) / 100),
     ],
 )
-def test_jitter_factors_fill_their_range(what: str, image: Image.Image, measure) -> None:
+def test_jitter_factors_fill_their_range(what: str, image: Image.Image, measure, end: str) -> None:
     """The picture is one of which the transform's effect tells the factor, to a rounding of 8 bits."""
-    made = draws(replace(PLAIN, **{what: 0.4}), image)
+    made = draws(end, replace(PLAIN, **{what: 0.4}), image)
     factors = np.array([measure(array) for array in made])
     assert 0.6 - 0.011 <= factors.min() < 0.65 and 1.35 < factors.max() <= 1.4 + 0.011
     assert factors.mean() == pytest.approx(1, abs=0.05) and factors.std() == pytest.approx(0.8 / 12**0.5, rel=0.1)
-    unchanged = draws(PLAIN, image)
+    unchanged = draws(end, PLAIN, image)
     assert {measure(array) for array in unchanged} == {1}
 
 
-def test_the_jitter_comes_in_any_order() -> None:
+@BOTH_ENDS
+def test_the_jitter_comes_in_any_order(end: str) -> None:
     """Black and white halves, brightened and of less contrast: their sum stays 255 if brightening was the first."""
     halves = HALVES.point(lambda value: 255 * (value > 100))
-    made = draws(replace(PLAIN, resize=32, brightness=0.4, contrast=0.4), halves)
-    low, total = (np.array([int(a.min()) + extra * int(a.max()) for a in made]) for extra in (0, 1))
+    made = draws(end, replace(PLAIN, resize=32, brightness=0.4, contrast=0.4), halves)
+    low, total = (np.array([float(a.min()) + extra * float(a.max()) for a in made]) for extra in (0, 1))
     brighter_first, contrast_first = (low > 3) & (abs(total - 255) <= 2), total > 257
     assert 0.08 < brighter_first.mean() < 0.17 and 0.08 < contrast_first.mean() < 0.17
 
@@ -144,7 +168,7 @@ def test_the_jitter_comes_in_any_order() -> None:
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)], ids=str)
 def test_the_models_input_is_normalised(mean, std, dtype: torch.dtype, tolerance: float) -> None:
-    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, len(mean), 1, 1)
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(9, len(mean), 1, 1)
     inputs = ToInput(mean, std).to(dtype)(images)
     m, s = (np.array(values).reshape(1, -1, 1, 1) for values in (mean, std))
     assert inputs.dtype == dtype and images.dtype == torch.uint8
@@ -153,16 +177,17 @@ def test_the_models_input_is_normalised(mean, std, dtype: torch.dtype, tolerance
 
 def test_grey_pictures_are_shifted_within_their_padding_and_flipped() -> None:
     config = FashionMNISTConfig(
-        name="fashion_mnist", root=None, batch_size=4, workers=0, eval_batch_size=4, padding=2, flip=0.5, train_images=9
-    )
+        name="fashion_mnist", root=None, batch_size=4, workers=0, timeout=300, eval_batch_size=4, padding=2, flip=0.5,
+        train_images=9,
+    )  # fmt: skip
     picture = np.random.default_rng(0).integers(1, 256, (28, 28), dtype=np.uint8)
     padded, places = np.pad(picture, 2), set()
     crops = {(y, x, 1): padded[y : y + 28, x : x + 28] for y in range(5) for x in range(5)}
     crops |= {(y, x, -1): crop[:, ::-1] for (y, x, _), crop in crops.items()}
     for seed in range(DRAWS):
-        tensor = ShiftAndFlip(config)(picture, np.random.default_rng(seed))
+        tensor = ShiftAndFlip(config)(picture, numbers_of(seed))
         assert tensor.shape == (1, 28, 28) and tensor.dtype == torch.uint8
         places |= {p for p, crop in crops.items() if np.array_equal(tensor[0], crop)}
     assert len(places) == 50
-    still = ShiftAndFlip(replace(config, padding=0, flip=0.0))(picture, np.random.default_rng(0))
+    still = ShiftAndFlip(replace(config, padding=0, flip=0.0))(picture, numbers_of(0))
     assert np.array_equal(still[0], picture)

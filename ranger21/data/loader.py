@@ -131,7 +131,8 @@ def death(error: Exception) -> str:
     broken = not isinstance(error, RuntimeError) and "in DataLoader worker process" not in str(error)
     if not told and not broken:
         raise error
-    return f"A loader process died, often for lack of memory ({(str(error) or 'connection lost').splitlines()[0].rstrip('.')})"
+    text = (str(error) or "connection lost").splitlines()[0].rstrip(".")
+    return f"A loader process died, often for lack of memory ({text})"
 
 
 def live_with_the_run(notes: str, worker: int) -> None:

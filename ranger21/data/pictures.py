@@ -107,4 +107,4 @@ def room_for(images: int, pixels: Tensor) -> Tensor:
     if get_worker_info() is None:
         return torch.empty((images, *pixels.shape), dtype=torch.uint8)
     storage = torch.UntypedStorage._new_shared(size)  # as torch's own default_collate does
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)
