@@ -71,6 +71,7 @@ class Pictures(Dataset[Any]):
                     room = images.numpy()
                 room[place] = by_pixel.numpy()
                 labels.append(label)
+                del pixels, by_pixel  # so that the next image is decoded where this one was, in the cache
         except UserError as error:
             return error
         assert images is not None

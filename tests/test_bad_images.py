@@ -1,0 +1,348 @@
+"""Whatever lies in the folders: an image, or a sentence that names it, by both front ends; never another exception."""
+
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from children import assert_same, weights
+from conftest import TINY, repeatable
+from PIL import Image
+from test_resume import children
+
+from ranger21.compose import compose_config
+from ranger21.config import ImageFolderConfig
+from ranger21.data.build import build_data
+from ranger21.data.pack import FACTS, Recipe, require_pack
+from ranger21.data.packing import damaged_shards, make_pack
+from ranger21.data.sources import Folder
+from ranger21.errors import UserError
+
+Result = torch.Tensor | str
+SIZE = (75, 50)
+RNG = np.random.default_rng(0)
+ROWS, COLUMNS = np.mgrid[: SIZE[1], : SIZE[0]]
+PIXELS = np.stack([ROWS * 5, COLUMNS * 3, 255 - ROWS * 2 - COLUMNS], 2).astype(np.uint8)  # smooth, so codecs agree
+RGB = Image.fromarray(PIXELS)
+
+
+def saved(picture: Image.Image = RGB, kind: str = "JPEG", **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """Of any size and kind, which Pillow does not write."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    parts = [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    encoded = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks + parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(encoded)
+
+
+def exif() -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = 6  # turned by a quarter
+    return tags
+
+
+def with_size(jpeg: bytes, width: int, height: int) -> bytes:
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+JPEG = saved(quality=95, subsampling="4:4:4")
+WIDE = np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE[1], SIZE[0]) * 16
+WIDE_ROWS = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.repeat(WIDE, 3, 1))
+GOOD = {
+    "plain": JPEG,
+    "progressive": saved(progressive=True),
+    "half the colours": saved(subsampling="4:2:0"),
+    "grey": saved(RGB.convert("L")),
+    "CMYK": saved(RGB.convert("CMYK")),
+    "orientation": saved(exif=exif()),
+    "PNG": saved(kind="PNG"),
+    "16-bit grey PNG": saved(Image.fromarray(WIDE), "PNG"),
+    "16-bit RGB PNG": png(*SIZE, 16, 2, WIDE_ROWS),
+    "palette": saved(RGB.convert("P"), "PNG", transparency=3),
+    "palette of bytes": saved(RGB.convert("P"), "PNG", transparency=bytes(range(256))),
+    "grey and transparent": saved(RGB.convert("LA"), "PNG"),
+    "transparent": saved(RGB.convert("RGBA"), "PNG"),
+    "one bit": saved(RGB.convert("1"), "PNG"),
+    "GIF": saved(kind="GIF"),
+    "WEBP": saved(kind="WEBP"),
+    "TIFF": saved(kind="TIFF"),
+    "32-bit TIFF": saved(Image.fromarray(WIDE.astype(np.int32)), "TIFF"),
+    "real TIFF": saved(Image.fromarray(WIDE.astype(np.float32) / 300), "TIFF"),
+    "YCbCr TIFF": saved(RGB.convert("YCbCr"), "TIFF"),
+    "BMP": saved(kind="BMP"),
+    "one pixel": saved(Image.new("RGB", (1, 1), (9, 99, 199))),
+    "a line": saved(Image.new("RGB", (200, 1), (9, 99, 199))),
+    "tail": JPEG + b"<html>" * 99,
+}
+BAD = {
+    "empty": b"",
+    "one byte": b"\xff",
+    "text": b"404: not found\n",
+    "HTML": b"<!DOCTYPE html><html><body>Too many requests</body></html>" * 20,
+    "zeros": bytes(5000),
+    "only a beginning": b"\xff\xd8",
+    "noise after a beginning": b"\xff\xd8" + RNG.bytes(5000),
+    "noise after a header": JPEG[:20] + RNG.bytes(5000),
+    "monstrous JPEG": with_size(JPEG, 65500, 65500),
+    "monstrous PNG": png(65500, 65500, 8, 2, b"\0" * 1000),
+    "JPEG of no size": with_size(JPEG, 0, 0),
+    "PNG of no size": png(0, 0, 8, 2, b""),
+    "PNG cut short": saved(kind="PNG", compress_level=0)[:5000],
+    "12 bits": JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
+} | {f"cut at {keep}": JPEG[:keep] for keep in (3, 11, 20, 150, 300, 500, 620, 800, len(JPEG) // 2, len(JPEG) * 4 // 5)}
+
+
+@pytest.fixture(scope="module")
+def config() -> ImageFolderConfig:
+    return compose_config([*TINY, "data.root=/nowhere"]).data
+
+
+@pytest.fixture
+def read(config, tmp_path) -> Callable[..., tuple[Result, Result]]:
+    """What both front ends make of an image of that content, or that `make` puts there."""
+
+    def read_both(content: bytes | Callable[[Path], object], name: str = "image.JPEG") -> tuple[Result, Result]:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for split in ("train", "val"):
+            (root / split / "n1").mkdir(parents=True)
+        (root / "train" / "n1" / "good.JPEG").write_bytes(JPEG)
+        place = root / "val" / "n1" / name
+        place.write_bytes(content) if isinstance(content, bytes) else content(place)
+        return both(replace(config, root=str(root)), place)
+
+    return read_both
+
+
+def both(config: ImageFolderConfig, place: Path) -> tuple[Result, Result]:
+    results: list[Result] = []
+    for front_end in ("pil", "fast"):
+        pictures = build_data(replace(config, transforms=front_end), 0).val
+        image = next(i for i in range(len(pictures)) if pictures.source.index.path(i).endswith(place.name))
+        batch = pictures.__getitems__([(0, image)])
+        if isinstance(batch, UserError):
+            results.append(str(batch))
+        else:
+            assert batch.images.shape == (1, 3, 32, 32) and batch.images.dtype == torch.uint8
+            results.append(batch.images[0])
+    if isinstance(results[0], str) or isinstance(results[1], str):
+        for result in results:
+            assert isinstance(result, str), "only one of the two reads it"
+            assert result.startswith(f"The image {place} cannot be read ("), result
+            assert result.endswith("finds all such.") and "verify_imagenet.py" in result and "\n" not in result
+    return results[0], results[1]
+
+
+def difference(one: Result, other: Result) -> float:
+    return float((one.float() - other.float()).abs().mean())
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_what_is_an_image_is_read(kind, read):
+    pil, fast = read(GOOD[kind])
+    assert not isinstance(pil, str), pil
+    assert difference(pil, fast) < 1.5
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_none_is_named(kind, read):
+    begin = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes
+    pil, _ = read(BAD[kind])
+    assert isinstance(pil, str) and time.monotonic() - begin < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_the_pixels_are_the_right_ones(read):
+    """The orientation is not obeyed, sixteen bits keep the upper eight, and transparency changes no colour."""
+    plain = read(JPEG)[0]
+    for kind in ("orientation", "PNG", "transparent", "WEBP", "TIFF", "BMP", "tail", "progressive"):
+        assert difference(plain, read(GOOD[kind])[0]) < 4, kind
+    high = read(saved(Image.fromarray((WIDE >> 8).astype(np.uint8)), "PNG"))[0]
+    for kind in ("16-bit grey PNG", "16-bit RGB PNG", "32-bit TIFF"):
+        assert difference(high, read(GOOD[kind])[0]) < 1, kind
+
+
+NAMES = ("with a space.JPEG", "größe.jpeg", "日本.jpg", "a'b\"c.JPEG", "new\nline.JPEG", os.fsdecode(b"\xff\xfe.jpg"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_names(name, read, config, tmp_path):
+    assert not isinstance(read(JPEG, name)[0], str)
+    if "\n" not in name:
+        assert name in read(b"", name)[0]
+
+
+def test_links_and_folders(read):
+    assert "No such file" in read(lambda place: place.symlink_to("nowhere"))[0]
+    assert "symbolic links" in read(lambda place: place.symlink_to(place.name))[0]
+
+    def folder(place: Path) -> None:
+        place.mkdir()
+        (place / "inner.JPEG").write_bytes(JPEG)
+
+    with pytest.raises(StopIteration):  # it is no image, but a folder that holds one
+        read(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
+def test_a_closed_file(config):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for split in ("train", "val"):
+            (Path(folder) / split / "n1").mkdir(parents=True)
+            place = Path(folder) / split / "n1" / "closed.JPEG"
+            place.write_bytes(JPEG)
+        place.chmod(0o000)
+        os.seteuid(65534)
+        try:
+            assert "(Permission denied)" in both(replace(config, root=folder), place)[0]
+        finally:
+            os.seteuid(0)
+
+
+def test_flipped_bytes_in_a_jpeg(read):
+    """Anywhere: an image, of whatever pixels, or the sentence; the two front ends may differ in the pixels only."""
+    readable = 0
+    for at in [*range(0, 640, 7), *range(640, len(JPEG), 97)]:
+        for mask in (0x01, 0xFF):
+            result = read(JPEG[:at] + bytes([JPEG[at] ^ mask]) + JPEG[at + 1 :])[0]
+            readable += not isinstance(result, str)
+    assert readable > 20
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory) -> ImageFolderConfig:
+    """Six images of two classes for training, two for validation."""
+    root = tmp_path_factory.mktemp("packed") / "data"
+    for i in range(8):
+        place = root / ("val" if i > 5 else "train") / f"n{i % 2}" / f"{i}.JPEG"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(saved(RGB.rotate(10 * i)))
+    return replace(config, root=str(root))
+
+
+def packed(folder: ImageFolderConfig, target: Path, kind: str) -> ImageFolderConfig:
+    data = build_data(folder, 0)
+    sources: dict[str, Folder] = {"train": data.train.source, "val": data.val.source}
+    quality = (95, "4:4:4") if kind == "jpeg" else (None, None)
+    make_pack(sources, folder, Recipe(36, "squash", kind, *quality), target, 1)
+    return replace(folder, pack=str(target), root=None)
+
+
+def read_pack(config: ImageFolderConfig) -> list[Result]:
+    """Every image of a pack by both front ends: pixels, or the sentence that tells how to look for more."""
+    results: list[Result] = []
+    for front_end in ("pil", "fast"):
+        data = build_data(replace(config, transforms=front_end), 0)
+        for pictures in (data.train, data.val):
+            for image in range(len(pictures)):
+                batch = pictures.__getitems__([(0, image)])
+                if isinstance(batch, UserError):
+                    assert "--check" in str(batch) and str(config.pack) in str(batch), batch
+                    results.append(str(batch))
+                else:
+                    assert batch.images.shape == (1, 3, 32, 32) and batch.images.dtype == torch.uint8
+                    results.append(batch.images)
+    return results
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "raw"])
+def test_flipped_bytes_in_a_pack(kind, folder, tmp_path):
+    """In a header of tar, a header of the image, and its content: read or named, and found by --check."""
+    config = packed(folder, tmp_path / "pack", kind)
+    archive = tmp_path / "pack" / "train-00000.tar"
+    whole, expected = archive.read_bytes(), read_pack(config)
+    assert damaged_shards(tmp_path / "pack", 1) == [] and not any(isinstance(r, str) for r in expected)
+    for at in [0, 130, 257, *range(512, 512 + 640, 31), *range(1300, len(whole), 1999)]:
+        archive.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        results = read_pack(config)
+        assert sum(type(r) is not type(e) or bool((r != e).any()) for r, e in zip(results, expected, strict=True)) <= 2
+        if at % 3 == 0:
+            assert damaged_shards(tmp_path / "pack", 1) == ["train-00000.tar"]
+
+
+def test_a_pack_that_is_cut_short(folder, tmp_path):
+    config = packed(folder, tmp_path / "pack", "jpeg")
+    data = build_data(config, 0)  # it has begun when the archive shrinks
+    archive = tmp_path / "pack" / "train-00000.tar"
+    whole = archive.read_bytes()
+    for keep in (0, 100, 512, 600, len(whole) // 3, len(whole) // 2):
+        archive.write_bytes(whole[:keep])
+        answers = [data.train.__getitems__([(0, image)]) for image in range(len(data.train))]
+        errors = [str(answer) for answer in answers if isinstance(answer, UserError)]
+        assert errors and all("is cut short): python scripts/pack.py" in e and "--check" in e for e in errors)
+        assert isinstance(answers[-1], UserError)  # whose place is the last
+        with pytest.raises(UserError, match=rf"train-00000.tar has {keep} bytes instead of {len(whole)}"):
+            require_pack(tmp_path / "pack", 36, "squash")
+
+
+def test_damaged_facts_and_indices(folder, tmp_path):
+    config = packed(folder, tmp_path / "pack", "raw")
+    for name in (FACTS, "train.npz"):
+        path = tmp_path / "pack" / name
+        whole, refused = path.read_bytes(), 0
+        step = 1 if name == FACTS else 23
+        damaged = [whole[:keep] for keep in range(0, len(whole) - 1, 61)]
+        damaged += [whole[:at] + bytes([whole[at] ^ 0x03]) + whole[at + 1 :] for at in range(0, len(whole), step)]
+        for content in [*damaged, b"[]", b"null", b'"text"', b"{}", b"\xff\xfe"]:
+            path.write_bytes(content)
+            try:
+                read_pack(config)
+            except UserError as error:
+                assert str(tmp_path / "pack") in str(error) and "\n" not in str(error)
+                refused += 1
+        assert refused > len(damaged) // 3
+        path.write_bytes(whole)
+    assert not any(isinstance(result, str) for result in read_pack(config))
+
+
+def broken_copy(images: Path, root: Path, every: int) -> list[str]:
+    """Every so many-th image for training is cut short; returns them."""
+    shutil.copytree(images, root)
+    broken = [path for i, path in enumerate(sorted((root / "train").rglob("*.JPEG"))) if i % every == 0]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:150])
+    return [str(path) for path in broken]
+
+
+def test_substitutes_are_counted_and_listed_through_kills(images, tmp_path):
+    broken = broken_copy(images, tmp_path / "data", 9)
+    overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "data.workers=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert children(overrides, whole, 1) == [0]
+    assert children(overrides, killed, 1, die_at=7, when="after") == [-signal.SIGKILL]
+    assert children(overrides, killed, 1, die_at=12, when="before") == [-signal.SIGKILL]
+    assert children(overrides, killed, 1) == [0]
+    assert_same(weights(killed), weights(whole))
+    assert repeatable(killed) == repeatable(whole)
+    counts = [line["data/substituted"] for line in repeatable(whole) if "data/substituted" in line]
+    assert counts == sorted(counts) and counts[-1] == len(broken) * 4  # once in each epoch
+    for run in (whole, killed):
+        listed = json.loads((run / "manifest.json").read_text())["data"]["unreadable"]
+        assert len(listed) == len(broken)
+        assert all(any(path in sentence for sentence in listed) for path in broken)
+
+
+def test_nothing_stands_for_a_set_without_one_readable_image(images, tmp_path):
+    broken_copy(images, tmp_path / "data", 1)
+    overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "trainer.steps=1"]
+    assert children(overrides, tmp_path / "run", 1) == [1]
+    assert "UserError: The image " in (tmp_path / "run.out").read_text()

@@ -1,0 +1,248 @@
+"""The index of the images: torchvision's order, and a cache that never tells what is no longer so."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import ImageFolder
+
+from ranger21.data import index as module
+from ranger21.data.index import Index, cache_files, fingerprint, read_index
+from ranger21.errors import UserError
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
+NAMES = [
+    "n1/b.JPEG", "n1/a.jpg", "n1/B.Png", "n1/with a space.JPEG", "n1/größe.webp", "n1/.hidden.jpg", "n1/notes.txt",
+    "n1/x/2.jpg", "n1/x/1.jpg", "n1/x y/1.jpg", "n1/x-y/1.jpg", "n1/x/deep/er/1.TIFF", "n1/x.jpg/1.bmp", "n1/X/1.jpg",
+    "n10/a.jpg", "n 2/a.jpg", "ñ/a.jpg", "N3/a.ppm", ".thumbs/a.jpg",
+]  # fmt: skip
+
+
+def make(split: Path, names: list[str] = NAMES, settled: bool = True) -> Path:
+    """Files, in folders that last changed a minute ago."""
+    for name in names:
+        (split / name).parent.mkdir(parents=True, exist_ok=True)
+        (split / name).write_bytes(b"")
+    settle(split) if settled else None
+    return split
+
+
+def settle(split: Path) -> None:
+    for folder, _, _ in os.walk(split):
+        os.utime(folder, ns=(then := time.time_ns() - 60 * 10**9, then))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def walks(monkeypatch) -> list[Path]:
+    """The class folders that were walked rather than remembered."""
+    walked: list[Path] = []
+    real = module._walk
+    monkeypatch.setattr(module, "_walk", lambda top: walked.append(top) or real(top))
+    return walked
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that all users reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def images_of(index: Index) -> list[tuple[str, int]]:
+    return [(index.path(i), int(label)) for i, label in enumerate(index.labels)]
+
+
+def test_the_order_is_torchvisions(tmp_path):
+    split = make(tmp_path / "train")
+    for name in (b"n1/\xff\xfe.jpg", b"n1/\xff/1.jpg", b"\xfe/1.jpg"):
+        place = split / os.fsdecode(name)
+        place.parent.mkdir(exist_ok=True)
+        place.touch()
+    (split / "n1" / "link.jpg").symlink_to("nowhere")
+    (split / "linked").symlink_to(split / "n1" / "x")
+    reference = ImageFolder(str(split))
+    assert reference.classes[0] == ".thumbs"  # which is no class of ours
+    expected = [(os.path.relpath(path, split), label - 1) for path, label in reference.samples if label]
+    index = read_index(split)
+    assert list(index.classes) == reference.classes[1:]
+    assert images_of(index) == expected and len(index) == len(expected) == len(index.all_paths())
+    assert [os.fsdecode(path) for path in index.all_paths()] == [path for path, _ in expected]
+    assert index.counts.tolist() == np.bincount([label for _, label in expected]).tolist()
+    settle(split)
+    for _ in range(2):  # from the folders, and from the cache
+        again = read_index(split)
+        assert images_of(again) == expected and again.classes == index.classes
+
+
+def test_the_cache_is_used(tmp_path, walks):
+    split = make(tmp_path / "train")
+    first = read_index(split)
+    assert walks and cache_files(split)[0].exists() and not (tmp_path / "cache").exists()
+    walks.clear()
+    second = read_index(split)
+    assert not walks and images_of(second) == images_of(first) and second.classes == first.classes
+
+
+CHANGES = {
+    "an image more": lambda split: (split / "n1/x/new.jpg").write_bytes(b""),
+    "an image less": lambda split: (split / "n1/x/deep/er/1.TIFF").unlink(),
+    "another name": lambda split: (split / "n1/a.jpg").rename(split / "n1/c.jpg"),
+    "another class": lambda split: (split / "n1/a.jpg").rename(split / "n10/b.jpg"),
+    "a folder more": lambda split: make(split, ["n10/sub/1.jpg"], settled=False),
+    "a folder less": lambda split: shutil.rmtree(split / "n1/x"),
+    "a class more": lambda split: make(split, ["n9/1.jpg"], settled=False),
+    "a class less": lambda split: shutil.rmtree(split / "n10"),
+    "a class renamed": lambda split: (split / "n10").rename(split / "n11"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_noticed(change, tmp_path, walks):
+    split = make(tmp_path / "train")
+    before = images_of(read_index(split))
+    walks.clear()
+    CHANGES[change](split)
+    now = read_index(split)
+    shutil.rmtree(split.parent / "cache", ignore_errors=True)
+    cache_files(split)[0].unlink()
+    assert walks and images_of(now) == images_of(read_index(split))
+    assert images_of(now) != before
+    assert ("n11" in now.classes) == (change == "a class renamed")
+
+
+def test_a_folder_that_may_still_change_is_not_remembered(tmp_path, walks):
+    split = make(tmp_path / "train", settled=False)
+    os.utime(split, (0, 0))  # one fresh folder is enough
+    for _ in range(2):
+        walks.clear()
+        read_index(split)
+        assert walks and not any(place.exists() for place in cache_files(split))
+
+
+def test_a_damaged_cache_is_made_again(tmp_path, walks):
+    split = make(tmp_path / "train", ["n1/a.jpg", "n1/x/b.jpg", "n2/c.jpg"])
+    expected = images_of(read_index(split))
+    place = cache_files(split)[0]
+    whole = place.read_bytes()
+    damaged = [whole[:keep] for keep in range(0, len(whole), 97)]
+    for at in range(0, len(whole), 23):
+        damaged.append(bytes([*whole[:at], whole[at] ^ 0x41, *whole[at + 1 :]]))
+    for content in [*damaged, b"", b"<html>", b"\x93NUMPY"]:
+        place.write_bytes(content)
+        walks.clear()
+        assert images_of(read_index(split)) == expected
+        if walks:  # else the flipped byte is one that no reader looks at
+            assert images_of(read_index(split)) == expected and len(walks) == 2
+    assert sum(len(content) < len(whole) for content in damaged) > 10
+
+
+def test_the_cache_of_another_folder_is_not_taken(tmp_path, walks):
+    train = make(tmp_path / "train", ["n1/a.jpg"])
+    val = make(tmp_path / "val", ["n1/b.jpg"])
+    moment = train.stat().st_mtime_ns
+    for folder in (train, train / "n1", val, val / "n1"):
+        os.utime(folder, ns=(moment, moment))
+    read_index(train)
+    shutil.copy(cache_files(train)[0], cache_files(val)[0])
+    assert images_of(read_index(val)) == [("n1/b.jpg", 0)]
+
+
+@as_root
+def test_where_the_data_is_read_only_the_users_cache_takes_the_index(open_folder, monkeypatch, walks):
+    split = make(open_folder / "data" / "train")
+    (open_folder / "home").mkdir()
+    os.chown(open_folder / "home", NOBODY, NOBODY)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(open_folder / "home"))
+    with nobody():
+        first = images_of(read_index(split))
+        beside, at_home = cache_files(split)
+        assert at_home.exists() and open_folder / "home" in at_home.parents and not beside.exists()
+        walks.clear()
+        assert images_of(read_index(split)) == first and not walks
+    shutil.rmtree(open_folder / "home")
+    with nobody():  # nowhere to keep it
+        assert images_of(read_index(split)) == first and walks
+
+
+@as_root
+@pytest.mark.parametrize("closed", ["n1", "n1/x", "n1/x/deep"])
+def test_a_closed_folder_is_named(closed, open_folder):
+    split = make(open_folder / "train")
+    (split / closed).chmod(0o000)
+    with nobody(), pytest.raises(UserError) as caught:
+        read_index(split)
+    assert str(caught.value).startswith(f"{split / closed}") and "(Permission denied)" in str(caught.value)
+
+
+@pytest.mark.parametrize(("link", "to"), [("n1/up", "n1"), ("n1/x/up", "n1"), ("n1/x/top", ".")])
+def test_a_link_to_a_folder_above_is_named(link, to, tmp_path):
+    split = make(tmp_path / "train", ["n1/a.jpg", "n1/x/b.jpg"])
+    (split / link).symlink_to(split / to)
+    with pytest.raises(UserError, match=r"is a symbolic link to a folder that holds it: remove the link\.$") as caught:
+        read_index(split)
+    assert str(split / link) in str(caught.value)
+
+
+def test_links_that_lead_nowhere_are_left_to_the_reader(tmp_path):
+    split = make(tmp_path / "train", ["n1/a.jpg"])
+    (split / "n1" / "loop.jpg").symlink_to("loop.jpg")
+    (split / "n1" / "gone.jpg").symlink_to("nowhere")
+    assert [path for path, _ in images_of(read_index(split))] == ["n1/a.jpg", "n1/gone.jpg", "n1/loop.jpg"]
+
+
+@pytest.mark.parametrize("names", [[], ["n2/notes.txt"], ["n2/sub/notes.txt"]])
+def test_an_empty_class_is_named(names, tmp_path):
+    split = make(tmp_path / "train", ["n1/a.jpg", *names])
+    (split / "n2").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=r"n2 has no images \(.jpg, .*\): fill it or remove it\.$"):
+        read_index(split)
+
+
+def test_the_fingerprint_is_of_names_and_classes_alone(tmp_path):
+    def of(train: list[str], val: list[str], name: str) -> str:
+        return fingerprint({s: read_index(make(tmp_path / name / s, n)) for s, n in (("train", train), ("val", val))})
+
+    names = ["n1/a.jpg", "n1/b.jpg", "n2/a.jpg"]
+    one = of(names, names[1:], "one")
+    assert one == of(names[::-1], names[1:], "two")
+    for path in (tmp_path / "two").rglob("*.jpg"):
+        path.write_bytes(b"other pixels")
+    settle(tmp_path / "two")
+    assert one == fingerprint({split: read_index(tmp_path / "two" / split) for split in ("train", "val")})
+    others = [
+        ([*names[:2], "n3/a.jpg"], names[1:]), (["n1/a.jpg", "n2/b.jpg", "n2/a.jpg"], names[1:]), (names, names),
+        (["n1/a.jpg", "n1/c.jpg", "n2/a.jpg"], names[1:]), (names[1:], names), (["n1/aa.jpg", *names[1:]], names[1:]),
+    ]  # fmt: skip
+    assert len({one, *(of(train, val, str(i)) for i, (train, val) in enumerate(others))}) == 7
+
+
+def test_select(tmp_path):
+    index = read_index(make(tmp_path / "train", ["a/1.jpg", "a/2.jpg", "b/1.jpg", "c/1.jpg", "c/2.jpg", "c/3.jpg"]))
+    part = index.select(np.array([1, 3, 5]), [0, 2])
+    assert part.classes == ("a", "c") and part.counts.tolist() == [1, 2]
+    assert images_of(part) == [("a/2.jpg", 0), ("c/1.jpg", 1), ("c/3.jpg", 1)]
+    everything = index.select(np.arange(6), [0, 1, 2])
+    assert images_of(everything) == images_of(index) and everything.classes == index.classes

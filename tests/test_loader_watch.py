@@ -1,0 +1,311 @@
+"""Loader processes that die, hang or are stopped: started anew, with the same batches, or told in a sentence."""
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ranger21 import processes
+from ranger21.course import Course
+from ranger21.data.loader import RESTARTS, Loader, available_workers
+from ranger21.data.order import EvalBatches, Share, TrainBatches
+from ranger21.data.pictures import Batch, Pictures
+from ranger21.data.transforms import Complete
+from ranger21.errors import UserError
+from ranger21.processes import cgroup_cores, granted_cores
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and control groups as Linux has them")
+
+
+class Numbers:
+    """48 pictures that tell their number; `act` is called for each of them."""
+
+    def __init__(self, act: Callable[[int], object] = id) -> None:
+        self.act = act
+
+    def __len__(self) -> int:
+        return 48
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        self.act(index)
+        return np.full((1, 2, 2), index, np.uint8), index
+
+
+class Noisy(Complete):
+    def __call__(self, image: np.ndarray, numbers: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(image + np.uint8(100 * numbers[0]))
+
+
+def loader(act: Callable[[int], object] = id, workers: int = 2, timeout: float = 60.0, val: bool = False) -> Loader:
+    batches = EvalBatches(48, 4, Share()) if val else TrainBatches(Course(48, 4, 9), 3, 1, 18, Share())
+    return Loader(Pictures(Numbers(act), Noisy(), 7), batches, workers, pin_memory=False, timeout=timeout)
+
+
+EXPECTED = list(loader(workers=0))
+
+
+def assert_expected(batches: list[Batch | None], expected: list[Batch | None] = EXPECTED) -> None:
+    assert len(batches) == len(expected) >= 12
+    for one, other in zip(batches, expected, strict=True):
+        assert one is not None and other is not None
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+def pids() -> list[int]:
+    return sorted(process.pid for process in multiprocessing.active_children())
+
+
+@pytest.fixture(autouse=True)
+def no_processes_are_left() -> Iterator[None]:
+    """What a test leaves obeys its parent's SIGTERM. (In a garbage cycle torch cannot end them, and waits 10 s.)"""
+    yield
+    for pid in pids():
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and pids():
+        time.sleep(0.02)
+    left = pids()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    gc.collect()
+    assert not left
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """The warnings that are logged."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log = logging.getLogger("ranger21")
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+
+
+@pytest.mark.parametrize("after", [1, 7, 17])
+@pytest.mark.parametrize("who", ["one", "all"])
+def test_a_killed_process_is_replaced(after, who, told):
+    batches = iter(loader())
+    seen = [next(batches) for _ in range(after)]
+    victims = pids()
+    assert len(victims) == 2
+    for pid in victims if who == "all" else victims[:1]:
+        os.kill(pid, signal.SIGKILL)
+    assert_expected(seen + list(batches))
+    if after < 17:  # else what was left had been made already
+        assert len(told) == 1 and told[0].startswith("A loader process died, often for lack of memory (")
+        assert told[0].endswith("): they are started anew.")
+
+
+def test_the_main_thread_is_left_in_peace():
+    """torch would raise an error in whatever line it is in when a process dies."""
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader())
+    seen = [next(batches)]
+    assert signal.getsignal(signal.SIGCHLD) == before
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    begin = time.monotonic()
+    while time.monotonic() - begin < 0.5:  # a training step, as far as signals can tell
+        subprocess.run(["true"], check=True)
+    assert_expected(seen + list(batches))
+
+
+class Hangs:
+    """Sleeps at the image 20 if there is the file `flag`, which it takes away first unless it is to hang `always`."""
+
+    def __init__(self, flag: Path, always: bool = False) -> None:
+        self.flag, self.always = flag, always
+        flag.touch()
+
+    def __call__(self, index: int) -> None:
+        if index == 20 and self.flag.exists():
+            if not self.always:
+                self.flag.unlink()
+            self.lie_down()
+
+    def lie_down(self) -> None:
+        time.sleep(1000)
+
+
+def test_a_process_that_hangs_is_reported_and_replaced(tmp_path, told):
+    begin = time.monotonic()
+    assert_expected(list(loader(Hangs(tmp_path / "flag"), timeout=1.5)))
+    assert 1.5 < time.monotonic() - begin < 12
+    stacks = [line for line in told if line.startswith("Loader process ")]
+    assert len(stacks) == 2 and len(told) == 3
+    assert any("in lie_down" in stack and "test_loader_watch.py" in stack for stack in stacks), stacks
+    assert told[-1].startswith("The loader processes gave nothing for 1.5 s (data.timeout; their stacks are above)")
+
+
+def test_what_always_hangs_is_told(tmp_path, told):
+    begin, batches, seen = time.monotonic(), iter(loader(Hangs(tmp_path / "flag", always=True), timeout=1)), []
+    with pytest.raises(UserError) as caught:
+        seen.extend(batches)
+    assert time.monotonic() - begin < 20
+    text = rf"gave nothing for 1 s .*, {RESTARTS + 1} times in a row: try fewer data.workers.$"
+    caught.match(text)
+    due = next(i for i, batch in enumerate(EXPECTED) if 20 in batch.labels)
+    assert len(seen) <= due and sum("started anew" in line for line in told) == RESTARTS
+
+
+def test_deaths_far_apart_are_not_added_up(tmp_path, told):
+    batches, seen = iter(loader()), []
+    for _ in range(RESTARTS + 2):
+        seen += [next(batches), next(batches), next(batches)]
+        for pid in pids():
+            os.kill(pid, signal.SIGKILL)
+    assert_expected(seen + list(batches))
+    assert len(told) == RESTARTS + 2
+
+
+def test_a_stopped_process_is_noticed(told):
+    batches = iter(loader(timeout=1.5))
+    seen = [next(batches)]
+    os.kill(pids()[0], signal.SIGSTOP)
+    assert_expected(seen + list(batches))
+    assert any("it does not answer: it waits for the disk or the network, or was stopped" in line for line in told)
+
+
+def test_processes_stopped_between_two_passes_are_noticed(told):
+    validation = loader(timeout=1.5, val=True)
+    first = list(validation)
+    for pid in pids():
+        os.kill(pid, signal.SIGSTOP)
+    watchdog = threading.Timer(20, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids()])
+    watchdog.start()
+    begin = time.monotonic()
+    assert_expected(list(validation), first)
+    watchdog.cancel()
+    assert time.monotonic() - begin < 15 and told
+
+
+def test_only_own_processes_are_killed(tmp_path):
+    """The number of a loader process that died long ago may be another's by now."""
+    other = subprocess.Popen(["sleep", "100"])
+    busy = loader(Hangs(tmp_path / "flag"), timeout=1.5)
+    Path(busy._folder.name, str(other.pid)).touch()
+    assert_expected(list(busy))
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, OSError, EOFError])
+def test_other_errors_are_not_swallowed(kind, workers, told):
+    def act(index: int) -> None:
+        if index == 20:
+            raise kind("a mistake of the program's")
+
+    seen = []
+    with pytest.raises(kind, match="a mistake of the program's"):
+        seen.extend(loader(act, workers))
+    assert not told and len(seen) <= 11
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_the_users_is_raised_as_it_is(workers, told):
+    def act(index: int) -> None:
+        if index == 20:
+            raise UserError("The image 20 cannot be read.")
+
+    with pytest.raises(UserError, match=r"^The image 20 cannot be read\.$"):
+        list(loader(act, workers))
+    assert not told
+
+
+def test_validation_keeps_its_processes():
+    validation = loader(val=True)
+    first, workers = list(validation), pids()
+    assert [label for batch in first for label in batch.labels.tolist()] == list(range(48)) and len(workers) == 2
+    assert_expected(list(validation), first)
+    given_up = iter(validation)
+    next(given_up)
+    given_up.close()  # the run was told to stop, then it went on
+    assert_expected(list(validation), first)
+    assert pids() == workers
+
+
+def test_a_death_between_two_passes_is_mended(told):
+    validation = loader(val=True)
+    first = list(validation)
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    assert_expected(list(validation), first)
+    assert_expected(list(validation), first)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "quotas", "cores"),
+    [
+        ("0::/a/b", {"a/b": "250000 100000"}, 2),
+        ("0::/a/b", {"a/b": "max 100000", "a": "400000 100000"}, 4),
+        ("0::/a/b", {"a/b": "800000 100000", "a": "300000 100000", "": "max 100000"}, 3),
+        ("0::/a/b", {"a/b": "50000 100000"}, 1),
+        ("0::/", {"": "600000 100000"}, 6),
+        ("0::/a/b", {"a/b": "max 100000"}, 2**31),
+        ("0::/a/b", {"a/b": "nonsense"}, 2**31),
+        ("0::/a/b", {"c": "100000 100000"}, 2**31),
+        ("12:cpu:/a/b\n0::/a", {"a/b": "100000 100000", "a": "200000 100000"}, 2),
+        ("12:cpu:/a/b\n", {"a/b": "100000 100000"}, 2**31),
+        (None, {}, 2**31),
+    ],
+)
+def test_quotas_of_control_groups(own, quotas, cores, tmp_path, monkeypatch):
+    mount = tmp_path / "cgroup"
+    for group, quota in quotas.items():
+        (mount / group).mkdir(parents=True, exist_ok=True)
+        (mount / group / "cpu.max").write_text(quota + "\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")  # outside the mount: not ours
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    assert cgroup_cores(tmp_path / "own", mount) == cores
+
+
+def test_the_smallest_grant_counts(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(12))
+    monkeypatch.setattr(processes, "cgroup_cores", lambda own, mount: 9)
+    for slurm, cores in ((None, 9), ("", 9), ("16", 9), ("5", 5), ("0", 1), ("many", 9)):
+        monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+        if slurm is not None:
+            monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+        assert granted_cores() == cores, slurm
+    monkeypatch.setattr(processes, "cgroup_cores", lambda own, mount: 2**31)
+    assert granted_cores() == 12
+
+
+@pytest.mark.parametrize(
+    ("cores", "machine", "ranks", "torchrun", "expected"),
+    [
+        (16, 16, 1, False, 8),  # eight at most
+        (6, 16, 1, False, 5),  # one is left to the training
+        (16, 16, 4, True, 3),  # torchrun: the cores are those of all ranks together
+        (8, 16, 4, True, 1),
+        (5, 16, 4, False, 4),  # SLURM: granted to each task
+        (16, 16, 4, False, 3),  # SLURM without a grant: all see all cores
+        (1, 16, 1, False, 1),
+        (2, 2, 8, True, 1),
+    ],
+)
+def test_so_many_loader_processes(cores, machine, ranks, torchrun, expected, monkeypatch):
+    monkeypatch.setattr("ranger21.data.loader.granted_cores", lambda: cores)
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if torchrun:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    assert available_workers(ranks, "cuda") == expected
+    assert available_workers(ranks, "cpu") == 0

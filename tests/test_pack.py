@@ -1,0 +1,355 @@
+"""Packs: the same bytes whatever happened while they were made, and the same training as from the folders."""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from children import assert_same, weights
+from conftest import ROOT, TINY, repeatable
+from PIL import Image
+from test_resume import children
+
+from ranger21 import processes
+from ranger21.compose import compose_config
+from ranger21.config import ImageFolderConfig
+from ranger21.course import Course
+from ranger21.data import packing, sources
+from ranger21.data.build import build_data
+from ranger21.data.loader import Loader
+from ranger21.data.order import EvalBatches, Share, TrainBatches
+from ranger21.data.pack import FACTS, Recipe
+from ranger21.data.packing import begin_pack, damaged_shards, make_pack
+from ranger21.errors import UserError
+
+JPEG = Recipe(36, "squash", "jpeg", 95, "4:4:4")
+RAW = Recipe(36, "squash", "raw", None, None)
+RECIPES = {"jpeg": JPEG, "raw": RAW}
+
+
+@pytest.fixture(scope="module")
+def config(images: Path) -> ImageFolderConfig:
+    return compose_config([*TINY, f"data.root={images}"]).data
+
+
+@pytest.fixture(scope="module")
+def packs(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of each kind, undisturbed, by one process."""
+    folder = tmp_path_factory.mktemp("packs")
+    for kind, recipe in RECIPES.items():
+        assert make_pack(sources_of(config), config, recipe, folder / kind, 1)
+    return {kind: folder / kind for kind in RECIPES}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives of ten images, also in the processes that help, which are forked."""
+    monkeypatch.setattr(packing, "IMAGES_A_SHARD", 10)
+    monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
+    real = processes.multiprocessing.get_context
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda name: real("fork"))
+
+
+def sources_of(config: ImageFolderConfig) -> dict[str, Any]:
+    data = build_data(config, 0)
+    return {"train": data.train.source, "val": data.val.source}
+
+
+def files(pack: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(pack)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(pack.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pack_command(target: Path, *arguments: str, **options: Any) -> dict[str, Any]:
+    """Arguments for subprocess: scripts/pack.py as a user types it."""
+    return {
+        "args": [sys.executable, str(ROOT / "scripts" / "pack.py"), str(target), *arguments],
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    } | options
+
+
+def pack_by_command(target: Path, *arguments: str, code: int = 0, **options: Any) -> str:
+    done = subprocess.run(**pack_command(target, *arguments, **options), timeout=120)
+    assert done.returncode == code and "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
+def overrides_of(config: ImageFolderConfig) -> list[str]:
+    return [*(o for o in TINY if o.startswith("data")), f"data.root={config.root}"]
+
+
+def test_by_the_real_command(config, packs, tmp_path):
+    """What the command makes with two processes is what one makes; run again, it leaves it as it is."""
+    target = tmp_path / "raw"
+    options = [*overrides_of(config), "--format", "raw", "--processes"]
+    assert f"110 images, {RAW}: about " in pack_by_command(target, *options, "2")
+    assert files(target) == files(packs["raw"])
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    assert "is complete already: python train.py data=imagenet " in pack_by_command(target, *options, "1")
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
+    assert "all checksums are right" in pack_by_command(target, "--check", "--processes", "1")
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_tar_and_numpy_read_it(kind, config, packs):
+    expected = {}
+    for name, source in sources_of(config).items():
+        for image in range(len(source)):
+            pixels = packing.pixels_of(source, image, config)
+            expected[name, source.index.path(image).rpartition(".")[0]] = pixels
+    for split in ("train", "val"):
+        with tarfile.open(packs[kind] / f"{split}-00000.tar") as tar:
+            for member in tar:
+                stem, _, suffix = member.name.rpartition(".")
+                assert suffix == {"raw": "npy", "jpeg": "jpg"}[kind]
+                content = io.BytesIO(tar.extractfile(member).read())
+                pixels = np.load(content) if kind == "raw" else np.asarray(Image.open(content))
+                worst = np.abs(pixels.astype(int) - expected.pop((split, stem))).mean()
+                assert worst == 0 if kind == "raw" else worst < 4
+    assert not expected
+
+
+def few(config: ImageFolderConfig) -> ImageFolderConfig:
+    """24 images in 3 archives of 10, and 9 in one."""
+    return replace(config, classes=3)
+
+
+def die_at(moment: int, make: Callable[[], object]) -> bool:
+    """Runs `make` in a child that SIGKILLs itself at a moment: before or after a file gets its name, or half written.
+
+    False if there is no such moment.
+    """
+    if (child := os.fork()) == 0:
+        count, real = 0, packing._commit
+
+        def commit(new: Path, path: Path) -> None:
+            nonlocal count
+            for step in ("half", "before", "after"):
+                count += 1
+                if step == "half" and count == moment:
+                    new.write_bytes(new.read_bytes()[: new.stat().st_size // 2])
+                if step == "after":
+                    real(new, path)
+                if count == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        packing._commit = commit
+        try:
+            make()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_killed_at_any_moment_and_run_again(kind, config, small, tmp_path):
+    chosen, recipe = few(config), RECIPES[kind]
+    given = sources_of(chosen)
+
+    def make(name: object) -> None:
+        make_pack(given, chosen, recipe, tmp_path / str(name), 1)
+
+    make("whole")
+    expected, moment = files(tmp_path / "whole"), 1
+    assert len(expected) == 4 + 4 + 2 + 1
+    while die_at(moment, partial(make, moment)):
+        make(moment)
+        assert files(tmp_path / str(moment)) == expected, moment
+        moment += 1
+    assert moment > 3 * 10
+    for again in range(16):  # one pack that is killed again and again, and gets a little further each time
+        die_at(again % 7 + 1, partial(make, "worn"))
+    make("worn")
+    assert files(tmp_path / "worn") == expected
+
+
+def test_several_processes_make_the_same(config, small, tmp_path):
+    for count in (1, 2, 5):
+        assert make_pack(sources_of(config), config, JPEG, tmp_path / str(count), count)
+    assert files(tmp_path / "1") == files(tmp_path / "2") == files(tmp_path / "5")
+    data = build_data(replace(config, root=None, pack=str(tmp_path / "2")), 0)
+    assert len(list((tmp_path / "2").glob("*.tar"))) == 8 + 3 and len(data.train) == 80
+    with tarfile.open(tmp_path / "2" / "train-00007.tar") as tar:
+        assert tar.extractfile(tar.getmembers()[9]).read() == data.train.source[79][0].data.tobytes()
+
+
+def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
+    options = [*overrides_of(config), "--processes", "1"]
+    process = subprocess.Popen(**pack_command(tmp_path / "pack", *options))
+    half = tmp_path / "pack" / ".train-00000.tar.tmp"
+    deadline = time.monotonic() + 60
+    while not (half.exists() and half.stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "pack" / "train.npz").exists()
+    with pytest.raises(UserError, match="is not finished: run the command again that makes it"):
+        build_data(replace(config, pack=str(tmp_path / "pack")), 0)
+    assert "pack is complete: " in pack_by_command(tmp_path / "pack", *options)
+    assert files(tmp_path / "pack") == files(packs["jpeg"])
+
+
+def test_a_full_disk(config, packs, tmp_path, monkeypatch):
+    """The limit on a file's size stands for the disk's."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
+    options = [*overrides_of(config), "--processes", "2"]
+    output = pack_by_command(tmp_path / "pack", *options, code=1, preexec_fn=limit)
+    assert "cannot be written (File too large): make room and run the same command again" in output
+    assert not list((tmp_path / "pack").glob("*.tmp"))
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for module, name in ((np, "savez"), (packing.os, "fsync")):  # where it comes with the last files
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\): make room"):
+            patch.setattr(module, name, full)
+            make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
+    assert make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
+    assert files(tmp_path / "pack") == files(packs["jpeg"])
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
+def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp_path):
+    pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
+    archive = pack / "train-00000.tar"
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 3] ^= 4
+    archive.unlink() if harm == "missing" else archive.write_bytes(content[:-512] if harm == "short" else content)
+    if harm != "flipped":
+        with pytest.raises(UserError, match=r"train-00000.tar (is missing|has \d+ bytes instead of \d+): run the"):
+            build_data(replace(config, pack=str(pack), root=None), 0)
+    assert damaged_shards(pack, 1) == ["train-00000.tar"]
+    if harm == "flipped":
+        output = pack_by_command(pack, "--check", "--processes", "1", code=1)
+        assert "1 archives are damaged or missing (train-00000.tar): delete them and run the command again" in output
+        archive.unlink()
+    assert make_pack(sources_of(config), config, JPEG, pack, 1)
+    assert files(pack) == files(packs["jpeg"]) and damaged_shards(pack, 1) == []
+
+
+@pytest.mark.parametrize("name", ["train.npz", "val.npz", "parts/train-00000.json"])
+@pytest.mark.parametrize("content", [None, b"", b"[]"])
+def test_what_else_is_lost_is_made_again(name, content, config, packs, tmp_path):
+    pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
+    (pack / name).unlink() if content is None else (pack / name).write_bytes(content)
+    if name.endswith("npz"):
+        with pytest.raises(UserError, match=f"{name} cannot be read .*: run the command again that made the pack"):
+            build_data(replace(config, pack=str(pack), root=None), 0)
+    assert make_pack(sources_of(config), config, JPEG, pack, 1)
+    assert files(pack) == files(packs["jpeg"])
+
+
+def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
+    given = {split: source.index for split, source in sources_of(config).items()}
+    fewer = {split: source.index for split, source in sources_of(few(config)).items()}
+    before = files(packs["jpeg"])
+    for recipe, indices, words in (
+        (RAW, given, "another recipe: squash 36, JPEG of quality 95, 4:4:4 there, squash 36, raw pixels now. Choose"),
+        (replace(JPEG, quality=90), given, "another recipe: .* of quality 90, 4:4:4 now"),
+        (replace(JPEG, resize_mode="shorter_side"), given, "another recipe: .*shorter_side 36"),
+        (JPEG, fewer, "another source. Choose another folder, or delete it"),
+    ):
+        with pytest.raises(UserError, match=words):
+            begin_pack(packs["jpeg"], recipe, indices)
+    assert files(packs["jpeg"]) == before
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'thesis.tex', which is of no pack: give the pack a folder of its own"):
+        begin_pack(tmp_path, JPEG, given)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\): choose another folder"):
+        begin_pack(tmp_path / "thesis.tex" / "pack", JPEG, given)
+
+
+def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
+    packed = replace(config, pack=str(packs["jpeg"]))
+
+    def told(config: ImageFolderConfig, words: str) -> None:
+        with pytest.raises(UserError, match=words):
+            build_data(config, 0)
+
+    told(replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, and this run has squash 40")
+    told(replace(packed, resize_mode="shorter_side"), "and this run has shorter_side 36: make a pack for it")
+    told(replace(packed, pack=str(tmp_path)), "is not a pack, which has a file pack.json: make one with")
+    told(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
+    stale = shutil.copytree(images, tmp_path / "images")
+    next((stale / "val").rglob("*.JPEG")).rename(stale / "val" / "n99000000" / "other.JPEG")
+    told(replace(packed, root=str(stale)), "was made of other images than .*/images has now: make a new pack")
+    pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
+    facts = json.loads((pack / FACTS).read_text())
+    for change, words in (
+        ({"version": 99}, "is of version 99, and this code reads 1: make it again"),
+        ({"complete": False}, "is not finished: run the command again that makes it"),
+        ({"recipe": {}}, "pack.json is damaged: delete .* and make the pack again"),
+    ):
+        (pack / FACTS).write_text(json.dumps(facts | change))
+        told(replace(packed, pack=str(pack)), words)
+        if "recipe" in change:
+            with pytest.raises(UserError, match=words):
+                make_pack(sources_of(config), config, JPEG, pack, 1)
+
+
+def test_fingerprints(config, packs):
+    def of(**changes: Any) -> str:
+        return build_data(replace(config, **changes), 0).fingerprint
+
+    raw, jpeg = str(packs["raw"]), str(packs["jpeg"])
+    assert of() == of(pack=raw) == of(pack=raw, root=None) == of(transforms="pil")
+    assert len({of(), of(pack=jpeg), of(pack=raw, transforms="pil")}) == 3
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_training_from_a_pack(kind, tiny, packs, tmp_path):
+    """Killed in mid-epoch and resumed: the same. From raw pixels: bit for bit what the folder gives."""
+    overrides = [*tiny, f"data.pack={packs[kind]}", "data.workers=1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert children(tiny if kind == "raw" else overrides, whole, 1) == [0]
+    assert children(overrides, killed, 1, die_at=8, when="after") == [-signal.SIGKILL]
+    assert children(overrides, killed, 1) == [0]
+    assert_same(weights(killed), weights(whole))
+    assert repeatable(killed) == repeatable(whole)
+
+
+@pytest.mark.parametrize("world", range(1, 9))
+def test_every_image_once_over_all_ranks_and_workers(world, config, packs):
+    data = build_data(replace(config, pack=str(packs["raw"])), 5)
+    images, each = len(data.train), len(data.train) // world
+    course, shares = Course(images, each * world, 2), [Share(rank, world) for rank in range(world)]
+    workers = 2 if world in (3, 4) else 0
+    pixels = {split: pixels_by_bytes(getattr(data, split).source) for split in ("train", "val")}
+    seen = []
+    for share in shares:  # the second epoch: its pixels tell nothing any more, so its keys and labels
+        batches = TrainBatches(course, 5, 2, 2, share)
+        labels = [int(x) for b in Loader(data.train, batches, workers, False) for x in b.labels]
+        keys = [index for batch in batches for _, index in batch]
+        assert labels == data.train.source.index.labels[keys].tolist()
+        seen += keys
+    assert len(seen) == len(set(seen)) == each * world
+    centre, counted = slice(2, 34), []
+    for share in shares:
+        batches = Loader(data.val, EvalBatches(len(data.val), 7, share), workers, False)
+        counted += [image.tobytes() for b in batches if b for image in b.images.permute(0, 2, 3, 1).numpy()]
+    assert sorted(counted) == sorted(p[centre, centre].tobytes() for p in pixels["val"])
+
+
+def pixels_by_bytes(source: Any) -> list[np.ndarray]:
+    return [source[i][0].data.reshape(36, 36, 3) for i in range(len(source))]

@@ -1,0 +1,187 @@
+"""Subsets of classes and images: by names alone, so the same everywhere, and the smaller within the larger."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from test_resume import children
+
+from ranger21.compose import compose_config, run_directory
+from ranger21.config import ImageFolderConfig
+from ranger21.data.build import Data, build_data
+from ranger21.data.index import Index
+from ranger21.data.pack import Recipe
+from ranger21.data.packing import make_pack
+from ranger21.data.sources import Folder
+from ranger21.data.subset import choose_classes, choose_images
+from ranger21.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def config(images: Path) -> ImageFolderConfig:
+    return compose_config([*TINY, f"data.root={images}"]).data
+
+
+@pytest.fixture(scope="module")
+def pack(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = build_data(config, 0)
+    target = tmp_path_factory.mktemp("pack") / "pack"
+    sources = {"train": data.train.source, "val": data.val.source}
+    make_pack(sources, config, Recipe(36, "squash", "raw", None, None), target, 1)
+    return target
+
+
+def index_of(files: dict[str, int], extra: str = "") -> Index:
+    """Classes with so many images each."""
+    paths = [f"{name}/{name}_{i}{extra}.JPEG" for name in sorted(files) for i in range(files[name])]
+    stored = "".join(path + "\0" for path in paths).encode()
+    return Index(tuple(sorted(files)), np.array([files[n] for n in sorted(files)]), np.frombuffer(stored, np.uint8))
+
+
+def names(index: Index, images: np.ndarray) -> set[bytes]:
+    paths = index.all_paths()
+    return {paths[i] for i in images}
+
+
+def stored(data: Data, split: str) -> list[tuple[str, int]]:
+    """The images' paths and labels, as the source hands them out."""
+    source = getattr(data, split).source
+    found = [(source.index.path(i), source[i][1]) for i in range(len(source))]
+    assert [label for _, label in found] == source.index.labels.tolist()
+    return found
+
+
+def test_a_larger_fraction_contains_the_smaller():
+    index = index_of({f"n{i}": size for i, size in enumerate((1, 2, 7, 50, 100, 1300))})
+    last: set[bytes] = set()
+    for fraction in (0.0001, 0.01, 0.1, 0.2, 0.5, 0.99, 1.0):
+        images = choose_images(index, list(range(6)), fraction)
+        assert images.tolist() == sorted(set(images.tolist()))
+        counts = np.bincount(index.labels[images], minlength=6)
+        assert counts.tolist() == [max(1, -int(-size * fraction * 10**4 // 10**4)) for size in index.counts]
+        assert last < names(index, images) or fraction == 0.0001
+        last = names(index, images)
+    assert len(last) == len(index)
+
+
+def test_the_images_are_not_simply_the_first():
+    index = index_of({"n0": 1000})
+    images = choose_images(index, [0], 0.1)
+    assert abs(float(np.mean(images)) - 500) < 120 and (images >= 900).any() and (images < 100).any()
+
+
+def test_neither_order_nor_neighbours_change_what_is_chosen():
+    files = {f"n{i}": 40 for i in range(20)}
+    index = index_of(files)
+    wanted = choose_classes(index.classes, 7)
+    shuffled = list(index.classes)
+    random.Random(1).shuffle(shuffled)
+    assert {shuffled[c] for c in choose_classes(tuple(shuffled), 7)} == {index.classes[c] for c in wanted}
+    assert {index.classes[c] for c in choose_classes(index.classes, 6)} < {index.classes[c] for c in wanted}
+    chosen = names(index, choose_images(index, wanted, 0.2))
+    without = {index.classes[c]: 40 for c in wanted}  # the other classes are not there at all
+    alone = index_of(without)
+    assert names(alone, choose_images(alone, list(range(7)), 0.2)) == chosen
+    longer = index_of(files | {index.classes[wanted[0]]: 80})  # more images in one class: the others' stay
+    first = index.classes[wanted[0]].encode() + b"/"
+    more = names(longer, choose_images(longer, wanted, 0.2))
+    assert {n for n in more if not n.startswith(first)} == {n for n in chosen if not n.startswith(first)}
+
+
+def test_names_that_are_no_text_can_be_chosen_among():
+    classes = ("n1", "\udcff")
+    assert choose_classes(classes, 2) == [0, 1] and choose_classes(classes, ["\udcff"]) == [1]
+
+
+def test_folder_and_pack_give_the_same(config, pack, tmp_path):
+    by_name = tmp_path / "classes.txt"
+    by_name.write_text("# a comment\n\nn99000007 vertical stripes\nn99000002\nn99000002 again\n")
+    for overrides in (["data.classes=4", "data.fraction=0.3"], [f"data.classes={by_name}"], ["data.fraction=0.5"]):
+        chosen = compose_config([*TINY, f"data.root={config.root}", *overrides]).data
+        folder, packed = build_data(chosen, 0), build_data(replace(chosen, pack=str(pack), root=None), 0)
+        assert folder.classes == packed.classes and folder.fingerprint == packed.fingerprint
+        for split in ("train", "val"):
+            assert stored(folder, split) == stored(packed, split)
+        for i in range(0, len(folder.train), 3):
+            one, other = (data.train.__getitems__([(0, i)]) for data in (folder, packed))
+            assert one.labels.equal(other.labels) and one.images.equal(other.images)
+        whole = {path for path, _ in stored(build_data(config, 0), "val")}
+        expected = {path for path in whole if path.split("/")[0] in folder.classes}
+        assert {path for path, _ in stored(folder, "val")} == expected  # validation is not thinned
+    assert build_data(replace(config, classes=["n99000007", "n99000002"]), 0).classes == ["n99000002", "n99000007"]
+
+
+def test_labels_are_numbered_anew(config):
+    data = build_data(replace(config, classes=["n99000003", "n99000008"], fraction=0.5), 0)
+    assert [label for _, label in stored(data, "train")] == [0] * 4 + [1] * 4
+    assert [label for _, label in stored(data, "val")] == [0] * 3 + [1] * 3
+    assert all(path.startswith(data.classes[label]) for path, label in stored(data, "train"))
+    assert build_data(config, 0).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (11, r"^data.classes=11 is not possible: the data has 10 classes\.$"),
+        (["n99000001", "n1"], r"^data.classes names n1, of which the data has no class\.$"),
+        ([f"n{i}" for i in range(7)], r"^data.classes names n0, n1, n2 and 4 more, of which the data has no class\.$"),
+    ],
+)
+def test_classes_that_are_not_there(classes, words, packed, config, pack):
+    chosen = replace(config, classes=classes)
+    with pytest.raises(UserError, match=words):
+        build_data(replace(chosen, pack=str(pack), root=None) if packed else chosen, 0)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [*(f"classes={value}" for value in (0, -1, 1.5, "true", "EMPTY", "/nowhere")), "fraction=0", "fraction=1.01"],
+)
+def test_what_cannot_be_chosen_is_told(override, tmp_path):
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(UserError, match=f"^data.{override.split('=')[0]}=.*"):
+        compose_config([*TINY, f"data.{override}".replace("EMPTY", str(tmp_path / "empty.txt"))])
+
+
+def test_the_runs_name_depends_on_the_classes_not_on_the_file(tmp_path):
+    def directory(*overrides: str) -> Path:
+        return run_directory(compose_config([*TINY, "data.root=/data", *overrides]))
+
+    for name, content in (("a", "n1\nn2\n"), ("b", "n2 two\n# one\nn1 one\n"), ("c", "n1\nn3\n")):
+        (tmp_path / name).write_text(content)
+    runs = {name: directory(f"data.classes={tmp_path / name}") for name in "abc"}
+    assert runs["a"] == runs["b"]
+    others = [runs["a"], runs["c"], directory(), directory("data.classes=2"), directory("data.fraction=0.5")]
+    assert len(set(others)) == 5
+
+
+def test_a_run_on_some_classes_and_images(images, tmp_path):
+    """Its data is what was chosen, whatever else lies about, and the file of names may move while it is stopped."""
+    root = shutil.copytree(images, tmp_path / "data")
+    (tmp_path / "a").write_text("\n".join(f"n9900000{i}" for i in (0, 3, 4, 9)))
+    rest = [*TINY, f"data.root={root}", "data.fraction=0.5", "trainer.checkpoint_every_steps=1"]
+    assert children([*rest, f"data.classes={tmp_path / 'a'}"], tmp_path / "run", 1, die_at=3, when="before") == [-9]
+    (tmp_path / "a").rename(tmp_path / "b")
+    shutil.rmtree(root / "train" / "n99000001"), shutil.rmtree(root / "val" / "n99000001")
+    assert children([*rest, f"data.classes={tmp_path / 'b'}"], tmp_path / "run", 1) == [0]
+    facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]
+    assert (facts["classes"], facts["train_images"], facts["val_images"]) == (4, 16, 12)
+    (tmp_path / "c").write_text("n99000005\n")
+    assert children([*rest, f"data.classes={tmp_path / 'c'}"], tmp_path / "run", 1) == [1]
+    assert "data.classes: " in (tmp_path / "run.out").read_text()
+
+
+def test_sources_are_what_was_asked_for(config, pack):
+    """A chosen image is read from its own place: the pixels of a pack's are those of the whole pack's."""
+    whole = build_data(replace(config, pack=str(pack), root=None), 0)
+    some = build_data(replace(config, pack=str(pack), root=None, classes=3, fraction=0.4), 0)
+    place = {path: i for i, (path, _) in enumerate(stored(whole, "train"))}
+    for i, (path, _) in enumerate(stored(some, "train")):
+        assert np.array_equal(some.train.source[i][0].data, whole.train.source[place[path]][0].data)
+    assert isinstance(build_data(config, 0).train.source, Folder)
