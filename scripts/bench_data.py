@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import PIL
+import simplejpeg
 import timm
 import torch
 import torchvision
 from torch.utils.data import DataLoader
 from torchvision import transforms as v1
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as v2
 
 from ranger21.compose import compose_config, fail
@@ -46,6 +46,7 @@ from ranger21.data.sources import Folder
 from ranger21.errors import UserError
 
 BATCH = 64
+RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
 Batches = Callable[[int], Iterator[int]]  # from a number of loader processes to an endless stream of batch sizes
 
 
@@ -69,16 +70,11 @@ def ours(data: Path, *overrides: str, on_device: bool = False) -> Batches:
     return batches
 
 
-def recipe() -> list[Any]:
-    """The paper's transforms in torchvision's classic operations."""
-    return [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
-
-
 def classic(data: Path) -> Batches:
     """torchvision's ImageFolder on Pillow, torch's DataLoader, to normalised floats."""
 
     def batches(workers: int) -> Iterator[int]:
-        steps = [*recipe(), v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        steps = [*RECIPE, v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
         folder = torchvision.datasets.ImageFolder(str(data / "train"), v1.Compose(steps))
         loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers, drop_last=True)
         while True:
@@ -96,7 +92,7 @@ def timms(data: Path) -> Batches:
             dataset, (3, 256, 256), BATCH, is_training=True, num_workers=workers, persistent_workers=workers > 0,
             device=torch.device("cpu"), pin_memory=False,
         )  # fmt: skip
-        dataset.transform = v1.Compose([*recipe(), timm.data.transforms.ToNumpy()])
+        dataset.transform = v1.Compose([*RECIPE, timm.data.transforms.ToNumpy()])
         while True:
             yield from (len(labels) for _, labels in loader)
 
@@ -132,19 +128,23 @@ def dali(data: Path, whole: bool) -> Batches:
     return batches
 
 
-def decoding(files: list[Path]) -> Batches:
-    """The floor: torchvision's decoder alone, on files that are in memory."""
-    contents = [torch.from_numpy(np.fromfile(file, np.uint8)) for file in files]
+def decoding(files: list[Path], decode: Callable[[np.ndarray], Any]) -> Batches:
+    """The floor: a decoder alone, on files that are in memory."""
+    contents = [np.fromfile(file, np.uint8) for file in files]
 
     def batches(workers: int) -> Iterator[int]:
         while True:
             for begin in range(0, len(contents), BATCH):
                 some = contents[begin : begin + BATCH]
                 for content in some:
-                    decode_jpeg(content, mode=ImageReadMode.RGB)
+                    decode(content)
                 yield len(some)
 
     return batches
+
+
+def torchvisions(content: np.ndarray) -> Any:
+    return torchvision.io.decode_jpeg(torch.from_numpy(content), mode=torchvision.io.ImageReadMode.RGB)
 
 
 def jitters(data: Path) -> tuple[Batches, Batches]:
@@ -215,14 +215,15 @@ def contenders(places: dict[str, Path]) -> dict[str, Batches]:
         "folder, transforms=pil, uint8": ours(data, "data.transforms=pil"),
         "folder, uint8": ours(data),
         "folder, floats": ours(data, on_device=True),
-        "floor: decode the folder's files": decoding(sorted((data / "train").glob("*/*"))),
+        "floor: decode the folder's files": decoding(sorted((data / "train").glob("*/*")), simplejpeg.decode_jpeg),
     }
     for name in ("jpeg 4:4:4", "jpeg 4:2:0"):
         files = sorted((places[f"{name} files"] / "train").glob("*/*"))
         table |= {
             f"{name} pack, uint8": ours(data, f"data.pack={places[name]}"),
             f"{name} pack, floats": ours(data, f"data.pack={places[name]}", on_device=True),
-            f"floor: decode the {name} files": decoding(files),
+            f"floor: decode the {name} files": decoding(files, simplejpeg.decode_jpeg),
+            f"{name} files decoded by torchvision": decoding(files, torchvisions),
         }
     table |= {
         "raw pack, uint8": ours(data, f"data.pack={places['raw']}"),
@@ -243,7 +244,7 @@ def measure(table: dict[str, Batches], workers: int, rounds: int, seconds: float
     rates: dict[str, list[float]] = {name: [] for name in table}
     for number in range(rounds):
         for name, batches in table.items():
-            if workers and ("floor" in name or "jitter" in name):
+            if workers and any(word in name for word in ("floor", "decoded by", "jitter")):
                 continue  # have no loader processes
             stream = batches(workers)
             rates[name].append(rate(stream, workers, seconds))

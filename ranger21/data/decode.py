@@ -1,4 +1,4 @@
-"""From an image's bytes to its pixels, RGB of 8 bits: by torchvision's decoder where it can, by Pillow for the rest.
+"""From an image's bytes to its pixels, RGB of 8 bits: by libjpeg-turbo where it can, by Pillow for the rest.
 
 Whatever the bytes are, they end in a picture or in a UserError; headers that announce monstrous sizes are refused
 before any memory is asked for.
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from simplejpeg import decode_jpeg
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from ranger21.errors import UserError
 
@@ -62,8 +62,8 @@ def to_tensor(image: Encoded) -> Tensor:
     frame = jpeg_frame(image.data)
     if frame and frame[2] in (1, 3) and frame[3] == 8 and 0 < frame[0] * frame[1] <= MAX_PIXELS:
         try:
-            return decode_jpeg(torch.from_numpy(image.data), mode=ImageReadMode.RGB)
-        except RuntimeError:
+            return torch.from_numpy(decode_jpeg(image.data)).permute(2, 0, 1)
+        except ValueError:
             pass  # Pillow knows better, or says why
     return torch.from_numpy(np.array(to_picture(image))).permute(2, 0, 1)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.data.layout import cache_directory, class_folders
+from ranger21.data.layout import cache_directory, class_folders, is_folder
 from ranger21.errors import UserError
 
 VERSION = 1
@@ -131,7 +131,7 @@ def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
             files: list[str] = []
             inner: list[str] = []
             for entry in entries:
-                if _is_folder(entry):
+                if is_folder(entry):
                     inner.append(entry.name)
                 elif entry.is_symlink() or entry.is_file():  # a broken link is told when it is read
                     files.append(entry.name)
@@ -140,13 +140,6 @@ def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
     yield below, state.st_mtime_ns, files
     for name in sorted(inner):
         yield from _folders(top, f"{below}{name}/", (*above, (state.st_dev, state.st_ino)))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def _cached(place: Path, split: Path) -> Index | None:

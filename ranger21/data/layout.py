@@ -37,7 +37,14 @@ def require_data(config: DataConfig) -> None:
 def class_folders(split: Path) -> list[str]:
     """The names of the class folders of a split, sorted: a class's label is its place in this list."""
     with os.scandir(split) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def require_image_folders(root: Path) -> None:

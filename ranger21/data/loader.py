@@ -71,12 +71,17 @@ class Loader:
                 with Watch(self.timeout, Path(self._folder.name) if self.workers else None) as watch:
                     for batch in watch.over(loader):
                         if isinstance(batch, UserError):
-                            raise batch
+                            break
                         done, failures = done + 1, 0
                         self.unreadable += batch.unreadable if batch else []
                         yield batch
                         del batch  # so that the next one can have its memory, while the cache still knows it
-                return
+                    else:
+                        return
+                try:
+                    raise batch
+                finally:
+                    del batch  # or the error would hold this frame, and with it the processes, in a circle
             except (RuntimeError, OSError, EOFError) as error:
                 if not self.workers:
                     raise

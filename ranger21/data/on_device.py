@@ -16,8 +16,8 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Brightness, contrast and saturation, each sample's by its own factors and in its own order, within 0 ... 255.
 
     Each operation pulls an image x towards a base, clamp(base + factor (x - base)), as Pillow's `ImageEnhance` does:
-    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. Unlike there, nothing
-    is rounded to whole numbers in between, but for that mean.
+    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. As there, what comes
+    out is rounded down to whole numbers.
 
     Args:
         images: floats (batch, 3, height, width) from 0 to 255. They are overwritten.
@@ -32,7 +32,7 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         mean = grey.mean(dim=(2, 3), keepdim=True).add_(0.5).floor_()
         saturates, contrasts = ((which == n).to(images.dtype)[:, :, None, None] for n in (SATURATION, CONTRAST))
         base = grey.mul_(saturates).add_(mean * contrasts)
-        images = torch.lerp(base, images, factor, out=images).clamp_(0, 255)
+        images = torch.lerp(base, images, factor, out=images).clamp_(0, 255).floor_()
     return images
 
 

@@ -46,7 +46,7 @@ def corner(config: ImageFolderConfig, width: int, height: int, numbers: np.ndarr
 
 
 def flips_and_jitters(config: ImageFolderConfig, numbers: np.ndarray) -> np.ndarray:
-    """float32 (n, 7) of (n, NUMBERS): whether to flip; brightness, contrast and saturation; the order of these three."""
+    """float32 (n, 7) of (n, NUMBERS): whether to flip; brightness, contrast, saturation; the order of these three."""
     strength = np.array(strengths(config))
     factors = 1 + strength * (2 * numbers[:, 3:6] - 1)
     return np.hstack([numbers[:, 2:3] < config.flip, factors, numbers[:, 6:9].argsort(axis=1)]).astype(np.float32)
