@@ -120,29 +120,17 @@ def test_decoding_and_resizing_agree(photographs: list[Encoded], mode: str, reco
     assert np.mean(differences) < 1.5 and max(differences) < 3, f"mean {np.mean(differences)}, {max(differences)}"
 
 
-def cut_to_whole_numbers(pixels: Tensor, numbers: np.ndarray) -> Tensor:
-    """The jitter of the device, with what Pillow does after each operation: it drops what is behind the point."""
-    rows = flips_and_jitters(RECIPE, numbers[None])
-    made = (pixels.flip(2) if rows[0, 0] else pixels)[None]
-    for which in rows[0, 4:].astype(int):
-        one = row(**{list(FORMULAS)[which]: rows[0, 1 + which]})
-        made = jittered(made, one[None]).floor()
-    return made[0]
-
-
 def test_the_jitter_alone_agrees(resized: list[Encoded], record_property: Callable) -> None:
-    """But for Pillow's dropping fractions, which darkens by half a step an operation, so by 1.5 of 255 at most."""
-    differences, darker = [], []
+    """Crop, flip and jitter of pictures that need no resize."""
+    differences, signed = [], []
     for seed, image in enumerate(resized):
-        numbers = numbers_of(seed)
-        reference, own = (finished(end, RECIPE, image, numbers).astype(float) for end in FRONT_ENDS)
-        pixels = FRONT_ENDS["fast"][0](RECIPE)(image, numbers)
-        differences.append(np.abs(cut_to_whole_numbers(pixels, numbers).numpy() - reference).mean())
-        darker.append((own - reference).mean())
+        reference, own = (finished(end, RECIPE, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
+        differences.append(np.abs(own - reference).mean())
+        signed.append((own - reference).mean())
     record_property("mean absolute difference of 255", float(np.mean(differences)))
-    record_property("pil is darker by", float(np.mean(darker)))
+    record_property("mean difference", float(np.mean(signed)))
     assert np.mean(differences) < 0.5 and max(differences) < 1, f"mean {np.mean(differences)}, {max(differences)}"
-    assert 0 < np.mean(darker) < 1.5, f"{np.mean(darker)}"
+    assert abs(np.mean(signed)) < 0.1, f"{np.mean(signed)}"
 
 
 @pytest.mark.parametrize("mode", ["squash", "shorter_side"])
@@ -213,7 +201,7 @@ def test_what_is_drawn_is_spread_evenly(record_property: Callable) -> None:
 
 
 def grey(x: np.ndarray) -> np.ndarray:
-    return np.tensordot(LUMA, x, axes=(0, 0))[None]
+    return np.floor(np.tensordot(LUMA, x, axes=(0, 0))[None] + 0.5)
 
 
 FORMULAS = {
@@ -230,7 +218,8 @@ def test_one_operation_is_its_formula(name: str, factor: float) -> None:
     orders = [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1), (1, 0, 2), (2, 0, 1)]
     made = jittered(images, np.stack([row(order, **{name: factor}) for order in orders])).numpy()
     for image, own in zip(images.numpy().astype(float), made, strict=True):
-        assert np.abs(own - FORMULAS[name](image, factor).clip(0, 255)).max() < 1e-9
+        off = np.abs(own - np.floor(FORMULAS[name](image, factor).clip(0, 255)))
+        assert off.max() <= 1 and off.mean() < 0.02, "the last bit may put a whole number on either side of itself"
 
 
 def test_operations_follow_each_other_in_each_images_order() -> None:
@@ -238,8 +227,9 @@ def test_operations_follow_each_other_in_each_images_order() -> None:
     made = jittered(images, rows).numpy()
     for image, own, numbers in zip(images.numpy().astype(float), made, rows.double().numpy(), strict=True):
         for which in numbers[4:].astype(int):
-            image = list(FORMULAS.values())[which](image, numbers[1 + which]).clip(0, 255)
-        assert np.abs(own - image).max() < 1e-9
+            image = np.floor(list(FORMULAS.values())[which](image, numbers[1 + which]).clip(0, 255))
+        off = np.abs(own - image)
+        assert off.max() <= 3 and off.mean() < 0.02
     alone = torch.cat([jittered(images[i : i + 1], rows[i : i + 1]) for i in range(12)])
     assert np.array_equal(alone.numpy(), made), "an image's neighbours do not matter"
     assert made.min() >= 0 and made.max() <= 255
@@ -248,7 +238,7 @@ def test_operations_follow_each_other_in_each_images_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 0.01), (torch.bfloat16, 1.5), (torch.float64, 1e-12)], ids=str
+    ("dtype", "tolerance"), [(torch.float32, 0.02), (torch.bfloat16, 4.0), (torch.float64, 1e-12)], ids=str
 )
 def test_the_jitter_works_in_any_float(dtype: torch.dtype, tolerance: float, record_property: Callable) -> None:
     images, rows = noise(32, 64), random_rows(32)

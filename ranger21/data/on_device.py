@@ -16,8 +16,8 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Brightness, contrast and saturation, each sample's by its own factors and in its own order, within 0 ... 255.
 
     Each operation pulls an image x towards a base, clamp(base + factor (x - base)), as Pillow's `ImageEnhance` does:
-    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. As there, what comes
-    out is rounded down to whole numbers.
+    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. As there, greys are
+    rounded to whole numbers and what comes out is rounded down.
 
     Args:
         images: floats (batch, 3, height, width) from 0 to 255. They are overwritten.
@@ -28,7 +28,7 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         which = order[:, turn, None].long()
         factor = factors.gather(1, which).to(images.dtype)[:, :, None, None]
         grey = LUMA[0] * images[:, :1]
-        grey.add_(images[:, 1:2], alpha=LUMA[1]).add_(images[:, 2:], alpha=LUMA[2])
+        grey.add_(images[:, 1:2], alpha=LUMA[1]).add_(images[:, 2:], alpha=LUMA[2]).add_(0.5).floor_()
         mean = grey.mean(dim=(2, 3), keepdim=True).add_(0.5).floor_()
         saturates, contrasts = ((which == n).to(images.dtype)[:, :, None, None] for n in (SATURATION, CONTRAST))
         base = grey.mul_(saturates).add_(mean * contrasts)
