@@ -106,6 +106,7 @@ BAD = {
     "JPEG of no size": with_size(JPEG, 0, 0),
     "PNG of no size": png(0, 0, 8, 2, b""),
     "PNG cut short": saved(kind="PNG", compress_level=0)[:5000],
+    "a line": saved(Image.new("RGB", (4000, 3))),
     "12 bits": JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
 } | {f"cut at {keep}": JPEG[:keep] for keep in (3, 11, 20, 150, 300, 500, 620, 800, len(JPEG) // 2, len(JPEG) * 4 // 5)}
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from ranger21.errors import UserError
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow, too, gives up: 179 million
+MOST_UNEQUAL = 300  # times the shorter side: a longer one would grow beyond all memory where the shorter is resized
 NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG within C0 ... CF that begin no frame
 
 
@@ -62,6 +63,7 @@ def to_tensor(image: Encoded) -> Tensor:
     frame = jpeg_frame(image.data)
     if frame and frame[2] in (1, 3) and frame[3] == 8 and 0 < frame[0] * frame[1] <= MAX_PIXELS:
         try:
+            _require_sides(image, *frame[:2])
             return torch.from_numpy(decode_jpeg(image.data)).permute(2, 0, 1)
         except ValueError:
             pass  # Pillow knows better, or says why
@@ -75,6 +77,7 @@ def to_picture(image: Encoded) -> Image.Image:
     with _told(image), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large sizes and odd metadata
         with Image.open(io.BytesIO(image.data.tobytes())) as picture:
+            _require_sides(image, *picture.size)
             return rgb(picture)
 
 
@@ -87,6 +90,11 @@ def rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def _require_sides(image: Encoded, width: int, height: int) -> None:
+    if max(width, height) > MOST_UNEQUAL * min(width, height):
+        raise image.error(f"it has {width} x {height} pixels")
+
+
 def _pixels(image: Encoded) -> np.ndarray:
     assert image.shape is not None
     return image.data.reshape(*image.shape, 3)
@@ -96,6 +104,8 @@ def _pixels(image: Encoded) -> np.ndarray:
 def _told(image: Encoded) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # a damaged file can make Pillow raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in reason:

@@ -47,6 +47,7 @@ class Packed:
             with np.load(pack / f"{split}.npz", allow_pickle=False) as arrays:
                 self._offsets, self._lengths, self._shapes = (arrays[name] for name in ("offsets", "lengths", "shapes"))
                 self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"])
+                self.labels = self.index.labels
         except Exception as error:  # of whatever a damaged file can raise
             raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): {AGAIN}.") from error
         self.chosen: np.ndarray | None = None
@@ -55,6 +56,7 @@ class Packed:
     def choose(self, images: np.ndarray, classes: list[int]) -> None:
         """From now on, only these images of these classes, numbered anew."""
         self.index, self.chosen = self.index.select(images, classes), images
+        self.labels = self.index.labels
 
     def __len__(self) -> int:
         return len(self.index)
@@ -70,7 +72,7 @@ class Packed:
         encoded = self._name(image, data)
         if got != length:
             raise encoded.error(f"{self.pack / shard_name(self.split, shard)} is cut short")
-        return encoded, int(self.index.labels[image])
+        return encoded, int(self.labels[image])
 
     def _name(self, image: int, data: np.ndarray) -> Encoded:
         place = image if self.chosen is None else int(self.chosen[image])
