@@ -23,6 +23,7 @@ from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
 from ranger21.course import Course, Growth
+from ranger21.data.pictures import Batch
 from ranger21.errors import UserError
 from ranger21.loop import Clock, Plan, take_step
 from ranger21.meters import Meter, NonFinite
@@ -331,10 +332,11 @@ def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     schedule = build_schedule(replace(configured(name), linear_warmup="4"), Course(16, 4, 5))
-    batch = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
+    batch = Batch(torch.ones(4, 3), None, torch.zeros(4, dtype=torch.int64), [])
     job: Any = SimpleNamespace(
         model=model, optimizer=optimizer, schedule=schedule, scaler=torch.amp.GradScaler("cpu", enabled=False),
-        batches=iter([batch] * 20), to_input=nn.Identity(), world=WORLD, precision=Precision("fp32", WORLD.device),
+        batches=iter([batch] * 20), to_input=lambda images, rest: images, world=WORLD,
+        precision=Precision("fp32", WORLD.device),
         plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None), meter=Meter(WORLD), nonfinite=NonFinite(WORLD), undo=None,
         seed=0, label_smoothing=0.1, memory_format=torch.contiguous_format,
     )  # fmt: skip

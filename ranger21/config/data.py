@@ -33,7 +33,7 @@ class ImageFolderConfig(DataConfig):
     transforms: str
     classes: Any  # how many; or, in a configuration that was read, their names
     fraction: float
-    on_bad_image: str
+    on_bad_image: str = field(metadata=NEUTRAL)  # where there is one, only `substitute` comes to an end
     resize: int
     resize_mode: str
     crop: int
