@@ -146,6 +146,8 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
     offer_timm_models(overrides)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         chosen = compose("config", [o for o in overrides if o.partition("=")[0] in groups])
+        newer = compose("config", [f"data={values['data']['name']}"]).data  # keys that an older run did not have
+    node.data = OmegaConf.merge(newer, node.data)
     for group in groups:
         node[group] = chosen[group]
     try:

@@ -1,6 +1,8 @@
 """Other processes of this machine: how many may run, how they end, and work shared among them. Imports no torch."""
 
+import contextlib
 import ctypes
+import fcntl
 import itertools
 import math
 import multiprocessing
@@ -114,11 +116,30 @@ def in_parallel(
                     done = waiting.pop(future)
                     yield done, future.result()
                     bar.advance(amount(done))
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the jobs under way
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         except BrokenProcessPool as error:
             text = "A process died, often for lack of memory: run the same command again, with fewer --processes."
             raise UserError(f"{what}: {text}") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, sentence: str) -> Iterator[None]:
+    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError. Leaves no file behind."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(sentence) from error
+        yield
+    finally:
+        os.close(place)
 
 
 class Bar:

@@ -95,6 +95,9 @@ def main() -> None:
         print(check(args.target, args.processes) if args.check else pack(args.target, args))
     except (UserError, *CONFIG_ERRORS) as error:
         fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command again goes on from here\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

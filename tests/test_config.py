@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from dataclasses import Field, fields, replace
+from dataclasses import Field, asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,14 @@ def test_other_choices_add_a_hash_that_only_they_determine() -> None:
 def test_a_directory_chosen_by_hand_wins() -> None:
     assert directory("run_dir=/runs/mine", "outputs=elsewhere", "optimizer.lr=1") == "/runs/mine"
     assert directory("outputs=/runs") == "/runs/paper/resnet50-ranger21-s0"
+
+
+def test_a_checkpoint_of_before_a_key_existed_can_be_read() -> None:
+    values = asdict(compose_config(["data=imagenet", "data.root=/data", "data.resize=100", "data.crop=90"]))
+    for key in ("pack", "transforms", "classes", "fraction", "on_bad_image", "timeout"):
+        del values["data"][key]
+    data = compose.with_overrides(values, ["data.eval_batch_size=7"]).data
+    assert (data.resize, data.transforms, data.eval_batch_size) == (100, "fast", 7)
 
 
 # Another valid value for each field of which the value below, by the type, would not do.

@@ -74,8 +74,12 @@ class FashionMNISTConfig(DataConfig):
 
 def read_classes(wanted: Any) -> int | list[str] | None:
     """How many classes, or which: of a file the first word of each line. The names, not the file, are the run's."""
-    if wanted is None or isinstance(wanted, list):
-        return wanted
+    if wanted is None:
+        return None
+    if isinstance(wanted, list):
+        good = bool(wanted) and all(isinstance(name, str) for name in wanted)
+        require(good, "data.classes", wanted, "a number of classes, a file or a list of names")
+        return sorted(set(wanted))
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         require_number("data.classes", wanted, 1)
         return wanted

@@ -48,10 +48,11 @@ def prepare_data(config: DataConfig) -> None:
     """Draws or downloads what is missing, and reads the folders. To be called by one process before the others."""
     if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
-    elif isinstance(config, ImageFolderConfig) and not config.pack:
-        if config.name == "sample":
+    elif isinstance(config, ImageFolderConfig):
+        if config.name == "sample" and not config.pack:
             ensure_sample(image_root(config))
-        image_folders(config)
+        if not config.pack or source_of_pack(config):
+            image_folders(config)
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
@@ -65,6 +66,12 @@ def build_data(config: DataConfig, seed: int) -> Data:
 def image_root(config: DataConfig) -> Path:
     """The folder with train/ and val/."""
     return cache_directory() / "sample" if config.name == "sample" and not config.root else Path(config.root or "")
+
+
+def source_of_pack(config: ImageFolderConfig) -> Path | None:
+    """The folder with which a pack is compared, if it is there."""
+    root = image_root(config) if config.root or config.name == "sample" else None
+    return root if root and has_image_folders(root) else None
 
 
 def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
@@ -110,8 +117,8 @@ def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
 def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     pack = Path(config.pack or "")
     facts = require_pack(pack, config.resize, config.resize_mode)
-    root = image_root(config) if config.root or config.name == "sample" else None
-    if root and has_image_folders(root) and fingerprint(image_folders(config)[1]) != facts["source"]:
+    root = source_of_pack(config)
+    if root and fingerprint(image_folders(config)[1]) != facts["source"]:
         raise UserError(
             f"data.pack={pack} was made of other images than {root} has now: make a new pack, or use this one by "
             "itself with data.root=null."

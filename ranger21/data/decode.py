@@ -16,10 +16,10 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 from torch import Tensor
 
+from ranger21.data.layout import MOST_UNEQUAL
 from ranger21.errors import UserError
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow, too, gives up: 179 million
-MOST_UNEQUAL = 300  # times the shorter side: a longer one would grow beyond all memory where the shorter is resized
 NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG within C0 ... CF that begin no frame
 
 

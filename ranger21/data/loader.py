@@ -188,7 +188,11 @@ class Watch:
         here = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
         self._waiting_since = time.monotonic()  # processes that are to begin anew must answer, too
+        before = {process.pid for process in multiprocessing.active_children()}
         batches = iter(loader)
+        for process in multiprocessing.active_children():
+            if self.notes and process.pid not in before:
+                (self.notes / str(process.pid)).touch()  # one may hang before it can write anything
         if here and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
         while True:

@@ -21,7 +21,7 @@ from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.transforms import resized_tensor
 from ranger21.errors import UserError
-from ranger21.processes import in_parallel
+from ranger21.processes import in_parallel, locked
 
 TAR_BLOCK = 512  # of a member's header, and what its content is filled up to
 SAMPLED = 64  # images that the size of a pack is estimated from
@@ -163,6 +163,12 @@ def make_pack(
     """Makes what is missing of a pack; False if nothing was."""
     indices = {split: source.index for split, source in sources.items()}
     begin_pack(target, recipe, indices)
+    with locked(target, f"Another process is making the pack {target}: wait for it, or stop it."):
+        return _fill(sources, config, recipe, target, processes)
+
+
+def _fill(sources: dict[str, Folder], config: ImageFolderConfig, recipe: Recipe, target: Path, processes: int) -> bool:
+    indices = {split: source.index for split, source in sources.items()}
     shards = shards_of(sources, config, recipe, target)
     missing = [shard for shard in shards if shard.done() is None]
     if not missing and _is_whole(target):
@@ -211,7 +217,7 @@ def write_index(target: Path, index: Index, shards: list[Shard]) -> list[dict[st
     records = [record for shard in shards if (record := shard.done()) is not None]
     offsets, lengths, shapes = (
         np.concatenate([np.array(record[name], kind) for record in records])
-        for name, kind in (("offsets", np.int64), ("lengths", np.int32), ("shapes", np.uint16))
+        for name, kind in (("offsets", np.int64), ("lengths", np.int32), ("shapes", np.int32))
     )
     new, path = target / f".{shards[0].split}.npz.tmp", target / f"{shards[0].split}.npz"
     classes, counts, paths = np.array(index.classes), index.counts, index.paths

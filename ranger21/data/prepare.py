@@ -7,7 +7,6 @@ hidden folder and renamed, so nobody trains on half of one. Run again, it does w
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Protocol
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.parquet import parquet_files, parquet_parts
 from ranger21.errors import UserError
-from ranger21.processes import in_parallel
+from ranger21.processes import in_parallel, locked
 from ranger21.tracking.console import console
 
 SPLITS = ("train", "val")
@@ -159,18 +158,10 @@ def require_space(target: Path, needed: int) -> None:
 def alone(target: Path, folders: dict[str, Path]) -> Iterator[None]:
     """Creates the target, and keeps a second process like this one away from it."""
     target.mkdir(parents=True, exist_ok=True)
-    folder = os.open(target, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # without locks two processes do the same work twice, and no harm
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"Another process is preparing {target}: wait for it, or stop it.") from error
+    with locked(target, f"Another process is preparing {target}: wait for it, or stop it."):
         if split_folders(target) != folders:
             raise UserError(f"Another process has just prepared {target}: run the same command again to check.")
         yield
-    finally:
-        os.close(folder)
 
 
 def publish(folder: Path, hidden: Path, visible: Path) -> None:

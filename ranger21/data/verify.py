@@ -16,7 +16,7 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ranger21.data.index import EXTENSIONS
-from ranger21.data.layout import class_folders
+from ranger21.data.layout import MOST_UNEQUAL, class_folders
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
 
@@ -178,6 +178,8 @@ def oddities(path: Path) -> list[tuple[str, str]]:
                 deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 found = list(features(image, path.suffix.lower(), deep))
+                if max(image.size) > MOST_UNEQUAL * min(image.size):
+                    found.append(("unreadable", "{} x {} pixels are no picture".format(*image.size)))
         except Exception as error:  # a damaged file can make Pillow raise anything
             found = [("unreadable", reason(error, path))]
     for warning in caught:
