@@ -280,6 +280,29 @@ def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
         begin_pack(tmp_path / "thesis.tex" / "pack", JPEG, given)
 
 
+def test_two_processes_do_not_make_one_pack(config, tmp_path):
+    target = tmp_path / "pack"
+    target.mkdir()
+    with (
+        processes.locked(target, "busy"),
+        pytest.raises(UserError, match=f"^Another process is making .*{target}: wait"),
+    ):
+        make_pack(sources_of(config), config, JPEG, target, 1)
+    assert make_pack(sources_of(config), config, JPEG, target, 1)
+
+
+def test_ctrl_c_ends_the_command_and_its_processes(config, packs, tmp_path):
+    target = tmp_path / "pack"
+    process = subprocess.Popen(**pack_command(target, *overrides_of(config), "--processes", "2"))
+    while not list(target.glob(".*.tmp")) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate(timeout=60)[0]
+    assert (process.returncode, "Traceback" in text) == (130, False) and "goes on from here" in text, text
+    pack_by_command(target, *overrides_of(config))
+    assert files(target) == files(packs["jpeg"])
+
+
 def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
     packed = replace(config, pack=str(packs["jpeg"]))
 
