@@ -1,10 +1,12 @@
 """From Hydra's composition to a typed configuration, and from Hydra's complaints to sentences. Imports no torch."""
 
+import contextlib
 import difflib
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -158,6 +160,18 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
 
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+@contextlib.contextmanager
+def ending_well(again: str = "goes on from here") -> Iterator[None]:
+    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what the command does `again`."""
+    try:
+        yield
+    except (UserError, *CONFIG_ERRORS) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"stopped: the same command again {again}\n")
+        sys.exit(130)
 
 
 def fail(error: Exception | str, at_once: bool = False) -> NoReturn:

@@ -1,5 +1,6 @@
 """Other processes of this machine: how many may run, how they end, and work shared among them. Imports no torch."""
 
+import argparse
 import contextlib
 import ctypes
 import fcntl
@@ -125,6 +126,17 @@ def in_parallel(
             raise UserError(f"{what}: {text}") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def add_processes_option(parser: argparse.ArgumentParser) -> None:
+    """--processes, how many work at a time."""
+    cores = granted_cores()
+    parser.add_argument("--processes", type=int, default=cores, help="at a time (default: the cores, %(default)s)")
+
+
+def require_processes(processes: int) -> None:
+    if processes < 1:
+        raise UserError(f"--processes={processes} is not possible: it must be at least 1.")
 
 
 @contextlib.contextmanager

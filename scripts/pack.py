@@ -12,21 +12,16 @@ examples:
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.compose import compose_config, ending_well
 from ranger21.config import ImageFolderConfig
 from ranger21.data.pack import FORMATS, Recipe
 from ranger21.errors import UserError
-from ranger21.processes import granted_cores
-
-
-def gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+from ranger21.processes import add_processes_option, require_processes
 
 
 def pack(target: Path, args: argparse.Namespace) -> str:
@@ -34,6 +29,7 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     from ranger21.data.build import image_folders, prepare_data
     from ranger21.data.layout import require_data
     from ranger21.data.packing import estimate, make_pack
+    from ranger21.data.room import require_space, size_text
     from ranger21.data.sources import Folder
 
     config = compose_config(args.overrides).data
@@ -51,11 +47,8 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     images = sum(map(len, sources.values()))
     need = estimate(sources["train"], config, recipe) * images
     there = sum(path.stat().st_size for path in target.glob("*.tar"))
-    free = shutil.disk_usage(next(place for place in (target, *target.absolute().parents) if place.exists())).free
-    state = f"{gigabytes(there)} are there, {gigabytes(free)} are free"
-    print(f"{images:,} images, {recipe}: about {gigabytes(need)}; {state}.")
-    if need - there > free:
-        raise UserError(f"{target} lacks the room for about {gigabytes(need)}: make room, or choose another folder.")
+    print(f"{images:,} images, {recipe}: about {size_text(need)}, of which {size_text(there)} are there")
+    require_space(target, max(0.0, need - there))
     fresh = make_pack(sources, config, recipe, target.absolute(), args.processes)
     use = " ".join(["python train.py", *args.overrides, f"data.pack={target}"])
     return f"{target} is complete{'' if fresh else ' already'}: {use}"
@@ -84,20 +77,12 @@ def main() -> None:
     parser.add_argument(
         "--subsampling", choices=("4:4:4", "4:2:0"), default="4:4:4", help="of JPEG's colour; default: 4:4:4"
     )
-    parser.add_argument(
-        "--processes", type=int, default=granted_cores(), help="default: the cores there are, %(default)s"
-    )
+    add_processes_option(parser)
     parser.add_argument("--check", action="store_true", help="compare the checksums of a pack instead of making one")
     args = parser.parse_intermixed_args()
-    try:
-        if args.processes < 1:
-            raise UserError(f"--processes={args.processes} is not possible: it must be 1 or more.")
+    with ending_well("begins anew" if args.check else "goes on from here"):
+        require_processes(args.processes)
         print(check(args.target, args.processes) if args.check else pack(args.target, args))
-    except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command again goes on from here\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

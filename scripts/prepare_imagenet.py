@@ -17,27 +17,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import fail
+from ranger21.compose import ending_well
 from ranger21.data.prepare import prepare
-from ranger21.errors import UserError
-from ranger21.processes import granted_cores
+from ranger21.processes import add_processes_option, require_processes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the folder with the downloaded files, which are left as they are")
     parser.add_argument("target", type=Path, help="the folder for train/ and val/")
-    parser.add_argument("--processes", type=int, default=granted_cores(), help="at a time (default: %(default)s)")
+    add_processes_option(parser)
     args = parser.parse_args()
-    try:
-        if args.processes < 1:
-            raise UserError(f"--processes={args.processes} must be at least 1.")
+    with ending_well():
+        require_processes(args.processes)
         prepare(args.source, args.target, args.processes)
-    except UserError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command again goes on from here\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.compose import fail
+from ranger21.compose import ending_well
 from ranger21.data.verify import NOTICES, WRONG, verify
 from ranger21.errors import UserError
-from ranger21.processes import granted_cores
+from ranger21.processes import add_processes_option, require_processes
 from ranger21.tracking.console import console
 
 LINES_OF_A_KIND = 20  # that are shown; the JSON file has all
@@ -61,27 +61,28 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"\n{report['root']}: {verdict}", markup=False, soft_wrap=True)
 
 
+def store(path: Path, text: str, mode: str) -> None:
+    try:
+        with open(path, mode) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"--json={path} cannot be written ({error.strerror}).") from error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="the folder that holds train/ and val/")
     parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole report to FILE")
-    parser.add_argument("--processes", type=int, default=granted_cores(), help="at a time (default: %(default)s)")
+    add_processes_option(parser)
     args = parser.parse_args()
-    try:
-        if args.processes < 1:
-            raise UserError(f"--processes={args.processes} must be at least 1.")
+    with ending_well("begins anew"):
+        require_processes(args.processes)
         if args.json is not None:
-            args.json.touch()  # now, not in an hour, is the time to find that it cannot be written
+            store(args.json, "", "a")  # now, not in an hour, is the time to find that it cannot be written
         report = verify(args.root, args.expect, args.processes)
         if args.json is not None:
-            args.json.write_text(json.dumps(report, indent=2) + "\n")
-    except UserError as error:
-        fail(error)
-    except OSError as error:
-        fail(f"--json={args.json} cannot be written ({error.strerror}).")
-    except KeyboardInterrupt:
-        sys.exit(130)
+            store(args.json, json.dumps(report, indent=2) + "\n", "w")
     show(report)
     sys.exit(0 if report["ok"] else 1)
 

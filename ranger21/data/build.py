@@ -12,6 +12,7 @@ from ranger21.data import on_device, transforms
 from ranger21.data.index import Index, fingerprint, read_index
 from ranger21.data.layout import (
     DEBIAN_FASHION_MNIST,
+    SPLITS,
     cache_directory,
     has_fashion_mnist,
     has_image_folders,
@@ -23,8 +24,6 @@ from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.errors import UserError
-
-SPLITS = ("train", "val")
 
 
 @dataclass

@@ -7,6 +7,7 @@ from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.pack import require_pack
 from ranger21.errors import UserError
 
+SPLITS = ("train", "val")
 # Times the shorter side: a picture with a longer one would grow beyond all memory where the shorter is resized.
 MOST_UNEQUAL = 300
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -18,6 +18,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index, fingerprint
 from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256_of, shard_name, stored_facts, to_facts
+from ranger21.data.room import size_text
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.transforms import resized_tensor
 from ranger21.errors import UserError
@@ -234,7 +235,5 @@ def damaged_shards(pack: Path, processes: int) -> list[str]:
     """The archives whose bytes are not those that were written, by reading all of them."""
     expected = {pack / s["file"]: s["sha256"] for split in read_facts(pack)["splits"].values() for s in split}
     size = {path: path.stat().st_size if path.exists() else 0 for path in expected}
-    checks = in_parallel(
-        sha256_of, list(expected), processes, "checked", size.__getitem__, lambda n: f"{n / 1e9:.2f} GB"
-    )
+    checks = in_parallel(sha256_of, list(expected), processes, "checked", size.__getitem__, size_text)
     return sorted(path.name for path, digest in checks if digest != expected[path])

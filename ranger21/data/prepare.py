@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.data.layout import SPLITS
 from ranger21.data.parquet import parquet_files, parquet_parts
+from ranger21.data.room import require_space, size_text, tell
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel, locked
-from ranger21.tracking.console import console
 
-SPLITS = ("train", "val")
 UNFINISHED = ".unfinished"  # the end of an image's hidden name
 
 
@@ -144,16 +144,6 @@ def require_classes(jobs: Sequence[Job], found: dict[Job, tuple[int, frozenset[s
             raise UserError(f"{folder} holds {min(strangers)!r}, {text}.")
 
 
-def require_space(target: Path, needed: int) -> None:
-    """Tells how much room is needed and how much there is. Raises a UserError if it is too little."""
-    place = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    tell(f"needs {size_text(needed)} in {target}, {size_text(free)} are free")
-    if needed > free:
-        text = f"make room for {size_text(needed - free)} more, or choose a TARGET on another disk"
-        raise UserError(f"{target} needs {size_text(needed)}, but only {size_text(free)} are free: {text}.")
-
-
 @contextlib.contextmanager
 def alone(target: Path, folders: dict[str, Path]) -> Iterator[None]:
     """Creates the target, and keeps a second process like this one away from it."""
@@ -170,12 +160,3 @@ def publish(folder: Path, hidden: Path, visible: Path) -> None:
         hidden.rename(visible)
     elif hidden.exists():  # the split has come to its name in another way
         shutil.rmtree(hidden)
-
-
-def size_text(size: float) -> str:
-    unit, factor = next(((u, f) for u, f in (("GB", 1e9), ("MB", 1e6)) if size >= f), ("kB", 1e3))
-    return f"{size / factor:.1f} {unit}"
-
-
-def tell(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)

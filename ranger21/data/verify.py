@@ -16,11 +16,10 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ranger21.data.index import EXTENSIONS
-from ranger21.data.layout import MOST_UNEQUAL, class_folders
+from ranger21.data.layout import MOST_UNEQUAL, SPLITS, class_folders
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
 
-SPLITS = ("train", "val")
 WRONG = {
     "counts": "counts that are not ImageNet's",
     "one_split_only": "classes of one split only",
