@@ -164,7 +164,7 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 @contextlib.contextmanager
 def ending_well(again: str = "goes on from here") -> Iterator[None]:
-    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what the command does `again`."""
+    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what it does `again`."""
     try:
         yield
     except (UserError, *CONFIG_ERRORS) as error:

@@ -45,17 +45,14 @@ class Loader:
 
     The processes live as long as this object. One that dies, or gives nothing for `timeout` seconds, is reported (the
     latter with where it is), and all are started anew at the batch that is due; what they make does not depend on it.
-
-    Args:
-        unreadable: takes the sentences about images that others stand for, as batches are handed out.
+    `unreadable` has the sentences about images that others stand for, of the batches handed out.
     """
 
     def __init__(
         self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool, timeout: float = 300.0
     ) -> None:
-        self.pictures, self.batches, self.workers, self.pin_memory, self.timeout = (
-            pictures, batches, workers, pin_memory, timeout,
-        )  # fmt: skip
+        self.pictures, self.batches = pictures, batches
+        self.workers, self.pin_memory, self.timeout = workers, pin_memory, timeout
         self.unreadable: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="ranger21-loaders-")
         self._whole: DataLoader | None = None  # from the first batch on

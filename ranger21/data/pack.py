@@ -120,13 +120,7 @@ def sha256_of(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def to_facts(recipe: Recipe, source: str, classes: list[str], splits: dict[str, Any], complete: bool) -> dict[str, Any]:
-    """The contents of pack.json."""
-    return {
-        "version": VERSION,
-        "recipe": asdict(recipe),
-        "source": source,
-        "classes": classes,
-        "splits": splits,
-        "complete": complete,
-    }
+def to_facts(recipe: Recipe, source: str, classes: list[str]) -> dict[str, Any]:
+    """The contents of pack.json before an archive is made."""
+    facts = {"version": VERSION, "recipe": asdict(recipe), "source": source, "classes": classes}
+    return facts | {"splits": {}, "complete": False}

@@ -131,9 +131,9 @@ def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float
     return float(np.mean(sizes)) + 1.5 * TAR_BLOCK
 
 
-def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> None:
-    """Takes the folder for this pack. Raises a UserError if it holds another, or something else."""
-    facts = to_facts(recipe, fingerprint(indices), list(indices["train"].classes), {}, complete=False)
+def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[str, Any]:
+    """Takes the folder for this pack; returns its facts. Raises a UserError if it holds another, or something else."""
+    facts = to_facts(recipe, fingerprint(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
         there = stored_facts(target)
         for key, what in (
@@ -145,7 +145,7 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> None:
             if there.get(key) != facts[key]:
                 shown = f": {Recipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
                 raise UserError(f"{target} holds a pack of another {what}{shown}. Choose another folder, or delete it.")
-        return
+        return facts
     try:
         target.mkdir(parents=True, exist_ok=True)
         strange = next((entry.name for entry in target.iterdir() if not entry.name.startswith(".")), None)
@@ -156,33 +156,28 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> None:
         raise UserError(
             f"{target} cannot be written ({error.strerror}): choose another folder for the pack."
         ) from error
+    return facts
 
 
 def make_pack(
     sources: dict[str, Folder], config: ImageFolderConfig, recipe: Recipe, target: Path, processes: int
 ) -> bool:
     """Makes what is missing of a pack; False if nothing was."""
-    indices = {split: source.index for split, source in sources.items()}
-    begin_pack(target, recipe, indices)
+    facts = begin_pack(target, recipe, {split: source.index for split, source in sources.items()})
     with locked(target, f"Another process is making the pack {target}: wait for it, or stop it."):
-        return _fill(sources, config, recipe, target, processes)
-
-
-def _fill(sources: dict[str, Folder], config: ImageFolderConfig, recipe: Recipe, target: Path, processes: int) -> bool:
-    indices = {split: source.index for split, source in sources.items()}
-    shards = shards_of(sources, config, recipe, target)
-    missing = [shard for shard in shards if shard.done() is None]
-    if not missing and _is_whole(target):
-        return False
-    for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: shard.end - shard.begin):
-        pass
-    with _told(target):
-        splits = {
-            split: write_index(target, index, [shard for shard in shards if shard.split == split])
-            for split, index in indices.items()
-        }
-        write_json(target / FACTS, to_facts(recipe, fingerprint(indices), list(indices["train"].classes), splits, True))
-    return True
+        shards = shards_of(sources, config, recipe, target)
+        missing = [shard for shard in shards if shard.done() is None]
+        if not missing and _is_whole(target):
+            return False
+        for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: shard.end - shard.begin):
+            pass
+        with _told(target):
+            splits = {
+                split: write_index(target, source.index, [shard for shard in shards if shard.split == split])
+                for split, source in sources.items()
+            }
+            write_json(target / FACTS, facts | {"splits": splits, "complete": True})
+        return True
 
 
 @contextmanager

@@ -104,8 +104,7 @@ class Pictures(Dataset[Any]):
 
 def room_for(images: int, pixels: Tensor) -> Tensor:
     """An empty batch of images like this one; in a loader process in memory that the run sees without a copy."""
-    size = images * pixels.numel()
     if get_worker_info() is None:
         return torch.empty((images, *pixels.shape), dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(size)  # as torch's own default_collate does
+    storage = torch.UntypedStorage._new_shared(images * pixels.numel())  # as torch's own default_collate does
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)
