@@ -1,0 +1,67 @@
+"""What each way of keeping a picture in a pack costs: bytes, the loss against the resized pixels, decoding speed.
+
+The pictures are photographs (pip install 'ranger21-imagenet[bench]'), resized as the paper's recipe resizes ImageNet.
+
+  python scripts/bench_pack.py
+  python scripts/bench_pack.py --images 200 --rounds 9
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import simplejpeg
+
+from ranger21.compose import compose_config, ending_well
+from ranger21.config import ImageFolderConfig
+from ranger21.data.decode import Encoded, to_tensor
+from ranger21.data.pack import Recipe
+from ranger21.data.packing import encoded
+from ranger21.data.photographs import jpegs
+from ranger21.data.transforms import resized_tensor
+
+KINDS = [(quality, colour) for quality in (85, 90, 95) for colour in ("4:2:0", "4:4:4")]
+
+
+def resized(content: bytes, config: ImageFolderConfig) -> np.ndarray:
+    """uint8 (height, width, 3)"""
+    image = Encoded(np.frombuffer(content, np.uint8), "a photograph", "")
+    return resized_tensor(to_tensor(image), config).permute(1, 2, 0).contiguous().numpy()
+
+
+def seconds_to_decode(files: list[bytes]) -> float:
+    begin = time.perf_counter()
+    for file in files:
+        simplejpeg.decode_jpeg(file)
+    return (time.perf_counter() - begin) / len(files)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5, help="of decoding, one kind after the other")
+    args = parser.parse_args()
+    with ending_well("begins anew"):
+        config = compose_config(["data.root=/unused"]).data
+        assert isinstance(config, ImageFolderConfig)
+        pictures = [resized(content, config) for content in jpegs(args.images)]
+        kinds = {kind: Recipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
+        files = {kind: [encoded(picture, recipe)[0] for picture in pictures] for kind, recipe in kinds.items()}
+        times = [{kind: seconds_to_decode(some) for kind, some in files.items()} for _ in range(args.rounds)]
+    print(f"{args.images} photographs at {config.resize}x{config.resize}; raw: {pictures[0].nbytes / 1e3:.0f} kB each")
+    print("quality  colour      kB   loss of 255   decoded a second (from, to)")
+    for kind, some in files.items():
+        pairs = zip(some, pictures, strict=True)
+        loss = np.mean([np.abs(simplejpeg.decode_jpeg(f).astype(int) - p).mean() for f, p in pairs])
+        rates = [1 / round_[kind] for round_ in times]
+        speed = f"{statistics.median(rates):.0f} ({min(rates):.0f}, {max(rates):.0f})"
+        print(f"{kind[0]:7}  {kind[1]:6}{np.mean([len(f) for f in some]) / 1e3:8.1f}{loss:14.2f}   {speed}")
+
+
+if __name__ == "__main__":
+    main()
