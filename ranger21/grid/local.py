@@ -1,0 +1,67 @@
+"""Run jobs on this machine, some at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ranger21.grid.jobs import Job
+from ranger21.processes import granted_cores
+
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+
+
+class Local:
+    """Runs every job as `python train.py …`, `at_once` at a time, each with its share of the cores.
+
+    `told(job, code)` is called as each ends; what a job prints goes to the file `launcher.txt` in its directory.
+    """
+
+    def __init__(self, at_once: int, told: Callable[[Job, int], None]) -> None:
+        self.at_once, self.told = at_once, told
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = threading.Event()
+
+    def run(self, jobs: Sequence[Job]) -> list[Job]:
+        """Runs the jobs to their ends and returns those that failed. Ctrl-C and SIGTERM let each save a checkpoint."""
+        failed = []
+        with ThreadPoolExecutor(self.at_once) as pool:
+            futures = [pool.submit(self._run, job) for job in jobs]
+            try:
+                for job, future in zip(jobs, futures, strict=True):
+                    if future.result():
+                        failed.append(job)
+            except BaseException:
+                self._stop()
+                raise
+        return failed
+
+    def _run(self, job: Job) -> int:
+        if self._stopped.is_set():
+            return 0
+        threads = str(max(1, granted_cores() // self.at_once))
+        job.directory.mkdir(parents=True, exist_ok=True)
+        with open(job.directory / "launcher.txt", "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, str(TRAIN), *job.overrides],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"OMP_NUM_THREADS": threads, **os.environ},
+                start_new_session=True,
+            )
+        self._running.add(process)
+        code = process.wait()
+        self._running.discard(process)
+        self.told(job, code)
+        return code
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        for process in list(self._running):
+            process.send_signal(signal.SIGTERM)
