@@ -34,7 +34,7 @@ class Job:
 
 def expand(preset: Preset, seeds: int | None, overrides: list[str]) -> list[Job]:
     """The preset's runs, each with the user's own overrides after the preset's. Raises a UserError for bad ones."""
-    jobs = {}
+    jobs: dict[Path, Job] = {}
     for chosen in preset.runs(seeds):
         arguments = (*chosen, *overrides)
         directory = run_directory(compose_config(list(arguments)))

@@ -36,7 +36,8 @@ DEPTHS = ("resnet50", "resnet101", "resnet152")
 SMALL: Sweep = {
     "data": ("fashion_mnist",),
     "model": ("resnet10t",),
-    "model.kwargs": ("{channels:[16,32,64,128],stem_width:16}",),
+    "+model.kwargs.channels": ("[16,32,64,128]",),
+    "+model.kwargs.stem_width": ("16",),
     "data.batch_size": ("128",),
     "trainer.epochs": ("2",),
     "trainer.log_every_steps": ("20",),
