@@ -1,0 +1,38 @@
+"""What is plotted: one list of panels, for the HTML page and for W&B alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric against the step, the epoch, the images or the time; `unit` is empty for a pure number."""
+
+    metric: str  # as the trainer logs it
+    title: str
+    unit: str
+    section: str
+    log: bool = False  # whether y is logarithmic at first
+
+
+VALIDATION, TRAINING, SCHEDULE, GRADIENT, SPEED = "Validation", "Training", "Schedule", "Gradient", "Throughput"
+
+PANELS = (
+    Panel("val/acc1", "Top-1 accuracy", "%", VALIDATION),
+    Panel("val/loss", "Loss", "nats", VALIDATION, log=True),
+    Panel("val/acc5", "Top-5 accuracy", "%", VALIDATION),
+    Panel("val/loss_smoothed", "Loss with label smoothing", "nats", VALIDATION, log=True),
+    Panel("train/loss", "Objective", "nats", TRAINING, log=True),
+    Panel("train/acc1", "Top-1 accuracy on augmented images", "%", TRAINING),
+    Panel("train/skipped_steps", "Steps left out, not finite", "steps", TRAINING),
+    Panel("lr", "Learning rate", "", SCHEDULE),
+    Panel("batch_size", "Batch size", "images", SCHEDULE),
+    Panel("grad_norm", "Gradient norm", "", GRADIENT, log=True),
+    Panel("perf/images_per_s", "Images per second", "images/s", SPEED),
+    Panel("perf/data_wait", "Share of the time waiting for data", "", SPEED),
+    Panel("perf/gpu_memory_gb", "Memory of the GPU", "GiB", SPEED),
+    Panel("data/substituted", "Unreadable images replaced", "images", SPEED),
+)
+
+AXES = {"epoch": "epoch", "step": "step", "images_seen": "images seen", "time": "time (s)"}
