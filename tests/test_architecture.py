@@ -87,7 +87,7 @@ def test_the_loop_knows_no_concrete_thing() -> None:
     ("modules", "rooms"),
     [
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/distributed.py"}),
-        (("wandb",), {"ranger21/tracking/weights_and_biases.py"}),
+        (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/tracking/wandb_file.py"}),
         (("timm",), {"ranger21/models.py", "ranger21/optimizers.py"}),
         (("hydra",), {"ranger21/compose.py"}),
         (("matplotlib",), {"ranger21/report/figures.py"}),
