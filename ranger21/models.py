@@ -1,4 +1,4 @@
-"""timm's models, by name, with timm's initialisation; batch norms removed where that is asked for."""
+"""timm's models, by name, with timm's initialisation; batch norms or skip connections are removed if asked for."""
 
 import difflib
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import BatchNormAct2d
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ranger21.config import ModelConfig
@@ -26,6 +27,8 @@ def build_model(config: ModelConfig, classes: int, channels: int, pretrained: bo
         raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {error}") from error
     if config.remove_batch_norm:
         remove_batch_norms(model)
+    if config.remove_skips:
+        remove_skips(model, config.name)
     return model
 
 
@@ -38,6 +41,33 @@ def remove_batch_norms(module: nn.Module) -> None:
             setattr(module, name, nn.Identity())
         else:
             remove_batch_norms(child)
+
+
+class NoShortcut(nn.Module):
+    """Stands where a block's shortcut has its own layers, and adds nothing to what the block computes."""
+
+    def forward(self, x: Tensor) -> float:
+        return 0.0
+
+
+def remove_skips(model: nn.Module, name: str) -> None:
+    """Takes the skip connections out of a timm ResNet, in place: relu(f(x) + shortcut(x)) becomes relu(f(x)).
+
+    What is left are the plain networks of Li et al. 2018 (arXiv:1712.09913, "ResNet-noshort"). timm begins with the
+    scale of a block's last norm at 0, which without a skip would let nothing through: it begins at 1 instead.
+    Raises a UserError for a model without the blocks of timm's ResNets.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
+    if not blocks:
+        raise UserError(
+            f"model.remove_skips=true is not possible for model={name}: only for timm's ResNets, such as resnet18 or "
+            "resnet50."
+        )
+    for block in blocks:
+        block.downsample = NoShortcut()
+        last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
+        if getattr(last, "weight", None) is not None:
+            nn.init.ones_(last.weight)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any) -> list[str]:

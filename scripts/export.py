@@ -43,6 +43,10 @@ def main() -> None:
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
         state = read_weights(weights_path(args.source))
+        if state["config"]["model"].get("remove_skips"):
+            raise UserError(
+                f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
+            )
         weights = {name: tensor.contiguous() for name, tensor in state["model"].items()}
         try:
             if args.target.suffix == ".safetensors":

@@ -141,6 +141,7 @@ def directory(*overrides: str) -> str:
         (["optimizer=adamw", "model=nf_resnet50", "seed=3"], "paper/nf_resnet50-adamw-s3"),
         (["experiment=fashion_mnist", "model=resnet50_nobn"], "fashion_mnist/resnet50_nobn-ranger21-s0"),
         (["model.remove_batch_norm=true"], "paper/resnet50_nobn-ranger21-s0"),
+        (["model=resnet10t", "model.remove_skips=true"], "paper/resnet10t_noskip-ranger21-s0"),
         (["model=resnet18d", "model.name=resnet34d"], "paper/resnet34d-ranger21-s0"),
         (["optimizer=adamw", "schedule=constant", "optimizer.lr=0.003"], "paper/resnet50-adamw-s0"),
     ],
@@ -166,8 +167,10 @@ def test_a_checkpoint_of_before_a_key_existed_can_be_read() -> None:
     values = asdict(compose_config(["data=imagenet", "data.root=/data", "data.resize=100", "data.crop=90"]))
     for key in ("pack", "transforms", "classes", "fraction", "on_bad_image", "timeout"):
         del values["data"][key]
-    data = compose.with_overrides(values, ["data.eval_batch_size=7"]).data
-    assert (data.resize, data.transforms, data.eval_batch_size) == (100, "fast", 7)
+    del values["model"]["remove_skips"]
+    config: Any = compose.with_overrides(values, ["data.eval_batch_size=7"])
+    assert (config.data.resize, config.data.transforms, config.data.eval_batch_size) == (100, "fast", 7)
+    assert config.model.label == "resnet50"
 
 
 # Another valid value for each field of which the value below, by the type, would not do.

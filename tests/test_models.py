@@ -1,8 +1,9 @@
-"""timm's models: batch norms removed, weights of another run taken over, refusals told."""
+"""timm's models: batch norms or skip connections removed, weights of another run taken over, refusals told."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from ranger21.errors import UserError
 from ranger21.models import build_model, load_weights
 
 
-def make(name: str, classes: int = 10, channels: int = 3, remove: bool = False, **kwargs: object) -> nn.Module:
+def make(
+    name: str, classes: int = 10, channels: int = 3, remove: bool = False, remove_skips: bool = False, **kwargs: object
+) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(ModelConfig(name, remove, dict(kwargs), None), classes, channels)
+    return build_model(ModelConfig(name, remove, dict(kwargs), None, remove_skips), classes, channels)
 
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
@@ -35,6 +38,41 @@ def test_batch_norms_go_and_activations_stay(name: str) -> None:
     assert logits.shape == (2, 10) and logits.isfinite().all() and logits.abs().sum() > 0
     without = [key for key, p in bare.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
+
+
+def stacked(model: nn.Module) -> nn.Sequential:
+    """What a ResNet without skips computes: its layers one after the other, built by hand."""
+    m: Any = model
+    layers = [m.conv1, m.bn1, m.act1, m.maxpool]
+    for block in (block for stage in (m.layer1, m.layer2, m.layer3, m.layer4) for block in stage):
+        layers += [block.conv1, block.bn1, block.act1]
+        layers += [block.conv2, block.bn2, block.act2]
+        layers += [block.conv3, block.bn3, block.act3] if hasattr(block, "conv3") else []
+    return nn.Sequential(*layers, m.global_pool, m.fc)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet50"])
+@pytest.mark.parametrize("remove", [False, True])
+def test_without_skips_a_resnet_is_a_stack_of_layers(name: str, remove: bool) -> None:
+    """The function, that every weight has a part in it, and that it is another than with skips."""
+    plain, bare = make(name, remove=remove), make(name, remove=remove, remove_skips=True)
+    assert not [key for key in bare.state_dict() if "downsample" in key]
+    images = torch.randn(4, 3, 64, 64)
+    for model in (plain, bare):
+        model.train()
+    logits = bare(images)
+    assert torch.equal(logits, stacked(bare)(images))
+    assert not torch.allclose(logits, plain(images), atol=1e-4)
+    logits.square().sum().backward()
+    assert [key for key, p in bare.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_only_a_resnet_has_skips_to_remove() -> None:
+    sentence = (
+        r"^model.remove_skips=true is not possible for model=nf_resnet26: only for timm's ResNets, such as resnet18"
+    )
+    with pytest.raises(UserError, match=sentence):
+        make("nf_resnet26", remove_skips=True)
 
 
 def test_what_timm_refuses_is_told() -> None:

@@ -32,10 +32,12 @@ class ModelConfig:
     remove_batch_norm: bool
     kwargs: dict[str, Any]  # for timm.create_model
     init_from: str | None
+    remove_skips: bool = False  # which runs of before it existed do not have
 
     @property
     def label(self) -> str:
-        return self.name.replace("/", "-") + ("_nobn" if self.remove_batch_norm else "")
+        name = self.name.replace("/", "-") + ("_nobn" if self.remove_batch_norm else "")
+        return name + ("_noskip" if self.remove_skips else "")
 
 
 @dataclass
