@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare runs: a table and figures with means over seeds."""
+"""Compare runs: tables, tests, the paper's claims and figures, and a page to explore them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ranger21.errors import UserError
 
 HELP = """\
-Compare runs: group them over seeds, and write a table and figures.
+Compare runs: is one optimizer better than another, by how much, and how sure are we?
 
 Runs that differ in nothing but their seed form a group, named by the settings that
-set it apart: the optimizer, or say stable_decay=global. Figures are over finished
-runs; running and diverged ones are counted, marked, and left out of the means."""
+set it apart: the optimizer, or say stable_decay=global. Groups are compared with each
+other if model, data and length are the same; others are kept apart. Figures are over
+finished runs; running and diverged ones are counted, marked, and left out of the means."""
 
 EXAMPLES = """\
 examples:
@@ -29,14 +30,21 @@ examples:
   two runs, while they are still running
     python scripts/compare.py outputs/demo/resnet50-ranger21-s0 outputs/demo/resnet50-adamw-s0
 
-  two experiments, with the results kept elsewhere
-    python scripts/compare.py outputs/optimizers outputs/ablation --out docs/results
+  batch sizes, which otherwise are different recipes
+    python scripts/compare.py outputs/batches --across data.batch_size
+
+  what each ingredient of Ranger21 contributes, over the runs of experiment=ablation
+    python scripts/compare.py --ablation outputs/ablation
+
+  from W&B's files, where the run directories are not at hand
+    python scripts/compare.py "wandb/offline-run-*/*.wandb"
 
 written to --out:
-  table.md, table.csv   n, top-1, loss, time and images/s, mean ± standard deviation
-  loss.png              training and validation loss against epochs
-  accuracy.png          validation top-1 against epochs
-  curves.png            both side by side"""
+  index.html            the page to open: every curve to explore, tables, links; works offline
+  table.md, table.csv   n, top-1, top-5, loss, time and images/s, mean ± standard deviation, 95 % interval
+  pairs.csv             each pair of groups: the difference, its interval, the test after Holm's correction
+  claims.md             the paper's claims C1 to C8 beside what these runs say
+  COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,47 +55,56 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run directories, parents of them, or quoted globs")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUNS", help="run directories, parents of them, quoted globs, or .wandb files"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/compare"), metavar="DIR", help="where to write (default: %(default)s)"
     )
+    parser.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a setting of model, data or trainer that may differ within a comparison; can be given again",
+    )
+    parser.add_argument(
+        "--ablation", action="store_true", help="write also ablation.md: what each ingredient contributes"
+    )
     options = parser.parse_args(arguments)
     try:
-        compare(options.runs, options.out)
+        compare(options.runs, options.out, options.across, options.ablation)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def compare(runs: list[str], out: Path) -> None:
-    """Read the runs, print the table, write everything into `out`, and print the paths written."""
+def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> None:
+    """Read the runs, print the tables and what they say, write everything into `out`, and print where."""
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
-    from ranger21.report.groups import group_runs
-    from ranger21.report.runs import find_runs
+    from ranger21.report.write import examine, write_report
 
-    groups = group_runs(find_runs(runs))
+    report = examine(runs, across)
 
     from rich.console import Console
 
     from ranger21.report import table
     from ranger21.report.summary import summarise
 
-    rows = summarise(groups)
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(table.terminal(rows))
-    for note in table.notes(rows):
-        console.print(note, markup=False, highlight=False)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "table.md").write_text(table.markdown(rows), encoding="utf-8")
-        table.write_csv(rows, out / "table.csv")
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for comparison in report.comparisons:
+        rows = summarise(comparison.groups)
+        console.print(table.terminal(rows, comparison.title))
+        for sentence in (*table.notes(rows), *table.sentences(rows)):
+            console.print(f"- {sentence}", markup=False, highlight=False)
+    for remark in report.remarks:
+        console.print(remark, markup=False, highlight=False)
+    written = write_report(report, out)
+    if ablation:
+        from ranger21.report.ablation import write_ablation
 
-        from ranger21.report.figures import write_figures
-
-        written = [out / "table.md", out / "table.csv", *write_figures(groups, out)]
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        written += write_ablation(report.comparisons, out)
     print()
     for path in written:
         print(f"wrote {path}")

@@ -97,7 +97,7 @@ def test_the_ablation_is_a_ladder_and_its_reverse() -> None:
     """Every step of the ladder has one ingredient more; `minus` one less than Ranger21; all are different runs."""
     names = [name for name in ABLATION if name != "none"]
     configs: dict[str, Any] = {name: compose_config(["experiment=ablation", f"ablation={name}"]) for name in names}
-    assert len(names) == 14 == len({run_directory(config) for config in configs.values()})
+    assert len(names) == 20 == len({run_directory(config) for config in configs.values()})
     full = compose_config(["experiment=ablation"])
     assert configs["7_lookahead"] == full
 

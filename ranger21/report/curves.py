@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranger21.report.groups import Group
-from ranger21.report.runs import Array
+from ranger21.report.metrics import Array
 
 Curve = tuple[Array, Array]  # epochs, values
 

@@ -1,4 +1,4 @@
-"""The comparison as figures: loss and accuracy against epochs."""
+"""How a figure is drawn: panels side by side, a line a group with the band of its seeds, one legend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ranger21.report.curves import Curve, average, bin_width, binned
+from ranger21.report.curves import Curve, average
 from ranger21.report.groups import Group
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 
@@ -41,31 +41,70 @@ STYLE: Any = {
     "ytick.color": GREY,
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
+    "svg.hashsalt": "ranger21",  # the same SVG every time
 }
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: its title, the curve that it takes of a run, and whether y is logarithmic."""
+    """One pair of axes: its title, the curve (x and y) that it takes of a run, and how it is drawn.
+
+    With `figure` instead of `curve` it shows one number of each run, a column of points a group.
+    """
 
     title: str
-    curve: Callable[[Run], Curve]
-    log: bool
+    curve: Callable[[Run], Curve] | None = None
+    log: bool = False  # y is logarithmic
+    x: str = "epoch"  # what stands beneath the axis
+    end: float | None = None  # of the axis
+    figure: Callable[[Run], float | None] | None = None
 
 
-def write_figures(groups: Sequence[Group], out: Path) -> list[Path]:
-    """Write loss.png, accuracy.png, and curves.png (the two side by side) and return their paths."""
-    width = bin_width(groups)
-    train = Panel("Training loss", lambda run: binned(run.series("train/loss"), width), True)
-    loss = Panel("Validation loss", lambda run: run.series("val/loss"), True)
-    top1 = Panel("Validation top-1 (%)", lambda run: run.series("val/acc1"), False)
-    caption = f"training loss: means over bins of {width:g} epoch{'' if width == 1 else 's'}"
-    paths = {"loss": (train, loss), "accuracy": (top1,), "curves": (train, loss, top1)}
+def write_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; `path` has no suffix."""
     with matplotlib.rc_context(STYLE):
-        for name, panels in paths.items():
-            figure = make_figure(groups, panels, caption if train in panels else "")
-            figure.savefig(out / f"{name}.png", dpi=150)
-    return [out / f"{name}.png" for name in paths]
+        return _save(make_figure(groups, panels, caption), path)
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    written = [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg")]
+    for target in written:
+        figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
+    return written
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its interval, in a row of its own, coloured by its kind."""
+
+    row: str
+    kind: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path) -> list[Path]:
+    """Write values with their intervals, a row each and the kinds side by side, as PNG and SVG."""
+    kinds = list(dict.fromkeys(bar.kind for bar in bars))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 1.2 + 0.5 * len(rows)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        for index, kind in enumerate(kinds):
+            mine = [bar for bar in bars if bar.kind == kind]
+            heights = [rows.index(bar.row) + 0.2 * (index - (len(kinds) - 1) / 2) for bar in mine]
+            ends = [(bar.low or bar.value, bar.high or bar.value) for bar in mine]
+            axes.hlines(heights, *zip(*ends, strict=True), color=_colour(index), linewidth=1.4)
+            axes.plot(
+                [bar.value for bar in mine], heights, "osD"[index % 3], color=_colour(index), label=kind, markersize=5
+            )
+        axes.set_yticks(range(len(rows)), rows)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        figure.legend(loc="outside upper left", ncols=1, frameon=False)
+        return _save(figure, path)
 
 
 def make_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str) -> Figure:
@@ -81,42 +120,65 @@ def make_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str) 
     FigureCanvasAgg(figure)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         _draw(axes, panel, groups)
-    figure.supxlabel(_caption(groups, caption), fontsize=8, color=GREY)
+    figure.supxlabel(_caption(groups, panels, caption), fontsize=8, color=GREY)
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2)
     return figure
 
 
-def _caption(groups: Sequence[Group], train: str) -> str:
-    """What lines and bands are; `train` says how the training loss is averaged, empty where there is none."""
-    phrases = [train] if train else []
+def _caption(groups: Sequence[Group], panels: Sequence[Panel], more: str) -> str:
+    """What lines and bands are; `more` says what is special about the figure."""
+    phrases = [more] if more else []
+    curves = [panel for panel in panels if panel.curve is not None]
     if any(len(group.having(FINISHED)) > 1 for group in groups):
-        phrases.insert(0, "line: mean over n runs, band: smallest to largest")
-    if train and any(group.having(DIVERGED) for group in groups):
-        phrases.append("a diverging loss is cut off above the others")
+        if curves:
+            phrases.insert(0, "line: mean over n runs, band: smallest to largest")
+        if len(curves) < len(panels):
+            phrases.insert(0, "points: runs, line: their mean")
+    if any(panel.log for panel in curves) and any(group.having(DIVERGED) for group in groups):
+        phrases.append("a diverging curve is cut off above the others")
     text = "; ".join(phrases)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return textwrap.fill(f"{text[:1].upper()}{text[1:]}.", 55 * len(panels)) if text else ""
 
 
 def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
-    """Draw every group: means and bands, then the runs that are not averaged."""
+    """Draw every group."""
     axes.set_title(panel.title)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(panel.x)
     axes.grid(True, axis="y")
     if panel.log:
         axes.set_yscale("log", nonpositive="mask")
-    for index, group in enumerate(groups):
-        _draw_mean(axes, [panel.curve(run) for run in group.having(FINISHED)], index)
-        for run in group.having(RUNNING):
-            _draw_single(axes, panel.curve(run), index, RUNNING)
-    top = axes.get_ylim()[1] if panel.log and axes.has_data() else math.inf
-    for index, group in enumerate(groups):
-        for run in group.having(DIVERGED):
-            _draw_single(axes, panel.curve(run), index, DIVERGED, top)
+    if panel.curve is not None:
+        _draw_curves(axes, panel.curve, panel.log, groups)
+        axes.set_xlim(0, panel.end)
+    elif panel.figure is not None:
+        _draw_points(axes, panel.figure, groups)
     if not axes.has_data():
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center", color=GREY)
     elif panel.log:
         _log_ticks(axes)
-    axes.set_xlim(left=0)
+
+
+def _draw_curves(axes: Axes, curve: Callable[[Run], Curve], log: bool, groups: Sequence[Group]) -> None:
+    """Means and bands, then the runs that are not averaged."""
+    for index, group in enumerate(groups):
+        _draw_mean(axes, [curve(run) for run in group.having(FINISHED)], index)
+        for run in group.having(RUNNING):
+            _draw_single(axes, curve(run), index, RUNNING)
+    top = axes.get_ylim()[1] if log and axes.has_data() else math.inf
+    for index, group in enumerate(groups):
+        for run in group.having(DIVERGED):
+            _draw_single(axes, curve(run), index, DIVERGED, top)
+
+
+def _draw_points(axes: Axes, figure: Callable[[Run], float | None], groups: Sequence[Group]) -> None:
+    """The number of every finished run, and a line at the mean of each group."""
+    for index, group in enumerate(groups):
+        values = [value for run in group.having(FINISHED) if (value := figure(run)) is not None]
+        if values:
+            axes.plot([index] * len(values), values, "o", color=_colour(index), alpha=0.6, markersize=5)
+            axes.plot([index - 0.3, index + 0.3], [np.mean(values)] * 2, color=_colour(index), linewidth=2)
+    axes.set_xticks([])
+    axes.set_xlim(-0.6, len(groups) - 0.4)
 
 
 def _draw_mean(axes: Axes, curves: Sequence[Curve], index: int) -> None:

@@ -14,6 +14,7 @@ from ranger21.report.runs import Run
 IGNORED: tuple[str, ...] = ("seed", *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
+BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # an optimizer's config brings its schedule
 
 
 class _Unset:
@@ -44,8 +45,8 @@ def group_runs(runs: Iterable[Run], ignored: Sequence[str] = IGNORED) -> list[Gr
     members: dict[str, list[Run]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
-        kept = {key: value for key, value in run.config.items() if not _beneath(key, ignored)}
-        mark = json.dumps({key: _canonical(value) for key, value in kept.items()}, sort_keys=True)
+        kept = {key: value for key, value in run.config.items() if not beneath(key, ignored)}
+        mark = json.dumps({key: canonical(value) for key, value in kept.items()}, sort_keys=True)
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
     everyone = list(settings.values())
@@ -67,7 +68,7 @@ def unnamed_differences(groups: Sequence[Group]) -> list[str]:
         values: dict[str, list[str]] = {}
         for group in groups:
             if owner in group.settings and key in group.settings:
-                shown = _show(group.settings[key])
+                shown = show(group.settings[key])
                 seen = values.setdefault(str(group.settings[owner]), [])
                 seen.extend([] if shown in seen else [shown])
         if key != owner and len(values) > 1 and len({tuple(sorted(seen)) for seen in values.values()}) > 1:
@@ -90,15 +91,15 @@ def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
 def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> bool:
     """Whether a setting sets this group apart from those that it can be compared with.
 
-    What belongs to an optimizer (schedule, …) is compared among groups with that optimizer, and what
-    some groups lack among groups with the same optimizer.
+    What belongs to an optimizer (its settings, and the schedule that it brings with it) is compared among groups with
+    that optimizer, and so is what some groups lack.
     """
-    peers = everyone
+    peers = _sharing(OPTIMIZER, mine, everyone) if beneath(key, BROUGHT) else everyone
     if key != _owner(key):
         peers = _sharing(_owner(key), mine, peers)
     if any(key not in settings for settings in everyone):
         peers = _sharing(OPTIMIZER, mine, peers)
-    return len({json.dumps(_canonical(settings.get(key, UNSET))) for settings in peers}) > 1
+    return len({json.dumps(canonical(settings.get(key, UNSET))) for settings in peers}) > 1
 
 
 def _sharing(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -113,12 +114,10 @@ def _owner(key: str) -> str:
 
 def _word(key: str, value: Any) -> str:
     """One setting in a label: as on the command line, the optimizer's and its settings without prefix."""
-    return (
-        _show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.').removesuffix('.name')}={_show(value)}"
-    )
+    return show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.').removesuffix('.name')}={show(value)}"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """A setting's value as one writes it in a config."""
     if value is None:
         return "null"
@@ -127,20 +126,20 @@ def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list):
-        return f"[{','.join(_show(item) for item in value)}]"
+        return f"[{','.join(show(item) for item in value)}]"
     return str(value)
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
     """A JSON value in which equal settings are equal: 1 and 1.0, but not 1 and true."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, list):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     return {"unset": True} if value is UNSET else value if isinstance(value, bool | None) else str(value)
 
 
-def _beneath(key: str, prefixes: Sequence[str]) -> bool:
+def beneath(key: str, prefixes: Sequence[str]) -> bool:
     """Whether a dotted key is one of the prefixes or lies beneath one."""
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 

@@ -1,4 +1,4 @@
-"""Find run directories and read their config, metrics and result."""
+"""Find runs and read what they left: their config, metrics, result and manifest, or W&B's file of them."""
 
 from __future__ import annotations
 
@@ -6,74 +6,115 @@ import glob
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from ranger21.errors import UserError
-
-Array = NDArray[np.float64]
+from ranger21.processes import granted_cores, in_parallel
+from ranger21.report.metrics import Array, Metrics, read_metrics
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
+LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its directory, its config with dotted keys, and what it logged, in order of steps."""
+    """One run: its directory, its config with dotted keys, and what it logged."""
 
     path: Path
     config: dict[str, Any]
     status: str  # FINISHED, DIVERGED, or RUNNING: no end is recorded (it still runs, or was killed)
     result: dict[str, Any]
-    rows: list[dict[str, Any]]
-    unreadable: int = 0  # broken lines of metrics.jsonl, a cut last line not counted
+    metrics: Metrics
+    manifest: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what could not be read of it
 
     @property
     def seed(self) -> int | None:
         """The seed, None where the config has none."""
         return self.config.get("seed")
 
-    def series(self, key: str) -> tuple[Array, Array]:
-        """Epochs and the finite values logged there under `key`, in the unit that it was logged in."""
-        pairs = [(row["epoch"], row[key]) for row in self.rows if _finite(row.get(key)) and _finite(row.get("epoch"))]
-        table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+    @property
+    def data(self) -> str | None:
+        """The fingerprint of the images, None where no manifest tells it."""
+        data = self.manifest.get("data")
+        return data.get("fingerprint") if isinstance(data, dict) else None
+
+    @property
+    def resumed(self) -> int:
+        """How many times it was taken up again."""
+        sessions = self.manifest.get("sessions")
+        return max(0, len(sessions) - 1) if isinstance(sessions, list) else 0
+
+    def series(self, key: str, x: str = "epoch") -> tuple[Array, Array]:
+        """The finite values logged under `key` against `step`, `epoch`, `images_seen` or `time` (seconds)."""
+        return self.metrics.series(key, x)
 
     def last(self, key: str) -> float | None:
         """The last finite value logged under `key`, None without one."""
-        return next((float(row[key]) for row in reversed(self.rows) if _finite(row.get(key))), None)
+        values = self.metrics.series(key, "step")[1]
+        return float(values[-1]) if len(values) else None
 
 
-def find_runs(patterns: Iterable[str]) -> list[Run]:
-    """Read every run that the arguments name: run directories, parents of them, or globs."""
+@dataclass(frozen=True)
+class Found:
+    """The runs, and a sentence on each directory that is one but cannot be read."""
+
+    runs: list[Run]
+    left_out: list[str]
+
+
+def find_runs(patterns: Iterable[str]) -> Found:
+    """Read every run that the arguments name: run directories, parents of them, globs, or offline `.wandb` files.
+
+    Raises a UserError if there is none at all that can be read.
+    """
     wanted = list(patterns)
-    found: dict[Path, Path] = {}
-    for pattern in wanted:
-        for place in _expand(pattern):
-            for directory in _run_directories(place):
-                found.setdefault(directory.resolve(), directory)
-    if not found:
-        raise UserError(f"no run (a directory with metrics.jsonl) in {', '.join(wanted)}")
-    return [read_run(directory) for _, directory in sorted(found.items())]
+    directories: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
+    for place in (place for pattern in wanted for place in _expand(pattern)):
+        found = list(_run_directories(place))
+        for directory in found:
+            directories.setdefault(directory.resolve(), directory)
+        for file in () if found else _wandb_files(place):
+            files.setdefault(file.resolve(), file)
+    readings = [*_read_all([path for _, path in sorted(directories.items())]), *_read_wandb(sorted(files.values()))]
+    runs = [reading for reading in readings if isinstance(reading, Run)]
+    left_out = [reading for reading in readings if isinstance(reading, str)]
+    if not runs:
+        reason = f" {' '.join(left_out)}" if left_out else ""
+        raise UserError(f"no run (a directory with metrics.jsonl) in {', '.join(wanted)}.{reason}")
+    return Found(runs, left_out)
 
 
-def read_run(path: Path) -> Run:
-    """Read one run directory."""
-    rows, unreadable = _read_metrics(path / "metrics.jsonl")
-    result = _read_result(path / "result.json")
+def read_run(path: Path) -> Run | str:
+    """Read one run directory, or say why its runs cannot be told from others."""
+    config = read_settings(path / "config.yaml")
+    if isinstance(config, str):
+        return f"{path} is left out: {config}."
+    notes = []
+    parts: dict[str, dict[str, Any]] = {}
+    for name in ("result.json", "manifest.json"):
+        content = _read_json(path / name)
+        parts[name] = content if isinstance(content, dict) else {}
+        if isinstance(content, str):
+            notes.append(content)
+    try:
+        metrics = read_metrics(path / "metrics.jsonl")
+    except OSError as error:
+        metrics = Metrics.empty()
+        notes.append(f"metrics.jsonl cannot be read ({error.strerror})")
+    if metrics.broken:
+        notes.append(f"{metrics.broken} unreadable line(s) of metrics.jsonl skipped")
+    if metrics.repeated:
+        notes.append(f"{metrics.repeated} line(s) that were logged again after a restart dropped")
+    result = parts["result.json"]
     status = result.get("status")
-    return Run(
-        path=path,
-        config=_read_config(path / "config.yaml"),
-        status=status if status in (FINISHED, DIVERGED) else RUNNING,
-        result=result,
-        rows=rows,
-        unreadable=unreadable,
-    )
+    ended = status if status in (FINISHED, DIVERGED) else RUNNING
+    return Run(path, config, ended, result, metrics, parts["manifest.json"], tuple(notes))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -85,6 +126,43 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def finite(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_settings(path: Path) -> dict[str, Any] | str:
+    """A config with dotted keys, or why there is none."""
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except FileNotFoundError:
+        return "it has no config.yaml, so what it ran is unknown"
+    except Exception as error:  # OmegaConf passes on whatever the YAML parser or the file system raises
+        return f"its config.yaml cannot be read ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    if not isinstance(tree, dict) or not tree:
+        return "its config.yaml holds no configuration"
+    return flatten({str(key): value for key, value in tree.items()})
+
+
+def _read_all(directories: list[Path]) -> list[Run | str]:
+    """Every run directory, in their order; large ones by several processes."""
+    sizes = {path: _size(path / "metrics.jsonl") for path in directories}
+    processes = min(granted_cores(), len(directories)) if sum(sizes.values()) > LARGE else 1
+    if processes == 1:
+        return [read_run(path) for path in directories]
+    read = dict(in_parallel(read_run, directories, processes, "reading", sizes.__getitem__, _megabytes))
+    return [read[path] for path in directories]
+
+
+def _read_wandb(files: list[Path]) -> list[Run | str]:
+    """Offline W&B files, the fragments of one run put together."""
+    if not files:
+        return []
+    from ranger21.report.wandb_runs import read_wandb_runs  # W&B takes a second to import
+
+    return read_wandb_runs(files)
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -99,66 +177,40 @@ def _expand(pattern: str) -> list[Path]:
 
 def _run_directories(place: Path) -> Iterator[Path]:
     """`place` if it is a run directory, else those beneath it."""
-    if (place / "metrics.jsonl").is_file():
+    if _is_run(place):
         yield place
     elif place.is_dir():
-        yield from (file.parent for file in place.rglob("metrics.jsonl"))
+        for name in ("metrics.jsonl", "manifest.json"):
+            yield from (file.parent for file in place.rglob(name) if _is_run(file.parent))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The run's config with dotted keys."""
-    if not path.is_file():
-        raise UserError(f"{path.parent} has metrics.jsonl but no config.yaml, so what it ran is unknown")
+def _is_run(place: Path) -> bool:
+    """Whether this is a run directory, maybe one that never came to its first line."""
+    return (place / "metrics.jsonl").is_file() or all((place / n).is_file() for n in ("config.yaml", "manifest.json"))
+
+
+def _wandb_files(place: Path) -> list[Path]:
+    """`place` if it is a `.wandb` file, else those beneath it."""
+    return [place] if place.suffix == ".wandb" and place.is_file() else sorted(place.rglob("*.wandb"))
+
+
+def _read_json(path: Path) -> dict[str, Any] | str | None:
+    """A JSON file's dictionary; None if there is no file, a sentence if it holds something else."""
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # OmegaConf passes on whatever the YAML parser raises
-        raise UserError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} holds no configuration")
-    return flatten({str(key): value for key, value in tree.items()})
-
-
-def _read_result(path: Path) -> dict[str, Any]:
-    """What the run recorded at its end; empty while there is no end, or a half-written one."""
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return result if isinstance(result, dict) else {}
-
-
-def _read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Logged rows, one a step and in order of steps, and the count of broken lines before the last.
-
-    Lines of one step are merged and the later value of a key is kept. A step back is a resumed run:
-    it replaces everything logged beyond that step.
-    """
-    rows: dict[int, dict[str, Any]] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    newest, broken, cut = -1, 0, False
-    for line in lines:
-        row = _parse(line)
-        cut = row is None
-        if row is None:
-            broken += 1
-            continue
-        step = int(row["step"])
-        if step < newest:
-            rows = {old: kept for old, kept in rows.items() if old <= step}
-        rows.setdefault(step, {}).update(row)
-        newest = step
-    return [rows[step] for step in sorted(rows)], broken - cut
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The row that a line holds, None for a broken line."""
-    try:
-        row = json.loads(line)
-    except ValueError:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return None
-    return row if isinstance(row, dict) and _finite(row.get("step")) else None
+    except (OSError, ValueError, RecursionError):
+        return f"{path.name} cannot be read"
+    return content if isinstance(content, dict) else f"{path.name} holds no object"
 
 
-def _finite(value: Any) -> bool:
-    """Whether a logged value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _megabytes(amount: float) -> str:
+    return f"{amount / 2**20:,.0f} MB"

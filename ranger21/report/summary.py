@@ -1,22 +1,16 @@
-"""Each group's figures over its finished runs."""
+"""Each group's figures over its finished runs, and what can be said of each pair of groups."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ranger21.report.groups import Group
 from ranger21.report.runs import FINISHED, Run
+from ranger21.report.statistics import Estimate, Pair, all_pairs, by_seed, estimate
 
-
-@dataclass(frozen=True)
-class Stat:
-    """Mean and sample standard deviation (None for one value) of n values, in the unit of the values."""
-
-    mean: float
-    sd: float | None
-    n: int
+Figure = Callable[[Run], float | None]  # a number of a run, None where it has none
 
 
 @dataclass(frozen=True)
@@ -24,12 +18,13 @@ class Row:
     """One group's figures over its finished runs; None where no finished run has a value."""
 
     group: Group
-    final_top1: Stat | None  # per cent
-    best_top1: Stat | None  # per cent
-    best_epoch: Stat | None  # epochs
-    final_loss: Stat | None  # nats
-    time: Stat | None  # seconds
-    images_per_s: Stat | None
+    final_top1: Estimate | None  # per cent
+    best_top1: Estimate | None  # per cent
+    best_epoch: Estimate | None  # epochs
+    final_top5: Estimate | None  # per cent
+    final_loss: Estimate | None  # nats, without label smoothing
+    time: Estimate | None  # seconds
+    images_per_s: Estimate | None
 
     @property
     def n(self) -> int:
@@ -43,12 +38,20 @@ def summarise(groups: Iterable[Group]) -> list[Row]:
     return sorted(rows, key=lambda row: -row.final_top1.mean if row.final_top1 else float("inf"))
 
 
-def stat(values: Iterable[float | None]) -> Stat | None:
-    """Mean and sample standard deviation of the values that exist."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return Stat(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+def pairs(rows: Sequence[Row], figure: Figure, higher_is_better: bool = True) -> list[Pair]:
+    """Every pair of groups, the better one first: the difference of a figure of their finished runs."""
+    return all_pairs({row.group.label: seeds(row.group, figure) for row in rows}, higher_is_better)
+
+
+def seeds(group: Group, figure: Figure) -> dict[int, float]:
+    """A figure of the group's finished runs by their seeds; a run without a seed has one of its own."""
+    runs = [run for run in group.having(FINISHED) if figure(run) is not None]
+    return by_seed((-1 - i if run.seed is None else run.seed, figure(run) or 0.0) for i, run in enumerate(runs))
+
+
+def final_top1(run: Run) -> float | None:
+    """The last validation's top-1, in per cent."""
+    return run.last("val/acc1")
 
 
 def best(run: Run) -> tuple[float, float] | tuple[None, None]:
@@ -62,14 +65,19 @@ def best(run: Run) -> tuple[float, float] | tuple[None, None]:
 def _row(group: Group) -> Row:
     """One group's figures."""
     runs = group.having(FINISHED)
+
+    def over(figure: Figure) -> Estimate | None:
+        return estimate(value for value in map(figure, runs) if value is not None)
+
     return Row(
         group=group,
-        final_top1=stat(run.last("val/acc1") for run in runs),
-        best_top1=stat(best(run)[0] for run in runs),
-        best_epoch=stat(best(run)[1] for run in runs),
-        final_loss=stat(run.last("val/loss") for run in runs),
-        time=stat(run.last("time") for run in runs),
-        images_per_s=stat(_median(run, "perf/images_per_s") for run in runs),
+        final_top1=over(final_top1),
+        best_top1=over(lambda run: best(run)[0]),
+        best_epoch=over(lambda run: best(run)[1]),
+        final_top5=over(lambda run: run.last("val/acc5")),
+        final_loss=over(lambda run: run.last("val/loss")),
+        time=over(lambda run: run.last("time")),
+        images_per_s=over(lambda run: _median(run, "perf/images_per_s")),
     )
 
 

@@ -1,20 +1,41 @@
-"""The comparison as a table: Markdown, CSV, and for the terminal."""
+"""The comparison as tables: Markdown, CSV, and for the terminal."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
-from ranger21.report.summary import Row, Stat
+from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
+from ranger21.report.summary import Row, final_top1, pairs, summarise
 
-ENOUGH_SEEDS = 3
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
+MANY_PAIRS = 15
+FIGURES: dict[str, Callable[[Run], float | None]] = {"top1": final_top1, "loss": lambda run: run.last("val/loss")}
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """What can be said of each pair of groups by their final top-1, the better group first.
+
+    Where there are many pairs, those that cannot be told apart are named only beside the first group.
+    """
+    diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in rows}
+    said, unsaid, found = [], 0, pairs(rows, final_top1)
+    for a, b, difference in found:
+        if len(found) > MANY_PAIRS and difference.verdict == "cannot tell" and a != found[0].a:
+            unsaid += 1
+            continue
+        text = difference.sentence(a, b, unit="points")
+        lost = [f"{diverged[name]} run(s) of {name}" for name in (a, b) if diverged[name]]
+        said.append(f"{text} Not counted: {' and '.join(lost)} that diverged." if lost else text)
+    return said + ([f"The other {unsaid} pairs cannot be told apart either (pairs.csv)."] if unsaid else [])
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -26,8 +47,10 @@ def notes(rows: Sequence[Row]) -> list[str]:
         seeds = [run.seed for run in row.group.having(FINISHED)]
         if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
             said.append(f"{row.group.label}: more than one finished run has seed {', '.join(twice)}; each is counted.")
-        if broken := sum(run.unreadable for run in row.group.runs):
-            said.append(f"{row.group.label}: {broken} unreadable line(s) of metrics.jsonl skipped.")
+        for run in row.group.runs:
+            said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
+        if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
+            said.append(f"{row.group.label}: stopped and resumed: seed {', '.join(again)}.")
     if hidden := unnamed_differences([row.group for row in rows]):
         said.append(f"Also different between these groups: {', '.join(hidden)}.")
     if few := [f"{row.group.label} (n = {_seeds(row)})" for row in rows if _seeds(row) < ENOUGH_SEEDS]:
@@ -53,12 +76,17 @@ def _left_out(label: str, run: Run) -> str:
     return f"{MARKS[RUNNING]} {label}, seed {run.seed}: running or stopped {reached}{shown}; not in the means."
 
 
-def _cell(value: Stat | None, digits: int, row: Row, scale: float = 1.0) -> str:
+def _cell(value: Estimate | None, digits: int, row: Row, scale: float = 1.0) -> str:
     """`mean ± sd` with so many decimals, and the count where not every finished run has a value."""
     if value is None:
         return "–"
     spread = "" if value.sd is None else f" ± {value.sd / scale:.{digits}f}"
     return f"{value.mean / scale:.{digits}f}{spread}" + (f" (n = {value.n})" if value.n != row.n else "")
+
+
+def _interval(value: Estimate | None) -> str:
+    """The 95 % interval of a mean."""
+    return "–" if value is None or value.low is None else f"{value.low:.2f} to {value.high:.2f}"
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
@@ -72,27 +100,36 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
         "running": lambda row: str(len(row.group.having(RUNNING))),
         "seeds": lambda row: ", ".join(f"{run.seed}{MARKS[run.status]}" for run in row.group.runs),
         "final top-1 (%)": lambda row: _cell(row.final_top1, 2, row),
+        "95 % interval": lambda row: _interval(row.final_top1),
         "best top-1 (%)": lambda row: _cell(row.best_top1, 2, row),
         "best epoch": lambda row: _cell(row.best_epoch, 1, row),
-        "final loss": lambda row: _cell(row.final_loss, 3, row),
+        "top-5 (%)": lambda row: _cell(row.final_top5, 2, row),
+        "loss": lambda row: _cell(row.final_loss, 3, row),
         f"time ({unit})": lambda row: _cell(row.time, 1, row, scale),
         "images/s": lambda row: _cell(row.images_per_s, 0, row),
     }
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table and its notes in Markdown."""
+def markdown(comparison: Comparison) -> str:
+    """A comparison as a section in Markdown: the table, its notes, and the pairs."""
+    rows = summarise(comparison.groups)
     columns = _columns(rows)
     lines = [list(columns), ["---"] + ["---:"] * (len(columns) - 1)]
     lines += [[cell(row).replace("|", "\\|") for cell in columns.values()] for row in rows]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{body}\n\n" + "\n".join(f"- {note}" for note in notes(rows)) + "\n"
+    parts = [f"## {comparison.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines), _list(notes(rows))]
+    if said := sentences(rows):
+        parts += ["By final top-1, each pair:", _list(said)]
+    return "\n\n".join(parts) + "\n"
 
 
-def terminal(rows: Sequence[Row]) -> Table:
+def _list(phrases: Sequence[str]) -> str:
+    return "\n".join(f"- {phrase}" for phrase in phrases)
+
+
+def terminal(rows: Sequence[Row], title: str) -> Table:
     """The table for a terminal; `notes` belong beneath it."""
     columns = _columns(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title.replace("[", "\\["), title_justify="left")
     for index, heading in enumerate(columns):
         table.add_column(heading, justify="right" if index else "left")
     for row in rows:
@@ -100,23 +137,45 @@ def terminal(rows: Sequence[Row]) -> Table:
     return table
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """The table with full precision: mean and sd apart, the time in seconds, an empty cell for no value."""
-    stats: dict[str, Callable[[Row], Stat | None]] = {
-        "final_top1_percent": lambda row: row.final_top1,
-        "best_top1_percent": lambda row: row.best_top1,
-        "best_epoch": lambda row: row.best_epoch,
-        "final_loss": lambda row: row.final_loss,
-        "time_s": lambda row: row.time,
-        "images_per_s": lambda row: row.images_per_s,
-    }
+STATS: dict[str, Callable[[Row], Estimate | None]] = {
+    "final_top1_percent": lambda row: row.final_top1,
+    "best_top1_percent": lambda row: row.best_top1,
+    "best_epoch": lambda row: row.best_epoch,
+    "final_top5_percent": lambda row: row.final_top5,
+    "final_loss": lambda row: row.final_loss,
+    "time_s": lambda row: row.time,
+    "images_per_s": lambda row: row.images_per_s,
+}
+
+
+def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
+    """The tables with full precision: mean, sd and interval apart, the time in seconds, empty cells for no value."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        head = ["group", "n", "diverged", "running", "seeds"]
-        writer.writerow(head + [f"{name}_{part}" for name in stats for part in ("mean", "sd")])
-        for row in rows:
-            counts = [row.n, len(row.group.having(DIVERGED)), len(row.group.having(RUNNING))]
-            seeds = " ".join(str(run.seed) for run in row.group.runs)
-            values = [get(row) for get in stats.values()]
-            parts = [part for value in values for part in ((value.mean, value.sd) if value else (None, None))]
-            writer.writerow([row.group.label, *counts, seeds, *parts])
+        head = ["comparison", "group", "n", "diverged", "running", "seeds"]
+        writer.writerow(head + [f"{name}_{part}" for name in STATS for part in ("mean", "sd", "low", "high")])
+        for comparison in comparisons:
+            for row in summarise(comparison.groups):
+                counts = [row.n, len(row.group.having(DIVERGED)), len(row.group.having(RUNNING))]
+                seeds = " ".join(str(run.seed) for run in row.group.runs)
+                figures = [cell for get in STATS.values() for cell in _parts(get(row))]
+                writer.writerow([comparison.title, row.group.label, *counts, seeds, *figures])
+
+
+def _parts(value: Estimate | None) -> tuple[float | None, ...]:
+    return (value.mean, value.sd, value.low, value.high) if value else (None,) * 4
+
+
+def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Every pair of groups of every comparison, with full precision, by final top-1 (points) and final loss (nats)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
+        writer.writerow(["comparison", "figure", "a", "b", *fields, "verdict_on_a"])
+        for comparison in comparisons:
+            rows = summarise(comparison.groups)
+            for name, figure in FIGURES.items():
+                found: Sequence[Pair] = pairs(rows, figure, higher_is_better=name == "top1")
+                for a, b, difference in found:
+                    numbers: list[Any] = [getattr(difference, field) for field in fields]
+                    writer.writerow([comparison.title, name, a, b, *numbers, difference.verdict])

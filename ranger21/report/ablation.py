@@ -1,0 +1,122 @@
+"""What each ingredient of Ranger21 contributes: alone, on the ladder from AdamW, and given the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+from ranger21.report.comparisons import Comparison
+from ranger21.report.figures import Bar, write_bars
+from ranger21.report.groups import Group
+from ranger21.report.statistics import Difference, some_pairs
+from ranger21.report.summary import final_top1, seeds
+
+# In the order of the ladder: the setting of each ingredient, and its value when it is off.
+INGREDIENTS: dict[str, tuple[str, Any]] = {
+    "schedule": ("schedule.name", "constant"),
+    "agc": ("optimizer.agc_clipping", None),
+    "centralize": ("optimizer.centralize", False),
+    "pnm": ("optimizer.pnm", False),
+    "stable_decay": ("optimizer.stable_decay", None),
+    "norm_loss": ("optimizer.norm_loss", False),
+    "lookahead": ("optimizer.lookahead_k", 0),
+}
+ALONE, LADDER, GIVEN = "alone (added to AdamW)", "on the ladder (given those above)", "given all the others"
+ALL = tuple(INGREDIENTS)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """The difference in final top-1 (points) of an ingredient switched on, in the company of others."""
+
+    ingredient: str
+    company: str  # ALONE, LADDER or GIVEN
+    difference: Difference
+
+
+def ingredients(group: Group) -> frozenset[str] | None:
+    """The ingredients that are on in a group; None if it is not of Ranger21."""
+    if group.settings.get("optimizer.name") != "ranger21":
+        return None
+    return frozenset(name for name, (key, off) in INGREDIENTS.items() if group.settings.get(key, off) != off)
+
+
+def contributions(comparison: Comparison) -> list[Contribution]:
+    """Every contribution that the groups can tell; p-values after Holm over all of them."""
+    named = [(on, group) for group in comparison.groups if (on := ingredients(group)) is not None]
+    groups: dict[frozenset[str], Group] = {}
+    for on, group in named:
+        if on in groups:
+            raise UserError(
+                f"{groups[on].label} and {group.label} have the same ingredients of Ranger21 switched on, and differ "
+                "in something else: give --ablation the runs of one experiment=ablation."
+            )
+        groups[on] = group
+    wanted = [
+        (name, company, with_it, without)
+        for index, name in enumerate(ALL)
+        for company, without in ((ALONE, ()), (LADDER, ALL[:index]), (GIVEN, tuple(n for n in ALL if n != name)))
+        if (with_it := frozenset((*without, name))) in groups and frozenset(without) in groups
+    ]
+    values = {_mark(on): seeds(group, final_top1) for on, group in groups.items()}
+    asked = [(_mark(with_it), _mark(frozenset(without))) for _, _, with_it, without in wanted]
+    known = [(a, b) for a, b in asked if values[a] and values[b]]
+    found = {(pair.a, pair.b): pair.difference for pair in some_pairs(values, list(dict.fromkeys(known)))}
+    return [
+        Contribution(name, company, found[pair])
+        for (name, company, _, _), pair in zip(wanted, asked, strict=True)
+        if pair in found
+    ]
+
+
+def write_ablation(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
+    """Write ablation.md, and ablation.png and .svg for each comparison that has such runs.
+
+    Raises a UserError if there is none, or if `out` cannot be written to.
+    """
+    told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
+    if not told:
+        raise UserError(
+            "--ablation finds no two groups of Ranger21 that differ in one ingredient: run experiment=ablation."
+        )
+    try:
+        text = "\n\n".join(markdown(comparison, found) for comparison, found in told)
+        (out / "ablation.md").write_text(text, encoding="utf-8")
+        pictures = [_draw(found, out / comparison.slug / "ablation") for comparison, found in told]
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    return [out / "ablation.md", *(path for paths in pictures for path in paths)]
+
+
+def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
+    """A table with a row an ingredient, a column a company."""
+    companies = [company for company in (ALONE, LADDER, GIVEN) if any(c.company == company for c in found)]
+    cells = {(c.ingredient, c.company): _cell(c.difference) for c in found}
+    rows = [["ingredient", *companies], ["---"] * (len(companies) + 1)]
+    rows += [[name, *(cells.get((name, company), "–") for company in companies)] for name in ALL]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return (
+        f"## {comparison.title}: what each ingredient of Ranger21 contributes\n\n"
+        f"Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "
+        f"alone), and p after Holm over all {len({id(c.difference) for c in found})} differences.\n\n{table}\n"
+    )
+
+
+def _cell(difference: Difference) -> str:
+    interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
+    p = "" if difference.p_adjusted is None else f", p = {difference.p_adjusted:.2g}"
+    verdict = difference.verdict if difference.verdict != "cannot tell" else f"cannot tell, n = {difference.n_a}"
+    return f"{difference.mean:+.2f}{interval}{p}: {verdict}"
+
+
+def _draw(found: Sequence[Contribution], path: Path) -> list[Path]:
+    """Points with intervals, a row an ingredient."""
+    bars = [Bar(c.ingredient, c.company, c.difference.mean, c.difference.low, c.difference.high) for c in found]
+    return write_bars(bars, ALL, "contribution to final top-1 (points)", path)
+
+
+def _mark(on: frozenset[str]) -> str:
+    return "+".join(name for name in ALL if name in on) or "adamw"

@@ -1,0 +1,152 @@
+"""What a run logged, by columns: read fast enough for millions of lines, and whatever a killed job left in the file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+BLOCK = 100_000  # lines that become arrays at a time
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The steps at which a run logged something, rising, and for each metric where it did and the finite values.
+
+    `repeated` counts lines that a resumed run wrote again, `broken` lines that are no JSON object with a step; the
+    last line is not counted if it is cut.
+    """
+
+    steps: Array
+    columns: dict[str, tuple[NDArray[np.int32], Array]]  # metric: positions in `steps`, values
+    repeated: int = 0
+    broken: int = 0
+
+    @classmethod
+    def empty(cls) -> Metrics:
+        """Of a run that logged nothing."""
+        return cls(np.empty(0), {})
+
+    def series(self, key: str, x: str) -> tuple[Array, Array]:
+        """The values of `key` against those of `x` (`step` or another metric), where both were logged."""
+        places, values = self.columns.get(key, (np.empty(0, np.int32), np.empty(0)))
+        if x == "step":
+            return self.steps[places], values
+        where, known = self.columns.get(x, (np.empty(0, np.int32), np.empty(0)))
+        if len(where) == len(self.steps):
+            return known[places], values
+        _, left, right = np.intersect1d(places, where, assume_unique=True, return_indices=True)
+        return known[right], values[left]
+
+
+@dataclass
+class _Lines:
+    """Lines as they come: for each metric the lines that have it, and its values, NaN where it is no number."""
+
+    steps: list[Array] = field(default_factory=list)
+    parts: dict[str, list[tuple[NDArray[np.int32], Array]]] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, keys: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        """Takes consecutive lines with the same keys."""
+        try:
+            table = np.array(rows, dtype=np.float64)  # None becomes NaN
+        except (TypeError, ValueError):
+            table = np.array([[_number(value) for value in row] for row in rows], dtype=np.float64)
+        places = np.arange(self.count, self.count + len(rows), dtype=np.int32)
+        self.count += len(rows)
+        for index, key in enumerate(keys):
+            column = table[:, index].copy()
+            if key == "step":
+                self.steps.append(column)
+            else:
+                self.parts.setdefault(key, []).append((places, column))
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read metrics.jsonl. Lines of one step are merged, the later value of a metric being kept.
+
+    A step back is a resumed run: it replaces everything logged beyond that step.
+    """
+    with open(path, "rb") as file:
+        rows, broken = _Lines(), 0
+        keys: tuple[str, ...] = ()
+        block: list[tuple[Any, ...]] = []
+        cut = False
+        for line in file:
+            row = _parse(line)
+            cut = row is None and bool(line.strip(b"\0 \n"))
+            if row is None:
+                broken += cut
+                continue
+            if (mine := tuple(row)) != keys or len(block) == BLOCK:
+                if block:
+                    rows.add(keys, block)
+                keys, block = mine, []
+            block.append(tuple(row.values()))
+        if block:
+            rows.add(keys, block)
+    return _merged(rows, broken - cut)
+
+
+def from_rows(rows: Iterable[dict[str, Any]]) -> Metrics:
+    """The same of rows that are in memory."""
+    lines = _Lines()
+    for row in rows:
+        if _number(row.get("step")) == _number(row.get("step")):  # neither missing nor NaN
+            lines.add(tuple(row), [tuple(row.values())])
+    return _merged(lines, 0)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, None for a broken line or one without a step."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            row = json.loads(line)  # which knows NaN and Infinity
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(row, dict):
+        return None
+    step = row.get("step")
+    return row if isinstance(step, int | float) and step is not True and math.isfinite(step) else None
+
+
+def _number(value: Any) -> float:
+    """A value as a number, NaN for what is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
+
+
+def _merged(lines: _Lines, broken: int) -> Metrics:
+    """One position a step; what was logged beyond a step that comes again later is dropped."""
+    if not lines.count:
+        return Metrics(np.empty(0), {}, broken=broken)
+    logged = np.concatenate(lines.steps)
+    lowest_after = np.minimum.accumulate(logged[::-1])[::-1]
+    kept = logged <= lowest_after  # no later line has a smaller step
+    steps, place = np.unique(logged[kept], return_inverse=True)
+    position = np.full(len(logged), -1, np.int32)
+    position[kept] = place
+    columns, everywhere = {}, np.arange(len(steps), dtype=np.int32)
+    for key, parts in lines.parts.items():
+        where, values = position[np.concatenate([p for p, _ in parts])], np.concatenate([v for _, v in parts])
+        good = (where >= 0) & np.isfinite(values)
+        where, values = where[good], values[good]
+        last = np.append(where[1:] != where[:-1], True)[: len(where)]  # positions never fall: equal ones are neighbours
+        where, values = where[last], values[last]
+        columns[key] = (everywhere if len(where) == len(steps) else where, values)
+    return Metrics(steps, columns, int(len(logged) - kept.sum()), broken)

@@ -1,0 +1,74 @@
+"""Everything that a comparison writes into its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ranger21.errors import UserError
+from ranger21.report import claims_page, table
+from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.runs import Run, find_runs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: the comparisons, and the sentences on what does not belong together or cannot be read."""
+
+    comparisons: list[Comparison]
+    remarks: list[str]
+
+
+def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
+    """Read the runs and put together those that belong together. Raises a UserError if there are none."""
+    found = find_runs(patterns)
+    comparisons = compare_like_with_like(found.runs, across)
+    apart = separation(comparisons)
+    return Report(comparisons, [*found.left_out, *([apart] if apart else [])])
+
+
+def write_report(report: Report, out: Path) -> list[Path]:
+    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first.
+
+    Raises a UserError if `out` cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        texts = {
+            "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
+            "claims.md": claims_page.markdown(report.comparisons),
+        }
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8")
+        table.write_csv(report.comparisons, out / "table.csv")
+        table.write_pairs(report.comparisons, out / "pairs.csv")
+        folders = [_figures(comparison, out) for comparison in report.comparisons]
+        return [_page(report, out), *(out / n for n in (*texts, "table.csv", "pairs.csv")), *folders]
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+
+
+def _figures(comparison: Comparison, out: Path) -> Path:
+    """The comparison's figures, in a folder of its own."""
+    from ranger21.report.gallery import write_gallery  # matplotlib takes a second to import
+
+    folder = out / comparison.slug
+    folder.mkdir(exist_ok=True)
+    write_gallery(comparison, folder)
+    return folder
+
+
+def _page(report: Report, out: Path) -> Path:
+    """index.html, over all runs."""
+    from ranger21.report.gallery import gallery
+    from ranger21.report.groups import group_runs
+    from ranger21.report.page import write_page
+
+    links = [(name, name) for name in ("claims.md", "table.md", "table.csv", "pairs.csv")]
+    for comparison in report.comparisons:
+        prefix = f"{comparison.title}: " if len(report.comparisons) > 1 else ""
+        for picture in gallery(comparison):
+            links.append((f"{prefix}{picture.title}", f"{comparison.slug}/{picture.name}.svg"))
+    runs: list[Run] = [run for comparison in report.comparisons for run in comparison.runs]
+    return write_page(group_runs(runs), out, title=" · ".join(c.title for c in report.comparisons), links=links)
