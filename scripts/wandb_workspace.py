@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Build the W&B workspace (dashboard) of this project, and save it if asked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.errors import UserError
+
+HELP = """\
+Build the W&B workspace (dashboard) of this project, and save it if asked.
+
+One panel for every metric that the trainer logs, against epochs, in the same sections as
+scripts/compare.py's page. Runs that differ in nothing but their seed are one line, their
+mean, with a band of their spread. Without --publish nothing is sent: the definition is
+printed as JSON."""
+
+EXAMPLES = """\
+examples:
+  what would be saved
+    python scripts/wandb_workspace.py
+
+  save it (after `wandb login`); every call makes a new view
+    python scripts/wandb_workspace.py --publish my-team/ranger21
+
+  one line a batch size, with standard errors
+    python scripts/wandb_workspace.py --group optimizer.name data.batch_size --spread stderr --publish me/ranger21
+
+needs wandb-workspaces: pip install -e '.[workspace]'"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 1 after a mistake of the user's."""
+    parser = argparse.ArgumentParser(
+        prog="python scripts/wandb_workspace.py",
+        description=HELP,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="print the definition, send nothing (the default)")
+    what.add_argument("--publish", metavar="ENTITY/PROJECT", help="save it as a new view of this project")
+    parser.add_argument(
+        "--group", nargs="+", metavar="KEY", help="dotted keys of the configuration: what sets lines apart"
+    )
+    parser.add_argument("--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="the band's meaning")
+    parser.add_argument("--name", default="Ranger21", help="of the workspace (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        workspace(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def workspace(options: argparse.Namespace) -> None:
+    """Build it; print the definition, or save it and print its address."""
+    target = options.publish or "/"
+    if options.publish is not None and not re.fullmatch("[^/]+/[^/]+", target):
+        raise UserError(f"--publish {target} is not ENTITY/PROJECT: name your user or team, and a project of it.")
+
+    from ranger21.tracking.workspace import GROUPS, build, definition, publish
+
+    built = build(options.group or GROUPS, options.spread, options.name, target)
+    if options.publish:
+        print(f"saved: {publish(built)}")
+    else:
+        print(json.dumps(definition(built), indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""W&B's workspace, built without W&B's server; and the panels, whose metrics must be logged by somebody."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, lines
+from test_resume import children
+
+from ranger21.errors import UserError
+from ranger21.report.panels import AXES, PANELS
+
+SNAPSHOT = ROOT / "tests" / "golden" / "workspace.json"
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # in wandb-workspaces
+CUDA_ONLY = {"perf/gpu_memory_gb"}  # test_what_only_cuda_logs reads the source instead
+
+
+def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, str(ROOT / "scripts" / "wandb_workspace.py"), *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=100, env=os.environ | env)
+
+
+@pytest.fixture(scope="module")
+def logged(images: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Every name in the metrics.jsonl of a run that logs all it can: batches grow, steps and images are left out."""
+    place = tmp_path_factory.mktemp("logged")
+    shutil.copytree(images, place / "data")
+    next((place / "data" / "train").rglob("*.*")).write_bytes(b"no image")
+    overrides = [*TINY, f"data.root={place / 'data'}", "data.on_bad_image=substitute", "trainer.on_nonfinite=skip"]
+    overrides += ["batch_schedule=linear", "batch_schedule.start=8", "batch_schedule.over=2 epochs"]
+    assert children(overrides, place / "run", 1) == [0], (place / "run.out").read_text()
+    return {name for row in lines(place / "run") for name in row}
+
+
+def test_every_panel_shows_what_the_trainer_logs(logged):
+    metrics = {panel.metric for panel in PANELS}
+    assert metrics - CUDA_ONLY <= logged, f"nobody logs {metrics - CUDA_ONLY - logged}"
+    assert not CUDA_ONLY & logged and set(AXES) <= logged
+
+
+def test_what_only_cuda_logs():
+    """The trainer sets it under the one condition that no test can fulfil here."""
+    tree = ast.parse((ROOT / "ranger21" / "loop.py").read_text())
+    branches = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "device.type == 'cuda'" in ast.unparse(n.test)]
+    for metric in CUDA_ONLY:
+        assert any(f"metrics['{metric}'] = " in ast.unparse(branch) for branch in branches), metric
+
+
+def test_the_definition_is_the_one_committed():
+    """Random ids aside. Wanted changes: python scripts/wandb_workspace.py > tests/golden/workspace.json"""
+    pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
+    done = command()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(SNAPSHOT.read_text())
+
+
+def test_every_panel_is_a_plot_of_means_with_a_band():
+    pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
+    from ranger21.tracking.workspace import build, definition
+
+    section = definition(build(["optimizer.name"], "stderr"))["spec"]["section"]
+    plots = [panel["config"] for part in section["panelBankConfig"]["sections"] for panel in part["panels"]]
+    assert [plot["metrics"] for plot in plots] == [[panel.metric] for panel in PANELS]
+    assert all((p["xAxis"], p["groupAgg"], p["groupArea"]) == ("epoch", "mean", "stderr") for p in plots)
+    assert [plot["yLogScale"] for plot in plots] == [panel.log for panel in PANELS]
+    assert section["runSets"][0]["grouping"] == [{"section": "config", "name": "optimizer.value.name"}]
+    assert [p["metrics"] for p in plots if "smoothingWeight" in p] == [
+        [panel.metric] for panel in PANELS if panel.metric.startswith("train/")
+    ]
+
+
+def test_groups_are_keys_of_the_configuration():
+    from ranger21.tracking.workspace import build
+
+    with pytest.raises(UserError, match=r"optimzer\.name is no key"):
+        build(["optimzer.name"])
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("me", "is not ENTITY/PROJECT"), ("/p", "is not ENTITY/PROJECT"), ("me/p", "was not saved in me/p")],
+)
+def test_what_cannot_be_published_is_told(target, words, tmp_path):
+    """Without a key; nothing is listening anyway."""
+    pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
+    nowhere = {"HOME": str(tmp_path), "WANDB_API_KEY": "", "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = command("--publish", target, **nowhere)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
