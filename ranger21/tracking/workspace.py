@@ -14,7 +14,8 @@ from ranger21.report.panels import PANELS, TRAINING, Panel
 NAME = "Ranger21"
 AXIS = "epoch"
 COLUMNS = ("best/val/acc1", "best/epoch", "val/acc1")  # of the runs' table
-GROUPS = ("optimizer.name", "schedule.name", "model.name", "model.remove_batch_norm", "model.remove_skips")  # all but the seed, as a rule
+# What sets runs apart, as a rule, besides their seed.
+GROUPS = ("optimizer.name", "schedule.name", "model.name", "model.remove_batch_norm", "model.remove_skips")
 SPREAD = "stddev"  # or stderr: between the seeds of a group
 SMOOTHING = 0.6  # of the training's panels, where the epoch counts and not the single batch
 
