@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-# The order of an epoch; one image's augmentation; dropout and its like. No two share a number.
-ORDER, SAMPLE, NOISE = 1, 2, 3
+# The order of an epoch; one image's augmentation; dropout and its like; directions in landscapes. None share a number.
+ORDER, SAMPLE, NOISE, DIRECTION = 1, 2, 3, 4
 
 
 def generator(stream: int, *key: int) -> np.random.Generator:

@@ -1,0 +1,108 @@
+"""The loss of a model at any weights, its own modules left as they are: through torch.func, many weights at once."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ranger21.landscape.directions import Layout
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
+    """Those with running statistics, by name."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, BatchNorm)}
+    return {name: norm for name, norm in found.items() if norm.track_running_stats}
+
+
+@contextlib.contextmanager
+def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
+    """Within, the batch norms gather the plain average of the batches' statistics; everything else stays as it is."""
+    before = [(norm.training, norm.momentum) for norm in norms]
+    for norm in norms:
+        norm.training, norm.momentum = True, None  # None: the cumulative average
+    try:
+        yield
+    finally:
+        for norm, (training, momentum) in zip(norms, before, strict=True):
+            norm.training, norm.momentum = training, momentum
+
+
+@torch.no_grad()
+def recompute_statistics(model: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Replaces the running statistics of the batch norms by averages over these batches of inputs, in place."""
+    norms = list(batch_norms(model).values())
+    for norm in norms:
+        norm.reset_running_stats()
+    with gathering(norms):
+        for images in batches:
+            model(images)
+
+
+class Loss:
+    """The mean cross-entropy in nats over fixed images, as a function of the weights.
+
+    With one point at a time it is a plain forward pass; with several, one under vmap, which makes of a convolution
+    with k weights a grouped one. Sums are in float64.
+
+    Args:
+        model: in evaluation mode, on its device. Its own weights are not read.
+        batches: inputs (n, channels, height, width) and labels (n,).
+        statistics: batches of inputs from which the running statistics of every point are computed, in evaluation
+            mode but for the batch norms; none: those of `model` serve for every point.
+        label_smoothing: of the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        batches: Sequence[tuple[Tensor, Tensor]],
+        statistics: Sequence[Tensor],
+        label_smoothing: float,
+    ) -> None:
+        self.model, self.layout, self.batches, self.label_smoothing = model, layout, batches, label_smoothing
+        self.norms = batch_norms(model)
+        self.statistics = statistics if self.norms else []
+        self.images = sum(len(labels) for _, labels in batches)
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor) -> Tensor:
+        """The losses (k,), float64, at the weights (k, size)."""
+        many = len(points) > 1
+        kind = self.batches[0][0].dtype
+        weights = self.layout.split((points if many else points[0]).to(kind))
+        buffers, axes = self._buffers(len(points))
+        forward = vmap(self._forward, in_dims=(0, axes, None)) if many else self._forward
+        with gathering(list(self.norms.values())):
+            for images in self.statistics:
+                forward(weights, buffers, images)
+        total = torch.zeros(len(points), dtype=points.dtype, device=points.device)
+        for images, labels in self.batches:
+            logits = forward(weights, buffers, images)
+            rows, smoothing = logits.reshape(-1, logits.shape[-1]), self.label_smoothing
+            losses = F.cross_entropy(rows, labels.repeat(len(points)), reduction="none", label_smoothing=smoothing)
+            total += losses.to(total.dtype).view(len(points), -1).sum(1)
+        return total / self.images
+
+    def _forward(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
+        return functional_call(self.model, (weights, buffers), (images,))
+
+    def _buffers(self, points: int) -> tuple[dict[str, Tensor], dict[str, int | None]]:
+        """Buffers for so many points, and along which axis each is theirs: statistics to be gathered begin at zero.
+
+        The number of batches gathered is one for all points, whose batches are the same.
+        """
+        buffers, axes = dict(self.model.named_buffers()), dict[str, int | None]()
+        for name in self.norms if self.statistics else ():
+            for kind in ("running_mean", "running_var", "num_batches_tracked"):
+                key = f"{name}.{kind}" if name else kind
+                own = points > 1 and kind != "num_batches_tracked"
+                shape = (points, *buffers[key].shape) if own else buffers[key].shape
+                buffers[key] = buffers[key].new_zeros(shape)
+                axes[key] = 0 if own else None
+        return buffers, {key: axes.get(key) for key in buffers}

@@ -1,0 +1,78 @@
+"""What a landscape is asked to show: the options of scripts/landscape.py, checked. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ranger21.errors import UserError
+
+FIELDS = ("directions", "points", "radius", "margin", "seed", "images", "split", "bn", "bn_images")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which checkpoints, which part of the space around them, and how the loss is taken there.
+
+    Attributes:
+        overrides: of the runs' configurations, as for train.py.
+        directions: `filter`, `plain` or `plane`; None: `plane` for three checkpoints, else `filter`.
+        points: along each axis; odd, so that the middle is the checkpoint.
+        radius: how far each axis goes; 1: the (filter's) weights' own norm.
+        margin: of a plane, around the three checkpoints, in parts of their extent.
+        seed: of the random directions.
+        images: over which the loss is taken.
+        split: `train` or `val`, of which they are.
+        bn: `recompute` or `keep` the running statistics.
+        bn_images: from which they are recomputed, in batches of data.batch_size.
+        points_at_once: under one vmap; 1: one after the other.
+        trajectory: checkpoints whose path is drawn.
+        sharpness_seeds: directions along which the sharpness is measured, numbered from 0.
+        sharpness_radius: how far along them.
+    """
+
+    checkpoints: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    directions: str | None = None
+    points: int = 25
+    radius: float = 1.0
+    margin: float = 0.3
+    seed: int = 0
+    images: int = 1000
+    split: str = "train"
+    bn: str = "recompute"
+    bn_images: int = 1024
+    points_at_once: int = 1
+    trajectory: tuple[str, ...] = ()
+    sharpness_seeds: int = 5
+    sharpness_radius: float = 0.25
+
+    def __post_init__(self) -> None:
+        three = len(self.checkpoints) == 3
+        if self.directions is None:
+            object.__setattr__(self, "directions", "plane" if three else "filter")
+        if self.directions == "plane" and not three:
+            raise UserError(
+                f"--directions plane is not possible with {len(self.checkpoints)} "
+                f"checkpoint{'s' if len(self.checkpoints) > 1 else ''}: a plane goes through exactly three."
+            )
+        if self.points < 3 or self.points % 2 == 0:
+            raise UserError(f"--points={self.points} is not possible: it must be odd, so that one is in the middle.")
+        for name in ("images", "bn_images", "points_at_once", "sharpness_seeds"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("radius", "sharpness_radius"):
+            self._require(name, 0 < getattr(self, name) < float("inf"), "above 0")
+        self._require("margin", 0 <= self.margin < float("inf"), "at least 0")
+        self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
+        if self.trajectory and self.directions != "plane" and len(self.checkpoints) > 1:
+            raise UserError(
+                f"--trajectory needs one picture, not {len(self.checkpoints)}: give one checkpoint, or three with "
+                "--directions plane."
+            )
+
+    def _require(self, name: str, good: bool, what: str) -> None:
+        if not good:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option}={getattr(self, name)} is not possible: it must be {what}.")
+
+    def identity(self) -> dict[str, Any]:
+        """What the losses of a surface depend on, besides the weights."""
+        return {name: getattr(self, name) for name in FIELDS} | {"overrides": list(self.overrides)}

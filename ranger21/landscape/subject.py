@@ -1,0 +1,152 @@
+"""A checkpoint to look around: its model, its weights as a vector, and the images on which its loss is taken."""
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranger21.checkpoint import read_weights, weights_path
+from ranger21.compose import with_overrides
+from ranger21.config import Config, DataConfig
+from ranger21.data.build import build_data, prepare_data
+from ranger21.data.loader import Loader, available_workers
+from ranger21.data.order import Key
+from ranger21.data.pictures import Batch, Pictures
+from ranger21.distributed import World
+from ranger21.errors import UserError
+from ranger21.evaluation import evaluate
+from ranger21.landscape.directions import Layout
+from ranger21.landscape.loss import Loss, recompute_statistics
+from ranger21.landscape.settings import Settings
+from ranger21.models import build_model, load_weights
+from ranger21.precision import Precision
+from ranger21.randomness import ORDER, generator
+
+
+@dataclass(frozen=True)
+class Images:
+    """The fixed images: batches as loaded, as inputs with labels, and inputs for batch norms' statistics."""
+
+    batches: list[Batch]
+    to_input: nn.Module
+    inputs: list[tuple[Tensor, Tensor]]
+    statistics: list[Tensor]
+    classes: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's file, its configuration, and what its model is: alike for checkpoints of one model."""
+
+    source: str
+    state: dict[str, Any]
+    config: Config
+
+    @classmethod
+    def read(cls, source: str, overrides: tuple[str, ...]) -> "Checkpoint":
+        state = read_weights(weights_path(source))
+        return cls(source, state, with_overrides(state["config"], list(overrides)))
+
+    @property
+    def step(self) -> int:
+        return int(self.state.get("progress", {}).get("step", 0))
+
+    @property
+    def label(self) -> str:
+        return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seed}"
+
+    def require_same_model(self, other: "Checkpoint") -> None:
+        """Raises a UserError if the other's weights are not points of the same space."""
+        shapes = [{key: tuple(v.shape) for key, v in c.state["model"].items()} for c in (self, other)]
+        models = [vars(c.config.model) | {"init_from": None} for c in (self, other)]
+        if shapes[0] != shapes[1] or models[0] != models[1]:
+            raise UserError(
+                f"{other.source} has another model ({other.config.model.label}) than {self.source} "
+                f"({self.config.model.label}), or one of another size: give checkpoints of one model."
+            )
+
+    def vector(self, layout: Layout, device: torch.device) -> Tensor:
+        return layout.join({name: self.state["model"][name].to(device) for name in layout.shapes})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint whose loss can be taken anywhere. `own_loss`: by the ordinary evaluation, see `own_losses`."""
+
+    checkpoint: Checkpoint
+    layout: Layout
+    weights: Tensor  # (size,)
+    loss: Loss
+    own_loss: dict[str, float]
+
+    @property
+    def digest(self) -> str:
+        """Of the weights, to tell whether a file still has the same."""
+        return hashlib.sha256(self.weights.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def make_subject(
+    checkpoint: Checkpoint, images: Images, settings: Settings, world: World, precision: Precision
+) -> Subject:
+    config = checkpoint.config
+    model = build_model(config.model, images.classes, images.channels)
+    if load_weights(model, checkpoint.state["model"], checkpoint.source):
+        text = f"{checkpoint.source} was trained on another number of classes than the {images.classes} here."
+        raise UserError(text)
+    model = model.to(world.device, precision.weights).eval()
+    layout = Layout(dict(model.named_parameters()))
+    smoothing = config.trainer.label_smoothing
+    statistics = images.statistics if settings.bn == "recompute" else []
+    own = own_losses(model, images, world, precision, smoothing)
+    loss = Loss(model, layout, images.inputs, statistics, smoothing)
+    return Subject(checkpoint, layout, checkpoint.vector(layout, world.device), loss, own)
+
+
+def own_losses(
+    model: nn.Module, images: Images, world: World, precision: Precision, smoothing: float
+) -> dict[str, float]:
+    """The model's loss by the code that validates runs: with the running statistics that it has (`stored`), and with
+    those of the fixed images (`recomputed`)."""
+
+    def loss(which: nn.Module) -> float:
+        metrics = evaluate(which, images.batches, images.to_input, world, precision, smoothing)
+        assert metrics is not None
+        return metrics["val/loss_smoothed"]
+
+    again = copy.deepcopy(model)
+    recompute_statistics(again, images.statistics)
+    return {"stored": loss(model), "recomputed": loss(again)}
+
+
+def load_images(config: DataConfig, settings: Settings, world: World, precision: Precision) -> Images:
+    """The same images for every checkpoint, whatever its seed: drawn once, without replacement.
+
+    The loss is taken over images as in validation; the statistics of batch norms come from batches of training images,
+    augmented as in training.
+    """
+    prepare_data(config)
+    data = build_data(config, seed=0)
+    to_input = data.to_input.to(world.device, precision.weights)
+    seen = data.val if settings.split == "val" else Pictures(data.train.source, data.val.transform)
+    workers = available_workers(1, world.device.type) if config.workers is None else config.workers
+
+    def load(pictures: Pictures, count: int, batch_size: int) -> list[Batch]:
+        order = generator(ORDER, 0, 0).permutation(len(pictures))[:count].tolist()
+        keys: list[list[Key]] = [
+            [(0, index) for index in order[begin : begin + batch_size]] for begin in range(0, len(order), batch_size)
+        ]
+        batches = Loader(pictures, keys, workers, False, config.timeout)  # type: ignore[arg-type]
+        return [batch for batch in batches if batch is not None]
+
+    def inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+        pixels, rest, labels = batch.to(world.device)
+        return to_input(pixels, rest).contiguous(), labels
+
+    batches = load(seen, settings.images, config.eval_batch_size)
+    whole = settings.bn_images - settings.bn_images % config.batch_size or settings.bn_images
+    statistics = [inputs(batch)[0] for batch in load(data.train, whole, config.batch_size)]
+    return Images(batches, to_input, [inputs(b) for b in batches], statistics, len(data.classes), data.channels)

@@ -1,0 +1,143 @@
+#!/usr/bin/env python
+"""Draw the loss around a checkpoint, or on the plane through three: contours, a surface, and how sharp it is."""
+
+import argparse
+import datetime
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import ending_well, fail
+from ranger21.errors import UserError
+from ranger21.landscape.settings import Settings
+
+HELP = """\
+Draw the loss around a checkpoint, or on the plane through three: contours, a surface,
+and how sharp it is.
+
+Directions:
+  filter  two random ones, each filter scaled to the norm of the same filter of the
+          weights, and nothing for biases and norms (Li et al. 2018). The default.
+  plain   two random ones in all parameters, each as long as the weights as a whole.
+  plane   through three checkpoints of one model, in orthonormal axes: the first is the
+          origin, the second lies on the first axis. The default for three.
+
+The loss is what was trained on, without weight decay: the cross-entropy with the run's
+label smoothing (trainer.label_smoothing=0: without), over --images fixed images, those of
+training as in validation, without augmentation. It is computed in float32
+(trainer.precision=fp64: float64), never under autocast.
+
+Batch norms: for every point the running statistics are computed anew, as the plain average
+over --bn-images training images in batches of data.batch_size; with --bn keep they stay the
+checkpoint's own, which do not fit other weights and make walls where there are none.
+
+Sharpness: (L(w + r d) + L(w - r d)) / 2 - L(w) in nats at r = --sharpness-radius along a
+filter-normalised random direction d, mean and standard deviation over --sharpness-seeds."""
+
+EXAMPLES = """\
+examples:
+  around a run's best checkpoint
+    python scripts/landscape.py outputs/demo/resnet10t-ranger21-s0
+
+  two runs side by side, on one scale of colours
+    python scripts/landscape.py outputs/demo/resnet10t-ranger21-s0 outputs/demo/resnet10t-adamw-s0
+
+  the plane through three, with the path of a run (copies of its last.pt) projected onto it
+    python scripts/landscape.py a.pt b.pt c.pt --trajectory kept/*.pt
+
+  quick and coarse; a large model on a GPU, eight points under one vmap
+    python scripts/landscape.py outputs/demo/resnet10t-ranger21-s0 --points 9 --images 200
+    python scripts/landscape.py RUN data.root=/data/imagenet trainer.device=cuda --points-at-once 8
+
+written to --out:
+  contours.png, .svg  surface.png   the pictures
+  landscape.json                    all numbers, and the checkpoint's own loss beside the surface's
+  landscape.npz                     x, y and losses as arrays
+Rows are saved as they are computed: the same command again goes on after Ctrl-C, and one that is
+done is only drawn again."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python scripts/landscape.py",
+        description=HELP,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add, settings = parser.add_argument, Settings
+    text = "run directories (of which it is the best), checkpoints; and key=value, as for train.py"
+    add("checkpoints", nargs="+", metavar="CHECKPOINT", help=text)
+    add("--directions", choices=("filter", "plain", "plane"), help="see above")
+    add("--points", type=int, default=settings.points, help="along each axis, odd (default: %(default)s)")
+    add("--radius", type=float, default=settings.radius, help="of random directions (default: %(default)s)")
+    text = "of a plane around its checkpoints, in parts of their extent (default: %(default)s)"
+    add("--margin", type=float, default=settings.margin, help=text)
+    add("--seed", type=int, default=settings.seed, help="of the random directions (default: %(default)s)")
+    add("--images", type=int, default=settings.images, help="of the loss (default: %(default)s)")
+    add("--split", choices=("train", "val"), default=settings.split, help="of which they are (default: %(default)s)")
+    add("--bn", choices=("recompute", "keep"), default=settings.bn, help="see above (default: %(default)s)")
+    add("--bn-images", type=int, default=settings.bn_images, help="(default: %(default)s)")
+    text = "under one vmap; 1: one after the other, the faster on CPUs (default: %(default)s)"
+    add("--points-at-once", type=int, default=settings.points_at_once, help=text)
+    add("--trajectory", nargs="+", default=[], metavar="FILE", help="checkpoints whose path is projected and drawn")
+    add("--sharpness-seeds", type=int, default=settings.sharpness_seeds, help="directions (default: %(default)s)")
+    add("--sharpness-radius", type=float, default=settings.sharpness_radius, help="(default: %(default)s)")
+    text = "highest loss of the colours, in multiples of the lowest (default: %(default)g)"
+    add("--ceiling", type=float, default=1e4, help=text)
+    add("--out", type=Path, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")
+    return parser
+
+
+def read_settings(args: argparse.Namespace) -> Settings:
+    overrides = tuple(word for word in args.checkpoints if "=" in word and not Path(word).exists())
+    sources = tuple(word for word in args.checkpoints if word not in overrides)
+    if not sources:
+        raise UserError("There is no checkpoint among the arguments: name a run directory or a checkpoint.")
+    if not args.ceiling > 1:
+        raise UserError(f"--ceiling={args.ceiling:g} is not possible: it must be above 1.")
+    values = {name: value for name, value in vars(args).items() if name not in ("out", "ceiling")}
+    values |= {"checkpoints": sources, "overrides": overrides, "trajectory": tuple(args.trajectory)}
+    return Settings(**values)
+
+
+def run(args: argparse.Namespace) -> None:
+    settings = read_settings(args)
+    from ranger21.landscape.survey import survey
+    from ranger21.records import version
+    from ranger21.report.landscape_figures import write_figures
+
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", "scripts/landscape.py", *sys.argv[1:]]),
+        "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
+    }
+    surfaces = survey(settings, args.out, facts)
+    said = {"recompute": "recomputed at every point", "keep": "as in the checkpoint"}[settings.bn]
+    unit = "" if settings.directions == "plane" else f", {settings.directions} directions, seed {settings.seed}"
+    caption = f"Loss over {settings.images} images ({settings.split}), batch norms' statistics {said}{unit}."
+    shares = [station.captured for surface in surfaces for station in surface.trajectory if station.captured < 1]
+    if shares:
+        caption += f" The path's points have {min(shares):.0%} or more of their squared distance in the plane."
+    paths = write_figures(surfaces, textwrap.fill(caption, 60 + 60 * len(surfaces)), args.out, args.ceiling)
+    for mark in (mark for surface in surfaces for mark in surface.marks):
+        own = "{stored:.6f} stored, {recomputed:.6f} recomputed statistics".format(**mark.own_loss)
+        print(f"{mark.label}, step {mark.step}: loss {mark.loss:.6f} on the surface, its own {own}")
+        print(f"  {mark.sharpness.sentence()} at {mark.sharpness.radius:g}, difference {mark.difference:.1e}")
+    names = ("landscape.json", "landscape.npz")
+    print(*(f"wrote {path}" for path in [*paths, *(args.out / name for name in names)]), sep="\n")
+
+
+def main() -> None:
+    args = parser().parse_intermixed_args()
+    with ending_well():
+        try:
+            run(args)
+        except OSError as error:
+            fail(f"cannot write to {args.out}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()
