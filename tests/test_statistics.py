@@ -1,0 +1,430 @@
+"""The statistics of the comparison: against simulations of known truth, scipy's own tests, and sums done by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from ranger21.report.statistics import Difference, Pair, all_pairs, by_seed, difference, estimate, holm
+
+EXPERIMENTS = 1000
+AT_MOST_5_PERCENT = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # three binomial standard deviations: 7.1 %
+QUICK = settings(max_examples=150, deadline=None, derandomize=True)
+FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3).map(float)
+VALUES = st.dictionaries(st.integers(0, 6), FINITE) | st.lists(FINITE, min_size=3, max_size=5).map(lambda x: seeds(x))
+GROUPS = st.dictionaries(st.sampled_from("abcd"), VALUES)
+SPREADS = np.array([0.1, 0.3, 1.0, 3.0, 10.0])[:, None]
+
+Array = NDArray[np.float64]
+Draw = Callable[[np.random.Generator], Array]
+
+
+def seeds(values: Array | list[float], first: int = 0) -> dict[int, float]:
+    """A group: its values under the seeds first, first + 1, …"""
+    return dict(enumerate(map(float, values), first))
+
+
+def compare(a: dict[int, float], b: dict[int, float], higher_is_better: bool = True, level: float = 0.95) -> Difference:
+    """`difference` of groups that have values."""
+    found = difference(a, b, higher_is_better, level)
+    assert found is not None
+    return found
+
+
+def ends(found: Difference) -> tuple[float, float]:
+    """An interval that exists."""
+    assert found.low is not None and found.high is not None
+    return found.low, found.high
+
+
+# Simulations: what is said to happen in 95 % of all experiments does.
+
+
+@pytest.mark.parametrize(("n", "level"), [(3, 0.95), (5, 0.95), (10, 0.95), (5, 0.8)])
+def test_the_interval_of_a_mean_covers_it(n: int, level: float) -> None:
+    rows = np.random.default_rng(n).normal(73.0, 0.3, (2 * EXPERIMENTS, n))
+    found = [estimate(row, level) for row in rows]
+    covered = np.mean([e is not None and e.low <= 73.0 <= e.high for e in found])
+    assert covered == pytest.approx(level, abs=3 * math.sqrt(level * (1 - level) / len(rows)))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_interval_of_a_difference_covers_it(paired: bool, n: int) -> None:
+    random = np.random.default_rng(n)
+    covered = 0
+    for _ in range(2 * EXPERIMENTS):
+        a, b = random.normal(1.2, 0.3, n), random.normal(0.0, 0.3, n)
+        shared = random.normal(0.0, 2.0, n) if paired else 0.0  # without pairing, this would hide the difference
+        found = compare(seeds(a + shared), seeds(b + shared, first=0 if paired else 100))
+        assert found.paired is paired
+        low, high = ends(found)
+        assert high - low < 4.0 if n > 3 else True
+        covered += low <= 1.2 <= high
+    # Welch's interval is somewhat too wide at 3 seeds: 96.3 % with equal spreads.
+    assert 0.935 <= covered / (2 * EXPERIMENTS) <= (0.965 if n > 3 else 0.98)
+
+
+def rates(draw: Draw, paired: bool) -> tuple[float, float]:
+    """Of simulated experiments of 5 groups × 5 seeds: with any verdict; with any p < 0.05 before the correction."""
+    random = np.random.default_rng(21)
+    verdicts = uncorrected = 0
+    for _ in range(EXPERIMENTS):
+        values = draw(random) + (random.normal(0.0, 1.0, (1, 5)) if paired else 0.0)
+        groups = {str(i): seeds(row, first=0 if paired else 100 * i) for i, row in enumerate(values)}
+        found = [pair.difference for pair in all_pairs(groups)]
+        assert {d.paired for d in found} == {paired}
+        verdicts += any(d.verdict != "cannot tell" for d in found)
+        uncorrected += any(d.p is not None and d.p < 0.05 for d in found)
+    return verdicts / EXPERIMENTS, uncorrected / EXPERIMENTS
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(
+    ("draw", "at_most"),
+    [
+        pytest.param(lambda random: random.normal(size=(5, 5)), AT_MOST_5_PERCENT, id="normal"),
+        pytest.param(lambda random: SPREADS * random.normal(size=(5, 5)), AT_MOST_5_PERCENT, id="unequal spreads"),
+        pytest.param(lambda random: random.standard_t(2, size=(5, 5)), AT_MOST_5_PERCENT, id="heavy tails"),
+        pytest.param(lambda random: random.exponential(size=(5, 5)), AT_MOST_5_PERCENT, id="skew"),
+        # What these tests cannot do, and their docstring says so: very unequal spreads of skewed values.
+        pytest.param(lambda random: SPREADS * (random.exponential(size=(5, 5)) - 1), 0.20, id="skew, unequal spreads"),
+    ],
+)
+def test_without_differences_hardly_ever_a_verdict(draw: Draw, at_most: float, paired: bool) -> None:
+    verdicts, uncorrected = rates(draw, paired)
+    assert verdicts <= at_most
+    assert uncorrected > 0.12  # so that the experiments would show a correction that is missing
+
+
+@pytest.mark.parametrize("first", [0, 100])
+def test_a_large_difference_is_found(first: int) -> None:
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(200):
+        groups = {"good": seeds(random.normal(73.7, 0.2, 5))}
+        groups |= {f"plain {i}": seeds(random.normal(71.1, 0.2, 5), first=first * (i + 1)) for i in range(4)}
+        found += [pair.difference.verdict for pair in all_pairs(groups) if pair.a == "good"]
+    assert found.count("better") > 0.99 * len(found)
+    assert "worse" not in found
+
+
+# Against scipy, and by hand.
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_same_seeds_agree_with_scipys_paired_test(n: int) -> None:
+    a, b = np.random.default_rng(n).normal([[1.0], [0.5]], 1.0, (2, n))
+    found, theirs = compare(seeds(a), seeds(b), level=0.9), stats.ttest_rel(a, b)
+    assert found.paired and (found.n_a, found.n_b, found.left_out) == (n, n, 0)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-12)
+    assert ends(found) == pytest.approx(tuple(theirs.confidence_interval(0.9)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(2, 2), (2, 5), (3, 3), (5, 3), (10, 4)])
+def test_other_seeds_agree_with_scipys_welch_test(n_a: int, n_b: int) -> None:
+    random = np.random.default_rng(n_a)
+    a, b = random.normal(1.0, 0.2, n_a), random.normal(0.5, 2.0, n_b)
+    found, theirs = compare(seeds(a), seeds(b, first=50)), stats.ttest_ind(a, b, equal_var=False)
+    assert not found.paired and (found.n_a, found.n_b, found.left_out) == (n_a, n_b, 0)
+    assert found.mean == pytest.approx(a.mean() - b.mean(), rel=1e-12)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-12)
+    assert ends(found) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-12)
+
+
+def test_an_estimate_by_hand() -> None:
+    found = estimate([70.0, 71.0, 72.0, 73.0, 74.0])
+    assert found is not None
+    assert (found.mean, found.sd, found.n) == (72.0, pytest.approx(math.sqrt(2.5)), 5)
+    half = 2.776445 * math.sqrt(2.5 / 5)  # the t table's 97.5 % quantile at 4 degrees of freedom
+    assert (found.low, found.high) == (pytest.approx(72 - half, rel=1e-6), pytest.approx(72 + half, rel=1e-6))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 2 × 0.03, and 0.04 not below it
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([]) == []
+
+
+def test_every_pair_is_corrected_for_all() -> None:
+    random = np.random.default_rng(8)
+    groups = {
+        name: seeds(random.normal(mean, 0.5, 4)) for name, mean in [("a", 1.0), ("b", 0.0), ("c", 2.6), ("d", 0.1)]
+    }
+    pairs = all_pairs(groups)
+    assert [(a, b) for a, b, _ in pairs] == list(itertools.combinations("abcd", 2))
+    p = [compare(groups[a], groups[b]).p or 0.0 for a, b, _ in pairs]
+    assert [pair.difference.p for pair in pairs] == p
+    assert [pair.difference.p_adjusted for pair in pairs] == holm(p)
+    assert len({pair.difference.verdict for pair in pairs}) > 1
+    for a, b, found in pairs:
+        assert found.family == 6
+        assert (found.verdict != "cannot tell") == (found.p_adjusted is not None and found.p_adjusted < 0.05)
+        alone = compare(groups[a], groups[b])
+        bonferroni = compare(groups[a], groups[b], level=1 - 0.05 / 6)
+        assert ends(found) == ends(alone)
+        assert (found.low_adjusted, found.high_adjusted) == pytest.approx(ends(bonferroni), rel=1e-9)
+
+
+# Which test, and when none.
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "paired", "n_a", "n_b", "left_out"),
+    [
+        (range(3), range(3), True, 3, 3, 0),
+        (range(4), range(3), True, 3, 3, 1),
+        (range(5), range(1, 6), True, 4, 4, 2),
+        (range(10), range(7), True, 7, 7, 3),
+        (range(4), range(1, 5), False, 4, 4, 0),  # 3 matched, 2 would be left out
+        (range(5), range(3), False, 5, 3, 0),
+        (range(2), range(2), False, 2, 2, 0),
+        (range(5), range(100, 105), False, 5, 5, 0),
+    ],
+)
+def test_paired_where_nearly_all_seeds_match(
+    a: range, b: range, paired: bool, n_a: int, n_b: int, left_out: int
+) -> None:
+    random = np.random.default_rng(0)
+    one, two = ({seed: float(random.normal()) for seed in group} for group in (a, b))
+    found = compare(one, two)
+    assert (found.paired, found.n_a, found.n_b, found.left_out) == (paired, n_a, n_b, left_out)
+    used = set(one) & set(two) if paired else None
+    means = [np.mean([x for seed, x in group.items() if used is None or seed in used]) for group in (one, two)]
+    assert found.mean == pytest.approx(means[0] - means[1], rel=1e-12)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (2, 2), (2, 5), (2, 10)])
+@pytest.mark.parametrize("higher", [True, False])
+def test_too_few_seeds_never_a_verdict(n_a: int, n_b: int, higher: bool) -> None:
+    a, b = seeds([1e6 + i / 1e3 for i in range(n_a)]), seeds([i / 1e3 for i in range(n_b)])
+    for one, two in ((a, b), (b, a), (dict.fromkeys(a, 5.0), dict.fromkeys(b, 1.0))):
+        for found in (compare(one, two, higher), all_pairs({"a": one, "b": two}, higher)[0].difference):
+            assert found.verdict == "cannot tell"
+            assert found.p_adjusted is found.low_adjusted is found.high_adjusted is None
+            assert (found.low is None) == (found.p is None) == (min(n_a, n_b) < 2)
+
+
+def test_too_few_seeds_are_no_part_of_the_family() -> None:
+    random = np.random.default_rng(3)
+    groups = {"a": seeds(random.normal(3, 1, 5)), "b": seeds(random.normal(0, 1, 5))}
+    pairs = all_pairs({**groups, "few": seeds([1.0, 2.0]), "none": {}})
+    assert [(a, b) for a, b, _ in pairs] == [("a", "b"), ("a", "few"), ("b", "few")]
+    assert {pair.difference.family for pair in pairs} == {1}
+    assert pairs[0] == all_pairs(groups)[0]
+
+
+def test_few_or_no_values() -> None:
+    assert estimate([]) is None
+    assert difference({}, {0: 1.0}) is None and difference({0: 1.0}, {}) is None
+    assert all_pairs({}) == all_pairs({"a": {0: 1.0}}) == []
+    one = estimate([3.0])
+    assert one is not None and (one.mean, one.sd, one.low, one.high, one.n) == (3.0, None, None, None, 1)
+    two = estimate([3.0, 5.0])
+    assert (
+        two is not None and two.low is not None and two.low < 3.0
+    )  # twice the mean's error times 12.7: no less honest
+
+
+@pytest.mark.parametrize("first", [0, 10])
+@pytest.mark.parametrize("n", [3, 7])
+@pytest.mark.parametrize(
+    "value", [0.003, 0.1, 0.235]
+)  # the sum of n of them, divided by n, is not always the same again
+def test_without_any_spread(first: int, n: int, value: float) -> None:
+    flat, other = seeds([value] * n), seeds([2 * value] * n, first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same, apart, level = compare(flat, seeds([value] * n, first)), compare(other, flat), estimate(flat.values())
+    assert (same.mean, same.low, same.high, same.p, same.verdict) == (0.0, 0.0, 0.0, 1.0, "cannot tell")
+    assert (apart.mean, apart.low, apart.high, apart.p, apart.verdict) == (value, value, value, 0.0, "better")
+    assert level is not None and (level.mean, level.sd, level.low, level.high) == (value, 0.0, value, value)
+
+
+def test_one_group_without_spread() -> None:
+    found = compare(seeds([1.0, 1.0, 1.0]), seeds([2.0, 3.0, 5.0], first=10))
+    assert found.p == pytest.approx(stats.ttest_1samp([2.0, 3.0, 5.0], 1.0).pvalue, rel=1e-12)
+
+
+def test_a_seed_that_occurs_twice_counts_once() -> None:
+    assert by_seed([(0, 1.0), (1, 5.0), (0, 2.0)]) == {0: 1.5, 1: 5.0}
+    assert by_seed([(0, 1.7e308), (0, 1.7e308)]) == {0: 1.7e308}
+    assert by_seed([]) == {}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
+    good, broken = seeds([1.0, 2.0, 3.0]), seeds([1.0, bad, 3.0])
+    for call in (
+        lambda: estimate(broken.values()), lambda: estimate([bad]), lambda: by_seed([(0, bad)]),
+        lambda: difference(good, broken), lambda: difference(broken, good), lambda: all_pairs({"a": broken, "b": good}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="finite"):
+            call()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, -0.1])
+def test_a_confidence_is_between_0_and_1(level: float) -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        estimate([1.0, 2.0], level)
+    with pytest.raises(ValueError, match="confidence"):
+        difference({0: 1.0, 1: 2.0}, {0: 3.0, 1: 5.0}, confidence=level)
+
+
+# Whatever the values.
+
+
+@QUICK
+@given(a=VALUES.filter(bool), b=VALUES.filter(bool))
+def test_b_minus_a_is_the_negative(a: dict[int, float], b: dict[int, float]) -> None:
+    one, two = compare(a, b), compare(b, a)
+    assert one.mean == -two.mean
+    assert (one.p, one.p_adjusted, one.paired, one.left_out) == (two.p, two.p_adjusted, two.paired, two.left_out)
+    assert (one.n_a, one.n_b) == (two.n_b, two.n_a)
+    if one.low is not None:
+        assert ends(one) == tuple(-end for end in reversed(ends(two)))
+    assert {"better": "worse", "worse": "better"}.get(one.verdict, one.verdict) == two.verdict
+    assert compare(a, b, higher_is_better=False).verdict == two.verdict
+
+
+@QUICK
+@given(groups=GROUPS, random=st.randoms(use_true_random=False))
+def test_no_order_matters(groups: dict[str, dict[int, float]], random: Random) -> None:
+    def shuffled(mapping: dict) -> dict:
+        items = list(mapping.items())
+        random.shuffle(items)
+        return dict(items)
+
+    other = shuffled({label: shuffled(group) for label, group in groups.items()})
+    mixed = {frozenset((a, b)): (a, found) for a, b, found in all_pairs(other)}
+    pairs = all_pairs(groups)
+    assert len(mixed) == len(pairs)
+    for a, b, found in pairs:
+        first, theirs = mixed[frozenset((a, b))]
+        assert theirs.p_adjusted == found.p_adjusted
+        assert theirs.mean == (found.mean if first == a else -found.mean)
+        if first == a:
+            assert theirs == found
+
+
+@QUICK
+@given(groups=GROUPS, higher=st.booleans())
+def test_always_numbers_in_order(groups: dict[str, dict[int, float]], higher: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pairs = all_pairs(groups, higher)
+        for found in (estimate(group.values()) for group in groups.values() if group):
+            assert found is not None and math.isfinite(found.mean)
+            if found.n > 1:
+                assert found.low <= found.mean <= found.high
+                assert found.sd >= 0
+    filled = sum(bool(group) for group in groups.values())
+    assert len(pairs) == filled * (filled - 1) // 2
+    for pair in pairs:
+        in_order(pair)
+
+
+def in_order(pair: Pair) -> None:
+    """An interval about the mean within that for all pairs, a p within its adjusted one, a verdict that follows."""
+    found = pair.difference
+    assert not math.isnan(found.mean)
+    if found.low is not None:
+        assert found.low <= found.mean <= found.high
+        assert 0 <= found.p <= 1
+    if found.p_adjusted is not None:
+        assert found.p <= found.p_adjusted <= 1
+        assert found.low_adjusted <= found.low
+        assert found.high_adjusted >= found.high
+        if found.verdict == "cannot tell":
+            assert found.low_adjusted <= 0 <= found.high_adjusted
+    sentence = pair.difference.sentence("a", "b")
+    assert "nan" not in sentence and "None" not in sentence and "-0.00" not in sentence
+
+
+# Sentences.
+
+
+def made(a: list[float], b: list[float], first: int = 0, higher: bool = True) -> Difference:
+    """The difference of two groups of values; their seeds begin at 0 and at `first`."""
+    return compare(seeds(a), seeds(b, first), higher)
+
+
+def test_sentence_of_a_clear_difference() -> None:
+    a, b = [73.6, 73.7, 73.5, 73.8, 73.4], [72.4, 72.6, 72.3, 72.5, 72.2]
+    text = made(a, b).sentence("Ranger21", "AdamW", "points")
+    interval = "95 % interval 1.11 to 1.29"
+    assert (
+        text == f"Ranger21 is better than AdamW by 1.20 points ({interval}, p < 0.0001, n = 5 and 5, paired by seed)."
+    )
+    text = made(b, a).sentence("AdamW", "Ranger21", "points", 1)
+    assert text.startswith("AdamW is worse than Ranger21 by 1.2 points (95 % interval 1.1 to 1.3, ")
+    text = made(b, a, higher=False).sentence("AdamW", "Ranger21")
+    assert text.startswith("AdamW is better than Ranger21 by 1.20 (95 % interval 1.11 to 1.29, ")
+    text = made(a, b, first=1).sentence("A", "B", "points")
+    assert text.endswith("n = 4 and 4, paired by seed, 2 without a partner left out).")
+    text = made(a, b, first=100).sentence("A", "B", "points")
+    assert text == "A is better than B by 1.20 points (95 % interval 0.97 to 1.43, p < 0.0001, n = 5 and 5)."
+
+
+def test_sentence_without_a_verdict() -> None:
+    text = made([1.0, 2.0, 3.0], [1.4, 1.3, 3.0]).sentence("Ranger21", "AdamW", "points")
+    begin = "Whether Ranger21 is better than AdamW we cannot tell with n = 3 and 3: "
+    assert text == f"{begin}the difference is 0.10 points (95 % interval -1.28 to 1.48, p = 0.79, paired by seed)."
+    text = made([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).sentence("A", "B")
+    details = "95 % interval 0.00 to 0.00, no spread over the seeds, p = 1.00, paired by seed"
+    assert text.endswith(f"the difference is 0.00 ({details}).")
+    text = made([1.0, 2.0, 3.0], [1.1, 1.9, 3.001]).sentence("A", "B")
+    assert "the difference is 0.00 (95 % interval -0.25 to 0.25, " in text  # it is -0.0003
+
+
+def test_sentence_with_too_few_seeds() -> None:
+    text = made([9.0, 9.1], [1.0, 1.1, 1.2, 1.3, 1.4]).sentence("Ranger21", "AdamW", "points")
+    begin = (
+        "Whether Ranger21 is better than AdamW we cannot tell with too few seeds (n = 2 and 5): at least 3 are needed."
+    )
+    assert text == f"{begin} The difference so far is 7.85 points."
+    assert "(n = 1 and 1)" in made([9.0], [1.0]).sentence("A", "B")
+
+
+def test_sentence_within_a_family() -> None:
+    random = np.random.default_rng(2)
+    pairs = all_pairs({str(i): seeds(random.normal(mean, 0.3, 5)) for i, mean in enumerate([5.0, 0.0, 0.3, 0.6, 0.5])})
+    texts = [found.sentence(a, b) for a, b, found in pairs]
+    assert all(" after Holm over 10 pairs, " in text for text in texts)
+    torn = [
+        (found, text) for (_, _, found), text in zip(pairs, texts, strict=True)
+        if found.verdict == "cannot tell" and found.p is not None and found.p < 0.05
+    ]  # fmt: skip
+    assert torn
+    for found, text in torn:  # its own interval is without 0: the sentence shows that which the verdict is about
+        wide = f"{found.low_adjusted:.2f} to {found.high_adjusted:.2f}"
+        assert f" for this pair alone, {wide} for all 10 pairs at once, p = " in text
+    assert sum("alone" in text for text in texts) == len(torn)
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [(0.61, "p = 0.61"), (0.0312, "p = 0.031"), (0.0003, "p = 0.0003"), (0.00009, "p < 0.0001"), (0.0, "p < 0.0001")],
+)
+def test_a_p_in_words(p: float, shown: str) -> None:
+    found = Difference(1.0, 0.5, 1.5, p, p, 0.5, 1.5, 5, 5, True, 0, 1, 0.9, "better")
+    details = f"90 % interval 0.50 to 1.50, {shown}, n = 5 and 5, paired by seed"
+    assert found.sentence("A", "B") == f"A is better than B by 1.00 ({details})."
+
+
+def test_no_torch_is_needed() -> None:
+    code = "import sys; import ranger21.report.statistics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
