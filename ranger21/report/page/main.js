@@ -1,0 +1,61 @@
+// The controls above the panels, and the start.
+
+const controls = document.getElementById("controls");
+
+function buildControls() {
+  const axes = CHOICES.x.filter(axis => DATA.groups.some(g => g.runs.some(run => run.grids.some(grid => axis in grid))));
+  axes.forEach(axis => document.querySelector("#axis .options").append(h("label", {},
+    h("input", { type: "radio", name: "x", value: axis }), h("span", {}, axis === "images_seen" ? "images" : axis))));
+  controls.addEventListener("submit", event => event.preventDefault());
+  controls.addEventListener("input", ({ target: { name, value } }) => {
+    if (name === "smooth") change({ smooth: Number(value) });
+    else change(name === "x" ? { x: value, zoom: null } : { [name]: value });
+  });
+  controls.querySelectorAll("[data-scale]").forEach(button => button.addEventListener("click", () => {
+    const { scale } = button.dataset;
+    change({ scale: new Map(scale === "own" ? [] : DATA.panels.map(panel => [panel.metric, scale])) });
+  }));
+  document.getElementById("reset").addEventListener("click", () => change(freshView()));
+  document.querySelector("[data-skip]").addEventListener("click", event => {
+    event.preventDefault();
+    document.getElementById("panels").focus();
+  });
+}
+
+/** Show in the controls what the view is. */
+function drawControls() {
+  for (const name of ["x", "lines", "band"])
+    controls.querySelectorAll(`[name=${name}]`).forEach(radio => { radio.checked = radio.value === view[name]; });
+  controls.elements.smooth.value = view.smooth;
+  controls.elements.kind.value = view.kind;
+  controls.querySelectorAll("[name=band]").forEach(radio => { radio.disabled = view.lines === "runs"; });
+  const window = `mean of ${2 * halfWindow(view.smooth) + 1} points`;
+  const told = view.kind === "window" ? window : `debiased, weight ${view.smooth.toFixed(2)}`;
+  document.getElementById("smoothing").textContent = view.smooth > 0 ? told : "none";
+}
+
+/** The lines in front of the groups' names in the tables. */
+function drawSwatches() {
+  document.querySelectorAll(".name[data-group]").forEach(name => {
+    name.querySelector("svg")?.remove();
+    name.prepend(swatch(DATA.groups[name.dataset.group]));
+  });
+  entries.forEach(({ group, item }) => item.querySelector("svg").replaceWith(swatch(group)));
+}
+
+function recolour() {
+  drawSwatches();
+  drawPanels();
+}
+
+buildControls();
+buildSidebar();
+buildPanels();
+Object.assign(view, fromFragment(location.hash.slice(1)));
+listeners.push(drawControls, drawSidebar, drawPanels);
+listeners.forEach(listener => listener());
+drawSwatches();
+watchSizes();
+darkly.addEventListener("change", recolour);
+addEventListener("beforeprint", () => { printing = true; recolour(); });
+addEventListener("afterprint", () => { printing = false; recolour(); });

@@ -1,0 +1,88 @@
+// The panels: built once, their plots drawn anew whenever the view changes.
+
+const panels = [];         // {panel, host, figure, plot}
+let hovered = null;        // the panel under the pointer, or with the keyboard's focus
+let emphasised = null;     // the group that the reader points at in the list
+
+/** The plot of a metric, for the console and for tests. */
+const plotted = metric => panels.find(({ panel }) => panel.metric === metric).plot;
+
+function buildPanels() {
+  const place = document.getElementById("panels");
+  DATA.panels.forEach((panel, i) => {
+    const first = panel.section !== DATA.panels[i - 1]?.section;
+    place.append(buildPanel(panel, h(first ? "h2" : "p", { class: "section" }, first ? panel.section : "")));
+  });
+  if (!DATA.panels.length) place.append(h("p", { class: "note" }, "Nothing has been logged yet."));
+}
+
+/** A panel's frame: its section's name above the first of a section, its title, the switch of its y axis, and the place of the plot. */
+function buildPanel(panel, section) {
+  const title = h("button", { type: "button", class: "title", click: () => { toggle(view.wide, panel.metric); change(); } },
+    panel.title, h("span", { class: "unit" }, panel.unit && `\u00a0${panel.unit}`));
+  const scale = h("button", { type: "button", class: "scale", "aria-label": `Logarithmic y axis of ${panel.title}`,
+    click: () => { view.scale.set(panel.metric, isLog(panel) ? "linear" : "log"); change(); } }, "log");
+  const host = h("div", { class: "plot", tabindex: "0", role: "img" });
+  const figure = h("figure", { "data-metric": panel.metric }, section, h("figcaption", {}, title, scale), host);
+  const entry = { panel, figure, host, title, scale, plot: null };
+  const enter = () => { hovered = entry; };
+  const leave = () => { hovered = null; hideTooltip(); };
+  for (const [event, act] of Object.entries({ pointerenter: enter, focus: enter, pointerleave: leave, blur: leave }))
+    host.addEventListener(event, act);
+  host.addEventListener("keydown", event => moveCursor(event, entry));
+  panels.push(entry);
+  return figure;
+}
+
+/** Draw a panel as the view is now. */
+function drawPanel(entry, range) {
+  const { panel, figure, host, title, scale } = entry, wide = view.wide.has(panel.metric), log = isLog(panel);
+  figure.classList.toggle("wide", wide);
+  title.setAttribute("aria-expanded", wide);
+  scale.setAttribute("aria-pressed", log);
+  entry.plot?.destroy();
+  entry.plot = makePlot(panel, host, range, plot => { if (hovered?.plot === plot) showTooltip(plot); });
+  const ends = entry.plot.lines.map(line => `${lineName(line)}: ${valueTexts([line.curve.y.at(-1)], panel.unit)[0]}`);
+  host.setAttribute("aria-label", `${panel.title} against ${axisTitle(view.x)}. Last values: ${ends.join("; ")}`);
+  figure.classList.toggle("empty", !entry.plot.lines.length);
+}
+
+function drawPanels() {
+  hideTooltip();
+  const range = xRange();
+  panels.forEach(entry => drawPanel(entry, range));
+  emphasise(emphasised);
+}
+
+/** Let the lines of all groups but one fade; of none with null. */
+function emphasise(group) {
+  emphasised = group && isVisible(group) ? group : null;
+  for (const { plot } of panels) {
+    const own = new Set(plot.lines.filter(line => !emphasised || line.group === emphasised)
+      .flatMap(line => line.n > 1 ? [line.place, line.place - 1, line.place - 2] : [line.place]));
+    const before = plot.series.map(series => series.alpha);
+    plot.series.forEach((series, i) => { if (i) series.alpha = own.has(i) ? 1 : 0.12; });
+    if (plot.series.some((series, i) => i && series.alpha !== (before[i] ?? 1))) plot.redraw(false);
+  }
+}
+
+/** Left and right move the cursor along the curves, Escape zooms out. */
+function moveCursor(event, { plot }) {
+  if (event.key === "Escape") return change({ zoom: null });
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!step || !plot.lines.length) return;
+  event.preventDefault();
+  const xs = plot.data[0], inside = place => Math.max(0, Math.min(place, xs.length - 1));
+  const index = plot.cursor.left < 0 ? (step > 0 ? 0 : xs.length - 1) : inside((plot.cursor.idx ?? 0) + step);
+  plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: plot.over.clientHeight / 2 });
+}
+
+/** Plots follow the size of their places. */
+function watchSizes() {
+  const observer = new ResizeObserver(found => found.forEach(({ target }) => {
+    const { host, plot } = panels.find(entry => entry.host === target);
+    if (plot.width !== host.clientWidth || plot.height !== host.clientHeight)
+      plot.setSize({ width: host.clientWidth, height: host.clientHeight });
+  }));
+  panels.forEach(({ host }) => observer.observe(host));
+}

@@ -1,0 +1,212 @@
+// The lines of a panel, and the plot of them by uPlot.
+
+const MOST_X = 1500;      // with more x values than this, lines are drawn on an even grid
+const FEW_POINTS = 40;    // up to so many points each of them gets a dot
+const MARKS = { diverged: "×", running: "○", finished: "" };
+const DARK = { "#000000": "#f4f4f4", "#0072B2": "#3b9ddd" };  // as legible on black as the others are
+
+const darkly = matchMedia("(prefers-color-scheme: dark)");
+let printing = false;
+const isDark = () => darkly.matches && !printing;
+const colourOf = group => (isDark() && DARK[group.colour]) || group.colour;
+const token = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// Time is drawn in the largest unit that the longest run fills.
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+const longest = Math.max(0, ...DATA.groups.flatMap(g => g.runs).flatMap(run => run.grids.map((grid, place) =>
+  "time" in grid ? numbers(run, `${place} time`, grid.time).at(-1) : 0)));
+const [TIME_UNIT, SECONDS] = UNITS.find(([, seconds]) => longest >= 2 * seconds) ?? UNITS.at(-1);
+const axisTitle = axis => axis === "time" ? `time (${TIME_UNIT})` : DATA.axes[axis];
+
+/** A run's curve of a panel as it is drawn. */
+function drawnCurve(run, panel) {
+  const curve = curveOf(run, panel.metric, view.x);
+  if (!curve) return null;
+  const scaled = view.x === "time" ? { x: curve.x.map(value => value / SECONDS), y: curve.y } : curve;
+  return panel.smooth ? smoothed(scaled, view.kind, view.smooth) : scaled;
+}
+
+/** A panel's lines: of each group the mean of its finished runs and the others singly, or every run singly. */
+function linesOf(panel) {
+  return DATA.groups.flatMap(group => {
+    const found = visibleRuns(group).map(run => ({ group, run, n: 1, curve: drawnCurve(run, panel) }))
+      .filter(line => line.curve);
+    if (view.lines === "runs") return found;
+    const finished = found.filter(line => line.run.status === "finished").map(line => line.curve);
+    const others = found.filter(line => line.run.status !== "finished");
+    const curve = finished.length > 1 ? averaged(finished) : finished[0];
+    return curve && curve.x.length ? [{ group, run: null, n: finished.length, curve }, ...others] : others;
+  });
+}
+
+/** The curve's band, null for a single run. */
+function bandOf({ n, curve }) {
+  if (n < 2) return null;
+  if (view.band === "range") return { low: curve.low, high: curve.high };
+  return { low: curve.y.map((m, i) => m - curve.sd[i]), high: curve.y.map((m, i) => m + curve.sd[i]) };
+}
+
+/** The x values at which all lines of a panel are drawn: their union, or an even grid where that is too many. */
+function gridOf(lines, [first, last]) {
+  const all = union(lines.map(line => line.curve));
+  const from = Math.max(all.findLastIndex(value => value <= first), 0);
+  const beyond = all.findIndex(value => value >= last);
+  const seen = all.slice(from, beyond < 0 ? all.length : beyond + 1);
+  if (seen.length <= MOST_X) return Array.from(seen);
+  const [start, end] = [seen[0], seen[seen.length - 1]];
+  return Array.from({ length: MOST_X }, (_, i) => start + (end - start) * i / (MOST_X - 1));
+}
+
+/** The x axis of all panels: what was zoomed to, or from 0 to the end of the longest visible run. */
+function xRange() {
+  if (view.zoom) return view.zoom;
+  const runs = DATA.groups.flatMap(visibleRuns);
+  const ends = runs.flatMap(run => Object.keys(run.curves).map(metric => curveOf(run, metric, view.x)?.x.at(-1) ?? 0));
+  const end = Math.max(0, ...ends) / (view.x === "time" ? SECONDS : 1);
+  return [0, end || 1];
+}
+
+/** From the smallest to the largest value; a diverging run does not set the axis. */
+function yRange(columns, log, unit) {
+  const calm = columns.filter(column => column.line.run?.status !== "diverged");
+  const values = (calm.length ? calm : columns).flatMap(({ y, low, high }) => [y, low ?? [], high ?? []].flat())
+    .filter(value => value !== null && (!log || value > 0));
+  if (!values.length) return log ? [0.1, 1] : [0, 1];
+  let low = Infinity, high = -Infinity;
+  for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
+  if (log) {
+    const pad = Math.max((high / low) ** 0.05, 1.01);
+    return [low / pad, high * pad];
+  }
+  const pad = (high - low || Math.abs(high) || 1) * 0.06;
+  const bottom = low >= 0 && low - pad < (high - low) * 0.15 ? Math.min(0, low) : low - pad;
+  return [bottom, unit === "%" ? Math.min(high + pad, Math.max(100, high)) : high + pad];
+}
+
+// Ticks
+
+/** About `count` round numbers from low to high. */
+function evenTicks(low, high, count) {
+  const raw = (high - low) / count, unit = 10 ** Math.floor(Math.log10(raw));
+  const step = unit * [1, 2, 5, 10].find(times => unit * times >= raw * 0.999);
+  const ticks = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) ticks.push(k * step);
+  return ticks;
+}
+
+/** Round numbers on a logarithmic axis, dense enough for less than a decade. */
+function logTicks(low, high, count) {
+  if (high / low < 4) return evenTicks(low, high, count).filter(value => value > 0);
+  const decades = Math.log10(high / low);
+  const digits = decades < 1.3 ? [1, 1.5, 2, 3, 4, 6] : decades < 2 ? [1, 2, 5] : [1];
+  const every = digits.length > 1 ? 1 : Math.ceil(decades / count);
+  const ticks = [];
+  for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
+    if (e % every === 0) digits.forEach(digit => ticks.push(Number(`${digit}e${e}`)));
+  return ticks.filter(value => value >= low && value <= high);
+}
+
+/** A tick's number: short, without the noise of binary fractions. */
+function tickText(value) {
+  const size = Math.abs(value);
+  if (size >= 1e15 || (size > 0 && size < 1e-4)) return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
+  for (const [unit, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]])
+    if (size >= unit) return `${Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(6))} ${letter}`;
+  return String(Number(value.toPrecision(6)));
+}
+
+// The plot
+
+/** A uPlot of a panel in an element, with x over a range. Its `lines` are what the tooltip tells of. */
+function makePlot(panel, host, range, onMove) {
+  const lines = linesOf(panel), log = isLog(panel);
+  const grid = lines.length ? gridOf(lines, range) : [0, 1];
+  const columns = lines.map(line => {
+    const at = values => interpolated(line.curve.x, values, grid), band = bandOf(line);
+    return { line, y: at(line.curve.y), low: band && at(band.low), high: band && at(band.high) };
+  });
+  const [bottom, top] = yRange(columns, log, panel.unit);
+  const shown = values => log ? values.map(value => value === null ? null : Math.max(value, bottom / 1e6)) : values;
+  const data = [grid], series = [{}], bands = [];
+  const add = (values, options) => { data.push(shown(values)); return series.push(options) - 1; };
+  for (const { line, y, low, high } of columns) {
+    const colour = colourOf(line.group), edge = { stroke: "transparent", width: 0, pxAlign: 0, points: { show: false } };
+    if (low) bands.push({ series: [add(high, edge), add(low, { ...edge })], fill: `${colour}2b` });
+    const width = view.lines === "mean" && !line.run ? 1.8 : 1.1;
+    line.place = add(y, { stroke: colour, width, dash: line.group.dash, pxAlign: 0, points: { show: false } });
+  }
+  const drawn = new Set(lines.map(line => line.place));
+  const rest = options(host, { log, range, y: [bottom, top], drawn, onMove });
+  return Object.assign(new uPlot({ ...rest, series, bands }, data, host), { lines, panel, log });
+}
+
+/** Everything of uPlot's options but the series. */
+function options(host, { log, range, y, drawn, onMove }) {
+  const [ink, rule] = [token("--soft"), token("--rule")];
+  const axis = { stroke: ink, font: `11px ${token("--font")}`, ticks: { show: false } };
+  const places = (u, a, low, high) => (log ? logTicks : evenTicks)(low, high, u.bbox.height / devicePixelRatio / 30);
+  const along = (u, a, low, high) => evenTicks(low, high, u.bbox.width / devicePixelRatio / 52);
+  const texts = (u, ticks) => ticks.map(tickText);
+  return {
+    width: host.clientWidth, height: host.clientHeight, padding: [8, 10, 0, 0],
+    legend: { show: false },
+    scales: { x: { time: false, range: () => range }, y: { range: () => y, distr: log ? 3 : 1 } },
+    axes: [
+      { ...axis, size: 24, gap: 4, grid: { show: false }, label: axisTitle(view.x), labelSize: 16, labelGap: 0,
+        labelFont: axis.font, ticks: { show: true, stroke: rule, size: 4, width: 1 },
+        border: { show: true, stroke: rule, width: 1 }, splits: along, values: texts },
+      { ...axis, size: 46, gap: 6, grid: { stroke: rule, width: 1 }, splits: places, values: texts, filter: (u, s) => s },
+    ],
+    cursor: {
+      sync: { key: "panels", scales: ["x", null], setSeries: false }, y: false,
+      drag: { x: true, y: false, setScale: false },
+      points: { size: (u, i) => drawn.has(i) ? 7 : 0 },
+      bind: { dblclick: () => () => { change({ zoom: null }); return null; } },
+    },
+    hooks: { draw: [drawMarks], setSelect: [zoomTo], setCursor: [onMove] },
+  };
+}
+
+/** Zoom all panels to what was dragged over. */
+function zoomTo(u) {
+  if (u.select.width < 4) return;
+  const ends = [u.select.left, u.select.left + u.select.width].map(place => u.posToVal(place, "x"));
+  u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  queueMicrotask(() => change({ zoom: ends }));
+}
+
+/** Dots where few points were logged, and × or ○ at the ends of runs that did not finish. */
+function drawMarks(u) {
+  const { ctx } = u, ratio = devicePixelRatio, { left, top, width, height } = u.bbox;
+  ctx.save();
+  for (const { group, run, curve, place } of u.lines ?? []) {
+    ctx.globalAlpha = u.series[place].alpha ?? 1;
+    ctx.fillStyle = ctx.strokeStyle = colourOf(group);
+    const points = Array.from(curve.x, (x, i) => [u.valToPos(x, "x", true), u.valToPos(curve.y[i], "y", true)]);
+    const inside = points.filter(([x, y]) =>
+      x >= left - 1 && x <= left + width + 1 && y >= top - 1 && y <= top + height + 1);
+    if (points.length <= FEW_POINTS) inside.forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
+    if (run && run.status !== "finished" && inside.length) mark(ctx, run.status, inside.at(-1), 4 * ratio, ratio);
+  }
+  ctx.restore();
+}
+
+function dot(ctx, x, y, radius) {
+  ctx.beginPath();
+  ctx.arc(x, y, radius, 0, 2 * Math.PI);
+  ctx.fill();
+}
+
+function mark(ctx, status, [x, y], size, ratio) {
+  ctx.setLineDash([]);
+  ctx.lineWidth = 1.8 * ratio;
+  ctx.beginPath();
+  if (status === "diverged") {
+    for (const slope of [-1, 1]) { ctx.moveTo(x - size, y - slope * size); ctx.lineTo(x + size, y + slope * size); }
+  } else {
+    ctx.arc(x, y, size, 0, 2 * Math.PI);
+    ctx.fillStyle = token("--paper");
+    ctx.fill();
+  }
+  ctx.stroke();
+}

@@ -1,0 +1,93 @@
+// The values of all lines of a panel at the cursor.
+
+const tooltip = document.getElementById("tooltip");
+const MOST_ROWS = 16;
+
+/** An element with attributes and children; strings become text, never markup. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (typeof value === "boolean") element[key] = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** A short piece of a group's line: its colour and dashes. */
+function swatch(group) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  for (const [key, value] of Object.entries({ class: "swatch", width: 30, height: 10, "aria-hidden": "true" }))
+    svg.setAttribute(key, value);
+  const drawn = { x1: 1, x2: 29, y1: 5, y2: 5, "stroke-width": 2.4, "stroke-dasharray": group.dash.join(" ") };
+  for (const [key, value] of Object.entries(drawn)) line.setAttribute(key, value);
+  line.style.stroke = colourOf(group);
+  svg.append(line);
+  return svg;
+}
+
+/** Values as they are told: per cent with two decimals, others as precisely as four digits of the first. */
+function valueTexts(values, unit) {
+  const size = Math.floor(Math.log10(Math.abs(values[0]) || 1));
+  if (size < -4 || size > 14) return values.map(value => value.toPrecision(4));
+  const digits = unit === "%" ? 2 : Math.max(0, 3 - size);
+  return values.map(value => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+}
+
+/** The lines that have a value at the cursor, as [{line, value, text}], the highest first. */
+function valuesAt(plot, index) {
+  const x = plot.data[0][index], unit = plot.panel.unit;
+  return plot.lines.flatMap(line => {
+    const { curve } = line, at = values => interpolated(curve.x, values, [x])[0];
+    const value = at(curve.y);
+    if (value === null) return [];
+    const spread = line.n < 2 ? [] : view.band === "sd" ? [at(curve.sd)] : [at(curve.low), at(curve.high)];
+    const [number, ...others] = valueTexts([value, ...spread], unit);
+    const told = others.length > 1 ? `${number} (${others.join(" – ")})` : [number, ...others].join(" ± ");
+    return [{ line, value, text: told }];
+  }).sort((a, b) => b.value - a.value);
+}
+
+/** Of too many rows those nearest to the cursor. */
+function nearest(rows, y) {
+  if (rows.length <= MOST_ROWS) return rows;
+  const close = [...rows].sort((a, b) => Math.abs(a.value - y) - Math.abs(b.value - y)).slice(0, MOST_ROWS);
+  return rows.filter(row => close.includes(row));
+}
+
+const lineName = ({ group, run, n }) =>
+  run ? `${group.label} · seed ${run.seed}${MARKS[run.status] && ` ${MARKS[run.status]}`}` : `${group.label} · n = ${n}`;
+
+/** Show what the lines of a plot are at its cursor. */
+function showTooltip(plot) {
+  const { idx, left, top } = plot.cursor;
+  if (idx === null || idx === undefined || left < 0) return hideTooltip();
+  const all = valuesAt(plot, idx), rows = nearest(all, plot.posToVal(top, "y"));
+  const where = h("p", {}, `${axisTitle(view.x)} `, h("b", {}, xText(plot.data[0][idx])));
+  const table = h("table", {}, ...rows.map(({ line, text }) => h("tr", {},
+    h("td", {}, swatch(line.group)), h("th", {}, lineName(line)), h("td", { class: "number" }, text))));
+  tooltip.replaceChildren(where, table);
+  if (rows.length < all.length) tooltip.append(h("p", {}, `and ${all.length - rows.length} more`));
+  tooltip.hidden = !all.length;
+  placeTooltip(plot.over.getBoundingClientRect(), left, top);
+}
+
+/** The tooltip beside the cursor, within the window. */
+function placeTooltip(frame, left, top) {
+  const { offsetWidth: width, offsetHeight: height } = tooltip, gap = 16;
+  const x = frame.left + left, y = frame.top + top;
+  const right = x + gap + width < innerWidth ? x + gap : Math.max(x - gap - width, 4);
+  tooltip.style.left = `${right}px`;
+  tooltip.style.top = `${Math.max(4, Math.min(y - height / 2, innerHeight - height - 4))}px`;
+}
+
+function hideTooltip() {
+  tooltip.hidden = true;
+}
+
+/** A place on the x axis: a whole number of steps and images, else four digits. */
+function xText(x) {
+  return ["step", "images_seen"].includes(view.x) ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(4)));
+}

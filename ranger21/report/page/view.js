@@ -1,0 +1,88 @@
+// What the reader has chosen, its place in the address (#…), and which runs are seen.
+
+const FIRST_AXIS = Object.keys(DATA.axes)[0];
+const CHOICES = {
+  x: Object.keys(DATA.axes),
+  lines: ["mean", "runs"],
+  band: ["sd", "range"],
+  kind: ["exponential", "window"],
+};
+
+function freshView() {
+  return {
+    x: FIRST_AXIS, lines: "mean", band: "sd", smooth: 0, kind: "exponential", filter: "",
+    zoom: null,           // [first, last] of x, in the axis' unit as it is drawn
+    hidden: new Set(),    // labels of groups
+    off: new Set(),       // "label/name" of single runs
+    scale: new Map(),     // "log" or "linear" by metric, where it is not the panel's own
+    wide: new Set(),      // metrics of enlarged panels
+  };
+}
+
+const view = freshView();
+const listeners = [];
+
+/** Change the view: draws everything again and writes the address. */
+function change(changes = {}) {
+  Object.assign(view, changes);
+  listeners.forEach(listener => listener());
+  rememberSoon();
+}
+
+const runKey = run => `${run.group.label}/${run.name}`;
+
+/** Whether the filter's words are all in the group's name. */
+function listed(group) {
+  const label = group.label.toLowerCase();
+  return view.filter.toLowerCase().split(/\s+/).every(word => label.includes(word));
+}
+
+const isVisible = group => listed(group) && !view.hidden.has(group.label);
+const visibleRuns = group => isVisible(group) ? group.runs.filter(run => !view.off.has(runKey(run))) : [];
+const isLog = panel => (view.scale.get(panel.metric) ?? (panel.log ? "log" : "linear")) === "log";
+
+/** Put a value into a set, or take it out. */
+function toggle(set, value, present = !set.has(value)) {
+  if (present) set.add(value); else set.delete(value);
+}
+
+// The address
+
+/** The view as an address' fragment: only what is not as at first. Groups and runs stand there by their names. */
+function toFragment() {
+  const parts = new URLSearchParams(), fresh = freshView();
+  for (const key of ["x", "lines", "band", "smooth", "kind", "filter"])
+    if (view[key] !== fresh[key]) parts.set(key, view[key]);
+  if (view.zoom) parts.set("zoom", view.zoom.map(value => Number(value.toPrecision(5))).join(" "));
+  for (const key of ["hidden", "off", "wide"]) view[key].forEach(value => parts.append(key, value));
+  view.scale.forEach((scale, metric) => parts.append(scale, metric));
+  return parts.toString();
+}
+
+/** The view that a fragment describes; what it does not know of is left out. */
+function fromFragment(fragment) {
+  const parts = new URLSearchParams(fragment), found = freshView();
+  for (const [key, values] of Object.entries(CHOICES)) if (values.includes(parts.get(key))) found[key] = parts.get(key);
+  found.filter = parts.get("filter") ?? "";
+  found.smooth = Math.min(Math.max(Number(parts.get("smooth")) || 0, 0), 0.99);
+  const zoom = (parts.get("zoom") ?? "").split(" ").map(Number);
+  if (zoom.length === 2 && zoom[0] < zoom[1]) found.zoom = zoom;
+  for (const key of ["hidden", "off", "wide"]) found[key] = new Set(parts.getAll(key));
+  for (const scale of ["log", "linear"]) parts.getAll(scale).forEach(metric => found.scale.set(metric, scale));
+  return found;
+}
+
+let timer = 0, written = null;
+
+function rememberSoon() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    written = toFragment();
+    if (written !== location.hash.slice(1)) location.replace(`#${written}`);
+  }, 200);
+}
+
+/** Follow an address that was not written here: pasted, or come back to. */
+addEventListener("hashchange", () => {
+  if (location.hash.slice(1) !== written) change(fromFragment(location.hash.slice(1)));
+});

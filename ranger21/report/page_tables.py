@@ -1,0 +1,82 @@
+"""The page's tables as HTML. Every string that comes from a run is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from ranger21.report.groups import Group, show
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING
+from ranger21.report.summary import summarise
+from ranger21.report.table import MARKS
+
+SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
+NOTHING = "–"
+
+
+def result_table(groups: Sequence[Group]) -> str:
+    """Final and best top-1 of each group, mean ± sample standard deviation over finished runs, the best one first."""
+    places = {group.label: index for index, group in enumerate(groups)}
+    rows = [
+        [_name(places[row.group.label], row.group), str(row.n), *map(_spread, (row.final_top1, row.best_top1))]
+        for row in summarise(groups)
+    ]
+    return html_table(["group", "n", "final top-1 (%)", "best top-1 (%)"], rows, "results")
+
+
+def difference_table(groups: Sequence[Group]) -> str:
+    """The settings that differ among the groups, a row each; empty where nothing does."""
+    keys = sorted({key for group in groups for key in group.settings})
+    values = {key: [_setting(group.settings, key) for group in groups] for key in keys}
+    rows = [[f"<code>{escape(key)}</code>", *map(escape, row)] for key, row in values.items() if len(set(row)) > 1]
+    heads = ["setting", *(_name(index, group) for index, group in enumerate(groups))]
+    return html_table(heads, rows, "differences") if rows else ""
+
+
+def run_table(groups: Sequence[Group]) -> str:
+    """Every run: its state, how far it came, and where it is."""
+    rows = [
+        [
+            _name(index, group),
+            escape(str(run.seed)),
+            f"{MARKS.get(run.status, '')} {escape(SAID.get(run.status, run.status))}",
+            _number(run.last("epoch"), ".4g"),
+            _number(run.last("val/acc1"), ".2f"),
+            f"<code>{escape(str(run.path))}</code>",
+        ]
+        for index, group in enumerate(groups)
+        for run in group.runs
+    ]
+    return html_table(["group", "seed", "state", "epoch", "last top-1 (%)", "directory"], rows, "all-runs")
+
+
+def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -> str:
+    """A table of cells that are HTML already; the first of each row is its heading."""
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows
+    )
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
+
+
+def _name(index: int, group: Group) -> str:
+    """A group's name; the page draws its line in front."""
+    return f'<span class="name" data-group="{index}">{escape(group.label)}</span>'
+
+
+def _setting(settings: dict[str, Any], key: str) -> str:
+    """A setting's value as in a config."""
+    return show(settings[key]) if key in settings else NOTHING
+
+
+def _spread(value: Any) -> str:
+    """`mean ± sd` of a figure of `summary`."""
+    if value is None:
+        return NOTHING
+    return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
+
+
+def _number(value: Any, form: str) -> str:
+    """A number, or a dash for none."""
+    return NOTHING if value is None else format(value, form)

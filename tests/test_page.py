@@ -1,0 +1,340 @@
+"""The page, in a real browser without network."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ranger21.report.curves import average
+from ranger21.report.groups import Group, group_runs
+from ranger21.report.page import embedded, write_page
+from ranger21.report.page_data import points_a_curve, thinned
+from ranger21.report.page_tables import difference_table
+from ranger21.report.runs import read_run
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs a browser: apt-get install chromium (and pip install playwright)"
+)
+STEPS, LOGGED = 20, 10  # steps and lines of an epoch
+
+Open = Callable[..., Any]
+
+
+def make_run(
+    place: Path, optimizer: str = "adamw", seed: int = 0, *, epochs: int = 4, status: str = "finished",
+    logged: int = LOGGED, spike: float | None = None, name: str | None = None, more: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
+    """A run whose top-1 after epoch e is 60 + 5 e + seed (10 more with Ranger21), and whose other values are smooth."""
+    path = place / (name or f"resnet50-{optimizer}-s{seed}")
+    path.mkdir(parents=True)
+    lr = {"adamw": 1e-3}.get(optimizer, 3e-3)
+    config = {"seed": seed, "model": {"name": "resnet50"}, "optimizer": {"name": optimizer, "lr": lr}}
+    (path / "config.yaml").write_text(json.dumps(config))
+    rows: list[dict[str, float]] = []
+    for line in range(1, epochs * logged + 1):
+        epoch, wave = line / logged, math.sin(2.3 * line + seed)
+        row = {"step": line * STEPS // logged if logged <= STEPS else line, "epoch": epoch, "images_seen": line * 64}
+        row |= {"time": epoch * (100.0 + seed), "train/loss": 3 / (1 + epoch) + 0.1 * wave, "lr": lr}
+        row |= {"grad_norm": 1 + 0.3 * wave, "perf/images_per_s": 900 + 40 * wave}
+        if line % logged == 0:
+            top1 = 60 + 5 * epoch + seed + 10 * (optimizer == "ranger21")
+            row |= {"val/acc1": top1, "val/loss": 10 / top1}
+        rows.append(row | dict.fromkeys(more, 1.234567 + wave))
+    if spike:
+        rows[-1]["train/loss"] = spike
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if status != "running":
+        (path / "result.json").write_text(json.dumps({"status": status, "step": rows[-1]["step"]}))
+    return path
+
+
+def groups_of(place: Path) -> list[Group]:
+    return group_runs([read_run(file.parent) for file in sorted(place.rglob("metrics.jsonl"))])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def show(browser: Any) -> Iterator[Open]:
+    """Open a page; at the end it must have asked for nothing, and complained of nothing."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True)
+    context.set_default_timeout(15_000)
+    asked: list[str] = []
+    complaints: list[str] = []
+
+    def open_page(path: Path, fragment: str = "") -> Any:
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.goto(f"{path.as_uri()}#{fragment}")
+        return page
+
+    yield open_page
+    context.close()
+    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+    assert complaints == []
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """Two groups: three seeds of AdamW, and of Ranger21 two, one that diverged and one that runs."""
+    for seed in range(3):
+        make_run(tmp_path / "runs", "adamw", seed)
+    for seed, status in enumerate(("finished", "finished", "diverged", "running")):
+        spike = 1e12 if status == "diverged" else None
+        make_run(tmp_path / "runs", "ranger21", seed, status=status, spike=spike, epochs=4 if seed < 2 else 2)
+    return write_page(groups_of(tmp_path / "runs"), tmp_path, title="Two", links=[("the curves", "curves #1.png")])
+
+
+def pixels(page: Any, metric: str) -> str:
+    """A panel's picture. Two frames later all is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return str(page.evaluate("metric => plotted(metric).ctx.canvas.toDataURL()", metric))
+
+
+def lines_of(page: Any, metric: str) -> list[dict[str, Any]]:
+    """A panel's lines, as drawn."""
+    return list(
+        page.evaluate(
+            """metric => plotted(metric).lines.map(({ group, run, n, curve }) => ({
+                group: group.label, seed: run?.seed ?? null, n, x: Array.from(curve.x), y: Array.from(curve.y) }))""",
+            metric,
+        )
+    )
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    page.locator(f'[name="{name}"][value="{value}"] + span').click()
+
+
+# What needs no browser
+
+
+def test_curves_are_thinned_to_means_of_consecutive_points() -> None:
+    assert thinned(np.arange(5.0), 5).tolist() == [0, 1, 2, 3, 4]
+    assert thinned(np.arange(7.0), 3).tolist() == [1, 4, 6]
+    assert len(thinned(np.arange(1_000_003.0), 600)) <= 600
+    assert (points_a_curve(1), points_a_curve(50), points_a_curve(100)) == (600, 600, 300)
+
+
+def test_json_holds_no_tag() -> None:
+    text = embedded(["</script><!--", "\u2028", "\udc80"])
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+    assert json.loads(text)[:2] == ["</script><!--", "\u2028"]
+
+
+def test_difference_table_holds_what_differs_alone(tmp_path: Path) -> None:
+    for optimizer in ("adamw", "ranger21"):
+        make_run(tmp_path, optimizer)
+    table = difference_table(groups_of(tmp_path))
+    assert "<td>0.001</td><td>0.003</td>" in table
+    assert "model.name" not in table
+    assert difference_table(groups_of(tmp_path)[:1]) == ""
+
+
+def test_page_of_nothing_is_written(tmp_path: Path) -> None:
+    assert "0 groups" in write_page([], tmp_path, title="None").read_text()
+
+
+# In the browser
+
+
+@needs_browser
+def test_panels_links_and_tables(two: Path, show: Open) -> None:
+    page = show(two)
+    metrics = page.eval_on_selector_all("figure", "found => found.map(figure => figure.dataset.metric)")
+    assert metrics == ["val/acc1", "val/loss", "train/loss", "lr", "grad_norm", "perf/images_per_s"]
+    assert page.locator("h2").all_inner_texts()[:2] == ["VALIDATION", "TRAINING"]
+    assert page.get_attribute("nav a", "href") == "curves%20%231.png"
+    assert "81.00 ± 1.00" in page.inner_text("table.results")
+    assert page.locator("table.all-runs tbody tr").count() == 7
+    listed = page.locator("#groups .group-name").all_inner_texts()
+    assert "n = 2" in listed[1]
+    assert "seeds 0 1 2× 3○" in listed[1]
+
+
+@needs_browser
+def test_hidden_group_leaves_the_plot_and_comes_back(two: Path, show: Open) -> None:
+    page = show(two)
+    before = pixels(page, "val/acc1")
+    page.click("#groups .label >> nth=0")
+    page.mouse.move(5, 5)
+    assert {line["group"] for line in lines_of(page, "val/acc1")} == {"ranger21"}
+    assert pixels(page, "val/acc1") != before
+    page.focus("#groups input >> nth=0")
+    page.keyboard.press("Space")
+    page.evaluate("document.activeElement.blur()")
+    assert pixels(page, "val/acc1") == before
+    page.fill("#filter", "RANGER")
+    assert {line["group"] for line in lines_of(page, "val/acc1")} == {"ranger21"}
+
+
+@needs_browser
+def test_scale_of_one_panel_and_of_all(two: Path, show: Open) -> None:
+    page = show(two)
+    linear = pixels(page, "grad_norm"), pixels(page, "val/acc1")
+    page.click('figure[data-metric="val/acc1"] .scale')
+    page.mouse.move(5, 5)
+    assert pixels(page, "val/acc1") != linear[1]
+    page.click('[data-scale="linear"]')
+    page.mouse.move(5, 5)
+    assert pixels(page, "val/acc1") == linear[1]
+    assert pixels(page, "grad_norm") != linear[0]  # logarithmic at first
+
+
+@needs_browser
+def test_axes_take_their_own_values(two: Path, show: Open) -> None:
+    page = show(two)
+    expected = {"step": 80, "images_seen": 2560, "time": 4 * 100 / 60, "epoch": 4}
+    for axis, last in expected.items():
+        choose(page, "x", axis)
+        curve = lines_of(page, "train/loss")[0]
+        assert curve["x"][-1] == pytest.approx(last, rel=1e-5)  # the seeds' times differ; the mean ends with the first
+        assert page.evaluate("plotted('train/loss').scales.x.min") == 0
+
+
+@needs_browser
+def test_smoothing_is_debiased_and_leaves_validation_alone(two: Path, show: Open) -> None:
+    page = show(two, "lines=runs")
+    raw, top1 = lines_of(page, "train/loss")[0]["y"], pixels(page, "val/acc1")
+    page.locator("[name=smooth]").fill("0.8")
+    weights = 0.8 ** np.arange(len(raw))[::-1]
+    expected = [np.average(raw[: i + 1], weights=weights[-i - 1 :]) for i in range(len(raw))]
+    assert lines_of(page, "train/loss")[0]["y"] == pytest.approx(expected, rel=1e-9)
+    page.select_option("[name=kind]", "window")
+    page.locator("[name=smooth]").fill("0.05")
+    assert lines_of(page, "train/loss")[0]["y"][10] == pytest.approx(statistics.fmean(raw[7:14]))
+    assert page.inner_text("#smoothing") == "mean of 7 points"
+    assert pixels(page, "val/acc1") == top1
+
+
+@needs_browser
+def test_single_runs_and_runs_switched_off(two: Path, show: Open) -> None:
+    page = show(two)
+    mean = lines_of(page, "val/acc1")
+    assert [(line["group"], line["seed"], line["n"]) for line in mean] == [
+        ("adamw", None, 3), ("ranger21", None, 2), ("ranger21", 2, 1), ("ranger21", 3, 1)
+    ]  # fmt: skip
+    assert mean[0]["y"] == [66, 71, 76, 81]
+    page.click("#groups summary >> nth=0")
+    page.click("#groups details input >> nth=2")
+    assert lines_of(page, "val/acc1")[0]["y"] == [65.5, 70.5, 75.5, 80.5]
+    choose(page, "lines", "runs")
+    assert [line["seed"] for line in lines_of(page, "val/acc1")] == [0, 1, 0, 1, 2, 3]
+
+
+@needs_browser
+def test_hover_tells_the_values(two: Path, show: Open) -> None:
+    page = show(two)
+    at = page.evaluate("(() => { const u = plotted('val/acc1'); return u.valToPos(3, 'x'); })()")
+    over = page.locator('figure[data-metric="val/acc1"] .u-over')
+    over.hover(position={"x": at, "y": 60})
+    told = page.inner_text("#tooltip").replace("\t", " ").replace("\n", " ")
+    assert told.startswith("epoch 3")
+    assert "adamw · n = 3 76.00 ± 1.00" in told
+    assert f"ranger21 · n = 2 85.50 ± {statistics.stdev([85, 86]):.2f}" in told
+    assert "seed 2" not in told  # it ended before
+    synced = "panels.filter(({ plot }) => Math.abs(plot.posToVal(plot.cursor.left, 'x') - 3) < 0.05).length"
+    assert page.evaluate(synced) == 6
+    choose(page, "band", "range")
+    page.focus('figure[data-metric="val/acc1"] .plot')
+    page.keyboard.press("ArrowRight")
+    assert "adamw · n = 3 66.00 (65.00 – 67.00)" in page.inner_text("#tooltip").replace("\t", " ")
+
+
+@needs_browser
+def test_average_is_that_of_the_figures(two: Path, show: Open) -> None:
+    draw = np.random.default_rng(0)
+    curves = [(np.sort(draw.uniform(0, 9, size)), draw.normal(size=size)) for size in (7, 30, 31)]
+    given = [{"x": x.tolist(), "y": y.tolist()} for x, y in curves]
+    found = show(two).evaluate(
+        "curves => { const { x, y, low, high } = averaged(curves); return [Array.from(x), y, low, high]; }", given
+    )
+    for ours, theirs in zip(found, average(curves), strict=True):
+        assert ours == pytest.approx(theirs.tolist(), rel=1e-12)
+
+
+@needs_browser
+def test_divergence_does_not_set_the_axis(two: Path, show: Open) -> None:
+    page = show(two)
+    assert page.evaluate("plotted('train/loss').scales.y.max") < 10
+
+
+@needs_browser
+def test_view_lives_in_the_address(two: Path, show: Open) -> None:
+    page = show(two)
+    choose(page, "x", "time")
+    page.click("#groups .label >> nth=0")
+    page.click('figure[data-metric="lr"] .title')
+    over = page.locator('figure[data-metric="train/loss"] .u-over')
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 50, steps=4)
+    page.mouse.up()
+    page.wait_for_url(re.compile("zoom"))
+    view, zoom = "JSON.stringify([view.x, [...view.hidden], [...view.wide], toFragment()])", page.evaluate("view.zoom")
+    again = show(two, page.evaluate("location.hash.slice(1)"))
+    assert again.evaluate(view) == page.evaluate(view)
+    assert again.evaluate("view.zoom") == pytest.approx(zoom, rel=1e-4)
+    assert again.evaluate("panels.every(({ plot }) => plot.scales.x.min === view.zoom[0])")
+    over.dblclick()
+    assert page.evaluate("view.zoom") is None
+    page.click("#reset")
+    page.wait_for_url(re.compile("#$"))
+
+
+@needs_browser
+def test_hostile_strings_stay_strings(tmp_path: Path, show: Open) -> None:
+    attack = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{data}}"
+    make_run(tmp_path / "runs")
+    run = make_run(tmp_path / "runs", name="<img src=y onerror=alert(3)>")
+    (run / "config.yaml").write_text(json.dumps({"seed": 0, "optimizer": {"name": attack, "note": attack}}))
+    ready = [("<b>Ready</b>", "<p id='ready'>as it is</p>")]
+    page = show(
+        write_page(groups_of(tmp_path / "runs"), tmp_path, title=attack, links=[(attack, attack)], tables=ready)
+    )
+    assert page.title() == page.inner_text("h1") == attack
+    assert attack in page.locator("#groups .label").all_inner_texts()[0]
+    assert page.locator("img").count() == 0
+    assert page.locator("figure").count() == 6
+    assert page.inner_text("#ready") == "as it is"
+    page.hover('figure[data-metric="val/acc1"] .u-over')
+    assert attack in page.inner_text("#tooltip")
+
+
+@needs_browser
+def test_fifty_long_runs_fit_and_open_soon(tmp_path: Path, show: Open, record_property: Callable[..., None]) -> None:
+    more = ("train/acc1", "batch_size", "perf/data_wait", "perf/gpu_memory_gb", "data/substituted")
+    for index in range(50):
+        make_run(tmp_path / "runs", f"optimizer{index // 5}", index % 5, epochs=60, logged=20, more=more)
+    path = write_page(groups_of(tmp_path / "runs"), tmp_path, title="Fifty")
+    size = path.stat().st_size
+    page = show(path)
+    timing = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    record_property("bytes", size)
+    record_property("milliseconds", timing)
+    assert size < 6_000_000
+    assert 0 < timing < 10_000  # milliseconds; 1,000 seen, but machines are noisy
+    assert page.evaluate("panels.every(({ plot }) => plot.lines.length === 10)")
