@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from random import Random
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ranger21.report.statistics import Difference, Pair, all_pairs, by_seed, difference, estimate, holm
+from ranger21.report.statistics import Difference, all_pairs, by_seed, difference, estimate, holm
 
 EXPERIMENTS = 1000
 AT_MOST_5_PERCENT = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # three binomial standard deviations: 7.1 %
@@ -67,12 +65,10 @@ def test_the_interval_of_a_difference_covers_it(paired: bool, n: int) -> None:
     covered = 0
     for _ in range(2 * EXPERIMENTS):
         a, b = random.normal(1.2, 0.3, n), random.normal(0.0, 0.3, n)
-        shared = random.normal(0.0, 2.0, n) if paired else 0.0  # without pairing, this would hide the difference
+        shared = random.normal(0.0, 2.0, n) if paired else 0.0  # without pairing, all would be covered
         found = compare(seeds(a + shared), seeds(b + shared, first=0 if paired else 100))
         assert found.paired is paired
-        low, high = ends(found)
-        assert high - low < 4.0 if n > 3 else True
-        covered += low <= 1.2 <= high
+        covered += ends(found)[0] <= 1.2 <= ends(found)[1]
     # Welch's interval is somewhat too wide at 3 seeds: 96.3 % with equal spreads.
     assert 0.935 <= covered / (2 * EXPERIMENTS) <= (0.965 if n > 3 else 0.98)
 
@@ -161,9 +157,7 @@ def test_holm_by_hand() -> None:
 
 def test_every_pair_is_corrected_for_all() -> None:
     random = np.random.default_rng(8)
-    groups = {
-        name: seeds(random.normal(mean, 0.5, 4)) for name, mean in [("a", 1.0), ("b", 0.0), ("c", 2.6), ("d", 0.1)]
-    }
+    groups = {name: seeds(random.normal(mean, 0.5, 4)) for name, mean in zip("abcd", (1.0, 0.0, 2.6, 0.1), strict=True)}
     pairs = all_pairs(groups)
     assert [(a, b) for a, b, _ in pairs] == list(itertools.combinations("abcd", 2))
     p = [compare(groups[a], groups[b]).p or 0.0 for a, b, _ in pairs]
@@ -185,7 +179,6 @@ def test_every_pair_is_corrected_for_all() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "paired", "n_a", "n_b", "left_out"),
     [
-        (range(3), range(3), True, 3, 3, 0),
         (range(4), range(3), True, 3, 3, 1),
         (range(5), range(1, 6), True, 4, 4, 2),
         (range(10), range(7), True, 7, 7, 3),
@@ -195,9 +188,7 @@ def test_every_pair_is_corrected_for_all() -> None:
         (range(5), range(100, 105), False, 5, 5, 0),
     ],
 )
-def test_paired_where_nearly_all_seeds_match(
-    a: range, b: range, paired: bool, n_a: int, n_b: int, left_out: int
-) -> None:
+def test_paired_where_most_seeds_match(a: range, b: range, paired: bool, n_a: int, n_b: int, left_out: int) -> None:
     random = np.random.default_rng(0)
     one, two = ({seed: float(random.normal()) for seed in group} for group in (a, b))
     found = compare(one, two)
@@ -234,16 +225,12 @@ def test_few_or_no_values() -> None:
     one = estimate([3.0])
     assert one is not None and (one.mean, one.sd, one.low, one.high, one.n) == (3.0, None, None, None, 1)
     two = estimate([3.0, 5.0])
-    assert (
-        two is not None and two.low is not None and two.low < 3.0
-    )  # twice the mean's error times 12.7: no less honest
+    assert two is not None and two.low == pytest.approx(4.0 - 12.7062, rel=1e-5)
 
 
 @pytest.mark.parametrize("first", [0, 10])
 @pytest.mark.parametrize("n", [3, 7])
-@pytest.mark.parametrize(
-    "value", [0.003, 0.1, 0.235]
-)  # the sum of n of them, divided by n, is not always the same again
+@pytest.mark.parametrize("value", [0.003, 0.1, 0.235])  # of which the sum / n is not always the same again
 def test_without_any_spread(first: int, n: int, value: float) -> None:
     flat, other = seeds([value] * n), seeds([2 * value] * n, first)
     with warnings.catch_warnings():
@@ -268,12 +255,10 @@ def test_a_seed_that_occurs_twice_counts_once() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     good, broken = seeds([1.0, 2.0, 3.0]), seeds([1.0, bad, 3.0])
-    for call in (
-        lambda: estimate(broken.values()), lambda: estimate([bad]), lambda: by_seed([(0, bad)]),
-        lambda: difference(good, broken), lambda: difference(broken, good), lambda: all_pairs({"a": broken, "b": good}),
-    ):  # fmt: skip
+    calls: list[tuple[Callable, object]] = [(estimate, [bad]), (estimate, [1.0, bad]), (by_seed, [(0, bad)])]
+    for call, argument in [*calls, (all_pairs, {"a": broken, "b": good}), (all_pairs, {"a": good, "b": broken})]:
         with pytest.raises(ValueError, match="finite"):
-            call()
+            call(argument)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, -0.1])
@@ -316,8 +301,7 @@ def test_no_order_matters(groups: dict[str, dict[int, float]], random: Random) -
         first, theirs = mixed[frozenset((a, b))]
         assert theirs.p_adjusted == found.p_adjusted
         assert theirs.mean == (found.mean if first == a else -found.mean)
-        if first == a:
-            assert theirs == found
+        assert first != a or theirs == found
 
 
 @QUICK
@@ -334,12 +318,11 @@ def test_always_numbers_in_order(groups: dict[str, dict[int, float]], higher: bo
     filled = sum(bool(group) for group in groups.values())
     assert len(pairs) == filled * (filled - 1) // 2
     for pair in pairs:
-        in_order(pair)
+        in_order(pair.difference)
 
 
-def in_order(pair: Pair) -> None:
+def in_order(found: Difference) -> None:
     """An interval about the mean within that for all pairs, a p within its adjusted one, a verdict that follows."""
-    found = pair.difference
     assert not math.isnan(found.mean)
     if found.low is not None:
         assert found.low <= found.mean <= found.high
@@ -348,9 +331,8 @@ def in_order(pair: Pair) -> None:
         assert found.p <= found.p_adjusted <= 1
         assert found.low_adjusted <= found.low
         assert found.high_adjusted >= found.high
-        if found.verdict == "cannot tell":
-            assert found.low_adjusted <= 0 <= found.high_adjusted
-    sentence = pair.difference.sentence("a", "b")
+        assert found.verdict != "cannot tell" or found.low_adjusted <= 0 <= found.high_adjusted
+    sentence = found.sentence("a", "b")
     assert "nan" not in sentence and "None" not in sentence and "-0.00" not in sentence
 
 
@@ -365,10 +347,8 @@ def made(a: list[float], b: list[float], first: int = 0, higher: bool = True) ->
 def test_sentence_of_a_clear_difference() -> None:
     a, b = [73.6, 73.7, 73.5, 73.8, 73.4], [72.4, 72.6, 72.3, 72.5, 72.2]
     text = made(a, b).sentence("Ranger21", "AdamW", "points")
-    interval = "95 % interval 1.11 to 1.29"
-    assert (
-        text == f"Ranger21 is better than AdamW by 1.20 points ({interval}, p < 0.0001, n = 5 and 5, paired by seed)."
-    )
+    details = "95 % interval 1.11 to 1.29, p < 0.0001, n = 5 and 5, paired by seed"
+    assert text == f"Ranger21 is better than AdamW by 1.20 points ({details})."
     text = made(b, a).sentence("AdamW", "Ranger21", "points", 1)
     assert text.startswith("AdamW is worse than Ranger21 by 1.2 points (95 % interval 1.1 to 1.3, ")
     text = made(b, a, higher=False).sentence("AdamW", "Ranger21")
@@ -392,10 +372,8 @@ def test_sentence_without_a_verdict() -> None:
 
 def test_sentence_with_too_few_seeds() -> None:
     text = made([9.0, 9.1], [1.0, 1.1, 1.2, 1.3, 1.4]).sentence("Ranger21", "AdamW", "points")
-    begin = (
-        "Whether Ranger21 is better than AdamW we cannot tell with too few seeds (n = 2 and 5): at least 3 are needed."
-    )
-    assert text == f"{begin} The difference so far is 7.85 points."
+    reason = "too few seeds (n = 2 and 5): at least 3 are needed. The difference so far is 7.85 points."
+    assert text == f"Whether Ranger21 is better than AdamW we cannot tell with {reason}"
     assert "(n = 1 and 1)" in made([9.0], [1.0]).sentence("A", "B")
 
 
@@ -404,15 +382,11 @@ def test_sentence_within_a_family() -> None:
     pairs = all_pairs({str(i): seeds(random.normal(mean, 0.3, 5)) for i, mean in enumerate([5.0, 0.0, 0.3, 0.6, 0.5])})
     texts = [found.sentence(a, b) for a, b, found in pairs]
     assert all(" after Holm over 10 pairs, " in text for text in texts)
-    torn = [
-        (found, text) for (_, _, found), text in zip(pairs, texts, strict=True)
-        if found.verdict == "cannot tell" and found.p is not None and found.p < 0.05
-    ]  # fmt: skip
-    assert torn
-    for found, text in torn:  # its own interval is without 0: the sentence shows that which the verdict is about
+    torn = [pair.difference.verdict == "cannot tell" and (pair.difference.p or 0.0) < 0.05 for pair in pairs]
+    assert any(torn)  # its own interval is without 0: the sentence also has the one that agrees with the verdict
+    for (_, _, found), text, both in zip(pairs, texts, torn, strict=True):
         wide = f"{found.low_adjusted:.2f} to {found.high_adjusted:.2f}"
-        assert f" for this pair alone, {wide} for all 10 pairs at once, p = " in text
-    assert sum("alone" in text for text in texts) == len(torn)
+        assert (f" for this pair alone, {wide} for all 10 pairs at once, p = " in text) is both
 
 
 @pytest.mark.parametrize(
@@ -423,8 +397,3 @@ def test_a_p_in_words(p: float, shown: str) -> None:
     found = Difference(1.0, 0.5, 1.5, p, p, 0.5, 1.5, 5, 5, True, 0, 1, 0.9, "better")
     details = f"90 % interval 0.50 to 1.50, {shown}, n = 5 and 5, paired by seed"
     assert found.sentence("A", "B") == f"A is better than B by 1.00 ({details})."
-
-
-def test_no_torch_is_needed() -> None:
-    code = "import sys; import ranger21.report.statistics; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

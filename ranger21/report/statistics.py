@@ -66,12 +66,12 @@ class Difference:
             so_far = f"The difference so far is {_decimals(self.mean, digits)}{unit}."
             return f"{doubt} too few seeds ({counts}): at least {ENOUGH_SEEDS} are needed. {so_far}"
         if self.verdict == "cannot tell":
-            details = ", ".join(self._details(digits))
-            return f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit} ({details})."
-        details = ", ".join(self._details(digits, counts))
-        return f"{a} is {self.verdict} than {b} by {_decimals(abs(self.mean), digits)}{unit} ({details})."
+            text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
+            return f"{text} ({self._details(digits)})."
+        text = f"{a} is {self.verdict} than {b} by {_decimals(abs(self.mean), digits)}{unit}"
+        return f"{text} ({self._details(digits, counts)})."
 
-    def _details(self, digits: int, *counts: str) -> list[str]:
+    def _details(self, digits: int, *counts: str) -> str:
         """What stands in the brackets; beside "better by" and "worse by" the interval is of the amount."""
         amount = self.verdict != "cannot tell" and self.mean < 0
         low, high = (-(self.high or 0.0), -(self.low or 0.0)) if amount else (self.low or 0.0, self.high or 0.0)
@@ -83,7 +83,7 @@ class Difference:
         said.append(_p(self.p_adjusted or 0.0) + (f" after Holm over {self.family} pairs" if self.family > 1 else ""))
         said += [*counts, "paired by seed"] if self.paired else counts
         said += [f"{self.left_out} without a partner left out"] if self.left_out else []
-        return said
+        return ", ".join(said)
 
 
 class Pair(NamedTuple):
@@ -111,11 +111,9 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | No
         return None
     n = len(values)
     mean, variance = _moments([value / scale for value in values])
-    if variance is None:
-        return Estimate(mean * scale, None, None, None, n)
-    sd = math.sqrt(variance)
-    low, high = _Test(mean, sd / math.sqrt(n), n - 1, scale).interval(confidence)
-    return Estimate(mean * scale, sd * scale, low, high, n)
+    sd = None if variance is None else math.sqrt(variance)
+    low, high = _Test(mean, None if sd is None else sd / math.sqrt(n), n - 1, scale).interval(confidence)
+    return Estimate(mean * scale, None if sd is None else sd * scale, low, high, n)
 
 
 def difference(a: Seeds, b: Seeds, higher_is_better: bool = True, confidence: float = 0.95) -> Difference | None:
@@ -172,13 +170,11 @@ class _Test(NamedTuple):
     @property
     def p(self) -> float | None:
         """Two-sided. Without any spread: 1 for a difference of 0, 0 for every other."""
-        if self.error is None:
-            return None
-        if self.error == 0:
-            return float(self.mean == 0)
+        if not self.error:
+            return None if self.error is None else float(self.mean == 0)
         return float(2 * stdtr(self.df, -abs(self.mean) / self.error))
 
-    def interval(self, confidence: float) -> tuple[float, float] | tuple[None, None]:
+    def interval(self, confidence: float) -> tuple[float | None, float | None]:
         """Of the mean, in the values' unit."""
         if not 0 < confidence < 1:
             raise ValueError(f"A confidence of {confidence} is not between 0 and 1.")
@@ -212,22 +208,17 @@ def _judge(tests: Sequence[_Test], higher_is_better: bool, confidence: float) ->
     """What each test says, corrected for there being the others."""
     enough = [min(test.n_a, test.n_b) >= ENOUGH_SEEDS for test in tests]
     adjusted = iter(holm([test.p or 0.0 for test, tested in zip(tests, enough, strict=True) if tested]))
-    each = 1 - (1 - confidence) / max(1, sum(enough))
-    judged = []
+    family, judged = sum(enough), []
+    each = 1 - (1 - confidence) / max(1, family)
     for test, tested in zip(tests, enough, strict=True):
-        low, high = test.interval(confidence)
-        low_adjusted, high_adjusted = test.interval(each) if tested else (None, None)
-        p_adjusted = next(adjusted) if tested else None
+        alone = test.interval(confidence)
+        wide = test.interval(each) if tested else (None, None)
+        p = next(adjusted) if tested else None
         verdict: Verdict = "cannot tell"
-        if p_adjusted is not None and p_adjusted < 1 - confidence:
+        if p is not None and p < 1 - confidence:
             verdict = "better" if (test.mean > 0) == higher_is_better else "worse"
-        mean, (n_a, n_b, paired, left_out) = test.mean * test.scale, test[4:]
-        judged.append(
-            Difference(
-                mean, low, high, test.p, p_adjusted, low_adjusted, high_adjusted,
-                n_a, n_b, paired, left_out, sum(enough), confidence, verdict,
-            )
-        )  # fmt: skip
+        mean, paired, left_out, n = test.mean * test.scale, test.paired, test.left_out, (test.n_a, test.n_b)
+        judged.append(Difference(mean, *alone, test.p, p, *wide, *n, paired, left_out, family, confidence, verdict))
     return judged
 
 
