@@ -90,13 +90,11 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
     from rich.console import Console
 
     from ranger21.report import table
-    from ranger21.report.summary import summarise
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for comparison in report.comparisons:
-        rows = summarise(comparison.groups)
-        console.print(table.terminal(rows, comparison.title))
-        for sentence in (*table.notes(rows), *table.sentences(rows)):
+        console.print(table.terminal(comparison.rows, comparison.title))
+        for sentence in (*table.notes(comparison.rows), *table.sentences(comparison.rows)):
             console.print(f"- {sentence}", markup=False, highlight=False)
     for remark in report.remarks:
         console.print(remark, markup=False, highlight=False)

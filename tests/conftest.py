@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import make  # noqa: F401  (a fixture)
 
 from ranger21.data.sample import ensure_sample
 

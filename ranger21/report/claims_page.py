@@ -56,7 +56,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     parts += [f"Runs: {comparison.title}." for comparison in large]
     small = [comparison for comparison in comparisons if comparison not in large]
     for comparison in small:
-        if any(finding.status != NOT_RUN for finding in (found := findings(comparison))):
+        found = findings(comparison)
+        if any(finding.status != NOT_RUN for finding in found):
             parts += [f"## At a reduced scale: {comparison.title}", _table(found)]
     parts += [SMALL] if small else []
     drawn = "; ".join(f"{comparison.title}: `{comparison.slug}/`" for comparison in comparisons)

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ranger21.report.groups import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.runs import Run
+from ranger21.report.summary import Row, summarise
 
 RECIPE = ("model", "data", "trainer")  # dotted prefixes of settings that all runs of a comparison share
 DATA = "data.fingerprint"  # what the manifest says of the images, beside the settings
@@ -25,6 +27,11 @@ class Comparison:
     slug: str
     recipe: dict[str, Any]
     groups: list[Group]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Each group's figures."""
+        return summarise(self.groups)
 
     @property
     def runs(self) -> list[Run]:

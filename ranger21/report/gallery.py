@@ -44,7 +44,7 @@ def gallery(comparison: Comparison) -> list[Picture]:
     start = longest * START or None
     curves = "figure2_curves" if evidence(comparison).has_batch_norm else "figure4_curves"
     pictures = [
-        Picture("figure1_schedule", "Learning rate", (Panel("Learning rate", _of("lr")),)),
+        Picture("figure1_schedule", "Learning rate", (Panel("Learning rate", _binned("lr", width)),)),
         Picture(curves, "Loss and accuracy", (train, loss, Panel("Validation top-1 (%)", _of("val/acc1"))), bins),
         Picture("figure3_start", "The first third", (_until(train, start), _until(loss, start)), bins),
         Picture("accuracy", "Accuracy against epochs, images and time", _accuracies()),

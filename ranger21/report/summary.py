@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ranger21.report.groups import Group
 from ranger21.report.runs import FINISHED, Run
@@ -84,4 +85,4 @@ def _row(group: Group) -> Row:
 def _median(run: Run, key: str) -> float | None:
     """The median of what a run logged under `key`."""
     values = run.series(key)[1]
-    return float(statistics.median(values)) if len(values) else None
+    return float(np.median(values)) if len(values) else None

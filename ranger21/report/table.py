@@ -14,7 +14,7 @@ from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
-from ranger21.report.summary import Row, final_top1, pairs, summarise
+from ranger21.report.summary import Row, final_top1, pairs
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 MANY_PAIRS = 15
@@ -112,7 +112,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 
 def markdown(comparison: Comparison) -> str:
     """A comparison as a section in Markdown: the table, its notes, and the pairs."""
-    rows = summarise(comparison.groups)
+    rows = comparison.rows
     columns = _columns(rows)
     lines = [list(columns), ["---"] + ["---:"] * (len(columns) - 1)]
     lines += [[cell(row).replace("|", "\\|") for cell in columns.values()] for row in rows]
@@ -155,7 +155,7 @@ def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
         head = ["comparison", "group", "n", "diverged", "running", "seeds"]
         writer.writerow(head + [f"{name}_{part}" for name in STATS for part in ("mean", "sd", "low", "high")])
         for comparison in comparisons:
-            for row in summarise(comparison.groups):
+            for row in comparison.rows:
                 counts = [row.n, len(row.group.having(DIVERGED)), len(row.group.having(RUNNING))]
                 seeds = " ".join(str(run.seed) for run in row.group.runs)
                 figures = [cell for get in STATS.values() for cell in _parts(get(row))]
@@ -173,9 +173,8 @@ def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
         fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
         writer.writerow(["comparison", "figure", "a", "b", *fields, "verdict_on_a"])
         for comparison in comparisons:
-            rows = summarise(comparison.groups)
             for name, figure in FIGURES.items():
-                found: Sequence[Pair] = pairs(rows, figure, higher_is_better=name == "top1")
+                found: Sequence[Pair] = pairs(comparison.rows, figure, higher_is_better=name == "top1")
                 for a, b, difference in found:
                     numbers: list[Any] = [getattr(difference, field) for field in fields]
                     writer.writerow([comparison.title, name, a, b, *numbers, difference.verdict])

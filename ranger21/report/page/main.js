@@ -55,7 +55,7 @@ Object.assign(view, fromFragment(location.hash.slice(1)));
 listeners.push(drawControls, drawSidebar, drawPanels);
 listeners.forEach(listener => listener());
 drawSwatches();
-watchSizes();
+watchPlaces();
 darkly.addEventListener("change", recolour);
 addEventListener("beforeprint", () => { printing = true; recolour(); });
 addEventListener("afterprint", () => { printing = false; recolour(); });

@@ -1,11 +1,15 @@
 // The panels: built once, their plots drawn anew whenever the view changes.
 
-const panels = [];         // {panel, host, figure, plot}
+const panels = [];         // {panel, host, figure, plot, seen: is it near the window, stale: is its plot an old one}
 let hovered = null;        // the panel under the pointer, or with the keyboard's focus
 let emphasised = null;     // the group that the reader points at in the list
 
 /** The plot of a metric, for the console and for tests. */
-const plotted = metric => panels.find(({ panel }) => panel.metric === metric).plot;
+function plotted(metric) {
+  const entry = panels.find(({ panel }) => panel.metric === metric);
+  if (entry.stale) drawPanel(entry);
+  return entry.plot;
+}
 
 function buildPanels() {
   const place = document.getElementById("panels");
@@ -24,7 +28,7 @@ function buildPanel(panel, section) {
     click: () => { view.scale.set(panel.metric, isLog(panel) ? "linear" : "log"); change(); } }, "log");
   const host = h("div", { class: "plot", tabindex: "0", role: "img" });
   const figure = h("figure", { "data-metric": panel.metric }, section, h("figcaption", {}, title, scale), host);
-  const entry = { panel, figure, host, title, scale, plot: null };
+  const entry = { panel, figure, host, title, scale, plot: null, seen: false, stale: true };
   const enter = () => { hovered = entry; };
   const leave = () => { hovered = null; hideTooltip(); };
   for (const [event, act] of Object.entries({ pointerenter: enter, focus: enter, pointerleave: leave, blur: leave }))
@@ -35,9 +39,8 @@ function buildPanel(panel, section) {
 }
 
 /** Draw a panel as the view is now. */
-function drawPanel(entry, range) {
+function drawPanel(entry, range = xRange()) {
   const { panel, figure, host, title, scale } = entry, wide = view.wide.has(panel.metric), log = isLog(panel);
-  figure.classList.toggle("wide", wide);
   title.setAttribute("aria-expanded", wide);
   scale.setAttribute("aria-pressed", log);
   entry.plot?.destroy();
@@ -45,19 +48,23 @@ function drawPanel(entry, range) {
   const ends = entry.plot.lines.map(line => `${lineName(line)}: ${valueTexts([line.curve.y.at(-1)], panel.unit)[0]}`);
   host.setAttribute("aria-label", `${panel.title} against ${axisTitle(view.x)}. Last values: ${ends.join("; ")}`);
   figure.classList.toggle("empty", !entry.plot.lines.length);
+  entry.stale = false;
 }
 
+/** Draw what is in the window; the rest waits until it comes near. */
 function drawPanels() {
   hideTooltip();
   const range = xRange();
-  panels.forEach(entry => drawPanel(entry, range));
+  panels.forEach(entry => { entry.stale = true; entry.figure.classList.toggle("wide", view.wide.has(entry.panel.metric)); });
+  panels.filter(entry => entry.seen || printing).forEach(entry => drawPanel(entry, range));
   emphasise(emphasised);
 }
 
 /** Let the lines of all groups but one fade; of none with null. */
 function emphasise(group) {
   emphasised = group && isVisible(group) ? group : null;
-  for (const { plot } of panels) {
+  for (const { plot, stale } of panels) {
+    if (stale) continue;
     const own = new Set(plot.lines.filter(line => !emphasised || line.group === emphasised)
       .flatMap(line => line.n > 1 ? [line.place, line.place - 1, line.place - 2] : [line.place]));
     const before = plot.series.map(series => series.alpha);
@@ -77,11 +84,17 @@ function moveCursor(event, { plot }) {
   plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: plot.over.clientHeight / 2 });
 }
 
-/** Plots follow the size of their places. */
-function watchSizes() {
+/** Plots follow the size of their places, and are drawn when these come near the window. */
+function watchPlaces() {
+  const near = new IntersectionObserver(found => found.forEach(({ target, isIntersecting }) => {
+    const entry = panels.find(({ host }) => host === target);
+    entry.seen = isIntersecting;
+    if (entry.seen && entry.stale) drawPanel(entry);
+  }), { rootMargin: "200px" });
+  panels.forEach(({ host }) => near.observe(host));
   const observer = new ResizeObserver(found => found.forEach(({ target }) => {
     const { host, plot } = panels.find(entry => entry.host === target);
-    if (plot.width !== host.clientWidth || plot.height !== host.clientHeight)
+    if (plot && (plot.width !== host.clientWidth || plot.height !== host.clientHeight))
       plot.setSize({ width: host.clientWidth, height: host.clientHeight });
   }));
   panels.forEach(({ host }) => observer.observe(host));

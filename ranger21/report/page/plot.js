@@ -1,6 +1,7 @@
 // The lines of a panel, and the plot of them by uPlot.
 
-const MOST_X = 1500;      // with more x values than this, lines are drawn on an even grid
+const MOST_POINTS = 12000; // of all lines of a panel: with more, they are drawn on an even grid
+const PIECE = 40;         // points of a line that are drawn at once: canvases are slow with long jagged paths
 const FEW_POINTS = 40;    // up to so many points each of them gets a dot
 const MARKS = { diverged: "×", running: "○", finished: "" };
 const DARK = { "#000000": "#f4f4f4", "#0072B2": "#3b9ddd" };  // as legible on black as the others are
@@ -46,15 +47,18 @@ function bandOf({ n, curve }) {
   return { low: curve.y.map((m, i) => m - curve.sd[i]), high: curve.y.map((m, i) => m + curve.sd[i]) };
 }
 
-/** The x values at which all lines of a panel are drawn: their union, or an even grid where that is too many. */
-function gridOf(lines, [first, last]) {
+/**
+ * The x values at which all lines of a panel are drawn: their union, or an even grid where that is too many, still a
+ * point for each of the panel's pixels.
+ */
+function gridOf(lines, [first, last], pixels) {
   const all = union(lines.map(line => line.curve));
   const from = Math.max(all.findLastIndex(value => value <= first), 0);
   const beyond = all.findIndex(value => value >= last);
   const seen = all.slice(from, beyond < 0 ? all.length : beyond + 1);
-  if (seen.length <= MOST_X) return Array.from(seen);
-  const [start, end] = [seen[0], seen[seen.length - 1]];
-  return Array.from({ length: MOST_X }, (_, i) => start + (end - start) * i / (MOST_X - 1));
+  const most = Math.max(Math.round(MOST_POINTS / lines.length), pixels), [start, end] = [seen[0], seen.at(-1)];
+  if (seen.length <= most) return Array.from(seen);
+  return Array.from({ length: most }, (_, i) => start + (end - start) * i / (most - 1));
 }
 
 /** The x axis of all panels: what was zoomed to, or from 0 to the end of the longest visible run. */
@@ -120,7 +124,7 @@ function tickText(value) {
 /** A uPlot of a panel in an element, with x over a range. Its `lines` are what the tooltip tells of. */
 function makePlot(panel, host, range, onMove) {
   const lines = linesOf(panel), log = isLog(panel);
-  const grid = lines.length ? gridOf(lines, range) : [0, 1];
+  const grid = lines.length ? gridOf(lines, range, host.clientWidth) : [0, 1];
   const columns = lines.map(line => {
     const at = values => interpolated(line.curve.x, values, grid), band = bandOf(line);
     return { line, y: at(line.curve.y), low: band && at(band.low), high: band && at(band.high) };
@@ -130,10 +134,10 @@ function makePlot(panel, host, range, onMove) {
   const data = [grid], series = [{}], bands = [];
   const add = (values, options) => { data.push(shown(values)); return series.push(options) - 1; };
   for (const { line, y, low, high } of columns) {
-    const colour = colourOf(line.group), edge = { stroke: "transparent", width: 0, pxAlign: 0, points: { show: false } };
-    if (low) bands.push({ series: [add(high, edge), add(low, { ...edge })], fill: `${colour}2b` });
-    const width = view.lines === "mean" && !line.run ? 1.8 : 1.1;
-    line.place = add(y, { stroke: colour, width, dash: line.group.dash, pxAlign: 0, points: { show: false } });
+    const colour = colourOf(line.group);
+    const invisible = () => ({ stroke: colour, width: 0, pxAlign: 0, points: { show: false } });  // see drawLines
+    if (low) bands.push({ series: [add(high, invisible()), add(low, invisible())], fill: `${colour}2b` });
+    line.place = add(y, invisible());
   }
   const drawn = new Set(lines.map(line => line.place));
   const rest = options(host, { log, range, y: [bottom, top], drawn, onMove });
@@ -163,7 +167,7 @@ function options(host, { log, range, y, drawn, onMove }) {
       points: { size: (u, i) => drawn.has(i) ? 7 : 0 },
       bind: { dblclick: () => () => { change({ zoom: null }); return null; } },
     },
-    hooks: { draw: [drawMarks], setSelect: [zoomTo], setCursor: [onMove] },
+    hooks: { draw: [u => u.lines && drawLines(u)], setSelect: [zoomTo], setCursor: [onMove] },
   };
 }
 
@@ -175,20 +179,56 @@ function zoomTo(u) {
   queueMicrotask(() => change({ zoom: ends }));
 }
 
-/** Dots where few points were logged, and × or ○ at the ends of runs that did not finish. */
-function drawMarks(u) {
+/** The lines, dots where few points were logged, and × or ○ at the ends of runs that did not finish. */
+function drawLines(u) {
   const { ctx } = u, ratio = devicePixelRatio, { left, top, width, height } = u.bbox;
   ctx.save();
-  for (const { group, run, curve, place } of u.lines ?? []) {
-    ctx.globalAlpha = u.series[place].alpha ?? 1;
-    ctx.fillStyle = ctx.strokeStyle = colourOf(group);
-    const points = Array.from(curve.x, (x, i) => [u.valToPos(x, "x", true), u.valToPos(curve.y[i], "y", true)]);
-    const inside = points.filter(([x, y]) =>
+  ctx.lineJoin = "round";
+  for (const line of u.lines) {
+    ctx.globalAlpha = u.series[line.place].alpha ?? 1;
+    ctx.fillStyle = ctx.strokeStyle = colourOf(line.group);
+    ctx.lineWidth = (view.lines === "mean" && !line.run ? 1.8 : 1.1) * ratio;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(left, top - ratio, width, height + 2 * ratio);
+    ctx.clip();
+    drawLine(ctx, placesOf(u, u.data[0], u.data[line.place]), line.group.dash.map(part => part * ratio));
+    ctx.restore();
+    const own = line.curve.x.length <= FEW_POINTS || isOpen(line) ? placesOf(u, line.curve.x, line.curve.y) : [];
+    const inside = own.filter(([x, y]) =>
       x >= left - 1 && x <= left + width + 1 && y >= top - 1 && y <= top + height + 1);
-    if (points.length <= FEW_POINTS) inside.forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
-    if (run && run.status !== "finished" && inside.length) mark(ctx, run.status, inside.at(-1), 4 * ratio, ratio);
+    if (own.length <= FEW_POINTS) inside.forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
+    if (isOpen(line) && inside.length) mark(ctx, line.run.status, inside.at(-1), 4 * ratio, ratio);
   }
   ctx.restore();
+}
+
+/** Whether a line is a run that did not finish. */
+const isOpen = line => line.run && line.run.status !== "finished";
+
+/** Places on the canvas of a curve's points; what has no value is left out, it is only before or after the others. */
+function placesOf(u, xs, ys) {
+  const places = [];
+  for (let i = 0; i < xs.length; i++)
+    if (ys[i] !== null) places.push([u.valToPos(xs[i], "x", true), u.valToPos(ys[i], "y", true)]);
+  return places;
+}
+
+/** A line through places, in pieces, whose dashes go on from one to the next. */
+function drawLine(ctx, places, dash) {
+  ctx.setLineDash(dash);
+  let length = 0;
+  for (let start = 0; start < places.length - 1; start += PIECE) {
+    const piece = places.slice(start, start + PIECE + 1);
+    ctx.lineDashOffset = length;
+    ctx.beginPath();
+    piece.forEach(([x, y], i) => {
+      ctx.lineTo(x, y);
+      if (i) length += Math.hypot(x - piece[i - 1][0], y - piece[i - 1][1]);
+    });
+    ctx.stroke();
+  }
+  ctx.setLineDash([]);
 }
 
 function dot(ctx, x, y, radius) {

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""How long scripts/compare.py takes over large runs, and how much memory.
+
+python scripts/bench_compare.py                      50 runs of 100,000 logged lines, as the README's figure
+python scripts/bench_compare.py --runs 5 --lines 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = 60
+OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
+
+
+def main() -> None:
+    """Draw runs into a folder that is deleted again, compare them, and print the time and the memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=50, help="of five optimizers (default: %(default)s)")
+    parser.add_argument("--lines", type=int, default=100_000, help="logged by each (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        size = sum(draw(Path(folder) / "runs" / str(i), i, options.lines) for i in range(options.runs))
+        print(f"{options.runs} runs of {options.lines:,} lines, {size / 2**20:,.0f} MiB of metrics.jsonl")
+        command = [sys.executable, str(ROOT / "scripts/compare.py"), f"{folder}/runs", "--out", f"{folder}/out"]
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(0.1)
+        spent = time.perf_counter() - begin
+        page = (Path(folder) / "out/index.html").stat().st_size
+    print(
+        f"{spent:.1f} s, at most {peak / 2**20:,.0f} MiB by all processes together; index.html {page / 2**20:.1f} MiB"
+    )
+    sys.exit(process.returncode)
+
+
+def draw(path: Path, number: int, lines: int) -> int:
+    """One run that logs a line a step, with a validation at the end of each epoch; returns the bytes written."""
+    path.mkdir(parents=True)
+    name, seed = OPTIMIZERS[number % len(OPTIMIZERS)], number // len(OPTIMIZERS)
+    config = {
+        "seed": seed,
+        "model": {"name": "resnet50"},
+        "optimizer": {"name": name},
+        "data": {"name": "imagenet"},
+        "trainer": {"epochs": EPOCHS},
+    }
+    (path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    (path / "result.json").write_text(json.dumps({"status": "finished"}))
+    noise, an_epoch = random.Random(number), max(1, lines // EPOCHS)
+    with open(path / "metrics.jsonl", "w") as file:
+        for step in range(1, lines + 1):
+            row = {"step": step, "epoch": step / an_epoch, "images_seen": 64 * step, "time": 0.1 * step}
+            row |= {"train/loss": 7 * math.exp(-3 * step / lines) + noise.random(), "train/acc1": 70 * step / lines}
+            row |= {"lr": 3e-3, "grad_norm": noise.random(), "perf/images_per_s": 600 + noise.random()}
+            row["perf/data_wait"] = noise.random() / 50
+            if step % an_epoch == 0:
+                row |= {"val/loss": 7 * math.exp(-3 * step / lines), "val/loss_smoothed": 2.0, "val/acc5": 90.0}
+                row["val/acc1"] = 70 * step / lines + noise.random()
+            file.write(json.dumps(row) + "\n")
+    return (path / "metrics.jsonl").stat().st_size
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process and its descendants, shared pages divided among those that share them; Linux only."""
+    total, waiting = 0, [pid]
+    while waiting:
+        this = waiting.pop()
+        try:
+            rollup = Path(f"/proc/{this}/smaps_rollup").read_text()
+            for task in Path(f"/proc/{this}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except OSError:  # it has just ended
+            continue
+        total += sum(1024 * int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""scripts/compare.py as a user types it: what it writes and refuses, and whatever a killed job can leave behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_runs import Make
+from matplotlib.image import imread
+
+from ranger21.report.comparisons import compare_like_with_like, separation
+from ranger21.report.metrics import read_metrics
+from ranger21.report.runs import find_runs
+from ranger21.report.write import examine, write_report
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+
+
+# What it writes
+
+
+def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path: Path) -> None:
+    finals = {"adamw": (60.0, 61.0, 63.0), "ranger21": (70.0, 72.0, 71.0)}
+    for optimizer, values in finals.items():
+        for seed, value in enumerate(values):
+            make(optimizer, seed, (40.0, 50.0, value))
+    make("nesterov", 0, (40.0, 55.0, 50.0))
+    make("nesterov", 1, (40.0,), status="diverged", trainer__epochs=3, tail='{"step": 15, "epoch": 1.5, "train/lo')
+    make("nesterov", 2, (), status="running", trainer__epochs=3)
+    out = tmp_path / "made" / "here"
+    done = compare(tmp_path / "outputs", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    names = ["index.html", "table.md", "claims.md", "table.csv", "pairs.csv", "resnet50-on-sample"]
+    written = [line for line in done.stdout.splitlines() if line.startswith("wrote")]
+    assert written == [f"wrote {out / name}" for name in names]
+    assert "71.00 ± 1.00" in done.stdout
+    assert "ranger21 is better than adamw by 9.67 points" in " ".join(done.stdout.split())
+    folder = out / "resnet50-on-sample"
+    pictures = sorted(folder.glob("*.png"))
+    wanted = {"figure1_schedule", "figure2_curves", "figure3_start", "accuracy", "gradient_norm", "smoothness"}
+    assert wanted | {"catching_up"} == {path.stem for path in pictures}
+    assert {path.stem for path in folder.glob("*.svg")} == {path.stem for path in pictures}
+    for path in pictures:
+        pixels = imread(path)[..., :3]
+        assert min(pixels.shape[:2]) > 400
+        assert pixels.std() > 0.02
+        assert pixels[0, 0].tolist() == [1.0, 1.0, 1.0]
+    rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+    assert [row["group"] for row in rows] == ["ranger21", "adamw", "nesterov"]
+    assert float(rows[1]["final_top1_percent_mean"]) == pytest.approx(184 / 3)
+    assert float(rows[1]["final_top1_percent_sd"]) == pytest.approx(statistics.stdev(finals["adamw"]))
+    assert rows[2]["final_top1_percent_sd"] == ""
+    assert [rows[2][key] for key in ("n", "diverged", "running", "seeds")] == ["1", "1", "1", "0 1 2"]
+    found = {(r["figure"], r["a"], r["b"]): r for r in csv.DictReader((out / "pairs.csv").read_text().splitlines())}
+    assert found["top1", "ranger21", "adamw"]["verdict_on_a"] == "better"
+    assert float(found["top1", "ranger21", "adamw"]["mean"]) == pytest.approx(71 - 184 / 3)
+    assert found["loss", "ranger21", "nesterov"]["verdict_on_a"] == "cannot tell"
+
+
+def test_the_same_runs_give_the_same_files(make: Make, tmp_path: Path) -> None:
+    for seed in range(2):
+        make("ranger21", seed)
+        make("adamw", seed)
+    for name in ("a", "b"):
+        write_report(examine([str(tmp_path / "outputs")]), tmp_path / name)
+    a, b = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in ("a", "b"))
+    assert a.keys() == b.keys()
+    assert {path for path in a if a[path] != b[path]} == set()
+
+
+# What belongs together
+
+
+def test_other_recipes_are_kept_apart_with_a_sentence(make: Make, tmp_path: Path) -> None:
+    make("adamw", 0)
+    make("ranger21", 0)
+    make("adamw", 1, data__batch_size=128)
+    make("adamw", 2, model__name="vgg16")
+    runs = find_runs([str(tmp_path)]).runs
+    comparisons = compare_like_with_like(runs)
+    assert [comparison.title for comparison in comparisons] == [
+        "resnet50 on sample (data.batch_size=128)",
+        "resnet50 on sample (data.batch_size=64)",
+        "vgg16 on sample",
+    ]
+    said = separation(comparisons)
+    assert said is not None
+    assert "differ in model.name, data.batch_size" in said
+    across = compare_like_with_like(runs, ["data.batch_size", "model"])
+    assert len(across) == 1
+    assert separation(across) is None
+    assert [group.label for group in across[0].groups] == [
+        "adamw model=resnet50 data.batch_size=128",
+        "adamw model=resnet50 data.batch_size=64",
+        "adamw model=vgg16 data.batch_size=64",
+        "ranger21 model=resnet50 data.batch_size=64",
+    ]
+
+
+def test_other_images_are_kept_apart_and_unknown_ones_are_not(make: Make, tmp_path: Path) -> None:
+    for seed, mark in enumerate(["a", "a", None]):
+        path = make("adamw", seed)
+        if mark:
+            (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": mark}}))
+    assert len(compare_like_with_like(find_runs([str(tmp_path)]).runs)) == 1
+    (make("adamw", 3) / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "b"}}))
+    runs = find_runs([str(tmp_path)]).runs
+    assert [len(comparison.runs) for comparison in compare_like_with_like(runs)] == [2, 1, 1]
+    assert len(compare_like_with_like(runs, ["data.fingerprint"])) == 1
+
+
+# What a killed job can leave behind
+
+
+def _cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+NAMES = ("config.yaml", "metrics.jsonl", "result.json", "manifest.json")
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: _cut(path, 0.7),
+    "zeros": lambda path: path.write_bytes(bytes(300)),
+    "not text": lambda path: path.write_bytes(bytes(range(256)) * 3),
+    "another type": lambda path: path.write_text("[1, 2]"),
+    "null": lambda path: path.write_text("null"),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "NaN": lambda path: path.write_text('{"step": NaN, "status": NaN, "data": NaN, "sessions": 3}\n' * 2),
+    "odd values": lambda path: path.write_text('{"step": 10, "epoch": "x", "val/acc1": [1], "status": 3, "data": 1}\n'),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_never_hides_the_others(make: Make, tmp_path: Path, name: str, damage: str) -> None:
+    for seed in range(3):
+        path = make("adamw", seed)
+        (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "a", "classes": 10}, "sessions": [{}]}))
+    DAMAGE[damage](path / name)
+    report = examine([str(tmp_path / "outputs")])
+    rows = [run for comparison in report.comparisons for run in comparison.runs]
+    assert len(rows) + len(report.remarks) >= 2
+    assert {0, 1} <= {run.seed for run in rows}
+    if name == "config.yaml" and damage in ("missing", "empty"):
+        assert str(path) in report.remarks[0]
+    for run in rows:
+        assert run.last("val/acc1") in (None, 50.0, 60.0)
+
+
+def test_everything_damaged_at_once_is_drawn(make: Make, tmp_path: Path) -> None:
+    for seed, damage in enumerate(DAMAGE.values()):
+        path = make("adamw", seed)
+        (path / "manifest.json").write_text("{}")
+        damage(path / NAMES[seed % 3 + 1])
+    make("adamw", 20, (), status="running")
+    (make("adamw", 21, (1.0,) * 2, tail="\n".join(['{"step": 1e400}', "{", "\x00"])) / "result.json").unlink()
+    done = compare(tmp_path / "outputs", "--out", tmp_path / "out")
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make: Make) -> None:
+    path = make(top1=(50.0, 60.0, 70.0)) / "metrics.jsonl"
+    content = path.read_bytes()
+    whole = read_metrics(path)
+    for end in random.Random(0).sample(range(len(content)), 40):
+        path.write_bytes(content[:end])
+        part = read_metrics(path)
+        assert part.broken == 0
+        assert part.steps.tolist() == whole.steps[: len(part.steps)].tolist()
+        values = part.series("val/acc1", "step")[1]
+        assert values.tolist() == whole.series("val/acc1", "step")[1][: len(values)].tolist()
+
+
+def test_a_step_back_at_any_place_keeps_the_later_lines(make: Make) -> None:
+    """Against the obvious way to do it: a dictionary of steps, cut back whenever a step is smaller than the newest."""
+    path = make() / "metrics.jsonl"
+    draw = random.Random(1)
+    for _ in range(30):
+        step, lines, rows = 0, [], dict[int, dict[str, float]]()
+        newest = -1
+        for _ in range(60):
+            step = max(1, step + draw.choice([1, 1, 1, 0, -draw.randrange(9)]))
+            row = {"step": step, draw.choice("ab"): draw.random()}
+            lines.append(json.dumps(row))
+            if step < newest:
+                rows = {old: kept for old, kept in rows.items() if old <= step}
+            rows.setdefault(step, {}).update(row)
+            newest = step
+        path.write_text("\n".join(lines) + "\n")
+        found = read_metrics(path)
+        assert found.steps.tolist() == sorted(rows)
+        for key in "ab":
+            steps, values = found.series(key, "step")
+            wanted = {s: row[key] for s, row in rows.items() if key in row}
+            assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
+
+
+# Mistakes
+
+
+def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> None:
+    done = compare(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: no run (a directory with metrics.jsonl) in {tmp_path}.\n"
+    file = make() / "config.yaml"
+    done = compare(tmp_path, "--out", file)
+    assert done.returncode == 1
+    assert done.stderr == f"error: cannot write to {file}: File exists\n"
+    done = compare(tmp_path, "--out", tmp_path / "out", "--ablation")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --ablation finds no two groups of Ranger21 that differ in one ingredient")
+
+
+def test_help_teaches_and_nothing_imports_torch() -> None:
+    done = compare("--help")
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+    code = "import sys; import ranger21.report.write, ranger21.report.gallery; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
