@@ -192,7 +192,7 @@ def test_contributions_are_known_differences(tmp_path: Path) -> None:
     worth = dict(
         zip(("schedule", "agc", "centralize", "pnm", "stable_decay", "norm_loss", "lookahead"), range(7), strict=True)
     )
-    ladder = "0_adamw,1_schedule,2_agc,3_centralize,4_pnm,5_stable_decay,6_norm_loss,7_lookahead".split(",")
+    ladder = ["0_adamw", "1_schedule", "2_agc", "3_centralize", "4_pnm", "5_stable_decay", "6_norm_loss", "7_lookahead"]
     made = {name: sum(list(worth.values())[:index]) for index, name in enumerate(ladder)}
     made |= {f"minus_{n}": 21 - worth[n] for n in list(worth)[:-1]} | {f"only_{n}": worth[n] for n in list(worth)[1:]}
     for name, value in made.items():
