@@ -129,3 +129,11 @@ def test_little_room_at_the_end_of_a_block(spare):
     """Seven bytes are a chunk of no length; with less, the block is filled up."""
     parts = [b"a" * (BLOCK - 7 - 7 - spare), b"b" * (2 * BLOCK), b"", b"c"]
     assert list(payloads(pack(parts), Path("a"))) == parts
+
+
+@pytest.mark.parametrize("content", [b"", b":W&", b"\0" * 7, b"\0" * 4096])
+def test_nothing_is_no_mistake(content, tmp_path):
+    """Of a process killed before W&B wrote anything, or on a machine that crashed before it was on the disk."""
+    path = tmp_path / "run-early.wandb"
+    path.write_bytes(content)
+    assert read_fragment(path) == Fragment(path, "early", cut=True)

@@ -151,8 +151,8 @@ def pack(payloads: Iterable[bytes]) -> bytes:
 def payloads(content: bytes, path: Path) -> Iterator[bytes | None]:
     """The payloads of a log, each put together from its chunks; None where something is missing."""
     begin = IDENT.pack(NAME, MAGIC, VERSION)
-    if len(content) < IDENT.size and begin.startswith(content):
-        yield None  # empty, or not even begun
+    if begin.startswith(content[: IDENT.size].rstrip(b"\0")) and len(content.rstrip(b"\0")) < IDENT.size:
+        yield None  # empty, not even begun, or room that a crash left unwritten
         return
     if not content.startswith(begin):
         raise UserError(f"{path} is not a file that W&B writes, or of a version yet unknown: name a .wandb file.")

@@ -1,0 +1,93 @@
+"""One W&B run of several fragments: each step once, and the best values as the trainer has them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.tracking.wandb_file import Fragment, merge, pack, read_records, record_class
+
+
+@dataclass(frozen=True)
+class OfflineRun:
+    """All fragments of one W&B run."""
+
+    run_id: str
+    directory: Path  # the run directory, of the newest fragment
+    fragments: list[Fragment]  # in order of time
+    superseded: str | None = None  # the id of the W&B run that took its place
+
+    @property
+    def finished(self) -> bool:
+        return (self.directory / "result.json").is_file()
+
+
+def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
+    """Each step once. Where metrics.jsonl is at hand it says which, and has what W&B lost when a process was killed."""
+    logged = {int(row["step"]): row for row in merge(run.fragments).rows}
+    truth = run.directory / "metrics.jsonl"
+    if not truth.is_file():
+        return list(logged.values())
+    lines = [_json(line) for line in truth.read_text(encoding="utf-8", errors="replace").splitlines()]
+    told = merge([Fragment(truth, run.run_id, rows=[line for line in lines if isinstance(line.get("step"), int)])]).rows
+    return [{k: v for k, v in row.items() if v is not None} | logged.get(row["step"], {}) for row in told]
+
+
+def assemble(run: OfflineRun) -> tuple[bytes, list[dict[str, Any]]]:
+    """The content of the merged file, and its rows. The same fragments give the same bytes."""
+    whole, rows, record = merge(run.fragments), rows_of(run), record_class()
+    newest = [fragment for fragment in run.fragments if fragment.started][-1]
+    records = []
+    for other in read_records(newest.path)[0]:
+        kind = other.WhichOneof("record_type")
+        if kind == "run":
+            other.run.start_time.FromMicroseconds(round(whole.started * 1e6))
+            if "resume" in other.run.DESCRIPTOR.fields_by_name:
+                other.run.resume = False  # it would be appended to what W&B has already
+        if kind not in ("history", "summary", "exit") and not (kind == "preempting" and run.finished):
+            records.append(other)
+    for row in rows:
+        entry = record()
+        entry.history.step.num = row["step"]
+        own = {"_step": row["step"]} | ({"_runtime": row["time"]} if "time" in row else {})
+        _fill(entry.history.item, row | own)
+        records.append(entry)
+    last: dict[str, Any] = {key: value for row in rows for key, value in row.items()}
+    summary = record()
+    _fill(summary.summary.update, whole.summary | last | {"_step": rows[-1]["step"]} | outcome(run, rows))
+    records.append(summary)
+    code = 0 if run.finished else whole.exit_code
+    if code is not None:
+        records.append(record(exit={"exit_code": code}))
+    for number, entry in enumerate(records, 1):
+        entry.num = number
+    return pack(entry.SerializeToString(deterministic=True) for entry in records), rows
+
+
+def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the run ended, if it has, and its best validation as the trainer has it: the first with the highest top-1."""
+    result = _json((run.directory / "result.json").read_text()) if run.finished else {}
+    best = result.get("best")
+    if not best:
+        valid = [row for row in rows if math.isfinite(row.get("val/acc1", math.nan))]
+        top = max(valid, key=lambda row: row["val/acc1"], default={})
+        best = {key: value for key, value in top.items() if key in ("step", "epoch") or key.startswith("val/")}
+    status = {"status": result["status"]} if "status" in result else {}
+    return status | {f"best/{key}": value for key, value in best.items()}
+
+
+def _fill(items: Any, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        items.add(nested_key=[key], value_json=json.dumps(value))
+
+
+def _json(text: str) -> dict[str, Any]:
+    """What a line or a file holds; empty where it is broken."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,242 @@
+"""Offline runs of the real trainer and the real W&B client, merged and sent to a stand-in for W&B."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SPAWN, TINY, command, lines, result
+from test_resume import children, wait_for_a_line
+from wandb_server import Server
+
+from ranger21 import experiment, loop
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.tracking.merged import OfflineRun, outcome
+from ranger21.tracking.sync import QUIET, find, sync
+from ranger21.tracking.wandb_file import Fragment, read_fragment
+
+pytest.importorskip("wandb", reason="pip install wandb")
+
+
+def offline(tiny: list[str]) -> list[str]:
+    return [*(o for o in tiny if o != "logger=none"), "logger=wandb", "logger.project=p", "logger.tags=[a]"]
+
+
+def killed_after_a_flush(overrides: list[str], directory: Path, step: int) -> None:
+    """In a child: trains up to `step`, waits until W&B has put on the disk what it has (15 seconds), and is killed."""
+    real = loop.take_step
+
+    def patient(job, number, clock):
+        if number == step:
+            (path,) = directory.glob("wandb/offline-run-*/*.wandb")
+            while not read_fragment(path).rows:
+                time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(job, number, clock)
+
+    loop.take_step = patient
+    experiment.run(compose_config(overrides), directory)
+
+
+@pytest.fixture(scope="module")
+def requeued(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after step 16, with a checkpoint of step 10, and resumed to its end: steps 12, 14 twice."""
+    root = tmp_path_factory.getbasetemp()
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "requeued"  # of all workers together
+    with open(f"{place}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            make_requeued(images, place)
+    return place
+
+
+def make_requeued(images: Path, place: Path) -> None:
+    more = ["trainer.checkpoint_every_steps=null", "trainer.eval_every_epochs=2", f"data.root={images}"]
+    overrides = offline([*TINY, *more])
+    process = SPAWN.Process(target=killed_after_a_flush, args=(overrides, place, 17))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert children(overrides, place, 1) == [0]
+    for path in place.glob("wandb/offline-run-*/*.wandb"):
+        os.utime(path, (time.time() - 2 * QUIET,) * 2)
+
+
+@pytest.fixture
+def run(requeued: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(requeued, tmp_path / "run"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        yield server
+
+
+def script(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=timeout)
+
+
+def test_fragments_arrive_as_one_run(run, server):
+    """One run, each step once, the values of metrics.jsonl, the best of result.json; and again: nothing."""
+    parts = [[row["step"] for row in part.rows] for part in find([str(run)])[0][0].fragments]
+    assert parts == [[2, 4, 6, 8, 10, 12, 14], [12, 14, 16, 18, 20]]
+    done = script(str(run))
+    assert done.returncode == 0 and "sent: " in done.stdout, done.stdout + done.stderr
+    (received,) = server.runs.values()
+    assert [row["_step"] for row in received.history] == [row["step"] for row in lines(run)]
+    for row, told in zip(received.history, lines(run), strict=True):
+        assert {name: row[name] for name in told} == pytest.approx(told, rel=1e-7)
+    best = result(run)["best"]
+    assert {name: received.summary[f"best/{name}"] for name in best} == pytest.approx(best)
+    assert (received.exit_code, received.summary["status"], received.summary["step"]) == (0, "finished", 20)
+    assert (received.fields["displayName"], received.fields["tags"]) == ("requeued", ["a"])
+    assert json.loads(received.fields["config"])["optimizer"]["value"]["name"] == "ranger21"
+    assert "requirements.txt" in received.files
+
+    again = script(str(run))
+    assert again.returncode == 0 and "nothing new" in again.stdout and received.lines == len(received.history)
+    inspected = subprocess.run(
+        ["wandb", "leet", "inspect", "--json", *map(str, run.glob("wandb/offline-merged/*.wandb"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    records = [json.loads(line) for line in inspected.stdout.splitlines()]
+    steps = [record["history"]["step"]["num"] for record in records if record["type"] == "history"]
+    assert steps == [row["step"] for row in lines(run)]
+    assert records[-1]["exit"] in ({}, {"exit_code": 0})
+
+
+def test_what_wandb_sync_alone_makes_of_it(run, server):
+    """Why there is a script: steps that were trained twice arrive twice, or what came before is lost."""
+    env = os.environ | {"WANDB_MODE": "online", "WANDB_DIR": str(run)}
+    fragments = [str(path) for path in run.glob("wandb/offline-run-*")]
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *fragments], env=env, capture_output=True, timeout=120)
+    (received,) = server.runs.values()
+    assert [row["_step"] for row in received.history] != [row["step"] for row in lines(run)]
+
+
+def test_news_replace_what_was_sent(run, server):
+    """Sent while it was stopped, with another past; then at its end."""
+    for name in ("result.json", "metrics.jsonl"):
+        (run / name).rename(run / f"{name}.away")
+    newest = find([str(run)])[0][0].fragments[-1].path.parent
+    newest.rename(run / "away")
+    assert all(not outcome.failed for outcome in sync([str(run)]))
+    (received,) = server.runs.values()
+    assert received.exit_code != 0 and 0 < len(received.history) <= len(lines_of(run / "metrics.jsonl.away"))
+    (run / "away").rename(newest)
+    for name in ("result.json", "metrics.jsonl"):
+        (run / f"{name}.away").rename(run / name)
+    (outcome,) = sync([str(run)])
+    assert outcome.sentence.startswith("sent: ")
+    assert [row["_step"] for row in received.history] == [row["step"] for row in lines(run)]
+    assert received.exit_code == 0
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("failing", ["upsert", "stream"])
+def test_a_failure_is_loud_and_the_next_time_it_works(failing, run, server):
+    """`wandb sync` prints ERROR and exits with 0."""
+    server.failing = failing
+    done = script(str(run))
+    assert done.returncode == 1 and str(run) in done.stderr and "FAILED" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    server.failing = ""
+    assert script(str(run)).returncode == 0
+    (received,) = server.runs.values()
+    assert len(received.history) == len(lines(run))
+
+
+def test_no_key_and_nobody_there(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    done = script(str(run))
+    assert done.returncode == 1 and "wandb login" in done.stderr, done.stderr
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    done = script(str(run), "--timeout", "8")
+    assert done.returncode == 1 and "within 8 seconds" in done.stderr and "login node" in done.stderr, done.stderr
+
+
+def test_a_run_that_is_going_on_is_left_for_later(tiny, tmp_path):
+    process = subprocess.Popen(**command(*offline(tiny), "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"))
+    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    for path in tmp_path.rglob("*.wandb"):
+        os.utime(path, (0, 0))  # only the lock tells
+    done = script(str(tmp_path), "--dry-run")
+    process.kill()
+    process.wait()
+    assert done.returncode == 0 and "skipped: " in done.stdout and "still running" in done.stdout, done.stdout
+    assert not list(tmp_path.rglob("offline-merged"))
+    for path in tmp_path.rglob("*.wandb"):
+        os.utime(path)  # killed a moment ago, as far as anyone knows
+    assert "still running" in next(sync([str(tmp_path)], send=False)).sentence
+    for path in tmp_path.rglob("*.wandb"):
+        os.utime(path, (0, 0))
+    (outcome,) = sync([str(tmp_path)], send=False)
+    assert outcome.sentence.startswith(("would be sent: ", "skipped: "))
+
+
+def test_empty_superseded_and_damaged_fragments(run):
+    newest = find([str(run)])[0][0]
+    (run / "wandb" / "offline-run-20200101_000000-nothing").mkdir()
+    (run / "wandb" / "offline-run-20200101_000000-nothing" / "run-nothing.wandb").touch()
+    (run / "wandb" / "offline-run-20200101_000000-strange").mkdir()
+    (run / "wandb" / "offline-run-20200101_000000-strange" / "run-strange.wandb").write_text("hello there")
+    sentences = [outcome.sentence for outcome in sync([str(run)], send=False)]
+    assert "is not a file that W&B writes" in sentences[0]
+    assert f"{newest.run_id} began again from the start" in sentences[1]
+    assert sentences[2].startswith("would be sent: ") and len(sentences) == 3
+    lonely = run.parent / "lonely"
+    (run / "wandb" / "offline-run-20200101_000000-nothing").rename(lonely)
+    fragment = lonely.parent / "wandb" / "offline-run-20200101_000000-nothing"
+    fragment.parent.mkdir()
+    lonely.rename(fragment)
+    os.utime(fragment / "run-nothing.wandb", (0, 0))
+    assert "nothing is recorded" in next(sync([str(fragment)], send=False)).sentence
+
+
+def test_watching_says_a_thing_once(run, server):
+    program = [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(run), "--watch", "1"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout.readline().startswith("sent: ")
+    assert process.stdout.readline().startswith("nothing new: ")
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert (process.returncode, rest) == (130, "")
+
+
+def test_the_best_without_a_result(tmp_path):
+    rows = [
+        {"step": s, "epoch": s / 2, "val/acc1": a, "lr": 1} for s, a in ((2, 10.0), (4, 30.0), (6, 30.0), (8, 20.0))
+    ]
+    run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
+    assert outcome(run, [{"step": 1}, *rows]) == {"best/step": 4, "best/epoch": 2.0, "best/val/acc1": 30.0}
+    assert outcome(run, [{"step": 1}]) == {}
+    (tmp_path / "result.json").write_text('{"status": "diverged", "best": {"step": 8, "val/acc1": 31.0}}')
+    assert outcome(run, rows) == {"status": "diverged", "best/step": 8, "best/val/acc1": 31.0}
+
+
+def test_mistakes_are_told(tmp_path):
+    with pytest.raises(UserError, match="nothing is called"):
+        find([str(tmp_path / "nowhere")])
+    with pytest.raises(UserError, match="no offline W&B run"):
+        find([str(tmp_path)])
+    done = script(str(tmp_path))
+    assert done.returncode == 1 and done.stderr.startswith("error: no offline W&B run")
