@@ -50,10 +50,13 @@ def photograph(browser: str, options: argparse.Namespace) -> None:
         )
         page.context.set_offline(True)
         page.goto(f"{options.page.resolve().as_uri()}#{options.view}")
+        if options.full:
+            height = page.evaluate("document.documentElement.scrollHeight")
+            page.set_viewport_size({"width": options.width, "height": height})
         if options.hover:
-            page.hover(f'figure[data-metric="{options.hover}"] .u-over')
+            page.hover(f'figure[data-metric="{options.hover}"] .plot')
         page.wait_for_timeout(400)
-        page.screenshot(path=options.picture, full_page=options.full)
+        page.screenshot(path=options.picture)
         chromium.close()
 
 

@@ -26,6 +26,7 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="needs a browser: apt-get install chromium (and pip install playwright)"
 )
 STEPS, LOGGED = 20, 10  # steps and lines of an epoch
+SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # all is drawn
 
 Open = Callable[..., Any]
 
@@ -106,8 +107,8 @@ def two(tmp_path: Path) -> Path:
 
 
 def pixels(page: Any, metric: str) -> str:
-    """A panel's picture. Two frames later all is drawn."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """A panel's picture."""
+    page.evaluate(SETTLED)
     return str(page.evaluate("metric => plotted(metric).ctx.canvas.toDataURL()", metric))
 
 
@@ -254,7 +255,7 @@ def test_hover_tells_the_values(two: Path, show: Open) -> None:
     assert "adamw · n = 3 76.00 ± 1.00" in told
     assert f"ranger21 · n = 2 85.50 ± {statistics.stdev([85, 86]):.2f}" in told
     assert "seed 2" not in told  # it ended before
-    synced = "panels.filter(({ plot }) => Math.abs(plot.posToVal(plot.cursor.left, 'x') - 3) < 0.05).length"
+    synced = "panels.filter(({ plot }) => Math.abs(plot?.posToVal(plot.cursor.left, 'x') - 3) < 0.05).length"
     assert page.evaluate(synced) == 6
     choose(page, "band", "range")
     page.focus('figure[data-metric="val/acc1"] .plot')
@@ -298,6 +299,8 @@ def test_view_lives_in_the_address(two: Path, show: Open) -> None:
     again = show(two, page.evaluate("location.hash.slice(1)"))
     assert again.evaluate(view) == page.evaluate(view)
     assert again.evaluate("view.zoom") == pytest.approx(zoom, rel=1e-4)
+    again.evaluate("panels.forEach(({ panel }) => plotted(panel.metric))")
+    again.evaluate(SETTLED)
     assert again.evaluate("panels.every(({ plot }) => plot.scales.x.min === view.zoom[0])")
     over.dblclick()
     assert page.evaluate("view.zoom") is None
@@ -332,9 +335,11 @@ def test_fifty_long_runs_fit_and_open_soon(tmp_path: Path, show: Open, record_pr
     path = write_page(groups_of(tmp_path / "runs"), tmp_path, title="Fifty")
     size = path.stat().st_size
     page = show(path)
-    timing = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-    record_property("bytes", size)
-    record_property("milliseconds", timing)
+    loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    page.evaluate(SETTLED)
+    drawn = page.evaluate("performance.now()")
+    for name, value in (("bytes", size), ("loaded_ms", loaded), ("drawn_ms", drawn)):
+        record_property(name, value)
     assert size < 6_000_000
-    assert 0 < timing < 10_000  # milliseconds; 1,000 seen, but machines are noisy
-    assert page.evaluate("panels.every(({ plot }) => plot.lines.length === 10)")
+    assert 0 < loaded < 10_000  # far less was seen, but machines are noisy
+    assert page.evaluate("panels.every(({ panel }) => plotted(panel.metric).lines.length === 10)")

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ranger21.report.groups import Group, show
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 from ranger21.report.summary import summarise
 from ranger21.report.table import MARKS
 
@@ -40,15 +40,15 @@ def run_table(groups: Sequence[Group]) -> str:
         [
             _name(index, group),
             escape(str(run.seed)),
-            f"{MARKS.get(run.status, '')} {escape(SAID.get(run.status, run.status))}",
+            escape(_state(run)),
             _number(run.last("epoch"), ".4g"),
             _number(run.last("val/acc1"), ".2f"),
-            f"<code>{escape(str(run.path))}</code>",
+            f"<code>{escape(str(run.path))}</code>" + "".join(f"<br>{escape(note)}" for note in run.notes),
         ]
         for index, group in enumerate(groups)
         for run in group.runs
     ]
-    return html_table(["group", "seed", "state", "epoch", "last top-1 (%)", "directory"], rows, "all-runs")
+    return html_table(["group", "seed", "state", "epoch", "last top-1 (%)", "directory, notes"], rows, "all-runs")
 
 
 def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -> str:
@@ -63,6 +63,13 @@ def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -
 def _name(index: int, group: Group) -> str:
     """A group's name; the page draws its line in front."""
     return f'<span class="name" data-group="{index}">{escape(group.label)}</span>'
+
+
+def _state(run: Run) -> str:
+    """How a run ended, or that it did not."""
+    step = run.result.get("diverged_at_step", run.result.get("step"))
+    where = f" at step {step}" if run.status == DIVERGED and step is not None else ""
+    return f"{MARKS.get(run.status, '')} {SAID.get(run.status, run.status)}{where}".strip()
 
 
 def _setting(settings: dict[str, Any], key: str) -> str:

@@ -57,5 +57,9 @@ listeners.forEach(listener => listener());
 drawSwatches();
 watchPlaces();
 darkly.addEventListener("change", recolour);
-addEventListener("beforeprint", () => { printing = true; recolour(); });
-addEventListener("afterprint", () => { printing = false; recolour(); });
+for (const [event, now] of [["beforeprint", true], ["afterprint", false]])
+  addEventListener(event, () => {
+    printing = now;
+    document.documentElement.classList.toggle("printing", now);
+    recolour();
+  });

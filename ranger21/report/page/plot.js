@@ -4,7 +4,7 @@ const MOST_POINTS = 12000; // of all lines of a panel: with more, they are drawn
 const PIECE = 40;         // points of a line that are drawn at once: canvases are slow with long jagged paths
 const FEW_POINTS = 40;    // up to so many points each of them gets a dot
 const MARKS = { diverged: "×", running: "○", finished: "" };
-const DARK = { "#000000": "#f4f4f4", "#0072B2": "#3b9ddd" };  // as legible on black as the others are
+const DARK = { "#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3" };  // legible, and apart, on black
 
 const darkly = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
@@ -102,7 +102,8 @@ function evenTicks(low, high, count) {
 function logTicks(low, high, count) {
   if (high / low < 4) return evenTicks(low, high, count).filter(value => value > 0);
   const decades = Math.log10(high / low);
-  const digits = decades < 1.3 ? [1, 1.5, 2, 3, 4, 6] : decades < 2 ? [1, 2, 5] : [1];
+  const fine = count > 10 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8] : [1, 1.5, 2, 3, 4, 6];
+  const digits = decades < 1.3 ? fine : decades < 2 ? [1, 2, 5] : [1];
   const every = digits.length > 1 ? 1 : Math.ceil(decades / count);
   const ticks = [];
   for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
@@ -194,17 +195,21 @@ function drawLines(u) {
     ctx.clip();
     drawLine(ctx, placesOf(u, u.data[0], u.data[line.place]), line.group.dash.map(part => part * ratio));
     ctx.restore();
-    const own = line.curve.x.length <= FEW_POINTS || isOpen(line) ? placesOf(u, line.curve.x, line.curve.y) : [];
-    const inside = own.filter(([x, y]) =>
-      x >= left - 1 && x <= left + width + 1 && y >= top - 1 && y <= top + height + 1);
-    if (own.length <= FEW_POINTS) inside.forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
-    if (isOpen(line) && inside.length) mark(ctx, line.run.status, inside.at(-1), 4 * ratio, ratio);
+    const few = line.curve.x.length <= FEW_POINTS, from = few ? 0 : -1;
+    const seen = placesOf(u, line.curve.x.slice(from), line.curve.y.slice(from))
+      .filter(([x]) => x >= left - 1 && x <= left + width + 1)
+      .map(([x, y]) => [x, Math.max(top, Math.min(y, top + height)), y >= top - 1 && y <= top + height + 1]);
+    if (few) seen.filter(([, , inside]) => inside).forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
+    if (isOpen(line) && isLast(line, u) && seen.length) mark(ctx, line.run.status, seen.at(-1), 4 * ratio, ratio);
   }
   ctx.restore();
 }
 
 /** Whether a line is a run that did not finish. */
 const isOpen = line => line.run && line.run.status !== "finished";
+
+/** Whether a line's end is in view. */
+const isLast = (line, u) => line.curve.x.at(-1) <= u.scales.x.max;
 
 /** Places on the canvas of a curve's points; what has no value is left out, it is only before or after the others. */
 function placesOf(u, xs, ys) {
