@@ -18,6 +18,7 @@ from ranger21.compose import CONFIG_DIR, compose_config, run_directory
 from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig
 from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED
+from ranger21.report.runs import read_settings
 
 FILES = sorted((p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name != "ablation")
 ABLATION = sorted(path.stem for path in CONFIG_DIR.glob("ablation/*.yaml"))
@@ -171,6 +172,14 @@ def test_a_checkpoint_of_before_a_key_existed_can_be_read() -> None:
     config: Any = compose.with_overrides(values, ["data.eval_batch_size=7"])
     assert (config.data.resize, config.data.transforms, config.data.eval_batch_size) == (100, "fast", 7)
     assert config.model.label == "resnet50"
+
+
+def test_a_run_of_before_a_key_existed_is_compared_with_newer_ones(tmp_path: Path) -> None:
+    config = OmegaConf.create(asdict(compose_config([])))
+    OmegaConf.save(config, tmp_path / "new.yaml")
+    del config.model.remove_skips
+    OmegaConf.save(config, tmp_path / "old.yaml")
+    assert read_settings(tmp_path / "old.yaml") == read_settings(tmp_path / "new.yaml")
 
 
 # Another valid value for each field of which the value below, by the type, would not do.

@@ -6,7 +6,7 @@ is written, and never what comes out of it: it is left out of a run's identity.
 """
 
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,12 @@ def neutral_keys() -> set[str]:
         if name not in keys:
             keys |= {f"{name}.{f.name}" for cls in classes for f in fields(cls) if f.metadata.get("neutral")}
     return keys
+
+
+# Keys of a part that came later, with the value that says what runs of before did: they can be put beside newer ones.
+LATER: dict[str, dict[str, Any]] = {
+    "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING}
+}
 
 
 def result_values(part: Any, prefix: str = "") -> dict[str, Any]:

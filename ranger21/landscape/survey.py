@@ -132,7 +132,7 @@ def _empty(view: View, settings: Settings) -> Surface:
 def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
     """The rows that the surface lacks."""
     missing = view.ys[len(surface.losses) :]
-    bar = Bar(surface.title, len(missing) * len(view.xs), "{:.4g} points".format)
+    bar = Bar(f"points of {surface.title}", len(missing) * len(view.xs), "{:.4g}".format)
     with bar if missing else contextlib.nullcontext():
         for y in missing:
             row: Row = []
@@ -169,7 +169,7 @@ def sharpness(subject: Subject, radius: float, seeds: list[int]) -> Sharpness:
     """
     own = (subject.weights, subject.layout)
     base, values = subject.loss(subject.weights[None]).item(), []
-    with Bar(f"sharpness of {subject.checkpoint.label}", 2 * len(seeds), "{:.4g} points".format) as bar:
+    with Bar(f"sharpness of {subject.checkpoint.label}", 2 * len(seeds), "{:.4g}".format) as bar:
         for seed in seeds:
             step = radius * directions.random_direction("filter", *own, seed, directions.OF_SHARPNESS)
             sides = [subject.loss((subject.weights + sign * step)[None]).item() for sign in (1, -1)]

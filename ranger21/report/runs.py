@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ranger21.config import LATER
 from ranger21.errors import UserError
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.report.metrics import Array, Metrics, read_metrics
@@ -143,7 +144,8 @@ def read_settings(path: Path) -> dict[str, Any] | str:
         return f"its config.yaml cannot be read ({(str(error).splitlines() or [type(error).__name__])[0]})"
     if not isinstance(tree, dict) or not tree:
         return "its config.yaml holds no configuration"
-    return flatten({str(key): value for key, value in tree.items()})
+    later = {key: value for part, values in LATER.items() if part in tree for key, value in values.items()}
+    return later | flatten({str(key): value for key, value in tree.items()})
 
 
 def _read_all(directories: list[Path]) -> list[Run | str]:

@@ -1,0 +1,70 @@
+"""Measure how long a point of a landscape takes: one after the other, or several under one vmap.
+
+CPU seconds on the CPU (so that other jobs on the machine matter less), wall-clock seconds elsewhere; random images and
+weights, all ways in turn in every round. Run it with OMP_NUM_THREADS=1 where other jobs share the cores.
+
+examples:
+  python scripts/bench_landscape.py                                        the narrow resnet10t of experiment=fashion_mnist
+  python scripts/bench_landscape.py model=resnet34 --rounds 3
+  python scripts/bench_landscape.py model=resnet50 data=imagenet --images 256 --device cuda
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ranger21.compose import compose_config, ending_well
+
+AT_ONCE = (1, 2, 4, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
+    parser.add_argument(
+        "--images", type=int, default=500, help="of the loss, and of the statistics (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
+    args = parser.parse_intermixed_args()
+    with ending_well("measures from the start"):
+        config = compose_config(["experiment=fashion_mnist", *args.overrides])
+
+        import torch
+
+        from ranger21.landscape.directions import FIRST_AXIS, Layout, random_direction
+        from ranger21.landscape.loss import Loss
+        from ranger21.models import build_model
+
+        torch.manual_seed(0)
+        channels, side = (1, 28) if config.data.name == "fashion_mnist" else (3, vars(config.data)["crop"])
+        model = build_model(config.model, 10, channels).to(args.device).eval()
+        layout = Layout(dict(model.named_parameters()))
+        weights = layout.join(dict(model.named_parameters()))
+        images = torch.randn(args.images, channels, side, side, device=args.device)
+        labels = torch.randint(10, (args.images,), device=args.device)
+        loss = Loss(model, layout, [(images, labels)], list(images.split(config.data.batch_size)), 0.1)
+        axis = random_direction("filter", weights, layout, 0, FIRST_AXIS)
+        points = weights + torch.linspace(-0.5, 0.5, max(AT_ONCE)).to(weights)[:, None] * axis
+        clock = time.process_time if args.device == "cpu" else time.perf_counter
+        times: dict[int, list[float]] = {count: [] for count in AT_ONCE}
+        for _ in range(args.rounds):
+            for count, spent in times.items():
+                begin = clock()
+                for some in points.split(count):
+                    loss(some).tolist()  # waits for the device
+                spent.append(1000 * (clock() - begin) / len(points))
+        print(
+            f"{config.model.label}, {args.images} images, {args.device}, torch {torch.__version__}, n = {args.rounds}"
+        )
+        for count, spent in times.items():
+            low, middle, high = min(spent), statistics.median(spent), max(spent)
+            print(f"{count} at once: {middle:.0f} ms a point, median ({low:.0f} to {high:.0f})")
+
+
+if __name__ == "__main__":
+    main()
