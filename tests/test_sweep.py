@@ -1,0 +1,46 @@
+"""The sweep files: what W&B's agent would type."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from ranger21.compose import CONFIG_DIR, compose_config, many_compositions, run_directory
+from ranger21.config import WandbConfig
+from ranger21.report.panels import PANELS
+
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def commands(sweep: dict[str, Any]) -> list[list[str]]:
+    """Overrides as ${args_no_hyphens} writes them, of as many runs as bring every value of every parameter once."""
+    values = {name: spec.get("values") or [spec["value"]] for name, spec in sweep["parameters"].items()}
+    words = sweep["command"][sweep["command"].index("train.py") + 1 :]
+    typed = []
+    for index in range(max(map(len, values.values()))):
+        own = [f"{name}={choices[index % len(choices)]}" for name, choices in values.items()]
+        typed.append([arg for word in words for arg in (own if word == "${args_no_hyphens}" else [word])])
+    return typed
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_runs_of_a_sweep_compose(path: Path):
+    sweep = yaml.safe_load(path.read_text())
+    assert sweep["command"][:3] == ["${env}", "python", sweep["program"]] and (ROOT / sweep["program"]).is_file()
+    assert sweep["metric"]["name"] in {panel.metric for panel in PANELS}
+    typed = commands(sweep)
+    with many_compositions():
+        configs = [compose_config(overrides) for overrides in typed]
+    assert len({run_directory(config) for config in configs}) == len(typed) > 1
+    for config, overrides in zip(configs, typed, strict=True):
+        assert isinstance(config.logger, WandbConfig) and config.logger.mode == "online"
+        assert f"optimizer.lr={config.optimizer.lr}" in overrides and f"seed={config.seed}" in overrides
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_no_group_is_swept(path: Path):
+    """W&B locks a parameter's value: `optimizer` would be one word in the configuration that it shows."""
+    groups = {folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir()}
+    assert not groups & set(yaml.safe_load(path.read_text())["parameters"])
