@@ -22,7 +22,7 @@ from ranger21.report.page_tables import difference_table, result_table, run_tabl
 
 ASSETS = Path(__file__).with_name("page")
 STYLES = ("uplot.min.css", "style.css")
-SCRIPTS = ("curves.js", "view.js", "plot.js", "tooltip.js", "panels.js", "sidebar.js", "main.js")
+SCRIPTS = ("curves.js", "view.js", "plot.js", "draw.js", "tooltip.js", "panels.js", "sidebar.js", "main.js")
 
 
 def write_page(

@@ -54,23 +54,21 @@ function drawPanel(entry, range = xRange()) {
 /** Draw what is in the window; the rest waits until it comes near. */
 function drawPanels() {
   hideTooltip();
+  if (emphasised && !isVisible(emphasised)) emphasised = null;
   const range = xRange();
-  panels.forEach(entry => { entry.stale = true; entry.figure.classList.toggle("wide", view.wide.has(entry.panel.metric)); });
-  panels.filter(entry => entry.seen || printing).forEach(entry => drawPanel(entry, range));
-  emphasise(emphasised);
+  for (const entry of panels) {
+    entry.stale = true;
+    entry.figure.classList.toggle("wide", view.wide.has(entry.panel.metric));
+    if (entry.seen || printing) drawPanel(entry, range);
+  }
 }
 
 /** Let the lines of all groups but one fade; of none with null. */
 function emphasise(group) {
-  emphasised = group && isVisible(group) ? group : null;
-  for (const { plot, stale } of panels) {
-    if (stale) continue;
-    const own = new Set(plot.lines.filter(line => !emphasised || line.group === emphasised)
-      .flatMap(line => line.n > 1 ? [line.place, line.place - 1, line.place - 2] : [line.place]));
-    const before = plot.series.map(series => series.alpha);
-    plot.series.forEach((series, i) => { if (i) series.alpha = own.has(i) ? 1 : 0.12; });
-    if (plot.series.some((series, i) => i && series.alpha !== (before[i] ?? 1))) plot.redraw(false);
-  }
+  const now = group && isVisible(group) ? group : null;
+  if (now === emphasised) return;
+  emphasised = now;
+  panels.filter(entry => entry.plot && !entry.stale).forEach(entry => entry.plot.redraw(false));
 }
 
 /** Left and right move the cursor along the curves, Escape zooms out. */

@@ -1,8 +1,6 @@
 // The lines of a panel, and the plot of them by uPlot.
 
 const MOST_POINTS = 12000; // of all lines of a panel: with more, they are drawn on an even grid
-const PIECE = 40;         // points of a line that are drawn at once: canvases are slow with long jagged paths
-const FEW_POINTS = 40;    // up to so many points each of them gets a dot
 const MARKS = { diverged: "×", running: "○", finished: "" };
 const DARK = { "#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3" };  // legible, and apart, on black
 
@@ -71,9 +69,9 @@ function xRange() {
 }
 
 /** From the smallest to the largest value; a diverging run does not set the axis. */
-function yRange(columns, log, unit) {
-  const calm = columns.filter(column => column.line.run?.status !== "diverged");
-  const values = (calm.length ? calm : columns).flatMap(({ y, low, high }) => [y, low ?? [], high ?? []].flat())
+function yRange(lines, log, unit) {
+  const calm = lines.filter(line => line.run?.status !== "diverged");
+  const values = (calm.length ? calm : lines).flatMap(({ y, low, high }) => [y, low ?? [], high ?? []].flat())
     .filter(value => value !== null && (!log || value > 0));
   if (!values.length) return log ? [0.1, 1] : [0, 1];
   let low = Infinity, high = -Infinity;
@@ -122,31 +120,30 @@ function tickText(value) {
 
 // The plot
 
-/** A uPlot of a panel in an element, with x over a range. Its `lines` are what the tooltip tells of. */
+/** A uPlot of a panel in an element, with x over a range. It draws axes and cursor; draw.js draws its `lines`. */
 function makePlot(panel, host, range, onMove) {
   const lines = linesOf(panel), log = isLog(panel);
   const grid = lines.length ? gridOf(lines, range, host.clientWidth) : [0, 1];
-  const columns = lines.map(line => {
+  for (const line of lines) {
     const at = values => interpolated(line.curve.x, values, grid), band = bandOf(line);
-    return { line, y: at(line.curve.y), low: band && at(band.low), high: band && at(band.high) };
-  });
-  const [bottom, top] = yRange(columns, log, panel.unit);
-  const shown = values => log ? values.map(value => value === null ? null : Math.max(value, bottom / 1e6)) : values;
-  const data = [grid], series = [{}], bands = [];
-  const add = (values, options) => { data.push(shown(values)); return series.push(options) - 1; };
-  for (const { line, y, low, high } of columns) {
-    const colour = colourOf(line.group);
-    const invisible = () => ({ stroke: colour, width: 0, pxAlign: 0, points: { show: false } });  // see drawLines
-    if (low) bands.push({ series: [add(high, invisible()), add(low, invisible())], fill: `${colour}2b` });
-    line.place = add(y, invisible());
+    Object.assign(line, { y: at(line.curve.y), low: band && at(band.low), high: band && at(band.high) });
   }
-  const drawn = new Set(lines.map(line => line.place));
-  const rest = options(host, { log, range, y: [bottom, top], drawn, onMove });
-  return Object.assign(new uPlot({ ...rest, series, bands }, data, host), { lines, panel, log });
+  const y = yRange(lines, log, panel.unit);
+  if (log) lines.forEach(line => keepPositive(line, y[0] / 1e6));
+  const invisible = ({ group }) => ({ stroke: colourOf(group), width: 0, pxAlign: 0, points: { show: false } });
+  const plot = new uPlot({ ...options(host, { log, range, y, onMove }), series: [{}, ...lines.map(invisible)] },
+    [grid, ...lines.map(line => line.y)], host);
+  return Object.assign(plot, { lines, panel, log });
+}
+
+/** Put what no logarithmic axis shows far below it. */
+function keepPositive(line, least) {
+  for (const key of ["y", "low", "high"])
+    line[key] &&= line[key].map(value => value === null ? null : Math.max(value, least));
 }
 
 /** Everything of uPlot's options but the series. */
-function options(host, { log, range, y, drawn, onMove }) {
+function options(host, { log, range, y, onMove }) {
   const [ink, rule] = [token("--soft"), token("--rule")];
   const axis = { stroke: ink, font: `11px ${token("--font")}`, ticks: { show: false } };
   const places = (u, a, low, high) => (log ? logTicks : evenTicks)(low, high, u.bbox.height / devicePixelRatio / 30);
@@ -165,7 +162,7 @@ function options(host, { log, range, y, drawn, onMove }) {
     cursor: {
       sync: { key: "panels", scales: ["x", null], setSeries: false }, y: false,
       drag: { x: true, y: false, setScale: false },
-      points: { size: (u, i) => drawn.has(i) ? 7 : 0 },
+      points: { size: 7 },
       bind: { dblclick: () => () => { change({ zoom: null }); return null; } },
     },
     hooks: { draw: [u => u.lines && drawLines(u)], setSelect: [zoomTo], setCursor: [onMove] },
@@ -178,80 +175,4 @@ function zoomTo(u) {
   const ends = [u.select.left, u.select.left + u.select.width].map(place => u.posToVal(place, "x"));
   u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
   queueMicrotask(() => change({ zoom: ends }));
-}
-
-/** The lines, dots where few points were logged, and × or ○ at the ends of runs that did not finish. */
-function drawLines(u) {
-  const { ctx } = u, ratio = devicePixelRatio, { left, top, width, height } = u.bbox;
-  ctx.save();
-  ctx.lineJoin = "round";
-  for (const line of u.lines) {
-    ctx.globalAlpha = u.series[line.place].alpha ?? 1;
-    ctx.fillStyle = ctx.strokeStyle = colourOf(line.group);
-    ctx.lineWidth = (view.lines === "mean" && !line.run ? 1.8 : 1.1) * ratio;
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(left, top - ratio, width, height + 2 * ratio);
-    ctx.clip();
-    drawLine(ctx, placesOf(u, u.data[0], u.data[line.place]), line.group.dash.map(part => part * ratio));
-    ctx.restore();
-    const few = line.curve.x.length <= FEW_POINTS, from = few ? 0 : -1;
-    const seen = placesOf(u, line.curve.x.slice(from), line.curve.y.slice(from))
-      .filter(([x]) => x >= left - 1 && x <= left + width + 1)
-      .map(([x, y]) => [x, Math.max(top, Math.min(y, top + height)), y >= top - 1 && y <= top + height + 1]);
-    if (few) seen.filter(([, , inside]) => inside).forEach(([x, y]) => dot(ctx, x, y, 2.3 * ratio));
-    if (isOpen(line) && isLast(line, u) && seen.length) mark(ctx, line.run.status, seen.at(-1), 4 * ratio, ratio);
-  }
-  ctx.restore();
-}
-
-/** Whether a line is a run that did not finish. */
-const isOpen = line => line.run && line.run.status !== "finished";
-
-/** Whether a line's end is in view. */
-const isLast = (line, u) => line.curve.x.at(-1) <= u.scales.x.max;
-
-/** Places on the canvas of a curve's points; what has no value is left out, it is only before or after the others. */
-function placesOf(u, xs, ys) {
-  const places = [];
-  for (let i = 0; i < xs.length; i++)
-    if (ys[i] !== null) places.push([u.valToPos(xs[i], "x", true), u.valToPos(ys[i], "y", true)]);
-  return places;
-}
-
-/** A line through places, in pieces, whose dashes go on from one to the next. */
-function drawLine(ctx, places, dash) {
-  ctx.setLineDash(dash);
-  let length = 0;
-  for (let start = 0; start < places.length - 1; start += PIECE) {
-    const piece = places.slice(start, start + PIECE + 1);
-    ctx.lineDashOffset = length;
-    ctx.beginPath();
-    piece.forEach(([x, y], i) => {
-      ctx.lineTo(x, y);
-      if (i) length += Math.hypot(x - piece[i - 1][0], y - piece[i - 1][1]);
-    });
-    ctx.stroke();
-  }
-  ctx.setLineDash([]);
-}
-
-function dot(ctx, x, y, radius) {
-  ctx.beginPath();
-  ctx.arc(x, y, radius, 0, 2 * Math.PI);
-  ctx.fill();
-}
-
-function mark(ctx, status, [x, y], size, ratio) {
-  ctx.setLineDash([]);
-  ctx.lineWidth = 1.8 * ratio;
-  ctx.beginPath();
-  if (status === "diverged") {
-    for (const slope of [-1, 1]) { ctx.moveTo(x - size, y - slope * size); ctx.lineTo(x + size, y + slope * size); }
-  } else {
-    ctx.arc(x, y, size, 0, 2 * Math.PI);
-    ctx.fillStyle = token("--paper");
-    ctx.fill();
-  }
-  ctx.stroke();
 }
