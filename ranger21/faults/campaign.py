@@ -44,9 +44,11 @@ class Campaign:
         path.write_text(json.dumps(options))
 
     def _lines(self) -> list[str]:
-        """The whole lines: the campaign may have been killed in the middle of one."""
+        """What is known already, without half a line: the campaign may have been killed in the middle of one."""
         text = self.path.read_text() if self.path.exists() else ""
-        return text[: text.rfind("\n") + 1].splitlines()
+        whole = text[: text.rfind("\n") + 1]
+        self.path.write_text(whole)
+        return whole.splitlines()
 
     def of(self, leg: Leg, run: int | None = None) -> list[Record]:
         return [r for r in self.records if r.leg == leg.name and run in (None, r.run)]

@@ -10,11 +10,13 @@ RANK_KILLED, DISK_FULL = "one rank killed", "disk full"
 WORKER_KILLED, WANDB_KILLED = "loader process killed", "wandb process killed"
 CUT, FLIPPED, TORN = "checkpoint cut short", "checkpoint: a byte flipped", "metrics.jsonl torn"
 RANKS_CHANGED = "number of ranks changed"
+ENDED = "none: it ended by itself"  # what no session may do
 KINDS = (
     SIGKILL, SIGTERM, SIGUSR1, RANK_KILLED, DISK_FULL, WORKER_KILLED, WANDB_KILLED, CUT, FLIPPED, TORN, RANKS_CHANGED,
+    ENDED,
 )  # fmt: skip
 DAMAGES = (CUT, FLIPPED, TORN)
-DAMAGED = 0.75  # of the sessions begin with one
+DAMAGED, TEARS = 0.6, 0.35  # of the sessions begin with a damaged checkpoint, with a torn metrics.jsonl
 WHILE_STARTING = 0.15  # of the signals come before the first step
 
 
@@ -76,13 +78,15 @@ def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
     rng = random.Random(f"{seed}/{leg.name}/{run}/{session}")
     faults, step = list[Fault](), 0
     if session and rng.random() < DAMAGED:
-        faults.append(Fault(_turn(seed, leg, run, session, DAMAGES), 0, rng.random()))
+        faults.append(Fault(_turn(seed, leg, run, session, (CUT, FLIPPED)), 0, rng.random()))
+    if session and rng.random() < TEARS:
+        faults.append(Fault(TORN, 0, rng.random()))
     ending = _turn(seed, leg, run, session, leg.endings)
     if ending in SIGNALS and rng.random() < WHILE_STARTING:
         return [*faults, Fault(ending, 0, rng.random())]
     if leg.varied:
         kind, most = (WANDB_KILLED, 1) if run % 2 else (WORKER_KILLED, 2)
-        for _ in range(rng.randint(0, most)):
+        for _ in range(rng.randint(1, most)):
             step += rng.randint(2, 7)
             faults.append(Fault(kind, step, rng.random()))
     return [*faults, Fault(ending, step + rng.randint(4, 14), rng.random())]

@@ -104,6 +104,9 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
             if not mistake and not records[-1].finished:
                 mistake = "the run never finished"
             judged.append(Judged(leg.name, kind, record.run, step, repeated, mistake))
+        if not record.finished and not {fault["kind"] for fault in record.faults} & {*leg.endings}:
+            mistake = f"ended with {record.codes}, though nothing had hit it"
+            judged.append(Judged(leg.name, plan.ENDED, record.run, record.reached, 0, mistake))
     return judged
 
 

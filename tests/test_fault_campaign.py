@@ -1,0 +1,238 @@
+"""The campaign of faults: a short one by the real command, and that its table tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+from ranger21.checkpoint import read
+from ranger21.faults import plan
+from ranger21.faults.session import Record
+from ranger21.faults.table import Outcome
+from ranger21.faults.verdict import Judged, Likeness, compare, difference, judge
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
+
+LEG = plan.LEGS[0]
+EIGHT = (
+    "--faults",
+    "8",
+    "--ranks",
+    "1",
+    "--seed",
+    "606",
+)  # in two sessions: see test_what_hits_is_a_function_of_the_seed
+
+
+def command(folder: Path) -> dict[str, Any]:
+    script = str(ROOT / "scripts" / "fault_campaign.py")
+    places = ("--work", str(folder / "work"), "--out", str(folder / "out"))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return {"args": [sys.executable, script, *EIGHT, *places], "env": env, "text": True, "stdout": subprocess.PIPE}
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short campaign, itself killed when it had begun, and run again."""
+    folder = tmp_path_factory.mktemp("campaign")
+    process = subprocess.Popen(**command(folder))
+    assert process.stdout
+    line = next(line for line in process.stdout if line.startswith("["))
+    process.kill()
+    process.communicate(timeout=30)
+    assert line.startswith("[3 of 8 faults, left ")
+    done = subprocess.run(**command(folder), timeout=700)
+    assert done.returncode == 0 and "[8 of 8 faults" in done.stdout, done.stdout
+    assert "[3 of 8 faults" not in done.stdout  # it went on from there
+    return folder
+
+
+def found(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "out" / "faults.json").read_text())
+
+
+@pytest.mark.timeout(900)
+def test_a_short_campaign(campaign: Path) -> None:
+    content = found(campaign)
+    assert content["good"] and len(content["faults"]) == 8 and len(content["runs"]) == 1
+    kinds = [fault["kind"] for fault in content["faults"]]
+    workers = [plan.WORKER_KILLED, plan.WORKER_KILLED]
+    assert kinds == [*workers, plan.SIGKILL, plan.FLIPPED, plan.TORN, *workers, plan.DISK_FULL]
+    assert not any(fault["mistake"] for fault in content["faults"])
+    assert all(0 <= fault["repeated"] <= plan.SAVE_EVERY for fault in content["faults"])
+    assert content["faults"][3]["repeated"] in (0, plan.SAVE_EVERY)  # back to previous.pt, unless the byte is padding
+    text = (campaign / "out" / "table.md").read_text()
+    assert "| 1 rank | loader process killed | 4 | 4 | 0 / 0 | 4 of 4 identical | 4 of 4 |" in text
+    assert "| all | all | 8 | 8 |" in text and "| 8 of 8 as undisturbed | 8 of 8 |" in text
+
+
+@pytest.mark.timeout(900)
+def test_a_changed_weight_is_told(campaign: Path) -> None:
+    """The smallest change of one weight of a finished run."""
+    last = campaign / "work" / "runs" / "1-ranks-0" / "checkpoints" / "last.pt"
+    before, state = last.read_bytes(), read(last)
+    weight = next(tensor for tensor in state["model"].values() if tensor.is_floating_point())
+    first = (0,) * weight.ndim
+    weight[first] = torch.nextafter(weight[first], torch.tensor(9.0))
+    torch.save(state, last)
+    done = subprocess.run(**command(campaign), timeout=120)
+    last.write_bytes(before)
+    assert done.returncode == 1 and "not as the undisturbed run" in done.stdout, done.stdout
+    content = found(campaign)
+    assert not content["good"] and 0 < content["runs"][0]["weights"] < 1e-6
+    assert "| 0 of 8 as undisturbed | 8 of 8 |" in (campaign / "out" / "table.md").read_text()
+
+
+@pytest.mark.timeout(900)
+def test_any_other_change_is_told(campaign: Path) -> None:
+    runs = campaign / "work" / "runs"
+    run, reference = runs / "1-ranks-0", runs / "1-ranks-undisturbed"
+
+    def looked_at() -> Likeness:
+        return compare(run, reference, 0.0)
+
+    def after(path: Path, content: bytes | None) -> Likeness:
+        before = path.read_bytes()
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        result = looked_at()
+        path.write_bytes(before)
+        return result
+
+    assert looked_at() == Likeness(True, 0.0, True, True)
+    metrics, last, best = run / "metrics.jsonl", run / "checkpoints" / "last.pt", run / "checkpoints" / "best.pt"
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    other = lines[0].replace(b'"epoch": 0', b'"epoch": 1')
+    for changed in (lines[:-1], [*lines, lines[-1]], [*lines, b"{"], lines[1:], [other, *lines[1:]]):
+        assert after(metrics, b"".join(changed)) == Likeness(True, 0.0, True, False)
+    assert not after(run / "result.json", None).finished
+    assert after(last, last.read_bytes()[:-1]).weights == float("inf")
+    assert not after(best, (run / "checkpoints" / "previous.pt").read_bytes()).same(0.0)
+    assert looked_at().same(0.0)
+
+
+def test_differences() -> None:
+    one = {"a": [torch.ones(3), 2], "b": "x"}
+    assert difference(one, {"a": [torch.ones(3), 2], "b": "x"}) == 0
+    assert difference(one, {"a": [torch.tensor([1, 1, 1.5]), 2], "b": "x"}) == 0.5
+    for other in (
+        {"a": [torch.ones(3), 3], "b": "x"},
+        {"a": [torch.ones(4), 2], "b": "x"},
+        {"a": [torch.ones(3).double(), 2], "b": "x"},
+        {"a": [torch.tensor([1, 1, float("nan")]), 2], "b": "x"},
+        {"a": [torch.ones(3)], "b": "x"},
+        {"a": [torch.ones(3), 2]},
+    ):
+        assert difference(one, other) == float("inf")
+
+
+def record(*faults: tuple[str, int], **values: Any) -> Record:
+    """A session of a run in one process, from step 20 to 33, and killed."""
+    facts = {"newest": 20, "resumed": 20, "reached": 33, "saved": 30, "codes": [-9]} | values
+    return Record(LEG.name, 0, 1, 1, faults=[{"kind": kind, "step": step} for kind, step in faults], **facts)
+
+
+END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "after", "mistake"),
+    [
+        (plan.SIGKILL, {}, [END], ""),
+        (plan.SIGKILL, {}, [], "no session went on"),
+        (plan.SIGKILL, {"codes": [1]}, [END], "ended with [1]"),
+        (plan.SIGKILL, {"hung": True}, [END], "the run hung"),
+        (plan.SIGKILL, {"left_behind": ["python"]}, [END], "left behind: python"),
+        (plan.SIGKILL, {"saved": 25}, [END], "8 steps were lost"),
+        (plan.SIGKILL, {}, [record(newest=30, resumed=25), END], "went on from step 25, not from the newest"),
+        (plan.SIGKILL, {}, [record(newest=30, resumed=None), END], ""),
+        (plan.SIGKILL, {}, [record(newest=30, resumed=30)], "the run never finished"),
+        (plan.SIGTERM, {"codes": [143], "reached": 30}, [END], ""),
+        (plan.SIGTERM, {"codes": [143]}, [END], "ended with [143], 3 steps after its last checkpoint"),
+        (plan.SIGTERM, {"codes": [-15], "reached": 30}, [END], "ended with [-15]"),
+        (plan.SIGTERM, {"codes": [143], "reached": 30, "told": ["Traceback"]}, [END], "showed a traceback"),
+        (plan.SIGTERM, {"codes": [-15], "resumed": None, "reached": 20, "saved": 20}, [END], ""),
+        (plan.DISK_FULL, {"codes": [1], "told": ["could not be written"]}, [END], ""),
+        (plan.DISK_FULL, {"codes": [1]}, [END], "ended with [1], without a sentence that says why"),
+        (plan.RANK_KILLED, {"codes": [1, -9]}, [END], ""),
+        (plan.WORKER_KILLED, {"codes": [0], "finished": True, "reached": 120}, [], ""),
+        (plan.WORKER_KILLED, {"codes": [1]}, [END], "the run ended with [1]"),
+        (plan.WANDB_KILLED, {"codes": [0], "hung": True}, [END], "the run hung"),
+        (plan.CUT, {"lost": 5}, [END], ""),
+        (plan.CUT, {"resumed": 0}, [END], "went on from step 0, not from the newest whole one, 20"),
+        (plan.TORN, {}, [END], ""),
+    ],
+)  # fmt: skip
+def test_what_is_judged(kind: str, values: dict[str, Any], after: list[Record], mistake: str) -> None:
+    fault = judge(LEG, [record((kind, 27), **values), *after])[0]
+    assert fault.kind == kind and fault.mistake.startswith(mistake) and bool(fault.mistake) == bool(mistake), fault
+
+
+def test_a_process_that_is_replaced_goes_on() -> None:
+    later = judge(LEG, [record((plan.WORKER_KILLED, 25), (plan.SIGKILL, 33)), END])
+    assert [(fault.kind, fault.mistake, fault.repeated) for fault in later] == [
+        (plan.WORKER_KILLED, "", 0),
+        (plan.SIGKILL, "", 3),
+    ]
+    stuck = judge(LEG, [record((plan.WORKER_KILLED, 33), (plan.SIGKILL, 33)), END])
+    assert stuck[0].mistake == "no step was made afterwards"
+
+
+def test_a_run_that_ends_by_itself_is_told() -> None:
+    for faults in ((), ((plan.WORKER_KILLED, 25),), ((plan.CUT, 20),)):
+        last = judge(LEG, [record(*faults, codes=[1]), END])[-1]
+        assert (last.kind, last.mistake) == (plan.ENDED, "ended with [1], though nothing had hit it")
+    assert judge(LEG, [END]) == []
+
+
+def test_one_bad_fault_or_run_is_enough() -> None:
+    good, same = Judged(LEG.name, plan.SIGKILL, 0, 3, 1), Likeness(True, 0.0, True, True)
+    assert Outcome((LEG,), [good], {(LEG.name, 0): same}).good()
+    bad = Judged(LEG.name, plan.SIGKILL, 0, 3, 1, "lost")
+    assert not Outcome((LEG,), [good, bad], {(LEG.name, 0): same}).good()
+    for other in (
+        Likeness(False, 0.0, True, True),
+        Likeness(True, 1e-9, True, True),
+        Likeness(True, 0.0, False, True),
+        Likeness(True, 0.0, True, False),
+    ):
+        assert not Outcome((LEG,), [good], {(LEG.name, 0): other}).good()
+    changing = plan.LEGS[2]
+    for weights, fine in ((1e-6, True), (2e-5, False)):
+        near = {(changing.name, 0): Likeness(True, weights, False, True)}
+        outcome = Outcome((changing,), [Judged(changing.name, plan.RANKS_CHANGED, 0, 9, 0)], near)
+        assert outcome.good() == fine and f"{weights:.2g}" in outcome.markdown()
+
+
+def test_what_hits_is_a_function_of_the_seed() -> None:
+    faults = [plan.plan(606, LEG, 0, session) for session in range(2)]
+    assert [len(some) for some in faults] == [3, 5] and faults == [plan.plan(606, LEG, 0, s) for s in range(2)]
+    for leg in plan.LEGS:
+        kinds = {fault.kind for run in range(4) for session in range(9) for fault in plan.plan(0, leg, run, session)}
+        beside = {plan.WORKER_KILLED, plan.WANDB_KILLED} if leg.varied else set()
+        assert kinds == {*leg.endings, *plan.DAMAGES, *beside}
+    for number in (1, 7, 120):
+        assert sum(plan.shares(number, plan.LEGS)) == number and plan.shares(number, plan.LEGS[:1]) == [number]
+
+
+def test_another_campaigns_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "campaign.json").write_text('{"faults": 3, "seed": 0, "ranks": "2"}')
+    done = subprocess.run(**command(tmp_path) | {"stderr": subprocess.STDOUT}, timeout=60)
+    assert done.returncode == 1 and "has another campaign" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_the_benchmark_of_ranks_prints_a_ratio() -> None:
+    small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu")
+    script = str(ROOT / "scripts" / "bench_ddp.py")
+    done = subprocess.run([sys.executable, script, *small], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "ratio" in done.stdout and "n = 2" in done.stdout, done.stdout + done.stderr
