@@ -4,7 +4,7 @@ CPU seconds on the CPU (so that other jobs on the machine matter less), wall-clo
 weights, all ways in turn in every round. Run it with OMP_NUM_THREADS=1 where other jobs share the cores.
 
 examples:
-  python scripts/bench_landscape.py                                        the narrow resnet10t of experiment=fashion_mnist
+  python scripts/bench_landscape.py                           the narrow resnet10t of experiment=fashion_mnist
   python scripts/bench_landscape.py model=resnet34 --rounds 3
   python scripts/bench_landscape.py model=resnet50 data=imagenet --images 256 --device cuda
 """

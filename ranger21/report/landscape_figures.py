@@ -96,7 +96,7 @@ def title(surface: Surface) -> str:
 
 def _few_ticks(axes: Any) -> None:
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _draw_path(axes: Axes, surface: Surface) -> None:
