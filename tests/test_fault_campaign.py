@@ -29,7 +29,7 @@ EIGHT = (
     "1",
     "--seed",
     "606",
-)  # in two sessions: see test_what_hits_is_a_function_of_the_seed
+)  # in two starts
 
 
 def command(folder: Path) -> dict[str, Any]:
