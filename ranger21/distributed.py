@@ -11,12 +11,17 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ranger21.errors import UserError
+from ranger21.heartbeat import Heartbeat
 
 T = TypeVar("T")
-TIMEOUT = datetime.timedelta(minutes=10)
+TIMEOUT = datetime.timedelta(minutes=10)  # of a collective: rank 0 reads an index meanwhile, a loader is started anew
+LONG = datetime.timedelta(hours=12)
+PATIENCE = 50  # seconds, with ranks that have not come or are silent; RANGER21_PATIENCE says otherwise
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,16 @@ class World:
                 result, op={"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}[how]
             )
         return result
+
+    def apart(self, work: Callable[[], int]) -> int:
+        """The largest of what `work` returns on the ranks, each of which may take hours for it."""
+        if self.size == 1:
+            return work()
+        group: Any = dist.new_group(timeout=LONG, backend="gloo")
+        largest = torch.tensor(work())
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+        dist.destroy_process_group(group)
+        return int(largest)
 
     def gather(self, items: list[str]) -> list[str]:
         """The different items of all ranks, sorted, on every rank."""
@@ -130,7 +145,8 @@ def environment() -> dict[str, int] | None:
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
         tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
         env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
-        port = 20_000 + (int(env.get("SLURM_JOB_ID", 0)) * 16 + int(env.get("SLURM_STEP_ID", 0)) % 16) % 40_000
+        # Every job and step its own, below the ports that systems hand out themselves (from 32768).
+        port = 10_000 + (int(env.get("SLURM_JOB_ID", 0)) * 16 + int(env.get("SLURM_STEP_ID", 0)) % 16) % 20_000
         env.setdefault("MASTER_PORT", str(port))
         match = re.match(r"\d+", tasks)
         return {
@@ -182,7 +198,44 @@ def join(device: str) -> Iterator[World]:
     if world.size == 1:
         yield world
         return
+    patience = seconds_of_patience()
+    store, line = meet(world, patience)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
-    yield world
+    try:
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+        with Heartbeat(line, world.rank, world.size, patience):
+            yield world
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"Rank {world.rank} lost the others, of which one has ended; it says why ({text}).") from error
     dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step
+
+
+def seconds_of_patience() -> float:
+    text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be a number of seconds.") from error
+
+
+def meet(world: World, patience: float) -> tuple[Any, Any]:
+    """What the ranks first talk through, on rank 0's node, and a second line to it, for the heartbeat.
+
+    Raises a UserError if a rank does not come.
+    """
+    address, port = (os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    try:
+        timeout = datetime.timedelta(seconds=patience)
+        store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
+        return store, TCPStore(address, int(port), timeout=timeout, wait_for_workers=False)
+    except (dist.DistError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if "EADDRINUSE" in reason or "in use" in reason:
+            raise UserError(f"Port {port} of {address} is taken: set MASTER_PORT to one that is free.") from error
+        raise UserError(
+            f"Rank {world.rank} of {world.size} did not meet the others at {address}:{port} within {patience:g} s: "
+            f"look at their output, or set RANGER21_PATIENCE to more seconds where nodes begin slowly ({reason})."
+        ) from error

@@ -11,11 +11,12 @@ from torch import nn
 
 from ranger21 import distributed, durations, randomness, records
 from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
-from ranger21.config import Config, LinearBatchConfig, WandbConfig
+from ranger21.config import Config, DataConfig, LinearBatchConfig, WandbConfig
 from ranger21.course import Course, Growth
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
+from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
@@ -25,7 +26,7 @@ from ranger21.models import build_model, load_weights, memory_format, parameter_
 from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.precision import choose_precision
 from ranger21.records import RunDirectory
-from ranger21.stopping import StopFlag
+from ranger21.stopping import StopFlag, leave_word
 from ranger21.summary import show_result, summarize
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker, log_to_console, log_to_file
@@ -46,9 +47,20 @@ def run(config: Config, directory: Path) -> int:
         if world.main:
             log_to_file(place.log)
         configure_torch(config, world)
+        if wants_copy(config.data) and (code := copy_pack(config.data, world, stop)):
+            return code
         world.on_main(lambda: prepare_data(config.data))
-        data = build_data(config.data, config.seed)
+        data = build_data(staged(config.data), config.seed)
         return Run(config, place, world, data, stop).go()
+
+
+def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
+    """Copies the pack to every node's disk; returns the exit code of a stop in between."""
+    code = world.apart(lambda: stage(config, lambda: stop.code))
+    if code:
+        log.info("Stopped while the pack was being copied; the same command goes on from there.")
+        world.on_main(leave_word)
+    return code
 
 
 def configure_torch(config: Config, world: World) -> None:
@@ -134,6 +146,8 @@ class Run:
         finally:
             job.batches.close()  # and with it the loader processes
             self.trackers.close(exit_code, {f"best/{k}": v for k, v in self.progress.best.items()})
+        # The others wait for rank 0, which W&B can keep for a minute: SLURM ends all when the first ends with a code.
+        self.world.on_main(lambda: leave_word() if ending == "stopped" else None)
         if result and self.world.main:
             show_result(result, self.place.path)
         return exit_code

@@ -1,6 +1,8 @@
 """Signals that end a run at the next step, after a checkpoint."""
 
+import os
 import signal
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from ranger21.errors import UserError
@@ -33,3 +35,12 @@ class StopFlag:
             if self._interrupts > 1:
                 raise KeyboardInterrupt
         self.code = EXIT_CODES[signal.Signals(number)]
+
+
+def leave_word() -> None:
+    """Tells the batch script, by a file, that the run itself stopped after it had saved: it can begin again.
+
+    The exit code does not tell: SLURM ends tasks with 143, too, when another task has failed.
+    """
+    if place := os.environ.get("RANGER21_STOPPED"):
+        Path(place).touch()

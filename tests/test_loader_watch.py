@@ -289,19 +289,21 @@ def test_the_smallest_grant_counts(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "machine", "ranks", "torchrun", "expected"),
+    ("cores", "machine", "ranks", "torchrun", "step", "expected"),
     [
-        (16, 16, 1, False, 8),  # eight at most
-        (6, 16, 1, False, 5),  # one is left to the training
-        (16, 16, 4, True, 3),  # torchrun: the cores are those of all ranks together
-        (8, 16, 4, True, 1),
-        (5, 16, 4, False, 4),  # SLURM: granted to each task
-        (16, 16, 4, False, 3),  # SLURM without a grant: all see all cores
-        (1, 16, 1, False, 1),
-        (2, 2, 8, True, 1),
+        (16, 16, 1, False, "", 8),  # eight at most
+        (6, 16, 1, False, "", 5),  # one is left to the training
+        (16, 16, 4, True, "", 3),  # torchrun: the cores are those of all ranks together
+        (8, 16, 4, True, "", 1),
+        (5, 16, 4, False, "20", 4),  # SLURM: granted to each task
+        (16, 16, 4, False, "", 3),  # SLURM without a grant: all see all cores
+        (16, 64, 4, False, "16", 3),  # or all cores of the step
+        (1, 16, 1, False, "1", 1),
+        (2, 2, 8, True, "", 1),
     ],
 )
-def test_so_many_loader_processes(cores, machine, ranks, torchrun, expected, monkeypatch):
+def test_so_many_loader_processes(cores, machine, ranks, torchrun, step, expected, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", step)
     monkeypatch.setattr("ranger21.data.loader.granted_cores", lambda: cores)
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)

@@ -30,6 +30,7 @@ class DataConfig:
 @dataclass
 class ImageFolderConfig(DataConfig):
     pack: str | None = field(metadata=NEUTRAL)
+    stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # which older runs do not have
     transforms: str
     classes: Any  # how many; or, in a configuration that was read, their names
     fraction: float
@@ -46,6 +47,12 @@ class ImageFolderConfig(DataConfig):
         super().__post_init__()
         if self.pack is not None:
             self.pack = str(Path(self.pack).expanduser())
+        if self.stage is not None:
+            quoted = "a folder on each node's own disk; quote a variable that is set there, as in 'data.stage=$TMPDIR'"
+            require(bool(self.stage.strip()), "data.stage", repr(self.stage), quoted)
+            require(
+                self.pack is not None, "data.stage", self.stage, "null without data.pack: it is packs that it copies"
+            )
         self.classes = read_classes(self.classes)
         require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0 and at most 1")
         require_choice("data.transforms", self.transforms, ("fast", "pil"))

@@ -34,8 +34,9 @@ def available_workers(ranks_here: int, device: str) -> int:
     """
     if device == "cpu":
         return 0
-    cores = granted_cores()
-    if "LOCAL_WORLD_SIZE" in os.environ or cores >= (os.cpu_count() or 1):  # granted to all ranks together
+    cores, step = granted_cores(), os.environ.get("SLURM_CPUS_ON_NODE", "")
+    of_all = min(os.cpu_count() or 1, int(step) if step.isdigit() else 2**31)
+    if "LOCAL_WORLD_SIZE" in os.environ or cores >= of_all:  # granted to all ranks together
         cores //= ranks_here
     return max(1, min(8, cores - 1))
 
