@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import socket
+import struct
 import subprocess
 import sys
 from dataclasses import asdict
@@ -120,6 +121,21 @@ class RunDirectory:
 
     def finish(self, result: dict[str, Any]) -> None:
         write_atomically(self.result, json.dumps(result, indent=2))
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a process has the run directory, here or on another machine that shares the file system."""
+    try:
+        with open(directory / ".lock", "r+b") as file:
+            if sys.platform != "linux":  # a moment's lock of our own, which a run that begins just then would trip over
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            return struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:  # there is none, or this file system has no locks
+        return False
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,11 +10,25 @@ from ranger21.errors import UserError
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130}
 
 
+_early = 0  # the exit code of a stop before there was a flag for it
+
+
+def heed_early() -> None:
+    """From now on a warning is kept for the next StopFlag; by default the process would die of it."""
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        global _early
+        _early = EXIT_CODES[signal.Signals(number)]
+
+    signal.signal(signal.SIGUSR1, caught)
+
+
 class StopFlag:
     """While entered, SIGTERM, SIGUSR1 and Ctrl-C only set `code`, the exit code; a second Ctrl-C ends at once."""
 
     def __init__(self) -> None:
-        self.code = 0
+        global _early
+        self.code, _early = _early, 0
         self._interrupts = 0
         self._old: dict[int, object] = {}
 

@@ -56,4 +56,4 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
         if path.is_file() and not path.name.startswith(".") and "wandb" not in path.relative_to(directory).parts:
             console.print(f"  {path}", soft_wrap=True)
     if (directory / "wandb").is_dir():
-        console.print(f"  {directory / 'wandb'}  (W&B; `wandb sync` sends an offline run)", soft_wrap=True)
+        console.print(f"  {directory / 'wandb'}  (W&B; scripts/sync_wandb.py sends an offline run)", soft_wrap=True)

@@ -1,36 +1,169 @@
 #!/usr/bin/env python
-"""Run a whole comparison: every model, optimizer and seed of it."""
+"""Run a whole comparison with one command: every model, optimizer and seed of it."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ranger21.compose import ending_well
+from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
+
+if TYPE_CHECKING:
+    from ranger21.grid.jobs import Job
+    from ranger21.grid.slurm import Slurm
+
+COMPARE = Path(__file__).with_name("compare.py")
+ABOUT = "\n".join(f"  {name:<14} {preset.seeds} seeds: {preset.about}" for name, preset in PRESETS.items())
+HELP = f"""\
+Run a whole comparison with one command: every model, optimizer and seed of it.
+
+presets:
+{ABOUT}
+
+The same command again does only what is missing: finished and diverged runs are left alone, stopped
+ones are resumed, failed ones are tried again, and what SLURM already holds is not submitted twice."""
+EXAMPLES = """\
+examples:
+  what would run, and what it costs by the images/s logged so far
+    python scripts/reproduce.py --preset paper --dry-run data.root=/data/imagenet
+  on this machine, two at a time
+    python scripts/reproduce.py --preset fashion_mnist --at-once 2 logger=none
+  on a cluster, eight jobs at a time; the comparison runs when they have ended
+    python scripts/reproduce.py --preset paper --launcher slurm --at-once 8 data.pack=/data/packed \\
+        --sbatch="--account=abc@v100 --time=20:00:00"
+  how far it is, now and again until Ctrl-C
+    python scripts/reproduce.py --preset paper --status --every 10 data.pack=/data/packed"""
 
 
 def main() -> int:
     """Run the command; the exit status is 1 if a run failed."""
-    parser = argparse.ArgumentParser(prog="python scripts/reproduce.py", description=__doc__)
-    parser.add_argument("--preset", required=True, choices=PRESETS, help="which comparison")
-    parser.add_argument("--seeds", type=int, help="seeds 0 to N - 1 of every configuration")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs side by side (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", help="further arguments for train.py")
-    options = parser.parse_args()
+    options = parse()
     from ranger21.grid.jobs import expand
-    from ranger21.grid.local import Local
+    from ranger21.grid.slurm import Slurm
 
-    jobs = expand(PRESETS[options.preset], options.seeds, options.overrides)
-    left = [job for job in jobs if not job.ended]
-    print(f"{len(jobs)} runs, {len(jobs) - len(left)} ended, {len(left)} to do", flush=True)
-    failed = Local(options.at_once, lambda job, code: print(job.directory, code, flush=True)).run(left)
+    jobs = expand(PRESETS[options.preset], options.seeds, options.only, options.overrides)
+    slurm = Slurm(Path(jobs[0].config.outputs) / ".grid" / options.preset, shlex.split(options.sbatch))
+    if options.status:
+        return status(jobs, slurm, options.launcher, options.every)
+    queued = slurm.queued() if options.launcher == "slurm" else frozenset()
+    left = [job for job in jobs if not job.ended and job.directory not in queued]
+    tell_cost(jobs, options.at_once, len(queued))
+    out = options.out or Path(jobs[0].config.outputs) / f"{options.preset}-comparison"
+    if options.launcher == "slurm":
+        return submit(left, slurm, options, out)
+    return run_here(jobs, left, options, out)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python scripts/reproduce.py",
+        description=HELP,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--preset", required=True, choices=PRESETS, help="which comparison")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every configuration")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="the runs with this choice; can be given again"
+    )
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
+    parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
+    options = parser.parse_intermixed_args()
+    for name in ("seeds", "at_once", "every"):
+        if getattr(options, name) is not None and getattr(options, name) <= 0:
+            raise UserError(
+                f"--{name.replace('_', '-')}={getattr(options, name)} is not possible: it must be positive."
+            )
+    return options
+
+
+def tell_cost(jobs: list[Job], at_once: int, queued: int) -> None:
+    """How many runs there are, and what those to do will cost."""
+    from ranger21.grid.cost import cost
+
+    ended = sum(job.ended for job in jobs)
+    held = f", {queued} held by SLURM" if queued else ""
+    print(f"{len(jobs)} runs: {ended} ended{held}; {cost(jobs).sentence(at_once)}", flush=True)
+
+
+def status(jobs: list[Job], slurm: Slurm, launcher: str, every: float | None) -> int:
+    """Prints the table once, or keeps it up to date."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from ranger21.grid.progress import table
+
+    def now() -> object:
+        return table(jobs, slurm.queued() if launcher == "slurm" else frozenset())
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    if every is None:
+        console.print(now())
+        return 0
+    with Live(now(), console=console, auto_refresh=False) as live:  # type: ignore[arg-type]
+        while True:
+            time.sleep(every)
+            live.update(now(), refresh=True)  # type: ignore[arg-type]
+
+
+def submit(left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
+    """Submits what is left, or prints how."""
+    from ranger21.grid.slurm import typed
+
+    if not left:
+        print("nothing to submit")
+        return 0
+    if options.dry_run:
+        plan = slurm.plan(left, options.at_once, out)
+        print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in left))
+        print(f"{typed(plan.array)}\n{typed(plan.compare)}")
+        return 0
+    array, compare = slurm.submit(left, options.at_once, out)
+    print(f"submitted {len(left)} runs as array {array}, and the comparison {compare} that waits for them: {out}")
+    return 0
+
+
+def run_here(jobs: list[Job], left: list[Job], options: argparse.Namespace, out: Path) -> int:
+    """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
+    from ranger21.grid.local import Local, typed
+
+    if options.dry_run:
+        print("\n".join(typed(job) for job in left))
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    done = len(jobs) - len(left)
+
+    def told(job: Job, code: int) -> None:
+        nonlocal done
+        done += 1
+        print(f"{done}/{len(jobs)}  {job.directory}  {job.state if not code else f'exit code {code}'}", flush=True)
+
+    failed = Local(options.at_once, told).run(left)
+    for job in failed:
+        print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
+    if any(job.ended for job in jobs):
+        places = sorted({str(job.directory.parent) for job in jobs})
+        subprocess.run([sys.executable, str(COMPARE), *places, "--out", str(out)], check=False)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    with ending_well():
+    with ending_well("does what is missing"):
         sys.exit(main())

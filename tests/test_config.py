@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ranger21 import compose
 from ranger21.compose import CONFIG_DIR, compose_config, run_directory
-from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig
+from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig, result_values
 from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED
 from ranger21.report.runs import read_settings
@@ -235,10 +235,10 @@ def neutral_keys() -> set[str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Composes the defaults that a run is compared with once, not once a field."""
 
-    def remembered(config: Config) -> Config:
-        return defaults(f"experiment={config.experiment}", f"optimizer={config.optimizer.name}")
+    def remembered(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
+        return result_values(defaults(f"experiment={experiment}", f"optimizer={optimizer}"))
 
-    monkeypatch.setattr(compose, "same_choices", remembered)
+    monkeypatch.setattr(compose, "_plain_values", remembered)
 
 
 @pytest.mark.usefixtures("quick")

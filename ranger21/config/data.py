@@ -50,9 +50,6 @@ class ImageFolderConfig(DataConfig):
         if self.stage is not None:
             quoted = "a folder on each node's own disk; quote a variable that is set there, as in 'data.stage=$TMPDIR'"
             require(bool(self.stage.strip()), "data.stage", repr(self.stage), quoted)
-            require(
-                self.pack is not None, "data.stage", self.stage, "null without data.pack: it is packs that it copies"
-            )
         self.classes = read_classes(self.classes)
         require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0 and at most 1")
         require_choice("data.transforms", self.transforms, ("fast", "pil"))

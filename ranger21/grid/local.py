@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from ranger21.grid.jobs import Job
 from ranger21.processes import granted_cores
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+
+
+def typed(job: Job) -> str:
+    """A run's command as one types it."""
+    return f"python train.py {shlex.join(job.overrides)}"
 
 
 class Local:

@@ -89,7 +89,7 @@ def _interval(value: Estimate | None) -> str:
     return "–" if value is None or value.low is None else f"{value.low:.2f} to {value.high:.2f}"
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Heading and cell of each column; the time's unit is the largest that the longest run fills."""
     longest = max((row.time.mean for row in rows if row.time), default=0.0)
     unit, scale = ("h", 3600.0) if longest >= 3600 else ("min", 60.0) if longest >= 60 else ("s", 1.0)
@@ -113,9 +113,9 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 def markdown(comparison: Comparison) -> str:
     """A comparison as a section in Markdown: the table, its notes, and the pairs."""
     rows = comparison.rows
-    columns = _columns(rows)
-    lines = [list(columns), ["---"] + ["---:"] * (len(columns) - 1)]
-    lines += [[cell(row).replace("|", "\\|") for cell in columns.values()] for row in rows]
+    shown = columns(rows)
+    lines = [list(shown), ["---"] + ["---:"] * (len(shown) - 1)]
+    lines += [[cell(row).replace("|", "\\|") for cell in shown.values()] for row in rows]
     parts = [f"## {comparison.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines), _list(notes(rows))]
     if said := sentences(rows):
         parts += ["By final top-1, each pair:", _list(said)]
@@ -128,12 +128,12 @@ def _list(phrases: Sequence[str]) -> str:
 
 def terminal(rows: Sequence[Row], title: str) -> Table:
     """The table for a terminal; `notes` belong beneath it."""
-    columns = _columns(rows)
+    shown = columns(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title.replace("[", "\\["), title_justify="left")
-    for index, heading in enumerate(columns):
+    for index, heading in enumerate(shown):
         table.add_column(heading, justify="right" if index else "left")
     for row in rows:
-        table.add_row(*(cell(row).replace("[", "\\[") for cell in columns.values()))
+        table.add_row(*(cell(row).replace("[", "\\[") for cell in shown.values()))
     return table
 
 

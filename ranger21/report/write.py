@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ranger21.errors import UserError
 from ranger21.report import claims_page, table
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
-from ranger21.report.runs import Run, find_runs
+from ranger21.report.runs import find_runs
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,16 @@ def _figures(comparison: Comparison, out: Path) -> Path:
 
 
 def _page(report: Report, out: Path) -> Path:
-    """index.html, over all runs."""
-    from ranger21.report.gallery import gallery
-    from ranger21.report.groups import group_runs
+    """index.html: the curves of all runs, and a section for each comparison."""
     from ranger21.report.page import write_page
+    from ranger21.report.page_sections import comparison_section
 
+    several = len(report.comparisons) > 1
+    title = f"{len(report.comparisons)} comparisons" if several else report.comparisons[0].title
+    groups = [
+        replace(group, label=f"{comparison.title}: {group.label}") if several else group
+        for comparison in report.comparisons
+        for group in comparison.groups
+    ]
     links = [(name, name) for name in ("claims.md", "table.md", "table.csv", "pairs.csv")]
-    for comparison in report.comparisons:
-        prefix = f"{comparison.title}: " if len(report.comparisons) > 1 else ""
-        for picture in gallery(comparison):
-            links.append((f"{prefix}{picture.title}", f"{comparison.slug}/{picture.name}.svg"))
-    runs: list[Run] = [run for comparison in report.comparisons for run in comparison.runs]
-    return write_page(group_runs(runs), out, title=" · ".join(c.title for c in report.comparisons), links=links)
+    return write_page(groups, out, title=title, links=links, tables=[comparison_section(c) for c in report.comparisons])

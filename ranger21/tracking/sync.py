@@ -7,7 +7,6 @@ file is written for each run, and `wandb sync` sends that.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
+from ranger21.records import in_use
 from ranger21.tracking.merged import OfflineRun, assemble, rows_of
 from ranger21.tracking.wandb_file import Fragment, read_fragment
 
@@ -100,7 +100,7 @@ def why_not(run: OfflineRun) -> str | None:
         return f"it was killed before its first checkpoint; {run.superseded} began again from the start"
     unended = [fragment.path for fragment in run.fragments if fragment.exit_code is None]
     fresh = any(time.time() - path.stat().st_mtime < QUIET for path in unended)
-    if not run.finished and (fresh or _held(run.directory)):
+    if not run.finished and (fresh or in_use(run.directory)):
         return "it is still running, or ended without a word minutes ago"
     if not any(fragment.started for fragment in run.fragments) or not rows_of(run):
         return "nothing is recorded in it yet"
@@ -157,15 +157,3 @@ def _with_successor(run: OfflineRun, runs: list[OfflineRun]) -> OfflineRun:
     if newest is run or not (run.directory / "metrics.jsonl").is_file():
         return run
     return OfflineRun(run.run_id, run.directory, run.fragments, superseded=newest.run_id)
-
-
-def _held(directory: Path) -> bool:
-    """Whether a training process has the run directory (see `ranger21.records`)."""
-    try:
-        with open(directory / ".lock", "rb") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return True
-    except OSError:  # there is none, or this file system has no locks
-        pass
-    return False

@@ -1,0 +1,99 @@
+"""How far each run of a grid is, from its directory alone: so for every launcher, and on every machine that sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ranger21.grid.jobs import DIVERGED, FINISHED, MISSING, STARTED, Job
+from ranger21.records import in_use
+from ranger21.tracking.console import duration
+
+RUNNING, STOPPED, QUEUED, FAILED = "running", "stopped", "queued", "failed"
+TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
+COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red", STOPPED: "yellow"}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One run: its state, of what it logged last the epoch, top-1 (per cent) and images/s; seconds left."""
+
+    state: str
+    epoch: float | None = None
+    top1: float | None = None
+    images_per_s: float | None = None
+    left: float | None = None
+    error: str = ""
+
+
+def progress(job: Job, queued: frozenset[Path] = frozenset()) -> Progress:
+    """How far a job is; `queued` are the directories of jobs that a scheduler holds."""
+    last = _last_values(job.directory / "metrics.jsonl")
+    state, error = job.state, ""
+    if state in (STARTED, MISSING):
+        error = _last_error(job.directory)
+        idle = QUEUED if job.directory in queued else FAILED if error else STOPPED if state == STARTED else MISSING
+        state = RUNNING if in_use(job.directory) else idle
+        error = error if state == FAILED else ""
+    epoch, time = last.get("epoch"), last.get("time")
+    left = None
+    if state == RUNNING and epoch and time:
+        left = max(0.0, time * (job.epochs / epoch - 1))
+    return Progress(state, epoch, last.get("val/acc1"), last.get("perf/images_per_s"), left, error)
+
+
+def table(jobs: Sequence[Job], queued: frozenset[Path] = frozenset()) -> Table:
+    """The grid's table, a row a run, with a line that sums it up."""
+    found = [progress(job, queued) for job in jobs]
+    counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
+    caption = ", ".join(f"{count} {state}" for state, count in counts.items())
+    result = Table(box=box.SIMPLE_HEAD, caption=f"{len(jobs)} runs: {caption}", caption_justify="left")
+    for heading in ("run", "state", "epoch", "top-1 %", "images/s", "left", "last error"):
+        result.add_column(heading, justify="left" if heading in ("run", "state", "last error") else "right")
+    for job, now in zip(jobs, found, strict=True):
+        colour = COLOURS.get(now.state, "default")
+        name = "/".join(job.directory.parts[-2:])
+        numbers = [_shown(now.epoch, ".2f"), _shown(now.top1, ".2f"), _shown(now.images_per_s, ".0f")]
+        left = "" if now.left is None else duration(now.left)
+        result.add_row(name, f"[{colour}]{now.state}[/]", *numbers, left, now.error.replace("[", "\\["))
+    return result
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _last_values(path: Path) -> dict[str, float]:
+    """The last finite value of each metric in the end of the file."""
+    values: dict[str, float] = {}
+    for line in _tail(path):
+        try:
+            row: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            values |= {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return values
+
+
+def _last_error(directory: Path) -> str:
+    """The sentence with which the last try ended, empty if it was none of `error: …`."""
+    lines = [line for line in _tail(directory / "launcher.txt") if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []

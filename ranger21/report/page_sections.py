@@ -1,0 +1,30 @@
+"""What the page says of each comparison: the figures, what can be said of each pair, the claims, the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from ranger21.report import table
+from ranger21.report.claims import NOT_RUN, findings
+from ranger21.report.comparisons import Comparison
+from ranger21.report.gallery import gallery
+from ranger21.report.page_tables import html_table
+
+
+def comparison_section(comparison: Comparison) -> tuple[str, str]:
+    """A heading, and the comparison as HTML in which every string of a run is escaped."""
+    shown = table.columns(comparison.rows)
+    cells = [[escape(cell(row)) for cell in shown.values()] for row in comparison.rows]
+    parts = [html_table(map(escape, shown), cells, "results"), _list(table.sentences(comparison.rows))]
+    found = [finding for finding in findings(comparison) if finding.status != NOT_RUN]
+    if found:
+        rows = [[*map(escape, (f.claim, f.paper, f.ours)), f"<strong>{escape(f.status)}</strong>"] for f in found]
+        parts.append(html_table(("claim", "the paper", "these runs", "status"), rows, "claims"))
+    links = [(picture.title, f"{comparison.slug}/{picture.name}.svg") for picture in gallery(comparison)]
+    pictures = " · ".join(f'<a href="{escape(path)}">{escape(title)}</a>' for title, path in links)
+    return comparison.title, "\n".join([*parts, f"<p>Figures: {pictures}</p>", _list(table.notes(comparison.rows))])
+
+
+def _list(phrases: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(phrase)}</li>' for phrase in phrases)}</ul>"

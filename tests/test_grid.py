@@ -1,0 +1,188 @@
+"""Whole comparisons by one command, on this machine: what is run, what is not run twice, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ranger21.compose import compose_config, run_directory
+from ranger21.errors import UserError
+from ranger21.grid.cost import cost, images
+from ranger21.grid.jobs import Job, expand
+from ranger21.grid.presets import PRESETS
+from ranger21.grid.progress import FAILED, RUNNING, progress
+from ranger21.records import in_use
+from ranger21.report.ablation import INGREDIENTS
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ["logger=none", "trainer.steps=4", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=2"]
+SIX = ["--preset", "paper", "--only", "model=resnet50", "--seeds", "3"]
+
+
+def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
+
+
+@pytest.fixture
+def six(tiny: list[str], tmp_path: Path) -> list[str]:
+    """The paper's comparison of one model with three seeds, in tiny: six runs of four steps."""
+    kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
+    return [*SIX, "--at-once", "2", *kept, *QUICK, "trainer.device=cpu", f"outputs={tmp_path / 'outputs'}"]
+
+
+# What a preset is
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_run_of_a_preset_composes_and_has_a_directory_of_its_own(name: str) -> None:
+    preset = PRESETS[name]
+    jobs = expand(preset, None, [], [])
+    assert len(jobs) == len(list(preset.runs())) == len({job.directory for job in jobs})
+    seeds = {job.config.seed for job in jobs}
+    assert seeds == set(range(preset.seeds))
+    for job in (jobs[0], jobs[-1]):  # what is composed once for all seeds is what train.py makes of it
+        assert job.config == compose_config(list(job.overrides))
+        assert job.directory == run_directory(job.config)
+
+
+def test_the_presets_hold_what_their_names_say() -> None:
+    paper = [(job.config.model.name, job.config.optimizer.name) for job in expand(PRESETS["paper"], 1, [], [])]
+    assert sorted(paper) == [(m, o) for m in ("nf_resnet50", "resnet50") for o in ("adamw", "ranger21")]
+    fair = {(j.config.optimizer.name, j.config.schedule.name) for j in expand(PRESETS["fair"], 1, [], [])}
+    assert {("adamw", "constant"), ("adamw", "explore_exploit"), ("ranger21", "explore_exploit")} < fair
+    ablation = expand(PRESETS["ablation"], 1, [], [])
+    assert len(ablation) == 8 + len(INGREDIENTS) - 1 + len(INGREDIENTS) - 1
+    small = expand(PRESETS["fashion_mnist"], None, [], [])
+    assert {job.config.seed for job in small if job.config.experiment == "ablation"} == {0, 1, 2}
+
+
+def test_only_and_seeds_choose_and_mistakes_are_told() -> None:
+    jobs = expand(PRESETS["paper"], 2, ["model=resnet50", "optimizer=adamw"], ["data.fraction=0.5"])
+    assert [(job.config.seed, job.config.data.batch_size) for job in jobs] == [(0, 64), (1, 64)]
+    assert all("data.fraction=0.5" in job.overrides for job in jobs)
+    with pytest.raises(UserError, match="--only model=vgg leaves nothing of the preset"):
+        expand(PRESETS["paper"], None, ["model=vgg"], [])
+    with pytest.raises(UserError, match="given to each run by the preset"):
+        expand(PRESETS["paper"], None, [], ["seed=3"])
+
+
+# Running it
+
+
+def test_six_runs_then_nothing_then_only_what_is_missing(six: list[str], tmp_path: Path) -> None:
+    dry = reproduce(*six, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout.count("python train.py experiment=paper model=resnet50") == 6
+    assert "hours unknown, as no run of" in dry.stdout
+    assert not (tmp_path / "outputs").exists()
+    first = reproduce(*six)
+    assert first.returncode == 0, first.stderr
+    results = sorted((tmp_path / "outputs").rglob("result.json"))
+    assert len(results) == 6
+    assert (tmp_path / "outputs/paper-comparison/index.html").is_file()
+    times = [path.stat().st_mtime_ns for path in results]
+    results[2].unlink()
+    (results[2].parent / "manifest.json").unlink()  # begun anew
+    second = reproduce(*six)
+    assert "6 runs: 5 ended; 1 runs to do, about" in second.stdout
+    assert second.stdout.count("  finished\n") == 1
+    again = [path.stat().st_mtime_ns for path in results]
+    assert [now == then for now, then in zip(again, times, strict=True)] == [True, True, False, True, True, True]
+
+
+def test_killed_and_run_again_nothing_is_done_twice(six: list[str], tmp_path: Path) -> None:
+    slow = [*six, "trainer.steps=30", "trainer.checkpoint_every_steps=1"]
+    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *slow]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    outputs = tmp_path / "outputs"
+    wait_for(lambda: sum(1 for _ in outputs.rglob("metrics.jsonl")) >= 2)
+    seen = reproduce(*slow, "--status").stdout
+    assert "running" in seen
+    assert "missing" in seen
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 130
+    wait_for(lambda: not any(in_use(path.parent) for path in outputs.rglob(".lock")))
+    done = {path: path.stat().st_mtime_ns for path in outputs.rglob("result.json")}
+    again = reproduce(*slow)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for path in outputs.rglob("metrics.jsonl"):
+        steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 30
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+
+
+def test_a_run_that_fails_is_told_and_tried_again(six: list[str], tmp_path: Path) -> None:
+    bad = [*six[:4], "--seeds", "1", *six[6:], "data.crop=9000"]
+    done = reproduce(*bad)
+    assert done.returncode == 1
+    assert "failed: python train.py experiment=paper" in done.stderr
+    shown = reproduce(*bad, "--status").stdout
+    assert shown.count(FAILED) >= 2
+    assert "Traceback" not in done.stderr
+
+
+def test_usage_is_told_in_one_sentence(tmp_path: Path) -> None:
+    done = reproduce("--preset", "paper", "--at-once", "0")
+    assert (done.returncode, done.stderr) == (1, "error: --at-once=0 is not possible: it must be positive.\n")
+    nowhere = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), *SIX, "--launcher", "slurm", f"outputs={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
+    )  # fmt: skip
+    assert nowhere.returncode == 1
+    assert "sbatch is not here: use --launcher=local, or run this on a login node." in nowhere.stderr
+
+
+# What is shown
+
+
+def job_in(path: Path, **rows: object) -> Job:
+    config = compose_config(["experiment=demo"])
+    path.mkdir(parents=True)
+    (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")
+    return Job(("experiment=demo",), config, path)
+
+
+def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
+    job = job_in(tmp_path / "a", **{"val/acc1": 12.5, "perf/images_per_s": 100.0})
+    assert progress(job).state == "stopped"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
+         "print('held', flush=True); time.sleep(60)", str(job.directory / ".lock")],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    now = progress(job)
+    holder.kill()
+    holder.wait()
+    assert (now.state, now.epoch, now.top1, now.images_per_s) == (RUNNING, 1.5, 12.5, 100.0)
+    assert now.left == pytest.approx(30 * (job.epochs / 1.5 - 1))
+    assert not in_use(job.directory)
+
+
+def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
+    begun = job_in(tmp_path / "a", **{"perf/images_per_s": 50.0})
+    (begun.directory / "checkpoints").mkdir()
+    (begun.directory / "checkpoints/last.pt").write_bytes(bytes(1000))
+    (begun.directory / "manifest.json").write_text(json.dumps({"data": {"train_images": 1000}}))
+    missing = Job(begun.overrides, begun.config, tmp_path / "b")
+    found = cost([begun, missing])
+    left = images(begun) * (1 - 1.5 / begun.epochs) + images(missing)
+    assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
+    assert cost([missing]).hours is None
+
+
+def wait_for(condition: object, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.2)

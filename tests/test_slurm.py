@@ -1,0 +1,237 @@
+"""One job on a real SLURM of two nodes (tests/slurm_cluster.py), and what clusters do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from children import assert_same, weights
+from conftest import ROOT, TINY, repeatable, result
+from slurm_cluster import Cluster, until
+from test_resume import children
+
+pytest_plugins = ("slurm_cluster",)
+TRAIN = "slurm/train.sbatch"
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+NO_GPU = "--gpus-per-node=0"
+TWO = ("--nodes=2", NO_GPU, "--mincpus=2")  # nodes, a task each
+pytestmark = pytest.mark.timeout(600)
+
+
+def forty_steps(images: Path, epochs: int = 8) -> list[str]:
+    """A run whose every step is logged, with a checkpoint only where there is a reason for one."""
+    changed = ("trainer.checkpoint_every_steps", "trainer.epochs", "trainer.log_every_steps")
+    kept = [value for value in TINY if not value.startswith(changed)]
+    return [*kept, f"trainer.epochs={epochs}", "trainer.log_every_steps=1", f"data.root={images}"]
+
+
+@pytest.fixture
+def overrides(images: Path) -> list[str]:
+    return forty_steps(images)
+
+
+@pytest.fixture(scope="session")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, undisturbed, of two ranks and without SLURM."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert children(forty_steps(images), directory, 2) == [0, 0]
+    return directory
+
+
+def begun(cluster: Cluster, job: str, directory: Path, lines: int = 3) -> None:
+    """Waits until the run has logged so many steps."""
+    metrics = directory / "metrics.jsonl"
+    told = lambda: f"{cluster.job(job)} {cluster.output(job)} {cluster.logs()}"  # noqa: E731
+    until(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, 180, told)
+
+
+def sessions(directory: Path) -> list[dict]:
+    return json.loads((directory / "manifest.json").read_text())["sessions"]
+
+
+def assert_undisturbed(directory: Path, whole: Path) -> None:
+    """One curve without a jump or a repeated step, and the same weights bit for bit."""
+    assert result(directory)["status"] == "finished"
+    assert repeatable(directory) == repeatable(whole)
+    assert_same(weights(directory), weights(whole))
+
+
+def test_the_demo_over_two_nodes_and_a_finished_run_is_left_alone(cluster, overrides):
+    """One task for each GPU, and the CPUs divided among them; the same command again ends at once."""
+    small = ["experiment=demo", *overrides, "trainer.steps=4", "run_dir=outputs/demo"]
+    job = cluster.sbatch("--nodes=2", TRAIN, *small)
+    cluster.wait(job, *ENDED)
+    assert cluster.job(job) == "COMPLETED", cluster.output(job)
+    directory = cluster.project / "outputs/demo"
+    assert result(directory)["status"] == "finished"
+    assert sessions(directory)[0]["hardware"]["ranks"] == 2
+    assert {"node1", "node2"} == set(re.findall(r"node\d", cluster.ask("scontrol", "show", "hostnames", "node[1-2]")))
+    again = cluster.sbatch("--nodes=1", TRAIN, *small)
+    cluster.wait(again, *ENDED)
+    assert cluster.job(again) == "COMPLETED" and "nothing to do" in cluster.output(again)
+
+
+def goes_on(cluster: Cluster, job: str, directory: Path, seconds: float = 200) -> None:
+    """Waits until the job has run twice, the second time from where the first stopped, to its end."""
+    until(lambda: cluster.job(job, "Restarts") == "1", 120, lambda: f"{cluster.output(job)}\n{cluster.logs()}")
+    cluster.wait(job, *ENDED, seconds=seconds)
+    assert cluster.job(job) == "COMPLETED", cluster.output(job)
+    assert [session["resumed_from_step"] > 0 for session in sessions(directory)] == [False, True]
+
+
+def test_a_run_that_is_warned_goes_on_by_itself(cluster, overrides, whole):
+    directory = cluster.project / "outputs/warned"
+    job = cluster.sbatch(*TWO, TRAIN, *overrides, f"run_dir={directory}")
+    begun(cluster, job, directory)
+    cluster.ask("scancel", "--signal=USR1", job)
+    goes_on(cluster, job, directory)
+    assert f"SLURM begins the job {job} again" in cluster.output(job)
+    assert_undisturbed(directory, whole)
+
+
+@pytest.mark.slow
+def test_a_time_limit(cluster, images, tmp_path):
+    """A real one, of two minutes, with the warning that SLURM sends before it."""
+    overrides, directory = forty_steps(images, epochs=400), cluster.project / "outputs/limit"
+    job = cluster.sbatch(*TWO, "--time=2", "--signal=USR1@60", TRAIN, *overrides, f"run_dir={directory}")
+    begun(cluster, job, directory)
+    until(lambda: cluster.job(job, "Restarts") == "1", 150, lambda: cluster.output(job))
+    until(lambda: len(sessions(directory)) == 2, 120, lambda: cluster.output(job))
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    goes_on(cluster, job, directory, seconds=500)
+    assert children(overrides, tmp_path / "whole", 2) == [0, 0]
+    assert_undisturbed(directory, tmp_path / "whole")
+
+
+def test_a_lost_node(cluster, overrides):
+    """Of two: the run goes on on the other alone, with one rank and the same batch."""
+    directory = cluster.project / "outputs/lost"
+    more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
+    job = cluster.sbatch("--nodes=1-2", *TWO[1:], "--use-min-nodes", TRAIN, *overrides, *more)
+    begun(cluster, job, directory)
+    assert cluster.job(job, "NumNodes") == "2"
+    cluster.kill_node("node2")
+    goes_on(cluster, job, directory)
+    assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
+    assert result(directory)["step"] == 40
+    assert [line["step"] for line in repeatable(directory)] == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_a_lost_node_with_the_whole_job(cluster, overrides):
+    """Its batch script, too: SLURM itself runs the job again, on the other node."""
+    directory = cluster.project / "outputs/whole-job"
+    more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
+    job = cluster.sbatch(NO_GPU, TRAIN, *overrides, *more)
+    begun(cluster, job, directory)
+    cluster.kill_node(cluster.job(job, "BatchHost"))
+    goes_on(cluster, job, directory)
+    assert len({session["hardware"]["host"] for session in sessions(directory)}) == 2
+
+
+@pytest.mark.parametrize("partition", ["graceful", pytest.param("usual", marks=pytest.mark.slow)])
+def test_a_preempted_run_goes_on_afterwards(partition, cluster, overrides, whole):
+    """`graceful` warns with SIGTERM and waits; `usual` ends the job, which SLURM itself runs again."""
+    directory = cluster.project / f"outputs/{partition}"
+    job = cluster.sbatch(f"--partition={partition}", *TWO, TRAIN, *overrides, f"run_dir={directory}")
+    begun(cluster, job, directory)
+    urgent = cluster.sbatch("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    goes_on(cluster, job, directory)
+    assert cluster.job(urgent) == "COMPLETED"
+    assert_undisturbed(directory, whole)
+
+
+def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_path):
+    """Each task its own line of a file of runs; the comparison begins when all have ended."""
+    runs = [
+        [*overrides, "trainer.steps=4", f"optimizer={name}", f"seed={seed}"]
+        for name in ("ranger21", "adamw")
+        for seed in (0, 1)
+    ]
+    (tmp_path / "runs.txt").write_text("".join("\t".join(run) + "\n" for run in runs))
+    array = cluster.sbatch(
+        "--array=0-3", NO_GPU, f"--export=ALL,RANGER21_RUNS={tmp_path}/runs.txt", TRAIN, "outputs=outputs/array"
+    )
+    compare = f"cd {cluster.project} && {cluster.env['PYTHON']} scripts/compare.py outputs/array/paper"
+    after = cluster.sbatch(f"--dependency=afterok:{array}", "--output=outputs/%x-%j.out", f"--wrap={compare}")
+    cluster.wait(after, *ENDED, seconds=280)
+    assert cluster.job(after) == "COMPLETED", cluster.output(after)
+    assert len([*(cluster.project / "outputs/array").glob("paper/*/result.json")]) == 4
+    assert "adamw" in cluster.output(after)
+
+
+FAILURES = {
+    "at once": 'if [ "$SLURM_PROCID" = 1 ]; then echo no GPU here; exit 3; fi',
+    "killed": 'if [ "$SLURM_PROCID" = 1 ]; then (until [ -s "$METRICS" ]; do sleep 0.1; done; kill -9 $$) & fi',
+    "late": 'if [ "$SLURM_PROCID" = 1 ]; then exec sleep 600; fi',
+}
+SENTENCES = {"at once": "no GPU here", "killed": "lost the others", "late": "did not meet the others"}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
+    """At once, not at the time limit, and it is not begun again."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/bash\n{FAILURES[how]}\nexec {cluster.env["PYTHON"]} "$@"\n')
+    python.chmod(0o755)
+    directory = cluster.project / "outputs" / how.replace(" ", "-")
+    env = {"PYTHON": str(python), "RANGER21_PATIENCE": "15", "METRICS": f"{directory}/metrics.jsonl"}
+    job = cluster.sbatch(*TWO, TRAIN, *overrides, "trainer.epochs=4000", f"run_dir={directory}", env=env)
+    if how == "killed":
+        begun(cluster, job, directory, lines=1)
+    begin = time.monotonic()
+    cluster.wait(job, *ENDED)
+    assert time.monotonic() - begin < 60
+    assert cluster.job(job) == "FAILED" and cluster.job(job, "Restarts") == "0", cluster.output(job)
+    assert SENTENCES[how] in cluster.output(job) and "begins the job" not in cluster.output(job), cluster.output(job)
+
+
+def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, tmp_path):
+    """No right, no scontrol at all, no warning but the end itself: saved each time, and the command goes on."""
+    (tmp_path / "scontrol").write_text("#!/bin/bash\necho 'slurm_requeue error: Access denied' >&2; exit 1\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    (tmp_path / "alone").mkdir()
+    for name in ("srun", "sed", "rm", "bash", "timeout", "git"):
+        (tmp_path / "alone" / name).symlink_to(str(shutil.which(name)))
+    paths = {"no-right": f"{tmp_path}:{os.environ['PATH']}", "no-scontrol": f"{tmp_path}/alone", "no-warning": None}
+    jobs = {}
+    for name, path in paths.items():
+        directory = cluster.project / "outputs" / name
+        env = {"PATH": path} if path else {}
+        more = ["trainer.epochs=400", f"run_dir={directory}"]
+        with_path = [f"--export=ALL,PATH={path}"] if path else []
+        jobs[name] = cluster.sbatch(NO_GPU, *with_path, TRAIN, *overrides, *more), directory, env
+    for name, (job, directory, _) in jobs.items():
+        begun(cluster, job, directory)
+        cluster.ask("scancel", *([] if name == "no-warning" else ["--signal=USR1"]), job)
+    for name, (job, directory, _) in jobs.items():
+        cluster.wait(job, *ENDED)
+        assert cluster.job(job) == ("CANCELLED" if name == "no-warning" else "FAILED"), cluster.output(job)
+        assert "Stopped at step" in (directory / "log.txt").read_text()
+        assert weights(directory)["progress"]["step"] > 0
+        assert cluster.job(job, "Restarts") == "0"
+    sentence = cluster.output(jobs["no-right"][0])
+    for job, directory, _ in jobs.values():
+        assert f"sbatch --partition=usual --nodes=1 --gpus-per-node=0 {TRAIN}" in cluster.output(job)
+        assert f"run_dir={directory}" in cluster.output(job)
+    typed = re.findall(r"^  cd .*", sentence, re.MULTILINE)[-1]
+    directory = jobs["no-right"][1]
+    done = subprocess.run(["bash", "-c", typed], env=cluster.env, capture_output=True, text=True, timeout=60)
+    job = done.stdout.split()[-1]
+    until(lambda: len(sessions(directory)) == 2, 120, lambda: cluster.output(job))
+    assert sessions(directory)[1]["resumed_from_step"] > 0
+    cluster.ask("scancel", job)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
+def test_shellcheck_finds_nothing():
+    files = [*ROOT.glob("slurm/*.sbatch"), *ROOT.glob("slurm/**/*.sh")]
+    assert len(files) >= 3
+    done = subprocess.run(["shellcheck", *map(str, files)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
