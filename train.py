@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ranger21.compose import CONFIG_ERRORS, fail, offer_timm_models, parse, run_directory
 from ranger21.errors import UserError
+from ranger21.stopping import heed_early
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
 # have printed, and a sentence can be made of it.
@@ -41,6 +42,7 @@ def main(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    heed_early()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     try:
         offer_timm_models(sys.argv[1:])
