@@ -49,6 +49,7 @@ def main() -> int:
     """Run the command; the exit status is 1 if a run failed."""
     options = parse()
     from ranger21.grid.jobs import expand
+    from ranger21.grid.record import comparison
     from ranger21.grid.slurm import Slurm
 
     jobs = expand(PRESETS[options.preset], options.seeds, options.only, options.overrides)
@@ -60,7 +61,7 @@ def main() -> int:
     tell_cost(jobs, options.at_once, len(queued))
     out = options.out or Path(jobs[0].config.outputs) / f"{options.preset}-comparison"
     if options.launcher == "slurm":
-        return submit(left, slurm, options, out)
+        return submit(left, slurm, options, comparison(jobs, out))
     return run_here(jobs, left, options, out)
 
 
@@ -84,6 +85,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="also copy the runs' records (no checkpoints) there, and compare there",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
     for name in ("seeds", "at_once", "every"):
@@ -123,7 +130,7 @@ def status(jobs: list[Job], slurm: Slurm, launcher: str, every: float | None) ->
             live.update(now(), refresh=True)  # type: ignore[arg-type]
 
 
-def submit(left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
+def submit(left: list[Job], slurm: Slurm, options: argparse.Namespace, arguments: list[str]) -> int:
     """Submits what is left, or prints how."""
     from ranger21.grid.slurm import typed
 
@@ -131,18 +138,19 @@ def submit(left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path
         print("nothing to submit")
         return 0
     if options.dry_run:
-        plan = slurm.plan(left, options.at_once, out)
+        plan = slurm.plan(left, options.at_once, arguments)
         print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in left))
         print(f"{typed(plan.array)}\n{typed(plan.compare)}")
         return 0
-    array, compare = slurm.submit(left, options.at_once, out)
-    print(f"submitted {len(left)} runs as array {array}, and the comparison {compare} that waits for them: {out}")
+    array, compare = slurm.submit(left, options.at_once, arguments)
+    print(f"submitted {len(left)} runs as array {array}, and the comparison {compare} that waits for them")
     return 0
 
 
 def run_here(jobs: list[Job], left: list[Job], options: argparse.Namespace, out: Path) -> int:
     """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
+    from ranger21.grid.record import comparison, record
 
     if options.dry_run:
         print("\n".join(typed(job) for job in left))
@@ -159,8 +167,11 @@ def run_here(jobs: list[Job], left: list[Job], options: argparse.Namespace, out:
     for job in failed:
         print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
     if any(job.ended for job in jobs):
-        places = sorted({str(job.directory.parent) for job in jobs})
-        subprocess.run([sys.executable, str(COMPARE), *places, "--out", str(out)], check=False)
+        runs = options.record and options.record / "runs"
+        if runs:
+            print(f"{record(jobs, runs)} records copied to {runs}")
+        arguments = comparison(jobs, options.record or out, runs)
+        subprocess.run([sys.executable, str(COMPARE), *arguments], check=False)
     return 1 if failed else 0
 
 

@@ -35,18 +35,17 @@ class Slurm:
         """`options` are further arguments of sbatch, such as --partition=gpu."""
         self.folder, self.options = folder, list(options)
 
-    def plan(self, jobs: Sequence[Job], at_once: int, out: Path) -> Submission:
-        """The commands for these jobs; the comparison is of all runs beneath `out`'s parent. Writes nothing."""
+    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> Submission:
+        """The commands for these jobs, at most `at_once` at a time, and for compare.py's arguments. Writes nothing."""
         runs = self.folder / f"runs-{1 + sum(1 for _ in self.folder.glob('runs-*.txt'))}.txt"
         array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
         array += [f"--export=ALL,RANGER21_RUNS={runs.absolute()}", TRAIN]
         compare = ["sbatch", "--parsable", "--dependency=afterany:ARRAY", "--kill-on-invalid-dep=yes", *self.options]
-        places = sorted({str(job.directory.parent) for job in jobs})
-        return Submission(runs, array, [*compare, COMPARE, *places, "--out", str(out)])
+        return Submission(runs, array, [*compare, COMPARE, *comparison])
 
-    def submit(self, jobs: Sequence[Job], at_once: int, out: Path) -> tuple[str, str]:
+    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> tuple[str, str]:
         """Submits; returns the ids of the array and of the comparison. Raises a UserError if sbatch refuses."""
-        plan = self.plan(jobs, at_once, out)
+        plan = self.plan(jobs, at_once, comparison)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in jobs))
         array = _run(plan.array)
