@@ -113,7 +113,7 @@ def test_a_lost_node(cluster, overrides):
     """Of two: the run goes on on the other alone, with one rank and the same batch."""
     directory = cluster.project / "outputs/lost"
     more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
-    job = cluster.sbatch("--nodes=1-2", *TWO[1:], "--use-min-nodes", TRAIN, *overrides, *more)
+    job = cluster.sbatch("--nodes=1-2", *TWO[1:], TRAIN, *overrides, *more)
     begun(cluster, job, directory)
     assert cluster.job(job, "NumNodes") == "2"
     cluster.kill_node("node2")
