@@ -16,7 +16,8 @@ PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "index", "layout", "pack", "parquet", "photographs", "prepare", "room", "sample", "subset", "verify",
+    "archives", "index", "layout", "pack", "parquet", "photographs", "prepare", "room", "sample", "stage", "subset",
+    "verify",
 )  # fmt: skip
 TORCH_FREE = [
     *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),
