@@ -169,12 +169,18 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
 FAILURES = {
     "at once": 'if [ "$SLURM_PROCID" = 1 ]; then echo no GPU here; exit 3; fi',
     "killed": 'if [ "$SLURM_PROCID" = 1 ]; then (until [ -s "$METRICS" ]; do sleep 0.1; done; kill -9 $$) & fi',
+    "hung": 'if [ "$SLURM_PROCID" = 1 ]; then (until [ -s "$METRICS" ]; do sleep 0.1; done; kill -STOP $$) & fi',
     "late": 'if [ "$SLURM_PROCID" = 1 ]; then exec sleep 600; fi',
 }
-SENTENCES = {"at once": "no GPU here", "killed": "lost the others", "late": "did not meet the others"}
+SENTENCES = {
+    "at once": "no GPU here",
+    "killed": "lost the others",
+    "hung": "has been silent",
+    "late": "did not meet the others",
+}
 
 
-@pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.parametrize("how", ["at once", "killed", "late", pytest.param("hung", marks=pytest.mark.slow)])
 def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     """At once, not at the time limit, and it is not begun again."""
     python = tmp_path / "python"
@@ -183,7 +189,7 @@ def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     directory = cluster.project / "outputs" / how.replace(" ", "-")
     env = {"PYTHON": str(python), "RANGER21_PATIENCE": "15", "METRICS": f"{directory}/metrics.jsonl"}
     job = cluster.sbatch(*TWO, TRAIN, *overrides, "trainer.epochs=4000", f"run_dir={directory}", env=env)
-    if how == "killed":
+    if how in ("killed", "hung"):
         begun(cluster, job, directory, lines=1)
     begin = time.monotonic()
     cluster.wait(job, *ENDED)
@@ -227,6 +233,20 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     until(lambda: len(sessions(directory)) == 2, 120, lambda: cluster.output(job))
     assert sessions(directory)[1]["resumed_from_step"] > 0
     cluster.ask("scancel", job)
+
+
+def test_hydras_own_launcher(cluster, overrides):
+    """A sweep of two runs, each over two nodes, by hydra-submitit-launcher."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'ranger21-imagenet[slurm]'")
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.nodes=2", "hydra.launcher.timeout_min=10"]
+    command = [cluster.env["PYTHON"], "train.py", "-m", *launcher, *overrides, "trainer.steps=4", "seed=0,1"]
+    env = cluster.env | {"PATH": f"{cluster.folder}/bin:{os.environ['PATH']}"}
+    options = {"cwd": cluster.project, "env": env, "text": True, "timeout": 280}
+    done = subprocess.run([*command, "outputs=outputs/sweep"], stdout=-1, stderr=subprocess.STDOUT, **options)
+    assert done.returncode == 0, done.stdout
+    found = [*(cluster.project / "outputs/sweep").glob("paper/*")]
+    assert len(found) == 2 and {result(path)["status"] for path in found} == {"finished"}
+    assert {sessions(path)[0]["hardware"]["ranks"] for path in found} == {2}
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")

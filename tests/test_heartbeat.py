@@ -1,0 +1,101 @@
+"""A rank that is silent is noticed; one that is busy, done, or suspended with all others is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ranger21 import heartbeat
+from ranger21.distributed import PATIENCE, World, meet, seconds_of_patience
+from ranger21.errors import UserError
+from ranger21.heartbeat import BEATS, Heartbeat
+
+FAST = 0.6
+
+
+class Store(dict):
+    """As torch.distributed's, in one process."""
+
+    broken = False
+
+    def set(self, key: str, value: str) -> None:
+        if self.broken:
+            raise RuntimeError("Connection reset by peer")
+        self[key] = value.encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+
+Store.get = dict.__getitem__  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    codes: list[int] = []
+    monkeypatch.setattr(heartbeat.os, "_exit", codes.append)
+    yield codes
+
+
+def test_ranks_that_live_are_left_alone(ended: list[int]) -> None:
+    store = Store()
+    with Heartbeat(store, 0, 3, FAST), Heartbeat(store, 1, 3, FAST), Heartbeat(store, 2, 3, FAST):
+        time.sleep(3 * FAST)
+    time.sleep(2 * FAST / BEATS)
+    assert ended == [] and store.keys() == {"beat/0", "beat/1", "beat/2"}
+
+
+def test_a_silent_rank_ends_the_others(ended: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    store = Store()
+    with Heartbeat(store, 0, 3, FAST), Heartbeat(store, 2, 3, FAST):
+        with Heartbeat(store, 1, 3, FAST):
+            time.sleep(FAST / 2)
+        begin = time.monotonic()
+        while not ended and time.monotonic() - begin < 20 * FAST:
+            time.sleep(0.01)
+    assert ended == [1]  # rank 2 looks after rank 0, which lives here
+    assert "Rank 0 ends, since rank 1 has been silent for 0.6 s" in capfd.readouterr().err
+
+
+def test_the_store_goes_with_rank_0(ended: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    store = Store()
+    with Heartbeat(store, 1, 2, FAST):
+        time.sleep(FAST)
+        store.broken = True
+        time.sleep(FAST)
+    assert ended == [1] and "the rank that all others talk to is gone" in capfd.readouterr().err
+    ended.clear()
+    with Heartbeat(store, 1, 2, FAST):  # at the end of a run rank 0 may be gone a moment before
+        time.sleep(1.5 * FAST / BEATS)
+    time.sleep(FAST)
+    assert ended == []
+
+
+def test_a_port_that_is_taken_and_a_rank_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(rank=0, size=2, local_rank=0, local_size=2, device=torch.device("cpu"))
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 is taken: set MASTER_PORT"):
+            meet(world, 2)
+    with pytest.raises(UserError, match=rf"Rank 0 of 2 did not meet the others at 127.0.0.1:{port} within 1 s"):
+        meet(world, 1)
+
+
+def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANGER21_PATIENCE", raising=False)
+    assert seconds_of_patience() == PATIENCE < 60
+    monkeypatch.setenv("RANGER21_PATIENCE", "300")
+    assert seconds_of_patience() == 300
+    monkeypatch.setenv("RANGER21_PATIENCE", "long")
+    with pytest.raises(UserError, match="RANGER21_PATIENCE=long is not possible"):
+        seconds_of_patience()
+    assert os.environ["RANGER21_PATIENCE"] == "long"
