@@ -36,7 +36,8 @@ examples:
   python scripts/fault_campaign.py --faults 10 --ranks 1         a short look
   python scripts/fault_campaign.py --seed 1 --work outputs/f1    other faults
 
-The same command again goes on where it stopped, and looks at the finished runs anew.
+The same command again goes on where it stopped, and looks at the finished runs anew; with more
+--faults it injects as many more.
 written to --out: table.md, faults.json; to --work: the runs, what they said, sessions.jsonl"""
 
 

@@ -226,7 +226,7 @@ def test_what_hits_is_a_function_of_the_seed() -> None:
 
 def test_another_campaigns_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "campaign.json").write_text('{"faults": 3, "seed": 0, "ranks": "2"}')
+    (tmp_path / "work" / "campaign.json").write_text('{"seed": 0, "ranks": "2"}')
     done = subprocess.run(**command(tmp_path) | {"stderr": subprocess.STDOUT}, timeout=60)
     assert done.returncode == 1 and "has another campaign" in done.stdout and "Traceback" not in done.stdout
 

@@ -28,7 +28,7 @@ class Campaign:
             raise UserError("Faults are injected with what Linux has (/proc, prlimit): run this there.")
         self.work, self.faults, self.seed, self.say = work.resolve(), faults, seed, say
         self.legs = plan.CHOICES[ranks]
-        self._same_as_before({"faults": faults, "seed": seed, "ranks": ranks})
+        self._same_as_before({"seed": seed, "ranks": ranks})
         self.images = ensure_sample(self.work / "images", train_per_class=8, val_per_class=3)
         self.path = self.work / "sessions.jsonl"
         self.records = [Record(**json.loads(line)) for line in self._lines()]
