@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from made_runs import make  # noqa: F401  (a fixture)
+from slurm_cluster import cluster, running_cluster  # noqa: F401 (fixtures)
 
 from ranger21.data.sample import ensure_sample
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from ranger21.processes import die_with_the_parent
 
+ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
 GPUS = 4  # a node
 CONF = """ClusterName=test

@@ -16,7 +16,6 @@ from conftest import ROOT, TINY, repeatable, result
 from slurm_cluster import Cluster, until
 from test_resume import children
 
-pytest_plugins = ("slurm_cluster",)
 TRAIN = "slurm/train.sbatch"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 NO_GPU = "--gpus-per-node=0"
@@ -71,7 +70,7 @@ def test_the_demo_over_two_nodes_and_a_finished_run_is_left_alone(cluster, overr
     directory = cluster.project / "outputs/demo"
     assert result(directory)["status"] == "finished"
     assert sessions(directory)[0]["hardware"]["ranks"] == 2
-    assert {"node1", "node2"} == set(re.findall(r"node\d", cluster.ask("scontrol", "show", "hostnames", "node[1-2]")))
+    assert cluster.job(job, "NodeList") == "node[1-2]" and "on cpu x 2" in cluster.output(job)
     again = cluster.sbatch("--nodes=1", TRAIN, *small)
     cluster.wait(again, *ENDED)
     assert cluster.job(again) == "COMPLETED" and "nothing to do" in cluster.output(again)
@@ -96,17 +95,20 @@ def test_a_run_that_is_warned_goes_on_by_itself(cluster, overrides, whole):
 
 
 @pytest.mark.slow
-def test_a_time_limit(cluster, images, tmp_path):
-    """A real one, of two minutes, with the warning that SLURM sends before it."""
-    overrides, directory = forty_steps(images, epochs=400), cluster.project / "outputs/limit"
+def test_a_time_limit(cluster, images):
+    """A real one, of two minutes, with the warning that SLURM sends before it; ended when it has gone on."""
+    overrides, directory = forty_steps(images, epochs=4000), cluster.project / "outputs/limit"
     job = cluster.sbatch(*TWO, "--time=2", "--signal=USR1@60", TRAIN, *overrides, f"run_dir={directory}")
     begun(cluster, job, directory)
-    until(lambda: cluster.job(job, "Restarts") == "1", 150, lambda: cluster.output(job))
+    until(lambda: cluster.job(job, "Restarts") == "1", 180, lambda: cluster.output(job))
     until(lambda: len(sessions(directory)) == 2, 120, lambda: cluster.output(job))
-    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")
-    goes_on(cluster, job, directory, seconds=500)
-    assert children(overrides, tmp_path / "whole", 2) == [0, 0]
-    assert_undisturbed(directory, tmp_path / "whole")
+    resumed = sessions(directory)[1]["resumed_from_step"]
+    begun(cluster, job, directory, lines=resumed + 5)
+    cluster.ask("scancel", job)
+    cluster.wait(job, *ENDED)
+    steps = [line["step"] for line in repeatable(directory)]
+    assert resumed > 0 and steps == list(range(1, len(steps) + 1)) and len(steps) >= resumed + 5
+    assert "CANCELLED" in cluster.output(job) and cluster.job(job) == "CANCELLED"
 
 
 def test_a_lost_node(cluster, overrides):
@@ -148,22 +150,22 @@ def test_a_preempted_run_goes_on_afterwards(partition, cluster, overrides, whole
 
 
 def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_path):
-    """Each task its own line of a file of runs; the comparison begins when all have ended."""
-    runs = [
-        [*overrides, "trainer.steps=4", f"optimizer={name}", f"seed={seed}"]
-        for name in ("ranger21", "adamw")
-        for seed in (0, 1)
-    ]
+    """Each task its own line of a file of runs; one is warned and begun again, which the others do not notice."""
+    runs = [[*overrides, f"optimizer={name}", f"seed={seed}"] for name in ("ranger21", "adamw") for seed in (0, 1)]
+    runs[0] += ["run_dir=outputs/array/paper/first"]
+    runs[1:] = [[*run, "trainer.epochs=1"] for run in runs[1:]]
     (tmp_path / "runs.txt").write_text("".join("\t".join(run) + "\n" for run in runs))
-    array = cluster.sbatch(
-        "--array=0-3", NO_GPU, f"--export=ALL,RANGER21_RUNS={tmp_path}/runs.txt", TRAIN, "outputs=outputs/array"
-    )
+    export = f"--export=ALL,RANGER21_RUNS={tmp_path}/runs.txt"
+    array = cluster.sbatch("--array=0-3%2", NO_GPU, export, TRAIN, "outputs=outputs/array")
     compare = f"cd {cluster.project} && {cluster.env['PYTHON']} scripts/compare.py outputs/array/paper"
     after = cluster.sbatch(f"--dependency=afterok:{array}", "--output=outputs/%x-%j.out", f"--wrap={compare}")
-    cluster.wait(after, *ENDED, seconds=280)
+    folder = cluster.project / "outputs/array/paper"
+    begun(cluster, f"{array}_0", folder / "first")
+    cluster.ask("scancel", "--signal=USR1", f"{array}_0")
+    cluster.wait(after, *ENDED, seconds=400)
     assert cluster.job(after) == "COMPLETED", cluster.output(after)
-    assert len([*(cluster.project / "outputs/array").glob("paper/*/result.json")]) == 4
-    assert "adamw" in cluster.output(after)
+    assert [cluster.job(f"{array}_{task}", "Restarts") for task in range(4)] == ["1", "0", "0", "0"]
+    assert len([*folder.glob("*/result.json")]) == 4 and "adamw" in cluster.output(after)
 
 
 FAILURES = {
