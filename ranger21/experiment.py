@@ -138,14 +138,15 @@ class Run:
                 self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
         self.announce()
         self.trackers = self.make_trackers() if self.world.main else FanOut([])
-        job, exit_code = self.make_job(), 1
+        job, exit_code, result = self.make_job(), 1, None
         try:
             ending = train(job, self.progress)
             exit_code = self.stop.code if ending == "stopped" else 0
             result = self.conclude(ending)
         finally:
             job.batches.close()  # and with it the loader processes
-            self.trackers.close(exit_code, {f"best/{k}": v for k, v in self.progress.best.items()})
+            summary = {f"best/{k}": v for k, v in self.progress.best.items()}
+            self.trackers.close(exit_code, summary | ({"status": result["status"]} if result else {}))
         # The others wait for rank 0, which W&B can keep for a minute: SLURM ends all when the first ends with a code.
         self.world.on_main(lambda: leave_word() if ending == "stopped" else None)
         if result and self.world.main:

@@ -16,7 +16,7 @@ Compare runs: is one optimizer better than another, by how much, and how sure ar
 
 Runs that differ in nothing but their seed form a group, named by the settings that
 set it apart: the optimizer, or say stable_decay=global. Groups are compared with each
-other if model, data and length are the same; others are kept apart. Figures are over
+other if all settings of model, data and trainer agree; others are kept apart. Figures are over
 finished runs; running and diverged ones are counted, marked, and left out of the means."""
 
 EXAMPLES = """\
@@ -102,7 +102,10 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
     if ablation:
         from ranger21.report.ablation import write_ablation
 
-        written += write_ablation(report.comparisons, out)
+        made = write_ablation(report.comparisons, out)
+        if not made:
+            print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient (run experiment=ablation)")
+        written += made
     print()
     for path in written:
         print(f"wrote {path}")

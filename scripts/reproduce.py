@@ -46,23 +46,23 @@ examples:
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 if a run failed."""
+    """Run the command; the exit status is 1 if a run or the comparison failed."""
     options = parse()
     from ranger21.grid.jobs import expand
-    from ranger21.grid.record import comparison
     from ranger21.grid.slurm import Slurm
+    from ranger21.records import in_use
 
     jobs = expand(PRESETS[options.preset], options.seeds, options.only, options.overrides)
-    slurm = Slurm(Path(jobs[0].config.outputs) / ".grid" / options.preset, shlex.split(options.sbatch))
+    outputs = Path(jobs[0].config.outputs)
+    sbatch = (shlex.split(options.sbatch), shlex.split(options.sbatch_compare))
+    slurm = Slurm(outputs / ".grid" / options.preset, *sbatch)
     if options.status:
-        return status(jobs, slurm, options.launcher, options.every)
-    queued = slurm.queued() if options.launcher == "slurm" else frozenset()
-    left = [job for job in jobs if not job.ended and job.directory not in queued]
-    tell_cost(jobs, options.at_once, len(queued))
-    out = options.out or Path(jobs[0].config.outputs) / f"{options.preset}-comparison"
-    if options.launcher == "slurm":
-        return submit(left, slurm, options, comparison(jobs, out))
-    return run_here(jobs, left, options, out)
+        return status(jobs, slurm, options.every)
+    queued = slurm.queued()
+    left = [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
+    tell_cost(jobs, left, options.at_once)
+    out = options.out or outputs / f"{options.preset}-comparison"
+    return (submit if options.launcher == "slurm" else run_here)(jobs, left, slurm, options, out)
 
 
 def parse() -> argparse.Namespace:
@@ -81,6 +81,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
     parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
+    parser.add_argument("--sbatch-compare", default="", metavar="OPTIONS", help="the same for the comparison's own job")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
@@ -93,6 +94,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
+    if options.record and options.launcher == "slurm":
+        raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
     for name in ("seeds", "at_once", "every"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(
@@ -101,53 +104,51 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def tell_cost(jobs: list[Job], at_once: int, queued: int) -> None:
+def tell_cost(jobs: list[Job], left: list[Job], at_once: int) -> None:
     """How many runs there are, and what those to do will cost."""
     from ranger21.grid.cost import cost
 
     ended = sum(job.ended for job in jobs)
-    held = f", {queued} held by SLURM" if queued else ""
-    print(f"{len(jobs)} runs: {ended} ended{held}; {cost(jobs).sentence(at_once)}", flush=True)
+    held = len(jobs) - ended - len(left)
+    going = f", {held} running or held by SLURM" if held else ""
+    print(f"{len(jobs)} runs: {ended} ended{going}; {cost(jobs).sentence(at_once)}", flush=True)
 
 
-def status(jobs: list[Job], slurm: Slurm, launcher: str, every: float | None) -> int:
+def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
     """Prints the table once, or keeps it up to date."""
     from rich.console import Console
     from rich.live import Live
 
     from ranger21.grid.progress import table
 
-    def now() -> object:
-        return table(jobs, slurm.queued() if launcher == "slurm" else frozenset())
-
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if every is None:
-        console.print(now())
+        console.print(table(jobs, slurm))
         return 0
-    with Live(now(), console=console, auto_refresh=False) as live:  # type: ignore[arg-type]
+    with Live(table(jobs, slurm), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every)
-            live.update(now(), refresh=True)  # type: ignore[arg-type]
+            live.update(table(jobs, slurm), refresh=True)
 
 
-def submit(left: list[Job], slurm: Slurm, options: argparse.Namespace, arguments: list[str]) -> int:
+def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Submits what is left, or prints how."""
+    from ranger21.grid.record import comparison
     from ranger21.grid.slurm import typed
 
+    arguments = comparison(jobs, out)
     if not left:
-        print("nothing to submit")
-        return 0
-    if options.dry_run:
+        print(f"nothing to submit; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}")
+    elif options.dry_run:
         plan = slurm.plan(left, options.at_once, arguments)
         print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in left))
         print(f"{typed(plan.array)}\n{typed(plan.compare)}")
-        return 0
-    array, compare = slurm.submit(left, options.at_once, arguments)
-    print(f"submitted {len(left)} runs as array {array}, and the comparison {compare} that waits for them")
+    else:
+        print(slurm.submit(left, options.at_once, arguments))
     return 0
 
 
-def run_here(jobs: list[Job], left: list[Job], options: argparse.Namespace, out: Path) -> int:
+def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
     from ranger21.grid.record import comparison, record
@@ -166,13 +167,14 @@ def run_here(jobs: list[Job], left: list[Job], options: argparse.Namespace, out:
     failed = Local(options.at_once, told).run(left)
     for job in failed:
         print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
+    code = 0
     if any(job.ended for job in jobs):
         runs = options.record and options.record / "runs"
         if runs:
             print(f"{record(jobs, runs)} records copied to {runs}")
         arguments = comparison(jobs, options.record or out, runs)
-        subprocess.run([sys.executable, str(COMPARE), *arguments], check=False)
-    return 1 if failed else 0
+        code = subprocess.run([sys.executable, str(COMPARE), *arguments], check=False).returncode
+    return 1 if failed else code
 
 
 if __name__ == "__main__":

@@ -65,5 +65,13 @@ def lines(top1: tuple[float, ...]) -> list[str]:
         rows.append({**where, "train/loss": 100 / step, "perf/images_per_s": 500.0 + (step == 5) * 1000})
         if step % STEPS_PER_EPOCH == 0:
             value = top1[step // STEPS_PER_EPOCH - 1]
-            rows.append({**where, "val/loss": 10 - value / 10, "val/acc1": value, "val/acc5": 99.0})
+            rows.append(
+                {
+                    **where,
+                    "val/loss": 10 - value / 10,
+                    "val/loss_smoothed": 11 - value / 10,
+                    "val/acc1": value,
+                    "val/acc5": 99.0,
+                }
+            )
     return [json.dumps(row) + "\n" for row in rows]

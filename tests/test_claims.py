@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 from ranger21.compose import compose_config
 from ranger21.records import to_dict
 from ranger21.report.ablation import ALONE, GIVEN, LADDER, contributions, write_ablation
-from ranger21.report.claim_figures import catching_up, reached, roughness
+from ranger21.report.claim_figures import catching_up, leaves_chance, reached, roughness
 from ranger21.report.claims import findings
 from ranger21.report.claims_page import markdown
 from ranger21.report.comparisons import Comparison, compare_like_with_like
+from ranger21.report.gallery import write_gallery
 from ranger21.report.runs import Run, find_runs
 
 PAPER = ("model=resnet50",)
@@ -28,12 +29,14 @@ EPOCHS = 60
 
 def write_run(
     path: Path, overrides: Sequence[str], top1: Sequence[float], loss: Sequence[float] = (), classes: int = 1000,
-    status: str = "finished",
+    status: str = "finished", **counts: int,
 ) -> Path:  # fmt: skip
     """A run of the real configuration whose validations are evenly spread over 60 epochs."""
     path.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(to_dict(compose_config(list(overrides)))), path / "config.yaml")
-    (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "f", "classes": classes}}))
+    (path / "manifest.json").write_text(
+        json.dumps({"data": {"fingerprint": "f", "classes": classes, "train_images": 1_281_167, **counts}})
+    )
     rows: list[dict[str, Any]] = []
     for index, value in enumerate(top1, start=1):
         rows.append({"step": index * 10, "epoch": EPOCHS * index / len(top1), "val/acc1": value})
@@ -85,6 +88,8 @@ def test_the_papers_own_figures_are_reproduced(tmp_path: Path) -> None:
     text = markdown([only(tmp_path)])
     assert "| 2.61 points | 2.60 points" in text
     assert text.count("**not run**") == 2  # C6 and C7
+    drawn = write_gallery(only(tmp_path), tmp_path)
+    assert {"figure2_curves", "catching_up"} < {path.stem for path in drawn}
 
 
 def test_other_figures_contradict(tmp_path: Path) -> None:
@@ -121,12 +126,36 @@ def test_another_recipe_is_not_the_papers_scale(tmp_path: Path, change: str) -> 
     assert set(statuses(tmp_path).values()) <= {"holds at this scale", "fails at this scale", "cannot tell"}
 
 
-@pytest.mark.parametrize("change", ["optimizer.pnm=false", "optimizer.lr=1e-3", "schedule=constant"])
+@pytest.mark.parametrize(
+    "change", ["optimizer.pnm=false", "optimizer.lr=1e-3", "optimizer.weight_decay=0.5", "schedule=constant"]
+)
 def test_another_ranger21_is_not_the_papers(tmp_path: Path, change: str) -> None:
+    pair(tmp_path, PAPER, papers(73.6), papers(71.0))
     for seed in range(3):
         overrides = [*PAPER, "optimizer=ranger21", change, f"seed={seed}"]
-        write_run(tmp_path / str(seed), overrides, *papers(73.6)(seed))
-    assert statuses(tmp_path)["C1"] == "not run"
+        write_run(tmp_path / str(seed), overrides, *papers(10.0)(seed))
+    assert statuses(tmp_path)["C1"] == "reproduced"  # the others are not counted
+
+
+@pytest.mark.parametrize("counts", [{"train_images": 100_000}, {"classes": 100}])
+def test_other_images_are_not_the_papers_scale(tmp_path: Path, counts: dict[str, int]) -> None:
+    pair(tmp_path, PAPER, papers(73.6), papers(71.0), **counts)
+    assert "C1" not in statuses(tmp_path)
+
+
+def test_one_seed_run_thrice_is_one_seed(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        pair(tmp_path / name, PAPER, papers(73.6), papers(71.0), seeds=1)
+    assert set(statuses(tmp_path).values()) == {"too few seeds"}
+
+
+def test_diverged_runs_are_told_and_many_leave_it_undecided(tmp_path: Path) -> None:
+    pair(tmp_path, PAPER, papers(73.6), papers(71.0))
+    for seed in (7, 8):
+        write_run(tmp_path / f"d{seed}", [*PAPER, "optimizer=ranger21", f"seed={seed}"], [0.1], status="diverged")
+    found = {finding.claim: finding for finding in findings(only(tmp_path))}
+    assert found["C1"].ours.endswith("; 2 of 5 runs diverged and are left out")
+    assert (found["C1"].status, found["C2"].status) == ("cannot tell", "reproduced")
 
 
 CHANCE = [0.1, 0.12, 0.1]
@@ -181,7 +210,33 @@ def test_a_loss_is_reached_between_validations(tmp_path: Path) -> None:
 def test_catching_up_pairs_seeds_and_counts_those_that_never_do(tmp_path: Path) -> None:
     leaders = [run_with(tmp_path, [3.0] * 6, seed=0), run_with(tmp_path, [0.5] * 6, seed=1)]
     followers = [run_with(tmp_path, [6.0, 5.0, 4.0, 3.0, 2.0, 1.0], seed=seed) for seed in (0, 1)]
-    assert catching_up(leaders, followers) == ([(10.0, 40.0), (10.0, 60.0)], 1)
+    assert catching_up(leaders, followers) == ({}, 0)  # a sixth is the first validation: nothing is earlier
+    leaders = [run_with(tmp_path, [3.0] * 12, seed=0), run_with(tmp_path, [0.5] * 12, seed=1)]
+    falling = [7.0, 6.0, 5.0, 4.0, 3.5, 3.0, 2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
+    followers = [run_with(tmp_path, falling, seed=seed) for seed in (0, 1, 2)]  # seed 2 has no leader
+    assert catching_up(leaders, followers) == ({0: (1 / 6, 0.5), 1: (1 / 6, 1.0)}, 1)
+
+
+def test_chance_is_as_wide_as_the_validation_set_is_small(tmp_path: Path) -> None:
+    few = write_run(tmp_path / "few", NO_NORM, [13.0] * 3, classes=10, val_images=300)
+    many = write_run(tmp_path / "many", NO_NORM, [13.0] * 3, classes=10, val_images=10_000)
+    assert [leaves_chance(run) for run in find_runs([str(few), str(many)]).runs] == [False, True]
+
+
+def test_a_run_that_has_hardly_begun_is_not_at_chance(tmp_path: Path) -> None:
+    for epochs in (5, 15):
+        path = write_run(tmp_path / str(epochs), NO_NORM, CHANCE, status="running")
+        rows = [{"step": e, "epoch": e, "val/acc1": 0.1} for e in range(1, epochs + 1)]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    early, late = find_runs([str(tmp_path / "15"), str(tmp_path / "5")]).runs[::-1]
+    assert (leaves_chance(early), leaves_chance(late)) == (None, False)
+
+
+def test_without_a_manifest_the_classes_are_those_of_the_data_set(tmp_path: Path) -> None:
+    pair(tmp_path, NO_NORM, lambda seed: ([1.0, 40.0, 60.0],), lambda seed: (CHANCE,))
+    for path in tmp_path.glob("*/manifest.json"):
+        path.unlink()
+    assert statuses(tmp_path) == {"C6": "holds at this scale", "C7": "holds at this scale"}
 
 
 # The ablation

@@ -165,7 +165,7 @@ def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     assert (now.state, now.epoch, now.top1, now.images_per_s) == (RUNNING, 1.5, 12.5, 100.0)
-    assert now.left == pytest.approx(30 * (job.epochs / 1.5 - 1))
+    assert now.left == pytest.approx(30 * (job.config.trainer.epochs / 1.5 - 1))
     assert not in_use(job.directory)
 
 
@@ -176,7 +176,7 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
     (begun.directory / "manifest.json").write_text(json.dumps({"data": {"train_images": 1000}}))
     missing = Job(begun.overrides, begun.config, tmp_path / "b")
     found = cost([begun, missing])
-    left = images(begun) * (1 - 1.5 / begun.epochs) + images(missing)
+    left = images(begun) * (1 - 1.5 / begun.config.trainer.epochs) + images(missing)
     assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
     assert cost([missing]).hours is None
 

@@ -32,7 +32,7 @@ def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tin
     submitted = reproduce()
     assert "submitted 4 runs as array" in submitted
     again = reproduce()
-    assert "4 held by SLURM" in again or "ended" in again
+    assert "4 running or held by SLURM" in again or "ended" in again
     assert "nothing to submit" in again
     seen = reproduce("--status")
     assert "queued" in seen or "running" in seen or "finished" in seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,10 +35,12 @@ class Job:
     def ended(self) -> bool:
         return self.state in (FINISHED, DIVERGED)
 
-    @property
-    def epochs(self) -> float:
-        """The epochs that it will train for, `trainer.steps` aside."""
-        return self.config.trainer.epochs
+    def share(self, logged: Mapping[str, float]) -> float:
+        """The share of the run that is done, from the last values that it logged."""
+        trainer = self.config.trainer
+        if trainer.steps is not None:
+            return logged.get("step", 0.0) / trainer.steps
+        return logged.get("epoch", 0.0) / trainer.epochs
 
 
 def expand(preset: Preset, seeds: int | None, only: list[str], overrides: list[str]) -> list[Job]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from ranger21.grid.jobs import Job
 from ranger21.processes import granted_cores
@@ -32,7 +33,7 @@ class Local:
     def __init__(self, at_once: int, told: Callable[[Job, int], None]) -> None:
         self.at_once, self.told = at_once, told
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = threading.Event()
+        self._stopped, self._lock = False, threading.Lock()
 
     def run(self, jobs: Sequence[Job]) -> list[Job]:
         """Runs the jobs to their ends and returns those that failed. Ctrl-C and SIGTERM let each save a checkpoint."""
@@ -49,11 +50,23 @@ class Local:
         return failed
 
     def _run(self, job: Job) -> int:
-        if self._stopped.is_set():
-            return 0
-        threads = str(max(1, granted_cores() // self.at_once))
         job.directory.mkdir(parents=True, exist_ok=True)
         with open(job.directory / "launcher.txt", "ab") as output:
+            process = self._start(job, output)
+        if process is None:
+            return 0
+        code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        self.told(job, code)
+        return code
+
+    def _start(self, job: Job, output: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        """The run's process, in a session of its own so that Ctrl-C is ours to pass on; None after a stop."""
+        threads = str(max(1, granted_cores() // self.at_once))
+        with self._lock:
+            if self._stopped:
+                return None
             process = subprocess.Popen(
                 [sys.executable, str(TRAIN), *job.overrides],
                 stdout=output,
@@ -61,13 +74,11 @@ class Local:
                 env={"OMP_NUM_THREADS": threads, **os.environ},
                 start_new_session=True,
             )
-        self._running.add(process)
-        code = process.wait()
-        self._running.discard(process)
-        self.told(job, code)
-        return code
+            self._running.add(process)
+        return process
 
     def _stop(self) -> None:
-        self._stopped.set()
-        for process in list(self._running):
-            process.send_signal(signal.SIGTERM)
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from ranger21.grid.jobs import DIVERGED, FINISHED, MISSING, STARTED, Job
+from ranger21.grid.slurm import Slurm
 from ranger21.records import in_use
 from ranger21.tracking.console import duration
 
@@ -34,25 +35,26 @@ class Progress:
     error: str = ""
 
 
-def progress(job: Job, queued: frozenset[Path] = frozenset()) -> Progress:
-    """How far a job is; `queued` are the directories of jobs that a scheduler holds."""
-    last = _last_values(job.directory / "metrics.jsonl")
+def progress(job: Job, queued: Container[Path] = (), output: Path | None = None) -> Progress:
+    """How far a job is; `queued` are the directories of jobs that a scheduler holds, `output` is what it printed."""
+    last = last_values(job.directory / "metrics.jsonl")
     state, error = job.state, ""
     if state in (STARTED, MISSING):
-        error = _last_error(job.directory)
+        error = _last_error(output or job.directory / "launcher.txt")
         idle = QUEUED if job.directory in queued else FAILED if error else STOPPED if state == STARTED else MISSING
         state = RUNNING if in_use(job.directory) else idle
         error = error if state == FAILED else ""
-    epoch, time = last.get("epoch"), last.get("time")
+    time = last.get("time")
     left = None
-    if state == RUNNING and epoch and time:
-        left = max(0.0, time * (job.epochs / epoch - 1))
-    return Progress(state, epoch, last.get("val/acc1"), last.get("perf/images_per_s"), left, error)
+    if state == RUNNING and time and (share := job.share(last)):
+        left = max(0.0, time * (1 / share - 1))
+    return Progress(state, last.get("epoch"), last.get("val/acc1"), last.get("perf/images_per_s"), left, error)
 
 
-def table(jobs: Sequence[Job], queued: frozenset[Path] = frozenset()) -> Table:
+def table(jobs: Sequence[Job], slurm: Slurm) -> Table:
     """The grid's table, a row a run, with a line that sums it up."""
-    found = [progress(job, queued) for job in jobs]
+    queued = slurm.queued()
+    found = [progress(job, queued, slurm.output(job)) for job in jobs]
     counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
     caption = ", ".join(f"{count} {state}" for state, count in counts.items())
     result = Table(box=box.SIMPLE_HEAD, caption=f"{len(jobs)} runs: {caption}", caption_justify="left")
@@ -71,7 +73,7 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _last_values(path: Path) -> dict[str, float]:
+def last_values(path: Path) -> dict[str, float]:
     """The last finite value of each metric in the end of the file."""
     values: dict[str, float] = {}
     for line in _tail(path):
@@ -84,10 +86,10 @@ def _last_values(path: Path) -> dict[str, float]:
     return values
 
 
-def _last_error(directory: Path) -> str:
-    """The sentence with which the last try ended, empty if it was none of `error: …`."""
-    lines = [line for line in _tail(directory / "launcher.txt") if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
+def _last_error(output: Path) -> str:
+    """The sentence `error: …` among the last lines of what a run printed, empty without one."""
+    lines = [line for line in _tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
+    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
 
 
 def _tail(path: Path) -> list[str]:

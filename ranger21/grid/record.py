@@ -23,7 +23,8 @@ def record(jobs: Sequence[Job], folder: Path) -> int:
             place = folder / Path(*job.directory.parts[-2:])
             place.mkdir(parents=True, exist_ok=True)
             for name in KEPT:
-                shutil.copyfile(job.directory / name, place / name)
+                if (job.directory / name).exists():  # compare.py says what is missing
+                    shutil.copyfile(job.directory / name, place / name)
     except OSError as error:
         raise UserError(f"cannot copy to {folder}: {error.strerror or error} ({error.filename})") from error
     return len(ended)

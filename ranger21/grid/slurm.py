@@ -5,61 +5,86 @@ from __future__ import annotations
 import getpass
 import json
 import shlex
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
+from ranger21.processes import locked
 from ranger21.records import write_atomically
 
-TRAIN = "slurm/train.sbatch"
-COMPARE = "slurm/compare.sbatch"
-SUBMITTED = "submitted.json"  # of the array tasks: {directory: job id}
+TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
+SUBMITTED = "submitted.json"  # {directory: job id}, an array's task as ARRAY_INDEX
+TIMEOUT = 120  # seconds for a command of SLURM's
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be typed: the list of runs, one a line, and the two sbatch commands."""
+    """What is to be typed: a list of runs, one a line, and two sbatch commands. ARRAY stands for the first one's id."""
 
     runs: Path
     array: list[str]
-    compare: list[str]  # its dependency has the array's id in place of `ARRAY`
+    compare: list[str]
 
 
 class Slurm:
     """A grid's submissions; what it notes about them lies in `folder`, beside the runs."""
 
-    def __init__(self, folder: Path, options: Sequence[str]) -> None:
-        """`options` are further arguments of sbatch, such as --partition=gpu."""
-        self.folder, self.options = folder, list(options)
+    def __init__(self, folder: Path, options: Sequence[str], compare_options: Sequence[str]) -> None:
+        """`options`, such as --partition=gpu, are further arguments of sbatch for the runs, others for the comparison."""
+        self.folder, self.options, self.compare_options = folder, list(options), list(compare_options)
 
-    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> Submission:
-        """The commands for these jobs, at most `at_once` at a time, and for compare.py's arguments. Writes nothing."""
+    def plan(
+        self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str], held: Iterable[str] = ()
+    ) -> Submission:
+        """The commands for these jobs, at most `at_once` at a time, and for compare.py's arguments. Writes nothing.
+
+        The comparison waits also for the jobs `held`, by their ids.
+        """
         runs = self.folder / f"runs-{1 + sum(1 for _ in self.folder.glob('runs-*.txt'))}.txt"
         array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
-        array += [f"--export=ALL,RANGER21_RUNS={runs.absolute()}", TRAIN]
-        compare = ["sbatch", "--parsable", "--dependency=afterany:ARRAY", "--kill-on-invalid-dep=yes", *self.options]
-        return Submission(runs, array, [*compare, COMPARE, *comparison])
+        array += [f"--output={self.folder.absolute()}/%A_%a.out", f"--export=ALL,RANGER21_RUNS={runs.absolute()}"]
+        waits = ":".join(["afterany", "ARRAY", *sorted(set(held))])
+        compare = ["sbatch", "--parsable", f"--dependency={waits}", "--kill-on-invalid-dep=yes", *self.compare_options]
+        compare += [f"--output={self.folder.absolute()}/compare-%j.out"]
+        return Submission(runs, [*array, str(TRAIN)], [*compare, str(COMPARE), *comparison])
 
-    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> tuple[str, str]:
-        """Submits; returns the ids of the array and of the comparison. Raises a UserError if sbatch refuses."""
-        plan = self.plan(jobs, at_once, comparison)
+    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> str:
+        """Submits those of the jobs that SLURM does not hold yet, and the comparison; returns what was done.
+
+        Raises a UserError if sbatch refuses, or if another process is submitting the same grid.
+        """
+        if not TRAIN.is_file():
+            raise UserError(f"{TRAIN} is not here: type this in the project's folder.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in jobs))
-        array = _run(plan.array)
-        noted = self._noted() | {str(job.directory): f"{array}_{index}" for index, job in enumerate(jobs)}
-        write_atomically(self.folder / SUBMITTED, json.dumps(noted, indent=1))
-        return array, _run([word.replace("ARRAY", array) for word in plan.compare])
+        with locked(self.folder, f"{self.folder}: another reproduce.py is submitting: wait for it."):
+            held = self.queued()
+            jobs = [job for job in jobs if job.directory not in held]
+            if not jobs:
+                return "nothing to submit"
+            plan = self.plan(jobs, at_once, comparison, (job.partition("_")[0] for job in held.values()))
+            write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in jobs))
+            array = _run(plan.array)
+            noted = self._noted() | {str(job.directory): f"{array}_{index}" for index, job in enumerate(jobs)}
+            write_atomically(self.folder / SUBMITTED, json.dumps(noted, indent=1))
+            after = _run([word.replace("ARRAY", array) for word in plan.compare])
+        return f"submitted {len(jobs)} runs as array {array}, and the comparison {after} that waits for them"
 
-    def queued(self) -> frozenset[Path]:
-        """The directories of the runs that SLURM still holds: pending, running, or about to be requeued."""
+    def queued(self) -> dict[Path, str]:
+        """The ids of the runs that SLURM still holds, by directory: pending, running, or about to be requeued."""
         noted = self._noted()
-        if not noted:
-            return frozenset()
+        if not noted or not shutil.which("squeue"):
+            return {}
         held = _run(["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]).split()
-        return frozenset(Path(place) for place, job in noted.items() if job in held)
+        return {Path(place): job for place, job in noted.items() if job in held}
+
+    def output(self, job: Job) -> Path | None:
+        """Where a job's last try has printed, None if it was never submitted."""
+        number = self._noted().get(str(job.directory))
+        return self.folder / f"{number}.out" if number else None
 
     def _noted(self) -> dict[str, str]:
         try:
@@ -77,9 +102,14 @@ def typed(command: Sequence[str]) -> str:
 def _run(command: Sequence[str]) -> str:
     """What a command of SLURM's says. Raises a UserError with its own words if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     except FileNotFoundError as error:
         raise UserError(f"{command[0]} is not here: use --launcher=local, or run this on a login node.") from error
+    except subprocess.TimeoutExpired as error:
+        text = (
+            f"{command[0]} has not answered for {TIMEOUT} s: look with squeue whether it was accepted, then try again."
+        )
+        raise UserError(text) from error
     if done.returncode:
         raise UserError(f"{typed(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip().partition(";")[0]

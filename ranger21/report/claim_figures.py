@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ranger21.report.metrics import Array
-from ranger21.report.runs import DIVERGED, RUNNING, Run
-from ranger21.report.summary import best
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 
-__all__ = ["best", "best_is_last", "catching_up", "leaves_chance", "reached", "roughness", "validation_loss"]
-
-LOSSES = ("val/loss_smoothed", "val/loss")  # the paper's is taken for the objective, smoothed (an inference)
+LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
 EARLY = 1 / 6  # of the run: epoch 10 of 60
-ENOUGH_EPOCHS = 2  # of validation, before a run that still goes on can be said to be at chance
+CHANCE_MARGIN = 1.0  # points above chance that are chance still, or three standard errors if those are more
+CLASSES = {"imagenet": 1000, "fashion_mnist": 10}  # where no manifest tells
+
+
+def validation_loss(run: Run) -> tuple[Array, Array]:
+    """Epochs and validation losses, with label smoothing."""
+    return run.series(LOSS)
 
 
 def roughness(run: Run) -> float | None:
@@ -39,23 +43,21 @@ def reached(run: Run, loss: float) -> float | None:
     return float(epochs[first - 1] + share * (epochs[first] - epochs[first - 1]))
 
 
-def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[list[tuple[float, float]], int]:
-    """For each follower: the early epoch of the leaders' mean loss and the epoch at which it reaches that (claim C4).
+def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[dict[int, tuple[float, float]], int]:
+    """For each seed that both have: the leader's early epoch, and the follower's with the same loss (claim C4).
 
-    Of the same seed where there is one, of all leaders together otherwise. Also how many never reach it: they count
-    with their last epoch.
+    In shares of the run's length. Also how many followers never reach it: they count with their end. Without a seed
+    whose leader had a validation before the early one nothing can be said: the follower could not be earlier.
     """
-    found, never = [], 0
+    first = {run.seed: run for run in leaders if run.status == FINISHED and run.seed is not None}
+    found, never = {}, 0
     for follower in followers:
-        own = [run for run in leaders if run.seed == follower.seed] or list(leaders)
-        marks = [mark for run in own if (mark := _early(run)) is not None]
-        last = follower.last("epoch")
-        if not marks or last is None or not len(validation_loss(follower)[0]):
+        leader = None if follower.seed is None else first.get(follower.seed)
+        if leader is None or follower.status != FINISHED or (mark := _early(leader)) is None:
             continue
-        early, loss = np.mean(marks, axis=0)
-        epoch = reached(follower, float(loss))
+        epoch, last = reached(follower, mark[1]), follower.last("epoch") or math.nan
         never += epoch is None
-        found.append((float(early), last if epoch is None else epoch))
+        found[leader.seed or 0] = (mark[0] / (leader.last("epoch") or math.nan), 1.0 if epoch is None else epoch / last)
     return found, never
 
 
@@ -65,33 +67,39 @@ def best_is_last(run: Run) -> bool:
     return bool(len(values)) and float(values.max()) == float(values[-1])
 
 
-def leaves_chance(run: Run, margin: float) -> bool | None:
-    """Whether validation top-1 ever is more than `margin` points above chance (claims C6, C7).
+def leaves_chance(run: Run) -> bool | None:
+    """Whether validation top-1 ever is more than CHANCE_MARGIN points above chance (claims C6, C7).
 
-    None where that cannot be said: no count of classes is known, or the run has hardly begun. A diverged run that was
-    at chance until then has not left it.
+    None where that cannot be said: the count of classes is not known, or a run without an end has not come as far as
+    EARLY, where the paper stopped. A diverged run that was at chance until then has not left it.
     """
-    data = run.manifest.get("data")
-    classes = data.get("classes") if isinstance(data, dict) else None
+    whole = run.config.get("data.classes") is None
+    classes = _count(run, "classes") or (CLASSES.get(str(run.config.get("data.name"))) if whole else None)
     values = run.series("val/acc1")[1]
-    if not isinstance(classes, int) or classes < 2:
+    if not classes or classes < 2:
         return None
-    if bool((values > 100 / classes + margin).any()):
+    chance = 1 / classes
+    images = _count(run, "val_images")
+    noise = 300 * math.sqrt(chance * (1 - chance) / images) if images else 0.0
+    if bool((values > 100 * chance + max(CHANCE_MARGIN, noise)).any()):
         return True
-    unknown = len(values) < ENOUGH_EPOCHS if run.status == RUNNING else run.status != DIVERGED and not len(values)
-    return None if unknown else False
+    length = run.config.get("trainer.epochs")
+    too_early = run.status == RUNNING and (run.last("epoch") or 0.0) < EARLY * (length or math.inf)
+    return None if too_early or (run.status != DIVERGED and not len(values)) else False
 
 
 def _early(run: Run) -> tuple[float, float] | None:
-    """The epoch of the validation nearest to a sixth of the run, and its loss."""
+    """The epoch of the validation nearest to a sixth of the run, and its loss; None if it is the first validation."""
     epochs, losses = validation_loss(run)
     last = run.last("epoch")
     if not len(epochs) or last is None:
         return None
     index = int(np.abs(epochs - EARLY * last).argmin())
-    return float(epochs[index]), float(losses[index])
+    return (float(epochs[index]), float(losses[index])) if index else None
 
 
-def validation_loss(run: Run) -> tuple[Array, Array]:
-    """Epochs and validation losses."""
-    return next((curve for key in LOSSES if len((curve := run.series(key))[0])), run.series(LOSSES[-1]))
+def _count(run: Run, name: str) -> int | None:
+    """A count of the manifest's about the data."""
+    data = run.manifest.get("data")
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

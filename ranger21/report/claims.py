@@ -1,120 +1,72 @@
-"""The paper's claims C1 to C8 beside what the runs say. What would count as what is fixed here, before any run."""
+"""The paper's claims C1 to C7 beside what the runs say. What would count as what is fixed here, before any run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ranger21.report import claim_figures as figures
 from ranger21.report.comparisons import Comparison
-from ranger21.report.groups import Group
+from ranger21.report.papers_runs import Evidence, evidence
 from ranger21.report.runs import DIVERGED, FINISHED, Run
-from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, by_seed, difference, estimate
+from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, difference, estimate
+from ranger21.report.summary import best, final_top1, seeds
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "cannot tell"
 TOO_FEW, NOT_RUN = "too few seeds", "not run"
 HOLDS, FAILS = "holds at this scale", "fails at this scale"
 
 RANGER21_TOP1, ADAMW_TOP1, TOLERANCE = 73.69, 71.08, 0.5  # per cent; points
-MATCHED_EPOCH, MATCHED_AT, EPOCHS_TOLERANCE = 10, 35, 5  # of 60
-CHANCE_MARGIN = 1.0  # points above chance that still are chance
+MATCHED_AT, EPOCHS_TOLERANCE, EPOCHS = 35, 5, 60
 
-# What tells the paper's two contestants from all others: its section 4 and Algorithms 1 and 4.
-RANGER21: dict[str, Any] = {
-    "optimizer.name": "ranger21",
-    "optimizer.agc_clipping": 1e-2,
-    "optimizer.centralize": True,
-    "optimizer.pnm": True,
-    "optimizer.stable_decay": "layer",
-    "optimizer.norm_loss": True,
-    "optimizer.lookahead_k": 5,
-    "optimizer.lr": 3e-3,
-    "schedule.name": "explore_exploit",
-}
-ADAMW: dict[str, Any] = {"optimizer.name": "adamw", "optimizer.lr": 3e-3, "schedule.name": "constant"}
-PAPER: dict[str, Any] = {
-    "data.name": "imagenet",
-    "trainer.epochs": 60,
-    "trainer.steps": None,
-    "trainer.label_smoothing": 0.1,
-    "data.batch_size": 64,
-    "data.fraction": 1.0,
-    "data.classes": None,
+# What each claim says, and the paper's figure.
+CLAIMS = {
+    "C1": ("ResNet50: Ranger21's final top-1", "73.69 %, at the last iteration"),
+    "C2": ("ResNet50: AdamW's best top-1", "71.08 %, at epoch 52"),
+    "C3": ("Ranger21's final top-1 above AdamW's best", "2.61 points"),
+    "C4": (
+        "AdamW reaches the validation loss that Ranger21 has after a sixth of the run (epoch 10 of 60) late",
+        "at epoch 35 of 60; the loss, 0.03579, is taken for 2.29 / 64 (an inference)",
+    ),
+    "C5": (
+        "Ranger21's validation loss is smoother (mean absolute second difference of its log, per epoch)",
+        "none given",
+    ),
+    "C6": ("without batch norm AdamW never leaves chance", "5 seeds of 5, stopped at 10 epochs"),
+    "C7": ("without batch norm Ranger21 trains, still improving at the end", "Figure 4, one run"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim in one comparison: what the paper says, what the runs say, and what follows."""
+    """One claim in one comparison: what the runs say, and what follows."""
 
-    claim: str
-    paper: str
-    ours: str
-    status: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The runs of a comparison that speak to the claims."""
-
-    comparison: Comparison
-    at_papers_scale: bool
-    ranger21: list[Run]  # all, whatever their status
-    adamw: list[Run]
-
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether the model has, as far as its name and settings tell."""
-        recipe = self.comparison.recipe
-        name = str(recipe.get("model.name", ""))
-        return not recipe.get("model.remove_batch_norm") and not name.startswith(("nf_", "nfnet", "dm_nfnet"))
-
-    def status(self, verdict: str) -> str:
-        """A verdict in the words of the scale at which it was reached."""
-        if self.at_papers_scale:
-            return verdict
-        return {REPRODUCED: HOLDS, CONTRADICTED: FAILS, TOO_FEW: UNDECIDED}.get(verdict, verdict)
-
-
-def evidence(comparison: Comparison) -> Evidence:
-    """The runs of the paper's two contestants in a comparison."""
-    recipe = comparison.recipe
-    model = recipe.get("model.name") in ("resnet50", "nf_resnet50")
-    scale = model and all(key in recipe and recipe[key] == value for key, value in PAPER.items())
-    return Evidence(comparison, scale, *(_contestant(comparison.groups, mark) for mark in (RANGER21, ADAMW)))
+    claim: str  # a key of CLAIMS
+    ours: str = "–"
+    status: str = NOT_RUN
 
 
 def findings(comparison: Comparison) -> list[Finding]:
-    """The claims that a comparison can speak to: C1 to C5 with batch norm, C6 and C7 without."""
+    """The claims that a comparison can speak to: C1 to C5 with batch norm, C6 and C7 without.
+
+    C1 and C2 are asked at the paper's scale alone.
+    """
     found = evidence(comparison)
-    judges: tuple[Callable[[Evidence], Finding], ...] = (_c6, _c7)
+    judges: dict[str, Callable[[Evidence], tuple[str, str]]] = {"C6": _c6, "C7": _c7}
     if found.has_batch_norm:
-        judges = (_c1, _c2, _c3, _c4, _c5) if found.at_papers_scale else (_c3, _c4, _c5)
-    return [judge(found) for judge in judges]
+        judges = {"C3": _c3, "C4": _c4, "C5": _c5}
+        judges = ({"C1": _c1, "C2": _c2} if found.at_papers_scale else {}) | judges
+    told = [(claim, *judge(found)) for claim, judge in judges.items()]
+    return [Finding(claim, ours, _in_words_of_its_scale(verdict, found)) for claim, ours, verdict in told]
 
 
-def _contestant(groups: Sequence[Group], marks: dict[str, Any]) -> list[Run]:
-    """The runs of the groups with exactly these settings."""
-    mine = [group for group in groups if all(group.settings.get(key) == value for key, value in marks.items())]
-    plain = [group for group in mine if not group.settings.get("optimizer.lookahead_k") or marks is RANGER21]
-    return [run for group in plain for run in group.runs]
+def _in_words_of_its_scale(verdict: str, found: Evidence) -> str:
+    if found.at_papers_scale:
+        return verdict
+    return {REPRODUCED: HOLDS, CONTRADICTED: FAILS, TOO_FEW: UNDECIDED}.get(verdict, verdict)
 
 
-def _finished(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.status == FINISHED]
-
-
-def _near(claim: str, paper: str, target: float, values: list[float], found: Evidence, detail: str) -> Finding:
-    """A mean against the paper's figure: within TOLERANCE, outside with its whole interval, or neither."""
-    ours = estimate(values)
-    if ours is None:
-        return Finding(claim, paper, "–", NOT_RUN)
-    verdict = _verdict(ours, target - TOLERANCE, target + TOLERANCE)
-    return Finding(claim, paper, f"{_shown(ours, ' %')}{detail}", found.status(verdict))
-
-
-def _verdict(ours: Estimate, low: float, high: float) -> str:
+def _within(ours: Estimate, low: float, high: float) -> str:
     """Whether a mean lies between two limits; contradicted only if its whole interval lies outside."""
     if ours.n < ENOUGH_SEEDS or ours.low is None or ours.high is None:
         return TOO_FEW
@@ -123,99 +75,113 @@ def _verdict(ours: Estimate, low: float, high: float) -> str:
     return CONTRADICTED if ours.high < low or ours.low > high else UNDECIDED
 
 
-def _sign(ours: Estimate | None, positive: bool = True) -> str:
-    """Whether the interval excludes 0 on the claimed side, on the other, or not at all."""
-    if ours is None:
-        return NOT_RUN
-    if ours.n < ENOUGH_SEEDS or ours.low is None or ours.high is None:
+def _sign(low: float | None, high: float | None, n: int) -> str:
+    """Whether an interval excludes 0 on the claimed side (above), on the other, or not at all."""
+    if n < ENOUGH_SEEDS or low is None or high is None:
         return TOO_FEW
-    low, high = (ours.low, ours.high) if positive else (-ours.high, -ours.low)
     return REPRODUCED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
 
 
-def _shown(ours: Estimate, unit: str, digits: int = 2) -> str:
-    spread = "" if ours.low is None else f" (95 % interval {ours.low:.{digits}f} to {ours.high:.{digits}f})"
-    return f"{ours.mean:.{digits}f}{unit}{spread}, n = {ours.n}"
+def _shown(mean: float, low: float | None, high: float | None, unit: str, digits: int = 2) -> str:
+    spread = "" if low is None or high is None else f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
+    return f"{mean:.{digits}f}{unit}{spread}"
 
 
-def _c1(found: Evidence) -> Finding:
-    runs = _finished(found.ranger21)
-    values = [value for run in runs if (value := run.last("val/acc1")) is not None]
-    at_end = sum(figures.best_is_last(run) for run in runs)
-    detail = f"; best at the last validation in {at_end} of {len(runs)} runs"
-    claim = "C1 ResNet50: Ranger21's final top-1"
-    return _near(claim, "73.69 %, at the last iteration", RANGER21_TOP1, values, found, detail)
-
-
-def _c2(found: Evidence) -> Finding:
-    bests = [figures.best(run) for run in _finished(found.adamw)]
-    reached = estimate(epoch for _, epoch in bests if epoch is not None)
-    detail = f"; at epoch {reached.mean:.1f}" if reached else ""
-    values = [top1 for top1, _ in bests if top1 is not None]
-    return _near("C2 ResNet50: AdamW's best top-1", "71.08 %, at epoch 52", ADAMW_TOP1, values, found, detail)
-
-
-def _c3(found: Evidence) -> Finding:
-    a = _by_seed(_finished(found.ranger21), lambda run: run.last("val/acc1"))
-    b = _by_seed(_finished(found.adamw), lambda run: figures.best(run)[0])
-    claim, paper = "C3 Ranger21's final top-1 above AdamW's best", "2.61 points"
-    gap = difference(a, b)
-    if gap is None:
-        return Finding(claim, paper, "–", NOT_RUN)
-    ours = Estimate(gap.mean, None, gap.low, gap.high, min(gap.n_a, gap.n_b))
-    return Finding(claim, paper, _shown(ours, " points"), found.status(_sign(ours)))
-
-
-def _c4(found: Evidence) -> Finding:
-    claim = "C4 AdamW reaches Ranger21's validation loss of a sixth of the run (epoch 10 of 60) late"
-    paper = "at epoch 35 of 60; the loss, 0.03579, is taken for 2.29 / 64 (an inference)"
-    pairs, never = figures.catching_up(_finished(found.ranger21), _finished(found.adamw))
-    ours = estimate(later / early * MATCHED_EPOCH for early, later in pairs)
+def _near(values: Mapping[int, float], target: float, detail: str) -> tuple[str, str]:
+    """A mean over seeds against the paper's figure."""
+    ours = estimate(values.values())
     if ours is None:
-        return Finding(claim, paper, "–", NOT_RUN)
-    lost = f"; in {never} of them AdamW never does (counted as the end of the run)" if never else ""
-    text = f"at epoch {_shown(ours, ' of 60', 1)}{lost}"
-    if found.at_papers_scale:
-        verdict = _verdict(ours, MATCHED_AT - EPOCHS_TOLERANCE, MATCHED_AT + EPOCHS_TOLERANCE)
-    else:
-        verdict = _sign(estimate(later - early for early, later in pairs))
-    return Finding(claim, paper, text, found.status(verdict))
+        return "–", NOT_RUN
+    text = f"{_shown(ours.mean, ours.low, ours.high, ' %')}, n = {ours.n}{detail}"
+    return text, _within(ours, target - TOLERANCE, target + TOLERANCE)
 
 
-def _c5(found: Evidence) -> Finding:
-    claim = "C5 Ranger21's validation loss is smoother (mean |second difference| of its log, per epoch)"
-    a, b = (_by_seed(_finished(runs), figures.roughness) for runs in (found.ranger21, found.adamw))
-    gap = difference(a, b)
+def _c1(found: Evidence) -> tuple[str, str]:
+    finished = [run for run in found.ranger21 if run.status == FINISHED]
+    at_end = sum(figures.best_is_last(run) for run in finished)
+    detail = f"; best at the last validation in {at_end} of {len(finished)} runs{found.lost(found.ranger21)}"
+    text, verdict = _near(seeds(found.ranger21, final_top1), RANGER21_TOP1, detail)
+    return text, _unless_flattered(verdict, found.flattered(found.ranger21))
+
+
+def _c2(found: Evidence) -> tuple[str, str]:
+    reached = estimate(seeds(found.adamw, lambda run: best(run)[1]).values())
+    detail = (f"; at epoch {reached.mean:.1f}" if reached else "") + found.lost(found.adamw)
+    text, verdict = _near(seeds(found.adamw, lambda run: best(run)[0]), ADAMW_TOP1, detail)
+    return text, _unless_flattered(verdict, found.flattered(found.adamw))
+
+
+def _c3(found: Evidence) -> tuple[str, str]:
+    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, lambda run: best(run)[0]))
     if gap is None:
-        return Finding(claim, "none given", "–", NOT_RUN)
-    means = [estimate(values.values()) for values in (a, b)]
-    text = " against ".join(f"{mean.mean:.4f}" for mean in means if mean) + f", n = {gap.n_a} and {gap.n_b}"
-    ours = Estimate(gap.mean, None, gap.low, gap.high, min(gap.n_a, gap.n_b))
-    return Finding(claim, "none given", text, found.status(_sign(ours, positive=False)))
+        return "–", NOT_RUN
+    counts = f", n = {gap.n_a} and {gap.n_b}{found.lost(found.ranger21, found.adamw)}"
+    verdict = _sign(gap.low, gap.high, min(gap.n_a, gap.n_b))
+    text = _shown(gap.mean, gap.low, gap.high, " points") + counts
+    return text, _unless_flattered(verdict, found.flattered(found.ranger21, found.adamw))
 
 
-def _c6(found: Evidence) -> Finding:
-    claim, paper = "C6 without batch norm AdamW never leaves chance", "5 seeds of 5, stopped at 10 epochs"
-    told = [left for run in found.adamw if (left := figures.leaves_chance(run, CHANCE_MARGIN)) is not None]
-    if not told:
-        return Finding(claim, paper, "–", NOT_RUN)
-    stuck, diverged = told.count(False), sum(run.status == DIVERGED for run in found.adamw)
-    text = f"{stuck} of {len(told)} runs at chance" + (f", {diverged} of them diverged" if diverged else "")
-    verdict = REPRODUCED if stuck == len(told) else CONTRADICTED if stuck == 0 else UNDECIDED
-    return Finding(claim, paper, text, found.status(verdict if len(told) >= ENOUGH_SEEDS else TOO_FEW))
+def _c4(found: Evidence) -> tuple[str, str]:
+    pairs, never = figures.catching_up(found.ranger21, found.adamw)
+    ours = estimate(EPOCHS * later for _, later in pairs.values())
+    if ours is None:
+        enough = any(run.status == FINISHED for run in found.ranger21) and any(
+            run.status == FINISHED for run in found.adamw
+        )
+        return ("the first validation comes too late for this", UNDECIDED) if enough else ("–", NOT_RUN)
+    lost = f"; in {never} of them never, which counts as the end of the run" if never else ""
+    lost += found.lost(found.ranger21, found.adamw)
+    text = f"at epoch {_shown(ours.mean, ours.low, ours.high, f' of {EPOCHS}', 1)}, n = {ours.n}{lost}"
+    if found.at_papers_scale:
+        verdict = _within(ours, MATCHED_AT - EPOCHS_TOLERANCE, EPOCHS)
+    else:
+        delay = estimate(later - early for early, later in pairs.values())
+        verdict = _sign(delay.low, delay.high, delay.n) if delay else NOT_RUN
+    return text, _unless_flattered(verdict, found.flattered(found.ranger21, found.adamw))
 
 
-def _c7(found: Evidence) -> Finding:
-    claim, paper = "C7 without batch norm Ranger21 trains, still improving at the end", "Figure 4, one run"
-    ended = [run for run in found.ranger21 if run.status in (FINISHED, DIVERGED)]
-    if not ended:
-        return Finding(claim, paper, "–", NOT_RUN)
-    trained = [run for run in ended if run.status == FINISHED and figures.leaves_chance(run, CHANCE_MARGIN)]
+def _c5(found: Evidence) -> tuple[str, str]:
+    a, b = (seeds(runs, figures.roughness) for runs in (found.ranger21, found.adamw))
+    gap, means = difference(b, a), [estimate(values.values()) for values in (a, b)]
+    if gap is None:
+        return "–", NOT_RUN
+    text = " against ".join(f"{mean.mean:.4f}" for mean in means if mean) + f", n = {gap.n_b} and {gap.n_a}"
+    verdict = _sign(gap.low, gap.high, min(gap.n_a, gap.n_b))
+    return text + found.lost(found.ranger21, found.adamw), _unless_flattered(
+        verdict, found.flattered(found.ranger21, found.adamw)
+    )
+
+
+def _c6(found: Evidence) -> tuple[str, str]:
+    known = _leaving(found.adamw)
+    if not known:
+        return "–", NOT_RUN
+    stuck = [run for run, left in known if not left]
+    diverged = sum(run.status == DIVERGED for run in stuck)
+    text = f"{len(stuck)} of {len(known)} runs at chance" + (f", {diverged} of them diverged" if diverged else "")
+    verdict = REPRODUCED if len(stuck) == len(known) else CONTRADICTED if not stuck else UNDECIDED
+    return text, verdict if _seeds([run for run, _ in known]) >= ENOUGH_SEEDS else TOO_FEW
+
+
+def _c7(found: Evidence) -> tuple[str, str]:
+    known = _leaving([run for run in found.ranger21 if run.status in (FINISHED, DIVERGED)])
+    if not known:
+        return "–", NOT_RUN
+    trained = [run for run, left in known if left and run.status == FINISHED]
     improving = sum(figures.best_is_last(run) for run in trained)
-    text = f"{len(trained)} of {len(ended)} runs train, {improving} of them best at the last validation"
-    verdict = REPRODUCED if improving == len(ended) else CONTRADICTED if not trained else UNDECIDED
-    return Finding(claim, paper, text, found.status(verdict if len(ended) >= ENOUGH_SEEDS else TOO_FEW))
+    text = f"{len(trained)} of {len(known)} runs train, {improving} of them best at the last validation"
+    verdict = REPRODUCED if improving == len(known) else CONTRADICTED if not trained else UNDECIDED
+    return text, verdict if _seeds([run for run, _ in known]) >= ENOUGH_SEEDS else TOO_FEW
 
 
-def _by_seed(runs: Sequence[Run], figure: Callable[[Run], float | None]) -> dict[int, float]:
-    return by_seed((run.seed or 0, value) for run in runs if (value := figure(run)) is not None)
+def _unless_flattered(verdict: str, flattered: bool) -> str:
+    return UNDECIDED if flattered and verdict in (REPRODUCED, CONTRADICTED) else verdict
+
+
+def _leaving(runs: list[Run]) -> list[tuple[Run, bool]]:
+    """The runs of which it can be said whether they left chance, and whether they did."""
+    return [(run, left) for run in runs if (left := figures.leaves_chance(run)) is not None]
+
+
+def _seeds(runs: list[Run]) -> int:
+    return len({run.seed for run in runs})

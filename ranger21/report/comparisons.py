@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,9 @@ def compare_like_with_like(runs: Iterable[Run], across: Sequence[str] = ()) -> l
         members.setdefault(mark, []).append(run)
         recipes[mark] = recipe
     titles = {mark: _title(recipe, list(recipes.values())) for mark, recipe in recipes.items()}
+    for mark, title in list(titles.items()):  # with more differences than a title tells
+        if [_slug(other) for other in titles.values()].count(_slug(title)) > 1:
+            titles[mark] = f"{title} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
     comparisons = [
         Comparison(titles[mark], _slug(titles[mark]), recipes[mark], group_runs(members[mark])) for mark in members
     ]
@@ -126,4 +130,4 @@ def _short(value: Any) -> str:
 
 def _slug(title: str) -> str:
     """A title as a file name."""
-    return re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-")[:80]
+    return re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ranger21.report.claim_figures import EARLY, reached, roughness, validation_loss
-from ranger21.report.claims import evidence
 from ranger21.report.comparisons import Comparison
 from ranger21.report.curves import Curve, average, bin_width, binned
 from ranger21.report.figures import Panel, write_figure
-from ranger21.report.groups import Group
+from ranger21.report.papers_runs import Evidence, evidence
 from ranger21.report.runs import FINISHED, Run
 
 START = 1 / 3  # of a run, which the paper's Figure 3 shows: 20 epochs of 60
@@ -31,8 +30,8 @@ class Picture:
 
 def gallery(comparison: Comparison) -> list[Picture]:
     """The figures of a comparison, the paper's first. Figure 4 is Figure 2 of a model without batch norm."""
-    groups = comparison.groups
-    width = bin_width(groups)
+    found = evidence(comparison)
+    width = bin_width(comparison.groups)
     bins = f"training loss: means over bins of {width:g} epoch{'' if width == 1 else 's'}"
     longest = max((run.last("epoch") or 0.0 for run in comparison.runs), default=0.0)
 
@@ -40,9 +39,9 @@ def gallery(comparison: Comparison) -> list[Picture]:
         return binned(run.series("train/loss"), width)
 
     train = Panel("Training loss", objective, log=True)
-    loss = Panel("Validation loss", validation_loss, log=True)
+    loss = Panel("Validation loss, label-smoothed", validation_loss, log=True)
     start = longest * START or None
-    curves = "figure2_curves" if evidence(comparison).has_batch_norm else "figure4_curves"
+    curves = "figure2_curves" if found.has_batch_norm else "figure4_curves"
     pictures = [
         Picture("figure1_schedule", "Learning rate", (Panel("Learning rate", _binned("lr", width)),)),
         Picture(curves, "Loss and accuracy", (train, loss, Panel("Validation top-1 (%)", _of("val/acc1"))), bins),
@@ -51,7 +50,7 @@ def gallery(comparison: Comparison) -> list[Picture]:
         Picture("gradient_norm", "Gradient norm", (Panel("Gradient norm", _binned("grad_norm", width), log=True),)),
         Picture("smoothness", "Smoothness (claim C5)", (_smoothness(),), "log of the validation loss, epoch by epoch"),
     ]
-    return pictures + _catching_up(groups)
+    return pictures + _catching_up(found)
 
 
 def write_gallery(comparison: Comparison, out: Path) -> list[Path]:
@@ -100,20 +99,20 @@ def _smoothness() -> Panel:
     return Panel("Roughness: mean |second difference|", figure=roughness, x="smoother is lower")
 
 
-def _catching_up(groups: Sequence[Group]) -> list[Picture]:
-    """At which epoch each group has the loss that the first one (Ranger21, if it is there) has earlier (claim C4)."""
-    leader = next((group for group in groups if group.settings.get("optimizer.name") == "ranger21"), groups[0])
-    epochs, losses, _, _ = average([validation_loss(run) for run in leader.having(FINISHED)])
-    if len(groups) < 2 or len(epochs) < 2:
+def _catching_up(found: Evidence) -> list[Picture]:
+    """At which epoch each run has the loss that the paper's Ranger21 had earlier (claim C4); nothing without it."""
+    finished = [run for run in found.ranger21 if run.status == FINISHED]
+    epochs, losses, _, _ = average([validation_loss(run) for run in finished])
+    if len(found.comparison.groups) < 2 or len(epochs) < 2:
         return []
 
     def curve(run: Run) -> Curve:
-        found = [(epoch, reached(run, loss)) for epoch, loss in zip(epochs, losses, strict=True)]
-        known = np.array([(epoch, later) for epoch, later in found if later is not None]).reshape(-1, 2)
+        later = [(epoch, reached(run, loss)) for epoch, loss in zip(epochs, losses, strict=True)]
+        known = np.array([(epoch, when) for epoch, when in later if when is not None]).reshape(-1, 2)
         return known[:, 0], known[:, 1]
 
-    panel = Panel("Epoch at which the same loss is reached", curve, x=f"epoch of {leader.label}")
-    mark = f"the paper's claim C4 is about {EARLY * (leader.runs[0].last('epoch') or 0):.3g} epochs"
+    panel = Panel("Epoch at which the same loss is reached", curve, x="epoch of Ranger21")
+    mark = f"claim C4 is about epoch {EARLY * epochs[-1]:.3g}"
     return [
         Picture("catching_up", "Catching up (claim C4)", (panel,), f"a curve ends where a run never gets there; {mark}")
     ]

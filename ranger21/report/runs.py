@@ -45,14 +45,26 @@ class Run:
         return data.get("fingerprint") if isinstance(data, dict) else None
 
     @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """What the manifest says of each process that took the run up."""
+        sessions = self.manifest.get("sessions")
+        return [s for s in sessions if isinstance(s, dict)] if isinstance(sessions, list) else []
+
+    @property
     def resumed(self) -> int:
         """How many times it was taken up again."""
-        sessions = self.manifest.get("sessions")
-        return max(0, len(sessions) - 1) if isinstance(sessions, list) else 0
+        return max(0, len(self.sessions) - 1)
 
     def series(self, key: str, x: str = "epoch") -> tuple[Array, Array]:
         """The finite values logged under `key` against `step`, `epoch`, `images_seen` or `time` (seconds)."""
         return self.metrics.series(key, x)
+
+    def final(self, key: str) -> float | None:
+        """The value of `key` at the last validation, None where it was not finite there."""
+        steps = [self.series(name, "step") for name in self.metrics.columns if name.startswith("val/")]
+        last = max((float(found[0][-1]) for found in steps if len(found[0])), default=None)
+        where, values = self.series(key, "step")
+        return float(values[-1]) if len(where) and where[-1] == last else None
 
     def last(self, key: str) -> float | None:
         """The last finite value logged under `key`, None without one."""
@@ -112,10 +124,22 @@ def read_run(path: Path) -> Run | str:
         notes.append(f"{metrics.broken} unreadable line(s) of metrics.jsonl skipped")
     if metrics.repeated:
         notes.append(f"{metrics.repeated} line(s) that were logged again after a restart dropped")
-    result = parts["result.json"]
-    status = result.get("status")
+    status = parts["result.json"].get("status")
+    if status == FINISHED and (lost := _lost(metrics, parts["result.json"])):
+        notes.append(lost)
+        status = RUNNING
     ended = status if status in (FINISHED, DIVERGED) else RUNNING
-    return Run(path, config, ended, result, metrics, parts["manifest.json"], tuple(notes))
+    return Run(path, config, ended, parts["result.json"], metrics, parts["manifest.json"], tuple(notes))
+
+
+def _lost(metrics: Metrics, result: dict[str, Any]) -> str | None:
+    """The sentence on a finished run whose last validation is not in metrics.jsonl; None for a whole one."""
+    final = result.get("final")
+    step = final.get("step") if isinstance(final, dict) else None
+    if not finite(step) or (len(metrics.steps) and metrics.steps[-1] >= step):
+        return None
+    reached = f"{metrics.steps[-1]:.0f}" if len(metrics.steps) else "no step"
+    return f"it finished at step {step}, but metrics.jsonl ends at {reached}: counted as unfinished"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -144,8 +168,17 @@ def read_settings(path: Path) -> dict[str, Any] | str:
         return f"its config.yaml cannot be read ({(str(error).splitlines() or [type(error).__name__])[0]})"
     if not isinstance(tree, dict) or not tree:
         return "its config.yaml holds no configuration"
+    return settings({str(key): value for key, value in tree.items()})
+
+
+def settings(tree: dict[str, Any]) -> dict[str, Any] | str:
+    """A config tree with dotted keys and with what is newer than it, or what is wrong with it."""
     later = {key: value for part, values in LATER.items() if part in tree for key, value in values.items()}
-    return later | flatten({str(key): value for key, value in tree.items()})
+    flat = later | flatten(tree)
+    seed = flat.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        return f"its seed, {seed}, is no whole number"
+    return flat
 
 
 def _read_all(directories: list[Path]) -> list[Run | str]:

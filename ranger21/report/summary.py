@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ Figure = Callable[[Run], float | None]  # a number of a run, None where it has n
 
 @dataclass(frozen=True)
 class Row:
-    """One group's figures over its finished runs; None where no finished run has a value."""
+    """One group's figures over the seeds of its finished runs; None where no finished run has a value."""
 
     group: Group
     final_top1: Estimate | None  # per cent
@@ -29,8 +30,8 @@ class Row:
 
     @property
     def n(self) -> int:
-        """How many runs have finished."""
-        return len(self.group.having(FINISHED))
+        """How many seeds have finished."""
+        return len(seeds(self.group.runs, lambda run: 0.0))
 
 
 def summarise(groups: Iterable[Group]) -> list[Row]:
@@ -41,18 +42,26 @@ def summarise(groups: Iterable[Group]) -> list[Row]:
 
 def pairs(rows: Sequence[Row], figure: Figure, higher_is_better: bool = True) -> list[Pair]:
     """Every pair of groups, the better one first: the difference of a figure of their finished runs."""
-    return all_pairs({row.group.label: seeds(row.group, figure) for row in rows}, higher_is_better)
+    return all_pairs({row.group.label: seeds(row.group.runs, figure) for row in rows}, higher_is_better)
 
 
-def seeds(group: Group, figure: Figure) -> dict[int, float]:
-    """A figure of the group's finished runs by their seeds; a run without a seed has one of its own."""
-    runs = [run for run in group.having(FINISHED) if figure(run) is not None]
-    return by_seed((-1 - i if run.seed is None else run.seed, figure(run) or 0.0) for i, run in enumerate(runs))
+def seeds(runs: Iterable[Run], figure: Figure) -> dict[int, float]:
+    """A figure of the finished runs by their seeds, the mean where a seed was run more than once.
+
+    A run without a seed counts as one of its own, which no other run shares.
+    """
+    finished = [run for run in runs if run.status == FINISHED]
+    known = [(run, value) for run in finished if (value := figure(run)) is not None]
+    return by_seed((_own_seed(run) if run.seed is None else run.seed, value) for run, value in known)
+
+
+def _own_seed(run: Run) -> int:
+    return -1 - zlib.crc32(str(run.path).encode())
 
 
 def final_top1(run: Run) -> float | None:
     """The last validation's top-1, in per cent."""
-    return run.last("val/acc1")
+    return run.final("val/acc1")
 
 
 def best(run: Run) -> tuple[float, float] | tuple[None, None]:
@@ -65,18 +74,17 @@ def best(run: Run) -> tuple[float, float] | tuple[None, None]:
 
 def _row(group: Group) -> Row:
     """One group's figures."""
-    runs = group.having(FINISHED)
 
     def over(figure: Figure) -> Estimate | None:
-        return estimate(value for value in map(figure, runs) if value is not None)
+        return estimate(seeds(group.runs, figure).values())
 
     return Row(
         group=group,
         final_top1=over(final_top1),
         best_top1=over(lambda run: best(run)[0]),
         best_epoch=over(lambda run: best(run)[1]),
-        final_top5=over(lambda run: run.last("val/acc5")),
-        final_loss=over(lambda run: run.last("val/loss")),
+        final_top5=over(lambda run: run.final("val/acc5")),
+        final_loss=over(lambda run: run.final("val/loss")),
         time=over(lambda run: run.last("time")),
         images_per_s=over(lambda run: _median(run, "perf/images_per_s")),
     )

@@ -18,7 +18,7 @@ from ranger21.report.summary import Row, final_top1, pairs
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 MANY_PAIRS = 15
-FIGURES: dict[str, Callable[[Run], float | None]] = {"top1": final_top1, "loss": lambda run: run.last("val/loss")}
+FIGURES: dict[str, Callable[[Run], float | None]] = {"top1": final_top1, "loss": lambda run: run.final("val/loss")}
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
@@ -40,27 +40,39 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """The sentences beneath the table: what the figures are, and what they do not hold."""
-    said = ["Mean ± sample standard deviation over the n finished runs; all but time and images/s are of validation."]
+    said = [
+        "Mean ± sample standard deviation over n seeds, of finished runs; all but time and images/s are of validation."
+    ]
     for row in rows:
         said += [_left_out(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
         seeds = [run.seed for run in row.group.having(FINISHED)]
         if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
-            said.append(f"{row.group.label}: more than one finished run has seed {', '.join(twice)}; each is counted.")
+            said.append(
+                f"{row.group.label}: more than one finished run has seed {', '.join(twice)}: their mean counts, once."
+            )
         for run in row.group.runs:
             said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
         if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
             said.append(f"{row.group.label}: stopped and resumed: seed {', '.join(again)}.")
     if hidden := unnamed_differences([row.group for row in rows]):
         said.append(f"Also different between these groups: {', '.join(hidden)}.")
-    if few := [f"{row.group.label} (n = {_seeds(row)})" for row in rows if _seeds(row) < ENOUGH_SEEDS]:
+    if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
         said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")
-    return said
+    return said + _mixtures([run for row in rows for run in row.group.runs])
 
 
-def _seeds(row: Row) -> int:
-    """How many seeds have finished."""
-    return len({run.seed for run in row.group.having(FINISHED)})
+def _mixtures(runs: Sequence[Run]) -> list[str]:
+    """What the manifests say was not the same for all runs, though no setting tells it."""
+    found: dict[str, set[str]] = {"commits": set(), "devices": set(), "versions of torch": set()}
+    for session in (session for run in runs for session in run.sessions):
+        parts = {name: session.get(name) for name in ("git", "hardware", "packages")}
+        git, hardware, packages = ({} if not isinstance(part, dict) else part for part in parts.values())
+        values = (str(git.get("commit"))[:9], hardware.get("device"), packages.get("torch"))
+        for seen, value in zip(found.values(), values, strict=True):
+            seen |= {str(value)} - {"None"}
+    mixed = [f"{len(seen)} {name} ({', '.join(sorted(seen))})" for name, seen in found.items() if len(seen) > 1]
+    return [f"These runs are of {' and '.join(mixed)}."] if mixed else []
 
 
 def _left_out(label: str, run: Run) -> str:
@@ -171,10 +183,12 @@ def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
-        writer.writerow(["comparison", "figure", "a", "b", *fields, "verdict_on_a"])
+        writer.writerow(["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"])
         for comparison in comparisons:
+            diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in comparison.rows}
             for name, figure in FIGURES.items():
                 found: Sequence[Pair] = pairs(comparison.rows, figure, higher_is_better=name == "top1")
                 for a, b, difference in found:
+                    lost = [diverged[a], diverged[b]]
                     numbers: list[Any] = [getattr(difference, field) for field in fields]
-                    writer.writerow([comparison.title, name, a, b, *numbers, difference.verdict])
+                    writer.writerow([comparison.title, name, a, b, *numbers, *lost, difference.verdict])

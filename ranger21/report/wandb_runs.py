@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ranger21.errors import UserError
-from ranger21.report.metrics import from_rows
-from ranger21.report.runs import FINISHED, RUNNING, Run, flatten
+from ranger21.report.metrics import Metrics, from_rows
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, settings
 from ranger21.tracking.wandb_file import Fragment, merge, read_fragment
 
 
@@ -25,16 +26,26 @@ def read_wandb_runs(files: list[Path]) -> list[Run | str]:
 
 
 def _run(whole: Fragment, parts: list[Fragment]) -> Run | str:
-    """One run. W&B's file tells that a process ended well, not that the run diverged: result.json does."""
+    """One run."""
     if not whole.config:
         return f"{whole.path} is left out: it holds no configuration (cut before it was written, or empty)."
+    config = settings(whole.config)
+    if isinstance(config, str):
+        return f"{whole.path} is left out: {config}."
     notes = ["read from W&B's file: it has no manifest, so the images are taken to be those of the other runs"]
     notes += ["W&B's file is cut or damaged"] if any(part.cut for part in parts) else []
-    return Run(
-        path=whole.path,
-        config=flatten(whole.config),
-        status=str(whole.summary.get("status", FINISHED if whole.exit_code == 0 else RUNNING)),
-        result={},
-        metrics=from_rows(whole.rows),
-        notes=tuple(notes),
-    )
+    metrics = from_rows(whole.rows)
+    return Run(whole.path, config, _status(whole, config, metrics), {}, metrics, notes=tuple(notes))
+
+
+def _status(whole: Fragment, config: dict[str, Any], metrics: Metrics) -> str:
+    """As the summary says; where it does not, an end without an error short of the last epoch is a divergence."""
+    said = whole.summary.get("status")
+    if said in (FINISHED, DIVERGED):
+        return str(said)
+    if whole.exit_code != 0:
+        return RUNNING
+    epochs, length = metrics.series("epoch", "step")[1], config.get("trainer.epochs")
+    if config.get("trainer.steps") is not None or not isinstance(length, int | float):
+        return FINISHED
+    return FINISHED if len(epochs) and epochs[-1] > length - 1e-6 else DIVERGED
