@@ -34,7 +34,7 @@ class Slurm:
     """A grid's submissions; what it notes about them lies in `folder`, beside the runs."""
 
     def __init__(self, folder: Path, options: Sequence[str], compare_options: Sequence[str]) -> None:
-        """`options`, such as --partition=gpu, are further arguments of sbatch for the runs, others for the comparison."""
+        """`options`, such as --partition=gpu, are arguments of sbatch for the runs, others for the comparison."""
         self.folder, self.options, self.compare_options = folder, list(options), list(compare_options)
 
     def plan(
