@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ The exit status is 1 if any fault was not recovered or any run differs."""
 EXAMPLES = """\
 examples:
   python scripts/fault_campaign.py                               120 faults, on one rank, on two, and in turn
+  python scripts/fault_campaign.py --fork                        the same in a quarter of the processors' time
   python scripts/fault_campaign.py --faults 10 --ranks 1         a short look
   python scripts/fault_campaign.py --seed 1 --work outputs/f1    other faults
 
@@ -54,6 +56,7 @@ def main() -> int:
     parser.add_argument("--ranks", choices=("1", "2", "both"), default="both", help="both: and changes between them")
     parser.add_argument("--work", type=Path, default=Path("outputs/faults/work"), metavar="DIR", help="for the runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/faults"), metavar="DIR", help="for the table")
+    parser.add_argument("--fork", action="store_true", help="start faster: forked, with the imports done already")
     options = parser.parse_args()
     try:
         return campaign(options)
@@ -75,7 +78,8 @@ def campaign(options: argparse.Namespace) -> int:
     if options.faults < 1:
         raise UserError(f"--faults={options.faults} is not possible: it must be at least 1.")
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    whole = Campaign(options.work, options.faults, options.seed, options.ranks, lambda text: print(text, flush=True))
+    say = partial(print, flush=True)
+    whole = Campaign(options.work, options.faults, options.seed, options.ranks, options.fork, say)
     whole.go()
     outcome = Outcome(whole.legs, whole.judged(), whole.likenesses())
     console.print(outcome.terminal())

@@ -17,17 +17,19 @@ from ranger21.faults.session import Record, Session
 from ranger21.faults.verdict import Judged, Likeness, compare, judge
 from ranger21.tracking.console import duration
 
+Say = Callable[[str], None]
 MOST_SESSIONS = 40  # of a run; one that needs more is not going to finish
 
 
 class Campaign:
     """`faults` faults over the legs, each a pure function of `seed`; what has been done in `work` is not done again."""
 
-    def __init__(self, work: Path, faults: int, seed: int, ranks: str, say: Callable[[str], None]) -> None:
+    def __init__(self, work: Path, faults: int, seed: int, ranks: str, fork: bool, say: Say) -> None:
         if sys.platform != "linux":
             raise UserError("Faults are injected with what Linux has (/proc, prlimit): run this there.")
-        self.work, self.faults, self.seed, self.say = work.resolve(), faults, seed, say
+        self.work, self.faults, self.seed, self.fork, self.say = work.resolve(), faults, seed, fork, say
         self.legs = plan.CHOICES[ranks]
+        self.shares = list(zip(self.legs, plan.shares(faults, self.legs), strict=True))
         self._same_as_before({"seed": seed, "ranks": ranks})
         self.images = ensure_sample(self.work / "images", train_per_class=8, val_per_class=3)
         self.path = self.work / "sessions.jsonl"
@@ -58,7 +60,7 @@ class Campaign:
 
     def go(self) -> None:
         """Does what is still to be done."""
-        for leg, share in zip(self.legs, plan.shares(self.faults, self.legs), strict=True):
+        for leg, share in self.shares:
             self._reference(leg)
             run = max((record.run for record in self.of(leg)), default=0)
             while True:
@@ -85,7 +87,8 @@ class Campaign:
             shutil.rmtree(directory)  # half a run, which going on with would disturb
         self.say(f"{leg.name}: the undisturbed run")
         output = directory.with_suffix(".txt")
-        session = Session(directory, [*self.command(leg), "data.workers=0", "logger=none"], leg.ranks[0], output)
+        overrides = [*self.command(leg), "data.workers=0", "logger=none"]
+        session = Session(directory, overrides, leg.ranks[0], output, self.fork)
         record = Record(leg.name, -1, 0, leg.ranks[0], newest=0)
         session.end(record)
         if not record.finished:
@@ -103,7 +106,7 @@ class Campaign:
                 record.faults.append({"kind": fault.kind, "step": record.newest})
         record.lost, record.newest = record.newest - harm.saved_step(directory), harm.saved_step(directory)
         output = directory.with_name(f"{directory.name}.{number}.txt")
-        session = Session(directory, [*self.command(leg), *leg.of_run(run)], ranks, output)
+        session = Session(directory, [*self.command(leg), *leg.of_run(run)], ranks, output, self.fork)
         for fault in faults:
             if fault.kind not in plan.DAMAGES and len(record.faults) < most:
                 hit = session.hit(fault, self._start_up)
@@ -118,7 +121,8 @@ class Campaign:
     def _tell(self, record: Record) -> None:
         done = self.hits() - self._before
         spent = time.monotonic() - self._begun
-        left = duration(spent / done * (self.faults - self.hits())) if done else "?"
+        to_do = sum(max(0, share - self.hits(leg)) for leg, share in self.shares)
+        left = duration(spent / done * to_do) if done else "?"
         hits = ", ".join(f"{fault['kind']} at {fault['step']}" for fault in record.faults) or "undisturbed to its end"
         went_on = "did not begin" if record.resumed is None else f"steps {record.resumed} to {record.reached}"
         end = "finished" if record.finished else f"saved {record.saved}"

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +14,8 @@ from typing import Any
 
 from ranger21.faults import harm
 from ranger21.faults.plan import Fault
-from ranger21.processes import die_with_the_parent
+from ranger21.faults.start import as_command, forked
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 PATIENCE = 240.0  # seconds without a step, after which a process is called hung
 GRACE = 60.0  # seconds that ranks are given when another has gone; then they are ended, as torchrun and srun do
 POLL = 0.005
@@ -57,7 +54,7 @@ SENTENCES = ("could not be written", "is damaged", "W&B is switched off", "start
 class Session:
     """The command with `ranks` processes, each as torchrun would start it, in the run directory `directory`."""
 
-    def __init__(self, directory: Path, overrides: list[str], ranks: int, output: Path) -> None:
+    def __init__(self, directory: Path, overrides: list[str], ranks: int, output: Path, fork: bool = False) -> None:
         self.directory, self.output = directory, output
         self.metrics, self.manifest = directory / "metrics.jsonl", directory / "manifest.json"
         self._before = len(self._sessions())
@@ -66,17 +63,9 @@ class Session:
         self._begun = time.monotonic()
         self.start_up: float | None = None  # seconds until its first line
         output.parent.mkdir(parents=True, exist_ok=True)
-        with open(output, "w") as file:
-            self.processes = [
-                subprocess.Popen(
-                    [sys.executable, str(TRAIN), *overrides, f"run_dir={directory}"],
-                    env=os.environ | env,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    preexec_fn=die_with_the_parent,  # a campaign that is killed leaves nothing running
-                )
-                for env in environments(ranks)
-            ]
+        output.unlink(missing_ok=True)
+        arguments, start = [*overrides, f"run_dir={directory}"], forked if fork else as_command
+        self.processes = [start(arguments, env, output) for env in environments(ranks)]
 
     def _sessions(self) -> list[dict[str, Any]]:
         return json.loads(self.manifest.read_text())["sessions"] if self.manifest.exists() else []
@@ -162,7 +151,7 @@ class Session:
 
 def environments(ranks: int) -> list[dict[str, str]]:
     """The variables of each rank, as torchrun sets them."""
-    few = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    few = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     if ranks == 1:
         return [few]
     with socket.socket() as probe:
