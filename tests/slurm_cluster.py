@@ -45,7 +45,7 @@ SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=20
 KillWait=10
 GresTypes=gpu
 NodeName=node[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=32 RealMemory=100000 Gres=gpu:{gpus}
@@ -137,7 +137,7 @@ class Cluster:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout
 
     def logs(self) -> str:
-        return "\n".join("\n".join(path.read_text().splitlines()[-15:]) for path in sorted(self.folder.glob("*.log")))
+        return "\n".join("\n".join(path.read_text().splitlines()[-40:]) for path in sorted(self.folder.glob("*.log")))
 
     def sbatch(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Submits from the project; returns the job's number."""
