@@ -32,16 +32,21 @@ EIGHT = (
 )  # in two starts
 
 
-def command(folder: Path) -> dict[str, Any]:
+def command(folder: Path, *more: str) -> dict[str, Any]:
     script = str(ROOT / "scripts" / "fault_campaign.py")
     places = ("--work", str(folder / "work"), "--out", str(folder / "out"))
     env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return {"args": [sys.executable, script, *EIGHT, *places], "env": env, "text": True, "stdout": subprocess.PIPE}
+    return {
+        "args": [sys.executable, script, *EIGHT, *places, *more],
+        "env": env,
+        "text": True,
+        "stdout": subprocess.PIPE,
+    }
 
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short campaign, itself killed when it had begun, and run again."""
+    """A short campaign, itself killed when it had begun, and run again, now with forks."""
     folder = tmp_path_factory.mktemp("campaign")
     process = subprocess.Popen(**command(folder))
     assert process.stdout
@@ -49,7 +54,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.kill()
     process.communicate(timeout=30)
     assert line.startswith("[3 of 8 faults, left ")
-    done = subprocess.run(**command(folder), timeout=700)
+    done = subprocess.run(**command(folder, "--fork"), timeout=700)
     assert done.returncode == 0 and "[8 of 8 faults" in done.stdout, done.stdout
     assert "[3 of 8 faults" not in done.stdout  # it went on from there
     return folder
