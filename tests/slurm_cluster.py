@@ -134,7 +134,7 @@ class Cluster:
         return self.ask("sinfo", "--noheader", "--partition=usual", "--Node", "--format=%T").split().count("idle")
 
     def ask(self, *command: str) -> str:
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120).stdout
 
     def logs(self) -> str:
         return "\n".join("\n".join(path.read_text().splitlines()[-40:]) for path in sorted(self.folder.glob("*.log")))

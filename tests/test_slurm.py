@@ -101,6 +101,7 @@ def test_a_time_limit(cluster, images):
     job = cluster.sbatch(*TWO, "--time=2", "--signal=USR1@60", TRAIN, *overrides, f"run_dir={directory}")
     begun(cluster, job, directory)
     until(lambda: cluster.job(job, "Restarts") == "1", 180, lambda: cluster.output(job))
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # where Python begins slowly, it would stop again
     until(lambda: len(sessions(directory)) == 2, 180, lambda: cluster.output(job))
     resumed = sessions(directory)[1]["resumed_from_step"]
     begun(cluster, job, directory, lines=resumed + 5)
@@ -161,7 +162,8 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
     after = cluster.sbatch(f"--dependency=afterok:{array}", "--output=outputs/%x-%j.out", f"--wrap={compare}")
     folder = cluster.project / "outputs/array/paper"
     begun(cluster, f"{array}_0", folder / "first")
-    cluster.ask("scancel", "--signal=USR1", f"{array}_0")
+    # This scancel believes that an array's task refused the signal, and sends it again after 5 s, to the next start.
+    cluster.ask("timeout", "3", "scancel", "--signal=USR1", f"{array}_0")
     cluster.wait(after, *ENDED, seconds=400)
     assert cluster.job(after) == "COMPLETED", cluster.output(after)
     restarts = [cluster.job(f"{array}_{task}", "Restarts") for task in range(4)]
@@ -190,7 +192,8 @@ def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     python.write_text(f'#!/bin/bash\n{FAILURES[how]}\nexec {cluster.env["PYTHON"]} "$@"\n')
     python.chmod(0o755)
     directory = cluster.project / "outputs" / how.replace(" ", "-")
-    env = {"PYTHON": str(python), "RANGER21_PATIENCE": "15", "METRICS": f"{directory}/metrics.jsonl"}
+    patience = {"late": "15", "hung": "30"}.get(how, "50")
+    env = {"PYTHON": str(python), "RANGER21_PATIENCE": patience, "METRICS": f"{directory}/metrics.jsonl"}
     job = cluster.sbatch(*TWO, TRAIN, *overrides, "trainer.epochs=4000", f"run_dir={directory}", env=env)
     if how in ("killed", "hung"):
         begun(cluster, job, directory, lines=1)
