@@ -45,7 +45,7 @@ SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-SlurmdTimeout=20
+SlurmdTimeout=300
 KillWait=10
 GresTypes=gpu
 NodeName=node[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=32 RealMemory=100000 Gres=gpu:{gpus}
@@ -115,14 +115,20 @@ class Cluster:
         self._run(name, *unshare, "bash", "-c", f"{inside} -f {self.env['SLURM_CONF']}")
 
     def kill_node(self, name: str) -> None:
+        """As a power failure; SLURM notices it after `SlurmdTimeout`, or `give_up`."""
         self._daemons[name].kill()
         self._daemons.pop(name).wait()
+
+    def give_up(self, name: str) -> None:
+        """The administrator's word that a node is lost: SLURM then goes on without it at once."""
+        self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def revive(self) -> None:
         """Both nodes up, and no job left of the test before."""
         self.ask("scancel", "--user=root")
         for name in {"node1", "node2"} - self._daemons.keys():
             self.start_node(name)
+            self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
         until(lambda: self.idle() == 2, 90, lambda: self.logs())
 
     def stop(self) -> None:

@@ -76,9 +76,14 @@ def test_the_demo_over_two_nodes_and_a_finished_run_is_left_alone(cluster, overr
     assert cluster.job(again) == "COMPLETED" and "nothing to do" in cluster.output(again)
 
 
+def requeued(cluster: Cluster, job: str) -> None:
+    until(lambda: cluster.job(job, "Restarts") == "1", 180, lambda: f"{cluster.output(job)}\n{cluster.logs()}")
+
+
 def goes_on(cluster: Cluster, job: str, directory: Path, seconds: float = 200) -> None:
     """Waits until the job has run twice, the second time from where the first stopped, to its end."""
-    until(lambda: cluster.job(job, "Restarts") == "1", 120, lambda: f"{cluster.output(job)}\n{cluster.logs()}")
+    requeued(cluster, job)
+    cluster.wait(job, "RUNNING", "COMPLETED", seconds=seconds)  # on its way to the queue a job may seem to have failed
     cluster.wait(job, *ENDED, seconds=seconds)
     assert cluster.job(job) == "COMPLETED", cluster.output(job)
     assert [session["resumed_from_step"] > 0 for session in sessions(directory)] == [False, True]
@@ -100,7 +105,7 @@ def test_a_time_limit(cluster, images):
     overrides, directory = forty_steps(images, epochs=4000), cluster.project / "outputs/limit"
     job = cluster.sbatch(*TWO, "--time=2", "--signal=USR1@60", TRAIN, *overrides, f"run_dir={directory}")
     begun(cluster, job, directory)
-    until(lambda: cluster.job(job, "Restarts") == "1", 180, lambda: cluster.output(job))
+    requeued(cluster, job)
     cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # where Python begins slowly, it would stop again
     until(lambda: len(sessions(directory)) == 2, 180, lambda: cluster.output(job))
     resumed = sessions(directory)[1]["resumed_from_step"]
@@ -116,10 +121,14 @@ def test_a_lost_node(cluster, overrides):
     """Of two: the run goes on on the other alone, with one rank and the same batch."""
     directory = cluster.project / "outputs/lost"
     more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
-    job = cluster.sbatch("--nodes=1-2", *TWO[1:], TRAIN, *overrides, *more)
+    env = {"RANGER21_PATIENCE": "30"}
+    job = cluster.sbatch("--nodes=1-2", *TWO[1:], TRAIN, *overrides, *more, env=env)
     begun(cluster, job, directory)
     assert cluster.job(job, "NumNodes") == "2"
     cluster.kill_node("node2")
+    requeued(cluster, job)
+    assert "It has lost a node" in cluster.output(job)
+    cluster.give_up("node2")
     goes_on(cluster, job, directory)
     assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
     assert result(directory)["step"] == 40
@@ -133,7 +142,9 @@ def test_a_lost_node_with_the_whole_job(cluster, overrides):
     more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
     job = cluster.sbatch(NO_GPU, TRAIN, *overrides, *more)
     begun(cluster, job, directory)
-    cluster.kill_node(cluster.job(job, "BatchHost"))
+    host = cluster.job(job, "BatchHost")
+    cluster.kill_node(host)
+    cluster.give_up(host)
     goes_on(cluster, job, directory)
     assert len({session["hardware"]["host"] for session in sessions(directory)}) == 2
 
