@@ -59,7 +59,8 @@ def test_compare_draws_real_runs(tiny, tmp_path):
     for seed in (0, 1):
         assert children([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
     text = script("compare.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))
-    assert "ranger21" in text and (tmp_path / "out" / "curves.png").stat().st_size > 5000
+    assert "ranger21" in text and (tmp_path / "out" / "index.html").stat().st_size > 5000
+    assert len([*(tmp_path / "out").glob("*/figure2_curves.png")]) == 1
     row = (tmp_path / "out" / "table.csv").read_text().splitlines()[1].split(",")
     assert "2" in row
 

@@ -218,7 +218,7 @@ def test_watching_says_a_thing_once(run, server):
     assert process.stdout.readline().startswith("nothing new: ")
     time.sleep(3)
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=120)
     assert (process.returncode, rest) == (130, "")
 
 
