@@ -18,6 +18,7 @@ from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, RUNNING, progress
+from ranger21.grid.record import record
 from ranger21.records import in_use
 from ranger21.report.ablation import INGREDIENTS
 
@@ -179,6 +180,25 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
     left = images(begun) * (1 - 1.5 / begun.config.trainer.epochs) + images(missing)
     assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
     assert cost([missing]).hours is None
+
+
+def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:
+    job = job_in(tmp_path / "runs" / "demo" / "a")
+    (job.directory / "result.json").write_text('{"status": "finished"}')
+    session = {
+        "command": ["/home/me/bin/python3", "/home/me/train.py", "seed=1"],
+        "hardware": {"host": "mine", "cores": 2},
+    }
+    (job.directory / "manifest.json").write_text(json.dumps({"data": {"classes": 10}, "sessions": [session]}))
+    (job.directory / "checkpoints").mkdir()
+    assert record([job], tmp_path / "kept") == 1
+    place = tmp_path / "kept" / "demo" / "a"
+    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "metrics.jsonl", "result.json"]
+    kept = {"command": ["python3", "train.py", "seed=1"], "hardware": {"cores": 2}}
+    assert json.loads((place / "manifest.json").read_text()) == {"data": {"classes": 10}, "sessions": [kept]}
+    for damaged in ("", "[]", '{"sessions": [3]}'):
+        (job.directory / "manifest.json").write_text(damaged)
+        assert record([job], tmp_path / f"kept{len(damaged)}") == 1
 
 
 def wait_for(condition: object, seconds: float = 120) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
 
-KEPT = ("config.yaml", "manifest.json", "metrics.jsonl", "result.json")
+MANIFEST = "manifest.json"
+KEPT = ("config.yaml", "metrics.jsonl", "result.json")
 
 
 def record(jobs: Sequence[Job], folder: Path) -> int:
     """Copies the records of the runs that have ended to FOLDER/EXPERIMENT/RUN; returns how many.
 
+    Manifests without what only their machine understands: its name, and where its Python and the project are.
     Raises a UserError if `folder` cannot be written to.
     """
     ended = [job for job in jobs if job.ended]
@@ -25,9 +28,24 @@ def record(jobs: Sequence[Job], folder: Path) -> int:
             for name in KEPT:
                 if (job.directory / name).exists():  # compare.py says what is missing
                     shutil.copyfile(job.directory / name, place / name)
+            if manifest := _without_the_machine(job.directory / MANIFEST):
+                (place / MANIFEST).write_text(manifest, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot copy to {folder}: {error.strerror or error} ({error.filename})") from error
     return len(ended)
+
+
+def _without_the_machine(path: Path) -> str | None:
+    """A manifest that can be shown to others; None if there is none, or none that can be read."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        for session in manifest["sessions"]:
+            python, program, *arguments = session["command"]
+            session["command"] = [Path(python).name, Path(program).name, *arguments]
+            session["hardware"].pop("host", None)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # compare.py says that it is missing
+    return json.dumps(manifest, indent=2)
 
 
 def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None) -> list[str]:
