@@ -1,26 +1,38 @@
-"""What the training loop costs: the project's against the barest possible one, in one run.
+"""What the training loop costs beside the barest possible one, in one process or on several ranks.
 
-Both take the same steps with the same model, optimizer and images, which are in memory. The bare loop has them
-normalised already and does nothing but forward, loss, backward, step, zero_grad. The two alternate, block by block, so
-that a machine whose speed drifts slows both; the figure is the median over the pairs of blocks.
+Both take the same steps with the same model, optimizer and images, which are in memory. The bare loop is what torch's
+tutorial has: forward, loss, backward, step, zero_grad, on inputs that are normalised already; on several ranks (gloo on
+the CPU, NCCL on GPUs) over DistributedDataParallel. The two alternate, block by block, so that a machine whose speed
+drifts slows both; the figure is the median over the pairs of blocks, of the time that the slowest rank takes. The
+processors' time, of all ranks together, is told beside it: other jobs of the machine disturb it less, but waiting for
+each other is not in it. How it scales is another question: the ranks share one machine here.
 
-  python scripts/bench_loop.py                       the demo's model and size
-  python scripts/bench_loop.py --model resnet50 --size 64 --pairs 5
+  python scripts/bench_loop.py                                          one process, the demo's model and size
+  python scripts/bench_loop.py --ranks 2                                two ranks
+  python scripts/bench_loop.py --model resnet50 --size 224 --batch 8 --device cpu
+  python scripts/bench_loop.py --profile                                also: where the loop's own time goes
 """
 
 import argparse
+import copy
+import cProfile
+import os
+import pstats
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from ranger21 import distributed
 from ranger21.compose import compose_config, fail
@@ -35,10 +47,13 @@ from ranger21.models import build_model
 from ranger21.optim.schedules import constant
 from ranger21.optimizers import build_optimizer
 from ranger21.precision import Precision
+from ranger21.processes import granted_cores
 from ranger21.stopping import StopFlag
-from ranger21.tracking import FanOut
+from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
+
+ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # the targets
 
 
 def forever(batch: Batch) -> Generator[Batch, None, None]:
@@ -46,35 +61,49 @@ def forever(batch: Batch) -> Generator[Batch, None, None]:
         yield batch
 
 
-class Bench:
-    """A model with its optimizer, and the two loops over it."""
+class Cost(NamedTuple):
+    """Seconds."""
 
-    def __init__(self, args: argparse.Namespace, world: World) -> None:
-        self.args, self.world = args, world
+    wall: float
+    cpu: float
+
+
+class Bench:
+    """A model and its copy, each with its optimizer, and a loop over each."""
+
+    def __init__(self, args: argparse.Namespace, world: World, directory: Path) -> None:
+        self.args, self.world, self.directory = args, world, directory
         config = compose_config(["experiment=demo", f"model={args.model}", f"optimizer={args.optimizer}"])
-        self.model = build_model(config.model, 10, 3).to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(params=self.model.parameters(), **vars(config.optimizer))
-        self.images = torch.randint(0, 256, (args.batch, 3, args.size, args.size), dtype=torch.uint8)
-        self.labels = torch.randint(0, 10, (args.batch,))
+        torch.manual_seed(0)
+        own = build_model(config.model, 10, 3).to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        bare, values = copy.deepcopy(own), vars(config.optimizer)
+        ids = [world.device.index] if world.device.type == "cuda" else None
+        self.own = world.wrap(own)
+        self.bare = DistributedDataParallel(bare, device_ids=ids) if world.size > 1 else bare
+        self.own_optimizer = build_optimizer(params=own.parameters(), **values)
+        self.bare_optimizer = build_optimizer(params=bare.parameters(), **values)
+        images = args.batch // world.size
+        self.images = torch.randint(0, 256, (images, 3, args.size, args.size), dtype=torch.uint8)
+        self.labels = torch.randint(0, 10, (images,))
         self.to_input = ToInput(IMAGENET_MEAN, IMAGENET_STD).to(world.device, torch.float32)
         self.inputs = self.to_input(self.images.to(world.device)).contiguous(memory_format=torch.channels_last)
 
-    def bare(self) -> None:
+    def bare_loop(self) -> None:
         labels = self.labels.to(self.world.device)
-        self.model.train()
+        self.bare.train()
         for _ in range(self.args.steps):
-            loss = F.cross_entropy(self.model(self.inputs), labels, label_smoothing=0.1)
+            loss = F.cross_entropy(self.bare(self.inputs), labels, label_smoothing=0.1)
             loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.bare_optimizer.step()
+            self.bare_optimizer.zero_grad(set_to_none=True)
 
-    def project(self, directory: Path) -> None:
+    def own_loop(self) -> None:
         steps, world = self.args.steps, self.world
-        lines = JsonLines(directory / "metrics.jsonl", 0)
+        lines: list[Tracker] = [JsonLines(self.directory / "metrics.jsonl", 0), ConsoleTracker(steps, 0)]
         result = {"val/loss": 0.0, "val/loss_smoothed": 0.0, "val/acc1": 0.0, "val/acc5": 0.0}
         job = Job(
-            model=self.model,
-            optimizer=self.optimizer,
+            model=self.own,
+            optimizer=self.own_optimizer,
             schedule=constant,
             scaler=Precision("fp32", world.device).scaler(),
             batches=forever(Batch(self.images, None, self.labels, [])),
@@ -82,10 +111,10 @@ class Bench:
             to_input=self.to_input,
             evaluate=lambda interrupted: result,
             save=lambda progress, best: None,
-            tracker=FanOut([lines, ConsoleTracker(steps, 0)]),
+            tracker=FanOut(lines if world.main else []),
             world=world,
             precision=Precision("fp32", world.device),
-            plan=Plan(Course(steps * self.args.batch, self.args.batch, 1), 1, 1, 5, None, None),
+            plan=Plan(Course(steps * self.args.batch, self.args.batch, 1), 1, 1, self.args.log_every, None, None),
             meter=Meter(world),
             nonfinite=NonFinite(world),
             stop=StopFlag(),
@@ -97,49 +126,91 @@ class Bench:
         train(job, Progress())
         job.tracker.close(0, {})
 
-    def seconds(self, loop: Any, *args: Any) -> float:
-        """Per step."""
-        begin = time.perf_counter()
-        loop(*args)
+    def seconds(self, loop: Callable[[], None]) -> Cost:
+        """Of a step: on the slowest rank, and of the processors by all of them."""
+        self.meet()
+        begin, cpu = time.perf_counter(), time.process_time()
+        loop()
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - begin) / self.args.steps
+        own = torch.tensor(time.process_time() - cpu, dtype=torch.float64, device=self.world.device)
+        self.meet()
+        wall = time.perf_counter() - begin
+        return Cost(wall / self.args.steps, self.world.reduce(own).item() / self.args.steps)
+
+    def meet(self) -> None:
+        if self.world.size > 1:
+            dist.barrier()
+
+    def pairs(self) -> list[tuple[Cost, Cost]]:
+        """(bare, own) for each pair of blocks; each goes first as often as the other."""
+        self.seconds(self.bare_loop), self.seconds(self.own_loop)  # to warm up
+        found = []
+        for number in range(self.args.pairs):
+            loops = [self.bare_loop, self.own_loop]
+            first, second = (self.seconds(loop) for loop in (loops if number % 2 else reversed(loops)))
+            found.append((first, second) if number % 2 else (second, first))
+        return found
+
+    def profile(self) -> None:
+        """Rank 0's functions by the time in themselves and below, for each of the loops."""
+        for loop in (self.bare_loop, self.own_loop):
+            with cProfile.Profile() as profile:
+                loop()
+            if self.world.main:
+                pstats.Stats(profile).sort_stats("cumulative").print_stats(self.args.profile)
 
 
 def spread(values: list[float]) -> str:
-    return f"median {statistics.median(values):.4f}, from {min(values):.4f} to {max(values):.4f}, n = {len(values)}"
+    """Median, quarters, ends and number."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    ends = f"quarters {low:.4f} and {high:.4f}, from {min(values):.4f} to {max(values):.4f}"
+    return f"median {middle:.4f}, {ends}, n = {len(values)}"
 
 
-def main() -> None:
+def report(args: argparse.Namespace, world: World, pairs: list[tuple[Cost, Cost]]) -> None:
+    ratios = [own.wall / bare.wall for bare, own in pairs]
+    what = f"{args.model}, {args.size} pixels, batch {args.batch} of all ranks, {args.optimizer}"
+    print(f"{what}, {args.steps} steps a block, a log line every {args.log_every}")
+    print(f"torch {torch.__version__}, {world.size} rank(s) on {world.device}, {torch.get_num_threads()} threads each")
+    print("bare loop, seconds a step:    ", spread([bare.wall for bare, _ in pairs]))
+    print("this loop, seconds a step:    ", spread([own.wall for _, own in pairs]))
+    print("ratio, pair by pair:          ", spread(ratios))
+    print("ratio of the processors' time:", spread([own.cpu / bare.cpu for bare, own in pairs]))
+    target = ONE_RANK if world.size == 1 else SEVERAL_RANKS
+    met = "met" if statistics.median(ratios) <= target else "missed"
+    print(f"target: a median of at most {target}: {met}")
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=1, help="on this machine (default: %(default)s)")
     parser.add_argument("--model", default="resnet10t", help="a model of configs/model or of timm")
     parser.add_argument("--optimizer", default="adamw", help="a choice of optimizer=")
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=10, help="in a block; a log line is written every 5")
+    parser.add_argument("--batch", type=int, default=64, help="of all ranks together")
+    parser.add_argument("--steps", type=int, default=10, help="in a block")
+    parser.add_argument("--log-every", type=int, default=5, help="steps between two lines of metrics.jsonl")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--profile", type=int, nargs="?", const=25, metavar="LINES", help="show where the time goes")
     args = parser.parse_args()
+    if args.ranks > 1 and "WORLD_SIZE" not in os.environ:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}"]
+        threads = {"OMP_NUM_THREADS": str(max(1, granted_cores() // args.ranks))}
+        return subprocess.call([*torchrun, *sys.argv], env=threads | os.environ)
     try:
         with distributed.join(args.device) as world, tempfile.TemporaryDirectory() as folder:
-            bench = Bench(args, world)
-            bench.seconds(bench.bare), bench.seconds(bench.project, Path(folder))  # to warm up
-            pairs = []
-            for number in range(args.pairs):
-                if number % 2:  # each goes first as often as the other
-                    bare = bench.seconds(bench.bare)
-                project = bench.seconds(bench.project, Path(folder))
-                if not number % 2:
-                    bare = bench.seconds(bench.bare)
-                pairs.append((bare, project))
+            bench = Bench(args, world, Path(folder))
+            pairs = bench.pairs()
+            if world.main:
+                report(args, world, pairs)
+            if args.profile:
+                bench.profile()
     except UserError as error:
         fail(error)
-    print(f"{args.model}, {args.size} pixels, batch {args.batch}, {args.optimizer}, {args.steps} steps a block")
-    print(f"torch {torch.__version__}, {world.device}, {torch.get_num_threads()} threads")
-    print("bare loop, seconds a step:  ", spread([bare for bare, _ in pairs]))
-    print("this loop, seconds a step:  ", spread([project for _, project in pairs]))
-    print("ratio, pair by pair:        ", spread([project / bare for bare, project in pairs]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

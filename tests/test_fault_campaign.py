@@ -236,10 +236,3 @@ def test_another_campaigns_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "work" / "campaign.json").write_text('{"seed": 0, "ranks": "2"}')
     done = subprocess.run(**command(tmp_path) | {"stderr": subprocess.STDOUT}, timeout=60)
     assert done.returncode == 1 and "has another campaign" in done.stdout and "Traceback" not in done.stdout
-
-
-def test_the_benchmark_of_ranks_prints_a_ratio() -> None:
-    small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu")
-    script = str(ROOT / "scripts" / "bench_ddp.py")
-    done = subprocess.run([sys.executable, script, *small], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0 and "ratio" in done.stdout and "n = 2" in done.stdout, done.stdout + done.stderr

@@ -49,10 +49,11 @@ def test_timm_loads_what_is_exported(remove, suffix, tiny, tmp_path):
         assert torch.equal(model.state_dict()[name], tensor)
 
 
-def test_the_benchmark_prints_a_ratio():
-    small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_benchmark_prints_a_ratio(ranks):
+    small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu", "--ranks", str(ranks))
     text = script("bench_loop.py", *small)
-    assert "ratio" in text and "n = 2" in text and torch.__version__ in text
+    assert "ratio" in text and "n = 2" in text and torch.__version__ in text and f"{ranks} rank(s)" in text
 
 
 def test_compare_draws_real_runs(tiny, tmp_path):
