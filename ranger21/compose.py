@@ -6,8 +6,10 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -119,15 +121,13 @@ def compose_config(overrides: list[str]) -> Config:
     offer_timm_models(overrides)
     if GlobalHydra.instance().is_initialized():
         return parse(compose("config", overrides))
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         return parse(compose("config", overrides))
 
 
-@contextlib.contextmanager
-def many_compositions() -> Iterator[None]:
-    """Within it Hydra is set up once for all of `compose_config`, which takes half of its time."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        yield
+def composing() -> AbstractContextManager[None]:
+    """Sets Hydra up. Around many calls of `compose_config` it saves half of their time."""
+    return initialize_config_dir(str(CONFIG_DIR), version_base="1.3")
 
 
 def run_directory(config: Config) -> Path:
@@ -149,7 +149,7 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
     OmegaConf.set_struct(node, True)
     groups = {o.partition("=")[0] for o in overrides if "." not in o.partition("=")[0]}
     offer_timm_models(overrides)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         chosen = compose("config", [o for o in overrides if o.partition("=")[0] in groups])
         newer = compose("config", [f"data={values['data']['name']}"]).data  # keys that an older run did not have
     node.data = OmegaConf.merge(newer, node.data)
@@ -167,11 +167,21 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 @contextlib.contextmanager
 def ending_well(again: str = "goes on from here") -> Iterator[None]:
-    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what it does `again`."""
+    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what it does `again`.
+
+    So does a file or folder that cannot be used; a reader of the output that goes away (`| head`) ends it silently.
+    """
     try:
         yield
     except (UserError, *CONFIG_ERRORS) as error:
         fail(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}: choose another place, or make room there.")
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped: the same command again {again}\n")
         sys.exit(130)

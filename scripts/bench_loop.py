@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ranger21 import distributed
-from ranger21.compose import compose_config, fail
+from ranger21.compose import compose_config, ending_well
 from ranger21.course import Course
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
@@ -195,22 +195,25 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--profile", type=int, nargs="?", const=25, metavar="LINES", help="show where the time goes")
     args = parser.parse_args()
+    for name in ("ranks", "steps", "pairs", "log_every"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(args, name)} is not possible: it must be at least 1.")
+    if args.batch < args.ranks:
+        raise UserError(f"--batch={args.batch} is less than an image for each of {args.ranks} ranks.")
     if args.ranks > 1 and "WORLD_SIZE" not in os.environ:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}"]
         threads = {"OMP_NUM_THREADS": str(max(1, granted_cores() // args.ranks))}
         return subprocess.call([*torchrun, *sys.argv], env=threads | os.environ)
-    try:
-        with distributed.join(args.device) as world, tempfile.TemporaryDirectory() as folder:
-            bench = Bench(args, world, Path(folder))
-            pairs = bench.pairs()
-            if world.main:
-                report(args, world, pairs)
-            if args.profile:
-                bench.profile()
-    except UserError as error:
-        fail(error)
+    with distributed.join(args.device) as world, tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, world, Path(folder))
+        pairs = bench.pairs()
+        if world.main:
+            report(args, world, pairs)
+        if args.profile:
+            bench.profile()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_well():
+        sys.exit(main())

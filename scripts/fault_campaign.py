@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.compose import ending_well
 from ranger21.errors import UserError
 
 HELP = """\
@@ -57,15 +58,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("outputs/faults/work"), metavar="DIR", help="for the runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/faults"), metavar="DIR", help="for the table")
     parser.add_argument("--fork", action="store_true", help="start faster: forked, with the imports done already")
-    options = parser.parse_args()
-    try:
-        return campaign(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from there.", file=sys.stderr)
-        return 130
+    return campaign(parser.parse_args())
 
 
 def campaign(options: argparse.Namespace) -> int:
@@ -78,6 +71,7 @@ def campaign(options: argparse.Namespace) -> int:
     if options.faults < 1:
         raise UserError(f"--faults={options.faults} is not possible: it must be at least 1.")
     console = Console() if sys.stdout.isatty() else Console(width=200)
+    options.out.mkdir(parents=True, exist_ok=True)  # before the long part: a place that cannot be used is told now
     say = partial(print, flush=True)
     whole = Campaign(options.work, options.faults, options.seed, options.ranks, options.fork, say)
     whole.go()
@@ -106,4 +100,5 @@ def facts(seconds: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_well("goes on from there"):
+        sys.exit(main())

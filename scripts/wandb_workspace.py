@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.compose import ending_well
 from ranger21.errors import UserError
 
 HELP = """\
@@ -35,29 +36,21 @@ examples:
 needs wandb-workspaces: pip install -e '.[workspace]'"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 1 after a mistake of the user's."""
+def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python scripts/wandb_workspace.py",
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="print the definition, send nothing (the default)")
-    what.add_argument("--publish", metavar="ENTITY/PROJECT", help="save it as a new view of this project")
+    parser.add_argument("--publish", metavar="ENTITY/PROJECT", help="save it as a new view of this project")
     parser.add_argument(
         "--group", nargs="+", metavar="KEY", help="dotted keys of the configuration: what sets lines apart"
     )
     parser.add_argument("--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="the band's meaning")
     parser.add_argument("--name", default="Ranger21", help="of the workspace (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        workspace(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    workspace(parser.parse_args())
 
 
 def workspace(options: argparse.Namespace) -> None:
@@ -76,4 +69,5 @@ def workspace(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_well():
+        main()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.compose import compose_config, many_compositions, run_directory
+from ranger21.compose import compose_config, composing, run_directory
 from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.grid.presets import Preset
@@ -57,7 +57,7 @@ def expand(preset: Preset, seeds: int | None, only: list[str], overrides: list[s
             f"--only {' '.join(only)} leaves nothing of the preset: give choices of it, as --dry-run shows."
         )
     composed: dict[tuple[str, ...], Config] = {}  # by everything but the seed: composing takes a tenth of a second
-    with many_compositions():
+    with composing():
         for chosen in wanted:
             *choices, seed = chosen
             arguments = (*choices, *overrides)
