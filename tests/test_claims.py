@@ -217,6 +217,17 @@ def test_catching_up_pairs_seeds_and_counts_those_that_never_do(tmp_path: Path) 
     assert catching_up(leaders, followers) == ({0: (1 / 6, 0.5), 1: (1 / 6, 1.0)}, 1)
 
 
+def test_catching_up_of_a_seed_run_more_than_once_is_the_mean_and_counts_once(tmp_path: Path) -> None:
+    leaders = [run_with(tmp_path, [loss] * 12) for loss in (3.0, 0.5, 0.5)]
+    falling = [7.0, 6.0, 5.0, 4.0, 3.5, 3.0, 2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
+    followers = [run_with(tmp_path, losses) for losses in (falling, [3.0] * 12)]
+    found, never = catching_up(leaders, followers)
+    assert found == {0: (pytest.approx(1 / 6), pytest.approx((1 / 2 + 1 / 12 + 4) / 6))}
+    assert never == 1
+    silent = run_with(tmp_path, [])
+    assert catching_up(leaders, [silent]) == catching_up([silent], followers) == ({}, 0)
+
+
 def test_chance_is_as_wide_as_the_validation_set_is_small(tmp_path: Path) -> None:
     few = write_run(tmp_path / "few", NO_NORM, [13.0] * 3, classes=10, val_images=300)
     many = write_run(tmp_path / "many", NO_NORM, [13.0] * 3, classes=10, val_images=10_000)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from ranger21.report.metrics import Array
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
+from ranger21.report.statistics import by_seed
 
 LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
 EARLY = 1 / 6  # of the run: epoch 10 of 60
@@ -46,19 +48,20 @@ def reached(run: Run, loss: float) -> float | None:
 def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[dict[int, tuple[float, float]], int]:
     """For each seed that both have: the leader's early epoch, and the follower's with the same loss (claim C4).
 
-    In shares of the run's length. Also how many followers never reach it: they count with their end. Without a seed
-    whose leader had a validation before the early one nothing can be said: the follower could not be earlier.
+    In shares of the run's length; the mean where a seed was run more than once, as its runs are not independent. Also
+    in how many seeds a follower never reaches it: it counts with its end. Without a seed whose leader had a validation
+    before the early one nothing can be said: the follower could not be earlier.
     """
-    first = {run.seed: run for run in leaders if run.status == FINISHED and run.seed is not None}
-    found, never = {}, 0
-    for follower in followers:
-        leader = None if follower.seed is None else first.get(follower.seed)
-        if leader is None or follower.status != FINISHED or (mark := _early(leader)) is None:
-            continue
-        epoch, last = reached(follower, mark[1]), follower.last("epoch") or math.nan
-        never += epoch is None
-        found[leader.seed or 0] = (mark[0] / (leader.last("epoch") or math.nan), 1.0 if epoch is None else epoch / last)
-    return found, never
+    found = [
+        (leader.seed, *delay)
+        for leader, follower in product(leaders, followers)
+        if leader.seed is not None and leader.seed == follower.seed and (delay := _delay(leader, follower)) is not None
+    ]
+    early = by_seed((seed, share) for seed, share, _ in found)
+    later = by_seed((seed, 1.0 if share is None else share) for seed, _, share in found)
+    return {seed: (early[seed], later[seed]) for seed in early}, len(
+        {seed for seed, _, share in found if share is None}
+    )
 
 
 def best_is_last(run: Run) -> bool:
@@ -96,6 +99,20 @@ def _early(run: Run) -> tuple[float, float] | None:
         return None
     index = int(np.abs(epochs - EARLY * last).argmin())
     return (float(epochs[index]), float(losses[index])) if index else None
+
+
+def _delay(leader: Run, follower: Run) -> tuple[float, float | None] | None:
+    """The shares of their length at which two finished runs have the leader's early loss; None for a follower's never.
+
+    None altogether where one of them has not finished, or logged too little to tell.
+    """
+    mark, end, own_end = _early(leader), leader.last("epoch"), follower.last("epoch")
+    if {leader.status, follower.status} != {FINISHED} or mark is None or not end or not own_end:
+        return None
+    if not len(validation_loss(follower)[0]):
+        return None
+    epoch = reached(follower, mark[1])
+    return mark[0] / end, None if epoch is None else epoch / own_end
 
 
 def _count(run: Run, name: str) -> int | None:

@@ -129,7 +129,7 @@ def _c4(found: Evidence) -> tuple[str, str]:
             run.status == FINISHED for run in found.adamw
         )
         return ("the first validation comes too late for this", UNDECIDED) if enough else ("–", NOT_RUN)
-    lost = f"; in {never} of them never, which counts as the end of the run" if never else ""
+    lost = f"; with {never} of the seeds never, which counts as the end of the run" if never else ""
     lost += found.lost(found.ranger21, found.adamw)
     text = f"at epoch {_shown(ours.mean, ours.low, ours.high, f' of {EPOCHS}', 1)}, n = {ours.n}{lost}"
     if found.at_papers_scale:
