@@ -53,9 +53,9 @@ examples:
     python scripts/landscape.py RUN data.root=/data/imagenet trainer.device=cuda --points-at-once 8
 
 written to --out:
-  contours.png, .svg  surface.png   the pictures
-  landscape.json                    all numbers, and the checkpoint's own loss beside the surface's
-  landscape.npz                     x, y and losses as arrays
+  contours.png, .svg  surface.png, .svg   the pictures
+  landscape.json                          all numbers, and the checkpoint's own loss beside the surface's
+  landscape.npz                           x, y and losses as arrays
 Rows are saved as they are computed: the same command again goes on after Ctrl-C, and one that is
 done is only drawn again."""
 

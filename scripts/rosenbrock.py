@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
+from ranger21.compose import compose_config, ending_well
 from ranger21.config import VARIANTS
 from ranger21.errors import UserError
 from ranger21.report import landscapes
@@ -67,18 +68,9 @@ written to --out:
   trajectories.png, .svg   the paths over contours of log f, a panel each
   table.md, table.json     rate, steps to 1e-4, final f and distance to the minimum"""
 
-PATH, INK = "#FFCB3D", "#16213A"  # the paths, and the edges that set them off
-MARKS: dict[str, dict[str, Any]] = {
-    "start": {"marker": "o", "markersize": 7, "markerfacecolor": INK, "markeredgecolor": "white"},
-    "after 10, 100, 1000 steps": {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "markeredgecolor": INK},
-    "minimum": {"marker": "*", "markersize": 14, "markerfacecolor": "white", "markeredgecolor": INK},
-}
-
 
 def built_from(name: str) -> dict[str, Any]:
     """What the project builds this optimizer from, without weight decay."""
-    from ranger21.compose import compose_config
-
     adapt = ["optimizer.always_adapt=true"] if name in ("lars", "larc", "lamb") else []
     return vars(compose_config([f"optimizer={name}", "optimizer.weight_decay=0", *adapt]).optimizer)
 
@@ -131,6 +123,8 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from ranger21.report.figures import save
+
     (x, y), columns = found[0][1][0], min(5, len(found))
     rows = -(-len(found) // columns)
     size = max(3.1 * columns + 0.6, 8), 2.95 * rows + 2
@@ -153,10 +147,7 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     looks: dict[str, Any] = {"loc": "outside lower left", "ncols": min(5, columns + 1), "alignment": "left"}
     looks |= {"title": textwrap.fill(caption, 20 + 36 * columns), "frameon": False}
     figure.legend(handles=panels[0].get_lines(), **looks)
-    with matplotlib.rc_context({"svg.hashsalt": "rosenbrock"}):
-        figure.savefig(out / "trajectories.png", dpi=130)
-        figure.savefig(out / "trajectories.svg", dpi=130, metadata={"Date": None})
-    return [out / "trajectories.png", out / "trajectories.svg"]
+    return save(figure, out / "trajectories")
 
 
 def draw_path(axes: Any, walk: Walk, path: Any) -> None:
@@ -164,13 +155,20 @@ def draw_path(axes: Any, walk: Walk, path: Any) -> None:
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
+    from ranger21.report.landscape_figures import INK, PATH
+
     end = len(path) if walk.steps_to_target is None else walk.steps_to_target + 1
-    edge = [Stroke(linewidth=3.6, foreground=INK), Normal()]
-    axes.plot(*path[:end].T, color=PATH, linewidth=2, path_effects=edge, label=f"until f < {GOAL}")
+    outline = [Stroke(linewidth=3.6, foreground=INK), Normal()]
+    axes.plot(*path[:end].T, color=PATH, linewidth=2, path_effects=outline, label=f"until f < {GOAL}")
     axes.plot(*path[end - 1 :].T, color=PATH, linewidth=0.8, alpha=0.6, zorder=1.5, label="after that")
-    shown = (path[:1], path[[k for k in (10, 100, 1000) if k < len(path)]], [MINIMUM])
-    for label, points in zip(MARKS, shown, strict=True):
-        axes.plot(*np.array(points).T, linestyle="", zorder=5, label=label, **MARKS[label])
+    marks: list[tuple[str, Any, str, float, str, str]] = [
+        ("start", path[:1], "o", 7, INK, "white"),
+        ("after 10, 100, 1000 steps", path[[k for k in (10, 100, 1000) if k < len(path)]], "o", 4.5, "white", INK),
+        ("minimum", [MINIMUM], "*", 14, "white", INK),
+    ]
+    for label, points, marker, size, face, edge in marks:
+        looks: dict[str, Any] = {"markersize": size, "markerfacecolor": face, "markeredgecolor": edge}
+        axes.plot(*np.array(points).T, marker, zorder=5, label=label, **looks)
     axes.set_title(walk.optimizer, loc="left", fontweight="bold", fontsize=13, pad=20)
     text = f"rate {walk.rate:.3g}, {walk.reached} steps"
     axes.annotate(text, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=10)
@@ -200,26 +198,23 @@ def run(options: argparse.Namespace) -> None:
     names, out, begin = prepare(options), options.out, time.perf_counter()
     said = landscapes.protocol(options.start, options.rates, options.search_steps, options.steps)
     print(textwrap.fill(said, 100))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        found = study_all(names, options)
-        head = {
-            "date": datetime.date.today().isoformat(),
-            "torch": version("torch"),
-            "protocol": said,
-            "time": f"{time.perf_counter() - begin:.0f} s, {options.jobs} processes",
-            "command": shlex.join(["python", "scripts/rosenbrock.py", *options.command]),
-        }
-        walks = [walk for walk, _ in found]
-        written = landscapes.write_tables(walks, head, out) + draw(found, said, out)
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    found = study_all(names, options)
+    head = {
+        "date": datetime.date.today().isoformat(),
+        "torch": version("torch"),
+        "protocol": said,
+        "time": f"{time.perf_counter() - begin:.0f} s, {options.jobs} processes",
+        "command": shlex.join(["python", "scripts/rosenbrock.py", *sys.argv[1:]]),
+    }
+    walks = [walk for walk, _ in found]
+    written = landscapes.write_tables(walks, head, out) + draw(found, said, out)
     Console(width=None if sys.stdout.isatty() else 120).print(landscapes.terminal(walks))
     print(*(f"wrote {path}" for path in written), sep="\n")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 1 after a mistake of the user's."""
+def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python scripts/rosenbrock.py",
         description=HELP,
@@ -234,15 +229,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("--grid", nargs=3, type=float, default=[1e-6, 10, 41], metavar=("LOW", "HIGH", "N"), help="default: 1e-6 10 41")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core, %(default)s)")
     add("--out", type=Path, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    options.command = sys.argv[1:] if arguments is None else arguments
-    try:
+    options = parser.parse_args()
+    with ending_well("begins anew"):
         run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -248,7 +248,8 @@ def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None
     done = script(*kept, third, *options, "--trajectory", *kept, "--out", str(out))
     assert done.returncode == 0, done.stderr + done.stdout
     assert "sharpness" in done.stdout and "left" not in done.stderr
-    for name in ("contours.png", "contours.svg", "surface.png", "landscape.json", "landscape.npz"):
+    pictures = [f"{name}.{kind}" for name in ("contours", "surface") for kind in ("png", "svg")]
+    for name in (*pictures, "landscape.json", "landscape.npz"):
         assert (out / name).stat().st_size > 500 and name in done.stdout
     record: Any = json.loads((out / "landscape.json").read_text())
     surface = record["surfaces"][0]

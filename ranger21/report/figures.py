@@ -41,7 +41,6 @@ STYLE: Any = {
     "ytick.color": GREY,
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
-    "svg.hashsalt": "ranger21",  # the same SVG every time
 }
 
 
@@ -63,13 +62,15 @@ class Panel:
 def write_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG; `path` has no suffix."""
     with matplotlib.rc_context(STYLE):
-        return _save(make_figure(groups, panels, caption), path)
+        return save(make_figure(groups, panels, caption), path)
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and as SVG, the same SVG every time; `path` has no suffix."""
     written = [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg")]
-    for target in written:
-        figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
+    with matplotlib.rc_context({"svg.hashsalt": "ranger21"}):
+        for target in written:
+            figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
     return written
 
 
@@ -104,7 +105,7 @@ def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path)
         axes.invert_yaxis()
         axes.set_xlabel(label)
         figure.legend(loc="outside upper left", ncols=1, frameon=False)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def make_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str) -> Figure:

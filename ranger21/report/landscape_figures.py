@@ -13,15 +13,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
 from ranger21.landscape.record import Surface
-from ranger21.report.figures import GREY, STYLE
+from ranger21.report.figures import GREY, STYLE, save
+from ranger21.report.metrics import Array
 
-Array = NDArray[np.float64]
 COLOURS = "viridis"
 COLUMNS, LEVELS = 4, 24
-PATH, INK = "#FFCB3D", "#16213A"
+PATH, INK = "#FFCB3D", "#16213A"  # of paths over contours, and of the edges that set them off
 SEVERAL = (1, 1.5, 2, 3, 5, 7)  # of a decade, where losses are told
 
 
@@ -51,16 +50,11 @@ class Scale:
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.3g}"))
 
 
-def write_figures(surfaces: Sequence[Surface], caption: str, out: Path, ceiling: float = 1e4) -> list[Path]:
-    """Writes contours.png, contours.svg and surface.png, and returns their paths."""
-    scale = Scale(surfaces, ceiling)
-    paths = [out / name for name in ("contours.png", "contours.svg", "surface.png")]
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "landscape"}):
-        contours = contour_figure(surfaces, scale, caption)
-        contours.savefig(paths[0], dpi=110)
-        contours.savefig(paths[1], metadata={"Date": None})
-        surface_figure(surfaces, scale, caption).savefig(paths[2], dpi=110)
-    return paths
+def write_figures(surfaces: Sequence[Surface], caption: str, out: Path, ceiling: float) -> list[Path]:
+    """Writes contours and surface, as PNG and as SVG each, and returns their paths."""
+    scale, figures = Scale(surfaces, ceiling), {"contours": contour_figure, "surface": surface_figure}
+    with matplotlib.rc_context(STYLE):
+        return [path for name, draw in figures.items() for path in save(draw(surfaces, scale, caption), out / name)]
 
 
 def _grid(surfaces: Sequence[Surface], side: float) -> tuple[Figure, int, int]:
