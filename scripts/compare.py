@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.errors import UserError
+from ranger21.compose import ending_well
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
@@ -47,8 +48,8 @@ written to --out:
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 1 after a mistake of the user's."""
+def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python scripts/compare.py",
         description=HELP,
@@ -71,13 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--ablation", action="store_true", help="write also ablation.md: what each ingredient contributes"
     )
-    options = parser.parse_args(arguments)
-    try:
-        compare(options.runs, options.out, options.across, options.ablation)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever a directory's name holds
+    compare(options.runs, options.out, options.across, options.ablation)
 
 
 def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> None:
@@ -112,4 +110,5 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_well("begins anew"):
+        main()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,8 +26,11 @@ from ranger21.report.write import examine, write_report
 ROOT = Path(__file__).resolve().parents[1]
 
 
+COMMAND = (sys.executable, str(ROOT / "scripts" / "compare.py"))
+
+
 def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
 
 
@@ -274,6 +279,20 @@ def test_a_step_back_at_any_place_keeps_the_later_lines(make: Make) -> None:
             assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
 
 
+def test_names_that_are_no_text_are_written_and_drawn(make: Make, tmp_path: Path) -> None:
+    """A byte that is no UTF-8 in a directory's name, which YAML keeps as \\udcff in a config."""
+    odd = b"\xff".decode("utf-8", "surrogateescape")
+    for seed in range(3):
+        make("adamw", seed, name=f"a{seed}{odd}", optimizer__note=odd)
+        make("adamw", seed, name=f"b{seed}{odd}", optimizer__note="plain")
+    (make("adamw", 3, name=odd) / "config.yaml").unlink()
+    done = compare(tmp_path / "outputs", "--out", tmp_path / f"out{odd}", "--ablation")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("table.md", "table.csv", "pairs.csv", "index.html"):
+        assert "note=\\udcff" in (tmp_path / f"out{odd}" / name).read_text(encoding="utf-8"), name
+    assert "test/\\udcff is left out" in (tmp_path / f"out{odd}" / "table.md").read_text(encoding="utf-8")
+
+
 # Mistakes
 
 
@@ -284,10 +303,21 @@ def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> N
     file = make() / "config.yaml"
     done = compare(tmp_path, "--out", file)
     assert done.returncode == 1
-    assert done.stderr == f"error: cannot write to {file}: File exists\n"
+    assert done.stderr == f"error: {file}: File exists: choose another place, or make room there.\n"
     done = compare(tmp_path, "--out", tmp_path / "out", "--ablation")
     assert done.returncode == 0
     assert "no ablation.md: no two groups of Ranger21 differ in one ingredient" in " ".join(done.stdout.split())
+
+
+def test_ctrl_c_ends_it_in_a_sentence(make: Make, tmp_path: Path) -> None:
+    path = make() / "config.yaml"
+    path.unlink()
+    os.mkfifo(path)  # its reader waits
+    process = subprocess.Popen([*COMMAND, tmp_path / "outputs", "--out", tmp_path / "out"], stderr=subprocess.PIPE)
+    with path.open("w"):  # as soon as there is a reader
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == b"stopped: the same command again begins anew\n"
+    assert process.returncode == 130
 
 
 def test_help_teaches_and_nothing_imports_torch() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ranger21.errors import UserError
 from ranger21.report.comparisons import Comparison
 from ranger21.report.figures import Bar, write_bars
+from ranger21.report.files import create
 from ranger21.report.groups import Group
 from ranger21.report.statistics import Difference, some_pairs
 from ranger21.report.summary import final_top1, seeds
@@ -73,19 +74,14 @@ def contributions(comparison: Comparison) -> list[Contribution]:
 
 
 def write_ablation(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Write ablation.md, and ablation.png and .svg for each comparison that has such runs; nothing without any.
-
-    Raises a UserError if `out` cannot be written to.
-    """
+    """Write ablation.md, and ablation.png and .svg for each comparison that has such runs; nothing without any."""
     told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
     if not told:
         return []
-    try:
-        text = "\n\n".join(markdown(comparison, found) for comparison, found in told)
-        (out / "ablation.md").write_text(text, encoding="utf-8")
-        pictures = [_draw(found, out / comparison.slug / "ablation") for comparison, found in told]
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    text = "\n\n".join(markdown(comparison, found) for comparison, found in told)
+    with create(out / "ablation.md") as file:
+        file.write(text)
+    pictures = [_draw(found, out / comparison.slug / "ablation") for comparison, found in told]
     return [out / "ablation.md", *(path for paths in pictures for path in paths)]
 
 

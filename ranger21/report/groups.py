@@ -85,7 +85,7 @@ def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
         key=lambda key: (key != OPTIMIZER, not key.endswith(".name"), key),
     )
     words = [_word(key, mine.get(key, UNSET)) for key in named]
-    return " ".join(words) or str(mine.get(OPTIMIZER, "run"))
+    return " ".join(words) or show(mine.get(OPTIMIZER, "run"))
 
 
 def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> bool:
@@ -118,7 +118,7 @@ def _word(key: str, value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A setting's value as one writes it in a config."""
+    """A setting's value as one writes it in a config, in UTF-8 whatever it holds."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -127,7 +127,7 @@ def show(value: Any) -> str:
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list):
         return f"[{','.join(show(item) for item in value)}]"
-    return str(value)
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def canonical(value: Any) -> Any:

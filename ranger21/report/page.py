@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from ranger21.report.files import create
 from ranger21.report.groups import Group
 from ranger21.report.page_data import POINTS, page_data, points_a_curve
 from ranger21.report.page_tables import difference_table, result_table, run_table
@@ -54,7 +55,8 @@ def write_page(
     }
     html = re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], _asset("template.html"))
     path = out / "index.html"
-    path.write_text(html, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
+    with create(path) as file:
+        file.write(html)
     return path
 
 

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ranger21.report.comparisons import Comparison
+from ranger21.report.files import create
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
@@ -162,7 +163,7 @@ STATS: dict[str, Callable[[Row], Estimate | None]] = {
 
 def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
     """The tables with full precision: mean, sd and interval apart, the time in seconds, empty cells for no value."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with create(path) as file:
         writer = csv.writer(file)
         head = ["comparison", "group", "n", "diverged", "running", "seeds"]
         writer.writerow(head + [f"{name}_{part}" for name in STATS for part in ("mean", "sd", "low", "high")])
@@ -180,7 +181,7 @@ def _parts(value: Estimate | None) -> tuple[float | None, ...]:
 
 def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
     """Every pair of groups of every comparison, with full precision, by final top-1 (points) and final loss (nats)."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with create(path) as file:
         writer = csv.writer(file)
         fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
         writer.writerow(["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"])

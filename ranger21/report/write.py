@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.errors import UserError
 from ranger21.report import claims_page, table
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.files import create
 from ranger21.report.runs import find_runs
 
 
@@ -29,24 +29,19 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
-    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first.
-
-    Raises a UserError if `out` cannot be written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        texts = {
-            "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
-            "claims.md": claims_page.markdown(report.comparisons),
-        }
-        for name, text in texts.items():
-            (out / name).write_text(text, encoding="utf-8")
-        table.write_csv(report.comparisons, out / "table.csv")
-        table.write_pairs(report.comparisons, out / "pairs.csv")
-        folders = [_figures(comparison, out) for comparison in report.comparisons]
-        return [_page(report, out), *(out / n for n in (*texts, "table.csv", "pairs.csv")), *folders]
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first."""
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
+        "claims.md": claims_page.markdown(report.comparisons),
+    }
+    for name, text in texts.items():
+        with create(out / name) as file:
+            file.write(text)
+    table.write_csv(report.comparisons, out / "table.csv")
+    table.write_pairs(report.comparisons, out / "pairs.csv")
+    folders = [_figures(comparison, out) for comparison in report.comparisons]
+    return [_page(report, out), *(out / n for n in (*texts, "table.csv", "pairs.csv")), *folders]
 
 
 def _figures(comparison: Comparison, out: Path) -> Path:
