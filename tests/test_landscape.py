@@ -209,6 +209,13 @@ def test_the_middle_has_the_checkpoints_own_loss(bn: str, tiny: list[str], tmp_p
     assert arrays["losses"].shape == (2, 3, 3) and arrays["losses"][1].tolist() == surfaces[1].losses
 
 
+@pytest.mark.parametrize("batch_size", [1, 79])
+def test_statistics_are_never_of_a_single_image(batch_size: int, tiny: list[str], tmp_path: Path) -> None:
+    """Of which torch's batch norm has none: not of the last of 80 either."""
+    source = save(tmp_path / "a.pt", make_model(), [*tiny, f"data.batch_size={batch_size}"])
+    assert np.isfinite(show(tmp_path, source, bn_images=1000)[0].heights()).all()
+
+
 def test_an_interrupted_survey_goes_on(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(tmp_path / "a.pt", make_model(), tiny)
     whole = show(tmp_path, source)[0].losses
@@ -267,6 +274,7 @@ def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None
     [
         ({"checkpoints": ("a", "b"), "directions": "plane"}, "--directions plane is not possible with 2 checkpoints: "),
         ({"points": 8}, "--points=8 is not possible: it must be odd"),
+        ({"bn_images": 1}, "--bn-images=1 is not possible: it must be at least 2"),
         ({"radius": 0.0}, "--radius=0.0 is not possible: it must be above 0."),
         ({"sharpness_radius": float("nan")}, "--sharpness-radius=nan is not possible: it must be above 0."),
         ({"points_at_once": 0}, "--points-at-once=0 is not possible: it must be at least 1."),

@@ -19,6 +19,13 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     return {name: norm for name, norm in found.items() if norm.track_running_stats}
 
 
+def whole_batches(count: int, size: int) -> tuple[int, int]:
+    """How many of `count` images the statistics are of, and in batches of what size: in whole ones of `size`, two at
+    least, since a single image has no spread; all in one if they do not fill it."""
+    size = max(2, size)
+    return count - count % size or count, size
+
+
 @contextlib.contextmanager
 def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
     """Within, the batch norms gather the plain average of the batches' statistics; everything else stays as it is."""

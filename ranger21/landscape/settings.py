@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ranger21.config.checks import require
 from ranger21.errors import UserError
 
 FIELDS = ("directions", "points", "radius", "margin", "seed", "images", "split", "bn", "bn_images")
@@ -22,7 +23,7 @@ class Settings:
         images: over which the loss is taken.
         split: `train` or `val`, of which they are.
         bn: `recompute` or `keep` the running statistics.
-        bn_images: from which they are recomputed, in batches of data.batch_size.
+        bn_images: from which they are recomputed, in whole batches of data.batch_size.
         points_at_once: under one vmap; 1: one after the other.
         trajectory: checkpoints whose path is drawn.
         sharpness_seeds: directions along which the sharpness is measured, numbered from 0.
@@ -54,10 +55,11 @@ class Settings:
                 f"--directions plane is not possible with {len(self.checkpoints)} "
                 f"checkpoint{'s' if len(self.checkpoints) > 1 else ''}: a plane goes through exactly three."
             )
-        if self.points < 3 or self.points % 2 == 0:
-            raise UserError(f"--points={self.points} is not possible: it must be odd, so that one is in the middle.")
-        for name in ("images", "bn_images", "points_at_once", "sharpness_seeds"):
+        odd = self.points >= 3 and self.points % 2 == 1
+        self._require("points", odd, "odd and at least 3, so that one is in the middle")
+        for name in ("images", "points_at_once", "sharpness_seeds"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("bn_images", self.bn_images >= 2, "at least 2, since a single image has no spread")
         for name in ("radius", "sharpness_radius"):
             self._require(name, 0 < getattr(self, name) < float("inf"), "above 0")
         self._require("margin", 0 <= self.margin < float("inf"), "at least 0")
@@ -69,9 +71,7 @@ class Settings:
             )
 
     def _require(self, name: str, good: bool, what: str) -> None:
-        if not good:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option}={getattr(self, name)} is not possible: it must be {what}.")
+        require(good, f"--{name.replace('_', '-')}", getattr(self, name), what)
 
     def identity(self) -> dict[str, Any]:
         """What the losses of a surface depend on, besides the weights."""

@@ -19,7 +19,7 @@ from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.evaluation import evaluate
 from ranger21.landscape.directions import Layout
-from ranger21.landscape.loss import Loss, recompute_statistics
+from ranger21.landscape.loss import Loss, recompute_statistics, whole_batches
 from ranger21.landscape.settings import Settings
 from ranger21.models import build_model, load_weights
 from ranger21.precision import Precision
@@ -147,6 +147,6 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
         return to_input(pixels, rest).contiguous(), labels
 
     batches = load(seen, settings.images, config.eval_batch_size)
-    whole = settings.bn_images - settings.bn_images % config.batch_size or settings.bn_images
-    statistics = [inputs(batch)[0] for batch in load(data.train, whole, config.batch_size)]
+    whole = whole_batches(min(settings.bn_images, len(data.train)), config.batch_size)
+    statistics = [inputs(batch)[0] for batch in load(data.train, *whole)]
     return Images(batches, to_input, [inputs(b) for b in batches], statistics, len(data.classes), data.channels)
