@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import hashlib
 import json
@@ -169,7 +170,8 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 def ending_well(again: str = "goes on from here") -> Iterator[None]:
     """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what it does `again`.
 
-    So does a file or folder that cannot be used; a reader of the output that goes away (`| head`) ends it silently.
+    So does a file or folder that cannot be used, or a full disk. A reader of the output that goes away (`| head`) ends
+    it silently.
     """
     try:
         yield
@@ -179,9 +181,11 @@ def ending_well(again: str = "goes on from here") -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # where a file is written, which the error does not name
+        if error.filename is None and not full:
             raise
-        fail(f"{error.filename}: {error.strerror}: choose another place, or make room there.")
+        where = "" if error.filename is None else f"{error.filename}: "
+        fail(f"{where}{error.strerror}: choose another place, or make room there.")
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped: the same command again {again}\n")
         sys.exit(130)

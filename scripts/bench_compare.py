@@ -18,19 +18,32 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from ranger21.compose import ending_well
+from ranger21.config.checks import require
+
 EPOCHS = 60
 OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
 
 
 def main() -> None:
-    """Draw runs into a folder that is deleted again, compare them, and print the time and the memory."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50, help="of five optimizers (default: %(default)s)")
     parser.add_argument("--lines", type=int, default=100_000, help="logged by each (default: %(default)s)")
     options = parser.parse_args()
+    with ending_well("begins anew"):
+        for name in ("runs", "lines"):
+            require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
+        measure(options.runs, options.lines)
+
+
+def measure(runs: int, lines: int) -> None:
+    """Draw runs into a folder that is deleted again, compare them, and print the time and the memory."""
     with tempfile.TemporaryDirectory() as folder:
-        size = sum(draw(Path(folder) / "runs" / str(i), i, options.lines) for i in range(options.runs))
-        print(f"{options.runs} runs of {options.lines:,} lines, {size / 2**20:,.0f} MiB of metrics.jsonl")
+        size = sum(draw(Path(folder) / "runs" / str(i), i, lines) for i in range(runs))
+        print(f"{runs} runs of {lines:,} lines, {size / 2**20:,.0f} MiB of metrics.jsonl")
         command = [sys.executable, str(ROOT / "scripts/compare.py"), f"{folder}/runs", "--out", f"{folder}/out"]
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -39,11 +52,12 @@ def main() -> None:
             peak = max(peak, memory(process.pid))
             time.sleep(0.1)
         spent = time.perf_counter() - begin
+        if process.returncode:
+            sys.exit(process.returncode)  # it has said why
         page = (Path(folder) / "out/index.html").stat().st_size
     print(
         f"{spent:.1f} s, at most {peak / 2**20:,.0f} MiB by all processes together; index.html {page / 2**20:.1f} MiB"
     )
-    sys.exit(process.returncode)
 
 
 def draw(path: Path, number: int, lines: int) -> int:

@@ -6,7 +6,7 @@ weights, all ways in turn in every round. Run it with OMP_NUM_THREADS=1 where ot
 examples:
   python scripts/bench_landscape.py                           the narrow resnet10t of experiment=fashion_mnist
   python scripts/bench_landscape.py model=resnet34 --rounds 3
-  python scripts/bench_landscape.py model=resnet50 data=imagenet --images 256 --device cuda
+  python scripts/bench_landscape.py model=resnet50 data=imagenet --images 256 trainer.device=cuda
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ranger21.compose import compose_config, ending_well
+from ranger21.config.checks import require
 
 AT_ONCE = (1, 2, 4, 8)
 
@@ -29,28 +30,32 @@ def main() -> None:
         "--images", type=int, default=500, help="of the loss, and of the statistics (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
     args = parser.parse_intermixed_args()
     with ending_well("measures from the start"):
-        config = compose_config(["experiment=fashion_mnist", *args.overrides])
+        require(args.rounds >= 1, "--rounds", args.rounds, "at least 1")
+        require(args.images >= 2, "--images", args.images, "at least 2, for statistics")
+        config = compose_config(["experiment=fashion_mnist", "trainer.device=cpu", *args.overrides])
 
         import torch
 
+        from ranger21.distributed import choose_device
         from ranger21.landscape.directions import FIRST_AXIS, Layout, random_direction
-        from ranger21.landscape.loss import Loss
+        from ranger21.landscape.loss import Loss, whole_batches
         from ranger21.models import build_model
 
         torch.manual_seed(0)
         channels, side = (1, 28) if config.data.name == "fashion_mnist" else (3, vars(config.data)["crop"])
-        model = build_model(config.model, 10, channels).to(args.device).eval()
+        device = choose_device(config.trainer.device, 0)
+        model = build_model(config.model, 10, channels).to(device).eval()
         layout = Layout(dict(model.named_parameters()))
         weights = layout.join(dict(model.named_parameters()))
-        images = torch.randn(args.images, channels, side, side, device=args.device)
-        labels = torch.randint(10, (args.images,), device=args.device)
-        loss = Loss(model, layout, [(images, labels)], list(images.split(config.data.batch_size)), 0.1)
+        images = torch.randn(args.images, channels, side, side, device=device)
+        labels = torch.randint(10, (args.images,), device=device)
+        count, size = whole_batches(args.images, config.data.batch_size)
+        loss = Loss(model, layout, [(images, labels)], list(images[:count].split(size)), 0.1)
         axis = random_direction("filter", weights, layout, 0, FIRST_AXIS)
         points = weights + torch.linspace(-0.5, 0.5, max(AT_ONCE)).to(weights)[:, None] * axis
-        clock = time.process_time if args.device == "cpu" else time.perf_counter
+        clock = time.process_time if device.type == "cpu" else time.perf_counter
         times: dict[int, list[float]] = {count: [] for count in AT_ONCE}
         for _ in range(args.rounds):
             for count, spent in times.items():
@@ -58,9 +63,7 @@ def main() -> None:
                 for some in points.split(count):
                     loss(some).tolist()  # waits for the device
                 spent.append(1000 * (clock() - begin) / len(points))
-        print(
-            f"{config.model.label}, {args.images} images, {args.device}, torch {torch.__version__}, n = {args.rounds}"
-        )
+        print(f"{config.model.label}, {args.images} images, {device}, torch {torch.__version__}, n = {args.rounds}")
         for count, spent in times.items():
             low, middle, high = min(spent), statistics.median(spent), max(spent)
             print(f"{count} at once: {middle:.0f} ms a point, median ({low:.0f} to {high:.0f})")

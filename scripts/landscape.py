@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import ending_well, fail
+from ranger21.compose import ending_well
+from ranger21.config.checks import require
 from ranger21.errors import UserError
 from ranger21.landscape.settings import Settings
 
@@ -31,7 +32,7 @@ training as in validation, without augmentation. It is computed in float32
 (trainer.precision=fp64: float64), never under autocast.
 
 Batch norms: for every point the running statistics are computed anew, as the plain average
-over --bn-images training images in batches of data.batch_size; with --bn keep they stay the
+over --bn-images training images in whole batches of data.batch_size; with --bn keep they stay the
 checkpoint's own, which do not fit other weights and make walls where there are none.
 
 Sharpness: (L(w + r d) + L(w - r d)) / 2 - L(w) in nats at r = --sharpness-radius along a
@@ -96,8 +97,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
     sources = tuple(word for word in args.checkpoints if word not in overrides)
     if not sources:
         raise UserError("There is no checkpoint among the arguments: name a run directory or a checkpoint.")
-    if not args.ceiling > 1:
-        raise UserError(f"--ceiling={args.ceiling:g} is not possible: it must be above 1.")
+    require(args.ceiling > 1, "--ceiling", args.ceiling, "above 1")
     values = {name: value for name, value in vars(args).items() if name not in ("out", "ceiling")}
     values |= {"checkpoints": sources, "overrides": overrides, "trajectory": tuple(args.trajectory)}
     return Settings(**values)
@@ -133,10 +133,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parser().parse_intermixed_args()
     with ending_well():
-        try:
-            run(args)
-        except OSError as error:
-            fail(f"cannot write to {args.out}: {error.strerror or error}")
+        run(args)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,18 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.compose import ending_well
+from ranger21.config.checks import require
+from ranger21.errors import UserError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-def main() -> int:
+def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path, metavar="PAGE.html")
@@ -30,35 +37,53 @@ def main() -> int:
     parser.add_argument("--view", default="", help="the part of the page's address after #")
     parser.add_argument("--hover", default="", metavar="METRIC", help="with the pointer over this metric's panel")
     options = parser.parse_args()
+    with ending_well("begins anew"):
+        for name in ("width", "height"):
+            require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
+        require(options.picture.suffix in (".png", ".jpg"), "OUT.png", options.picture, "a .png or .jpg")
+        if not options.page.is_file():
+            raise UserError(f"There is no page {options.page}: python scripts/compare.py makes one.")
+        photograph(options)
+
+
+def photograph(options: argparse.Namespace) -> None:
+    """Open the page in a browser, and write the picture."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        print(f"error: none of {', '.join(BROWSERS)} is installed", file=sys.stderr)
-        return 1
-    photograph(browser, options)
-    return 0
+        raise UserError(f"None of {', '.join(BROWSERS)} is installed: install Debian's package chromium, say.")
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError as error:
+        raise UserError("There is no playwright, which drives the browser: pip install playwright.") from error
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = chromium.new_page(
+                viewport={"width": options.width, "height": options.height},
+                color_scheme="dark" if options.dark else "light",
+            )
+            take(page, options)
+            chromium.close()
+    except Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{browser} could not photograph {options.page} ({reason}): try other options.") from error
 
 
-def photograph(browser: str, options: argparse.Namespace) -> None:
-    """Open the page, and write the picture."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(
-            viewport={"width": options.width, "height": options.height},
-            color_scheme="dark" if options.dark else "light",
-        )
-        page.context.set_offline(True)
-        page.goto(f"{options.page.resolve().as_uri()}#{options.view}")
-        if options.full:
-            height = page.evaluate("document.documentElement.scrollHeight")
-            page.set_viewport_size({"width": options.width, "height": height})
-        if options.hover:
-            page.hover(f'figure[data-metric="{options.hover}"] .plot')
-        page.wait_for_timeout(400)
-        page.screenshot(path=options.picture)
-        chromium.close()
+def take(page: Any, options: argparse.Namespace) -> None:
+    """The picture, in an empty page of the browser."""
+    page.context.set_offline(True)
+    page.goto(f"{options.page.resolve().as_uri()}#{options.view}")
+    if options.full:
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": options.width, "height": height})
+    if options.hover:
+        metrics = page.eval_on_selector_all("[data-metric]", "figures => figures.map(f => f.dataset.metric)")
+        shown = f"a metric of the page, which shows {', '.join(metrics) or 'none'}"
+        require(options.hover in metrics, "--hover", options.hover, shown)
+        page.hover(f'figure[data-metric="{options.hover}"] .plot')
+    page.wait_for_timeout(400)
+    page.screenshot(path=options.picture)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
 """What a user can get wrong, by the real command: one sentence, exit code 1, nothing lost."""
 
+import errno
 import json
 import os
 import resource
@@ -14,6 +15,8 @@ import pytest
 from children import weights
 from conftest import ROOT, command, result, train
 from test_resume import children, wait_for_a_line
+
+from ranger21.compose import ending_well
 
 
 def refused(*overrides: str, **options) -> str:
@@ -172,11 +175,59 @@ def state(pid: str) -> str:
         return "Z"
 
 
-@pytest.mark.parametrize("script", ["evaluate.py", "export.py", "compare.py"])
-def test_scripts_refuse_what_is_not_there(script, tmp_path):
-    target = [str(tmp_path / "x.pth")] if script == "export.py" else []
+def script(name: str, *args: str) -> tuple[int, str]:
+    """The exit code and the last line of what scripts/NAME says on standard error."""
     done = subprocess.run(
-        [command()["args"][0], str(ROOT / "scripts" / script), str(tmp_path / "nothing"), *target],
-        capture_output=True, text=True, timeout=120,
+        [sys.executable, str(ROOT / "scripts" / name), *args],
+        capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "nothing" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("evaluate.py nothing", "nothing"),
+        ("export.py nothing x.pth", "nothing"),
+        ("compare.py nothing", "nothing"),
+        ("landscape.py nothing", "nothing"),
+        ("screenshot_page.py nothing x.png", "nothing scripts/compare.py"),
+        ("screenshot_page.py nothing x.gif", "x.gif .png"),
+        ("screenshot_page.py nothing x.png --width 0", "--width=0 1"),
+        ("bench_compare.py --runs 0", "--runs=0 1"),
+        ("bench_landscape.py --rounds 0", "--rounds=0 1"),
+        ("bench_landscape.py --images 1", "--images=1 2"),
+        ("bench_landscape.py trainer.device=nope", "trainer.device=nope cpu"),
+    ],
+)
+def test_scripts_refuse_what_cannot_be(line, words, tmp_path):
+    name, *args = line.split()
+    places = {"nothing": str(tmp_path / "nothing")}
+    code, sentence = script(name, *(places.get(word, word) for word in args))
+    assert code == 1 and sentence.startswith("error: ") and all(word in sentence for word in words.split()), sentence
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
+def test_a_photograph_names_the_panels_that_a_page_has(tmp_path):
+    page, picture = tmp_path / "page.html", tmp_path / "page.png"
+    page.write_text('<figure data-metric="lr"><div class="plot">0.003</div></figure>')
+    code, sentence = script("screenshot_page.py", str(page), str(picture), "--hover", "loss")
+    assert code == 1 and "--hover=loss is not possible" in sentence and sentence.endswith("which shows lr.")
+    assert not picture.exists()
+    assert script("screenshot_page.py", str(page), str(picture), "--width", "99999999")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: choose another place,"),
+        (PermissionError(errno.EACCES, "Permission denied", "out/x.json"), "error: out/x.json: Permission denied: "),
+    ],
+)
+def test_files_that_cannot_be_written_end_a_command_in_a_sentence(error, sentence, capsys):
+    with pytest.raises(SystemExit) as ended, ending_well():
+        raise error
+    assert ended.value.code == 1 and capsys.readouterr().err.startswith(sentence)
+    with pytest.raises(OSError, match="something else"), ending_well():
+        raise OSError(errno.EIO, "something else")  # no user's mistake: its traceback is needed
