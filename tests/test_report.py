@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,21 @@ def test_runs_are_found_by_directory_parent_and_glob_once(make: Make, tmp_path: 
 def test_nothing_found_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run"):
         find_runs([str(tmp_path)])
-    with pytest.raises(UserError, match="nothing is called"):
+    with pytest.raises(UserError, match=r"nothing is called .*outptus: give run directories"):
         find_runs([str(tmp_path / "outptus")])
+    with pytest.raises(UserError, match="an empty path names no runs: give run directories"):
+        find_runs([str(tmp_path), ""])
+    with pytest.raises(UserError, match=r"xxx cannot be read \(File name too long\): give run directories"):
+        find_runs(["x" * 1000])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_entered_is_told(make: Make) -> None:
+    path = make()
+    path.parent.chmod(0o600)
+    with pytest.raises(UserError, match=f"{path.parent}.* cannot be read \\(Permission denied\\): give"):
+        find_runs([str(path.parent)])
+    path.parent.chmod(0o700)
 
 
 def test_a_run_without_config_is_left_out_with_a_sentence(make: Make, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from ranger21.report.metrics import Array
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import by_seed
 
 LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
@@ -87,7 +87,7 @@ def leaves_chance(run: Run) -> bool | None:
     if bool((values > 100 * chance + max(CHANCE_MARGIN, noise)).any()):
         return True
     length = run.config.get("trainer.epochs")
-    too_early = run.status == RUNNING and (run.last("epoch") or 0.0) < EARLY * (length or math.inf)
+    too_early = run.status == RUNNING and (run.last("epoch") or 0.0) < EARLY * (length if finite(length) else math.inf)
     return None if too_early or (run.status != DIVERGED and not len(values)) else False
 
 
@@ -119,4 +119,4 @@ def _count(run: Run, name: str) -> int | None:
     """A count of the manifest's about the data."""
     data = run.manifest.get("data")
     value = data.get(name) if isinstance(data, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if finite(value) and isinstance(value, int) and value > 0 else None

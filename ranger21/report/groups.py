@@ -131,12 +131,12 @@ def show(value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """A JSON value in which equal settings are equal: 1 and 1.0, but not 1 and true."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    """A JSON value in which equal settings are equal, and no others: 1 and 1.0, but not 1 and true."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, list):
         return [canonical(item) for item in value]
-    return {"unset": True} if value is UNSET else value if isinstance(value, bool | None) else str(value)
+    return {"unset": True} if value is UNSET else value if isinstance(value, int | float | None) else str(value)
 
 
 def beneath(key: str, prefixes: Sequence[str]) -> bool:
@@ -144,6 +144,6 @@ def beneath(key: str, prefixes: Sequence[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _seed_order(run: Run) -> tuple[float, str]:
-    """Sort key of runs: the seed, then the path."""
-    return (float("-inf") if run.seed is None else float(run.seed), str(run.path))
+def _seed_order(run: Run) -> tuple[bool, int, str]:
+    """Sort key of runs: the seed, none before all others, then the path."""
+    return run.seed is not None, run.seed or 0, str(run.path)

@@ -59,8 +59,8 @@ class _Lines:
         """Takes consecutive lines with the same keys."""
         try:
             table = np.array(rows, dtype=np.float64)  # None becomes NaN
-        except (TypeError, ValueError):
-            table = np.array([[_number(value) for value in row] for row in rows], dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            table = np.array([[number(value) for value in row] for row in rows], dtype=np.float64)
         places = np.arange(self.count, self.count + len(rows), dtype=np.int32)
         self.count += len(rows)
         for index, key in enumerate(keys):
@@ -101,7 +101,7 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> Metrics:
     """The same of rows that are in memory."""
     lines = _Lines()
     for row in rows:
-        if _number(row.get("step")) == _number(row.get("step")):  # neither missing nor NaN
+        if math.isfinite(number(row.get("step"))):
             lines.add(tuple(row), [tuple(row.values())])
     return _merged(lines, 0)
 
@@ -117,12 +117,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
             return None
     if not isinstance(row, dict):
         return None
-    step = row.get("step")
-    return row if isinstance(step, int | float) and step is not True and math.isfinite(step) else None
+    return row if math.isfinite(number(row.get("step"))) else None
 
 
-def _number(value: Any) -> float:
-    """A value as a number, NaN for what is none."""
+def number(value: Any) -> float:
+    """A value as a number, NaN for what is none or too large for one."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return float("nan")
     try:

@@ -8,16 +8,17 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from omegaconf import OmegaConf
 
 from ranger21.config import LATER
 from ranger21.errors import UserError
 from ranger21.processes import granted_cores, in_parallel
-from ranger21.report.metrics import Array, Metrics, read_metrics
+from ranger21.report.metrics import Array, Metrics, number, read_metrics
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
+GIVE = "give run directories, parents of them, quoted globs, or .wandb files"
 LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
 
@@ -88,12 +89,16 @@ def find_runs(patterns: Iterable[str]) -> Found:
     wanted = list(patterns)
     directories: dict[Path, Path] = {}
     files: dict[Path, Path] = {}
-    for place in (place for pattern in wanted for place in _expand(pattern)):
-        found = list(_run_directories(place))
-        for directory in found:
-            directories.setdefault(directory.resolve(), directory)
-        for file in () if found else _wandb_files(place):
-            files.setdefault(file.resolve(), file)
+    for pattern in wanted:
+        try:
+            for place in _expand(pattern):
+                found = list(_run_directories(place))
+                for directory in found:
+                    directories.setdefault(directory.resolve(), directory)
+                for file in () if found else _wandb_files(place):
+                    files.setdefault(file.resolve(), file)
+        except OSError as error:
+            raise UserError(f"{error.filename or pattern} cannot be read ({error.strerror}): {GIVE}.") from error
     readings = [*_read_all([path for _, path in sorted(directories.items())]), *_read_wandb(sorted(files.values()))]
     runs = [reading for reading in readings if isinstance(reading, Run)]
     left_out = [reading for reading in readings if isinstance(reading, str)]
@@ -153,9 +158,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def finite(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def finite(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number, and not too large to calculate with."""
+    return math.isfinite(number(value))
 
 
 def read_settings(path: Path) -> dict[str, Any] | str:
@@ -202,11 +207,13 @@ def _read_wandb(files: list[Path]) -> list[Run | str]:
 
 def _expand(pattern: str) -> list[Path]:
     """The paths that an argument names, itself or as a glob."""
+    if not pattern:
+        raise UserError(f"an empty path names no runs: {GIVE}.")
     if Path(pattern).exists():
         return [Path(pattern)]
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
-        raise UserError(f"nothing is called {pattern}")
+        raise UserError(f"nothing is called {pattern}: {GIVE}.")
     return matches
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ranger21.errors import UserError
 from ranger21.report.metrics import Metrics, from_rows
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, settings
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite, settings
 from ranger21.tracking.wandb_file import Fragment, merge, read_fragment
 
 
@@ -46,6 +46,6 @@ def _status(whole: Fragment, config: dict[str, Any], metrics: Metrics) -> str:
     if whole.exit_code != 0:
         return RUNNING
     epochs, length = metrics.series("epoch", "step")[1], config.get("trainer.epochs")
-    if config.get("trainer.steps") is not None or not isinstance(length, int | float):
+    if config.get("trainer.steps") is not None or not finite(length):
         return FINISHED
     return FINISHED if len(epochs) and epochs[-1] > length - 1e-6 else DIVERGED
