@@ -17,6 +17,7 @@ import pytest
 from made_runs import Make
 from matplotlib.image import imread
 
+from ranger21.errors import UserError
 from ranger21.report.comparisons import compare_like_with_like, separation
 from ranger21.report.metrics import read_metrics
 from ranger21.report.runs import find_runs
@@ -108,6 +109,9 @@ def test_other_recipes_are_kept_apart_with_a_sentence(make: Make, tmp_path: Path
     across = compare_like_with_like(runs, ["data.batch_size", "model"])
     assert len(across) == 1
     assert separation(across) is None
+    for wanted in ("data.batchsize", "data.root", "optimizer.lr", "data.fingerprint", ""):
+        with pytest.raises(UserError, match=f"--across {wanted} is not .*differ in model.name, data.batch_size\\."):
+            compare_like_with_like(runs, ["model", wanted])
     assert [group.label for group in across[0].groups] == [
         "adamw model=resnet50 data.batch_size=128",
         "adamw model=resnet50 data.batch_size=64",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.runs import Run
 from ranger21.report.summary import Row, summarise
@@ -44,9 +45,11 @@ def compare_like_with_like(runs: Iterable[Run], across: Sequence[str] = ()) -> l
     """A comparison for each recipe, in order of their titles.
 
     Args:
-        across: dotted prefixes of settings of the recipe that may differ within a comparison.
+        across: dotted prefixes of settings of the recipe that may differ within a comparison. Raises a UserError for
+            one that no run has.
     """
     runs = list(runs)
+    _refuse_unknown(across, runs)
     fingerprints = _fingerprints(runs, across)
     members: dict[str, list[Run]] = {}
     recipes: dict[str, dict[str, Any]] = {}
@@ -70,13 +73,25 @@ def separation(comparisons: Sequence[Comparison]) -> str | None:
     if len(comparisons) < 2:
         return None
     differing = _differing([comparison.recipe for comparison in comparisons])
-    keys = ", ".join(differing[:PHRASES]) + (
-        f" and {len(differing) - PHRASES} more" if len(differing) > PHRASES else ""
-    )
     return (
-        f"{len(comparisons)} comparisons, as runs of different recipes do not belong together: they differ in {keys}. "
-        f"To compare across one of these: --across {differing[0]}."
+        f"{len(comparisons)} comparisons, as runs of different recipes do not belong together: they differ in "
+        f"{_some(differing)}. To compare across one of these: --across {differing[0]}."
     )
+
+
+def _some(keys: Sequence[str]) -> str:
+    """The first keys, and how many more there are."""
+    return ", ".join(keys[:PHRASES]) + (f" and {len(keys) - PHRASES} more" if len(keys) > PHRASES else "")
+
+
+def _refuse_unknown(across: Sequence[str], runs: Sequence[Run]) -> None:
+    recipes = [_recipe(run, ()) | ({DATA: run.data} if run.data else {}) for run in runs]
+    for wanted in across:
+        if not any(beneath(key, (wanted,)) for recipe in recipes for key in recipe):
+            raise UserError(
+                f"--across {wanted} is not possible: no run has such a setting of {', '.join(RECIPE)} that changes a "
+                f"result; the runs differ in {_some(_differing(recipes)) or 'none at all'}."
+            )
 
 
 def _recipe(run: Run, across: Sequence[str]) -> dict[str, Any]:
