@@ -64,6 +64,18 @@ def read_weights(path: Path) -> State:
     return state
 
 
+def read_run(source: str) -> State:
+    """The checkpoint that a user means by a path, with its run's configuration and data. Raises a UserError."""
+    path = weights_path(source)
+    state = read_weights(path)
+    if not state.keys() >= {"config", "data"}:
+        raise UserError(
+            f"{path} has weights, but not the run that they are of, under the keys 'config' and 'data': give a "
+            "checkpoint that train.py wrote."
+        )
+    return state
+
+
 def weights_path(source: str) -> Path:
     """The checkpoint that a user means by a path: a run directory's is its best one."""
     path = Path(source)

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, fail, with_overrides
+from ranger21.compose import compose_config, ending_well, with_overrides
 from ranger21.config import Config
 from ranger21.errors import UserError
 
@@ -56,23 +56,18 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
     args = parser.parse_intermixed_args()
-    try:
+    with ending_well("begins anew"):
         if args.source.startswith("timm:"):
             weights = None
             config = compose_config([f"model={args.source[5:]}", *args.overrides])
         else:
-            from ranger21.checkpoint import read_weights, weights_path
+            from ranger21.checkpoint import read_run
 
-            state = read_weights(weights_path(args.source))
+            state = read_run(args.source)
             weights, config = state["model"], with_overrides(state["config"], args.overrides)
         result = validate(config, weights, args.source)
-    except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        text = "top-1 {val/acc1:.2f} %  top-5 {val/acc5:.2f} %  loss {val/loss:.4f}  smoothed {val/loss_smoothed:.4f}"
-        print(text.format(**result), f" ({result['images']} images)")
+        line = "top-1 {val/acc1:.2f} %  top-5 {val/acc5:.2f} %  loss {val/loss:.4f}  smoothed {val/loss_smoothed:.4f}"
+        print(json.dumps(result) if args.json else line.format(**result) + f"  ({result['images']} images)")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import fail
+from ranger21.compose import ending_well
 from ranger21.errors import UserError
 
 
@@ -34,30 +34,31 @@ def main() -> None:
     parser.add_argument("source", help="a run directory or a checkpoint")
     parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth or .pt")
     args = parser.parse_args()
-    try:
-        import torch
-        from safetensors.torch import save_file
-
-        from ranger21.checkpoint import read_weights, weights_path
-
+    with ending_well("begins anew"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
-        state = read_weights(weights_path(args.source))
+        from ranger21.checkpoint import read_run
+
+        state = read_run(args.source)
         if state["config"]["model"].get("remove_skips"):
             raise UserError(
                 f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
             )
-        weights = {name: tensor.contiguous() for name, tensor in state["model"].items()}
-        try:
-            if args.target.suffix == ".safetensors":
-                save_file(weights, args.target)
-            else:
-                torch.save(weights, args.target)
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{args.target} could not be written ({error}).") from error
-    except UserError as error:
-        fail(error)
-    print(python_line(state, args.target))
+        write({name: tensor.contiguous() for name, tensor in state["model"].items()}, args.target)
+        print(python_line(state, args.target))
+
+
+def write(weights: dict[str, Any], target: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        if target.suffix == ".safetensors":
+            save_file(weights, target)
+        else:
+            torch.save(weights, target)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{target} could not be written ({error}).") from error
 
 
 if __name__ == "__main__":

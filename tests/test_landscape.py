@@ -49,7 +49,8 @@ def vector(model: nn.Module) -> tuple[Layout, Tensor]:
 def save(path: Path, model: nn.Module, overrides: list[str], step: int = 0) -> str:
     """A checkpoint with what is read of one."""
     config = records.to_dict(compose_config(overrides))
-    torch.save({"model": model.state_dict(), "config": config, "progress": {"step": step}}, path)
+    of_run = {"config": config, "data": {"classes": 10, "channels": 3}, "progress": {"step": step}}
+    torch.save({"model": model.state_dict()} | of_run, path)
     return str(path)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from children import weights
 from conftest import ROOT, command, result, train
 from test_resume import children, wait_for_a_line
@@ -206,6 +207,17 @@ def test_scripts_refuse_what_cannot_be(line, words, tmp_path):
     places = {"nothing": str(tmp_path / "nothing")}
     code, sentence = script(name, *(places.get(word, word) for word in args))
     assert code == 1 and sentence.startswith("error: ") and all(word in sentence for word in words.split()), sentence
+
+
+@pytest.mark.parametrize("line", ["evaluate.py bare", "export.py bare x.pth", "landscape.py bare"])
+def test_weights_without_a_run_are_refused(line, tmp_path):
+    """By one sentence, whatever is made of them; nothing is written."""
+    bare = tmp_path / "bare.pt"
+    torch.save({"model": {"weight": torch.zeros(1)}}, bare)
+    name, _, *target = line.split()
+    code, sentence = script(name, str(bare), *(str(tmp_path / word) for word in target))
+    assert code == 1 and sentence.startswith(f"error: {bare} has weights, but not the run that they are of"), sentence
+    assert sentence.endswith("give a checkpoint that train.py wrote.") and list(tmp_path.iterdir()) == [bare]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.checkpoint import read_weights, weights_path
+from ranger21.checkpoint import read_run
 from ranger21.compose import with_overrides
 from ranger21.config import Config, DataConfig
 from ranger21.data.build import build_data, prepare_data
@@ -48,7 +48,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, source: str, overrides: tuple[str, ...]) -> "Checkpoint":
-        state = read_weights(weights_path(source))
+        state = read_run(source)
         return cls(source, state, with_overrides(state["config"], list(overrides)))
 
     @property
