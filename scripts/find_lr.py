@@ -55,7 +55,7 @@ def draw(found: Any, title: str, path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures import COLOURS, GREY, STYLE
+    from ranger21.report.figures import COLOURS, GREY, STYLE, log_ticks
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -67,6 +67,7 @@ def draw(found: Any, title: str, path: Path) -> None:
             lowest = found.rates[found.lowest]
             axes.axvline(lowest, color=GREY, linewidth=1, linestyle="--", label=f"lowest loss: {lowest:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+        log_ticks(axes.xaxis)
         bottom, top = min(found.losses), max(found.smoothed)
         axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
         axes.grid(True)

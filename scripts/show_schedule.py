@@ -39,7 +39,7 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures import COLOURS, DASHES, STYLE
+    from ranger21.report.figures import COLOURS, DASHES, STYLE, log_ticks
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.6 + 0.2 * len(curves)), layout="constrained")
@@ -48,6 +48,8 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
             dash = DASHES[i // len(COLOURS) % len(DASHES)]
             axes.plot(epochs, rates, label=label, color=COLOURS[i % len(COLOURS)], linestyle=dash, linewidth=2)
         axes.set(xlabel="epoch", ylabel="learning rate", yscale="log" if log else "linear")
+        if log:
+            log_ticks(axes.yaxis)
         axes.set_xlim(left=0)
         axes.grid(True)
         figure.legend(loc="outside upper center", frameon=False)

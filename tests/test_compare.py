@@ -289,12 +289,12 @@ def test_a_step_back_at_any_place_keeps_the_later_lines(make: Make) -> None:
             assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
 
 
-def test_names_that_are_no_text_are_written_and_drawn(make: Make, tmp_path: Path) -> None:
+def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make: Make, tmp_path: Path) -> None:
     """A byte that is no UTF-8 in a directory's name, which YAML keeps as \\udcff in a config."""
     odd = b"\xff".decode("utf-8", "surrogateescape")
     for seed in range(3):
         make("adamw", seed, name=f"a{seed}{odd}", optimizer__note=odd)
-        make("adamw", seed, name=f"b{seed}{odd}", optimizer__note="plain")
+        make("adamw", seed, name=f"b{seed}{odd}", optimizer__note="$x_$")
     (make("adamw", 3, name=odd) / "config.yaml").unlink()
     done = compare(tmp_path / "outputs", "--out", tmp_path / f"out{odd}", "--ablation")
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import OPTIMIZERS, Make
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from ranger21.errors import UserError
+from ranger21.report import figures
 from ranger21.report.comparisons import compare_like_with_like
 from ranger21.report.curves import average, bin_width, binned
-from ranger21.report.figures import Panel, make_figure
+from ranger21.report.figures import Bar, Panel, make_figure
 from ranger21.report.groups import group_runs
 from ranger21.report.runs import Run, find_runs, read_run
 from ranger21.report.statistics import estimate
@@ -277,6 +280,15 @@ def test_diverging_loss_does_not_set_the_axis(make: Make, tmp_path: Path) -> Non
     assert axes.get_ylim()[1] < 100
 
 
+def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    bars = [Bar("a", "k", 1.0, 0.0, 2.0), Bar("b", "k", -1.0, -2.0, 0.0), Bar("c", "k", 3.0, None, None)]
+    figures.write_bars(bars, "abc", "points", tmp_path / "bars")
+    (lines,) = (lines for lines in drawn[0].axes[0].collections if isinstance(lines, LineCollection))
+    assert [line[:, 0].tolist() for line in lines.get_segments()] == [[0.0, 2.0], [-2.0, 0.0], [3.0, 3.0]]
+
+
 def test_runs_without_any_value_are_drawn(make: Make, tmp_path: Path) -> None:
     make(top1=(), status="running")
     groups = group_runs(find_runs([str(tmp_path)]).runs)
@@ -284,4 +296,5 @@ def test_runs_without_any_value_are_drawn(make: Make, tmp_path: Path) -> None:
     figure = make_figure(groups, [panel], "")
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing logged yet"]
+    assert not [label for label in figure.axes[0].get_yticklabels(which="both") if "$" in label.get_text()]
     assert "running or stopped before its first logged step" in section(tmp_path)

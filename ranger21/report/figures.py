@@ -41,6 +41,7 @@ STYLE: Any = {
     "ytick.color": GREY,
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
+    "text.parse_math": False,  # a dollar in a label is a dollar; so no axis may have matplotlib's own logarithmic ticks
 }
 
 
@@ -96,7 +97,7 @@ def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path)
         for index, kind in enumerate(kinds):
             mine = [bar for bar in bars if bar.kind == kind]
             heights = [rows.index(bar.row) + 0.2 * (index - (len(kinds) - 1) / 2) for bar in mine]
-            ends = [(bar.low or bar.value, bar.high or bar.value) for bar in mine]
+            ends = [[bar.value if end is None else end for end in (bar.low, bar.high)] for bar in mine]
             axes.hlines(heights, *zip(*ends, strict=True), color=_colour(index), linewidth=1.4)
             axes.plot(
                 [bar.value for bar in mine], heights, "osD"[index % 3], color=_colour(index), label=kind, markersize=5
@@ -155,8 +156,8 @@ def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
         _draw_points(axes, panel.figure, groups)
     if not axes.has_data():
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center", color=GREY)
-    elif panel.log:
-        _log_ticks(axes)
+    if panel.log:
+        log_ticks(axes.yaxis)
 
 
 def _draw_curves(axes: Axes, curve: Callable[[Run], Curve], log: bool, groups: Sequence[Group]) -> None:
@@ -206,16 +207,16 @@ def _draw_single(axes: Axes, curve: Curve, index: int, status: str, top: float =
     axes.plot(epochs[-1:], values[-1:], END_MARKS[status], color=_colour(index), clip_on=False, **mark)
 
 
-def _log_ticks(axes: Axes) -> None:
+def log_ticks(axis: Any) -> None:
     """Plain numbers on a logarithmic axis, dense enough for less than a decade."""
-    low, high = axes.get_ylim()
+    low, high = axis.get_view_interval()
     if high / low < 4:
-        axes.yaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
     else:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0) if high / low < 20 else (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
+        axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def _legend(groups: Sequence[Group]) -> list[Line2D]:
