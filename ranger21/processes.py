@@ -140,8 +140,11 @@ def require_processes(processes: int) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, sentence: str) -> Iterator[None]:
-    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError. Leaves no file behind."""
+def locked(folder: Path, sentence: str) -> Iterator[int]:
+    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError. Leaves no file behind.
+
+    A child that is given the descriptor (the value of the context) keeps it locked as long as it lives.
+    """
     place = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -149,7 +152,7 @@ def locked(folder: Path, sentence: str) -> Iterator[None]:
                 fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(sentence) from error
-        yield
+        yield place
     finally:
         os.close(place)
 

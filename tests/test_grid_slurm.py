@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 from slurm_cluster import Cluster, until
@@ -13,28 +18,40 @@ pytest_plugins = ("slurm_cluster",)
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tiny: list[str]) -> None:
+KILLED = """#!/bin/bash
+# sbatch that lives longer than what called it: killed at the first of its calls (the array's), or at the second.
+if ! mkdir "$PWD/first" 2>/dev/null || [ "$DIES_AT" = 1 ]; then (sleep 1; kill -9 $PPID); sleep 2; fi
+exec {sbatch} "$@"
+"""
+
+
+def grid(cluster: Cluster, tiny: list[str], name: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """reproduce.py by SLURM, of four tiny runs."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
     arguments = [*FOUR, "--launcher", "slurm", "--at-once", "2", "--sbatch=--gpus-per-node=0", *kept, *QUICK]
 
-    def reproduce(*more: str) -> str:
-        command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments, "outputs=outputs/grid", *more]
-        done = subprocess.run(
-            command, env=cluster.env, cwd=cluster.project, capture_output=True, text=True, timeout=200
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def reproduce(*more: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments, f"outputs=outputs/{name}", *more]
+        options = {"cwd": cluster.project, "capture_output": True, "text": True, "timeout": 200}
+        return subprocess.run(command, env=cluster.env | env, **options)
 
-    planned = reproduce("--dry-run")
+    return reproduce
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tiny: list[str]) -> None:
+    reproduce = grid(cluster, tiny, "grid")
+    planned = said(reproduce("--dry-run"))
     assert "sbatch --parsable --array=0-3%2 --gpus-per-node=0" in planned
     assert "--dependency=afterany:ARRAY" in planned
     assert not (cluster.project / "outputs/grid").exists()
-    submitted = reproduce()
-    assert "submitted 4 runs as array" in submitted
-    again = reproduce()
-    assert "4 running or held by SLURM" in again or "ended" in again
-    assert "nothing to submit" in again
-    seen = reproduce("--status")
+    assert "submitted 4 runs as array" in said(reproduce())
+    assert "nothing to submit" in said(reproduce())
+    seen = said(reproduce("--status"))
     assert "queued" in seen or "running" in seen or "finished" in seen
     page = cluster.project / "outputs/grid/paper-comparison/index.html"
     until(page.exists, 400, lambda: cluster.ask("squeue") + cluster.logs())
@@ -42,11 +59,30 @@ def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tin
     runs = sorted((cluster.project / "outputs/grid/paper").iterdir())
     assert [(run / "result.json").exists() for run in runs] == [True] * 4
     times = [(run / "result.json").stat().st_mtime_ns for run in runs]
-    assert "nothing to submit" in reproduce()
+    assert "4 ended" in said(reproduce()) and "4 finished" in said(reproduce("--status"))
     # One that is lost is submitted alone, and the comparison after it.
     for name in ("result.json", "manifest.json"):
         (runs[1] / name).unlink()
-    assert "submitted 1 runs as array" in reproduce()
+    assert "submitted 1 runs as array" in said(reproduce())
     until(lambda: (runs[1] / "result.json").exists(), 200, lambda: cluster.ask("squeue") + cluster.logs())
     now = [(run / "result.json").stat().st_mtime_ns for run in runs]
     assert [a == b for a, b in zip(now, times, strict=True)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(("call", "then"), [(1, "submitted the 4 runs that SLURM holds"), (2, "nothing to submit")])
+def test_killed_while_it_submits_nothing_is_submitted_twice(call, then, cluster, tiny, tmp_path) -> None:
+    """What called sbatch is gone before sbatch has answered: the array's number is never noted."""
+    (tmp_path / "sbatch").write_text(KILLED.format(sbatch=shutil.which("sbatch")))
+    (tmp_path / "sbatch").chmod(0o755)
+    reproduce = grid(cluster, tiny, f"killed-{call}")
+    shutil.rmtree(cluster.project / "first", ignore_errors=True)
+    done = reproduce("--sbatch=--hold --gpus-per-node=0", PATH=f"{tmp_path}:{os.environ['PATH']}", DIES_AT=str(call))
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    meanwhile = reproduce()  # sbatch may still be at work
+    assert meanwhile.returncode == 0 or "another reproduce.py is submitting" in meanwhile.stderr
+    time.sleep(3)
+    again = said(reproduce())
+    assert then in meanwhile.stdout + again and "nothing to submit" in said(reproduce())
+    queue = cluster.ask("squeue", "--noheader", "--array", "--format=%i %k").splitlines()
+    assert [line.endswith("runs-1.txt") for line in queue].count(True) == 4
+    assert [line.endswith("comparison") for line in queue].count(True) == 1 and len(queue) == 5
