@@ -6,6 +6,7 @@ import datetime
 import shlex
 import sys
 import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ranger21.compose import ending_well
 from ranger21.config.checks import require
 from ranger21.errors import UserError
+from ranger21.landscape.record import Surface
 from ranger21.landscape.settings import Settings
 
 HELP = """\
@@ -27,8 +29,8 @@ Directions:
           origin, the second lies on the first axis. The default for three.
 
 The loss is what was trained on, without weight decay: the cross-entropy with the run's
-label smoothing (trainer.label_smoothing=0: without), over --images fixed images, those of
-training as in validation, without augmentation. It is computed in float32
+label smoothing (trainer.label_smoothing=0: without), over --images fixed images or all that
+there are, those of training as in validation, without augmentation. It is computed in float32
 (trainer.precision=fp64: float64), never under autocast.
 
 Batch norms: for every point the running statistics are computed anew, as the plain average
@@ -115,19 +117,34 @@ def run(args: argparse.Namespace) -> None:
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
     }
     surfaces = survey(settings, args.out, facts)
-    said = {"recompute": "recomputed at every point", "keep": "as in the checkpoint"}[settings.bn]
-    unit = "" if settings.directions == "plane" else f", {settings.directions} directions, seed {settings.seed}"
-    caption = f"Loss over {settings.images} images ({settings.split}), batch norms' statistics {said}{unit}."
-    shares = [station.captured for surface in surfaces for station in surface.trajectory if station.captured < 1]
-    if shares:
-        caption += f" The path's points have {min(shares):.0%} or more of their squared distance in the plane."
-    paths = write_figures(surfaces, textwrap.fill(caption, 60 + 60 * len(surfaces)), args.out, args.ceiling)
+    said = textwrap.fill(caption(settings, surfaces), 60 + 60 * len(surfaces))
+    paths = write_figures(surfaces, said, args.out, args.ceiling)
     for mark in (mark for surface in surfaces for mark in surface.marks):
         own = "{stored:.6f} stored, {recomputed:.6f} recomputed statistics".format(**mark.own_loss)
         print(f"{mark.label}, step {mark.step}: loss {mark.loss:.6f} on the surface, its own {own}")
         print(f"  {mark.sharpness.sentence()} at {mark.sharpness.radius:g}, difference {mark.difference:.1e}")
     names = ("landscape.json", "landscape.npz")
     print(*(f"wrote {path}" for path in [*paths, *(args.out / name for name in names)]), sep="\n")
+
+
+def caption(settings: Settings, surfaces: Sequence[Surface]) -> str:
+    """What the pictures are of, with the numbers of images that there were."""
+
+    def number(counts: Iterable[int]) -> str:
+        return " or ".join(map(str, sorted(set(counts))))
+
+    text = f"Loss over {number(surface.images for surface in surfaces)} images ({settings.split})"
+    recomputed = [surface.bn_images for surface in surfaces if surface.bn_images]
+    if recomputed:
+        text += f", batch norms' statistics over {number(recomputed)} at every point"
+    elif settings.bn == "keep":
+        text += ", batch norms' statistics as in the checkpoint"
+    if settings.directions != "plane":
+        text += f", {settings.directions} directions, seed {settings.seed}"
+    least = min((station.captured for surface in surfaces for station in surface.trajectory), default=1)
+    if least < 0.995:
+        text += f". The path's points have {least:.0%} or more of their squared distance in the plane"
+    return f"{text}."
 
 
 def main() -> None:

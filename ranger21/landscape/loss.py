@@ -75,7 +75,7 @@ class Loss:
         self.model, self.layout, self.batches, self.label_smoothing = model, layout, batches, label_smoothing
         self.norms = batch_norms(model)
         self.statistics = statistics if self.norms else []
-        self.images = sum(len(labels) for _, labels in batches)
+        self.images, self.bn_images = sum(len(labels) for _, labels in batches), sum(map(len, self.statistics))
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:

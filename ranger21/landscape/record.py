@@ -70,13 +70,19 @@ class Station:
 
 @dataclass
 class Surface:
-    """Losses (nats), row j column i at (x[i], y[j]), as far as they are computed; NaN where they are not finite."""
+    """Losses (nats), row j column i at (x[i], y[j]), as far as they are computed; NaN where they are not finite.
+
+    Of so many images as there were: `images`, and `bn_images` for the batch norms' statistics of every point, 0 where
+    those are not computed anew.
+    """
 
     title: str
     axes: tuple[str, str]
     x: list[float]
     y: list[float]
     cosine: float  # of the angle between the axes
+    images: int
+    bn_images: int
     losses: list[Row] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     trajectory: list[Station] = field(default_factory=list)

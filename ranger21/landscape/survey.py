@@ -61,7 +61,7 @@ def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface
         subjects = _subjects(checkpoints, settings, world)
         views = _views(subjects, settings)
         record = Record(out, settings.identity() | {"weights": [subject.digest for subject in subjects]})
-        surfaces = [_empty(view, settings) for view in views]
+        surfaces = [_empty(view) for view in views]
         for surface, rows in zip(surfaces, record.rows_of_before(len(views)), strict=True):
             surface.losses = rows
         for view, surface in zip(views, surfaces, strict=True):
@@ -123,10 +123,11 @@ def _plane(subjects: list[Subject], settings: Settings) -> View:
     return View(subjects, points[0], axes, places, xs, ys, ("distance from 1 towards 2", "distance towards 3"))
 
 
-def _empty(view: View, settings: Settings) -> Surface:
+def _empty(view: View) -> Surface:
     labels = list(dict.fromkeys(subject.checkpoint.label for subject in view.subjects))
     cosine = torch.nn.functional.cosine_similarity(view.axes[0], view.axes[1], dim=0)
-    return Surface(", ".join(labels), view.names, view.xs, view.ys, cosine.item())
+    counts = (view.loss.images, view.loss.bn_images)
+    return Surface(", ".join(labels), view.names, view.xs, view.ys, cosine.item(), *counts)
 
 
 def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
