@@ -2,7 +2,7 @@
 
 By Student's t (1908), Welch's test (1947) and Holm's correction (1979), for values that are nearly normal about their
 group's mean. Unequal spreads and heavy tails do no harm, nor does skew that all groups have; skewed groups of very
-different spreads do: simulated, 13 to 24 % of such families without any difference have a verdict instead of 5 %.
+different spreads do: simulated, 13 to 23 % of such families without any difference have a verdict instead of 5 %.
 """
 
 from __future__ import annotations
