@@ -293,6 +293,23 @@ def test_impossible_options_are_refused(options: dict[str, Any], sentence: str) 
     assert str(caught.value).startswith(sentence) and str(caught.value).endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("kind", "without_effect"),
+    [
+        ({"directions": "filter"}, {"margin"}),
+        ({"directions": "plain", "bn": "keep"}, {"margin", "bn_images"}),
+        ({"directions": "plane"}, {"radius", "seed"}),
+    ],
+)
+def test_rows_are_computed_again_for_what_changes_them_alone(kind: dict[str, Any], without_effect: set[str]) -> None:
+    never = {"points_at_once": 2, "sharpness_seeds": 1, "sharpness_radius": 0.1}
+    others = {"points": 3, "radius": 0.5, "margin": 0.1, "seed": 1, "images": 5, "split": "val", "bn_images": 7}
+    options: dict[str, Any] = never | others | {"overrides": ("data.resize=40",)}
+    before = Settings(tuple("abc"), **kind).identity()
+    same = {name for name in options if Settings(tuple("abc"), **kind, **{name: options[name]}).identity() == before}
+    assert same == without_effect | never.keys()
+
+
 def test_three_checkpoints_make_a_plane_unless_told_otherwise() -> None:
     found = [Settings(tuple("abcd"[:count])).directions for count in (1, 2, 3, 4)]
     assert found == ["filter", "filter", "plane", "filter"]

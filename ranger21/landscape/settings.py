@@ -6,8 +6,6 @@ from typing import Any
 from ranger21.config.checks import require
 from ranger21.errors import UserError
 
-FIELDS = ("directions", "points", "radius", "margin", "seed", "images", "split", "bn", "bn_images")
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -74,5 +72,8 @@ class Settings:
         require(good, f"--{name.replace('_', '-')}", getattr(self, name), what)
 
     def identity(self) -> dict[str, Any]:
-        """What the losses of a surface depend on, besides the weights."""
-        return {name: getattr(self, name) for name in FIELDS} | {"overrides": list(self.overrides)}
+        """What the losses of a surface depend on, besides the weights: not on options without effect on it."""
+        names = ["directions", "points", "images", "split", "bn"]
+        names += ["margin"] if self.directions == "plane" else ["radius", "seed"]
+        names += ["bn_images"] if self.bn == "recompute" else []
+        return {name: getattr(self, name) for name in names} | {"overrides": list(self.overrides)}
