@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,14 @@ def test_rows_have_known_values_and_order(make: Make, tmp_path: Path) -> None:
     assert "| ranger21 | 1 | 0 | 0 | 0 | 70.00 | – | 70.00 | 2.0 | 99.00 | 3.000 | 20.0 | 500 |" in text
     assert "Fewer than 3 seeds permit no conclusion: ranger21 (n = 1)." in text
     assert "Whether ranger21 is better than adamw we cannot tell with too few seeds (n = 1 and 3)" in text
+
+
+def test_no_cell_breaks_a_table(make: Make, tmp_path: Path) -> None:
+    make(name="a", optimizer__note="plain")
+    make(name="b", optimizer__note="x | y\nz")
+    heads, rule, *rows = (line for line in section(tmp_path).splitlines() if line.startswith("|"))
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in (heads, rule, *rows)] == [14] * 4
+    assert rows[1].startswith(r"| note=x \| y z | 1 | 0 |")
 
 
 def test_running_and_diverged_runs_are_marked_and_not_averaged(make: Make, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 from ranger21.errors import UserError
 from ranger21.report.comparisons import Comparison
 from ranger21.report.figures import Bar, write_bars
-from ranger21.report.files import create
 from ranger21.report.groups import Group
 from ranger21.report.statistics import Difference, some_pairs
 from ranger21.report.summary import final_top1, seeds
+from ranger21.report.text import create, table_lines
 
 # In the order of the ladder: the setting of each ingredient, and its value when it is off.
 INGREDIENTS: dict[str, tuple[str, Any]] = {
@@ -89,9 +89,8 @@ def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
     """A table with a row an ingredient, a column a company."""
     companies = [company for company in (ALONE, LADDER, GIVEN) if any(c.company == company for c in found)]
     cells = {(c.ingredient, c.company): _cell(c.difference) for c in found}
-    rows = [["ingredient", *companies], ["---"] * (len(companies) + 1)]
-    rows += [[name, *(cells.get((name, company), "–") for company in companies)] for name in ALL]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [[name, *(cells.get((name, company), "–") for company in companies)] for name in ALL]
+    table = "\n".join(table_lines(["ingredient", *companies], rows))
     return (
         f"## {comparison.title}: what each ingredient of Ranger21 contributes\n\n"
         "Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "

@@ -35,6 +35,7 @@ CLAIMS = {
     "C6": ("without batch norm AdamW never leaves chance", "5 seeds of 5, stopped at 10 epochs"),
     "C7": ("without batch norm Ranger21 trains, still improving at the end", "Figure 4, one run"),
 }
+HEADS = ("claim", "the paper", "these runs", "status")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Finding:
     claim: str  # a key of CLAIMS
     ours: str = "–"
     status: str = NOT_RUN
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """What stands beneath the HEADS but the last, the status."""
+        text, paper = CLAIMS[self.claim]
+        return f"{self.claim} {text}", paper, self.ours
 
 
 def findings(comparison: Comparison) -> list[Finding]:

@@ -8,6 +8,7 @@ from ranger21.report.claim_figures import CHANCE_MARGIN
 from ranger21.report.claims import (
     CLAIMS,
     EPOCHS_TOLERANCE,
+    HEADS,
     MATCHED_AT,
     NOT_RUN,
     TOLERANCE,
@@ -17,6 +18,7 @@ from ranger21.report.claims import (
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import evidence
 from ranger21.report.statistics import ENOUGH_SEEDS
+from ranger21.report.text import table_lines
 
 HEAD = f"""# The paper's claims, and what these runs say
 
@@ -61,8 +63,4 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 def table(found: Sequence[Finding]) -> str:
     """Findings as a table in Markdown."""
-    rows = [("claim", "the paper", "these runs", "status"), ("---",) * 4]
-    for finding in found:
-        claim, paper = CLAIMS[finding.claim]
-        rows.append((f"{finding.claim} {claim}", paper, finding.ours, f"**{finding.status}**"))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join(table_lines(HEADS, [(*finding.cells, f"**{finding.status}**") for finding in found]))

@@ -16,10 +16,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ranger21.report.files import create
 from ranger21.report.groups import Group
 from ranger21.report.page_data import POINTS, page_data, points_a_curve
 from ranger21.report.page_tables import difference_table, result_table, run_table
+from ranger21.report.text import create
 
 ASSETS = Path(__file__).with_name("page")
 STYLES = ("uplot.min.css", "style.css")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from ranger21.report import table
-from ranger21.report.claims import CLAIMS, NOT_RUN, findings
+from ranger21.report.claims import HEADS, NOT_RUN, findings
 from ranger21.report.comparisons import Comparison
 from ranger21.report.gallery import gallery
 from ranger21.report.page_tables import html_table
@@ -19,14 +19,8 @@ def comparison_section(comparison: Comparison) -> tuple[str, str]:
     parts = [html_table(map(escape, shown), cells, "results"), _list(table.sentences(comparison.rows))]
     found = [finding for finding in findings(comparison) if finding.status != NOT_RUN]
     if found:
-        rows = [
-            [
-                *map(escape, (f"{f.claim} {CLAIMS[f.claim][0]}", CLAIMS[f.claim][1], f.ours)),
-                f"<strong>{f.status}</strong>",
-            ]
-            for f in found
-        ]
-        parts.append(html_table(("claim", "the paper", "these runs", "status"), rows, "claims"))
+        judged = [[*map(escape, finding.cells), f"<strong>{finding.status}</strong>"] for finding in found]
+        parts.append(html_table(HEADS, judged, "claims"))
     links = [(picture.title, f"{comparison.slug}/{picture.name}.svg") for picture in gallery(comparison)]
     pictures = " · ".join(f'<a href="{escape(path)}">{escape(title)}</a>' for title, path in links)
     return comparison.title, "\n".join([*parts, f"<p>Figures: {pictures}</p>", _list(table.notes(comparison.rows))])

@@ -11,11 +11,11 @@ from rich import box
 from rich.table import Table
 
 from ranger21.report.comparisons import Comparison
-from ranger21.report.files import create
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
 from ranger21.report.summary import Row, final_top1, pairs
+from ranger21.report.text import create, table_lines
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 MANY_PAIRS = 15
@@ -127,9 +127,9 @@ def markdown(comparison: Comparison) -> str:
     """A comparison as a section in Markdown: the table, its notes, and the pairs."""
     rows = comparison.rows
     shown = columns(rows)
-    lines = [list(shown), ["---"] + ["---:"] * (len(shown) - 1)]
-    lines += [[cell(row).replace("|", "\\|") for cell in shown.values()] for row in rows]
-    parts = [f"## {comparison.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines), _list(notes(rows))]
+    cells = [[cell(row) for cell in shown.values()] for row in rows]
+    lines = table_lines(list(shown), cells, right=range(1, len(shown)))
+    parts = [f"## {comparison.title}", "\n".join(lines), _list(notes(rows))]
     if said := sentences(rows):
         parts += ["By final top-1, each pair:", _list(said)]
     return "\n\n".join(parts) + "\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ranger21.report import claims_page, table
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
-from ranger21.report.files import create
 from ranger21.report.runs import find_runs
+from ranger21.report.text import create
 
 
 @dataclass(frozen=True)

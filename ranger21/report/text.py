@@ -1,0 +1,20 @@
+"""How the comparison writes text: files that take every string, and tables in Markdown."""
+
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+
+def create(path: Path) -> TextIO:
+    """A file for text in UTF-8, lines ending as they are written.
+
+    It takes every string: what UTF-8 cannot say, such as a byte 255 in a directory's name, stands in it as \\udcff.
+    """
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """A table in Markdown, whatever its cells hold; the columns of these indices stand at the right."""
+    rule = ["---:" if column in right else "---" for column in range(len(heads))]
+    told = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (heads, rule, *told)]
