@@ -17,7 +17,7 @@ import pytest
 from ranger21.report.curves import average
 from ranger21.report.groups import Group, group_runs
 from ranger21.report.page import embedded, write_page
-from ranger21.report.page_data import points_a_curve, thinned
+from ranger21.report.page_data import page_data, points_a_curve, thinned
 from ranger21.report.page_tables import difference_table
 from ranger21.report.runs import read_run
 
@@ -135,6 +135,15 @@ def test_curves_are_thinned_to_means_of_consecutive_points() -> None:
     assert thinned(np.arange(7.0), 3).tolist() == [1, 4, 6]
     assert len(thinned(np.arange(1_000_003.0), 600)) <= 600
     assert (points_a_curve(1), points_a_curve(50), points_a_curve(100)) == (600, 600, 300)
+
+
+def test_runs_of_one_name_have_switches_of_their_own(tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        make_run(tmp_path / place, seed=0)
+    make_run(tmp_path / "first", seed=1)
+    (group,) = page_data(groups_of(tmp_path))["groups"]
+    names = [str(tmp_path / place / "resnet50-adamw-s0") for place in ("first", "second")]
+    assert [run["name"] for run in group["runs"]] == [*names, "resnet50-adamw-s1"]
 
 
 def test_json_holds_no_tag() -> None:

@@ -66,11 +66,17 @@ def _group(index: int, group: Group, points: int) -> dict[str, Any]:
         "label": group.label,
         "colour": COLOURS[index % len(COLOURS)],
         "dash": [] if dash == "-" else [round(DASH_UNIT * part, 1) for part in dash[1]],
-        "runs": [_run(run, points) for run in group.runs],
+        "runs": [_run(run, _name(run, group), points) for run in group.runs],
     }
 
 
-def _run(run: Run, points: int) -> dict[str, Any]:
+def _name(run: Run, group: Group) -> str:
+    """A run's directory, with what leads to it where another run of the group is called the same."""
+    alike = sum(other.path.name == run.path.name for other in group.runs)
+    return run.path.name if alike == 1 else str(run.path)
+
+
+def _run(run: Run, name: str, points: int) -> dict[str, Any]:
     """A run's curves: what was logged at the same steps shares its x values, the `grids`."""
     grids: list[dict[str, str]] = []
     places: dict[bytes, int] = {}
@@ -82,7 +88,7 @@ def _run(run: Run, points: int) -> dict[str, Any]:
             if place == len(grids):
                 grids.append(_grid(run, panel.metric, len(steps), points))
             curves[panel.metric] = (place, numbers(thinned(values, points), 5))
-    return {"name": run.path.name, "seed": run.seed, "status": run.status, "grids": grids, "curves": curves}
+    return {"name": name, "seed": run.seed, "status": run.status, "grids": grids, "curves": curves}
 
 
 def _grid(run: Run, metric: str, length: int, points: int) -> dict[str, str]:
