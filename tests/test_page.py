@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ranger21.report.comparisons import compare_like_with_like
 from ranger21.report.curves import average
 from ranger21.report.groups import Group, group_runs
 from ranger21.report.page import embedded, write_page
 from ranger21.report.page_data import page_data, points_a_curve, thinned
+from ranger21.report.page_sections import comparison_section
 from ranger21.report.page_tables import difference_table
-from ranger21.report.runs import read_run
+from ranger21.report.runs import find_runs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(
@@ -60,7 +62,7 @@ def make_run(
 
 
 def groups_of(place: Path) -> list[Group]:
-    return group_runs([read_run(file.parent) for file in sorted(place.rglob("metrics.jsonl"))])
+    return group_runs(find_runs([str(place)]).runs)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,9 @@ def two(tmp_path: Path) -> Path:
     for seed, status in enumerate(("finished", "finished", "diverged", "running")):
         spike = 1e12 if status == "diverged" else None
         make_run(tmp_path / "runs", "ranger21", seed, status=status, spike=spike, epochs=4 if seed < 2 else 2)
-    return write_page(groups_of(tmp_path / "runs"), tmp_path, title="Two", links=[("the curves", "curves #1.png")])
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path / "runs")]).runs)
+    tables = [comparison_section(comparison)]
+    return write_page(comparison.groups, tmp_path, title="Two", links=["claims.md"], tables=tables)
 
 
 def pixels(page: Any, metric: str) -> str:
@@ -162,10 +166,6 @@ def test_difference_table_holds_what_differs_alone(tmp_path: Path) -> None:
     assert difference_table(groups_of(tmp_path)[:1]) == ""
 
 
-def test_page_of_nothing_is_written(tmp_path: Path) -> None:
-    assert "0 groups" in write_page([], tmp_path, title="None").read_text()
-
-
 # In the browser
 
 
@@ -175,12 +175,25 @@ def test_panels_links_and_tables(two: Path, show: Open) -> None:
     metrics = page.eval_on_selector_all("figure", "found => found.map(figure => figure.dataset.metric)")
     assert metrics == ["val/acc1", "val/loss", "train/loss", "lr", "grad_norm", "perf/images_per_s"]
     assert page.locator("h2").all_inner_texts()[:2] == ["VALIDATION", "TRAINING"]
-    assert page.get_attribute("nav a", "href") == "curves%20%231.png"
+    assert page.get_attribute("nav a", "href") == "claims.md"
     assert "81.00 ± 1.00" in page.inner_text("table.results")
     assert page.locator("table.all-runs tbody tr").count() == 7
     listed = page.locator("#groups .group-name").all_inner_texts()
     assert "n = 2" in listed[1]
     assert "seeds 0 1 2× 3○" in listed[1]
+    assert page.inner_text("#key").startswith("× diverged run; ○ running or stopped run; n counts")
+    runs = page.locator("#groups details li").all_text_contents()
+    assert runs[4:6] == ["seed 1 resnet50-ranger21-s1", "seed 2 × diverged resnet50-ranger21-s2"]
+    spoken = page.get_attribute('figure[data-metric="val/acc1"] .plot', "aria-label")
+    assert "against epoch. Last values: adamw · n = 3: 81.00; ranger21 · n = 2: 90.50; ranger21 · seed 2 ×: " in spoken
+
+
+@needs_browser
+def test_a_dark_desktop_has_colours_of_its_own(two: Path, show: Open) -> None:
+    page = show(two)
+    assert page.evaluate("DATA.groups.map(colourOf)") == ["#0072B2", "#D55E00"]
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("DATA.groups.map(colourOf)") == ["#1a80c4", "#D55E00"]
 
 
 @needs_browser
@@ -324,9 +337,7 @@ def test_hostile_strings_stay_strings(tmp_path: Path, show: Open) -> None:
     run = make_run(tmp_path / "runs", name="<img src=y onerror=alert(3)>")
     (run / "config.yaml").write_text(json.dumps({"seed": 0, "optimizer": {"name": attack, "note": attack}}))
     ready = [("<b>Ready</b>", "<p id='ready'>as it is</p>")]
-    page = show(
-        write_page(groups_of(tmp_path / "runs"), tmp_path, title=attack, links=[(attack, attack)], tables=ready)
-    )
+    page = show(write_page(groups_of(tmp_path / "runs"), tmp_path, title=attack, links=[attack], tables=ready))
     assert page.title() == page.inner_text("h1") == attack
     assert attack in page.locator("#groups .label").all_inner_texts()[0]
     assert page.locator("img").count() == 0
@@ -341,7 +352,7 @@ def test_fifty_long_runs_fit_and_open_soon(tmp_path: Path, show: Open, record_pr
     more = ("train/acc1", "batch_size", "perf/data_wait", "perf/gpu_memory_gb", "data/substituted")
     for index in range(50):
         make_run(tmp_path / "runs", f"optimizer{index // 5}", index % 5, epochs=60, logged=20, more=more)
-    path = write_page(groups_of(tmp_path / "runs"), tmp_path, title="Fifty")
+    path = write_page(groups_of(tmp_path / "runs"), tmp_path, title="Fifty", links=(), tables=())
     size = path.stat().st_size
     page = show(path)
     loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")

@@ -40,12 +40,12 @@ class Group:
         return [run for run in self.runs if run.status == status]
 
 
-def group_runs(runs: Iterable[Run], ignored: Sequence[str] = IGNORED) -> list[Group]:
-    """Groups in order of their labels; settings beneath the dotted prefixes `ignored` are not compared."""
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Groups in order of their labels; settings beneath the dotted prefixes IGNORED are not compared."""
     members: dict[str, list[Run]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
-        kept = {key: value for key, value in run.config.items() if not beneath(key, ignored)}
+        kept = {key: value for key, value in run.config.items() if not beneath(key, IGNORED)}
         mark = json.dumps({key: canonical(value) for key, value in kept.items()}, sort_keys=True)
         members.setdefault(mark, []).append(run)
         settings[mark] = kept

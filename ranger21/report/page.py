@@ -14,11 +14,10 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from ranger21.report.groups import Group
 from ranger21.report.page_data import POINTS, page_data, points_a_curve
-from ranger21.report.page_tables import difference_table, result_table, run_table
+from ranger21.report.page_tables import difference_table, run_table
 from ranger21.report.text import create
 
 ASSETS = Path(__file__).with_name("page")
@@ -31,21 +30,19 @@ def write_page(
     out: Path,
     *,
     title: str,
-    links: Sequence[tuple[str, str]] = (),
-    tables: Sequence[tuple[str, str]] = (),
+    links: Sequence[str],
+    tables: Sequence[tuple[str, str]],
 ) -> Path:
     """Write `index.html` into the folder `out`, and return its path.
 
-    `links` are texts and what they lead to: paths relative to `out`, or addresses with https. `tables` are headings
-    and ready HTML, which must be escaped already; without any, the results are computed here.
+    `links` are the names of files beside it. `tables` are headings and ready HTML, which must be escaped already.
     """
     script = _script()
-    shown = [*(tables or [("Results", result_table(groups))])]
-    shown += [("Settings that differ", difference_table(groups)), ("Runs", run_table(groups))]
+    shown = [*tables, ("Settings that differ", difference_table(groups)), ("Runs", run_table(groups))]
     parts = {
         "title": escape(title),
         "summary": _summary(groups),
-        "links": _links(links),
+        "links": " ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in links),
         "thinning": _thinning(groups),
         "tables": "\n".join(_section(heading, html) for heading, html in shown if html),
         "style": "\n".join(_asset(name) for name in STYLES),
@@ -82,7 +79,7 @@ def _summary(groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs]
     states = {state: sum(run.status == state for run in runs) for state in ("finished", "diverged", "running")}
     told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    return f"{_count(len(groups), 'group')}, {_count(len(runs), 'run')}: {told or 'none'}"
+    return f"{_count(len(groups), 'group')}, {_count(len(runs), 'run')}: {told}"
 
 
 def _thinning(groups: Sequence[Group]) -> str:
@@ -90,17 +87,6 @@ def _thinning(groups: Sequence[Group]) -> str:
     points = points_a_curve(sum(len(group.runs) for group in groups))
     less = "" if points == POINTS else " (fewer than usual, since there are many runs)"
     return f"A curve of more than {points} points{less} is drawn as means over equal numbers of consecutive points."
-
-
-def _links(links: Sequence[tuple[str, str]]) -> str:
-    """A line of links."""
-    made = (f'<a href="{escape(_address(target))}">{escape(text)}</a>' for text, target in links)
-    return f"<nav>{' '.join(made)}</nav>" if links else ""
-
-
-def _address(target: str) -> str:
-    """An address as it is, a path quoted."""
-    return target if target.startswith(("https://", "http://")) else quote(target, errors="surrogateescape")
 
 
 def _section(heading: str, html: str) -> str:

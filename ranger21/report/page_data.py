@@ -12,17 +12,19 @@ from ranger21.report.figures import COLOURS, DASHES
 from ranger21.report.groups import Group
 from ranger21.report.panels import AXES, PANELS, SCHEDULE, VALIDATION
 from ranger21.report.runs import Run
+from ranger21.report.table import MARKS, SAID
 
 Array = NDArray[np.float64]
 
 POINTS = 600  # of a curve, at most
 POINTS_OF_ALL_RUNS = 30_000  # of one metric: with more than 50 runs each of them gets fewer points
+DARK = {"#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3"}  # legible, and apart, on black
 DASH_UNIT = 1.8  # pixels: as long as the figures' dashes are wide
 
 
 def points_a_curve(runs: int) -> int:
     """How many points a curve has at most."""
-    return max(min(POINTS, POINTS_OF_ALL_RUNS // max(runs, 1)), 50)
+    return max(min(POINTS, POINTS_OF_ALL_RUNS // runs), 50)
 
 
 def page_data(groups: Sequence[Group]) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def page_data(groups: Sequence[Group]) -> dict[str, Any]:
         for panel in PANELS
         if panel.metric in logged
     ]
-    return {"axes": AXES, "panels": panels, "groups": made}
+    states = {status: {"mark": mark, "said": SAID[status]} for status, mark in MARKS.items()}
+    return {"axes": AXES, "states": states, "panels": panels, "groups": made}
 
 
 def thinned(values: Array, points: int) -> Array:
@@ -60,11 +63,12 @@ def numbers(values: Array, digits: int) -> str:
 
 
 def _group(index: int, group: Group, points: int) -> dict[str, Any]:
-    """A group with its colour and dashes, the same as in the figures."""
-    dash = DASHES[index % len(DASHES)]
+    """A group with its colour and dashes, the same as in the figures, and its colour on a dark desktop."""
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     return {
         "label": group.label,
-        "colour": COLOURS[index % len(COLOURS)],
+        "colour": colour,
+        "dark": DARK.get(colour, colour),
         "dash": [] if dash == "-" else [round(DASH_UNIT * part, 1) for part in dash[1]],
         "runs": [_run(run, _name(run, group), points) for run in group.runs],
     }

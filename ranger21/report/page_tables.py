@@ -7,22 +7,10 @@ from html import escape
 from typing import Any
 
 from ranger21.report.groups import Group, show
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
-from ranger21.report.summary import summarise
-from ranger21.report.table import MARKS
+from ranger21.report.runs import DIVERGED, Run
+from ranger21.report.table import MARKS, SAID
 
-SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
 NOTHING = "–"
-
-
-def result_table(groups: Sequence[Group]) -> str:
-    """Final and best top-1 of each group, mean ± sample standard deviation over finished runs, the best one first."""
-    places = {group.label: index for index, group in enumerate(groups)}
-    rows = [
-        [_name(places[row.group.label], row.group), str(row.n), *map(_spread, (row.final_top1, row.best_top1))]
-        for row in summarise(groups)
-    ]
-    return html_table(["group", "n", "final top-1 (%)", "best top-1 (%)"], rows, "results")
 
 
 def difference_table(groups: Sequence[Group]) -> str:
@@ -69,19 +57,12 @@ def _state(run: Run) -> str:
     """How a run ended, or that it did not."""
     step = run.result.get("diverged_at_step", run.result.get("step"))
     where = f" at step {step}" if run.status == DIVERGED and step is not None else ""
-    return f"{MARKS.get(run.status, '')} {SAID.get(run.status, run.status)}{where}".strip()
+    return f"{MARKS[run.status]} {SAID[run.status]}{where}".strip()
 
 
 def _setting(settings: dict[str, Any], key: str) -> str:
     """A setting's value as in a config."""
     return show(settings[key]) if key in settings else NOTHING
-
-
-def _spread(value: Any) -> str:
-    """`mean ± sd` of a figure of `summary`."""
-    if value is None:
-        return NOTHING
-    return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
 
 
 def _number(value: Any, form: str) -> str:

@@ -35,4 +35,4 @@ PANELS = (
     Panel("data/substituted", "Unreadable images replaced", "images", SPEED),
 )
 
-AXES = {"epoch": "epoch", "step": "step", "images_seen": "images seen", "time": "time (s)"}
+AXES = {"epoch": "epoch", "step": "step", "images_seen": "images seen", "time": "time"}

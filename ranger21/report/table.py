@@ -18,6 +18,7 @@ from ranger21.report.summary import Row, final_top1, pairs
 from ranger21.report.text import create, table_lines
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
+SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
 MANY_PAIRS = 15
 FIGURES: dict[str, Callable[[Run], float | None]] = {"top1": final_top1, "loss": lambda run: run.final("val/loss")}
 
@@ -85,8 +86,8 @@ def _left_out(label: str, run: Run) -> str:
     if run.status == DIVERGED:
         step = run.result.get("diverged_at_step", run.result.get("step"))
         where = reached if step is None else f"at step {step} ({reached.removeprefix('at ')})"
-        return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: diverged {where}; not in the means."
-    return f"{MARKS[RUNNING]} {label}, seed {run.seed}: running or stopped {reached}{shown}; not in the means."
+        return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: {SAID[DIVERGED]} {where}; not in the means."
+    return f"{MARKS[RUNNING]} {label}, seed {run.seed}: {SAID[RUNNING]} {reached}{shown}; not in the means."
 
 
 def _cell(value: Estimate | None, digits: int, row: Row, scale: float = 1.0) -> str:

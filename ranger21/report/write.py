@@ -41,7 +41,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
     table.write_csv(report.comparisons, out / "table.csv")
     table.write_pairs(report.comparisons, out / "pairs.csv")
     folders = [_figures(comparison, out) for comparison in report.comparisons]
-    return [_page(report, out), *(out / n for n in (*texts, "table.csv", "pairs.csv")), *folders]
+    files = [*texts, "table.csv", "pairs.csv"]
+    return [_page(report, out, files), *(out / name for name in files), *folders]
 
 
 def _figures(comparison: Comparison, out: Path) -> Path:
@@ -54,8 +55,8 @@ def _figures(comparison: Comparison, out: Path) -> Path:
     return folder
 
 
-def _page(report: Report, out: Path) -> Path:
-    """index.html: the curves of all runs, and a section for each comparison."""
+def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
+    """index.html: the curves of all runs, a section for each comparison, and links to the other files."""
     from ranger21.report.page import write_page
     from ranger21.report.page_sections import comparison_section
 
@@ -66,5 +67,5 @@ def _page(report: Report, out: Path) -> Path:
         for comparison in report.comparisons
         for group in comparison.groups
     ]
-    links = [(name, name) for name in ("claims.md", "table.md", "table.csv", "pairs.csv")]
-    return write_page(groups, out, title=title, links=links, tables=[comparison_section(c) for c in report.comparisons])
+    tables = [comparison_section(comparison) for comparison in report.comparisons]
+    return write_page(groups, out, title=title, links=links, tables=tables)

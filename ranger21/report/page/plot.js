@@ -1,13 +1,12 @@
 // The lines of a panel, and the plot of them by uPlot.
 
 const MOST_POINTS = 12000; // of all lines of a panel: with more, they are drawn on an even grid
-const MARKS = { diverged: "×", running: "○", finished: "" };
-const DARK = { "#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3" };  // legible, and apart, on black
 
 const darkly = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
 const isDark = () => darkly.matches && !printing;
-const colourOf = group => (isDark() && DARK[group.colour]) || group.colour;
+const colourOf = group => isDark() ? group.dark : group.colour;
+const markOf = run => DATA.states[run.status].mark;
 const token = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // Time is drawn in the largest unit that the longest run fills.
@@ -15,7 +14,7 @@ const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const longest = Math.max(0, ...DATA.groups.flatMap(g => g.runs).flatMap(run => run.grids.map((grid, place) =>
   "time" in grid ? numbers(run, `${place} time`, grid.time).at(-1) : 0)));
 const [TIME_UNIT, SECONDS] = UNITS.find(([, seconds]) => longest >= 2 * seconds) ?? UNITS.at(-1);
-const axisTitle = axis => axis === "time" ? `time (${TIME_UNIT})` : DATA.axes[axis];
+const axisTitle = axis => DATA.axes[axis] + (axis === "time" ? ` (${TIME_UNIT})` : "");
 
 /** A run's curve of a panel as it is drawn. */
 function drawnCurve(run, panel) {

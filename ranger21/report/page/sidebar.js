@@ -6,8 +6,8 @@ function buildSidebar() {
   const list = document.getElementById("groups");
   DATA.groups.forEach(group => list.append(buildGroup(group)));
   const told = new Set(DATA.groups.flatMap(group => group.runs.map(run => run.status)));
-  const keys = [["diverged", "× diverged run"], ["running", "○ running or stopped run"]];
-  document.getElementById("key").textContent = keys.filter(([status]) => told.has(status)).map(([, text]) => text)
+  const keys = Object.entries(DATA.states).filter(([status, { mark }]) => mark && told.has(status));
+  document.getElementById("key").textContent = keys.map(([, { mark, said }]) => `${mark} ${said} run`)
     .concat("n counts finished runs; only these are averaged.").join("; ");
   document.getElementById("filter").addEventListener("input", event => change({ filter: event.target.value }));
   document.getElementById("show-all").addEventListener("click", () => change({ hidden: new Set(), off: new Set() }));
@@ -17,7 +17,7 @@ function buildSidebar() {
 
 function buildGroup(group) {
   const box = h("input", { type: "checkbox", change: () => { toggle(view.hidden, group.label, !box.checked); change(); } });
-  const seeds = group.runs.map(run => `${run.seed}${MARKS[run.status]}`).join(" ");
+  const seeds = group.runs.map(run => `${run.seed}${markOf(run)}`).join(" ");
   const n = group.runs.filter(run => run.status === "finished").length;
   const name = h("label", { class: "group-name", title: group.label }, box, swatch(group),
     h("span", { class: "label" }, group.label),
@@ -36,9 +36,9 @@ function buildGroup(group) {
 function buildRun(run, boxes) {
   const box = h("input", { type: "checkbox", change: () => { toggle(view.off, runKey(run), !box.checked); change(); } });
   boxes.push([run, box]);
-  const state = { finished: "", diverged: "diverged", running: "running or stopped" }[run.status];
+  const { mark, said } = DATA.states[run.status];
   return h("li", {}, h("label", { title: run.name }, box,
-    `seed ${run.seed} `, h("small", {}, `${MARKS[run.status]} ${state} `, h("span", { class: "run-name" }, run.name))));
+    `seed ${run.seed} `, h("small", {}, mark && `${mark} ${said} `, h("span", { class: "run-name" }, run.name))));
 }
 
 /** Show in the list what the view is. */

@@ -58,7 +58,7 @@ function nearest(rows, y) {
 }
 
 const lineName = ({ group, run, n }) =>
-  run ? `${group.label} · seed ${run.seed}${MARKS[run.status] && ` ${MARKS[run.status]}`}` : `${group.label} · n = ${n}`;
+  run ? `${group.label} · seed ${`${run.seed} ${markOf(run)}`.trim()}` : `${group.label} · n = ${n}`;
 
 /** Show what the lines of a plot are at its cursor. */
 function showTooltip(plot) {
