@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import signal
 import subprocess
@@ -94,14 +95,29 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
+    require_sense(options)
+    return options
+
+
+def require_sense(options: argparse.Namespace) -> None:
+    """Raises a UserError for values that are not possible, and for options that would change nothing."""
     if options.record and options.launcher == "slurm":
         raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
+    if options.record and options.out:
+        raise UserError("--record has the comparison beside the records: leave --out away.")
     for name in ("seeds", "at_once", "every"):
-        if getattr(options, name) is not None and getattr(options, name) <= 0:
-            raise UserError(
-                f"--{name.replace('_', '-')}={getattr(options, name)} is not possible: it must be positive."
-            )
-    return options
+        value, option = getattr(options, name), "--" + name.replace("_", "-")
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{option}={value} is not possible: it must be positive.")
+    if options.every and not options.status:
+        raise UserError("--every is for --status: give both.")
+    for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):
+        if text and options.launcher != "slurm":
+            raise UserError(f"{option} is for --launcher=slurm: give both.")
+        try:
+            shlex.split(text)
+        except ValueError as error:
+            raise UserError(f'{option}="{text}" is not a command line ({error}).') from error
 
 
 def tell_cost(jobs: list[Job], left: list[Job], at_once: int) -> None:

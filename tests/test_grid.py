@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,23 @@ def test_a_run_that_fails_is_told_and_tried_again(four: list[str], tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_usage_is_told_in_one_sentence(tmp_path: Path) -> None:
-    done = reproduce("--preset", "paper", "--at-once", "0")
-    assert (done.returncode, done.stderr) == (1, "error: --at-once=0 is not possible: it must be positive.\n")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--at-once 0", "--at-once=0 is not possible: it must be positive."),
+        ("--status --every nan", "--every=nan is not possible: it must be positive."),
+        ("--every 5", "--every is for --status: give both."),
+        ("--sbatch --time=1", "--sbatch is for --launcher=slurm: give both."),
+        ("--launcher slurm --sbatch '", '--sbatch="\'" is not a command line (No closing quotation).'),
+        ("--record there --out here", "--record has the comparison beside the records: leave --out away."),
+    ],
+)
+def test_an_option_that_would_change_nothing_or_is_not_possible(options: str, sentence: str) -> None:
+    done = reproduce("--preset", "paper", *options.replace("--sbatch ", "--sbatch=").split())
+    assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")
+
+
+def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
     nowhere = subprocess.run(
         [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR, "--launcher", "slurm", f"outputs={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
@@ -150,6 +165,15 @@ def job_in(path: Path, **rows: object) -> Job:
     path.mkdir(parents=True)
     (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")
     return Job(("experiment=demo",), config, path)
+
+
+@pytest.mark.parametrize("said", ["error: no such folder", "ModuleNotFoundError: No module named 'torch'"])
+def test_the_last_error_of_what_has_failed(said: str, tmp_path: Path) -> None:
+    job = job_in(tmp_path / "a")
+    (job.directory / "launcher.txt").write_text(
+        f"Training\n{said}\nsrun: error: node1: task 0: Exited with exit code 1\n"
+    )
+    assert progress(job) == replace(progress(job), state=FAILED, error=said.removeprefix("error: "))
 
 
 def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:

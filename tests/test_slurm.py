@@ -175,8 +175,7 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
     (tmp_path / "runs.txt").write_text("".join("\t".join(run) + "\n" for run in runs))
     export = f"--export=ALL,RANGER21_RUNS={tmp_path}/runs.txt"
     array = cluster.sbatch("--array=0-3%2", NO_GPU, export, TRAIN, "outputs=outputs/array")
-    compare = f"cd {cluster.project} && {cluster.env['PYTHON']} scripts/compare.py outputs/array/paper"
-    after = cluster.sbatch(f"--dependency=afterok:{array}", "--output=outputs/%x-%j.out", f"--wrap={compare}")
+    after = cluster.sbatch(f"--dependency=afterok:{array}", "slurm/compare.sbatch", "outputs/array/paper")
     folder = cluster.project / "outputs/array/paper"
     begun(cluster, f"{array}_0", folder / "first")
     # This scancel believes that an array's task refused the signal, and sends it again after 5 s, to the next start.
@@ -186,6 +185,16 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
     restarts = [cluster.job(f"{array}_{task}", "Restarts") for task in range(4)]
     assert restarts == ["1", "0", "0", "0"], cluster.logs()
     assert len([*folder.glob("*/result.json")]) == 4 and "adamw" in cluster.output(after)
+
+
+@pytest.mark.parametrize(("task", "line"), [("5", 6), (None, 0)])
+def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
+    """It would be the default run. (The script ends before it needs SLURM.)"""
+    (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
+    env = {"PATH": os.environ["PATH"], "RANGER21_RUNS": f"{tmp_path}/runs.txt"}
+    env |= {"SLURM_ARRAY_TASK_ID": task} if task else {}
+    done = subprocess.run(["bash", TRAIN], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"runs.txt has no line {line}: give --array" in done.stdout
 
 
 FAILURES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ranger21.tracking.console import duration
 
 RUNNING, STOPPED, QUEUED, FAILED = "running", "stopped", "queued", "failed"
 TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
+ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
 COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red", STOPPED: "yellow"}
 
 
@@ -87,9 +89,10 @@ def last_values(path: Path) -> dict[str, float]:
 
 
 def _last_error(output: Path) -> str:
-    """The sentence `error: …` among the last lines of what a run printed, empty without one."""
+    """The sentence `error: …`, or a traceback's last line, among the last lines of what a run printed; else empty."""
     lines = [line for line in _tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
-    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
+    found = [match for line in lines if (match := ERROR.match(line))]
+    return found[-1]["sentence"] or found[-1]["raised"] if found else ""
 
 
 def _tail(path: Path) -> list[str]:
