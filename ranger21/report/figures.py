@@ -155,8 +155,10 @@ def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
     elif panel.figure is not None:
         _draw_points(axes, panel.figure, groups)
     if not axes.has_data():
-        axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center", color=GREY)
-    if panel.log:
+        axes.text(0.5, 0.5, "nothing logged here", transform=axes.transAxes, ha="center", color=GREY)
+        for minor in (False, True):
+            axes.set_yticks([], minor=minor)
+    elif panel.log:
         log_ticks(axes.yaxis)
 
 
