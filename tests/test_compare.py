@@ -50,7 +50,7 @@ def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path:
     done = compare(tmp_path / "outputs", "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    names = ["index.html", "table.md", "claims.md", "table.csv", "pairs.csv", "resnet50-on-sample"]
+    names = ["index.html", "claims.md", "table.md", "table.csv", "pairs.csv", "resnet50-on-sample"]
     written = [line for line in done.stdout.splitlines() if line.startswith("wrote")]
     assert written == [f"wrote {out / name}" for name in names]
     assert "71.00 ± 1.00" in done.stdout

@@ -32,8 +32,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
     """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first."""
     out.mkdir(parents=True, exist_ok=True)
     texts = {
-        "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
         "claims.md": claims_page.markdown(report.comparisons),
+        "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
     }
     for name, text in texts.items():
         with create(out / name) as file:
