@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ranger21.compose import CONFIG_DIR, compose_config, many_compositions, run_directory
+from ranger21.compose import CONFIG_DIR, compose_config, composing, run_directory
 from ranger21.config import WandbConfig
 from ranger21.report.panels import PANELS
 
@@ -31,7 +31,7 @@ def test_the_runs_of_a_sweep_compose(path: Path):
     assert sweep["command"][:3] == ["${env}", "python", sweep["program"]] and (ROOT / sweep["program"]).is_file()
     assert sweep["metric"]["name"] in {panel.metric for panel in PANELS}
     typed = commands(sweep)
-    with many_compositions():
+    with composing():
         configs = [compose_config(overrides) for overrides in typed]
     assert len({run_directory(config) for config in configs}) == len(typed) > 1
     for config, overrides in zip(configs, typed, strict=True):

@@ -38,6 +38,14 @@ def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
         assert a.get("val/acc1") == b.get("val/acc1")
 
 
+def test_every_run_of_a_sweep_says_and_logs_the_same(tiny, tmp_path):
+    """In one process, one after the other: the first must not silence the next."""
+    done = train("-m", *tiny, "trainer.steps=2", f"outputs={tmp_path}", "seed=0,1")
+    logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("paper/*/log.txt"))]
+    assert done.returncode == 0 and [len(log) for log in logs] == [3, 3], done.stdout
+    assert done.stdout.count("epoch 0.40  step 2") == 2
+
+
 def test_torchrun_and_the_run_directory(tiny, tmp_path):
     """The real command under torchrun, all of its files, and metrics that follow the contract."""
     directory = tmp_path / "run"
