@@ -4,6 +4,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -60,6 +61,16 @@ def assert_expected(batches: list[Batch | None], expected: list[Batch | None] = 
     for one, other in zip(batches, expected, strict=True):
         assert one is not None and other is not None
         assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+def test_too_little_shared_memory_is_told() -> None:
+    """As in a container with 64 MiB of it: by a limit of the loader process alone."""
+
+    def starve(index: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+    with pytest.raises(UserError, match=r"no shared memory \(unable to .*enlarge /dev/shm .* or lower data.workers"):
+        list(loader(starve))
 
 
 def pids() -> list[int]:

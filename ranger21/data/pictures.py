@@ -103,8 +103,15 @@ class Pictures(Dataset[Any]):
 
 
 def room_for(images: int, pixels: Tensor) -> Tensor:
-    """An empty batch of images like this one; in a loader process in memory that the run sees without a copy."""
+    """An empty batch of images like this one; in a loader process in memory that the run sees without a copy.
+
+    Raises a UserError if there is no such memory.
+    """
     if get_worker_info() is None:
         return torch.empty((images, *pixels.shape), dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(images * pixels.numel())  # as torch's own default_collate does
+    try:
+        storage = torch.UntypedStorage._new_shared(images * pixels.numel())  # as torch's own default_collate does
+    except RuntimeError as error:
+        text = f"A loader process got no shared memory ({error})"
+        raise UserError(f"{text}: enlarge /dev/shm (docker run --shm-size=8g), or lower data.workers.") from error
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)
