@@ -5,6 +5,7 @@ import fcntl
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import socket
@@ -24,6 +25,8 @@ from ranger21.errors import UserError
 log = logging.getLogger("ranger21")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
 PROJECT = Path(__file__).resolve().parent.parent
+TRAIN = PROJECT / "train.py"
+TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -136,6 +139,29 @@ def in_use(directory: Path) -> bool:
         return True
     except OSError:  # there is none, or this file system has no locks
         return False
+
+
+def last_values(path: Path) -> dict[str, float]:
+    """The last finite value of each metric in the end of the file."""
+    values: dict[str, float] = {}
+    for line in tail(path):
+        try:
+            row: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            values |= {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return values
+
+
+def tail(path: Path) -> list[str]:
+    """The lines in the end of a file, none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def write_atomically(path: Path, text: str) -> None:

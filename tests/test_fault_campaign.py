@@ -22,14 +22,7 @@ from ranger21.faults.verdict import Judged, Likeness, compare, difference, judge
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
 
 LEG = plan.LEGS[0]
-EIGHT = (
-    "--faults",
-    "8",
-    "--ranks",
-    "1",
-    "--seed",
-    "606",
-)  # in two starts
+EIGHT = ("--faults", "8", "--ranks", "1", "--seed", "606")  # in two starts
 
 
 def command(folder: Path, *more: str) -> dict[str, Any]:
@@ -69,9 +62,8 @@ def test_a_short_campaign(campaign: Path) -> None:
     content = found(campaign)
     assert content["good"] and len(content["faults"]) == 8 and len(content["runs"]) == 1
     kinds = [fault["kind"] for fault in content["faults"]]
-    assert (
-        kinds[:2] == [plan.WORKER_KILLED] * 2 and len(set(kinds)) > 2
-    )  # the later ones depend on how far a start came
+    # The later ones depend on how far a start came.
+    assert kinds[:2] == [plan.WORKER_KILLED] * 2 and len(set(kinds)) > 2
     assert not any(fault["mistake"] for fault in content["faults"])
     assert all(0 <= fault["repeated"] <= plan.SAVE_EVERY for fault in content["faults"])
     text = (campaign / "out" / "table.md").read_text()
@@ -169,12 +161,18 @@ END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=
         (plan.SIGTERM, {"codes": [143], "reached": 30, "told": ["Traceback"]}, [END], "showed a traceback"),
         (plan.SIGTERM, {"codes": [-15], "resumed": None, "reached": 20, "saved": 20}, [END], ""),
         (plan.DISK_FULL, {"codes": [1], "told": ["could not be written"]}, [END], ""),
-        (plan.DISK_FULL, {"codes": [1]}, [END], "ended with [1], without a sentence that says why"),
+        (plan.DISK_FULL, {"codes": [1]}, [END], "was not told: nothing of 'could not be written'"),
+        (plan.DISK_FULL, {"codes": [0], "told": ["could not be written"]}, [END], "ended with [0]"),
         (plan.RANK_KILLED, {"codes": [1, -9]}, [END], ""),
-        (plan.WORKER_KILLED, {"codes": [0], "finished": True, "reached": 120}, [], ""),
+        (plan.RANK_KILLED, {"codes": [-9, -9], "ended_by_us": 1}, [END], "1 ranks did not end by themselves"),
+        (plan.WORKER_KILLED, {"codes": [0], "finished": True, "reached": 54, "told": ["started anew"]}, [], ""),
+        (plan.WORKER_KILLED, {"codes": [0], "finished": True, "reached": 54}, [], "was not told"),
+        (plan.WORKER_KILLED, {"codes": [0], "finished": True, "reached": 53}, [], ""),
         (plan.WORKER_KILLED, {"codes": [1]}, [END], "the run ended with [1]"),
         (plan.WANDB_KILLED, {"codes": [0], "hung": True}, [END], "the run hung"),
-        (plan.CUT, {"lost": 5}, [END], ""),
+        (plan.CUT, {"lost": 5, "told": ["is damaged"]}, [END], ""),
+        (plan.CUT, {"lost": 5}, [END], "was not told: nothing of 'is damaged'"),
+        (plan.CUT, {"resumed": None}, [record(newest=20, resumed=20), END], ""),
         (plan.CUT, {"resumed": 0}, [END], "went on from step 0, not from the newest whole one, 20"),
         (plan.TORN, {}, [END], ""),
     ],
@@ -185,7 +183,8 @@ def test_what_is_judged(kind: str, values: dict[str, Any], after: list[Record], 
 
 
 def test_a_process_that_is_replaced_goes_on() -> None:
-    later = judge(LEG, [record((plan.WORKER_KILLED, 25), (plan.SIGKILL, 33)), END])
+    told = record((plan.WORKER_KILLED, 25), (plan.SIGKILL, 33), told=["started anew"])
+    later = judge(LEG, [told, END])
     assert [(fault.kind, fault.mistake, fault.repeated) for fault in later] == [
         (plan.WORKER_KILLED, "", 0),
         (plan.SIGKILL, "", 3),
@@ -214,7 +213,7 @@ def test_one_bad_fault_or_run_is_enough() -> None:
     ):
         assert not Outcome((LEG,), [good], {(LEG.name, 0): other}).good()
     changing = plan.LEGS[2]
-    for weights, fine in ((1e-6, True), (2e-5, False)):
+    for weights, fine in ((1e-11, True), (2e-10, False)):
         near = {(changing.name, 0): Likeness(True, weights, False, True)}
         outcome = Outcome((changing,), [Judged(changing.name, plan.RANKS_CHANGED, 0, 9, 0)], near)
         assert outcome.good() == fine and f"{weights:.2g}" in outcome.markdown()
@@ -236,3 +235,13 @@ def test_another_campaigns_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "work" / "campaign.json").write_text('{"seed": 0, "ranks": "2"}')
     done = subprocess.run(**command(tmp_path) | {"stderr": subprocess.STDOUT}, timeout=60)
     assert done.returncode == 1 and "has another campaign" in done.stdout and "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["campaign.json", "sessions.jsonl"])
+def test_a_damaged_state_is_told(name: str, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / name).write_bytes(b"\xff{\n")
+    done = subprocess.run(**command(tmp_path) | {"stderr": subprocess.STDOUT}, timeout=60)
+    last = done.stdout.splitlines()[-1]
+    assert (done.returncode, last.startswith("error: ")) == (1, True)
+    assert "choose another --work, or delete it." in last and "Traceback" not in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from ranger21.faults import harm, plan
 from ranger21.faults.plan import Leg
 from ranger21.faults.session import Record, Session
 from ranger21.faults.verdict import Judged, Likeness, compare, judge
+from ranger21.records import write_atomically
 from ranger21.tracking.console import duration
 
 Say = Callable[[str], None]
@@ -33,24 +35,27 @@ class Campaign:
         self._same_as_before({"seed": seed, "ranks": ranks})
         self.images = ensure_sample(self.work / "images", train_per_class=8, val_per_class=3)
         self.path = self.work / "sessions.jsonl"
-        self.records = [Record(**json.loads(line)) for line in self._lines()]
+        self.records = self._known()
         self._begun, self._before, self._start_up = time.monotonic(), self.hits(), 5.0
 
     def _same_as_before(self, options: dict[str, object]) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        path = self.work / "campaign.json"
-        if path.exists() and json.loads(path.read_text()) != options:
-            raise UserError(
-                f"{self.work} has another campaign ({path.read_text()}): choose another --work, or delete it."
-            )
-        path.write_text(json.dumps(options))
+        path, content = self.work / "campaign.json", json.dumps(options)
+        if not path.exists():
+            write_atomically(path, content)
+        elif (there := path.read_text(errors="backslashreplace")) != content:
+            raise UserError(f"{self.work} has another campaign ({there.strip()}): choose another --work, or delete it.")
 
-    def _lines(self) -> list[str]:
+    def _known(self) -> list[Record]:
         """What is known already, without half a line: the campaign may have been killed in the middle of one."""
-        text = self.path.read_text() if self.path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        self.path.write_text(whole)
-        return whole.splitlines()
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(self.path, len(whole))
+        try:
+            return [Record(**json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self.path} is damaged ({error}): choose another --work, or delete it.") from error
 
     def of(self, leg: Leg, run: int | None = None) -> list[Record]:
         return [r for r in self.records if r.leg == leg.name and run in (None, r.run)]

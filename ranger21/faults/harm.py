@@ -16,23 +16,23 @@ NUMBERS = {plan.SIGKILL: signal.SIGKILL, plan.SIGTERM: signal.SIGTERM, plan.SIGU
 
 def children(pid: int) -> dict[int, str]:
     """The living child processes, each with its name."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            name, rest = stat.read_text().split("(", 1)[1].rsplit(")", 1)
-            state, parent = rest.split()[:2]
-            if int(parent) == pid and state != "Z":
-                found[int(stat.parent.name)] = name
-    return found
+    known = {int(path.name): _known(path) for path in Path("/proc").glob("[0-9]*")}
+    return {child: name for child, (name, parent) in known.items() if parent == pid}
 
 
 def lives(pid: int, name: str) -> bool:
     """Whether there is such a process of this name."""
+    return _known(Path(f"/proc/{pid}"))[0] == name
+
+
+def _known(process: Path) -> tuple[str, int]:
+    """Name and parent of a process; without a name if there is none, or it has ended and waits to be asked how."""
     try:
-        own, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
     except OSError:
-        return False
-    return own == name and rest.split()[0] != "Z"
+        return "", 0
+    state, parent = rest.split()[:2]
+    return ("", 0) if state == "Z" else (name, int(parent))
 
 
 def hit(kind: str, ranks: list[int], where: float, directory: Path) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ranger21.faults import harm
+from ranger21.faults import harm, plan
 from ranger21.faults.plan import Fault
 from ranger21.faults.start import as_command, forked
+from ranger21.records import last_values
 
 PATIENCE = 240.0  # seconds without a step, after which a process is called hung
 GRACE = 60.0  # seconds that ranks are given when another has gone; then they are ended, as torchrun and srun do
@@ -41,14 +42,18 @@ class Record:
     left_behind: list[str] = field(default_factory=list)  # child processes that outlived it
     codes: list[int] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)  # that hit: kind, and the step then reached
-    told: list[str] = field(default_factory=list)  # what of SENTENCES its output has
+    told: list[str] = field(default_factory=list)  # what of SENTENCES, and TRACEBACK, its output has
     seconds: float = 0.0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-SENTENCES = ("could not be written", "is damaged", "W&B is switched off", "started anew", "Traceback")
+SENTENCES = {
+    plan.DISK_FULL: "could not be written", plan.CUT: "is damaged", plan.FLIPPED: "is damaged",
+    plan.WANDB_KILLED: "W&B is switched off", plan.WORKER_KILLED: "started anew",
+}  # fmt: skip
+TRACEBACK = "Traceback"
 
 
 class Session:
@@ -57,7 +62,8 @@ class Session:
     def __init__(self, directory: Path, overrides: list[str], ranks: int, output: Path, fork: bool = False) -> None:
         self.directory, self.output = directory, output
         self.metrics, self.manifest = directory / "metrics.jsonl", directory / "manifest.json"
-        self._before = len(self._sessions())
+        self.log = directory / "log.txt"
+        self._before, self._logged = len(self._sessions()), len(self.log.read_text()) if self.log.exists() else 0
         self._looked, self._step = (0, 0), 0
         self._family = dict[int, str]()  # its child processes, as they were before it was hit
         self._begun = time.monotonic()
@@ -87,7 +93,7 @@ class Session:
         stat = self.metrics.stat()
         if self._looked != (stat.st_mtime_ns, stat.st_size):
             self._looked = stat.st_mtime_ns, stat.st_size
-            self._step = last_step(self.metrics)
+            self._step = int(last_values(self.metrics).get("step", 0))
         return self._step
 
     def wait_for_step(self, after: int) -> bool:
@@ -127,8 +133,9 @@ class Session:
         record.resumed, record.finished = self.resumed, (self.directory / "result.json").exists()
         record.saved = harm.saved_step(self.directory)
         record.reached = max(record.saved, self.reached() if self.under_way() else 0)
-        output = self.output.read_text(errors="replace")
-        record.told = [words for words in SENTENCES if words in output]
+        logged = self.log.read_text(errors="replace")[self._logged :] if self.log.exists() else ""
+        output = self.output.read_text(errors="replace") + logged
+        record.told = [words for words in sorted({*SENTENCES.values(), TRACEBACK}) if words in output]
         record.seconds = round(time.monotonic() - self._begun, 2)
 
     def _ended(self, record: Record) -> bool:
@@ -159,19 +166,6 @@ def environments(ranks: int) -> list[dict[str, str]]:
         few |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
     few |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [few | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-
-
-def last_step(metrics: Path) -> int:
-    """The step of the last whole line."""
-    with open(metrics, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        tail = file.read().split(b"\n")[:-1]
-    for line in reversed(tail):
-        try:
-            return json.loads(line)["step"]
-        except (ValueError, KeyError):
-            continue
-    return 0
 
 
 def left_behind(family: dict[int, str], patience: float = 20.0) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ranger21.processes import die_with_the_parent
+from ranger21.records import TRAIN
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the machine
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ranger21.faults import harm, plan
 from ranger21.faults.plan import Leg
-from ranger21.faults.session import Record
+from ranger21.faults.session import SENTENCES, TRACEBACK, Record
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,11 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
             kind, step = fault["kind"], fault["step"]
             if kind in (*plan.DAMAGES, plan.RANKS_CHANGED):
                 repeated = record.lost if kind in (plan.CUT, plan.FLIPPED) else 0
-                mistake = _went_on(records[place:])
+                mistake = _went_on(records[place:]) or _said(kind, record, record.resumed is not None)
             elif kind in (plan.WORKER_KILLED, plan.WANDB_KILLED):
-                repeated, mistake = 0, _survived(record, step, ended=number == last)
+                repeated = 0
+                mistake = _survived(record, step, ended=number == last)
+                mistake = mistake or _said(kind, record, record.reached > step + plan.NOTICED + plan.EVAL_EVERY)
             else:
                 repeated = 0 if record.finished else record.reached - record.saved
                 mistake = _ended_well(kind, record, repeated) or ("" if record.finished else _went_on(later))
@@ -130,6 +132,12 @@ def _survived(record: Record, step: int, ended: bool) -> str:
     return "" if record.finished or record.reached > step else "no step was made afterwards"
 
 
+def _said(kind: str, record: Record, due: bool) -> str:
+    """What is wrong if a session had its time and did not say what had happened."""
+    words = SENTENCES.get(kind)
+    return f"was not told: nothing of {words!r}" if due and words and words not in record.told else ""
+
+
 def _ended_well(kind: str, record: Record, repeated: int) -> str:
     """What is wrong with how a session ended and what it left behind."""
     codes, stops = set(record.codes), kind in (plan.SIGTERM, plan.SIGUSR1)
@@ -137,16 +145,20 @@ def _ended_well(kind: str, record: Record, repeated: int) -> str:
         return "the run hung"
     if record.left_behind:
         return f"left behind: {', '.join(record.left_behind)}"
+    if record.ended_by_us:
+        return f"{record.ended_by_us} ranks did not end by themselves when another had gone"
     if record.finished or (record.resumed is None and any(codes)):
         return ""
     if stops and (codes != {143} or repeated):
         return f"ended with {record.codes}, {repeated} steps after its last checkpoint"
-    if kind == plan.DISK_FULL and (codes != {1} or "could not be written" not in record.told):
-        return f"ended with {record.codes}, without a sentence that says why"
+    if kind == plan.DISK_FULL and codes != {1}:
+        return f"ended with {record.codes}"
     if kind in (plan.SIGKILL, plan.RANK_KILLED) and -9 not in codes:
         return f"ended with {record.codes}"
-    if (stops or kind == plan.DISK_FULL) and "Traceback" in record.told:
+    if (stops or kind == plan.DISK_FULL) and TRACEBACK in record.told:
         return "showed a traceback"
+    if mistake := _said(kind, record, due=True):
+        return mistake
     return "" if repeated <= plan.SAVE_EVERY else f"{repeated} steps were lost"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.room import size_text
 from ranger21.grid.jobs import Job
-from ranger21.grid.progress import last_values
+from ranger21.records import last_values
 
 IMAGENET_TRAIN = 1_281_167
 KEPT = 3  # checkpoints of a run: last, previous, best

@@ -10,13 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import IO
 
 from ranger21.grid.jobs import Job
 from ranger21.processes import granted_cores
-
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+from ranger21.records import TRAIN
 
 
 def typed(job: Job) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from ranger21.grid.jobs import DIVERGED, FINISHED, MISSING, STARTED, Job
 from ranger21.grid.slurm import Slurm
-from ranger21.records import in_use
+from ranger21.records import in_use, last_values, tail
 from ranger21.tracking.console import duration
 
 RUNNING, STOPPED, QUEUED, FAILED = "running", "stopped", "queued", "failed"
-TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
 COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red", STOPPED: "yellow"}
 
@@ -75,30 +70,8 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def last_values(path: Path) -> dict[str, float]:
-    """The last finite value of each metric in the end of the file."""
-    values: dict[str, float] = {}
-    for line in _tail(path):
-        try:
-            row: Any = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            values |= {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)}
-    return values
-
-
 def _last_error(output: Path) -> str:
     """The sentence `error: …`, or a traceback's last line, among the last lines of what a run printed; else empty."""
-    lines = [line for line in _tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
+    lines = [line for line in tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
     found = [match for line in lines if (match := ERROR.match(line))]
     return found[-1]["sentence"] or found[-1]["raised"] if found else ""
-
-
-def _tail(path: Path) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
