@@ -137,11 +137,14 @@ class Agreement:
 
 
 def environment() -> dict[str, int] | None:
-    """Rank and sizes from torchrun's variables, or from those of an srun with several tasks; None: a single process."""
+    """Rank and sizes from torchrun's variables, or from those of an srun with several tasks; None: a single process.
+
+    Raises a UserError for a variable that is no number.
+    """
     env = os.environ
     if "WORLD_SIZE" in env and "RANK" in env:
         names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
-        return {key: int(env.get(name, 0 if key == "local_rank" else 1)) for key, name in names.items()}
+        return {key: _number(name, 0 if key == "local_rank" else 1) for key, name in names.items()}
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
         tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
         env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
@@ -156,6 +159,13 @@ def environment() -> dict[str, int] | None:
             "local_size": int(match.group()) if match else 1,
         }
     return None
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UserError(f"{name}={text} is not a number: unset it, or start the ranks by torchrun or srun.")
+    return int(text)
 
 
 def first_host(nodes: str) -> str:
@@ -213,12 +223,12 @@ def join(device: str) -> Iterator[World]:
     dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step
 
 
-def seconds_of_patience() -> float:
+def seconds_of_patience() -> int:
+    """As srun's --wait takes them: whole, at least one. Raises a UserError for anything else."""
     text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be a number of seconds.") from error
+    if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
+        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be a whole number of seconds, at least 1.")
+    return int(text)
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:

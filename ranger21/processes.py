@@ -147,14 +147,21 @@ def locked(folder: Path, sentence: str) -> Iterator[int]:
     """
     place = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(sentence) from error
+        if not take(place):
+            raise UserError(sentence)
         yield place
     finally:
         os.close(place)
+
+
+def take(descriptor: int) -> bool:
+    """Locks a file or folder until its descriptor is closed; False if another process has it."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 class Bar:

@@ -19,7 +19,7 @@ def heed_early() -> None:
 
     def caught(number: int, frame: FrameType | None) -> None:
         global _early
-        _early = EXIT_CODES[signal.Signals(number)]
+        _early = EXIT_CODES[signal.SIGUSR1]
 
     signal.signal(signal.SIGUSR1, caught)
 

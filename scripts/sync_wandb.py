@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.compose import ending_well
 from ranger21.errors import UserError
+from ranger21.tracking.sync import TIMEOUT, sync
 
 HELP = """\
 Send offline W&B runs to W&B, each as one run, from a machine that reaches it.
@@ -39,7 +42,7 @@ exit status: 0, or 1 if a run could not be sent (it is named), and 130 after Ctr
 To send a run again, delete wandb/offline-merged in its directory."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the command; the exit status is 1 after a failure or a mistake of the user's."""
     parser = argparse.ArgumentParser(
         prog="python scripts/sync_wandb.py",
@@ -51,24 +54,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="merge and say what would be sent, send nothing")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again, so many seconds apart")
     parser.add_argument(
-        "--timeout", type=float, default=600, metavar="SECONDS", help="for each run (default: %(default)s)"
+        "--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="for each run (default: %(default)s)"
     )
-    options = parser.parse_args(arguments)
-    try:
-        told: set[str] = set()
+    options = parser.parse_args()
+    for name in ("watch", "timeout"):
+        value = getattr(options, name)
+        if value is not None and not 1 <= value < math.inf:
+            raise UserError(f"--{name}={value} is not possible: give seconds, at least 1.")
+    told: set[str] = set()
+    failed = once(options, told)
+    while options.watch is not None:
+        time.sleep(options.watch)
         failed = once(options, told)
-        while options.watch is not None:
-            time.sleep(max(options.watch, 1))
-            failed = once(options, told)
-    except KeyboardInterrupt:
-        return 130
     return int(failed)
 
 
 def once(options: argparse.Namespace, told: set[str]) -> bool:
     """Send what there is and say what was not said the last time; returns whether anything failed."""
-    from ranger21.tracking.sync import sync
-
     failed, said = False, set()
     try:
         for outcome in sync(options.runs, not options.dry_run, options.timeout):
@@ -87,4 +89,5 @@ def once(options: argparse.Namespace, told: set[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_well("sends what is new"):
+        sys.exit(main())

@@ -18,10 +18,11 @@ from ranger21.errors import UserError
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
 from ranger21.grid.presets import PRESETS
-from ranger21.grid.progress import FAILED, RUNNING, progress
+from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import record
 from ranger21.records import in_use
 from ranger21.report.ablation import INGREDIENTS
+from ranger21.report.runs import RUNNING
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["logger=none", "trainer.steps=4", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=2"]

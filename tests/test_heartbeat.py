@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from ranger21 import heartbeat
-from ranger21.distributed import PATIENCE, World, meet, seconds_of_patience
+from ranger21.distributed import PATIENCE, World, environment, meet, seconds_of_patience
 from ranger21.errors import UserError
 from ranger21.heartbeat import BEATS, Heartbeat
 
@@ -95,7 +94,14 @@ def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds_of_patience() == PATIENCE < 60
     monkeypatch.setenv("RANGER21_PATIENCE", "300")
     assert seconds_of_patience() == 300
-    monkeypatch.setenv("RANGER21_PATIENCE", "long")
-    with pytest.raises(UserError, match="RANGER21_PATIENCE=long is not possible"):
-        seconds_of_patience()
-    assert os.environ["RANGER21_PATIENCE"] == "long"
+    for impossible in ("long", "0", "-5", "7.5", "inf", "nan", ""):
+        monkeypatch.setenv("RANGER21_PATIENCE", impossible)
+        with pytest.raises(UserError, match=f"RANGER21_PATIENCE={impossible} is not possible"):
+            seconds_of_patience()
+
+
+def test_a_rank_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "x")
+    with pytest.raises(UserError, match="RANK=x is not a number: unset it, or start the ranks by torchrun or srun"):
+        environment()

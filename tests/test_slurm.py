@@ -241,21 +241,20 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     jobs = {}
     for name, path in paths.items():
         directory = cluster.project / "outputs" / name
-        env = {"PATH": path} if path else {}
         more = ["trainer.epochs=400", f"run_dir={directory}"]
         with_path = [f"--export=ALL,PATH={path}"] if path else []
-        jobs[name] = cluster.sbatch(NO_GPU, *with_path, TRAIN, *overrides, *more), directory, env
-    for name, (job, directory, _) in jobs.items():
+        jobs[name] = cluster.sbatch(NO_GPU, *with_path, TRAIN, *overrides, *more), directory
+    for name, (job, directory) in jobs.items():
         begun(cluster, job, directory)
         cluster.ask("scancel", *([] if name == "no-warning" else ["--signal=USR1"]), job)
-    for name, (job, directory, _) in jobs.items():
+    for name, (job, directory) in jobs.items():
         cluster.wait(job, *ENDED)
         assert cluster.job(job) == ("CANCELLED" if name == "no-warning" else "FAILED"), cluster.output(job)
         assert "Stopped at step" in (directory / "log.txt").read_text()
         assert weights(directory)["progress"]["step"] > 0
         assert cluster.job(job, "Restarts") == "0"
     sentence = cluster.output(jobs["no-right"][0])
-    for job, directory, _ in jobs.values():
+    for job, directory in jobs.values():
         assert f"sbatch --partition=usual --nodes=1 --gpus-per-node=0 {TRAIN}" in cluster.output(job)
         assert f"run_dir={directory}" in cluster.output(job)
     typed = re.findall(r"^  cd .*", sentence, re.MULTILINE)[-1]

@@ -6,10 +6,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -141,6 +143,10 @@ def test_no_room_no_rights_no_variable(config: ImageFolderConfig, monkeypatch: p
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"data.stage=\$OWN_DISK names a variable that is not set on"):
         stage(config, never)
+    monkeypatch.setenv("OWN_DISK", "")
+    for stage_ in ("$OWN_DISK", "here", "~nobody-here/x"):
+        with pytest.raises(UserError, match=rf"data.stage={re.escape(stage_)} is no absolute path on"):
+            stage(replace(config, stage=stage_), never)
     config.stage = "/proc/nothing"
     with pytest.raises(UserError, match=r"could not be copied to /proc/nothing/.*: make room there, or choose"):
         stage(config, never)

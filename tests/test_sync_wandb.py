@@ -189,7 +189,7 @@ def test_a_run_that_is_going_on_is_left_for_later(tiny, tmp_path):
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))
     (outcome,) = sync([str(tmp_path)], send=False)
-    assert outcome.sentence.startswith(("would be sent: ", "skipped: "))
+    assert "still running" not in outcome.sentence  # W&B may have written nothing yet, or enough to be sent
 
 
 def test_empty_superseded_and_damaged_fragments(run):
@@ -211,6 +211,16 @@ def test_empty_superseded_and_damaged_fragments(run):
     assert "nothing is recorded" in next(sync([str(fragment)], send=False)).sentence
 
 
+def test_a_file_alone_is_sent_too_and_stays_where_it_is(run, tmp_path):
+    """Moved away from its run, it is merged beside itself."""
+    newest = find([str(run)])[0][0].fragments[-1].path
+    assert [fragment.path for fragment in find([str(newest)])[0][0].fragments] == [newest]
+    moved = Path(shutil.copytree(newest.parent, tmp_path / "moved" / newest.parent.name))
+    (outcome,) = sync([str(moved / newest.name)], send=False)
+    assert outcome.sentence.startswith(f"would be sent: {tmp_path / 'moved'} ")
+    assert [path.parents[2] for path in (tmp_path / "moved").rglob("offline-merged/*.wandb")] == [tmp_path / "moved"]
+
+
 def test_watching_says_a_thing_once(run, server):
     program = [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(run), "--watch", "1"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -219,7 +229,7 @@ def test_watching_says_a_thing_once(run, server):
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=120)
-    assert (process.returncode, rest) == (130, "")
+    assert (process.returncode, rest) == (130, "stopped: the same command again sends what is new\n")
 
 
 def test_the_best_without_a_result(tmp_path):
@@ -229,6 +239,9 @@ def test_the_best_without_a_result(tmp_path):
     run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
     assert outcome(run, [{"step": 1}, *rows]) == {"best/step": 4, "best/epoch": 2.0, "best/val/acc1": 30.0}
     assert outcome(run, [{"step": 1}]) == {}
+    for damaged in (b"\xff", b'{"best": [1]}', b"[]"):
+        (tmp_path / "result.json").write_bytes(damaged)
+        assert outcome(run, rows)["best/step"] == 4
     (tmp_path / "result.json").write_text('{"status": "diverged", "best": {"step": 8, "val/acc1": 31.0}}')
     assert outcome(run, rows) == {"status": "diverged", "best/step": 8, "best/val/acc1": 31.0}
 
@@ -238,5 +251,7 @@ def test_mistakes_are_told(tmp_path):
         find([str(tmp_path / "nowhere")])
     with pytest.raises(UserError, match="no offline W&B run"):
         find([str(tmp_path)])
+    done = script(str(tmp_path), "--watch", "inf")
+    assert (done.returncode, done.stderr) == (1, "error: --watch=inf is not possible: give seconds, at least 1.\n")
     done = script(str(tmp_path))
     assert done.returncode == 1 and done.stderr.startswith("error: no offline W&B run")

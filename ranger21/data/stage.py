@@ -1,12 +1,11 @@
 """Packs on a node's own disk: copied there once, before the training, by whichever rank is first. Imports no torch."""
 
-import fcntl
 import hashlib
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.pack import FACTS, read_facts
 from ranger21.data.room import require_space, size_text, tell
 from ranger21.errors import UserError
-from ranger21.processes import Bar
+from ranger21.processes import Bar, take
 
 PIECE = 1 << 22
 Stopped = Callable[[], int]  # the exit code, once the run is told to stop
@@ -27,9 +26,12 @@ def wants_copy(config: DataConfig) -> bool:
 
 def place(config: ImageFolderConfig) -> Path:
     """The folder of the copy: its name says of which pack it is."""
-    folder = Path(os.path.expandvars(config.stage or "")).expanduser()
-    if "$" in str(folder):
-        text = f"data.stage={config.stage} names a variable that is not set on {socket.gethostname()}"
+    folder = Path(os.path.expandvars(config.stage or ""))
+    with suppress(RuntimeError):  # there is no such user
+        folder = folder.expanduser()
+    wrong = "names a variable that is not set" if "$" in str(folder) else "is no absolute path"
+    if "$" in str(folder) or not folder.is_absolute():
+        text = f"data.stage={config.stage} {wrong} on {socket.gethostname()}"
         raise UserError(f"{text}: ask your site for the folder that is on each node's own disk.")
     pack = Path(config.pack or "")
     return folder / f"{pack.resolve().name}-{hashlib.sha256((pack / FACTS).read_bytes()).hexdigest()[:8]}"
@@ -64,12 +66,8 @@ def _alone(folder: Path, stopped: Stopped) -> Iterator[bool]:
     """Waits until no other process has the folder; False if the run is stopped meanwhile."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        while not stopped():
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.2)
+        while not stopped() and not take(handle):
+            time.sleep(0.2)
         yield not stopped()
     finally:
         os.close(handle)

@@ -13,6 +13,7 @@ from rich.table import Table
 from ranger21.faults import plan
 from ranger21.faults.plan import Leg
 from ranger21.faults.verdict import Judged, Likeness, spread
+from ranger21.report.text import table_lines
 
 COLUMNS = ("runs on", "fault", "injected", "recovered", "steps repeated, median / max", "weights", "metrics.jsonl")
 
@@ -79,8 +80,7 @@ class Outcome:
         return table
 
     def markdown(self) -> str:
-        lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, ("---",) * len(COLUMNS), *self.rows())]
-        return "\n".join([*lines, "", *(f"- {remark}" for remark in self.remarks()), ""])
+        return "\n".join([*table_lines(COLUMNS, self.rows()), "", *(f"- {remark}" for remark in self.remarks()), ""])
 
     def write(self, folder: Path, facts: dict[str, Any]) -> list[Path]:
         """table.md and faults.json."""

@@ -11,8 +11,9 @@ from ranger21.compose import compose_config, composing, run_directory
 from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.grid.presets import Preset
+from ranger21.report.runs import DIVERGED, FINISHED
 
-FINISHED, DIVERGED, STARTED, MISSING = "finished", "diverged", "started", "missing"
+STARTED, MISSING = "started", "missing"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from ranger21.grid.jobs import DIVERGED, FINISHED, MISSING, STARTED, Job
+from ranger21.grid.jobs import MISSING, STARTED, Job
 from ranger21.grid.slurm import Slurm
 from ranger21.records import in_use, last_values, tail
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING
 from ranger21.tracking.console import duration
 
-RUNNING, STOPPED, QUEUED, FAILED = "running", "stopped", "queued", "failed"
+STOPPED, QUEUED, FAILED = "stopped", "queued", "failed"
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
 COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red", STOPPED: "yellow"}
 

@@ -15,6 +15,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from ranger21.report.text import table_lines
+
 Point = tuple[float, float]
 
 A, B = 1.0, 100.0
@@ -173,9 +175,8 @@ def terminal(walks: Sequence[Walk]) -> Table:
 
 def markdown(walks: Sequence[Walk]) -> str:
     """The table in Markdown."""
-    lines = [list(columns()), ["---", "---:", "---:", "---:", "---:", "---"]]
-    lines += [[cell(walk) for cell in columns().values()] for walk in walks]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = [[cell(walk) for cell in columns().values()] for walk in walks]
+    return "\n".join([*table_lines(list(columns()), rows, right=range(1, 5)), ""])
 
 
 def write_tables(walks: Sequence[Walk], head: dict[str, str], out: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any, TypeGuard
 
 from omegaconf import OmegaConf
 
+from ranger21.arguments import expand
 from ranger21.config import LATER
 from ranger21.errors import UserError
 from ranger21.processes import granted_cores, in_parallel
@@ -91,7 +91,7 @@ def find_runs(patterns: Iterable[str]) -> Found:
     files: dict[Path, Path] = {}
     for pattern in wanted:
         try:
-            for place in _expand(pattern):
+            for place in expand(pattern, GIVE):
                 found = list(_run_directories(place))
                 for directory in found:
                     directories.setdefault(directory.resolve(), directory)
@@ -203,18 +203,6 @@ def _read_wandb(files: list[Path]) -> list[Run | str]:
     from ranger21.report.wandb_runs import read_wandb_runs  # W&B takes a second to import
 
     return read_wandb_runs(files)
-
-
-def _expand(pattern: str) -> list[Path]:
-    """The paths that an argument names, itself or as a glob."""
-    if not pattern:
-        raise UserError(f"an empty path names no runs: {GIVE}.")
-    if Path(pattern).exists():
-        return [Path(pattern)]
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    if not matches:
-        raise UserError(f"nothing is called {pattern}: {GIVE}.")
-    return matches
 
 
 def _run_directories(place: Path) -> Iterator[Path]:

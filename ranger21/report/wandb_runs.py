@@ -5,24 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
 from ranger21.report.metrics import Metrics, from_rows
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite, settings
-from ranger21.tracking.wandb_file import Fragment, merge, read_fragment
+from ranger21.tracking.wandb_file import Fragment, merge, read_fragments
 
 
 def read_wandb_runs(files: list[Path]) -> list[Run | str]:
     """A run for each W&B id, its fragments put together; a sentence for a file that tells no configuration."""
-    fragments: dict[str, list[Fragment]] = {}
-    said: list[Run | str] = []
-    for file in files:
-        try:
-            fragment = read_fragment(file)
-        except UserError as error:
-            said.append(f"{file} is left out: {error}")
-            continue
-        fragments.setdefault(fragment.run_id, []).append(fragment)
-    return said + [_run(merge(parts), parts) for parts in fragments.values()]
+    fragments, unreadable = read_fragments(files)
+    return [*map(str, unreadable), *(_run(merge(parts), parts) for parts in fragments.values())]
 
 
 def _run(whole: Fragment, parts: list[Fragment]) -> Run | str:

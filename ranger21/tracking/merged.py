@@ -36,9 +36,9 @@ def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if v is not None} | logged.get(row["step"], {}) for row in told]
 
 
-def assemble(run: OfflineRun) -> tuple[bytes, list[dict[str, Any]]]:
-    """The content of the merged file, and its rows. The same fragments give the same bytes."""
-    whole, rows, record = merge(run.fragments), rows_of(run), record_class()
+def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
+    """The content of the merged file, of these rows. The same fragments give the same bytes."""
+    whole, record = merge(run.fragments), record_class()
     newest = [fragment for fragment in run.fragments if fragment.started][-1]
     records = []
     for other in read_records(newest.path)[0]:
@@ -64,14 +64,14 @@ def assemble(run: OfflineRun) -> tuple[bytes, list[dict[str, Any]]]:
         records.append(record(exit={"exit_code": code}))
     for number, entry in enumerate(records, 1):
         entry.num = number
-    return pack(entry.SerializeToString(deterministic=True) for entry in records), rows
+    return pack(entry.SerializeToString(deterministic=True) for entry in records)
 
 
 def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How the run ended, if it has, and its best validation as the trainer has it: the first with the highest top-1."""
-    result = _json((run.directory / "result.json").read_text()) if run.finished else {}
+    result = _json((run.directory / "result.json").read_bytes()) if run.finished else {}
     best = result.get("best")
-    if not best:
+    if not best or not isinstance(best, dict):
         valid = [row for row in rows if math.isfinite(row.get("val/acc1", math.nan))]
         top = max(valid, key=lambda row: row["val/acc1"], default={})
         best = {key: value for key, value in top.items() if key in ("step", "epoch") or key.startswith("val/")}
@@ -84,7 +84,7 @@ def _fill(items: Any, values: dict[str, Any]) -> None:
         items.add(nested_key=[key], value_json=json.dumps(value))
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(text: str | bytes) -> dict[str, Any]:
     """What a line or a file holds; empty where it is broken."""
     try:
         value = json.loads(text)

@@ -7,7 +7,6 @@ file is written for each run, and `wandb sync` sends that.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import shutil
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.arguments import expand
 from ranger21.errors import UserError
-from ranger21.records import in_use
+from ranger21.records import in_use, write_atomically
 from ranger21.tracking.merged import OfflineRun, assemble, rows_of
-from ranger21.tracking.wandb_file import Fragment, read_fragment
+from ranger21.tracking.wandb_file import Fragment, read_fragments
 
 MERGED = "offline-merged"  # beside the fragments; `wandb sync` takes directories called offline-… only
 QUIET = 300  # seconds without a word after which a process that recorded no end is taken to be dead
@@ -46,11 +46,12 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
     yield from unreadable
     for run in runs:
         where = f"{run.directory} (W&B run {run.run_id})"
-        reason = why_not(run)
+        rows = rows_of(run)
+        reason = why_not(run, rows)
         if reason:
             yield Outcome(f"skipped: {where}: {reason}")
             continue
-        content, rows = assemble(run)
+        content = assemble(run, rows)
         path = run.directory / "wandb" / MERGED / f"run-{run.run_id}.wandb"
         marker, digest = path.with_suffix(".sent"), hashlib.sha256(content).hexdigest()
         if marker.is_file() and marker.read_text().strip() == digest:
@@ -65,7 +66,7 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
         if error:
             yield Outcome(f"FAILED: {where}: {error}. Nothing is lost: run the same command again.", failed=True)
         else:
-            marker.write_text(digest + "\n")
+            write_atomically(marker, digest + "\n")
             yield Outcome(f"sent: {what}")
 
 
@@ -78,23 +79,14 @@ def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[Outcome]]:
             f"no offline W&B run (wandb/offline-run-*) in {', '.join(wanted)}: logger=wandb writes one, unless "
             "logger.mode=online."
         )
-    groups: dict[str, list[Fragment]] = {}
-    unreadable = []
-    for path in sorted(files):
-        try:
-            fragment = read_fragment(path)
-            groups.setdefault(fragment.run_id, []).append(fragment)
-        except UserError as error:
-            unreadable.append(Outcome(f"FAILED: {error}", failed=True))
-    runs = []
-    for run_id, fragments in groups.items():
-        fragments.sort(key=lambda fragment: (fragment.started, str(fragment.path)))
-        runs.append(OfflineRun(run_id, fragments[-1].path.parents[2], fragments))
+    groups, errors = read_fragments(sorted(files))
+    unreadable = [Outcome(f"FAILED: {error}", failed=True) for error in errors]
+    runs = [OfflineRun(run_id, _run_directory(parts[-1].path), parts) for run_id, parts in groups.items()]
     runs.sort(key=lambda run: (str(run.directory), run.fragments[-1].started))
     return [_with_successor(run, runs) for run in runs], unreadable
 
 
-def why_not(run: OfflineRun) -> str | None:
+def why_not(run: OfflineRun, rows: list[dict[str, Any]]) -> str | None:
     """Why a run is not to be sent now; None if it is."""
     if run.superseded:
         return f"it was killed before its first checkpoint; {run.superseded} began again from the start"
@@ -102,7 +94,7 @@ def why_not(run: OfflineRun) -> str | None:
     fresh = any(time.time() - path.stat().st_mtime < QUIET for path in unended)
     if not run.finished and (fresh or in_use(run.directory)):
         return "it is still running, or ended without a word minutes ago"
-    if not any(fragment.started for fragment in run.fragments) or not rows_of(run):
+    if not any(fragment.started for fragment in run.fragments) or not rows:
         return "nothing is recorded in it yet"
     return None
 
@@ -143,12 +135,17 @@ def upload(path: Path, timeout: float) -> str | None:
 
 def _fragments(pattern: str) -> Iterator[Path]:
     """The offline files that one argument names."""
-    places = [Path(pattern)] if Path(pattern).exists() else [Path(path) for path in glob.glob(pattern, recursive=True)]
-    if not places:
-        raise UserError(f"nothing is called {pattern}: name run directories, or a directory above them.")
-    for place in places:
+    for place in expand(pattern, "name run directories, or a directory above them"):
         inside = place.resolve().name.startswith("offline-run-")
-        yield from place.glob("run-*.wandb") if inside else place.rglob("offline-run-*/run-*.wandb")
+        if place.suffix == ".wandb" and place.is_file():
+            yield place
+        else:
+            yield from place.glob("run-*.wandb") if inside else place.rglob("offline-run-*/run-*.wandb")
+
+
+def _run_directory(fragment: Path) -> Path:
+    """Where a fragment's run is: RUN/wandb/offline-run-…/run-ID.wandb; or else the folder of W&B's, if it was moved."""
+    return fragment.parents[2] if fragment.parents[1].name == "wandb" else fragment.parents[1]
 
 
 def _with_successor(run: OfflineRun, runs: list[OfflineRun]) -> OfflineRun:

@@ -73,12 +73,28 @@ def read_fragment(path: Path) -> Fragment:
     return Fragment(path=path, config=config, rows=rows, summary=summary, cut=cut, **found)
 
 
+def read_fragments(files: Iterable[Path]) -> tuple[dict[str, list[Fragment]], list[UserError]]:
+    """The fragments of every run id, in order of time, and what is said of the files that cannot be read."""
+    runs, unreadable = dict[str, list[Fragment]](), []
+    for file in files:
+        try:
+            fragment = read_fragment(file)
+            runs.setdefault(fragment.run_id, []).append(fragment)
+        except UserError as error:
+            unreadable.append(error)
+    return {run_id: sorted(parts, key=in_time) for run_id, parts in runs.items()}, unreadable
+
+
+def in_time(fragment: Fragment) -> tuple[float, str]:
+    return fragment.started, str(fragment.path)
+
+
 def merge(fragments: Iterable[Fragment]) -> Fragment:
     """One run of its fragments, in order of time: each step once, and the last word of every value.
 
     A step back is a resumed run: it replaces everything logged beyond that step, as in metrics.jsonl.
     """
-    parts = sorted(fragments, key=lambda part: (part.started, str(part.path)))
+    parts = sorted(fragments, key=in_time)
     if len({part.run_id for part in parts}) != 1:
         raise ValueError(f"not the fragments of one run: {sorted({part.run_id for part in parts})}")
     whole, rows, newest = parts[0], dict[int, dict[str, Any]](), -1
