@@ -25,8 +25,7 @@ def build(groups: Sequence[str] = GROUPS, spread: str = SPREAD, name: str = NAME
 
     Runs that agree in all of `groups`, dotted keys of the configuration, are one line with a band.
     """
-    unknown = [key for key in groups if key not in known_keys()]
-    if unknown:
+    if unknown := sorted({*groups} - known_keys()):
         near = "optimizer.name, schedule.name, data.batch_size"
         raise UserError(f"{unknown[0]} is no key of the configuration to group by: choose such as {near}.")
     ws, _, expr = _library()
