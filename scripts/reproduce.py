@@ -150,17 +150,17 @@ def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
 def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Submits what is left, or prints how."""
     from ranger21.grid.record import comparison
-    from ranger21.grid.slurm import NOTHING
 
     arguments = comparison(jobs, out)
-    if options.dry_run and left:
-        plan = slurm.plan(left, options.at_once, arguments)
-        print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in left))
-        print(f"{shlex.join(plan.array)}\n{shlex.join(plan.compare)}")
-        return 0
-    told = NOTHING if options.dry_run else slurm.submit(left, options.at_once, arguments)
-    by_hand = f"; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}" if told == NOTHING else ""
-    print(told + by_hand)
+    plan = slurm.plan(left, options.at_once, arguments)
+    if not plan.compare:
+        print(f"nothing to submit; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}")
+    elif options.dry_run:
+        if plan.jobs:
+            print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in plan.jobs))
+        print("\n".join(shlex.join(command) for command in (plan.array, plan.compare) if command))
+    else:
+        print(slurm.submit(left, options.at_once, arguments))
     return 0
 
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -19,8 +18,12 @@ pytestmark = pytest.mark.timeout(600)
 
 
 KILLED = """#!/bin/bash
-# sbatch that lives longer than what called it: killed at the first of its calls (the array's), or at the second.
-if ! mkdir "$PWD/first" 2>/dev/null || [ "$DIES_AT" = 1 ]; then (sleep 1; kill -9 $PPID); sleep 2; fi
+# sbatch that outlives what called it: that is killed within the first call (the array's), or the second, and sbatch
+# goes on when it may.
+if ! mkdir "$PWD/first" 2>/dev/null || [ "$DIES_AT" = 1 ]; then
+    kill -9 $PPID
+    until [ -e "$PWD/go-on" ]; do sleep 0.1; done
+fi
 exec {sbatch} "$@"
 """
 
@@ -63,26 +66,34 @@ def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tin
     # One that is lost is submitted alone, and the comparison after it.
     for name in ("result.json", "manifest.json"):
         (runs[1] / name).unlink()
-    assert "submitted 1 runs as array" in said(reproduce())
+    assert "submitted 1 run as array" in said(reproduce())
     until(lambda: (runs[1] / "result.json").exists(), 200, lambda: cluster.ask("squeue") + cluster.logs())
     now = [(run / "result.json").stat().st_mtime_ns for run in runs]
     assert [a == b for a, b in zip(now, times, strict=True)] == [True, False, True, True]
 
 
-@pytest.mark.parametrize(("call", "then"), [(1, "submitted the 4 runs that SLURM holds"), (2, "nothing to submit")])
+@pytest.mark.parametrize(("call", "then"), [(1, "submitted no run, and the comparison"), (2, "nothing to submit")])
 def test_killed_while_it_submits_nothing_is_submitted_twice(call, then, cluster, tiny, tmp_path) -> None:
     """What called sbatch is gone before sbatch has answered: the array's number is never noted."""
     (tmp_path / "sbatch").write_text(KILLED.format(sbatch=shutil.which("sbatch")))
     (tmp_path / "sbatch").chmod(0o755)
     reproduce = grid(cluster, tiny, f"killed-{call}")
     shutil.rmtree(cluster.project / "first", ignore_errors=True)
+    go_on = cluster.project / "go-on"
+    go_on.unlink(missing_ok=True)
     done = reproduce("--sbatch=--hold --gpus-per-node=0", PATH=f"{tmp_path}:{os.environ['PATH']}", DIES_AT=str(call))
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
-    meanwhile = reproduce()  # sbatch may still be at work
-    assert meanwhile.returncode == 0 or "another reproduce.py is submitting" in meanwhile.stderr
-    time.sleep(3)
-    again = said(reproduce())
-    assert then in meanwhile.stdout + again and "nothing to submit" in said(reproduce())
-    queue = cluster.ask("squeue", "--noheader", "--array", "--format=%i %k").splitlines()
+    meanwhile = reproduce()
+    assert meanwhile.returncode == 1 and "another reproduce.py is submitting: wait for it" in meanwhile.stderr
+    go_on.touch()
+    again: list[subprocess.CompletedProcess[str]] = []
+
+    def free() -> bool:
+        again.append(reproduce())
+        return "another reproduce.py is submitting" not in again[-1].stderr
+
+    until(free, 60, "the lock")
+    assert then in said(again[-1]) and "nothing to submit" in said(reproduce())
+    queue = cluster.ask("squeue", "--noheader", "--array", "--format=%i %o").splitlines()
     assert [line.endswith("runs-1.txt") for line in queue].count(True) == 4
-    assert [line.endswith("comparison") for line in queue].count(True) == 1 and len(queue) == 5
+    assert ["compare.sbatch" in line for line in queue].count(True) == 1 and len(queue) == 5

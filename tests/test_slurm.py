@@ -173,8 +173,7 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
     runs[0] += ["run_dir=outputs/array/paper/first"]
     runs[1:] = [[*run, "trainer.epochs=1"] for run in runs[1:]]
     (tmp_path / "runs.txt").write_text("".join("\t".join(run) + "\n" for run in runs))
-    export = f"--export=ALL,RANGER21_RUNS={tmp_path}/runs.txt"
-    array = cluster.sbatch("--array=0-3%2", NO_GPU, export, TRAIN, "outputs=outputs/array")
+    array = cluster.sbatch("--array=0-3%2", NO_GPU, TRAIN, f"@{tmp_path}/runs.txt", "outputs=outputs/array")
     after = cluster.sbatch(f"--dependency=afterok:{array}", "slurm/compare.sbatch", "outputs/array/paper")
     folder = cluster.project / "outputs/array/paper"
     begun(cluster, f"{array}_0", folder / "first")
@@ -191,9 +190,10 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
 def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
     """It would be the default run. (The script ends before it needs SLURM.)"""
     (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
-    env = {"PATH": os.environ["PATH"], "RANGER21_RUNS": f"{tmp_path}/runs.txt"}
-    env |= {"SLURM_ARRAY_TASK_ID": task} if task else {}
-    done = subprocess.run(["bash", TRAIN], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    env = {"PATH": os.environ["PATH"]} | ({"SLURM_ARRAY_TASK_ID": task} if task else {})
+    done = subprocess.run(
+        ["bash", TRAIN, f"@{tmp_path}/runs.txt"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 1 and f"runs.txt has no line {line}: give --array" in done.stdout
 
 

@@ -30,12 +30,13 @@ class Cost:
         """What it costs, for people."""
         if not self.runs:
             return "nothing to do"
+        what = f"{self.runs} run{'s' if self.runs > 1 else ''} to do"
         disk = "disk unknown until one has run" if self.bytes is None else f"about {size_text(self.bytes)} of disk"
         if self.hours is None:
             names = ", ".join(self.unknown)
-            return f"{self.runs} runs to do, {disk}; hours unknown, as no run of {names} has logged its images/s yet"
+            return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet"
         return (
-            f"{self.runs} runs to do, about {self.hours:.3g} hours one after the other by the images/s logged so "
+            f"{what}, about {self.hours:.3g} hours one after the other by the images/s logged so "
             f"far, {self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices of a run), {disk}"
         )
 

@@ -7,7 +7,7 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from ranger21.processes import locked
 from ranger21.records import write_atomically
 
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
-SUBMITTED = "submitted.json"  # {directory: job id}, an array's task as ARRAY_INDEX; before there is an id, FILE_INDEX
-COMPARISON, NOTHING = "comparison", "nothing to submit"
+SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: which line of which list of runs was submitted last for it
+NOTHING = "nothing to submit"
 TIMEOUT = 120  # seconds for a command of SLURM's
 
 
@@ -27,36 +27,48 @@ class Submission:
     """What is to be typed: a list of runs, one a line, and two sbatch commands. ARRAY stands for the first one's id."""
 
     runs: Path
-    array: list[str]
-    compare: list[str]
+    jobs: Sequence[Job]
+    array: list[str]  # empty: no runs, the comparison alone
+    compare: list[str]  # empty: nothing at all
+
+    def compare_after(self, array: str) -> list[str]:
+        """The comparison's command when the array has its id."""
+        dependency = next(word for word in self.compare if word.startswith("--dependency="))
+        return [word.replace("ARRAY", array) if word is dependency else word for word in self.compare]
 
 
 class Slurm:
-    """A grid's submissions; what it notes about them lies in `folder`, beside the runs."""
+    """A grid's submissions; what it notes about them lies in `folder`, beside the runs.
+
+    What SLURM holds of it is known from the jobs' own commands: sbatch's answer may be lost.
+    """
 
     def __init__(self, folder: Path, options: Sequence[str], compare_options: Sequence[str]) -> None:
         """`options`, such as --partition=gpu, are arguments of sbatch for the runs, others for the comparison."""
-        self.folder, self.options, self.compare_options = folder, list(options), list(compare_options)
+        self.folder, self.options, self.compare_options = folder.resolve(), list(options), list(compare_options)
 
-    def plan(
-        self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str], held: Iterable[str] = ()
-    ) -> Submission:
-        """The commands for these jobs, at most `at_once` at a time, and for compare.py's arguments. Writes nothing.
+    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> Submission:
+        """The commands for those of the jobs that SLURM does not hold yet, at most `at_once` at a time.
 
-        The comparison waits also for the jobs `held`, by their ids. By the comments SLURM can be asked for what was
-        submitted, should this process die within sbatch.
+        `comparison` are compare.py's arguments; it waits also for the jobs that are held. Writes nothing.
         """
-        folder = self.folder.absolute()
-        runs = folder / f"runs-{1 + sum(1 for _ in folder.glob('runs-*.txt'))}.txt"
-        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options, f"--comment={runs}"]
-        array += [f"--output={folder}/%A_%a.out", f"--export=ALL,RANGER21_RUNS={runs}", str(TRAIN)]
-        waits = ":".join(["afterany", *(["ARRAY"] if jobs else []), *sorted(set(held))])
+        queue = self._queue()
+        held = self._held(queue)
+        compared = " ".join([str(COMPARE.absolute()), *comparison]) in queue
+        jobs = [job for job in jobs if job.directory not in held]
+        runs = self.folder / f"runs-{1 + sum(1 for _ in self.folder.glob('runs-*.txt'))}.txt"
+        if not jobs and (not held or compared):
+            return Submission(runs, [], [], [])
+        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
+        array += [f"--output={self.folder}/{runs.stem}_%a.out", str(TRAIN), f"@{runs}"]
+        others = sorted({job.partition("_")[0] for job in held.values()})
+        waits = ":".join(["afterany", *(["ARRAY"] if jobs else []), *others])
         compare = ["sbatch", "--parsable", f"--dependency={waits}", "--kill-on-invalid-dep=yes", *self.compare_options]
-        compare += [f"--comment={folder / COMPARISON}", f"--output={folder}/compare-%j.out", str(COMPARE), *comparison]
-        return Submission(runs, array, compare)
+        compare += [f"--output={self.folder}/compare-%j.out"]
+        return Submission(runs, jobs, array if jobs else [], [*compare, str(COMPARE), *comparison])
 
     def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> str:
-        """Submits those of the jobs that SLURM does not hold yet, and the comparison; returns what was done.
+        """Submits as `plan` says; returns what was done.
 
         Raises a UserError if sbatch refuses, or if another process is submitting the same grid.
         """
@@ -64,37 +76,32 @@ class Slurm:
             raise UserError(f"{TRAIN} is not here: type this in the project's folder.")
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, f"{self.folder}: another reproduce.py is submitting: wait for it.") as lock:
-            queue = self._queue()
-            held = self._held(queue)
-            jobs = [job for job in jobs if job.directory not in held]
-            if not jobs and (not held or COMPARISON in queue):
+            plan = self.plan(jobs, at_once, comparison)
+            if not plan.compare:
                 return NOTHING
-            plan = self.plan(jobs, at_once, comparison, (job.partition("_")[0] for job in held.values()))
-            array, what = "", f"the {len(held)} runs that SLURM holds"
-            if jobs:
-                write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in jobs))
-                self._note(jobs, plan.runs.name)
-                array = _run(plan.array, lock)
-                self._note(jobs, array)
-                what = f"{len(jobs)} runs as array {array}"
-            after = _run([word.replace("ARRAY", array) for word in plan.compare], lock)
-        return f"submitted {what}, and the comparison {after} that waits for them"
+            array, what = "", "no run"
+            if plan.jobs:
+                write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in plan.jobs))
+                places = {str(job.directory): f"{plan.runs.stem}_{index}" for index, job in enumerate(plan.jobs)}
+                write_atomically(self.folder / SUBMITTED, json.dumps(self._noted() | places, indent=1))
+                array = _sbatch(plan.array, lock)
+                what = f"{len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} as array {array}"
+            after = _sbatch(plan.compare_after(array), lock)
+        return f"submitted {what}, and the comparison {after} that waits for all"
 
     def queued(self) -> dict[Path, str]:
         """The ids of the runs that SLURM still holds, by directory: pending, running, or about to be requeued."""
         return self._held(self._queue())
 
     def _queue(self) -> dict[str, str]:
-        """The ids of this user's jobs, each also by what it is of this grid's: FILE_INDEX of a run, or COMPARISON."""
+        """The ids of the user's jobs in SLURM's queue: of this grid's runs by LIST_INDEX, of others by their command."""
         if not self._noted() or not shutil.which("squeue"):
             return {}
+        told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={getpass.getuser()}"])
         queue = {}
-        told = _run(["squeue", "--noheader", "--array", "--format=%i %k", f"--user={getpass.getuser()}"])
-        for number, _, comment in (line.partition(" ") for line in told.splitlines()):
-            queue[number] = number
-            if Path(comment).parent == self.folder.absolute():
-                _, part, index = number.partition("_")
-                queue[f"{Path(comment).name}{part}{index}"] = number
+        for number, _, command in (line.partition(" ") for line in told.splitlines()):
+            runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]
+            queue[f"{runs.stem}_{index}" if runs.parent == self.folder else command] = number
         return queue
 
     def _held(self, queue: Mapping[str, str]) -> dict[Path, str]:
@@ -102,12 +109,8 @@ class Slurm:
 
     def output(self, job: Job) -> Path | None:
         """Where a job's last try has printed, None if it was never submitted."""
-        number = self._noted().get(str(job.directory))
-        return self.folder / f"{number}.out" if number else None
-
-    def _note(self, jobs: Sequence[Job], array: str) -> None:
-        noted = self._noted() | {str(job.directory): f"{array}_{index}" for index, job in enumerate(jobs)}
-        write_atomically(self.folder / SUBMITTED, json.dumps(noted, indent=1))
+        name = self._noted().get(str(job.directory))
+        return self.folder / f"{name}.out" if name else None
 
     def _noted(self) -> dict[str, str]:
         try:
@@ -117,13 +120,14 @@ class Slurm:
         return noted if isinstance(noted, dict) else {}
 
 
-def _run(command: Sequence[str], lock: int | None = None) -> str:
-    """What a command of SLURM's says. Raises a UserError with its own words if it fails.
+def _sbatch(command: Sequence[str], lock: int) -> str:
+    """Submits and returns the job's id; sbatch keeps the lock until it has ended, whatever becomes of this process."""
+    return _run(command, (lock,)).partition(";")[0]  # what follows is the cluster's name
 
-    It keeps `lock` until it has ended, whatever becomes of this process.
-    """
+
+def _run(command: Sequence[str], keep: Sequence[int] = ()) -> str:
+    """What a command of SLURM's says. Raises a UserError with its own words if it fails."""
     try:
-        keep = () if lock is None else (lock,)
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, pass_fds=keep)
     except FileNotFoundError as error:
         raise UserError(f"{command[0]} is not here: use --launcher=local, or run this on a login node.") from error
@@ -131,4 +135,4 @@ def _run(command: Sequence[str], lock: int | None = None) -> str:
         raise UserError(f"{command[0]} has not answered for {TIMEOUT} s: type the same again in a while.") from error
     if done.returncode:
         raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip().partition(";")[0]
+    return done.stdout.strip()
