@@ -141,13 +141,22 @@ def require_processes(processes: int) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, sentence: str) -> Iterator[int]:
-    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError. Leaves no file behind.
+    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError.
 
-    A child that is given the descriptor (the value of the context) keeps it locked as long as it lives.
+    Leaves no file behind, but over NFS, which locks only what is open for writing: `.lock`. Where there are no locks at
+    all, nobody is kept away. A child that is given the descriptor (the value of the context) keeps the folder locked
+    as long as it lives.
     """
     place = os.open(folder, os.O_RDONLY)
     try:
-        if not take(place):
+        try:
+            free = take(place)
+        except OSError:
+            os.close(place)
+            place, free = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), True
+            with contextlib.suppress(OSError):
+                free = take(place)
+        if not free:
             raise UserError(sentence)
         yield place
     finally:
@@ -155,12 +164,14 @@ def locked(folder: Path, sentence: str) -> Iterator[int]:
 
 
 def take(descriptor: int) -> bool:
-    """Locks a file or folder until its descriptor is closed; False if another process has it."""
-    with contextlib.suppress(OSError):  # a file system without locks
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+    """Locks a file or folder until its descriptor is closed; False if another process has it.
+
+    Raises OSError where the file system has no locks, or none of this kind.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
+from ranger21.tracking import number
 
 log = logging.getLogger("ranger21")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
@@ -150,7 +151,7 @@ def last_values(path: Path) -> dict[str, float]:
         except ValueError:
             continue
         if isinstance(row, dict):
-            values |= {k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)}
+            values |= {name: number(value) for name, value in row.items() if math.isfinite(number(value))}
     return values
 
 

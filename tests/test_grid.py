@@ -95,7 +95,7 @@ def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_p
     results[2].unlink()
     (results[2].parent / "manifest.json").unlink()  # begun anew
     second = reproduce(*four)
-    assert "4 runs: 3 ended; 1 runs to do, about" in second.stdout
+    assert "4 runs: 3 ended; 1 run to do, about" in second.stdout
     assert second.stdout.count("  finished\n") == 1
     again = [path.stat().st_mtime_ns for path in results]
     assert [now == then for now, then in zip(again, times, strict=True)] == [True, True, False, True]

@@ -189,7 +189,8 @@ def test_a_run_that_is_going_on_is_left_for_later(tiny, tmp_path):
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))
     (outcome,) = sync([str(tmp_path)], send=False)
-    assert "still running" not in outcome.sentence  # W&B may have written nothing yet, or enough to be sent
+    # W&B may have written nothing yet, or enough to be sent.
+    assert outcome.sentence.startswith(("would be sent: ", "skipped: ")) and "still running" not in outcome.sentence
 
 
 def test_empty_superseded_and_damaged_fragments(run):
@@ -212,13 +213,16 @@ def test_empty_superseded_and_damaged_fragments(run):
 
 
 def test_a_file_alone_is_sent_too_and_stays_where_it_is(run, tmp_path):
-    """Moved away from its run, it is merged beside itself."""
-    newest = find([str(run)])[0][0].fragments[-1].path
-    assert [fragment.path for fragment in find([str(newest)])[0][0].fragments] == [newest]
-    moved = Path(shutil.copytree(newest.parent, tmp_path / "moved" / newest.parent.name))
-    (outcome,) = sync([str(moved / newest.name)], send=False)
-    assert outcome.sentence.startswith(f"would be sent: {tmp_path / 'moved'} ")
-    assert [path.parents[2] for path in (tmp_path / "moved").rglob("offline-merged/*.wandb")] == [tmp_path / "moved"]
+    """It stands for its run, with all of its fragments; moved away, for itself, and is merged beside itself."""
+    fragments = [fragment.path for fragment in find([str(run)])[0][0].fragments]
+    assert [fragment.path for fragment in find([str(fragments[-1])])[0][0].fragments] == fragments
+    for folder in (tmp_path / "moved" / fragments[-1].parent.name, tmp_path / "alone"):
+        shutil.copytree(fragments[-1].parent, folder)
+        where = folder.parent if folder.name != "alone" else folder
+        (outcome,) = sync([str(folder / fragments[-1].name)], send=False)
+        assert outcome.sentence.startswith(f"would be sent: {where} ")
+        (merged,) = where.rglob("offline-merged/*.wandb")
+        assert (merged.parent / "files").exists() == (folder.name != "alone")
 
 
 def test_watching_says_a_thing_once(run, server):

@@ -99,7 +99,8 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
             elif kind in (plan.WORKER_KILLED, plan.WANDB_KILLED):
                 repeated = 0
                 mistake = _survived(record, step, ended=number == last)
-                mistake = mistake or _said(kind, record, record.reached > step + plan.NOTICED + plan.EVAL_EVERY)
+                noticed = step + plan.NOTICED + (plan.EVAL_EVERY if kind == plan.WORKER_KILLED else 0)
+                mistake = mistake or _said(kind, record, record.reached > noticed)
             else:
                 repeated = 0 if record.finished else record.reached - record.saved
                 mistake = _ended_well(kind, record, repeated) or ("" if record.finished else _went_on(later))
@@ -146,7 +147,7 @@ def _ended_well(kind: str, record: Record, repeated: int) -> str:
     if record.left_behind:
         return f"left behind: {', '.join(record.left_behind)}"
     if record.ended_by_us:
-        return f"{record.ended_by_us} ranks did not end by themselves when another had gone"
+        return f"{record.ended_by_us} of {record.ranks} ranks did not end when another had gone"
     if record.finished or (record.resumed is None and any(codes)):
         return ""
     if stops and (codes != {143} or repeated):

@@ -94,7 +94,7 @@ class Slurm:
         return self._held(self._queue())
 
     def _queue(self) -> dict[str, str]:
-        """The ids of the user's jobs in SLURM's queue: of this grid's runs by LIST_INDEX, of others by their command."""
+        """The ids of the jobs in SLURM's queue: of this grid's runs by LIST_INDEX, of others by their command."""
         if not self._noted() or not shutil.which("squeue"):
             return {}
         told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={getpass.getuser()}"])

@@ -13,6 +13,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ranger21.tracking import number
+
 Array = NDArray[np.float64]
 BLOCK = 100_000  # lines that become arrays at a time
 
@@ -118,16 +120,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not isinstance(row, dict):
         return None
     return row if math.isfinite(number(row.get("step"))) else None
-
-
-def number(value: Any) -> float:
-    """A value as a number, NaN for what is none or too large for one."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return float("nan")
-    try:
-        return float(value)
-    except OverflowError:
-        return float("nan")
 
 
 def _merged(lines: _Lines, broken: int) -> Metrics:

@@ -15,7 +15,8 @@ from ranger21.arguments import expand
 from ranger21.config import LATER
 from ranger21.errors import UserError
 from ranger21.processes import granted_cores, in_parallel
-from ranger21.report.metrics import Array, Metrics, number, read_metrics
+from ranger21.report.metrics import Array, Metrics, read_metrics
+from ranger21.tracking import number
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 GIVE = "give run directories, parents of them, quoted globs, or .wandb files"

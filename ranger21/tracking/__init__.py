@@ -6,6 +6,16 @@ from typing import Any, Protocol
 Metrics = dict[str, float]
 
 
+def number(value: Any) -> float:
+    """A value as a number, NaN for what is none or too large for one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
+
+
 class Tracker(Protocol):
     """Takes a run's numbers as they come."""
 

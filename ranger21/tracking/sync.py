@@ -7,6 +7,7 @@ file is written for each run, and `wandb sync` sends that.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -104,7 +105,8 @@ def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for fragment in fragments:
-            if (fragment.path.parent / "files").is_dir():
+            own = fragment.path.parent.name.startswith("offline-run-")
+            if own and (fragment.path.parent / "files").is_dir():
                 shutil.copytree(fragment.path.parent / "files", path.parent / "files", dirs_exist_ok=True)
         for left_over in (".wandb.synced", ".wandb.syncstate"):  # W&B's own marks, of an earlier content
             path.with_suffix(left_over).unlink(missing_ok=True)
@@ -138,13 +140,16 @@ def _fragments(pattern: str) -> Iterator[Path]:
     for place in expand(pattern, "name run directories, or a directory above them"):
         inside = place.resolve().name.startswith("offline-run-")
         if place.suffix == ".wandb" and place.is_file():
-            yield place
+            siblings = place.resolve().parents[1].glob(f"offline-run-*/{glob.escape(place.name)}")
+            yield from siblings if place.resolve().parent.name.startswith("offline-run-") else [place]
         else:
             yield from place.glob("run-*.wandb") if inside else place.rglob("offline-run-*/run-*.wandb")
 
 
 def _run_directory(fragment: Path) -> Path:
-    """Where a fragment's run is: RUN/wandb/offline-run-…/run-ID.wandb; or else the folder of W&B's, if it was moved."""
+    """Where a fragment's run is: RUN/wandb/offline-run-…/run-ID.wandb; if it was moved, the folder that it lies in."""
+    if not fragment.parent.name.startswith("offline-run-"):
+        return fragment.parent
     return fragment.parents[2] if fragment.parents[1].name == "wandb" else fragment.parents[1]
 
 
