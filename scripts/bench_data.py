@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import functional as v2
 
-from ranger21.compose import compose_config, fail
+from ranger21.compose import compose_config, ending_well
 from ranger21.config import ImageFolderConfig
 from ranger21.course import Course
 from ranger21.data.build import build_data, image_folders
@@ -43,7 +43,6 @@ from ranger21.data.packing import make_pack
 from ranger21.data.photographs import jpegs
 from ranger21.data.pictures import Batch
 from ranger21.data.sources import Folder
-from ranger21.errors import UserError
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
@@ -275,15 +274,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="contenders whose name has this; the first is always one")
     parser.add_argument("--json", type=Path, help="write all rates to this file too")
     args = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            torch.set_num_threads(1)
-            table = contenders(make_data(Path(folder), args.images))
-            first = next(iter(table))
-            table = {name: batches for name, batches in table.items() if name == first or args.only in name}
-            results = {workers: measure(table, workers, args.rounds, args.seconds) for workers in args.workers}
-    except UserError as error:
-        fail(error)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.set_num_threads(1)
+        table = contenders(make_data(Path(folder), args.images))
+        first = next(iter(table))
+        table = {name: batches for name, batches in table.items() if name == first or args.only in name}
+        results = {workers: measure(table, workers, args.rounds, args.seconds) for workers in args.workers}
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "Pillow": PIL.__version__}
     print("\n", ", ".join(f"{k} {v}" for k, v in versions.items()), f", Python {platform.python_version()}", sep="")
     for workers, rates in results.items():
@@ -293,4 +289,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("measures anew"):
+        main()

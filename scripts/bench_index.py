@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.compose import ending_well
 from ranger21.data.index import SETTLED_SECONDS, Index, cache_files, read_index
 from ranger21.randomness import ORDER, generator
 
@@ -91,4 +92,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("measures anew"):
+        main()

@@ -215,5 +215,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with ending_well():
+    with ending_well("measures anew"):
         sys.exit(main())

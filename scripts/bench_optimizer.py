@@ -34,9 +34,8 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.compose import compose_config, ending_well, fail
 from ranger21.config import VARIANTS
-from ranger21.errors import UserError
 from ranger21.models import build_model
 from ranger21.optimizers import build_optimizer
 
@@ -226,24 +225,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     theirs = [KOZISTR] * bool(importlib.util.find_spec(KOZISTR)) + [OFFICIAL] * bool(args.official)
     every = dict.fromkeys(["adamw", "adamw-foreach", "ranger21", COMPILED, *VARIANTS["optimizer"], *theirs])
-    try:
-        with torch.device("meta"):
-            model = build_model(compose_config([f"model={args.model}"]).model, 1000, 3)
-        problem = weights_and_gradients([param.shape for param in model.parameters()])
-        with tempfile.TemporaryDirectory() as cache:
-            os.environ |= {} if args.keep_cache else {"TORCHINDUCTOR_CACHE_DIR": cache}
-            if args.serve:
-                serve(args.serve, *problem)
-            elif args.drift:
-                drift()
-            elif args.profile:
-                local = Local(args.profile, args.override, *problem)
-                print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
-            else:
-                bench(args.only.split(",") if args.only else list(every), *problem, args)
-    except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
+    with torch.device("meta"):
+        model = build_model(compose_config([f"model={args.model}"]).model, 1000, 3)
+    problem = weights_and_gradients([param.shape for param in model.parameters()])
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ |= {} if args.keep_cache else {"TORCHINDUCTOR_CACHE_DIR": cache}
+        if args.serve:
+            serve(args.serve, *problem)
+        elif args.drift:
+            drift()
+        elif args.profile:
+            local = Local(args.profile, args.override, *problem)
+            print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
+        else:
+            bench(args.only.split(",") if args.only else list(every), *problem, args)
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("measures anew"):
+        main()

@@ -46,13 +46,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5, help="of decoding, one kind after the other")
     args = parser.parse_args()
-    with ending_well("begins anew"):
-        config = compose_config(["data.root=/unused"]).data
-        assert isinstance(config, ImageFolderConfig)
-        pictures = [resized(content, config) for content in jpegs(args.images)]
-        kinds = {kind: Recipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
-        files = {kind: [encoded(picture, recipe)[0] for picture in pictures] for kind, recipe in kinds.items()}
-        times = [{kind: seconds_to_decode(some) for kind, some in files.items()} for _ in range(args.rounds)]
+    config = compose_config(["data.root=/unused"]).data
+    assert isinstance(config, ImageFolderConfig)
+    pictures = [resized(content, config) for content in jpegs(args.images)]
+    kinds = {kind: Recipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
+    files = {kind: [encoded(picture, recipe)[0] for picture in pictures] for kind, recipe in kinds.items()}
+    times = [{kind: seconds_to_decode(some) for kind, some in files.items()} for _ in range(args.rounds)]
     print(f"{args.images} photographs at {config.resize}x{config.resize}; raw: {pictures[0].nbytes / 1e3:.0f} kB each")
     print("quality  colour      kB   loss of 255   decoded a second (from, to)")
     for kind, some in files.items():
@@ -64,4 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("measures anew"):
+        main()

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.compose import compose_config, ending_well
 from ranger21.config import Config
 from ranger21.errors import UserError
 
@@ -94,17 +94,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="how many steps (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("outputs/find_lr.png"), help="(default: %(default)s)")
     args = parser.parse_intermixed_args()
-    try:
-        if not 0 < args.low < args.high:
-            raise UserError(f"--low={args.low:g} must be above 0 and below --high={args.high:g}.")
-        if args.steps < 10:
-            raise UserError(f"--steps={args.steps} is too few to see a curve: 10 at least.")
-        config = compose_config([*args.overrides, f"trainer.steps={args.steps}", "logger=none"])
-        found = find(config, args.low, args.high, args.steps)
-        if not found.rates:
-            raise UserError(f"the loss was not finite at the first rate: choose --low below {args.low:g}.")
-    except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
+    if not 0 < args.low < args.high:
+        raise UserError(f"--low={args.low:g} must be above 0 and below --high={args.high:g}.")
+    if args.steps < 10:
+        raise UserError(f"--steps={args.steps} is too few to see a curve: 10 at least.")
+    config = compose_config([*args.overrides, f"trainer.steps={args.steps}", "logger=none"])
+    found = find(config, args.low, args.high, args.steps)
+    if not found.rates:
+        raise UserError(f"the loss was not finite at the first rate: choose --low below {args.low:g}.")
     draw(found, f"{config.model.label}, {config.optimizer.name}, batch {config.data.batch_size}", args.out)
     values = {"suggestion": found.suggestion, "rates": found.rates, "losses": found.losses}
     args.out.with_suffix(".json").write_text(json.dumps(values))
@@ -113,4 +110,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("begins anew"):
+        main()

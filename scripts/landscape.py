@@ -149,7 +149,7 @@ def caption(settings: Settings, surfaces: Sequence[Surface]) -> str:
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    with ending_well():
+    with ending_well("goes on from here"):
         run(args)
 
 

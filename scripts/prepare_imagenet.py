@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="the folder for train/ and val/")
     add_processes_option(parser)
     args = parser.parse_args()
-    with ending_well():
+    with ending_well("goes on from here"):
         require_processes(args.processes)
         prepare(args.source, args.target, args.processes)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, fail
+from ranger21.compose import compose_config, ending_well
 from ranger21.config import Config
 from ranger21.errors import UserError
 
@@ -64,14 +64,11 @@ def main() -> None:
     parser.add_argument("--log", action="store_true", help="a logarithmic axis for the rate")
     parser.add_argument("--out", type=Path, default=Path("outputs/schedule.png"), help="(default: %(default)s)")
     args = parser.parse_args()
-    try:
-        configs = {run: compose_config(run.split()) for run in args.runs}
-        for config in configs.values():
-            if config.data.batch_size > args.images:
-                raise UserError(f"--images={args.images} must be at least data.batch_size={config.data.batch_size}.")
-        curves = {run: curve(config, args.images) for run, config in configs.items()}
-    except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
+    configs = {run: compose_config(run.split()) for run in args.runs}
+    for config in configs.values():
+        if config.data.batch_size > args.images:
+            raise UserError(f"--images={args.images} must be at least data.batch_size={config.data.batch_size}.")
+    curves = {run: curve(config, args.images) for run, config in configs.items()}
     draw(curves, args.log, args.out)
     for run, (epochs, rates) in curves.items():
         print(f"{run}: first {rates[0]:.3g}, highest {max(rates):.3g}, last {rates[-1]:.3g}, {epochs[-1]:g} epochs")
@@ -79,4 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_well("draws anew"):
+        main()

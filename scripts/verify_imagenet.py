@@ -83,8 +83,8 @@ def main() -> None:
         report = verify(args.root, args.expect, args.processes)
         if args.json is not None:
             store(args.json, json.dumps(report, indent=2) + "\n", "w")
-    show(report)
-    sys.exit(0 if report["ok"] else 1)
+        show(report)
+        sys.exit(0 if report["ok"] else 1)
 
 
 if __name__ == "__main__":

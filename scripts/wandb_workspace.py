@@ -50,7 +50,9 @@ def main() -> None:
     )
     parser.add_argument("--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="the band's meaning")
     parser.add_argument("--name", default="Ranger21", help="of the workspace (default: %(default)s)")
-    workspace(parser.parse_args())
+    options = parser.parse_args()
+    with ending_well("makes another view" if options.publish else "begins anew"):
+        workspace(options)
 
 
 def workspace(options: argparse.Namespace) -> None:
@@ -69,5 +71,4 @@ def workspace(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with ending_well():
-        main()
+    main()

@@ -313,7 +313,7 @@ def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> N
     file = make() / "config.yaml"
     done = compare(tmp_path, "--out", file)
     assert done.returncode == 1
-    assert done.stderr == f"error: {file}: File exists: choose another place, or make room there.\n"
+    assert done.stderr == f"error: {file}: File exists: give one that can be used, or make room there.\n"
     done = compare(tmp_path, "--out", tmp_path / "out", "--ablation")
     assert done.returncode == 0
     assert "no ablation.md: no two groups of Ranger21 differ in one ingredient" in " ".join(done.stdout.split())

@@ -1,6 +1,5 @@
 """What a user can get wrong, by the real command: one sentence, exit code 1, nothing lost."""
 
-import errno
 import json
 import os
 import resource
@@ -16,8 +15,6 @@ import torch
 from children import weights
 from conftest import ROOT, command, result, train
 from test_resume import children, wait_for_a_line
-
-from ranger21.compose import ending_well
 
 
 def refused(*overrides: str, **options) -> str:
@@ -228,18 +225,3 @@ def test_a_photograph_names_the_panels_that_a_page_has(tmp_path):
     assert code == 1 and "--hover=loss is not possible" in sentence and sentence.endswith("which shows lr.")
     assert not picture.exists()
     assert script("screenshot_page.py", str(page), str(picture), "--width", "99999999")[0] == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: choose another place,"),
-        (PermissionError(errno.EACCES, "Permission denied", "out/x.json"), "error: out/x.json: Permission denied: "),
-    ],
-)
-def test_files_that_cannot_be_written_end_a_command_in_a_sentence(error, sentence, capsys):
-    with pytest.raises(SystemExit) as ended, ending_well():
-        raise error
-    assert ended.value.code == 1 and capsys.readouterr().err.startswith(sentence)
-    with pytest.raises(OSError, match="something else"), ending_well():
-        raise OSError(errno.EIO, "something else")  # no user's mistake: its traceback is needed
