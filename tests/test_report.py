@@ -22,6 +22,7 @@ from ranger21.report.runs import Run, find_runs, read_run
 from ranger21.report.statistics import estimate
 from ranger21.report.summary import summarise
 from ranger21.report.table import markdown, notes
+from ranger21.report.text import table_lines
 
 
 def labels(tmp_path: Path) -> list[str]:
@@ -89,7 +90,7 @@ def test_nothing_found_is_told(tmp_path: Path) -> None:
         find_runs([str(tmp_path)])
     with pytest.raises(UserError, match=r"nothing is called .*outptus: give run directories"):
         find_runs([str(tmp_path / "outptus")])
-    with pytest.raises(UserError, match="an empty path names no runs: give run directories"):
+    with pytest.raises(UserError, match="an empty path names nothing: give run directories"):
         find_runs([str(tmp_path), ""])
     with pytest.raises(UserError, match=r"xxx cannot be read \(File name too long\): give run directories"):
         find_runs(["x" * 1000])
@@ -112,6 +113,15 @@ def test_a_run_without_config_is_left_out_with_a_sentence(make: Make, tmp_path: 
     assert found.left_out == [f"{path} is left out: it has no config.yaml, so what it ran is unknown."]
     with pytest.raises(UserError, match=r"no config\.yaml"):
         find_runs([str(path)])
+
+
+def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make: Make, tmp_path: Path) -> None:
+    kept, file = make(), tmp_path / "a.wandb"
+    file.write_text("hello there")
+    found = find_runs([str(kept), str(file)])
+    assert [run.path for run in found.runs] == [kept]
+    (sentence,) = found.left_out
+    assert sentence.startswith(f"a file is left out: {file} is not a file that W&B writes"), sentence
 
 
 # Groups
@@ -307,3 +317,20 @@ def test_runs_without_any_value_are_drawn(make: Make, tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing logged here"]
     assert figure.axes[0].get_yticklabels(which="both") == []
     assert "running or stopped before its first logged step" in section(tmp_path)
+
+
+# Tables
+
+
+@pytest.mark.parametrize("cell", ["x|y", r"x\|y", r"x\\|y", r"|", "x\\", r"\*x\*", r"\udcff"])
+def test_every_cell_and_head_of_a_table_is_read_as_it_was_written(cell: str) -> None:
+    """Split and unescaped as GitHub does it: a backslash escapes the next character, another backslash too."""
+    head, rule, row = table_lines([cell, "b"], [[cell, "b"]], right=[0])
+    assert rule == "| ---: | --- |"
+    for line in (head, row):
+        cells = re.fullmatch(r"\| ((?:\\.|[^|\\])*) \| ((?:\\.|[^|\\])*) \|", line)
+        assert cells and re.sub(r"\\(.)", r"\1", cells[1]) == cell and cells[2] == "b", line
+
+
+def test_a_cell_is_one_line() -> None:
+    assert table_lines(["a\nb"], [["c\nd"]]) == ["| a b |", "| --- |", "| c d |"]

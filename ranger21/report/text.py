@@ -16,5 +16,9 @@ def create(path: Path) -> TextIO:
 def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """A table in Markdown, whatever its cells hold; the columns of these indices stand at the right."""
     rule = ["---:" if column in right else "---" for column in range(len(heads))]
-    told = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in (heads, rule, *told)]
+    first, *told = [[_cell(text) for text in row] for row in (heads, *rows)]
+    return [f"| {' | '.join(line)} |" for line in (first, rule, *told)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -13,7 +13,8 @@ from ranger21.tracking.wandb_file import Fragment, merge, read_fragments
 def read_wandb_runs(files: list[Path]) -> list[Run | str]:
     """A run for each W&B id, its fragments put together; a sentence for a file that tells no configuration."""
     fragments, unreadable = read_fragments(files)
-    return [*map(str, unreadable), *(_run(merge(parts), parts) for parts in fragments.values())]
+    left_out = [f"a file is left out: {error}" for error in unreadable]
+    return [*left_out, *(_run(merge(parts), parts) for parts in fragments.values())]
 
 
 def _run(whole: Fragment, parts: list[Fragment]) -> Run | str:
