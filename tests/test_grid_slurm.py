@@ -13,7 +13,6 @@ import pytest
 from slurm_cluster import Cluster, until
 from test_grid import FOUR, QUICK, ROOT
 
-pytest_plugins = ("slurm_cluster",)
 pytestmark = pytest.mark.timeout(600)
 
 
