@@ -24,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["ranger21.experiment", "children"])
 
+LEET = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]  # W&B's own reader of its files
+
 # 80 + 30 images of 32 pixels, 5 steps an epoch, 20 steps, dropout to be reproduced too.
 TINY = [
     "data=imagenet",

@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ class Cluster:
         self.folder, self.project, self.number = folder, folder / "project", number
         self.env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
         self.env = {name: value for name, value in self.env.items() if not name.startswith(("SBATCH_", "RANGER21_"))}
-        self.env |= {"PYTHON": shutil.which("python") or "python3", "LC_ALL": "C"}
+        self.env |= {"PYTHON": sys.executable, "LC_ALL": "C"}
         self._daemons: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:

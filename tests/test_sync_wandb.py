@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SPAWN, TINY, command, lines, result
+from conftest import LEET, ROOT, SPAWN, TINY, command, lines, result
 from test_resume import children, wait_for_a_line
 from wandb_server import Server
 
@@ -108,7 +108,7 @@ def test_fragments_arrive_as_one_run(run, server):
     again = script(str(run))
     assert again.returncode == 0 and "nothing new" in again.stdout and received.lines == len(received.history)
     inspected = subprocess.run(
-        ["wandb", "leet", "inspect", "--json", *map(str, run.glob("wandb/offline-merged/*.wandb"))],
+        [*LEET, *map(str, run.glob("wandb/offline-merged/*.wandb"))],
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command, lines, train
+from conftest import LEET, command, lines, train
 from test_resume import wait_for_a_line
 
 wandb = pytest.importorskip("wandb", reason="pip install wandb")
@@ -18,9 +18,7 @@ def records(directory: Path) -> list[dict]:
     """What an offline run holds, in order, over all of its parts."""
     found = []
     for path in sorted(directory.glob("wandb/*run-*/*.wandb"), key=lambda p: p.stat().st_mtime):
-        done = subprocess.run(
-            ["wandb", "leet", "inspect", "--json", str(path)], capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run([*LEET, str(path)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         found += [json.loads(line) for line in done.stdout.splitlines()]
     return found
