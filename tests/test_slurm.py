@@ -197,6 +197,18 @@ def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
     assert done.returncode == 1 and f"runs.txt has no line {line}: give --array" in done.stdout
 
 
+def test_a_site_may_do_what_shells_allow_and_a_python_that_is_not_there_is_told(tmp_path):
+    """Modules leave non-zero codes and use variables that are not set. (The scripts end before they need SLURM.)"""
+    (tmp_path / "site.sh").write_text("echo at home: $NOT_SET\nfalse\n")
+    env = {"PATH": os.environ["PATH"], "RANGER21_SITE": f"{tmp_path}/site.sh"}
+    run = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
+    compared = subprocess.run(["bash", "slurm/compare.sbatch", "outputs/x"], env=env | {"PYTHON": "echo"}, **run)
+    assert (compared.returncode, compared.stdout) == (0, "at home:\nscripts/compare.py outputs/x\n")
+    for script in (TRAIN, "slurm/compare.sbatch"):
+        done = subprocess.run(["bash", script, "seed=0"], env=env | {"PYTHON": "/no/python"}, **run)
+        assert done.returncode == 1 and "error: PYTHON=/no/python is not there on " in done.stdout
+
+
 FAILURES = {
     "at once": 'if [ "$SLURM_PROCID" = 1 ]; then echo no GPU here; exit 3; fi',
     "killed": 'if [ "$SLURM_PROCID" = 1 ]; then (until [ -s "$METRICS" ]; do sleep 0.1; done; kill -9 $$) & fi',
