@@ -224,10 +224,10 @@ def join(device: str) -> Iterator[World]:
 
 
 def seconds_of_patience() -> int:
-    """As srun's --wait takes them: whole, at least one. Raises a UserError for anything else."""
+    """As srun's --wait takes them: whole, 1 to 9,999,999. Raises a UserError for anything else."""
     text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
     if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
-        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be a whole number of seconds, at least 1.")
+        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be whole seconds, 1 to 9999999.")
     return int(text)
 
 

@@ -94,7 +94,7 @@ def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds_of_patience() == PATIENCE < 60
     monkeypatch.setenv("RANGER21_PATIENCE", "300")
     assert seconds_of_patience() == 300
-    for impossible in ("long", "0", "-5", "7.5", "inf", "nan", ""):
+    for impossible in ("long", "0", "-5", "7.5", "inf", "nan", "", "10000000"):
         monkeypatch.setenv("RANGER21_PATIENCE", impossible)
         with pytest.raises(UserError, match=f"RANGER21_PATIENCE={impossible} is not possible"):
             seconds_of_patience()

@@ -205,6 +205,9 @@ def test_a_site_may_do_what_shells_allow_and_a_python_that_is_not_there_is_told(
     compared = subprocess.run(["bash", "slurm/compare.sbatch", "outputs/x"], env=env | {"PYTHON": "echo"}, **run)
     assert (compared.returncode, compared.stdout) == (0, "at home:\nscripts/compare.py outputs/x\n")
     for script in (TRAIN, "slurm/compare.sbatch"):
+        elsewhere = subprocess.run(["bash", str(ROOT / script)], env=env, **run | {"cwd": tmp_path})
+        assert elsewhere.returncode == 1
+        assert f"error: type sbatch in the project's folder, not in {tmp_path}." in elsewhere.stdout
         done = subprocess.run(["bash", script, "seed=0"], env=env | {"PYTHON": "/no/python"}, **run)
         assert done.returncode == 1 and "error: PYTHON=/no/python is not there on " in done.stdout
 
