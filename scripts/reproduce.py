@@ -150,17 +150,18 @@ def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
 def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Submits what is left, or prints how."""
     from ranger21.grid.record import comparison
+    from ranger21.grid.slurm import NOTHING
 
     arguments = comparison(jobs, out)
-    plan = slurm.plan(left, options.at_once, arguments)
-    if not plan.compare:
-        print(f"nothing to submit; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}")
-    elif options.dry_run:
+    told = NOTHING
+    if not options.dry_run:
+        told = slurm.submit(left, options.at_once, arguments)
+    elif (plan := slurm.plan(left, options.at_once, arguments)).compare:
         if plan.jobs:
             print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in plan.jobs))
-        print("\n".join(shlex.join(command) for command in (plan.array, plan.compare) if command))
-    else:
-        print(slurm.submit(left, options.at_once, arguments))
+        told = "\n".join(shlex.join(command) for command in (plan.array, plan.compare) if command)
+    by_hand = f"; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}" if told == NOTHING else ""
+    print(told + by_hand)
     return 0
 
 
