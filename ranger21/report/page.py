@@ -18,6 +18,7 @@ from pathlib import Path
 from ranger21.report.groups import Group
 from ranger21.report.page_data import POINTS, page_data, points_a_curve
 from ranger21.report.page_tables import difference_table, run_table
+from ranger21.report.table import MARKS
 from ranger21.report.text import create
 
 ASSETS = Path(__file__).with_name("page")
@@ -77,7 +78,7 @@ def _script() -> str:
 def _summary(groups: Sequence[Group]) -> str:
     """How many groups and runs there are."""
     runs = [run for group in groups for run in group.runs]
-    states = {state: sum(run.status == state for run in runs) for state in ("finished", "diverged", "running")}
+    states = {state: sum(run.status == state for run in runs) for state in MARKS}
     told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     return f"{_count(len(groups), 'group')}, {_count(len(runs), 'run')}: {told}"
 

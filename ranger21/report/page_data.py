@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranger21.report.figures import COLOURS, DASHES
 from ranger21.report.groups import Group
+from ranger21.report.metrics import Array
 from ranger21.report.panels import AXES, PANELS, SCHEDULE, VALIDATION
 from ranger21.report.runs import Run
 from ranger21.report.table import MARKS, SAID
-
-Array = NDArray[np.float64]
 
 POINTS = 600  # of a curve, at most
 POINTS_OF_ALL_RUNS = 30_000  # of one metric: with more than 50 runs each of them gets fewer points
