@@ -63,7 +63,7 @@ class Session:
         self.directory, self.output = directory, output
         self.metrics, self.manifest = directory / "metrics.jsonl", directory / "manifest.json"
         self.log = directory / "log.txt"
-        self._before, self._logged = len(self._sessions()), len(self.log.read_text()) if self.log.exists() else 0
+        self._before, self._logged = len(self._sessions()), len(self._log())
         self._looked, self._step = (0, 0), 0
         self._family = dict[int, str]()  # its child processes, as they were before it was hit
         self._begun = time.monotonic()
@@ -72,6 +72,10 @@ class Session:
         output.unlink(missing_ok=True)
         arguments, start = [*overrides, f"run_dir={directory}"], forked if fork else as_command
         self.processes = [start(arguments, env, output) for env in environments(ranks)]
+
+    def _log(self) -> str:
+        """What the run has logged; a full disk may have cut a letter in its middle."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         return json.loads(self.manifest.read_text())["sessions"] if self.manifest.exists() else []
@@ -133,8 +137,7 @@ class Session:
         record.resumed, record.finished = self.resumed, (self.directory / "result.json").exists()
         record.saved = harm.saved_step(self.directory)
         record.reached = max(record.saved, self.reached() if self.under_way() else 0)
-        logged = self.log.read_text(errors="replace")[self._logged :] if self.log.exists() else ""
-        output = self.output.read_text(errors="replace") + logged
+        output = self.output.read_text(errors="replace") + self._log()[self._logged :]
         record.told = [words for words in sorted({*SENTENCES.values(), TRACEBACK}) if words in output]
         record.seconds = round(time.monotonic() - self._begun, 2)
 

@@ -158,9 +158,8 @@ def _ended_well(kind: str, record: Record, repeated: int) -> str:
         return f"ended with {record.codes}"
     if (stops or kind == plan.DISK_FULL) and TRACEBACK in record.told:
         return "showed a traceback"
-    if mistake := _said(kind, record, due=True):
-        return mistake
-    return "" if repeated <= plan.SAVE_EVERY else f"{repeated} steps were lost"
+    lost = "" if repeated <= plan.SAVE_EVERY else f"{repeated} steps were lost"
+    return _said(kind, record, due=True) or lost
 
 
 def spread(values: list[int]) -> str:
