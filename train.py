@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ranger21.compose import CONFIG_ERRORS, fail, offer_timm_models, parse, run_directory
+from ranger21.compose import CONFIG_ERRORS, offer_timm_models, parse, run_directory
+from ranger21.ending import fail
 from ranger21.errors import UserError
 from ranger21.stopping import heed_early
 

@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ranger21.compose import ending_well
 from ranger21.config.checks import require
+from ranger21.ending import ending_well
 
 EPOCHS = 60
 OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import functional as v2
 
-from ranger21.compose import compose_config, ending_well
+from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.course import Course
 from ranger21.data.build import build_data, image_folders
@@ -43,6 +43,7 @@ from ranger21.data.packing import make_pack
 from ranger21.data.photographs import jpegs
 from ranger21.data.pictures import Batch
 from ranger21.data.sources import Folder
+from ranger21.ending import ending_well
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]

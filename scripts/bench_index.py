@@ -19,8 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import ending_well
 from ranger21.data.index import SETTLED_SECONDS, Index, cache_files, read_index
+from ranger21.ending import ending_well
 from ranger21.randomness import ORDER, generator
 
 CLASSES = 1000

@@ -17,8 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import compose_config, ending_well
+from ranger21.compose import compose_config
 from ranger21.config.checks import require
+from ranger21.ending import ending_well
 
 AT_ONCE = (1, 2, 4, 8)
 

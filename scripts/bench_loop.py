@@ -35,11 +35,12 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ranger21 import distributed
-from ranger21.compose import compose_config, ending_well
+from ranger21.compose import compose_config
 from ranger21.course import Course
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
 from ranger21.distributed import World
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.loop import Job, Plan, Progress, train
 from ranger21.meters import Meter, NonFinite

@@ -34,8 +34,9 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.compose import compose_config, ending_well, fail
+from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
+from ranger21.ending import ending_well, fail
 from ranger21.models import build_model
 from ranger21.optimizers import build_optimizer
 

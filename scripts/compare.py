@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?

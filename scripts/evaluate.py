@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import compose_config, ending_well, with_overrides
+from ranger21.compose import compose_config, with_overrides
 from ranger21.config import Config
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
 

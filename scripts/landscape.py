@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import ending_well
 from ranger21.config.checks import require
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.landscape.record import Surface
 from ranger21.landscape.settings import Settings

@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import compose_config, ending_well
+from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.pack import FORMATS, Recipe
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.processes import add_processes_option, require_processes
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.compose import ending_well
 from ranger21.data.prepare import prepare
+from ranger21.ending import ending_well
 from ranger21.processes import add_processes_option, require_processes
 
 

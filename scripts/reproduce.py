@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
 

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
-from ranger21.compose import compose_config, ending_well
+from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.report import landscapes
 from ranger21.report.landscapes import GOAL, LOST, MINIMUM, Point, Walk, gradient, value

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.compose import ending_well
 from ranger21.data.verify import NOTICES, WRONG, verify
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.processes import add_processes_option, require_processes
 from ranger21.tracking.console import console

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
 HELP = """\

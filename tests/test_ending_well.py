@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 
 USED = "give one that can be used, or make room there."
 PRELUDE = """
 import os, sys
-from ranger21.compose import ending_well
+from ranger21.ending import ending_well
 from ranger21.errors import UserError
 with ending_well("begins anew"):
 """
