@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
+from ranger21.files import write_atomically
 from ranger21.tracking import number
 
 log = logging.getLogger("ranger21")
@@ -163,20 +164,6 @@ def tail(path: Path) -> list[str]:
             return file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def write_atomically(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        text = f"{path} could not be written ({error.strerror}): make room and run the same command again."
-        raise UserError(text) from error
 
 
 def session(world_size: int, device: str, resumed_from: int) -> dict[str, Any]:

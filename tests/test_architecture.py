@@ -23,7 +23,7 @@ TORCH_FREE = [
     *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),
     *(
         ROOT / "ranger21" / name
-        for name in ("__init__.py", "compose.py", "durations.py", "ending.py", "errors.py", "processes.py")
+        for name in ("__init__.py", "compose.py", "durations.py", "ending.py", "errors.py", "files.py", "processes.py")
     ),
     *(path for path in sorted((ROOT / "ranger21" / "data").glob("*.py")) if path.stem in DATA_WITHOUT_TORCH),
 ]

@@ -16,7 +16,7 @@ from ranger21.faults import harm, plan
 from ranger21.faults.plan import Leg
 from ranger21.faults.session import Record, Session
 from ranger21.faults.verdict import Judged, Likeness, compare, judge
-from ranger21.records import write_atomically
+from ranger21.files import write_atomically
 from ranger21.tracking.console import duration
 
 Say = Callable[[str], None]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.errors import UserError
+from ranger21.files import write_atomically
 from ranger21.grid.jobs import Job
 from ranger21.processes import locked
-from ranger21.records import write_atomically
 
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: which line of which list of runs was submitted last for it

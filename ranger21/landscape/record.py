@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranger21.records import write_atomically
+from ranger21.files import write_atomically
 
 Row = list[float]
 

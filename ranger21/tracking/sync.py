@@ -21,7 +21,8 @@ from typing import Any
 
 from ranger21.arguments import expand
 from ranger21.errors import UserError
-from ranger21.records import in_use, write_atomically
+from ranger21.files import write_atomically
+from ranger21.records import in_use
 from ranger21.tracking.merged import OfflineRun, assemble, rows_of
 from ranger21.tracking.wandb_file import Fragment, read_fragments
 

@@ -1,0 +1,43 @@
+"""Files that are written whole or not at all. Imports no torch."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ranger21.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a new file's name beside `path`; what is written there takes the place of `path` at the end.
+
+    The new name ends as `path` does, because libraries tell a format by that. After an error `path` is what it was.
+    What a link points to is replaced, not the link; what is no regular file (`/dev/stdout`) is written to directly.
+
+    Raises a UserError if the file cannot be written. Errors that are no OSError, as libraries in C++ raise, pass.
+    """
+    try:
+        real = path.resolve()
+        if real.exists() and not real.is_file():
+            yield real
+            return
+        new = real.with_name(f".new-{real.name}")
+        try:
+            yield new
+            with open(new, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(new, real)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        text = f"{path} could not be written ({reason}): make room and run the same command again."
+        raise UserError(text) from error
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file (a text as UTF-8) as `replacing` does. Raises a UserError if it cannot be written."""
+    with replacing(path) as new:
+        new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
