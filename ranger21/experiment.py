@@ -32,6 +32,7 @@ from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker, log_to_console, log_to_file
 from ranger21.tracking.jsonl import JsonLines
 from ranger21.tracking.weights_and_biases import WandbTracker
+from ranger21.trial import require_it_runs
 from ranger21.undo import Undo
 
 log = logging.getLogger("ranger21")
@@ -42,6 +43,7 @@ def run(config: Config, directory: Path) -> int:
     with StopFlag() as stop, distributed.join(config.trainer.device) as world:
         log_to_console(world.main)
         place = RunDirectory(directory)
+        world.on_main(lambda: require_it_runs(config, world.size))
         if not world.on_main(lambda: place.claim(config)):
             return 0
         if world.main:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ranger21.errors import UserError
 
+SIDE = 28  # pixels
+
 
 def read_idx(path: Path) -> np.ndarray:
     """The array of uint8 in an idx file; `path` without its `.gz`. Raises a UserError if it is damaged."""

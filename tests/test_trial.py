@@ -1,0 +1,96 @@
+"""A model that cannot take the run's images is refused before there is a run directory; one that can never is."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+from torch import Tensor, nn
+
+from ranger21 import experiment, trial
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.trial import require_it_runs
+
+PLAIN = ["logger=none", "trainer.device=cpu"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ranks", "sentence"),
+    [
+        (["model=vit_tiny_patch16_224"], 1, r"=256\), because .* for 224: .*data.crop=224 .*kwargs.img_size=256"),
+        (["model=swin_tiny_patch4_window7_224"], 1, "because it is made for 224: choose data.crop=224"),
+        (["model=vit_tiny_patch16_224", "+model.kwargs={img_size:96}"], 1, "made for 96: choose data.crop=96"),
+        (["model=vgg11", "data.crop=16"], 1, r"images of 16 pixels \(data.crop=16\): choose another data.crop"),
+        (["model=resnet10t", "+model.kwargs={features_only:true}"], 1, "gives a list for 2 images, .*features_only"),
+        (["model=resnet10t", "data.crop=32", "data.batch_size=8", "trainer.accumulate=8"], 1,
+         r"data.batch_size=8 ÷ \(1 ranks × trainer.accumulate=8\)\). Choose a larger data.crop, "),
+        (["model=resnet10t", "data.crop=32", "data.batch_size=8", "trainer.accumulate=2"], 4, r"÷ \(4 ranks × "),
+        (["experiment=fashion_mnist", "data.batch_size=8", "trainer.accumulate=8", "model=resnet18"], 1,
+         r"28 pixels \(the data's size=28\): a batch norm .*Choose a larger data.batch_size or"),
+        (["model=deit_tiny_distilled_patch16_224", "data.crop=96"], 1, "made for 224"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_is_told(overrides: list[str], ranks: int, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        require_it_runs(compose_config([*PLAIN, *overrides]), ranks)
+
+
+def test_it_is_told_before_the_run_directory_is_made(images: Path, tmp_path: Path) -> None:
+    bare = [override for override in TINY if "model" not in override]
+    overrides = [*bare, f"data.root={images}", "model=vit_tiny_patch16_224"]
+    with pytest.raises(UserError, match=r"images of 32 pixels .* made for 224"):
+        experiment.run(compose_config(overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=resnet50"],
+        ["model=resnet50_nobn", "data.crop=32", "data.batch_size=8", "trainer.accumulate=8"],
+        ["model=vit_tiny_patch16_224", "+model.kwargs={img_size:256}"],
+        ["model=vit_tiny_patch16_224", "+model.kwargs={dynamic_img_size:true}"],
+        ["model=resnet10t", "data.crop=64", "data.batch_size=8", "trainer.accumulate=8"],
+        ["experiment=fashion_mnist"],
+        ["model=inception_v3"],
+    ],
+)
+def test_what_can_run_is_not_refused(overrides: list[str]) -> None:
+    require_it_runs(compose_config([*PLAIN, *overrides]), 1)
+
+
+class NeedsNumbers(nn.Module):
+    """Looks at the values of its images, which the meta device does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, trial.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.mean().item() == 0
+        return F.dropout(self.head(x.mean((2, 3))))
+
+
+def test_the_processor_is_asked_where_the_meta_device_cannot_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And random state is left as it was, whatever the model draws."""
+    monkeypatch.setattr(trial, "build_model", lambda config, classes, channels: NeedsNumbers())
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    require_it_runs(compose_config([*PLAIN, "model=resnet10t"]), 1)
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+    assert torch.empty(1).device.type == "cpu"
+
+
+def test_a_trial_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model is tried without its weights: on the meta device alone."""
+    devices: list[str] = []
+    real = trial._output
+    monkeypatch.setattr(trial, "_output", lambda *args: (devices.append(args[2]), real(*args))[1])
+    require_it_runs(compose_config([*PLAIN, "model=resnet152", "data.crop=224"]), 1)
+    assert devices == ["meta"]
