@@ -8,9 +8,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ranger21.compose import CONFIG_ERRORS, offer_timm_models, parse, run_directory
+from ranger21.compose import offer_timm_models, parse
 from ranger21.ending import fail
 from ranger21.errors import UserError
+from ranger21.mistakes import CONFIG_ERRORS
+from ranger21.naming import run_directory
 from ranger21.stopping import heed_early
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from ranger21.compose import CONFIG_ERRORS, explain
 from ranger21.errors import UserError
+from ranger21.mistakes import CONFIG_ERRORS, explain
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ranger21 import compose
-from ranger21.compose import CONFIG_DIR, compose_config, run_directory
+from ranger21 import compose, naming
+from ranger21.compose import CONFIG_DIR, compose_config
 from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig, result_values
 from ranger21.errors import UserError
+from ranger21.naming import run_directory
 from ranger21.report.groups import IGNORED
 from ranger21.report.runs import read_settings
 
@@ -238,7 +239,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def remembered(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
         return result_values(defaults(f"experiment={experiment}", f"optimizer={optimizer}"))
 
-    monkeypatch.setattr(compose, "_plain_values", remembered)
+    monkeypatch.setattr(naming, "_plain_values", remembered)
 
 
 @pytest.mark.usefixtures("quick")

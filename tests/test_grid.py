@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.compose import compose_config, run_directory
+from ranger21.compose import compose_config
 from ranger21.errors import UserError
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import record
+from ranger21.naming import run_directory
 from ranger21.records import in_use
 from ranger21.report.ablation import INGREDIENTS
 from ranger21.report.runs import RUNNING

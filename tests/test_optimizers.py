@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ranger21.compose import CONFIG_ERRORS, compose_config, explain
+from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.config.optimizers import ChainConfig, LibraryConfig, OptimizerConfig
 from ranger21.config.schedules import ScaledConfig
 from ranger21.errors import UserError
+from ranger21.mistakes import CONFIG_ERRORS, explain
 from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import Ranger21Official

@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY
 from test_resume import children
 
-from ranger21.compose import compose_config, run_directory
+from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
@@ -20,6 +20,7 @@ from ranger21.data.packing import make_pack
 from ranger21.data.sources import Folder
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.errors import UserError
+from ranger21.naming import run_directory
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,14 @@ wrong is found before torch is imported. A field marked NEUTRAL says where or ho
 is written, and never what comes out of it: it is left out of a run's identity.
 """
 
-import re
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+from ranger21.config.checks import NEUTRAL, require_choice, require_number
 from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.config.logger import LoggerConfig, WandbConfig
+from ranger21.config.model import ModelConfig
 from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
 from ranger21.config.schedules import (
     BATCH_SCHEDULES,
@@ -22,73 +23,17 @@ from ranger21.config.schedules import (
     LrScalingConfig,
     ScheduleConfig,
 )
+from ranger21.config.trainer import TrainerConfig
 
-__all__ = ["DataConfig", "FashionMNISTConfig", "ImageFolderConfig", "LinearBatchConfig"]
-
-
-@dataclass
-class ModelConfig:
-    name: str  # of timm's model
-    remove_batch_norm: bool
-    kwargs: dict[str, Any]  # for timm.create_model
-    init_from: str | None
-    remove_skips: bool = False  # which runs of before it existed do not have
-
-    @property
-    def label(self) -> str:
-        name = self.name.replace("/", "-") + ("_nobn" if self.remove_batch_norm else "")
-        return name + ("_noskip" if self.remove_skips else "")
-
-
-@dataclass
-class TrainerConfig:
-    epochs: int
-    steps: int | None
-    label_smoothing: float
-    precision: str
-    tf32: bool
-    on_nonfinite: str
-    eval_every_epochs: int
-    accumulate: int = field(metadata=NEUTRAL)
-    device: str = field(metadata=NEUTRAL)
-    channels_last: bool = field(metadata=NEUTRAL)
-    cudnn_benchmark: bool = field(metadata=NEUTRAL)
-    compile: bool = field(metadata=NEUTRAL)
-    log_every_steps: int = field(metadata=NEUTRAL)
-    checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
-    checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps"):
-            require_number(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("steps", "checkpoint_every_steps"):
-            if getattr(self, name) is not None:
-                require_number(f"trainer.{name}", getattr(self, name), 1)
-        if self.checkpoint_every_minutes is not None:
-            require_number("trainer.checkpoint_every_minutes", self.checkpoint_every_minutes, 0, open_low=True)
-        require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
-        require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
-        require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
-        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
-        require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")
-
-
-@dataclass
-class LoggerConfig:
-    name: str
-
-
-@dataclass
-class WandbConfig(LoggerConfig):
-    mode: str
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
-    run_name: str | None
-
-    def __post_init__(self) -> None:
-        require_choice("logger.mode", self.mode, ("offline", "online"))
+__all__ = [
+    "DataConfig",
+    "FashionMNISTConfig",
+    "ImageFolderConfig",
+    "LinearBatchConfig",
+    "ModelConfig",
+    "TrainerConfig",
+    "WandbConfig",
+]
 
 
 @dataclass

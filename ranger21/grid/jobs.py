@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.compose import compose_config, composing, run_directory
+from ranger21.compose import compose_config, composing
 from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.grid.presets import Preset
+from ranger21.naming import run_directory
 from ranger21.report.runs import DIVERGED, FINISHED
 
 STARTED, MISSING = "started", "missing"

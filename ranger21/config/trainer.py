@@ -1,0 +1,39 @@
+"""The types and ranges of `trainer`."""
+
+import re
+from dataclasses import dataclass, field
+
+from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int
+    steps: int | None
+    label_smoothing: float
+    precision: str
+    tf32: bool
+    on_nonfinite: str
+    eval_every_epochs: int
+    accumulate: int = field(metadata=NEUTRAL)
+    device: str = field(metadata=NEUTRAL)
+    channels_last: bool = field(metadata=NEUTRAL)
+    cudnn_benchmark: bool = field(metadata=NEUTRAL)
+    compile: bool = field(metadata=NEUTRAL)
+    log_every_steps: int = field(metadata=NEUTRAL)
+    checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
+    checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps"):
+            require_number(f"trainer.{name}", getattr(self, name), 1)
+        for name in ("steps", "checkpoint_every_steps"):
+            if getattr(self, name) is not None:
+                require_number(f"trainer.{name}", getattr(self, name), 1)
+        if self.checkpoint_every_minutes is not None:
+            require_number("trainer.checkpoint_every_minutes", self.checkpoint_every_minutes, 0, open_low=True)
+        require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
+        require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
+        require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
+        require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")
