@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from made_runs import make  # noqa: F401  (a fixture)
 from slurm_cluster import cluster, running_cluster  # noqa: F401 (fixtures)
+from wrong_inputs import wrong  # noqa: F401  (a fixture)
 
 from ranger21.data.sample import ensure_sample
 

@@ -1,0 +1,158 @@
+"""Wrong commands by the hundred: each ends in a sentence, with its exit code, soon, and leaves nothing behind.
+
+A case is `(line, code, words)`. `line` is typed as in a shell (quotes, variables in front), its first word train.py or
+the name of a script; `$NAME` stands for a path among the test's own. `code` is the exit code, `words` a piece of what
+standard error says. Cases by subject lie in tests/test_wrong_*.py:
+
+    CASES = [("train.py optimizer.lr=nan", 1, "optimizer.lr=nan is not possible"),
+             ("evaluate.py $NOTHING", 1, "there is no checkpoint")]
+
+    @pytest.mark.parametrize(("line", "code", "words"), CASES)
+    def test_wrong(wrong: Wrong, places: dict[str, Path], line: str, code: int, words: str) -> None:
+        wrong.refuses(line, code, words, places)
+
+One process has the imports behind it and forks for every command, which runs as `python FILE ARGUMENTS` does: its
+own sys.argv, working directory (an empty one), environment, exit and signals; nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 60.0  # seconds that a command may take
+
+SERVER = """
+import atexit, gc, json, os, runpy, signal, sys, tempfile, threading, time, traceback
+import ranger21.experiment, ranger21.compose, ranger21.report.write, ranger21.data.prepare, ranger21.data.verify
+
+gc.collect(); gc.freeze()  # what is imported is not looked through again in every fork
+
+def run(request):
+    "Ends the process as the interpreter would, but for taking apart every module, which is a second with torch."
+    code = 0
+    try:
+        os.environ.update(request["env"])
+        os.chdir(request["cwd"])
+        sys.argv = request["argv"]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+def outcome(child, limit):
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+for line in sys.stdin:
+    request = json.loads(line)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)
+            run(request)
+        code = outcome(child, request["limit"])
+        seconds = time.monotonic() - began
+        texts = [(file.seek(0), file.read().decode(errors="replace"))[1] for file in (out, err)]
+    print(json.dumps([code, *texts, seconds]), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int | None  # None: it was killed after LIMIT seconds
+    out: str
+    err: str
+    seconds: float
+    left: tuple[str, ...]  # what it wrote into its working directory
+
+
+class Wrong:
+    """Runs commands, and says whether each was refused as it should be."""
+
+    def __init__(self, server: subprocess.Popen[str], scratch: Path) -> None:
+        self.server, self.scratch = server, scratch
+
+    def run(self, line: str, places: dict[str, Path]) -> Answer:
+        """What the command says, in an empty folder of its own."""
+        argv, env = words_of(line, places)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
+            request = {"argv": argv, "env": env, "cwd": cwd, "limit": LIMIT}
+            assert self.server.stdin is not None and self.server.stdout is not None
+            self.server.stdin.write(json.dumps(request) + "\n")
+            self.server.stdin.flush()
+            code, out, err, seconds = json.loads(self.server.stdout.readline())
+            left = tuple(sorted(str(path.relative_to(cwd)) for path in Path(cwd).rglob("*")))
+        return Answer(code, out, err, seconds, left)
+
+    def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> Answer:
+        """Asserts that the command ends with this exit code and these words, without a traceback or files."""
+        answer = self.run(line, places)
+        told = f"{line}\nexit code {answer.code} after {answer.seconds:.1f} s\n{answer.out}\n{answer.err}"
+        assert answer.code is not None, f"still running after {LIMIT:g} s: {told}"
+        assert "Traceback" not in answer.out + answer.err, told
+        assert answer.code == code, told
+        assert Template(words).safe_substitute(places) in " ".join(answer.err.split()), told
+        assert "error: " in answer.err, told
+        assert not answer.left, f"left behind: {answer.left}; {told}"
+        return answer
+
+
+def words_of(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
+    """The arguments of a line, the file that is run first, and the variables that are set in front of it."""
+    words = [Template(word).safe_substitute(places) for word in shlex.split(line)]
+    env: dict[str, str] = {}
+    while re.match(r"[A-Z_][A-Z0-9_]*=", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        env[name] = value
+    file = ROOT / words[0] if words[0] == "train.py" else ROOT / "scripts" / words[0]
+    assert file.is_file(), f"{line}: there is no {file}"
+    return [str(file), *words[1:]], env
+
+
+def environment() -> dict[str, str]:
+    """The environment of the commands, without what would tell them where ImageNet is or that they are ranks."""
+    hidden = ("IMAGENET_DIR", "HYDRA_FULL_ERROR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("SLURM_")}
+    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+
+
+@pytest.fixture(scope="session")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wrong]:
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
+    scratch = tmp_path_factory.mktemp("wrong")
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=scratch, **options) as server:
+        yield Wrong(server, scratch)
+        assert server.stdin is not None
+        server.stdin.close()
