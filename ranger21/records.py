@@ -1,16 +1,12 @@
 """The run directory: who may use it, what it says about the run, and how the run ended."""
 
-import datetime
 import fcntl
-import importlib.metadata
 import json
 import logging
 import math
 import os
-import platform
 import socket
 import struct
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -25,9 +21,6 @@ from ranger21.files import write_atomically
 from ranger21.tracking import number
 
 log = logging.getLogger("ranger21")
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
-PROJECT = Path(__file__).resolve().parent.parent
-TRAIN = PROJECT / "train.py"
 TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
 
 
@@ -164,42 +157,3 @@ def tail(path: Path) -> list[str]:
             return file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def session(world_size: int, device: str, resumed_from: int) -> dict[str, Any]:
-    """What a process that takes a run up should be able to say later: command, code, versions, hardware."""
-    return {
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": [sys.executable, *sys.argv],
-        "resumed_from_step": resumed_from,
-        "git": git_state(),
-        "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "hardware": {
-            "host": socket.gethostname(),
-            "device": device,
-            "ranks": world_size,
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-        },
-    }
-
-
-def version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit and uncommitted changes of the project; None where it is no git checkout."""
-
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=PROJECT, capture_output=True, check=True, timeout=30)
-        return done.stdout.decode(errors="replace")
-
-    try:
-        return {"commit": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD")[:1_000_000]}
-    except (OSError, subprocess.SubprocessError):
-        return None

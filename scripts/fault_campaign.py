@@ -86,9 +86,9 @@ def campaign(options: argparse.Namespace) -> int:
 
 def facts(seconds: float) -> dict[str, Any]:
     """What a reader should know: command, code, versions, when and on what."""
-    from ranger21 import records
+    from ranger21.sessions import session as describe
 
-    session = records.session(0, "cpu", 0)
+    session = describe(0, "cpu", 0)
     return {
         "command": shlex.join(["python", *sys.argv]),
         "date": session["started"][:10],

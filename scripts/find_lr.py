@@ -30,9 +30,10 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     """The range test of a configuration. Imports torch."""
     from ranger21 import distributed
     from ranger21.data.build import build_data, prepare_data
-    from ranger21.experiment import Run, configure_torch
+    from ranger21.experiment import configure_torch
     from ranger21.lr_finder import range_test
     from ranger21.records import RunDirectory
+    from ranger21.run import Run
     from ranger21.stopping import StopFlag
     from ranger21.tracking import FanOut
     from ranger21.tracking.console import ConsoleTracker

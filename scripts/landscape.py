@@ -108,8 +108,8 @@ def read_settings(args: argparse.Namespace) -> Settings:
 def run(args: argparse.Namespace) -> None:
     settings = read_settings(args)
     from ranger21.landscape.survey import survey
-    from ranger21.records import version
     from ranger21.report.landscape_figures import write_figures
+    from ranger21.sessions import version
 
     facts = {
         "date": datetime.date.today().isoformat(),

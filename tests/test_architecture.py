@@ -20,8 +20,8 @@ DATA_WITHOUT_TORCH = (
     "verify",
 )  # fmt: skip
 FIRST_WITHOUT_TORCH = (
-    "__init__.py", "arguments.py", "compose.py", "durations.py", "ending.py", "errors.py", "files.py", "mistakes.py",
-    "naming.py", "processes.py",
+    "__init__.py", "arguments.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py", "files.py",
+    "mistakes.py", "naming.py", "processes.py", "records.py", "sessions.py",
 )  # fmt: skip
 TORCH_FREE = [
     *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),
@@ -82,7 +82,10 @@ def test_the_optimizer_stands_alone() -> None:
 def test_the_loop_knows_no_concrete_thing() -> None:
     loop = [ROOT / "ranger21" / "loop.py"]
     strangers = ("timm", "torchvision", "wandb", "hydra", "omegaconf", "torch.distributed")
-    own = ("optim", "optimizers", "models", "config", "compose", "data", "experiment", "records", "checkpoint")
+    own = (
+        "checkpoint", "compose", "config", "data", "experiment", "models", "optim", "optimizers", "records", "run",
+        "sessions",
+    )  # fmt: skip
     assert not importers(*strangers, *(f"ranger21.{name}" for name in own), among=loop)
     source = loop[0].read_text().lower()
     assert not [name for name in ("adamw", "nesterov", "sgd", "resnet", "imagenet", "timm") if name in source]

@@ -23,7 +23,8 @@ from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
-from ranger21.records import RunDirectory, read_config, session
+from ranger21.records import RunDirectory, read_config
+from ranger21.sessions import session
 from ranger21.tracking.jsonl import JsonLines
 
 FORK = multiprocessing.get_context("fork")

@@ -1,0 +1,244 @@
+"""Puts the pieces together: each is built from its own part of the configuration, and knows nothing of the others."""
+
+import logging
+import uuid
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranger21 import durations, randomness, records, sessions
+from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
+from ranger21.config import Config, LinearBatchConfig, WandbConfig
+from ranger21.course import Course, Growth
+from ranger21.data.build import Data
+from ranger21.data.loader import Loader, available_workers
+from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
+from ranger21.distributed import World
+from ranger21.errors import UserError
+from ranger21.evaluation import Interrupted, evaluate
+from ranger21.loop import Job, Plan, Progress, train
+from ranger21.meters import Meter, NonFinite
+from ranger21.models import build_model, load_weights, memory_format, parameter_count
+from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
+from ranger21.precision import choose_precision
+from ranger21.records import RunDirectory
+from ranger21.stopping import StopFlag, leave_word
+from ranger21.summary import show_result, summarize
+from ranger21.tracking import FanOut, Tracker
+from ranger21.tracking.console import ConsoleTracker
+from ranger21.tracking.jsonl import JsonLines
+from ranger21.tracking.weights_and_biases import WandbTracker
+from ranger21.undo import Undo
+
+log = logging.getLogger("ranger21")
+
+
+def make_plan(config: Config, train_images: int) -> Plan:
+    """The run's length and rhythm in steps."""
+    t, growth = config.trainer, None
+    if isinstance(config.batch_schedule, LinearBatchConfig):
+        number, unit = durations.parse(config.batch_schedule.over)
+        per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
+        if unit == "percent" and t.steps:
+            raise UserError(
+                f"batch_schedule.over={config.batch_schedule.over} is not possible with trainer.steps, whose number of "
+                "images depends on it: say how many images or epochs."
+            )
+        growth = Growth(config.batch_schedule.start, number * per_unit[unit])
+    return Plan(
+        course=Course(train_images, config.data.batch_size, t.epochs, t.steps, growth),
+        accumulate=t.accumulate,
+        eval_every_epochs=t.eval_every_epochs,
+        log_every_steps=t.log_every_steps,
+        checkpoint_every_steps=t.checkpoint_every_steps,
+        checkpoint_every_minutes=t.checkpoint_every_minutes,
+    )
+
+
+class Run:
+    """One process's part of a run: what was built, how it is saved and restored."""
+
+    def __init__(self, config: Config, place: RunDirectory, world: World, data: Data, stop: StopFlag) -> None:
+        self.config, self.place, self.world, self.data, self.stop = config, place, world, data, stop
+        self.share = Share(world.rank, world.size, config.trainer.accumulate)
+        start = getattr(config.batch_schedule, "start", None)
+        require_batches(len(data.train), config.data.batch_size, self.share, start)  # before the model is built
+        self.plan = make_plan(config, len(data.train))
+        self.precision = choose_precision(config.trainer.precision, world.device)
+        self.format = memory_format(config.trainer.channels_last)
+        self.checkpoints = Checkpoints(place.checkpoints)
+        self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
+        self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
+        self.newest = world.on_main(self.checkpoints.newest)
+        self.model = self.build_model()
+        self.to_input = data.to_input.to(world.device, self.precision.weights)
+        scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
+        self.schedule = build_schedule(config.schedule, self.plan.course, scale)
+        values = vars(config.optimizer) | {"lr": config.optimizer.lr * scale}
+        self.optimizer = build_optimizer(params=self.model.parameters(), **values)
+        self.scaler = self.precision.scaler()
+        self.meter, self.nonfinite = Meter(world), NonFinite(world)
+        if config.data.workers is None:
+            self.workers = available_workers(world.local_size, world.device.type)
+        else:
+            self.workers = config.data.workers
+
+    def build_model(self) -> nn.Module:
+        torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
+        model = build_model(self.config.model, len(self.data.classes), self.data.channels)
+        if self.config.model.init_from and not self.newest:
+            source = weights_path(self.config.model.init_from)
+            fresh = load_weights(model, read_weights(source)["model"], source)
+            log.info("Weights from %s%s.", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
+        return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
+
+    def go(self) -> int:
+        """Resumes if there is a checkpoint, trains, and records how it ended."""
+        if self.newest:
+            self.restore(read(self.newest))
+            if self.world.main and self.progress.best.get("step") == self.progress.step:
+                self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
+        self.announce()
+        self.trackers = self.make_trackers() if self.world.main else FanOut([])
+        job, exit_code, result = self.make_job(), 1, None
+        try:
+            ending = train(job, self.progress)
+            exit_code = self.stop.code if ending == "stopped" else 0
+            result = self.conclude(ending)
+        finally:
+            job.batches.close()  # and with it the loader processes
+            summary = {f"best/{k}": v for k, v in self.progress.best.items()}
+            self.trackers.close(exit_code, summary | ({"status": result["status"]} if result else {}))
+        # The others wait for rank 0, which W&B can keep for a minute: SLURM ends all when the first ends with a code.
+        self.world.on_main(lambda: leave_word() if ending == "stopped" else None)
+        if result and self.world.main:
+            show_result(result, self.place.path)
+        return exit_code
+
+    def announce(self) -> None:
+        data, plan = self.data, self.plan
+        log.info("Run directory %s", self.place.path)
+        text = "%s, %.1f million parameters · %s · %s schedule · %d + %d images of %d classes · %s on %s x %d"
+        model, optimizer, schedule = self.config.model.label, self.config.optimizer.name, self.config.schedule.name
+        counts = (len(data.train), len(data.val), len(data.classes))
+        ranks = (self.precision.name, self.world.device.type, self.world.size)
+        log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
+        if self.progress.step:
+            log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
+        facts = {"fingerprint": data.fingerprint, "classes": len(data.classes)}
+        facts |= {"train_images": len(data.train), "val_images": len(data.val)}
+        size, device, step = self.world.size, self.world.describe(), self.progress.step
+        self.world.on_main(lambda: self.place.begin(facts, sessions.session(size, device, step)))
+
+    def make_trackers(self) -> FanOut:
+        self.lines = JsonLines(self.place.metrics, self.metrics_size)
+        trackers: list[Tracker] = [self.lines, ConsoleTracker(self.plan.total_steps, self.progress.step)]
+        logger = self.config.logger
+        if isinstance(logger, WandbConfig):
+            values = records.to_dict(self.config)
+            trackers.append(WandbTracker(logger, self.wandb_id, self.place.path, self.config.experiment, values))
+        return FanOut(trackers)
+
+    def make_job(self) -> Job:
+        config, world = self.config, self.world
+        model: nn.Module = torch.compile(self.model) if config.trainer.compile else self.model  # type: ignore[assignment]
+        pin = world.device.type == "cuda"
+        first, last = self.progress.step + 1, self.plan.total_steps
+        keys = TrainBatches(self.plan.course, config.seed, first, last, self.share)
+        eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
+        rest = (self.workers, pin, config.data.timeout)
+        self.loaders = Loader(self.data.train, keys, *rest), Loader(self.data.val, eval_keys, *rest)
+
+        def validate(interrupted: Interrupted) -> dict[str, float] | None:
+            world.share_buffers(self.model)
+            model.eval()
+            smoothing = config.trainer.label_smoothing
+            others = (self.to_input, world, self.precision, smoothing, self.format, interrupted)
+            return evaluate(model, self.loaders[1], *others)
+
+        return Job(
+            model=world.wrap(model),
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            scaler=self.scaler,
+            batches=iter(self.loaders[0]),
+            substitutes=self.substitutes if self.data.train.substitute else None,
+            to_input=self.to_input,
+            evaluate=validate,
+            save=self.save,
+            tracker=self.trackers,
+            world=world,
+            precision=self.precision,
+            plan=self.plan,
+            meter=self.meter,
+            nonfinite=self.nonfinite,
+            stop=self.stop,
+            undo=Undo(self.model, self.optimizer) if config.trainer.on_nonfinite == "skip" else None,
+            seed=config.seed,
+            label_smoothing=config.trainer.label_smoothing,
+            memory_format=self.format,
+        )
+
+    def substitutes(self) -> int:
+        """Images of training, of all ranks, that stood for unreadable ones since the run began. All ranks call it."""
+        own = torch.tensor(len(self.loaders[0].unreadable), device=self.world.device)
+        return self.substituted + int(self.world.reduce(own).item())
+
+    def save(self, progress: Progress, best: bool) -> None:
+        """Writes a checkpoint. All ranks call it; rank 0 writes."""
+        meter = self.meter.collect()
+        substituted = self.substitutes() if self.data.train.substitute else 0
+        told = {sentence for loader in self.loaders for sentence in loader.unreadable}
+        unreadable = self.world.gather([*self.unreadable, *told]) if self.data.train.substitute else []
+
+        def write() -> None:
+            self.lines.sync()
+            if unreadable:
+                self.place.note_unreadable(unreadable)
+            state: State = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "precision": self.precision.name,
+                "progress": asdict(progress),
+                "meter": meter,
+                "nonfinite": self.nonfinite.state(),
+                "metrics_size": self.lines.size,
+                "wandb_id": self.wandb_id,
+                "substituted": substituted,
+                "unreadable": unreadable,
+                "config": records.to_dict(self.config),
+                "data": {"classes": len(self.data.classes), "channels": self.data.channels},
+            }
+            self.checkpoints.save(state, best)
+
+        self.world.on_main(write)
+
+    def restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["precision"] != self.precision.name:
+            raise UserError(
+                f"{self.place.path} was begun in {state['precision']} and would go on in {self.precision.name}: use a "
+                "device like the one before."
+            )
+        self.scaler.load_state_dict(state["scaler"])
+        self.meter.restore(state["meter"])
+        self.nonfinite.restore(state["nonfinite"])
+        self.progress = Progress(**state["progress"])
+        self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
+        self.substituted, self.unreadable = state.get("substituted", 0), state.get("unreadable", [])
+
+    def conclude(self, ending: str) -> dict[str, Any] | None:
+        """Writes result.json and returns it, unless the run goes on later."""
+        skipped, first_bad = self.nonfinite.skipped(), self.nonfinite.first()  # of all ranks
+        if ending == "stopped":
+            kept = "after a checkpoint" if self.progress.step else "with nothing to save yet"
+            log.info("Stopped at step %d %s; the same command goes on from there.", self.progress.step, kept)
+            return None
+        result = summarize(ending, self.progress, self.plan, skipped, first_bad)
+        if self.world.main:
+            self.place.finish(result)
+        return result

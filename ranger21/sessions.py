@@ -1,0 +1,39 @@
+"""What a process that takes a run up notes of itself: its command, code, versions and hardware. Imports no torch."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+from typing import Any
+
+from ranger21.code import git_state
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
+
+
+def session(world_size: int, device: str, resumed_from: int) -> dict[str, Any]:
+    """What a process that takes a run up should be able to say later: command, code, versions, hardware."""
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": [sys.executable, *sys.argv],
+        "resumed_from_step": resumed_from,
+        "git": git_state(),
+        "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "hardware": {
+            "host": socket.gethostname(),
+            "device": device,
+            "ranks": world_size,
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+        },
+    }
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
