@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
+from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
 from ranger21.tracking import number
@@ -102,11 +103,15 @@ class RunDirectory:
         manifest: dict[str, Any] = {"data": data, "sessions": []}
         if self.manifest.exists():
             manifest = json.loads(self.manifest.read_text())
-        if manifest["data"]["fingerprint"] != data["fingerprint"]:
+        compared = compare(manifest["data"], data)
+        if compared.match is Match.DIFFERENT:
             raise UserError(
-                f"The images are not those that {self.path} was begun with ({manifest['data']['train_images']} then, "
-                f"{data['train_images']} for training now): restore them, or choose another run_dir=."
+                f"The images are not those that {self.path} was begun with ({compared.why}; "
+                f"{manifest['data']['train_images']} then, {data['train_images']} for training now): restore them, or "
+                "choose another run_dir=."
             )
+        if compared.match is Match.SAME_NAMES:
+            log.warning("%s: %s.", self.manifest, compared.why)
         manifest["sessions"].append(session)
         write_atomically(self.manifest, json.dumps(manifest, indent=2))
 

@@ -127,7 +127,7 @@ class Run:
         log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
         if self.progress.step:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
-        facts = {"fingerprint": data.fingerprint, "classes": len(data.classes)}
+        facts = {"fingerprint": data.fingerprint, "names": data.names, "classes": len(data.classes)}
         facts |= {"train_images": len(data.train), "val_images": len(data.val)}
         size, device, step = self.world.size, self.world.describe(), self.progress.step
         self.world.on_main(lambda: self.place.begin(facts, sessions.session(size, device, step)))

@@ -219,12 +219,18 @@ def test_good_image_folders_pass_and_none_at_all_is_told(images: Path) -> None:
         require_data(IMAGENET)
 
 
-def test_the_fingerprint_is_of_names_and_classes(images: Path, data: Data, tmp_path: Path) -> None:
+def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data, tmp_path: Path) -> None:
     root = shutil.copytree(images, tmp_path / "moved")
     assert build_data(replace(IMAGENET, root=str(root)), 0).fingerprint == data.fingerprint
     path = sorted(root.glob("val/*/*"))[0]
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content + b"the same name, a byte or so more")
+    resized = build_data(replace(IMAGENET, root=str(root)), 0)
+    assert resized.fingerprint != data.fingerprint and resized.names == data.names
     path.rename(path.with_name("another.JPEG"))
-    assert build_data(replace(IMAGENET, root=str(root)), 0).fingerprint != data.fingerprint
+    renamed = build_data(replace(IMAGENET, root=str(root)), 0)
+    assert renamed.fingerprint != resized.fingerprint and renamed.names != data.names
 
 
 def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:

@@ -1,5 +1,6 @@
 """From the configuration of a data set to the data set."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
-from ranger21.data.index import Index, fingerprint, read_index
+from ranger21.data.identity import Comparison, Match, compare, identify
+from ranger21.data.index import Index, read_index
 from ranger21.data.layout import (
     DEBIAN_FASHION_MNIST,
     SPLITS,
@@ -18,12 +20,14 @@ from ranger21.data.layout import (
     has_image_folders,
     require_image_folders,
 )
-from ranger21.data.pack import Recipe, require_pack
+from ranger21.data.pack import Recipe, read_facts, require_pack, source_facts
 from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.errors import UserError
+
+log = logging.getLogger("ranger21")
 
 
 @dataclass
@@ -31,8 +35,9 @@ class Data:
     """A data set, ready to be loaded.
 
     `to_input` turns a uint8 batch on any device, and what is left to be done to it, into the model's input of
-    `channels` channels; `fingerprint` changes when the names or classes of images do, or how a pack keeps them (of
-    Fashion-MNIST: when a pixel does).
+    `channels` channels; `fingerprint` changes when the names, classes or sizes in bytes of images do, or how a pack
+    keeps them (of Fashion-MNIST: when a pixel does), `names` when the names or classes do: `ranger21.data.identity`
+    compares them with what was recorded.
     """
 
     train: Pictures
@@ -41,17 +46,21 @@ class Data:
     channels: int
     to_input: nn.Module
     fingerprint: str
+    names: str
 
 
 def prepare_data(config: DataConfig) -> None:
     """Draws or downloads what is missing, and reads the folders. To be called by one process before the others."""
     if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
+    elif isinstance(config, ImageFolderConfig) and config.pack:
+        compared = compared_with_source(config)
+        if compared.match is Match.SAME_NAMES:
+            log.warning("data.pack=%s: %s.", config.pack, compared.why)
     elif isinstance(config, ImageFolderConfig):
-        if config.name == "sample" and not config.pack:
+        if config.name == "sample":
             ensure_sample(image_root(config))
-        if not config.pack or source_of_pack(config):
-            image_folders(config)
+        image_folders(config)
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
@@ -73,6 +82,21 @@ def source_of_pack(config: ImageFolderConfig) -> Path | None:
     return root if root and has_image_folders(root) else None
 
 
+def compared_with_source(config: ImageFolderConfig) -> Comparison:
+    """How the images of a pack compare with those of data.root, if that is there. Raises a UserError if they differ."""
+    root = source_of_pack(config)
+    if not root:
+        return Comparison(Match.SAME)
+    recorded = source_facts(read_facts(Path(config.pack or "")))
+    compared = compare(recorded, identify(image_folders(config)[1]).facts())
+    if compared.match is Match.DIFFERENT:
+        raise UserError(
+            f"data.pack={config.pack} was made of other images than {root} has now ({compared.why}): make a new pack, "
+            "or use this one by itself with data.root=null."
+        )
+    return compared
+
+
 def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
     """The folder, and all images of both splits."""
     root = image_root(config)
@@ -81,17 +105,19 @@ def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
 
 
 def _images(config: ImageFolderConfig, seed: int) -> Data:
-    sources, suffix = _packed(config) if config.pack else _folders(config)
+    sources, kept = _packed(config) if config.pack else _folders(config)
     train, val = transforms.FRONT_ENDS[config.transforms]
     substitute = config.on_bad_image == "substitute"
     indices = {split: source.index for split, source in sources.items()}
+    identity = identify(indices)
+    identity = identity.kept_as(kept) if kept else identity
     return Data(
         train=Pictures(sources["train"], train(config), seed, substitute),
         val=Pictures(sources["val"], val(config), substitute=substitute),
         classes=list(indices["train"].classes),
         channels=3,
         to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
-        fingerprint=f"names:{fingerprint(indices)}{suffix}",
+        **identity.facts(),
     )
 
 
@@ -116,19 +142,14 @@ def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
 def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     pack = Path(config.pack or "")
     facts = require_pack(pack, config.resize, config.resize_mode)
-    root = source_of_pack(config)
-    if root and fingerprint(image_folders(config)[1]) != facts["source"]:
-        raise UserError(
-            f"data.pack={pack} was made of other images than {root} has now: make a new pack, or use this one by "
-            "itself with data.root=null."
-        )
+    compared_with_source(config)
     sources = {split: Packed(pack, split) for split in SPLITS}
     chosen = _chosen(config, {split: source.index for split, source in sources.items()})
     for split, source in sources.items() if chosen else ():
         source.choose(*chosen[split])  # type: ignore[index]
     # Raw pixels are what `fast` makes of the files themselves: the two can stand for each other.
     same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
-    return sources, "" if same else f" {Recipe(**facts['recipe'])}"
+    return sources, "" if same else str(Recipe(**facts["recipe"]))
 
 
 def fashion_mnist_root(config: DataConfig) -> Path:
@@ -155,11 +176,13 @@ def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
     root = fashion_mnist_root(config)
     train = IdxPictures(root, "train", limit=config.train_images)
     val = IdxPictures(root, "t10k")
+    pixels = f"pixels:{train.digest()}{val.digest()}"
     return Data(
         train=Pictures(train, transforms.ShiftAndFlip(config), seed),
         val=Pictures(val, transforms.AsIs()),
         classes=IdxPictures.CLASSES,
         channels=1,
         to_input=on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD),
-        fingerprint=f"pixels:{train.digest()}{val.digest()}",
+        fingerprint=pixels,
+        names=pixels,
     )

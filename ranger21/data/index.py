@@ -1,7 +1,9 @@
-"""Which images there are, in compact arrays: 1,281,167 of them in some 60 MB that processes share. Imports no torch.
+"""Which images there are, in compact arrays: 1,281,167 of them in some 70 MB that processes share. Imports no torch.
 
-The folders are walked once. What was found is cached beside the data (or in the user's cache directory where that
-cannot be written) and holds as long as no folder's modification time has changed.
+The folders are walked once, and every image's size in bytes is noted. What was found is cached beside the data (or in
+the user's cache directory where that cannot be written) and holds as long as no folder's modification time has
+changed. A file that is rewritten in place changes no folder: so one image of each class is looked at, too, and if its
+size is another than before, everything is read anew.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 from ranger21.data.layout import cache_directory, class_folders, is_folder
 from ranger21.errors import UserError
 
-VERSION = 1
+VERSION = 2
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's ImageFolder's
 SETTLED_SECONDS = 2  # a folder that changed later than that before it was read may change again unnoticed
 
@@ -37,11 +39,14 @@ class Index:
         classes: their names, sorted; an image's label is its class's place here.
         counts: int64 (classes,), images of each class.
         paths: uint8, the images' paths below the split's folder, CLASS/NAME, each ended by a zero byte.
+        sizes: int64 (images,), each file's bytes, -1 for a link that leads nowhere; None if they are not known, as in
+            packs of version 1.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
     paths: np.ndarray
+    sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -62,22 +67,18 @@ class Index:
     def all_paths(self) -> list[bytes]:
         return self.paths.tobytes().split(b"\0")[:-1]
 
+    def arrays(self) -> dict[str, Any]:
+        """What a file keeps of it, beside the names of the classes."""
+        known = {} if self.sizes is None else {"sizes": self.sizes}
+        return {"counts": self.counts, "paths": self.paths} | known
+
     def select(self, images: np.ndarray, classes: list[int]) -> Index:
         """Some images, by ascending number, of some classes, which are numbered anew."""
         paths = self.all_paths()
         counts = np.bincount(self.labels[images], minlength=len(self.classes))[classes]
         chosen = b"".join(paths[i] + b"\0" for i in images)
-        return Index(tuple(self.classes[c] for c in classes), counts, np.frombuffer(chosen, np.uint8))
-
-
-def fingerprint(splits: dict[str, Index]) -> str:
-    """Changes when the name or the class of an image does."""
-    digest = hashlib.sha256()
-    for split, index in splits.items():
-        begin = split.encode() + b"/"
-        if len(index):
-            digest.update(begin + index.paths[:-1].tobytes().replace(b"\0", b"\n" + begin) + b"\n")
-    return digest.hexdigest()
+        sizes = None if self.sizes is None else self.sizes[images]
+        return Index(tuple(self.classes[c] for c in classes), counts, np.frombuffer(chosen, np.uint8), sizes)
 
 
 def read_index(split: Path) -> Index:
@@ -94,9 +95,10 @@ def read_index(split: Path) -> Index:
     for name, (files, _) in found.items():
         if not files:
             raise UserError(f"{split / name} has no images ({', '.join(EXTENSIONS)}): fill it or remove it.")
-    paths = b"".join(os.fsencode(f"{name}/{file}") + b"\0" for name, (files, _) in found.items() for file in files)
+    paths = b"".join(os.fsencode(f"{name}/{file}") + b"\0" for name, (files, _) in found.items() for file, _ in files)
     counts = np.array([len(files) for files, _ in found.values()], dtype=np.int64)
-    index = Index(tuple(classes), counts, np.frombuffer(paths, np.uint8))
+    sizes = np.array([size for files, _ in found.values() for _, size in files], dtype=np.int64)
+    index = Index(tuple(classes), counts, np.frombuffer(paths, np.uint8), sizes)
     times = {"": split.stat().st_mtime_ns}
     for name, (_, folders) in found.items():
         times |= {f"{name}/{folder}": mtime for folder, mtime in folders.items()}
@@ -111,30 +113,33 @@ def cache_files(split: Path) -> tuple[Path, Path]:
     return split.parent / f".{split.name}.index.npz", cache_directory() / "index" / f"{name}.npz"
 
 
-def _walk(top: Path) -> tuple[list[str], dict[str, int]]:
-    """The images below a folder, in the order of torchvision's ImageFolder, and the folders' modification times."""
-    files: list[str] = []
+def _walk(top: Path) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    """The images below a folder with their sizes, in the order of torchvision's ImageFolder, and the folders' times."""
+    images: list[tuple[str, int]] = []
     folders: dict[str, int] = {}
-    for folder, mtime, names in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
+    for folder, mtime, files in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
         folders[folder] = mtime
-        files += [folder + name for name in sorted(names) if name.lower().endswith(EXTENSIONS)]
-    return files, folders
+        images += [(folder + name, size) for name, size in sorted(files)]
+    return images, folders
 
 
-def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, list[str]]]:
+def _folders(
+    top: Path, below: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, int, list[tuple[str, int]]]]:
+    """The folders below `top`, each with its modification time and the names and sizes of its images."""
     place = top / below
     try:
         state = place.stat()
         if (state.st_dev, state.st_ino) in above:
             raise UserError(f"{place} is a symbolic link to a folder that holds it: remove the link.")
         with os.scandir(place) as entries:
-            files: list[str] = []
+            files: list[tuple[str, int]] = []
             inner: list[str] = []
             for entry in entries:
                 if is_folder(entry):
                     inner.append(entry.name)
-                elif entry.is_symlink() or entry.is_file():  # a broken link is told when it is read
-                    files.append(entry.name)
+                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
+                    files.append((entry.name, _size(entry)))
     except OSError as error:
         raise UserError(f"{place} cannot be read ({error.strerror}): see to its permissions.") from error
     yield below, state.st_mtime_ns, files
@@ -142,19 +147,31 @@ def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
         yield from _folders(top, f"{below}{name}/", (*above, (state.st_dev, state.st_ino)))
 
 
+def _size(file: os.DirEntry[str] | Path) -> int:
+    """-1 if it cannot be told: a broken link is an error when it is read."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
 def _cached(place: Path, split: Path) -> Index | None:
     """The index kept at `place`, unless there is none, or one of another folder, or of what the folder was before."""
     try:
         with np.load(place, allow_pickle=False) as arrays:
             facts: dict[str, Any] = json.loads(str(arrays["facts"]))
-            counts, paths = arrays["counts"], arrays["paths"]
-        if facts["version"] != VERSION or facts["split"] != split.name:
-            return None
+            if facts["version"] != VERSION or facts["split"] != split.name:
+                return None
+            sizes = arrays["sizes"]
+            index = Index(tuple(facts["classes"]), arrays["counts"], arrays["paths"], sizes)
         names, times = list(facts["times"]), list(facts["times"].values())
         with ThreadPoolExecutor(16) as pool:
             now = list(pool.map(lambda name: (split / name).stat().st_mtime_ns, names))
-        index = Index(tuple(facts["classes"]), counts, paths)
-        return index if now == times and len(index) == counts.sum() else None
+            if now != times or not len(index) == len(sizes) == index.counts.sum():
+                return None
+            looked_at = np.cumsum(index.counts) - 1 - index.counts // 2
+            sizes_now = list(pool.map(lambda image: _size(split / index.path(int(image))), looked_at))
+        return index if sizes_now == sizes[looked_at].tolist() else None
     except Exception:  # of whatever a damaged file can raise: it is made again
         return None
 
@@ -166,7 +183,7 @@ def _keep(index: Index, times: dict[str, int], places: tuple[Path, Path], split:
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".index-", delete=False) as file:
                 try:
-                    np.savez(file, facts=np.array(json.dumps(facts)), counts=index.counts, paths=index.paths)
+                    np.savez(file, facts=np.array(json.dumps(facts)), **index.arrays())
                     file.flush()
                     os.fchmod(file.fileno(), 0o644)
                     os.replace(file.name, place)

@@ -5,7 +5,7 @@ A pack is a folder:
   pack.json              the recipe, the classes, the fingerprint of the source, every shard's size and SHA-256
   train-00000.tar ...    CLASS/NAME.jpg or, if raw, CLASS/NAME.npy (uint8, height x width x 3); what WebDataset reads
   val-00000.tar ...
-  train.npz, val.npz     names and labels of the images, and where each lies in its archive
+  train.npz, val.npz     names, labels and sizes of the source's images, and where each lies in its archive
   parts/                 what is known of every finished archive, for a pack that is interrupted
 
 Tar, because it adds half a kilobyte an image and no format of our own; archives of 4,096 images, because a process
@@ -21,9 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.data.identity import NAMES, Identity
 from ranger21.errors import UserError
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # packs of version 1 know the names of their source, but not its files' sizes
 FACTS = "pack.json"
 IMAGES_A_SHARD = 4096
 FORMATS = ("jpeg", "raw")
@@ -53,8 +55,10 @@ def read_facts(pack: Path) -> dict[str, Any]:
     if not (pack / FACTS).is_file():
         raise UserError(f"data.pack={pack} is not a pack, which has a file {FACTS}: make one with scripts/pack.py.")
     facts = stored_facts(pack)
-    if facts["version"] != VERSION:
-        text = f"is of version {facts['version']}, and this code reads {VERSION}: make it again"
+    if facts["version"] not in READABLE:
+        text = (
+            f"is of version {facts['version']}, and this code reads {' and '.join(map(str, READABLE))}: make it again"
+        )
         raise UserError(f"data.pack={pack} {text}.")
     if not facts["complete"]:
         raise UserError(f"data.pack={pack} is not finished: run the command again that makes it.")
@@ -65,7 +69,7 @@ def stored_facts(pack: Path) -> dict[str, Any]:
     """pack.json, of whatever version and state. Raises a UserError if it is damaged."""
     try:
         facts = json.loads((pack / FACTS).read_text())
-        if facts["version"] == VERSION:
+        if facts["version"] in READABLE:
             _touch(facts)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{pack / FACTS} is damaged: delete {pack} and make the pack again.") from error
@@ -120,7 +124,14 @@ def sha256_of(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def to_facts(recipe: Recipe, source: str, classes: list[str]) -> dict[str, Any]:
+def to_facts(recipe: Recipe, source: Identity, classes: list[str]) -> dict[str, Any]:
     """The contents of pack.json before an archive is made."""
-    facts = {"version": VERSION, "recipe": asdict(recipe), "source": source, "classes": classes}
-    return facts | {"splits": {}, "complete": False}
+    facts = {"version": VERSION, "recipe": asdict(recipe), "source": source.fingerprint, "names": source.names}
+    return facts | {"classes": classes, "splits": {}, "complete": False}
+
+
+def source_facts(facts: dict[str, Any]) -> dict[str, str]:
+    """What pack.json says of the images that the pack was made of, as `ranger21.data.identity.compare` takes it."""
+    if facts["version"] == 1:
+        return {"fingerprint": f"{NAMES}{facts['source']}"}
+    return {"fingerprint": facts["source"], "names": facts["names"]}

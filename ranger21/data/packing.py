@@ -16,7 +16,8 @@ from PIL import Image
 
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
-from ranger21.data.index import Index, fingerprint
+from ranger21.data.identity import identify
+from ranger21.data.index import Index
 from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256_of, shard_name, stored_facts, to_facts
 from ranger21.data.room import size_text
 from ranger21.data.sources import Folder, Packed
@@ -133,7 +134,7 @@ def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float
 
 def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[str, Any]:
     """Takes the folder for this pack; returns its facts. Raises a UserError if it holds another, or something else."""
-    facts = to_facts(recipe, fingerprint(indices), list(indices["train"].classes))
+    facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
         there = stored_facts(target)
         for key, what in (
@@ -216,9 +217,9 @@ def write_index(target: Path, index: Index, shards: list[Shard]) -> list[dict[st
         for name, kind in (("offsets", np.int64), ("lengths", np.int32), ("shapes", np.int32))
     )
     new, path = target / f".{shards[0].split}.npz.tmp", target / f"{shards[0].split}.npz"
-    classes, counts, paths = np.array(index.classes), index.counts, index.paths
+    arrays = {"classes": np.array(index.classes), "offsets": offsets, "lengths": lengths, "shapes": shapes}
     with open(new, "wb") as file:
-        np.savez(file, classes=classes, counts=counts, paths=paths, offsets=offsets, lengths=lengths, shapes=shapes)
+        np.savez(file, **(arrays | index.arrays()))
     _commit(new, path)
     return [
         {"file": shard.path.name, "bytes": record["bytes"], "sha256": record["sha256"]}

@@ -46,7 +46,8 @@ class Packed:
         try:
             with np.load(pack / f"{split}.npz", allow_pickle=False) as arrays:
                 self._offsets, self._lengths, self._shapes = (arrays[name] for name in ("offsets", "lengths", "shapes"))
-                self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"])
+                sizes = arrays.get("sizes")  # version 1 has none
+                self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"], sizes)
                 self.labels = self.index.labels
         except Exception as error:  # of whatever a damaged file can raise
             raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): {AGAIN}.") from error

@@ -1,0 +1,79 @@
+"""Which images are the same: by name, class and size; and records of before sizes, by their names."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from ranger21.data.identity import Match, compare, identify
+from ranger21.data.index import Index
+
+
+def index(names: list[str], sizes: list[int] | None = None) -> Index:
+    """The index of a split of these files, CLASS/NAME, in order."""
+    classes = sorted({name.partition("/")[0] for name in names})
+    counts = np.array([sum(name.startswith(f"{c}/") for name in names) for c in classes])
+    paths = np.frombuffer(b"".join(name.encode() + b"\0" for name in names), np.uint8)
+    return Index(tuple(classes), counts, paths, None if sizes is None else np.array(sizes, np.int64))
+
+
+NAMES = ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
+VAL = index(["a/v.jpg", "b/v.jpg"], [7, 8])
+NOW = identify({"train": index(NAMES, [1, 2, 3]), "val": VAL})
+
+
+def test_every_name_class_and_size_counts() -> None:
+    others = [
+        index([*NAMES[:2], "c/1.jpg"], [1, 2, 3]), index(["a/1.jpg", "b/1.jpg", "b/2.jpg"], [1, 2, 3]),
+        index(["a/1.jpg", "a/3.jpg", "b/1.jpg"], [1, 2, 3]), index(NAMES[1:], [2, 3]), index(NAMES, [1, 2, 4]),
+        index(NAMES, [2, 1, 3]), index(["aa/1.jpg", *NAMES[1:]], [1, 2, 3]),
+    ]  # fmt: skip
+    all_of_them = [NOW, *(identify({"train": train, "val": VAL}) for train in others)]
+    all_of_them.append(identify({"train": VAL, "val": index(NAMES, [1, 2, 3])}))
+    assert len({identity.fingerprint for identity in all_of_them}) == 9
+    assert len({identity.names for identity in all_of_them}) == 7  # two differ in sizes alone
+    assert identify({"train": index(NAMES, [1, 2, 3]), "val": VAL}) == NOW
+
+
+def test_the_names_are_what_was_recorded_before_sizes() -> None:
+    """The digest is version 1's, so that old and new records can be matched."""
+    lines = "".join(f"train/{name}\n" for name in NAMES) + "val/a/v.jpg\nval/b/v.jpg\n"
+    assert NOW.names == f"names:{hashlib.sha256(lines.encode()).hexdigest()}"
+    assert NOW.fingerprint.startswith("images-2:")
+    unknown = identify({"train": index(NAMES), "val": VAL})
+    assert unknown.fingerprint == unknown.names == NOW.names
+
+
+KEPT = "squash 36, JPEG of quality 95, 4:4:4"
+OTHER_SIZES = identify({"train": index(NAMES, [1, 2, 4]), "val": VAL})
+OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "match", "words"),
+    [
+        (NOW.facts(), NOW.facts(), Match.SAME, ""),
+        (NOW.facts(), OTHER_SIZES.facts(), Match.DIFFERENT, "the same names, but other sizes in bytes"),
+        (NOW.facts(), OTHER_NAMES.facts(), Match.DIFFERENT, "names or classes of the files are not the same"),
+        ({"fingerprint": NOW.names}, NOW.facts(), Match.SAME_NAMES, "sizes were not recorded then"),
+        ({"fingerprint": NOW.names}, OTHER_SIZES.facts(), Match.SAME_NAMES, "compared by their names alone"),
+        ({"fingerprint": NOW.names}, OTHER_NAMES.facts(), Match.DIFFERENT, "names or classes"),
+        ({"fingerprint": NOW.names}, {"fingerprint": NOW.names}, Match.SAME, ""),
+        (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, Match.SAME_NAMES, "not kept in the pack of now"),
+        (NOW.facts(), NOW.kept_as(KEPT).facts(), Match.DIFFERENT, f"kept as they are then and as {KEPT} now"),
+        (NOW.kept_as(KEPT).facts(), NOW.kept_as(KEPT).facts(), Match.SAME, ""),
+        ({"fingerprint": NOW.kept_as(KEPT).names}, NOW.kept_as(KEPT).facts(), Match.SAME_NAMES, "not recorded then"),
+        ({"fingerprint": "pixels:1"}, {"fingerprint": "pixels:1", "names": "pixels:1"}, Match.SAME, ""),
+        (
+            {"fingerprint": "pixels:1"},
+            {"fingerprint": "pixels:2", "names": "pixels:2"},
+            Match.DIFFERENT,
+            "other pixels",
+        ),
+        ({"fingerprint": "pixels:1"}, NOW.facts(), Match.DIFFERENT, "another kind of data set"),
+        ({}, NOW.facts(), Match.DIFFERENT, "no fingerprint is recorded"),
+    ],
+)
+def test_comparing(recorded: dict[str, str], now: dict[str, str], match: Match, words: str) -> None:
+    compared = compare(recorded, now)
+    assert compared.match is match and words in compared.why and bool(words) == bool(compared.why)

@@ -1,0 +1,69 @@
+"""Which images a pack is of: compared with data.root by names and sizes, and old packs by names alone."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from test_pack import JPEG, sources_of
+
+from ranger21.compose import compose_config
+from ranger21.config import ImageFolderConfig
+from ranger21.data.build import build_data, prepare_data
+from ranger21.data.identity import Match, compare
+from ranger21.data.pack import FACTS
+from ranger21.data.packing import make_pack
+from ranger21.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def config(images: Path) -> ImageFolderConfig:
+    return compose_config([*TINY, f"data.root={images}"]).data
+
+
+@pytest.fixture(scope="module")
+def whole(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of all images, not to be harmed."""
+    target = tmp_path_factory.mktemp("packs") / "whole"
+    assert make_pack(sources_of(config), config, JPEG, target, 1)
+    return target
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package logs reaches caplog, also after a test that has run a command."""
+    monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
+
+
+def test_a_pack_of_other_sizes_and_one_of_before_sizes(config, whole, images, tmp_path, caplog):
+    """The same names at another size are other images, unless the pack is so old that it knows names alone."""
+    pack, other = shutil.copytree(whole, tmp_path / "pack"), shutil.copytree(images, tmp_path / "images")
+    for path in (other / "train").rglob("*.JPEG"):
+        path.write_bytes(path.read_bytes() + b"a few bytes more")
+    with pytest.raises(
+        UserError, match=r"other images than .* \(the files have the same names, but other sizes in bytes"
+    ):
+        build_data(replace(config, pack=str(pack), root=str(other)), 0)
+    facts = json.loads((pack / FACTS).read_text())
+    facts |= {"version": 1, "source": facts.pop("names").removeprefix("names:")}
+    (pack / FACTS).write_text(json.dumps(facts))
+    for split in ("train", "val"):
+        with np.load(pack / f"{split}.npz") as arrays:
+            kept = {name: arrays[name] for name in arrays if name != "sizes"}
+        np.savez(pack / f"{split}.npz", **kept)
+    for root in (str(other), config.root, None):
+        caplog.clear()
+        prepare_data(replace(config, pack=str(pack), root=root))
+        old = build_data(replace(config, pack=str(pack), root=root), 0)
+        assert ("sizes were not recorded then" in caplog.text) == bool(root)
+    new = build_data(replace(config, pack=str(whole)), 0)
+    assert old.fingerprint == old.names == new.names != new.fingerprint
+    assert (
+        compare({"fingerprint": old.names}, {"fingerprint": new.fingerprint, "names": new.names}).match
+        is Match.SAME_NAMES
+    )
+    assert [old.val.source[i][1] for i in range(30)] == [new.val.source[i][1] for i in range(30)]
