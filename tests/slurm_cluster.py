@@ -70,14 +70,15 @@ class Cluster:
     """Its commands run with `env`; runs are submitted from `project`, which looks like a checkout."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self.folder, self.project, self.number = folder, folder / "project", number
+        self.folder, self.number = folder, number
+        self.project = folder / "pro$ject"  # what a shell would take for a variable
         self.env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
         self.env = {name: value for name, value in self.env.items() if not name.startswith(("SBATCH_", "RANGER21_"))}
         self.env |= {"PYTHON": sys.executable, "LC_ALL": "C"}
         self._daemons: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
-        for name in ("state", "spool", "gpus", "project/outputs", "bin"):
+        for name in ("state", "spool", "gpus", "pro$ject/outputs", "bin"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for path in ("train.py", "configs", "scripts", "slurm"):
             (self.project / path).symlink_to(ROOT / path)

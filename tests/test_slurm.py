@@ -250,7 +250,7 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     (tmp_path / "scontrol").write_text("#!/bin/bash\necho 'slurm_requeue error: Access denied' >&2; exit 1\n")
     (tmp_path / "scontrol").chmod(0o755)
     (tmp_path / "alone").mkdir()
-    for name in ("srun", "sed", "rm", "bash", "timeout", "git"):
+    for name in ("srun", "sed", "rm", "cat", "sleep", "bash", "timeout", "git"):
         (tmp_path / "alone" / name).symlink_to(str(shutil.which(name)))
     paths = {"no-right": f"{tmp_path}:{os.environ['PATH']}", "no-scontrol": f"{tmp_path}/alone", "no-warning": None}
     jobs = {}
@@ -271,7 +271,8 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     sentence = cluster.output(jobs["no-right"][0])
     for job, directory in jobs.values():
         assert f"sbatch --partition=usual --nodes=1 --gpus-per-node=0 {TRAIN}" in cluster.output(job)
-        assert f"run_dir={directory}" in cluster.output(job)
+        quoted = str(directory).replace("$", r"\$")  # as the folder is, too, in which to type it
+        assert f"run_dir={quoted}" in cluster.output(job)
     typed = re.findall(r"^  cd .*", sentence, re.MULTILINE)[-1]
     directory = jobs["no-right"][1]
     done = subprocess.run(["bash", "-c", typed], env=cluster.env, capture_output=True, text=True, timeout=60)
