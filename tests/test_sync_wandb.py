@@ -71,7 +71,8 @@ def make_requeued(images: Path, place: Path) -> None:
 
 @pytest.fixture
 def run(requeued: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(requeued, tmp_path / "run"))
+    """In a folder of a name that is no error."""
+    return Path(shutil.copytree(requeued, tmp_path / "no error"))
 
 
 @pytest.fixture

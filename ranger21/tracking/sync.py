@@ -27,6 +27,7 @@ from ranger21.tracking.merged import OfflineRun, assemble, rows_of
 from ranger21.tracking.wandb_file import Fragment, read_fragments
 
 MERGED = "offline-merged"  # beside the fragments; `wandb sync` takes directories called offline-… only
+SENT = ".wandb.synced"  # the suffix of W&B's own mark beside a file that it has
 QUIET = 300  # seconds without a word after which a process that recorded no end is taken to be dead
 TIMEOUT = 600  # seconds for W&B to take one run
 
@@ -109,7 +110,7 @@ def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
             own = fragment.path.parent.name.startswith("offline-run-")
             if own and (fragment.path.parent / "files").is_dir():
                 shutil.copytree(fragment.path.parent / "files", path.parent / "files", dirs_exist_ok=True)
-        for left_over in (".wandb.synced", ".wandb.syncstate"):  # W&B's own marks, of an earlier content
+        for left_over in (SENT, ".wandb.syncstate"):  # W&B's own marks, of an earlier content
             path.with_suffix(left_over).unlink(missing_ok=True)
         path.write_bytes(content)
     except OSError as error:
@@ -117,7 +118,10 @@ def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
 
 
 def upload(path: Path, timeout: float) -> str | None:
-    """Lets `wandb sync` send a file; returns what went wrong. Its exit code is 0 even when it prints an error."""
+    """Let `wandb sync` send a file; return what went wrong.
+
+    Its exit code is 0 even when it prints an error; the file that it leaves beside what it has sent tells.
+    """
     env = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}  # offline, as a rule
     env |= {"WANDB_ERROR_REPORTING": "false", "WANDB_DIR": str(path.parent)}
     command = [sys.executable, "-m", "wandb", "sync", str(path)]
@@ -129,10 +133,11 @@ def upload(path: Path, timeout: float) -> str | None:
             f"W&B did not take {path} within {timeout:g} seconds: run this where W&B can be reached (a login node), or "
             "give it more --timeout."
         ) from error
-    wrong = [line for line in done.stdout.splitlines() if "error" in line.lower()]
-    if done.returncode or wrong:
-        text = (wrong or done.stdout.splitlines() or ["no message"])[-1]
-        return f"wandb sync says: {text.removeprefix('wandb: ').removeprefix('ERROR ').strip().rstrip('.')}"
+    said = [line.removeprefix("wandb: ") for line in done.stdout.splitlines()]
+    wrong = [line for line in said if line.startswith(("ERROR ", "Error: "))]  # a path or a project may have the word
+    if done.returncode or wrong or not path.with_suffix(SENT).exists():
+        text = (wrong or said or ["no message"])[-1]
+        return f"wandb sync says: {text.removeprefix('ERROR ').removeprefix('Error: ').strip().rstrip('.')}"
     return None
 
 
