@@ -1,0 +1,201 @@
+"""Files of earlier versions: tests/formats/N, made by the code that wrote them (tests/formats/README.md).
+
+Today's code goes on from them to what that code came to when it went on itself; bit for bit on a machine like the one
+that they were made on, up to rounding elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import lines, result
+from safetensors.torch import load_file
+from wrong_inputs import Answer, Wrong
+
+from ranger21.data.index import cache_files, read_index
+
+FORMATS = Path(__file__).resolve().parent / "formats"
+VERSIONS = sorted(path.name for path in FORMATS.iterdir() if path.name.isdigit())
+FACTS: dict[str, dict[str, Any]] = {name: json.loads((FORMATS / name / "facts.json").read_text()) for name in VERSIONS}
+KINDS = [(version, kind) for version in VERSIONS for kind in FACTS[version]["checkpoints"]]
+RUNS = [(version, run) for version in VERSIONS for run in FACTS[version]["answers"] if "-s" in run]
+each_version = pytest.mark.parametrize("old", VERSIONS, indirect=True)
+ROUNDING: dict[str, float] = {"rtol": 1e-3, "atol": 1e-5}  # of a dozen steps, by another torch on another processor
+
+
+@dataclass(frozen=True)
+class Old:
+    """A copy of a version's files, and what is known of them."""
+
+    version: str
+    place: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return FACTS[self.version]
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        return self.facts["answers"]
+
+    def run(self, seed: int) -> Path:
+        return next(path for path in (self.place / "runs" / "paper").iterdir() if f"-s{seed}" in path.name)
+
+    def here(self, overrides: list[str]) -> str:
+        """The version's own command line, on the copy of its files."""
+        return " ".join(f"'{override.replace('=images', f'={self.place}/images')}'" for override in overrides)
+
+
+@pytest.fixture
+def old(tmp_path: Path, request: pytest.FixtureRequest) -> Old:
+    """A version's files, the image folders of the age that the cached index has noted."""
+    place = tmp_path / "old"
+    shutil.copytree(FORMATS / request.param, place)
+    for split in ("train", "val"):
+        with np.load(place / "images" / f".{split}.index.npz") as arrays:
+            times: dict[str, int] = json.loads(str(arrays["facts"]))["times"]
+        for folder, nanoseconds in times.items():
+            os.utime(place / "images" / split / folder, ns=(nanoseconds, nanoseconds))
+    return Old(request.param, place)
+
+
+def done(wrong: Wrong, line: str) -> Answer:
+    answer = wrong.run(line, {})
+    assert answer.code == 0, f"{line}\n{answer.out}\n{answer.err}"
+    return answer
+
+
+def same_machine(facts: dict[str, Any]) -> bool:
+    return (facts["versions"]["torch"], facts["cpu"]) == (torch.__version__, torch.backends.cpu.get_cpu_capability())
+
+
+def assert_ends_as_before(directory: Path, version: str, name: str) -> None:
+    """That the last weights are those that the old code came to."""
+    ends, weights = load_file(FORMATS / version / "ends.safetensors"), weights_of(directory)
+    assert {f"{name}/{key}" for key in weights} == {key for key in ends if key.startswith(f"{name}/")}
+    for key, tensor in weights.items():
+        if same_machine(FACTS[version]):
+            assert torch.equal(tensor, ends[f"{name}/{key}"]), key
+        else:
+            torch.testing.assert_close(tensor, ends[f"{name}/{key}"], **ROUNDING)
+
+
+def weights_of(directory: Path) -> dict[str, torch.Tensor]:
+    return torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize(("old", "kind"), KINDS, indirect=["old"])
+def test_a_run_goes_on_with_its_optimizer(wrong: Wrong, old: Old, kind: str) -> None:
+    run, steps = old.place / "checkpoints" / kind, old.facts["step"]
+    answer = done(wrong, f"train.py {old.here(old.facts['checkpoints'][kind])} run_dir={run}")
+    assert f"Resumed at step {steps['stopped']} of {steps['last']}." in answer.out + answer.err
+    assert_ends_as_before(run, old.version, kind)
+    assert len(json.loads((run / "manifest.json").read_text())["sessions"]) == 2
+
+
+@each_version
+def test_the_same_command_finds_its_run_and_goes_on_with_its_records(wrong: Wrong, old: Old) -> None:
+    """The directory's name, metrics.jsonl and W&B's run of two fragments, one of each version."""
+    run = old.run(seed=2)
+    before = lines(run)
+    done(wrong, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=2")
+    assert result(run)["step"] == 72 and lines(run)[: len(before)] == before
+    assert [line["step"] for line in lines(run)] == sorted({line["step"] for line in lines(run)})
+    assert_ends_as_before(run, old.version, "stopped")
+    text = done(wrong, f"sync_wandb.py {run} --dry-run").out
+    assert re.search(r"would be sent: .*: 36 rows up to step 72, of 2 fragment\(s\)", text), text
+
+
+@each_version
+def test_a_finished_run_is_left_alone(wrong: Wrong, old: Old) -> None:
+    kept = {path: path.read_bytes() for path in old.run(seed=0).rglob("*") if path.is_file() and path.name != ".lock"}
+    answer = done(wrong, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=0")
+    assert "is finished already (step 72): nothing to do" in answer.out + answer.err
+    assert kept == {path: path.read_bytes() for path in kept}
+
+
+@pytest.mark.parametrize(("old", "run"), RUNS, indirect=["old"])
+def test_weights_are_evaluated_and_exported(wrong: Wrong, old: Old, run: str) -> None:
+    answers, source, target = old.answers[run], old.place / "runs" / "paper" / run, old.place / "weights.safetensors"
+    for name, data in (("evaluate", ""), ("evaluate from the raw pack", f"data.pack={old.place}/pack-raw")):
+        text = done(wrong, f"evaluate.py {source} --json data.root={old.place}/images {data}").out
+        found = json.loads(text.splitlines()[-1])
+        assert {key: found[key] for key in answers[name]} == pytest.approx(answers[name], rel=1e-4)
+    line = done(wrong, f"export.py {source} {target}").out
+    assert eval_of(line.strip().splitlines()[-1]) == eval_of(answers["export"].strip())
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == answers["exported"]
+
+
+def eval_of(line: str) -> dict[str, Any]:
+    """The arguments of the printed call of timm, but for the file's folder."""
+    arguments: dict[str, Any] = eval(line.replace("timm.create_model(", "dict(model="), {})
+    return arguments | {"checkpoint_path": Path(arguments["checkpoint_path"]).name}
+
+
+@each_version
+def test_runs_are_compared(wrong: Wrong, old: Old) -> None:
+    expected = list(csv.DictReader(io.StringIO(old.answers["compare"])))
+    done(wrong, f"compare.py {old.place}/runs --out {old.place}/compared")
+    found = list(csv.DictReader(io.StringIO((old.place / "compared" / "table.csv").read_text())))
+    assert len(found) == len(expected)
+    for row, then in zip(found, expected, strict=True):
+        assert {key: row[key] for key in then} == then
+
+
+@each_version
+def test_offline_wandb_runs_are_merged(wrong: Wrong, old: Old) -> None:
+    def told(text: str) -> list[str]:
+        return sorted(re.findall(r"\(W&B run \w+\): \d+ rows up to step \d+, of \d+ fragment", text))
+
+    expected = told(old.answers["sync"])
+    assert expected and told(done(wrong, f"sync_wandb.py {old.place}/runs --dry-run").out) == expected
+
+
+@pytest.mark.parametrize("pack", ["pack-jpeg", "pack-raw"])
+@each_version
+def test_a_pack_is_complete_checked_and_trained_from(wrong: Wrong, old: Old, pack: str) -> None:
+    place, command = old.place / pack, f"train.py {old.here(old.facts['runs'])} logger=none trainer.steps=2"
+    data = old.here([override for override in old.facts["runs"] if override.startswith("data")])
+    files = {path: path.read_bytes() for path in place.rglob("*.tar")}
+    assert "all checksums are right" in done(wrong, f"pack.py {place} --check").out
+    again = f"pack.py {place} {data}" + (" --format raw" if pack == "pack-raw" else "")
+    assert "is complete already" in done(wrong, again).out
+    assert files == {path: path.read_bytes() for path in files}
+    done(wrong, f"{command} data.pack={place} run_dir={old.place}/packed")
+    if pack == "pack-raw":  # whose pixels are the images' own
+        done(wrong, f"{command} run_dir={old.place}/folders")
+        packed, folders = (weights_of(old.place / name) for name in ("packed", "folders"))
+        assert all(torch.equal(tensor, folders[key]) for key, tensor in packed.items())
+
+
+@each_version
+def test_a_run_begins_from_a_checkpoint(wrong: Wrong, old: Old) -> None:
+    source = old.place / "checkpoints" / "gd"
+    overrides = f"{old.here(old.facts['checkpoints']['adamw'])} model.init_from={source} trainer.steps=1"
+    answer = done(wrong, f"train.py {overrides} run_dir={old.place}/new")
+    assert f"Weights from {source}/checkpoints/last.pt" in answer.out + answer.err
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@each_version
+def test_a_cached_index_is_right_or_made_again(old: Old, split: str) -> None:
+    folder = old.place / "images" / split
+    found = read_index(folder)
+    cache_files(folder)[0].unlink()
+    fresh = read_index(folder)
+    assert found.classes == fresh.classes and found.all_paths() == fresh.all_paths() and len(fresh) in (24, 8)
+    for name, value in vars(fresh).items():
+        if isinstance(value, np.ndarray):
+            assert np.array_equal(value, vars(found)[name]), name
