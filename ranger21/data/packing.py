@@ -18,7 +18,17 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
-from ranger21.data.pack import FACTS, IMAGES_A_SHARD, Recipe, read_facts, sha256_of, shard_name, stored_facts, to_facts
+from ranger21.data.pack import (
+    FACTS,
+    IMAGES_A_SHARD,
+    READABLE,
+    Recipe,
+    read_facts,
+    sha256_of,
+    shard_name,
+    stored_facts,
+    to_facts,
+)
 from ranger21.data.room import size_text
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.transforms import resized_tensor
@@ -137,8 +147,15 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[
     facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
         there = stored_facts(target)
+        if there["version"] != facts["version"]:
+            use = (
+                "train.py takes it as it is" if there["version"] in READABLE and there["complete"] else "it is not read"
+            )
+            raise UserError(
+                f"{target} holds a pack of version {there['version']}, and this code makes version {facts['version']}: "
+                f"{use}; to make one anew, choose another folder, or delete it."
+            )
         for key, what in (
-            ("version", "version"),
             ("recipe", "recipe"),
             ("source", "source"),
             ("classes", "set of classes"),
