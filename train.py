@@ -8,11 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ranger21.compose import offer_timm_models, parse
+from ranger21.compose import parse
 from ranger21.ending import fail
 from ranger21.errors import UserError
 from ranger21.mistakes import CONFIG_ERRORS
 from ranger21.naming import run_directory
+from ranger21.overrides import prepare
 from ranger21.stopping import heed_early
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
@@ -48,7 +49,7 @@ if __name__ == "__main__":
     heed_early()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     try:
-        offer_timm_models(sys.argv[1:])
+        sys.argv[1:] = prepare(sys.argv[1:])
     except UserError as error:
         fail(error)
     try:

@@ -6,14 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ranger21.compose import compose_config
+from hydra import compose
+
+from ranger21.compose import composing, parse
 from ranger21.config import Config, result_values
+from ranger21.overrides import CONFIG_DIR
 
 
 @functools.cache
 def _plain_values(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
-    """What the same experiment, model and optimizer would be with nothing else chosen."""
-    return result_values(compose_config([f"experiment={experiment}", f"model={model}", f"optimizer={optimizer}"]))
+    """What a run of these labels would be with nothing else chosen, by the project's own files alone.
+
+    A label without a file (a user's own experiment, a model of timm's) stands for the default file with that label.
+    """
+    known = {
+        group: (CONFIG_DIR / group / f"{label}.yaml").is_file()
+        for group, label in (("experiment", experiment), ("model", model))
+    }
+    choices = [f"experiment={experiment if known['experiment'] else 'paper'}"]
+    choices += [f"model={model if known['model'] else 'resnet50'}", f"optimizer={optimizer}"]
+    with composing():
+        values = result_values(parse(compose("config", choices)))
+    return values | {"experiment": experiment} | ({} if known["model"] else {"model.name": model})
 
 
 def run_directory(config: Config) -> Path:

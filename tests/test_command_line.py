@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ranger21.compose import CONFIG_DIR, compose_config
+from ranger21.compose import compose_config
+from ranger21.overrides import CONFIG_DIR
 
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 TrainPy = Callable[..., Answer]
@@ -73,8 +74,8 @@ REFUSED = {
     "+new.key=1": "new seed trainer",
     "modell=resnet50": "modell model?",
     "model.kwargs.depth=2": "+model.kwargs.depth",
-    "optimizer.lr=fast": "optimizer.lr fast Float",
-    "data.batch_size=null": "data.batch_size None int",
+    "optimizer.lr=fast": "optimizer.lr=fast number",
+    "data.batch_size=null": "data.batch_size=None whole number",
     "optimizer.lr=-1": "optimizer.lr=-1 0",
     "data.crop=300": "data.resize=288 data.crop=300",
     "trainer.precision=int8": "trainer.precision=int8 auto bf16 fp16 fp32 fp64",

@@ -14,10 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from ranger21 import compose, naming
-from ranger21.compose import CONFIG_DIR, compose_config
+from ranger21.compose import compose_config
 from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig, result_values
 from ranger21.errors import UserError
 from ranger21.naming import run_directory
+from ranger21.overrides import CONFIG_DIR
 from ranger21.report.groups import IGNORED
 from ranger21.report.runs import read_settings
 

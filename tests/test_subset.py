@@ -173,7 +173,7 @@ def test_a_run_on_some_classes_and_images(images, tmp_path):
     assert children([*rest, f"data.classes={tmp_path / 'b'}"], tmp_path / "run", 1) == [0]
     facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]
     assert (facts["classes"], facts["train_images"], facts["val_images"]) == (4, 16, 12)
-    (tmp_path / "c").write_text("n99000005\n")
+    (tmp_path / "c").write_text("n99000005\nn99000006\n")
     assert children([*rest, f"data.classes={tmp_path / 'c'}"], tmp_path / "run", 1) == [1]
     assert "data.classes: " in (tmp_path / "run.out").read_text()
 

@@ -5,11 +5,11 @@ wrong is found before torch is imported. A field marked NEUTRAL says where or ho
 is written, and never what comes out of it: it is left out of a run's identity.
 """
 
+import re
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
-from ranger21.config.checks import NEUTRAL, require_choice, require_number
+from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.config.logger import LoggerConfig, WandbConfig
 from ranger21.config.model import ModelConfig
@@ -56,11 +56,13 @@ class Config:
     debug: bool = field(metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
-        require_number("seed", self.seed, 0, 2**31)
+        folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None
+        require(folder, "experiment", repr(self.experiment), "the name of a folder, without / and no dot in front")
+        require_number("seed", self.seed, 0, COUNT)
         require_choice("resume", self.resume, ("auto", "never"))
-        self.outputs = str(Path(self.outputs).expanduser())
+        self.outputs = require_path("outputs", self.outputs)
         if self.run_dir is not None:
-            self.run_dir = str(Path(self.run_dir).expanduser())
+            self.run_dir = require_path("run_dir", self.run_dir)
 
 
 # Which dataclass a part of the configuration has, by the name in it.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number
 from ranger21.errors import UserError
 from ranger21.optim.parts import describe, read_parts
 
@@ -16,8 +16,9 @@ class OptimizerConfig:
     decay_norm_and_bias: bool
 
     def __post_init__(self) -> None:
-        require_number("optimizer.lr", self.lr, 0)
-        require_number("optimizer.weight_decay", self.weight_decay, 0)
+        # Their product, times what lr_scaling may multiply it by, stays within float32.
+        require_number("optimizer.lr", self.lr, 0, 1e10)
+        require_number("optimizer.weight_decay", self.weight_decay, 0, 1e10)
 
 
 def require_betas(betas: list[float]) -> None:
@@ -51,7 +52,7 @@ class Ranger21Config(OptimizerConfig):
         require_number("optimizer.agc_eps", self.agc_eps, 0, open_low=True)
         scope = self.stable_decay
         require(scope in ("layer", "global", None), "optimizer.stable_decay", scope, "one of layer, global, null")
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0)
+        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
         require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
 
 
@@ -72,7 +73,7 @@ class OfficialConfig(OptimizerConfig):
         require_number("optimizer.eps", self.eps, 0)
         for name in ("agc_clipping", "agc_eps"):
             require_number(f"optimizer.{name}", getattr(self, name), 0, open_low=True)
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0)
+        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
         require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
 
 
@@ -98,7 +99,7 @@ class LibraryConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0)
+        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
         require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
 
 

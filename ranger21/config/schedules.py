@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ranger21 import durations
-from ranger21.config.checks import require, require_choice, require_number
+from ranger21.config.checks import COUNT, require, require_choice, require_number
 from ranger21.errors import UserError
 
 
@@ -11,11 +11,13 @@ def require_part(key: str, value: float) -> None:
     require(0 <= value <= 1, key, value, "from 0 to 1")
 
 
-def require_duration(key: str, value: str) -> None:
+def require_duration(key: str, value: str, *, some: bool = False) -> None:
+    """`some`: longer than nothing."""
     try:
-        durations.parse(value)
+        number, _ = durations.parse(value)
     except ValueError as error:
         raise UserError(f"{key}={value} is not possible: {error}") from error
+    require(number > 0 or not some, key, value, "a duration above 0")
 
 
 @dataclass
@@ -38,6 +40,10 @@ class ExploreExploitConfig(ScheduleConfig):
         require_number("schedule.beta2", self.beta2, 0, 1)
         require_duration("schedule.warmup", self.warmup)
         require_duration("schedule.warmdown", self.warmdown)
+        parts = [durations.parse(duration) for duration in (self.warmup, self.warmdown)]
+        percent = sum(number for number, unit in parts if unit == "percent")
+        both = f"{self.warmup} and schedule.warmdown={self.warmdown}"
+        require(percent <= 100, "schedule.warmup", both, "that both together take 100% of the run at most")
 
 
 @dataclass
@@ -47,7 +53,7 @@ class OfficialScheduleConfig(ScheduleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("schedule.lr", self.lr, 0, open_low=True)
+        require_number("schedule.lr", self.lr, 0, 1e10, open_low=True)
         require_number("schedule.beta2", self.beta2, 0, 1)
 
 
@@ -58,7 +64,7 @@ class StepConfig(ScheduleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_duration("schedule.every", self.every)
+        require_duration("schedule.every", self.every, some=True)
         require_part("schedule.gamma", self.gamma)
 
 
@@ -69,7 +75,7 @@ class CosineConfig(ScheduleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_duration("schedule.over", self.over)
+        require_duration("schedule.over", self.over, some=True)
         require_part("schedule.final", self.final)
 
 
@@ -96,7 +102,7 @@ class CyclicConfig(ScheduleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_duration("schedule.half_cycle", self.half_cycle)
+        require_duration("schedule.half_cycle", self.half_cycle, some=True)
         require_part("schedule.low", self.low)
         require_part("schedule.gamma", self.gamma)
 
@@ -122,7 +128,7 @@ class ScaledConfig(LrScalingConfig):
     base_batch_size: int
 
     def __post_init__(self) -> None:
-        require_number("lr_scaling.base_batch_size", self.base_batch_size, 1)
+        require_number("lr_scaling.base_batch_size", self.base_batch_size, 1, COUNT)
 
 
 @dataclass
@@ -131,7 +137,7 @@ class LinearThenSqrtConfig(ScaledConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("lr_scaling.linear_until", self.linear_until, self.base_batch_size)
+        require_number("lr_scaling.linear_until", self.linear_until, self.base_batch_size, COUNT)
 
 
 LR_SCALINGS: dict[str, type] = {
@@ -153,7 +159,7 @@ class LinearBatchConfig(BatchScheduleConfig):
     over: str
 
     def __post_init__(self) -> None:
-        require_number("batch_schedule.start", self.start, 1)
+        require_number("batch_schedule.start", self.start, 1, COUNT)
         require_duration("batch_schedule.over", self.over)
         known = durations.parse(self.over)[1] != "steps"
         require(known, "batch_schedule.over", self.over, "in images, epochs or percent")

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ranger21.config.checks import NEUTRAL, require, require_choice, require_number
+from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number
 
 
 @dataclass
@@ -25,11 +25,9 @@ class TrainerConfig:
     checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps"):
-            require_number(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("steps", "checkpoint_every_steps"):
+        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps", "steps", "checkpoint_every_steps"):
             if getattr(self, name) is not None:
-                require_number(f"trainer.{name}", getattr(self, name), 1)
+                require_number(f"trainer.{name}", getattr(self, name), 1, COUNT)
         if self.checkpoint_every_minutes is not None:
             require_number("trainer.checkpoint_every_minutes", self.checkpoint_every_minutes, 0, open_low=True)
         require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)

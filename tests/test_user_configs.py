@@ -1,0 +1,96 @@
+"""A user's own configurations, paths and commands: folders beside the project's, labels that are no choices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranger21.arguments import command, setting
+from ranger21.compose import compose_config, with_overrides
+from ranger21.errors import UserError
+from ranger21.naming import run_directory
+from ranger21.overrides import prepare
+
+MINE = "# @package _global_\nexperiment: my_first\noptimizer: {weight_decay: 0.5}\n"
+MODEL = "name: resnet18\nremove_batch_norm: false\nremove_skips: false\nkwargs: {drop_rate: 0.1}\ninit_from: null\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an experiment, whose label is not its file's name, and a model."""
+    for name, text in (("experiment/mine", MINE), ("model/dropped", MODEL)):
+        path = tmp_path / "my configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return tmp_path / "my configs"
+
+
+def test_a_label_is_not_a_choice(folder: Path) -> None:
+    """The directory of a user's experiment: its label, and the hash of what differs from the project's own files."""
+    searched = setting("hydra.searchpath", "X").replace("X", f'["{folder}"]')
+    config = compose_config([searched, "experiment=mine"])
+    by_hand = compose_config(["optimizer.weight_decay=0.5"])
+    assert run_directory(config).parent == Path("outputs/my_first")
+    assert run_directory(config).name == run_directory(by_hand).name != "resnet50-ranger21-s0"
+    own: Any = compose_config([searched, "model=dropped", "experiment=mine"])
+    assert own.model.kwargs == {"drop_rate": 0.1} and own.optimizer.weight_decay == 0.5
+    assert run_directory(own).name.startswith("resnet18-ranger21-s0-")
+
+
+@pytest.mark.parametrize("flags", [["--config-dir", "FOLDER"], ["-cd", "FOLDER"], ['hydra.searchpath=["FOLDER"]']])
+def test_a_run_of_a_users_experiment(flags: list[str], folder: Path, images: Path, tmp_path: Path) -> None:
+    """By the real command: refused for its data, after its directory had a name; nothing warns."""
+    words = [flag.replace("FOLDER", str(folder)) for flag in flags]
+    typed = [sys.executable, str(ROOT / "train.py"), *words, "experiment=mine", "model=dropped", "data.root=/nowhere"]
+    done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and done.stderr.startswith("error: There is no folder /nowhere/train"), done.stderr
+
+
+def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:
+    values = asdict(compose_config([*TINY, "data.root=/data", "optimizer=adamw", "schedule=cosine", "experiment=demo"]))
+    same = with_overrides(values, [])
+    assert asdict(same) == values
+    assert with_overrides(values, ["data.root=~/x"]).data.root == str(Path.home() / "x")
+    other: Any = with_overrides(
+        values, ["+model.kwargs.drop_path_rate=0.1", "data=fashion_mnist", "model.name=resnet18"]
+    )
+    assert other.model.kwargs["drop_path_rate"] == 0.1 and other.model.kwargs["drop_rate"] == 0.2
+    assert other.data.name == "fashion_mnist" and (other.optimizer, other.schedule) == (same.optimizer, same.schedule)
+    with pytest.raises(UserError, match=r"experiment= chooses a whole run"):
+        with_overrides(values, ["experiment=paper"])
+    with pytest.raises(UserError, match=r"Did you mean optimizer\.lr\?"):
+        with_overrides(values, ["lr=1"])
+
+
+def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "a b"))
+    config: Any = compose_config(["data.root=~/x", "data.pack=~", "outputs=~/runs", "model.init_from=~/w.pt"])
+    home = f"{tmp_path}/a b"
+    assert (config.data.root, config.data.pack, config.outputs) == (f"{home}/x", home, f"{home}/runs")
+    assert config.model.init_from == f"{home}/w.pt"
+    assert prepare(["-m", "data.root=~/x,~/y", "seed=0"]) == ["-m", f"data.root={home}/x,{home}/y", "seed=0"]
+
+
+@given(
+    st.text(alphabet=st.sampled_from([*"ab/\\\"' =[](),:~#\t.3-+%@*"]), min_size=1) | st.sampled_from(["null", "1e3"])
+)
+def test_a_setting_is_read_as_it_was_meant(text: str) -> None:
+    """Whatever is in it: spaces, quotes, brackets, and words that mean something else when they stand alone."""
+    read = OverridesParser.create().parse_overrides([setting("data.root", text)])[0].value()
+    assert read == text and isinstance(read, str)
+
+
+@pytest.mark.parametrize("path", ["/a path", "epoch=3-model.pt", 'a\'s "b"', "$HOME [1]"])
+def test_a_command_that_is_printed_can_be_pasted(path: str) -> None:
+    pasted = command(sys.executable, "-c", "import sys; print(sys.argv[1])", setting("model.init_from", path))
+    said = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True).stdout.removesuffix("\n")
+    assert compose_config([said]).model.init_from == path
