@@ -3,7 +3,8 @@
 
 ROOT holds train/ and val/, with a folder for each class in both. Wrong are: images that cannot be read, classes that
 are empty or in one split only, files that are no images, links that lead nowhere, and counts that are not ImageNet's.
-Told as well, though the loader copes with it: CMYK, grey, 16 bits, palettes, EXIF, a PNG under a JPEG's name.
+Told as well, though the loader copes with it: CMYK, grey, 16 bits, palettes, EXIF, a PNG under a JPEG's name; and the
+hidden files and folders, which are passed over.
 
   python scripts/verify_imagenet.py /data/imagenet
   python scripts/verify_imagenet.py /data/imagenet --json imagenet.json --processes 16

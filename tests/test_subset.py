@@ -15,6 +15,7 @@ from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
+from ranger21.data.layout import require_data
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack
 from ranger21.data.sources import Folder
@@ -176,6 +177,32 @@ def test_a_run_on_some_classes_and_images(images, tmp_path):
     (tmp_path / "c").write_text("n99000005\nn99000006\n")
     assert children([*rest, f"data.classes={tmp_path / 'c'}"], tmp_path / "run", 1) == [1]
     assert "data.classes: " in (tmp_path / "run.out").read_text()
+
+
+def test_a_val_with_fewer_classes(images, tmp_path):
+    """First the classes are chosen, then it is asked whether both splits have them; labels go by name."""
+    root = shutil.copytree(images, tmp_path / "data")
+    for name in ("n99000000", "n99000005"):
+        shutil.rmtree(root / "val" / name)
+    (root / "val" / "n99009999").mkdir()  # of no use, and empty
+    config = compose_config([*TINY, f"data.root={root}"]).data
+    differ = r"2 only in train/ \(n99000000, n99000005\); 1 only in val/ \(n99009999\)\. .*: data\.classes=FILE\.$"
+    for look in (require_data, lambda config: build_data(config, 0)):
+        with pytest.raises(UserError, match=differ):
+            look(config)
+        with pytest.raises(
+            UserError, match=r"^data.classes chooses n99000005, which .*/train has and .*/val has not\.$"
+        ):
+            look(replace(config, classes=["n99000001", "n99000005"]))
+        with pytest.raises(UserError, match=r"^data.classes=10 chooses n99000000, n99000005, which "):
+            look(replace(config, classes=10))
+    common = [f"n9900000{i}" for i in (1, 3, 4, 9)]
+    require_data(replace(config, classes=common))
+    data = build_data(replace(config, classes=common), 0)
+    assert data.classes == common
+    for split, each in (("train", 8), ("val", 3)):
+        found = stored(data, split)
+        assert len(found) == 4 * each and all(path.startswith(common[label]) for path, label in found)
 
 
 def test_sources_are_what_was_asked_for(config, pack):

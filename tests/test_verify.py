@@ -122,7 +122,10 @@ PLANTED = {  # name: (kind, part of the reason, bytes)
     "plain.webp": (None, "", encoded(picture(), "WEBP")),
     "progressive.JPEG": (None, "", encoded(picture(), progressive=True)),
     "notes.txt": ("stray", "no image", b"hello"),
-    ".DS_Store": ("stray", "no image", b"hello"),
+    "sky.avif": ("stray", "no image", b"hello"),
+    ".DS_Store": ("hidden", "no data", b"hello"),
+    "._plain.JPEG": ("hidden", "no data", b"resource fork"),
+    "Thumbs.db": ("hidden", "no data", b"hello"),
 }
 
 

@@ -16,6 +16,7 @@ from ranger21.data.layout import (
     DEBIAN_FASHION_MNIST,
     SPLITS,
     cache_directory,
+    common_classes,
     has_fashion_mnist,
     has_image_folders,
     require_image_folders,
@@ -24,7 +25,7 @@ from ranger21.data.pack import Recipe, read_facts, require_pack, source_facts
 from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import Folder, Packed
-from ranger21.data.subset import choose_classes, choose_images
+from ranger21.data.subset import choose_images
 from ranger21.errors import UserError
 
 log = logging.getLogger("ranger21")
@@ -60,7 +61,7 @@ def prepare_data(config: DataConfig) -> None:
     elif isinstance(config, ImageFolderConfig):
         if config.name == "sample":
             ensure_sample(image_root(config))
-        image_folders(config)
+        tell_what_is_left_out(*image_folders(config))
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
@@ -98,10 +99,16 @@ def compared_with_source(config: ImageFolderConfig) -> Comparison:
 
 
 def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
-    """The folder, and all images of both splits."""
+    """The folder, and all images of both splits. Raises a UserError unless both have images of every chosen class."""
     root = image_root(config)
-    require_image_folders(root)
-    return root, {split: read_index(root / split) for split in SPLITS}
+    chosen = require_image_folders(root, config.classes)
+    return root, {split: read_index(root / split, chosen) for split in SPLITS}
+
+
+def tell_what_is_left_out(root: Path, indices: dict[str, Index]) -> None:
+    for split, index in indices.items():
+        for sentence in index.left_out:
+            log.warning("%s: %s.", root / split, sentence)
 
 
 def _images(config: ImageFolderConfig, seed: int) -> Data:
@@ -125,10 +132,14 @@ def _chosen(config: ImageFolderConfig, indices: dict[str, Index]) -> dict[str, t
     """Of each split the numbers of the images, and the classes, that are chosen; None: all."""
     if config.classes is None and config.fraction == 1:
         return None
-    names = indices["train"].classes
-    classes = list(range(len(names))) if config.classes is None else choose_classes(names, config.classes)
+    place = config.pack or str(image_root(config))
+    names = common_classes(indices["train"].classes, indices["val"].classes, config.classes, place)
+    classes = {split: [index.classes.index(name) for name in names] for split, index in indices.items()}
     fractions = {"train": config.fraction, "val": 1.0}
-    return {split: (choose_images(index, classes, fractions[split]), classes) for split, index in indices.items()}
+    return {
+        split: (choose_images(index, classes[split], fractions[split]), classes[split])
+        for split, index in indices.items()
+    }
 
 
 def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:

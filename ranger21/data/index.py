@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.data.layout import cache_directory, class_folders, is_folder
+from ranger21.data.layout import cache_directory, class_folders
+from ranger21.data.listing import size_of, sorted_out, walk
+from ranger21.data.names import EXTENSIONS, endings, left_out
 from ranger21.errors import UserError
 
 VERSION = 2
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's ImageFolder's
 SETTLED_SECONDS = 2  # a folder that changed later than that before it was read may change again unnoticed
 
 
@@ -41,12 +42,14 @@ class Index:
         paths: uint8, the images' paths below the split's folder, CLASS/NAME, each ended by a zero byte.
         sizes: int64 (images,), each file's bytes, -1 for a link that leads nowhere; None if they are not known, as in
             packs of version 1.
+        left_out: sentences about what else lies in the split's folder, without their subject.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
     paths: np.ndarray
     sizes: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -81,27 +84,40 @@ class Index:
         return Index(tuple(self.classes[c] for c in classes), counts, np.frombuffer(chosen, np.uint8), sizes)
 
 
-def read_index(split: Path) -> Index:
-    """The images below `split`, from the cache if it still holds. Raises a UserError for an empty class."""
+def read_index(split: Path, wanted: Sequence[str] | None = None) -> Index:
+    """The images below `split`, from the cache if it still holds.
+
+    Raises a UserError for a class without images, if it is one of those that are wanted (None: all).
+    """
     places = cache_files(split)
-    for place in places:
-        index = _cached(place, split)
-        if index is not None:
-            return index
+    cached = (_cached(place, split) for place in places)
+    index = next((index for index in cached if index is not None), None) or _listed(split, places)
+    for name, count in zip(index.classes, index.counts, strict=True):
+        if not count and (wanted is None or name in wanted):
+            others = walk(split / name).others
+            there = f", but {endings(others)}" if others else ""
+            raise UserError(f"{split / name} has no images ({', '.join(EXTENSIONS)}){there}: fill it or remove it.")
+    return index
+
+
+def _listed(split: Path, places: tuple[Path, Path]) -> Index:
+    """The index of the files that there are; it is kept unless a folder has changed just now."""
     began = time.time()
     classes = class_folders(split)
     with ThreadPoolExecutor(16) as pool:  # waiting for the disk is most of it
-        found = dict(zip(classes, pool.map(lambda name: _walk(split / name), classes), strict=True))
-    for name, (files, _) in found.items():
-        if not files:
-            raise UserError(f"{split / name} has no images ({', '.join(EXTENSIONS)}): fill it or remove it.")
-    paths = b"".join(os.fsencode(f"{name}/{file}") + b"\0" for name, (files, _) in found.items() for file, _ in files)
-    counts = np.array([len(files) for files, _ in found.values()], dtype=np.int64)
-    sizes = np.array([size for files, _ in found.values() for _, size in files], dtype=np.int64)
-    index = Index(tuple(classes), counts, np.frombuffer(paths, np.uint8), sizes)
+        found = dict(zip(classes, pool.map(lambda name: walk(split / name), classes), strict=True))
+    paths = b"".join(os.fsencode(f"{name}/{file}") + b"\0" for name, below in found.items() for file, _ in below.images)
+    counts = np.array([len(below.images) for below in found.values()], dtype=np.int64)
+    sizes = np.array([size for below in found.values() for _, size in below.images], dtype=np.int64)
+    beside = sorted_out(split)
+    hidden = [*beside.hidden, *(f"{name}/{file}" for name, below in found.items() for file in below.hidden)]
+    others = [f"{name}/{file}" for name, below in found.items() for file in below.others]
+    stray = [*(name for name, _ in beside.images), *beside.others]
+    words = tuple(left_out(hidden, others, stray))
+    index = Index(tuple(classes), counts, np.frombuffer(paths, np.uint8), sizes, words)
     times = {"": split.stat().st_mtime_ns}
-    for name, (_, folders) in found.items():
-        times |= {f"{name}/{folder}": mtime for folder, mtime in folders.items()}
+    for name, below in found.items():
+        times |= {f"{name}/{folder}": time for folder, time in below.times.items()}
     if max(times.values()) < (began - SETTLED_SECONDS) * 1e9:
         _keep(index, times, places, split)
     return index
@@ -113,48 +129,6 @@ def cache_files(split: Path) -> tuple[Path, Path]:
     return split.parent / f".{split.name}.index.npz", cache_directory() / "index" / f"{name}.npz"
 
 
-def _walk(top: Path) -> tuple[list[tuple[str, int]], dict[str, int]]:
-    """The images below a folder with their sizes, in the order of torchvision's ImageFolder, and the folders' times."""
-    images: list[tuple[str, int]] = []
-    folders: dict[str, int] = {}
-    for folder, mtime, files in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
-        folders[folder] = mtime
-        images += [(folder + name, size) for name, size in sorted(files)]
-    return images, folders
-
-
-def _folders(
-    top: Path, below: str, above: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[str, int, list[tuple[str, int]]]]:
-    """The folders below `top`, each with its modification time and the names and sizes of its images."""
-    place = top / below
-    try:
-        state = place.stat()
-        if (state.st_dev, state.st_ino) in above:
-            raise UserError(f"{place} is a symbolic link to a folder that holds it: remove the link.")
-        with os.scandir(place) as entries:
-            files: list[tuple[str, int]] = []
-            inner: list[str] = []
-            for entry in entries:
-                if is_folder(entry):
-                    inner.append(entry.name)
-                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
-                    files.append((entry.name, _size(entry)))
-    except OSError as error:
-        raise UserError(f"{place} cannot be read ({error.strerror}): see to its permissions.") from error
-    yield below, state.st_mtime_ns, files
-    for name in sorted(inner):
-        yield from _folders(top, f"{below}{name}/", (*above, (state.st_dev, state.st_ino)))
-
-
-def _size(file: os.DirEntry[str] | Path) -> int:
-    """-1 if it cannot be told: a broken link is an error when it is read."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
-
-
 def _cached(place: Path, split: Path) -> Index | None:
     """The index kept at `place`, unless there is none, or one of another folder, or of what the folder was before."""
     try:
@@ -163,14 +137,15 @@ def _cached(place: Path, split: Path) -> Index | None:
             if facts["version"] != VERSION or facts["split"] != split.name:
                 return None
             sizes = arrays["sizes"]
-            index = Index(tuple(facts["classes"]), arrays["counts"], arrays["paths"], sizes)
+            index = Index(tuple(facts["classes"]), arrays["counts"], arrays["paths"], sizes, tuple(facts["left_out"]))
         names, times = list(facts["times"]), list(facts["times"].values())
         with ThreadPoolExecutor(16) as pool:
             now = list(pool.map(lambda name: (split / name).stat().st_mtime_ns, names))
             if now != times or not len(index) == len(sizes) == index.counts.sum():
                 return None
-            looked_at = np.cumsum(index.counts) - 1 - index.counts // 2
-            sizes_now = list(pool.map(lambda image: _size(split / index.path(int(image))), looked_at))
+            ends = np.cumsum(index.counts)[index.counts > 0]
+            looked_at = ends - 1 - index.counts[index.counts > 0] // 2
+            sizes_now = list(pool.map(lambda image: size_of(split / index.path(int(image))), looked_at))
         return index if sizes_now == sizes[looked_at].tolist() else None
     except Exception:  # of whatever a damaged file can raise: it is made again
         return None
@@ -178,6 +153,7 @@ def _cached(place: Path, split: Path) -> Index | None:
 
 def _keep(index: Index, times: dict[str, int], places: tuple[Path, Path], split: Path) -> None:
     facts = {"version": VERSION, "split": split.name, "classes": index.classes, "times": times}
+    facts["left_out"] = index.left_out
     for place in places:
         with contextlib.suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,13 @@
 """Where data is looked for, and what must be found there. Imports no torch: a missing data set is told at once."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ranger21.config import DataConfig, ImageFolderConfig
+from ranger21.data.names import is_hidden
 from ranger21.data.pack import require_pack
+from ranger21.data.subset import choose_classes
 from ranger21.errors import UserError
 
 SPLITS = ("train", "val")
@@ -34,7 +37,8 @@ def require_data(config: DataConfig) -> None:
                 "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
                 "holds train/ and val/; experiment=demo needs no data."
             )
-        require_image_folders(Path(config.root))
+        assert isinstance(config, ImageFolderConfig)
+        require_image_folders(Path(config.root), config.classes)
     elif config.name == "fashion_mnist" and config.root and not has_fashion_mnist(Path(config.root)):
         names = ", ".join(f"{name}[.gz]" for name in FASHION_MNIST_FILES)
         raise UserError(f"data.root={config.root} does not hold Fashion-MNIST, the files {names}.")
@@ -43,7 +47,7 @@ def require_data(config: DataConfig) -> None:
 def class_folders(split: Path) -> list[str]:
     """The names of the class folders of a split, sorted: a class's label is its place in this list."""
     with os.scandir(split) as entries:
-        return sorted(entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name))
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -53,25 +57,52 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def require_image_folders(root: Path) -> None:
-    """Raises a UserError unless `root` has train/ and val/ with the same class folders."""
+def require_image_folders(root: Path, wanted: int | list[str] | None) -> list[str]:
+    """The class folders, those chosen by `data.classes` if it is given, that train/ and val/ both have.
+
+    Raises a UserError unless both splits are there and have the same class folders, or all that are chosen.
+    """
     hint = "data.root or IMAGENET_DIR must name the folder that holds train/ and val/; experiment=demo needs no data."
-    for split in ("train", "val"):
+    folders: dict[str, list[str]] = {}
+    for split in SPLITS:
         if not (root / split).is_dir():
             raise UserError(f"There is no folder {root / split}: {hint}")
-        if not class_folders(root / split):
+        folders[split] = class_folders(root / split)
+        if not folders[split]:
             raise UserError(
                 f"{root / split} has no class folders: its images must be sorted into one folder a class (for "
                 f"ImageNet, by wnid, such as {split}/n01440764/*.JPEG)."
             )
-    train, val = set(class_folders(root / "train")), set(class_folders(root / "val"))
-    if train != val:
-        parts = [
-            f"{len(names)} only in {split}/ ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
-            for split, names in (("train", train - val), ("val", val - train))
-            if names
-        ]
-        raise UserError(f"The class folders of {root}/train and {root}/val differ: {'; '.join(parts)}.")
+    return common_classes(folders["train"], folders["val"], wanted, str(root))
+
+
+def common_classes(train: Sequence[str], val: Sequence[str], wanted: int | list[str] | None, place: str) -> list[str]:
+    """The names of the classes of `train`, or of those that are wanted. Raises a UserError for one that `val` lacks.
+
+    Args:
+        wanted: how many, which, or all and no others in either split (None).
+        place: where the splits are.
+    """
+    if wanted is not None:
+        names = [train[label] for label in choose_classes(train, wanted)]
+        if missing := sorted(set(names) - set(val)):
+            chosen = f"data.classes={wanted}" if isinstance(wanted, int) else "data.classes"
+            raise UserError(f"{chosen} chooses {some(missing)}, which {place}/train has and {place}/val has not.")
+        return names
+    only = {"train": set(train) - set(val), "val": set(val) - set(train)}
+    if any(only.values()):
+        parts = [f"{len(names)} only in {split}/ ({some(names)})" for split, names in only.items() if names]
+        text = "give both the same, or name those to be trained on, one on each line of a file: data.classes=FILE"
+        raise UserError(
+            f"The class folders of {place}/train and {place}/val differ: {'; '.join(parts)}. Please {text}."
+        )
+    return list(train)
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three of some names."""
+    ordered = sorted(names)
+    return ", ".join([*ordered[:3], "..."] if len(ordered) > 3 else ordered)
 
 
 def has_image_folders(root: Path) -> bool:

@@ -18,6 +18,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
+from ranger21.data.names import is_hidden
 from ranger21.data.pack import (
     FACTS,
     IMAGES_A_SHARD,
@@ -166,7 +167,7 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[
         return facts
     try:
         target.mkdir(parents=True, exist_ok=True)
-        strange = next((entry.name for entry in target.iterdir() if not entry.name.startswith(".")), None)
+        strange = next((entry.name for entry in target.iterdir() if not is_hidden(entry.name)), None)
         if strange:
             raise UserError(f"{target} holds {strange!r}, which is of no pack: give the pack a folder of its own.")
         write_json(target / FACTS, facts)

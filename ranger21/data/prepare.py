@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.layout import SPLITS
+from ranger21.data.names import is_hidden
 from ranger21.data.parquet import parquet_files, parquet_parts
 from ranger21.data.room import require_space, size_text, tell
 from ranger21.errors import UserError
@@ -138,7 +139,7 @@ def require_classes(jobs: Sequence[Job], found: dict[Job, tuple[int, frozenset[s
         text = f"there are validation images of the class {min(unknown)}, but no training images"
         raise UserError(f"SOURCE is not one data set: {text}; download both of the same.")
     for folder in {job.folder for job in jobs if job.folder.exists()}:
-        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        names = {path.name for path in folder.iterdir() if not is_hidden(path.name)}
         if strangers := names - classes["train"]:
             text = f"which is not of this ImageNet: remove it, or choose another TARGET than {folder.parent}"
             raise UserError(f"{folder} holds {min(strangers)!r}, {text}.")

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ranger21.data.names import is_hidden
 from ranger21.errors import UserError
 
 VERSION = 1  # Raise it whenever an image's pixels change: older sets are then redrawn.
@@ -211,7 +212,7 @@ def _is_complete(root: Path, counts: dict[str, int]) -> bool:
 def _refuse_foreign(root: Path) -> None:
     """Raise if ``root`` must not be replaced: something lies in it that no version of this module put there."""
     with contextlib.suppress(FileNotFoundError):  # Not there yet, or just being moved away by another process.
-        found = {entry.name for entry in root.iterdir() if not entry.name.startswith(".")}  # such as the index
+        found = {entry.name for entry in root.iterdir() if not is_hidden(entry.name)}  # such as the index
         classes = {entry.name for split in found.intersection(_SPLITS) for entry in (root / split).iterdir()}
         foreign = found - {MARKER, *_SPLITS} | {name for name in classes if not name.startswith("n990000")}
         if foreign:

@@ -4,13 +4,19 @@ A class or an image is in a subset if the hash of its name is among the lowest. 
 ones, and neither the order of a directory nor the images beside it change what is chosen. Imports no torch.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranger21.data.index import Index
 from ranger21.errors import UserError
+
+if TYPE_CHECKING:
+    from ranger21.data.index import Index
 
 
 def rank(name: bytes) -> bytes:
@@ -18,7 +24,7 @@ def rank(name: bytes) -> bytes:
     return hashlib.blake2b(name, digest_size=8, person=b"ranger21").digest()
 
 
-def choose_classes(classes: tuple[str, ...], wanted: int | list[str]) -> list[int]:
+def choose_classes(classes: Sequence[str], wanted: int | list[str]) -> list[int]:
     """The labels of so many classes, or of the named ones. Raises a UserError for more or others than there are."""
     if isinstance(wanted, int):
         if wanted > len(classes):

@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ranger21.data.index import EXTENSIONS
 from ranger21.data.layout import MOST_UNEQUAL, SPLITS, class_folders
+from ranger21.data.names import is_hidden, is_image
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
 
@@ -30,6 +30,7 @@ WRONG = {
     "link_loop": "links that lead back to themselves",
 }
 NOTICES = {
+    "hidden": "hidden files and folders, passed over",
     "other_format": "another format than the name says",
     "cmyk": "CMYK",
     "grey": "grey",
@@ -136,21 +137,25 @@ def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) ->
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """folder, image, or what is wrong with it."""
+    """folder, image, hidden, or what is wrong with it."""
+    if is_hidden(entry.name):
+        return "hidden"
     try:
         if entry.is_dir():
             return "folder"
         if entry.is_file():
-            return "image" if entry.name.lower().endswith(EXTENSIONS) else "stray"
+            return "image" if is_image(entry.name) else "stray"
     except OSError as error:
         return "link_loop" if error.errno == errno.ELOOP else "unreadable"
     return "broken_link" if entry.is_symlink() else "stray"
 
 
 def what_is(entry: os.DirEntry[str]) -> str:
+    if is_hidden(entry.name):
+        return "no data, by its name"
     if entry.is_symlink():
         return f"leads to {printable(str(Path(entry.path).readlink()))}"
-    return "no plain file" if entry.name.lower().endswith(EXTENSIONS) else "no image by its name"
+    return "no plain file" if is_image(entry.name) else "no image by its name"
 
 
 def beside_the_classes(root: Path, split: str) -> Iterator[Finding]:
