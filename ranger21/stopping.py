@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 
 from ranger21.errors import UserError
 
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130}
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
 
 _early = 0  # the exit code of a stop before there was a flag for it
@@ -24,8 +24,16 @@ def heed_early() -> None:
     signal.signal(signal.SIGUSR1, caught)
 
 
+def heeded() -> list[signal.Signals]:
+    """Return the signals to listen for: not SIGHUP where it is ignored, as `nohup` has it."""
+    return [number for number in EXIT_CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
 class StopFlag:
-    """While entered, SIGTERM, SIGUSR1 and Ctrl-C only set `code`, the exit code; a second Ctrl-C ends at once."""
+    """While entered, the signals above only set `code`, the exit code; a second Ctrl-C ends at once.
+
+    They are SIGTERM, SIGUSR1, SIGHUP (the terminal closes; one that is ignored stays ignored) and SIGINT (Ctrl-C).
+    """
 
     def __init__(self) -> None:
         global _early
@@ -35,7 +43,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         try:
-            self._old = {number: signal.signal(number, self._caught) for number in EXIT_CODES}
+            self._old = {number: signal.signal(number, self._caught) for number in heeded()}
         except ValueError as error:
             raise UserError("A run must be started in the main thread: it has signals to listen for.") from error
         return self

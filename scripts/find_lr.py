@@ -38,12 +38,14 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     from ranger21.tracking import FanOut
     from ranger21.tracking.console import ConsoleTracker
 
-    with tempfile.TemporaryDirectory() as scratch, StopFlag() as stop, distributed.join(config.trainer.device) as world:
+    with distributed.join(config.trainer.device) as world:
         if world.size > 1:
             raise UserError("find_lr.py runs in one process: start it without torchrun.")
         configure_torch(config, world)
         prepare_data(config.data)
-        run = Run(config, RunDirectory(Path(scratch)), world, build_data(config.data, config.seed), stop)
+        with tempfile.TemporaryDirectory() as nowhere:
+            pass  # it is gone again: there is nothing to resume and nothing to save, and a signal may end all at once
+        run = Run(config, RunDirectory(Path(nowhere)), world, build_data(config.data, config.seed), StopFlag())
         run.trackers = FanOut([ConsoleTracker(steps, 0)])
         job = run.make_job()
         try:

@@ -169,11 +169,13 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
     """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
     from ranger21.grid.record import comparison, record
+    from ranger21.stopping import heeded
 
     if options.dry_run:
         print("\n".join(typed(job) for job in left))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in heeded():
+        signal.signal(number, signal.default_int_handler)
     done = len(jobs) - len(left)
 
     def told(job: Job, code: int) -> None:

@@ -111,7 +111,7 @@ def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: P
     seen = reproduce(*slow, "--status").stdout
     assert "running" in seen
     assert "missing" in seen
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)  # the terminal closes; its runs, in sessions of their own, do not hear of it
     assert process.wait(120) == 130
     wait_for(lambda: not any(in_use(path.parent) for path in outputs.rglob(".lock")))
     done = {path: path.stat().st_mtime_ns for path in outputs.rglob("result.json")}

@@ -207,7 +207,7 @@ def test_only_own_processes_are_killed(tmp_path):
     """The number of a loader process that died long ago may be another's by now."""
     other = subprocess.Popen(["sleep", "100"])
     busy = loader(Hangs(tmp_path / "flag"), timeout=1.5)
-    Path(busy._folder.name, str(other.pid)).touch()
+    busy._workers.pids.add(other.pid)
     assert_expected(list(busy))
     assert other.poll() is None
     other.kill()

@@ -150,12 +150,20 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_p
 
 
 def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
-    process = subprocess.Popen(**command(*tiny, "trainer.epochs=400", "data.workers=2", f"run_dir={tmp_path / 'run'}"))
+    """They outlive a terminal that closes, and nothing of ours is left in TMPDIR."""
+    (tmp_path / "tmp").mkdir()
+    overrides = [*tiny, "trainer.epochs=400", "data.workers=2", f"run_dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(tmp_path / "tmp")}))
     wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(workers) == 2
+    for pid in workers:
+        os.kill(int(pid), signal.SIGHUP)
+    time.sleep(0.2)
+    assert all(state(pid) != "Z" for pid in workers)
     process.kill()
     process.wait()
+    assert not [*(tmp_path / "tmp").glob("*ranger21*")]
     for _ in range(100):
         alive = [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in state(pid)]
         if not alive:

@@ -80,7 +80,9 @@ def test_the_number_of_loader_processes_changes_nothing(tiny, tmp_path):
     assert_same(weights(tmp_path / "0"), weights(tmp_path / "3"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(number, code, tiny, tmp_path):
     overrides = [*tiny, "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=null"]
     directory = tmp_path / "run"

@@ -7,12 +7,11 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
 from functools import partial
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -55,7 +54,7 @@ class Loader:
         self.pictures, self.batches = pictures, batches
         self.workers, self.pin_memory, self.timeout = workers, pin_memory, timeout
         self.unreadable: list[str] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="ranger21-loaders-")
+        self._workers = Workers() if workers else None
         self._whole: DataLoader | None = None  # from the first batch on
 
     def __len__(self) -> int:
@@ -66,7 +65,7 @@ class Loader:
         self._whole = loader = self._whole or self._make(0)
         while True:
             try:
-                with Watch(self.timeout, Path(self._folder.name) if self.workers else None) as watch:
+                with Watch(self.timeout, self._workers) as watch:
                     for batch in watch.over(loader):
                         if isinstance(batch, UserError):
                             break
@@ -99,7 +98,7 @@ class Loader:
             num_workers=self.workers,
             collate_fn=as_made,
             pin_memory=self.pin_memory,
-            worker_init_fn=partial(live_with_the_run, self._folder.name),
+            worker_init_fn=partial(live_with_the_run, self._workers.stacks) if self._workers else None,
             multiprocessing_context="fork" if forks else None,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),
@@ -138,16 +137,16 @@ def death(error: Exception) -> str:
     return f"A loader process died, often for lack of memory ({text})"
 
 
-def live_with_the_run(notes: str, worker: int) -> None:
+def live_with_the_run(stacks: Connection, worker: int) -> None:
     """A loader process lives exactly as long as its run.
 
-    A signal meant for the run (Ctrl-C, a scheduler's warning) must not end it before the checkpoint is written; the
-    same signal from the run itself must. When the run is killed it must go too: torch's loaders can hang on, blocked
-    in a queue that nobody reads.
+    A signal meant for the run (Ctrl-C, a scheduler's warning, a terminal that closes) must not end it before the
+    checkpoint is written; the same signal from the run itself must. When the run is killed it must go too: torch's
+    loaders can hang on, blocked in a queue that nobody reads. SIGUSR2 has it write where it is to `stacks`.
     """
-    for name in (signal.SIGINT, signal.SIGUSR1):
+    for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR2, open(Path(notes, str(os.getpid())), "w"))
+    faulthandler.register(signal.SIGUSR2, stacks)
     die_with_the_parent()
     if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -160,21 +159,45 @@ def _obey_the_run() -> None:
     os._exit(0)
 
 
+class Workers:
+    """The processes of a loader, by their numbers, and a pipe by which each can say where it is."""
+
+    def __init__(self) -> None:
+        self.pids: set[int] = set()
+        self._read, self.stacks = multiprocessing.Pipe(duplex=False)
+
+    def alive(self) -> list[int]:
+        """Return those that live: the number of one that died long ago may be another's by now."""
+        return sorted(self.pids & {process.pid for process in multiprocessing.active_children()})
+
+    def stack(self, pid: int) -> str:
+        """Return where a process is, after half a second's silence; empty if it does not answer."""
+        self._take(0)  # what a process wrote that has been killed since
+        _send(signal.SIGUSR2, pid)
+        return self._take(0.5).decode(errors="replace").strip()
+
+    def _take(self, patience: float) -> bytes:
+        text = b""
+        while self._read.poll(patience):
+            text += os.read(self._read.fileno(), 65536)
+        return text
+
+
 class Watch:
     """Kills loader processes that give nothing for `timeout` seconds, having noted in `reason` where they are.
 
-    torch then finds them dead, as it finds any other that died; by itself it would wait for ever. In the folder `notes`
-    each process has a file, named by its number, for its stack; None: there are no processes to watch.
+    torch then finds them dead, as it finds any other that died; by itself it would wait for ever. `workers` are the
+    processes; None: there are none to watch.
     """
 
-    def __init__(self, timeout: float, notes: Path | None) -> None:
-        self.timeout, self.notes, self.reason = timeout, notes, ""
+    def __init__(self, timeout: float, workers: Workers | None) -> None:
+        self.timeout, self.workers, self.reason = timeout, workers, ""
         self._waiting_since: float | None = None
         self._over = threading.Event()
 
     def __enter__(self) -> "Watch":
-        if self.notes:
-            threading.Thread(target=self._look, args=(self.notes,), daemon=True).start()
+        if self.workers:
+            threading.Thread(target=self._look, args=(self.workers,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -188,9 +211,9 @@ class Watch:
         self._waiting_since = time.monotonic()  # processes that are to begin anew must answer, too
         before = {process.pid for process in multiprocessing.active_children()}
         batches = iter(loader)
-        for process in multiprocessing.active_children():
-            if self.notes and process.pid not in before:
-                (self.notes / str(process.pid)).touch()  # one may hang before it can write anything
+        if self.workers:
+            new = {process.pid for process in multiprocessing.active_children()} - before
+            self.workers.pids |= new  # type: ignore[arg-type]
         if here and handler is not None:
             signal.signal(signal.SIGCHLD, handler)
         while True:
@@ -204,29 +227,24 @@ class Watch:
             yield batch
             del batch
 
-    def _look(self, notes: Path) -> None:
+    def _look(self, workers: Workers) -> None:
         while not self._over.wait(min(1.0, self.timeout / 4)):
             since = self._waiting_since
             if since is not None and time.monotonic() - since > self.timeout:
-                self._kill(notes)
+                self._kill(workers)
                 return
 
-    def _kill(self, notes: Path) -> None:
-        alive = {process.pid for process in multiprocessing.active_children()}  # a dead one's number may be another's
-        workers = [int(note.name) for note in notes.iterdir() if int(note.name) in alive]
-        _send(signal.SIGUSR2, workers)
-        time.sleep(0.5)
-        for pid in workers:
-            stack = (notes / str(pid)).read_text().strip()
-            stack = stack or "it does not answer: it waits for the disk or the network, or was stopped."
+    def _kill(self, workers: Workers) -> None:
+        alive = workers.alive()
+        for pid in alive:
+            stack = workers.stack(pid) or "it does not answer: it waits for the disk or the network, or was stopped."
             log.warning("Loader process %d: %s", pid, stack)
         self.reason = f"The loader processes gave nothing for {self.timeout:g} s (data.timeout; their stacks are above)"
-        _send(signal.SIGKILL, workers)
-        for pid in workers:
-            (notes / str(pid)).unlink()
+        for pid in alive:
+            _send(signal.SIGKILL, pid)
+        workers.pids.clear()
 
 
-def _send(number: signal.Signals, processes: list[int]) -> None:
-    for pid in processes:
-        with contextlib.suppress(OSError):
-            os.kill(pid, number)
+def _send(number: signal.Signals, pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
