@@ -2,8 +2,8 @@
 
 import contextlib
 import datetime
+import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ranger21.errors import UserError
 from ranger21.heartbeat import Heartbeat
+from ranger21.ranks import environment, seconds_of_patience, tasks_left_alone
 
 T = TypeVar("T")
+log = logging.getLogger("ranger21")
 TIMEOUT = datetime.timedelta(minutes=10)  # of a collective: rank 0 reads an index meanwhile, a loader is started anew
 LONG = datetime.timedelta(hours=12)
-PATIENCE = 50  # seconds, with ranks that have not come or are silent; RANGER21_PATIENCE says otherwise
 
 
 @dataclass(frozen=True)
@@ -136,44 +137,6 @@ class Agreement:
         return self._values.tolist()
 
 
-def environment() -> dict[str, int] | None:
-    """Rank and sizes from torchrun's variables, or from those of an srun with several tasks; None: a single process.
-
-    Raises a UserError for a variable that is no number.
-    """
-    env = os.environ
-    if "WORLD_SIZE" in env and "RANK" in env:
-        names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
-        return {key: _number(name, 0 if key == "local_rank" else 1) for key, name in names.items()}
-    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
-        tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
-        env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
-        # Every job and step its own, below the ports that systems hand out themselves (from 32768).
-        port = 10_000 + (int(env.get("SLURM_JOB_ID", 0)) * 16 + int(env.get("SLURM_STEP_ID", 0)) % 16) % 20_000
-        env.setdefault("MASTER_PORT", str(port))
-        match = re.match(r"\d+", tasks)
-        return {
-            "rank": int(env["SLURM_PROCID"]),
-            "size": int(env["SLURM_STEP_NUM_TASKS"]),
-            "local_rank": int(env.get("SLURM_LOCALID", 0)),
-            "local_size": int(match.group()) if match else 1,
-        }
-    return None
-
-
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    if not text.isdecimal():
-        raise UserError(f"{name}={text} is not a number: unset it, or start the ranks by torchrun or srun.")
-    return int(text)
-
-
-def first_host(nodes: str) -> str:
-    """The first name in a SLURM node list: node[07-09,12] -> node07."""
-    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)", nodes)
-    return "".join(part or "" for part in match.groups()) if match else nodes
-
-
 def choose_device(name: str, local_rank: int) -> torch.device:
     """The device of this rank. Raises a UserError if it is not there."""
     if name == "auto":
@@ -206,6 +169,10 @@ def join(device: str) -> Iterator[World]:
         torch.cuda.set_device(chosen)
     world = World(device=chosen, **place)
     if world.size == 1:
+        if (tasks := tasks_left_alone()) > 1:
+            log.warning(
+                "SLURM has granted %d tasks, and this process works alone: srun would start one for each.", tasks
+            )
         yield world
         return
     patience = seconds_of_patience()
@@ -221,14 +188,6 @@ def join(device: str) -> Iterator[World]:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"Rank {world.rank} lost the others, of which one has ended; it says why ({text}).") from error
     dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step
-
-
-def seconds_of_patience() -> int:
-    """As srun's --wait takes them: whole, 1 to 9,999,999. Raises a UserError for anything else."""
-    text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
-    if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
-        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be whole seconds, 1 to 9999999.")
-    return int(text)
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:

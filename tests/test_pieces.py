@@ -13,18 +13,19 @@ from torch import nn
 
 from ranger21.data.on_device import ToInput
 from ranger21.data.pictures import Batch
-from ranger21.distributed import Agreement, World, environment, first_host
+from ranger21.distributed import Agreement, World
 from ranger21.errors import UserError
 from ranger21.evaluation import evaluate
 from ranger21.meters import GIVE_UP_AFTER, Meter, NonFinite
 from ranger21.precision import Precision
+from ranger21.ranks import environment, first_host, tasks_of_node
 from ranger21.stopping import StopFlag
 
 WORLD = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
-SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
 
 
-@pytest.mark.parametrize(("number", "code"), [*zip(SIGNALS, [143, 143, 130], strict=True)])
+@pytest.mark.parametrize(("number", "code"), [*zip(SIGNALS, [143, 143, 129, 130], strict=True)])
 def test_a_signal_is_noted_and_nothing_else(number: int, code: int) -> None:
     with StopFlag() as stop:
         assert stop.code == 0
@@ -44,10 +45,25 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
         assert stop.code == 130
 
 
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    """As `nohup` has it; Ctrl-C, which shells ignore for what they run in the background, is heeded."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)]
+    try:
+        with StopFlag() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.code == 0
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.code == 130
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        for number, handler in zip((signal.SIGHUP, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_handlers_are_put_back_even_after_an_error() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(ZeroDivisionError), StopFlag() as stop:
-        assert [signal.getsignal(number) for number in SIGNALS] == [stop._caught] * 3
+        assert [signal.getsignal(number) for number in SIGNALS] == [stop._caught] * 4
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -94,11 +110,12 @@ SLURM = {
     "SLURM_STEP_ID": "0",
 }
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+TORCHRUN |= {"MASTER_ADDR": "node07", "MASTER_PORT": "29500"}
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, int] | None:
     """What `environment` makes of these variables alone."""
-    for name in {*SLURM, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT", "SLURM_TASKS_PER_NODE"}:
+    for name in {*SLURM, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT", "SLURM_TASKS_PER_NODE", "SLURM_NODEID"}:
         monkeypatch.setenv(name, "")  # so that it is as it was afterwards
         monkeypatch.delenv(name)
     for name, value in variables.items():
@@ -110,7 +127,7 @@ def test_ranks_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"rank": 3, "size": 4, "local_rank": 1, "local_size": 2}
     assert ranks(monkeypatch, TORCHRUN) == expected
     assert ranks(monkeypatch, TORCHRUN | SLURM) == expected  # torchrun inside of an srun
-    assert "MASTER_PORT" not in os.environ
+    assert os.environ["MASTER_PORT"] == "29500"
 
 
 def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +143,51 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("10.0.0.1", "1234")
 
 
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say which rank this process is: unset it, or start"),
+        ({"RANK": "0"}, "RANK=0 without WORLD_SIZE does not say"),
+        (SLURM | {"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say"),
+        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 is not possible with WORLD_SIZE=1: ranks are counted"),
+        (TORCHRUN | {"RANK": "4"}, "RANK=4 is not possible with WORLD_SIZE=4"),
+        (TORCHRUN | {"WORLD_SIZE": "0"}, "RANK=3 is not possible with WORLD_SIZE=0"),
+        (TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK=2 is not possible with LOCAL_WORLD_SIZE=2"),
+        (TORCHRUN | {"RANK": "-1"}, "RANK=-1 is not a number: unset it, or start the ranks by torchrun or srun"),
+        (TORCHRUN | {"LOCAL_RANK": "x"}, "LOCAL_RANK=x is not a number"),
+        (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR is not set, by which 4 ranks find each other"),
+        (TORCHRUN | {"MASTER_PORT": "http"}, "MASTER_PORT=http is not a number"),
+        (TORCHRUN | {"MASTER_PORT": "70000"}, "MASTER_PORT=70000 is no port"),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM_STEP_NUM_TASKS=8 without SLURM_PROCID does not say which task"),
+        (SLURM | {"SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS=many is not a number"),
+        (SLURM | {"SLURM_PROCID": ""}, "SLURM_PROCID= is not a number"),
+        (SLURM | {"SLURM_PROCID": "8"}, "SLURM_PROCID=8 is not possible with SLURM_STEP_NUM_TASKS=8"),
+        (SLURM | {"SLURM_LOCALID": "4"}, r"SLURM_LOCALID=4 is not possible with SLURM_STEP_TASKS_PER_NODE=4\(x2\)"),
+        (SLURM | {"SLURM_JOB_ID": "x"}, "SLURM_JOB_ID=x is not a number"),
+        (SLURM | {"SLURM_STEP_ID": "1.0"}, "SLURM_STEP_ID=1.0 is not a number"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "four"}, "SLURM's list of the nodes' tasks, four, cannot be read"),
+    ],
+)
+def test_variables_that_do_not_fit_are_refused(
+    variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a process trained alone, in silence, or ended in a traceback."""
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        ranks(monkeypatch, variables)
+
+
+def test_the_tasks_of_each_node() -> None:
+    assert [tasks_of_node("4(x2),1", node) for node in range(4)] == [4, 4, 1, 1]
+
+
+def test_ranks_started_by_hand_need_not_say_how_many_a_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand = {name: value for name, value in TORCHRUN.items() if name != "LOCAL_WORLD_SIZE"}
+    assert ranks(monkeypatch, by_hand) == {"rank": 3, "size": 4, "local_rank": 1, "local_size": 2}
+
+
 def test_a_single_process_has_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     batch_script = {"SLURM_JOB_ID": "4242", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}  # sbatch, before any srun
-    for variables in ({}, batch_script, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "4"}):
+    for variables in ({}, batch_script, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}):
         assert ranks(monkeypatch, variables) is None
     assert Agreement(WORLD, 2).exchange(143, 1) == [143, 1]
     assert WORLD.main and WORLD.on_main(lambda: 7) == 7
