@@ -2,6 +2,8 @@
 
 import os
 import sys
+import traceback
+from dataclasses import dataclass, field
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -9,9 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ranger21.compose import parse
-from ranger21.ending import fail
+from ranger21.ending import ending_well, fail
 from ranger21.errors import UserError
-from ranger21.mistakes import CONFIG_ERRORS
 from ranger21.naming import run_directory
 from ranger21.overrides import prepare
 from ranger21.stopping import heed_early
@@ -22,41 +23,86 @@ TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
+@dataclass
+class Command:
+    """What this command's runs came to.
+
+    Attributes:
+        runs: how many were begun: one, or those of a sweep.
+        debug: whether tracebacks are wanted.
+        error: of the only run.
+        failed: the overrides and the error, as a sentence, of each run of a sweep that failed.
+    """
+
+    runs: int = 0
+    debug: bool = TRACEBACK
+    error: Exception | None = None
+    failed: list[str] = field(default_factory=list)
+
+
+HERE = Command()
+
+
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")  # type: ignore[untyped-decorator]
 def main(composed: DictConfig) -> None:
+    """Do one run. A sweep goes on after one that fails; a signal that stops a run stops the sweep."""
+    job = HydraConfig.get()
+    sweep = job.mode == RunMode.MULTIRUN
+    elsewhere = sweep and not job.launcher._target_.endswith(".BasicLauncher")  # in a process of the launcher's
+    if sweep and not elsewhere and "WORLD_SIZE" in os.environ:
+        fail("-m runs one after the other in one process: give each its own torchrun instead.", at_once=True)
+    HERE.runs, HERE.debug = HERE.runs + 1, TRACEBACK or bool(composed.get("debug"))
     try:
-        if HydraConfig.get().mode == RunMode.MULTIRUN and "WORLD_SIZE" in os.environ:
-            raise UserError("-m runs one after the other in one process: give each its own torchrun instead.")
-        config = parse(composed)
-        directory = run_directory(config)
-        from ranger21.data.layout import require_data
+        code = begin(composed)
+    except UserError as mistake:
+        error: Exception = mistake if HERE.debug else UserError(str(mistake))  # without the frames: loader processes
+    except Exception as crash:
+        error = crash
+    else:
+        if code:
+            sys.exit(code)
+        return
+    expected = isinstance(error, UserError) and not HERE.debug
+    if elsewhere and expected:
+        fail(error, at_once="SLURM_PROCID" in os.environ)
+    if elsewhere:
+        raise error
+    if not sweep:
+        HERE.error = error  # raised when Hydra has ended, which would print more of it
+        return
+    what = " ".join([override for override in job.overrides.task if override not in sys.argv] or job.overrides.task)
+    sentence = str(error) if expected else f"{type(error).__name__}: {error} (its traceback is above)"
+    if not expected:
+        traceback.print_exception(error)
+    sys.stderr.write(f"error: {what}: {sentence}\n")
+    HERE.failed.append(f"{what}: {sentence}")
 
-        require_data(config.data)  # before torch is imported: a missing data set should be told at once
-        from ranger21.experiment import run
 
-        code, message = run(config, directory), ""
-    except UserError as error:
-        if TRACEBACK or composed.get("debug"):
-            raise
-        code, message = 1, str(error)  # the error itself goes now, and what its frames hold: loader processes
-    if message:
-        fail(message, at_once="WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ)
-    if code:
-        sys.exit(code)
+def begin(composed: DictConfig) -> int:
+    """Do the run of a composed configuration; return its exit code. Raises a UserError for what a user can mend."""
+    config = parse(composed)
+    directory = run_directory(config)
+    from ranger21.data.layout import require_data
+
+    require_data(config.data)  # before torch is imported: a missing data set should be told at once
+    from ranger21.experiment import run
+
+    return run(config, directory)
 
 
 if __name__ == "__main__":
     heed_early()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
-    try:
+    ranks = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
+    with ending_well("goes on from its last checkpoint", at_once=ranks, traceback=lambda: HERE.debug):
         sys.argv[1:] = prepare(sys.argv[1:])
-    except UserError as error:
-        fail(error)
-    try:
-        main()
-    except CONFIG_ERRORS as error:
-        if TRACEBACK:
-            raise
-        fail(error)
-    except KeyboardInterrupt:  # the second: the first is a stop at the next step
-        sys.exit(130)
+        try:
+            main()
+        finally:
+            if HERE.failed:
+                told = "".join(f"  {failure}\n" for failure in HERE.failed)
+                sys.stderr.write(f"error: {len(HERE.failed)} of {HERE.runs} runs failed:\n{told}")
+        if HERE.error:
+            raise HERE.error
+        if HERE.failed:
+            sys.exit(1)

@@ -2,11 +2,12 @@
 
 import contextlib
 import errno
+import io
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from ranger21.errors import UserError
@@ -14,12 +15,19 @@ from ranger21.mistakes import CONFIG_ERRORS, explain
 
 
 @contextlib.contextmanager
-def ending_well(again: str) -> Iterator[None]:
-    """A mistake of the user's ends a command in a sentence, Ctrl-C with exit code 130 and what it does `again`.
+def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Let a mistake of the user's end a command in a sentence, Ctrl-C with exit code 130 and what it does `again`.
 
     So does a file or folder that cannot be used, or a full disk. A reader of the output that goes away (`| head`) ends
     it silently. All that was printed is written before the end: Python would do that afterwards, where nothing is told.
+    What the output's encoding lacks is written as `\\xe4`.
+
+    Args:
+        again: what the same command does next time, after "the same command again".
+        at_once: whether a mistake ends the process without waiting for other ranks.
+        traceback: whether a mistake's traceback is wanted; asked when there is one.
     """
+    write_anything()
     try:
         try:
             yield
@@ -30,22 +38,31 @@ def ending_well(again: str) -> Iterator[None]:
             raise
         _flush()
     except (UserError, *CONFIG_ERRORS) as error:
-        fail(error)
+        if traceback():
+            raise
+        fail(error, at_once)
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # where something is written, which the error does not name
-        if error.filename is None and not full:
+        if traceback() or (error.filename is None and not full):
             raise
         where = "the output" if error.filename is None else error.filename
-        fail(f"{where}: {error.strerror}: give one that can be used, or make room there.")
+        fail(f"{where}: {error.strerror}: give one that can be used, or make room there.", at_once)
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped: the same command again {again}\n")
         sys.exit(130)
     finally:
         _flush_or_drop()
+
+
+def write_anything() -> None:
+    """Let standard output and error take any text: what their encoding lacks is escaped, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flush() -> None:
@@ -75,6 +92,7 @@ def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
     """Ends the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
     sys.stderr.write(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n")
     if at_once:
+        _flush_or_drop()
         sys.stderr.flush()
         os._exit(1)
     sys.exit(1)

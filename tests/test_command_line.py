@@ -142,7 +142,7 @@ def overrides_of(words: list[str]) -> list[str]:
 def test_a_sweep_leaves_nothing_beside_the_runs(no_torch: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "-m", "seed=0,1", "data.root=/no/such"]
     swept = subprocess.run(command, env=no_torch, cwd=tmp_path, capture_output=True, text=True)
-    assert (swept.returncode, swept.stderr[:31]) == (1, "error: There is no folder /no/s")
+    assert (swept.returncode, swept.stderr[:36]) == (1, "error: seed=0: There is no folder /n")
     assert {path.name for path in tmp_path.iterdir()} <= {"outputs"}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY, command
 
 from ranger21.ending import ending_well
 
@@ -131,6 +131,39 @@ def test_files_that_cannot_be_used_end_a_command_in_a_sentence(
 def test_every_script_ends_well(path: Path) -> None:
     """Around main(), or around all of it but the parsing of its arguments."""
     assert re.search(r"^    with ending_well\(.+\):\n", path.read_text(), re.MULTILINE)
+
+
+def test_a_sweep_goes_on_after_a_refusal(images: Path, tmp_path: Path) -> None:
+    """It lists what failed, and exits with 1; and on a terminal that knows ASCII only."""
+    env = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    arguments = ["-m", *TINY, f"data.root={images}", f"outputs={tmp_path}/runs", "trainer.steps=1"]
+    arguments += ["trainer.accumulate=3,1"]
+    with open(tmp_path / "told", "w") as told:
+        code, said = ended([str(ROOT / "train.py"), *arguments], told.fileno(), env)
+    refusal = "trainer.accumulate=3: data.batch_size=16 cannot be divided evenly"
+    assert code == 1 and f"error: {refusal}" in said and f"error: 1 of 2 runs failed:\n  {refusal}" in said, said
+    assert "Traceback" not in said and "Logging error" not in said, said
+    (result,) = (tmp_path / "runs").rglob("result.json")
+    assert "·" in (result.parent / "log.txt").read_text(encoding="utf-8")
+    assert r"\xb7" in (tmp_path / "told").read_text()
+
+
+def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Path) -> None:
+    """As if the terminal were closed: silently, to be gone on with."""
+    more = [
+        f"data.root={images}",
+        "trainer.epochs=400",
+        "trainer.checkpoint_every_steps=null",
+        f"run_dir={tmp_path}/run",
+    ]
+    process = subprocess.Popen(**command(*TINY, *more) | {"stderr": subprocess.PIPE})
+    process.stdout.readline()
+    process.stdout.close()
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (129, "")
+    assert (
+        "Stopped at step" in (tmp_path / "run/log.txt").read_text() and (tmp_path / "run/checkpoints/last.pt").exists()
+    )
 
 
 def test_what_cannot_be_written_is_told() -> None:

@@ -2,6 +2,8 @@
 
 import datetime
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,32 @@ log = logging.getLogger("ranger21")
 console = Console(highlight=False)
 
 
+class Lines(logging.StreamHandler):
+    """Messages as lines on standard output.
+
+    A reader of it that goes away (`| head`) is as a terminal that closes: SIGHUP, which saves and stops a run, and is
+    ignored under `nohup`; where nothing listens for it the error is raised. What does not fit on a full disk waits for
+    room: log.txt has it.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+                raise error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.kill(os.getpid(), signal.SIGHUP)
+        elif not isinstance(error, OSError):
+            super().handleError(record)
+
+
 def log_to_console(main: bool) -> None:
     """Messages of this package go to the console; of ranks other than 0, warnings only."""
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False)
     else:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = Lines(sys.stdout)
     handler.setLevel(logging.INFO if main else logging.WARNING)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
@@ -30,7 +51,7 @@ def log_to_console(main: bool) -> None:
 
 
 def log_to_file(path: Path) -> None:
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
 
