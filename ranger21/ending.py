@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from ranger21.errors import UserError
+from ranger21.memory import lacks_memory, reason
 from ranger21.mistakes import CONFIG_ERRORS, explain
 
 
@@ -45,7 +46,11 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
         if not _reader_is_gone():
             raise
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
+        if lacks_memory(error) and not traceback():
+            fail(f"There is not enough memory ({reason(error)}): try smaller batches, or a smaller model.", at_once)
+        if not isinstance(error, OSError):
+            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # where something is written, which the error does not name
         if traceback() or (error.filename is None and not full):
             raise

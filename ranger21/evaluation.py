@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ranger21.data.pictures import Batch
 from ranger21.distributed import World
+from ranger21.memory import enough_memory
 from ranger21.precision import Precision
 
 Interrupted = Callable[[], bool]
@@ -36,10 +37,12 @@ def evaluate(
             return None
         if batch is None:
             continue
-        images, rest, labels = batch.to(world.device)
-        with precision.autocast():
-            logits = model(to_input(images, rest).contiguous(memory_format=memory_format))
-        sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
+        what = f"a validation in batches of {len(batch.labels)} images, in {precision.name} on {world.device}"
+        with enough_memory(what, "a smaller data.eval_batch_size"):
+            images, rest, labels = batch.to(world.device)
+            with precision.autocast():
+                logits = model(to_input(images, rest).contiguous(memory_format=memory_format))
+            sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
     images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
     return {
         "val/loss": loss / images_seen,

@@ -10,6 +10,7 @@ from ranger21.config import Config, DataConfig
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
+from ranger21.memory import enough_to_train
 from ranger21.records import RunDirectory
 from ranger21.run import Run
 from ranger21.stopping import StopFlag, leave_word
@@ -33,8 +34,9 @@ def run(config: Config, directory: Path) -> int:
         if wants_copy(config.data) and (code := copy_pack(config.data, world, stop)):
             return code
         world.on_main(lambda: prepare_data(config.data))
-        data = build_data(staged(config.data), config.seed)
-        return Run(config, place, world, data, stop).go()
+        with enough_to_train(config, world.size, world.device):
+            data = build_data(staged(config.data), config.seed)
+            return Run(config, place, world, data, stop).go()
 
 
 def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ranger21.config import ModelConfig
 from ranger21.errors import UserError
+from ranger21.memory import lacks_memory
 
 
 def build_model(config: ModelConfig, classes: int, channels: int, pretrained: bool = False) -> nn.Module:
@@ -24,6 +25,8 @@ def build_model(config: ModelConfig, classes: int, channels: int, pretrained: bo
             config.name, pretrained=pretrained, num_classes=classes, in_chans=channels, **config.kwargs
         )
     except Exception as error:  # whatever the model's own code makes of an argument it does not like
+        if lacks_memory(error):
+            raise
         raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {error}") from error
     if config.remove_batch_norm:
         remove_batch_norms(model)

@@ -32,6 +32,7 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     from ranger21.data.build import build_data, prepare_data
     from ranger21.experiment import configure_torch
     from ranger21.lr_finder import range_test
+    from ranger21.memory import enough_to_train
     from ranger21.records import RunDirectory
     from ranger21.run import Run
     from ranger21.stopping import StopFlag
@@ -45,14 +46,15 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
         prepare_data(config.data)
         with tempfile.TemporaryDirectory() as nowhere:
             pass  # it is gone again: there is nothing to resume and nothing to save, and a signal may end all at once
-        run = Run(config, RunDirectory(Path(nowhere)), world, build_data(config.data, config.seed), StopFlag())
-        run.trackers = FanOut([ConsoleTracker(steps, 0)])
-        job = run.make_job()
-        try:
-            return range_test(job, low, high, steps)
-        finally:
-            job.batches.close()
-            run.trackers.close(0, {})
+        with enough_to_train(config, world.size, world.device):
+            run = Run(config, RunDirectory(Path(nowhere)), world, build_data(config.data, config.seed), StopFlag())
+            run.trackers = FanOut([ConsoleTracker(steps, 0)])
+            job = run.make_job()
+            try:
+                return range_test(job, low, high, steps)
+            finally:
+                job.batches.close()
+                run.trackers.close(0, {})
 
 
 def draw(found: Any, title: str, path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Running out of memory, on any device, told in a sentence. Imports no torch."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from ranger21.config import Config
+from ranger21.errors import UserError
+
+# What the messages of torch's devices and libraries have in them: CUDA's and MPS's, the CPU's allocator's, cuBLAS's.
+SIGNS = ("out of memory", "DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED", "allocate memory", "bad_alloc")
+
+
+@contextlib.contextmanager
+def enough_memory(what: str, cure: str) -> Iterator[None]:
+    """Raise a UserError in the place of any error that says that memory is lacking; let other errors pass.
+
+    Args:
+        what: the memory is for, with its batch and precision.
+        cure: what to try, after "try".
+    """
+    try:
+        yield
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise UserError(f"There is not enough memory for {what} ({reason(error)}): try {cure}.") from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is lacking: torch's, on any device, Python's or the system's."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in SIGNS))
+
+
+def reason(error: BaseException) -> str:
+    """Return the beginning of an error's message, in one line."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.AbstractContextManager[None]:
+    """Be `enough_memory` for the training of a configuration."""
+    batch, passes, precision = config.data.batch_size, config.trainer.accumulate, config.trainer.precision
+    what = f"training with data.batch_size={batch}, trainer.accumulate={passes} and trainer.precision={precision}"
+    cures = [
+        "a smaller data.batch_size",
+        f"trainer.accumulate above {passes} (smaller passes, which batch norms notice)",
+    ]
+    cures += ["trainer.precision=bf16"] if precision in ("fp32", "fp64") else []
+    return enough_memory(f"{what} on {device} x {ranks}", f"{', '.join(cures)}, more ranks, or a smaller model")
