@@ -15,6 +15,7 @@ from ranger21.ending import ending_well, fail
 from ranger21.errors import UserError
 from ranger21.naming import run_directory
 from ranger21.overrides import prepare
+from ranger21.records import RunDirectory
 from ranger21.stopping import heed_early
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
@@ -84,7 +85,8 @@ def begin(composed: DictConfig) -> int:
     directory = run_directory(config)
     from ranger21.data.layout import require_data
 
-    require_data(config.data)  # before torch is imported: a missing data set should be told at once
+    if not RunDirectory(directory).result.exists():  # a finished run has no need of its data any more
+        require_data(config.data)  # before torch is imported: a missing data set should be told at once
     from ranger21.experiment import run
 
     return run(config, directory)

@@ -1,18 +1,22 @@
 """A run from its configuration to its end: in which order things are looked at, made and begun."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ranger21 import distributed
 from ranger21.config import Config, DataConfig
 from ranger21.data.build import build_data, prepare_data
+from ranger21.data.layout import require_data
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
+from ranger21.errors import UserError
 from ranger21.memory import enough_to_train
 from ranger21.records import RunDirectory
-from ranger21.run import Run
+from ranger21.run import Run, data_facts
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.tracking.console import log_to_console, log_to_file
 from ranger21.trial import require_it_runs
@@ -21,22 +25,49 @@ log = logging.getLogger("ranger21")
 
 
 def run(config: Config, directory: Path) -> int:
-    """Runs or resumes the run of `config` in `directory`; returns the process's exit code."""
+    """Runs or resumes the run of `config` in `directory`; returns the process's exit code.
+
+    Whatever can be refused is refused before the directory is made; one that is there is taken first.
+    """
     with StopFlag() as stop, distributed.join(config.trainer.device) as world:
         log_to_console(world.main)
         place = RunDirectory(directory)
-        world.on_main(lambda: require_it_runs(config, world.size))
-        if not world.on_main(lambda: place.claim(config)):
+        if ended := world.on_main(lambda: place.look(config)):
+            world.on_main(lambda: leave_alone(place, config, ended))
             return 0
-        if world.main:
+        there = place.held
+        if there:
             log_to_file(place.log)
         configure_torch(config, world)
-        if wants_copy(config.data) and (code := copy_pack(config.data, world, stop)):
-            return code
+        world.on_main(lambda: require_it_runs(config, world.size))
         world.on_main(lambda: prepare_data(config.data))
         with enough_to_train(config, world.size, world.device):
-            data = build_data(staged(config.data), config.seed)
-            return Run(config, place, world, data, stop).go()
+            data = build_data(config.data, config.seed)
+            world.on_main(lambda: place.require_data(data_facts(config.data, data)))
+            this = Run(config, place, world, data, stop)
+            world.on_main(lambda: place.claim(config))
+            if world.main and not there:
+                log_to_file(place.log)
+            if wants_copy(config.data):
+                if code := copy_pack(config.data, world, stop):
+                    return code
+                this.data = build_data(staged(config.data), config.seed)
+            return this.go()
+
+
+def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
+    """Says that there is nothing to do. Raises a UserError if the run that has ended was on other data.
+
+    The run has no need of the data any more: where it cannot be read, only that is said.
+    """
+    try:
+        require_data(config.data)
+        data = build_data(config.data, config.seed)
+    except UserError as error:
+        log.warning("Whether the data is that of %s cannot be said: %s", place.path, error)
+    else:
+        place.require_data(data_facts(config.data, data))
+    log.info("%s is %s already (step %s): nothing to do.", place.path, result["status"], result["step"])
 
 
 def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:

@@ -10,7 +10,11 @@ from hydra import compose
 
 from ranger21.compose import composing, parse
 from ranger21.config import Config, result_values
+from ranger21.errors import UserError
 from ranger21.overrides import CONFIG_DIR
+from ranger21.records import read_config
+
+ONCE_NEUTRAL = ("trainer.accumulate",)  # no part of the names that older versions gave
 
 
 @functools.cache
@@ -31,11 +35,33 @@ def _plain_values(experiment: str, model: str, optimizer: str) -> dict[str, Any]
 
 
 def run_directory(config: Config) -> Path:
-    """OUTPUTS/EXPERIMENT/MODEL-OPTIMIZER-sSEED, and a hash of what else was chosen if that changes the result."""
+    """OUTPUTS/EXPERIMENT/MODEL-OPTIMIZER-sSEED, and a hash of what else was chosen if that changes the result.
+
+    The directory that an older version gave this run, if it is there. Raises a UserError if both are.
+    """
     if config.run_dir is not None:
         return Path(config.run_dir)
     plain = _plain_values(config.experiment, config.model.label, config.optimizer.name) | {"seed": config.seed}
-    other = {key: value for key, value in result_values(config).items() if key not in plain or plain[key] != value}
+    values = result_values(config)
+    place = _place(config, values, plain)
+    older = _place(config, {key: value for key, value in values.items() if key not in ONCE_NEUTRAL}, plain)
+    if older == place or not _has_run(older, values):
+        return place
+    if (place / "manifest.json").exists():
+        raise UserError(f"{older} (begun by an older version) and {place} both have this run: choose one by run_dir=.")
+    return older
+
+
+def _has_run(place: Path, values: dict[str, Any]) -> bool:
+    """Whether a directory has a run with these values."""
+    try:
+        return (place / "manifest.json").exists() and result_values(read_config(place / "config.yaml")) == values
+    except UserError:  # what it has cannot be read: it is not known to be this one
+        return False
+
+
+def _place(config: Config, values: dict[str, Any], plain: dict[str, Any]) -> Path:
+    other = {key: value for key, value in values.items() if key not in plain or plain[key] != value}
     name = f"{config.model.label}-{config.optimizer.name}-s{config.seed}"
     if other:
         digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
-from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
+from ranger21.manifest import FORMAT, add_session, new_manifest, newer, read_manifest, require_same_data
 from ranger21.tracking import number
 
 log = logging.getLogger("ranger21")
@@ -47,48 +48,90 @@ class RunDirectory:
         self.path = path
         self.config, self.manifest, self.result = (path / n for n in ("config.yaml", "manifest.json", "result.json"))
         self.metrics, self.log, self.checkpoints = path / "metrics.jsonl", path / "log.txt", path / "checkpoints"
+        self.lock = path / ".lock"
         self._lock: Any = None
 
-    def claim(self, config: Config) -> bool:
-        """Takes the directory for this run; False if the run is finished already.
+    def look(self, config: Config) -> dict[str, Any] | None:
+        """Looks at what is there, and makes nothing: the result of a run that has ended, else None.
 
-        Raises a UserError if another process has it, if it holds a run whose result would be another, or a run at all
-        and `resume=never`.
+        Takes a run that is there and has not ended. Raises a UserError if another process has it, if its result would
+        be another, if there is a run at all and `resume=never`, or if this cannot be a run directory.
         """
+        self._require_possible()
+        begun, ended = self.manifest.exists(), self.result.exists()
+        if begun:
+            read_manifest(self.manifest)  # a later version's is told as that, before its configuration is read
+        if begun or ended:
+            self._require_wanted(config)
+        if ended:
+            return self._read_result()
+        if begun or self.lock.exists():
+            self._take_lock()
+        return None
+
+    def claim(self, config: Config) -> None:
+        """Makes the directory and takes it for this run. Raises a UserError as `look` does."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            if not self.held:
+                self._take_lock()
+                if self.manifest.exists():  # which `look` has not seen
+                    raise UserError(f"{self.path} was begun by another process just now: run the same command again.")
         except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be a run directory ({error.strerror}): choose another run_dir=."
-            ) from error
-        if self.manifest.exists():  # else a run that never came to its first step
-            if config.resume == "never":
-                text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
-                raise UserError(text)
-            self._require_same(config)
-        else:
+            raise self._not_possible(error.strerror) from error
+        if not self.manifest.exists():
             write_atomically(self.config, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
-        if self.result.exists():
-            result = json.loads(self.result.read_text())
-            log.info("%s is %s already (step %s): nothing to do.", self.path, result["status"], result["step"])
-            return False
-        return True
+
+    def _read_result(self) -> dict[str, Any]:
+        try:
+            result = json.loads(self.result.read_text(encoding="utf-8"))
+            assert {"status", "step"} <= result.keys()
+        except (OSError, ValueError, AttributeError, AssertionError) as error:
+            raise UserError(f"{self.result} is damaged ({error}): restore it, or choose another run_dir=.") from error
+        if reason := newer(result):
+            raise UserError(f"{self.result} cannot be used: {reason}.")
+        return result
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has taken the directory."""
+        return self._lock is not None
+
+    def _require_possible(self) -> None:
+        try:
+            nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        except OSError as error:
+            raise self._not_possible(error.strerror) from error
+        if not nearest.is_dir():
+            raise self._not_possible(f"{nearest} is a file")
+        if not self.result.exists() and not os.access(nearest, os.W_OK | os.X_OK):
+            raise self._not_possible(f"nothing can be written to {nearest}")
+
+    def _not_possible(self, reason: str | None) -> UserError:
+        return UserError(f"{self.path} cannot be a run directory ({reason}): choose another run_dir=.")
+
+    def _require_wanted(self, config: Config) -> None:
+        """A run that is there is this one, and may be taken up."""
+        if config.resume == "never":
+            text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
+            raise UserError(text)
+        self._require_same(config)
 
     def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "a+")
+        lock = open(self.lock, "a+")
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child process inherits it
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child process inherits it
         except (BlockingIOError, PermissionError) as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
             text = f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=."
             raise UserError(text) from error
         except OSError as error:
             log.warning("%s: no locks on this file system (%s): see to it that no two runs share it.", self.path, error)
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
 
     def _require_same(self, config: Config) -> None:
         there, now = result_values(read_config(self.config)), result_values(config)
@@ -98,32 +141,36 @@ class RunDirectory:
             more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
             raise UserError(f"{self.path} has another run ({changes}{more}): choose another run_dir=, or delete it.")
 
-    def begin(self, data: dict[str, Any], session: dict[str, Any]) -> None:
-        """Notes in the manifest that a process takes the run up. Raises a UserError if its data has changed since."""
-        manifest: dict[str, Any] = {"data": data, "sessions": []}
+    def require_data(self, data: Mapping[str, Any]) -> None:
+        """Raises a UserError if a run that is there was begun on other data."""
         if self.manifest.exists():
-            manifest = json.loads(self.manifest.read_text())
-        compared = compare(manifest["data"], data)
-        if compared.match is Match.DIFFERENT:
+            require_same_data(self.path, read_manifest(self.manifest)["data"], data)
+
+    def require_own(self, state: Mapping[str, Any], path: Path) -> None:
+        """Raises a UserError if a checkpoint (what is in it, and where it lies) is of another run."""
+        own = read_manifest(self.manifest).get("id") if self.manifest.exists() else None
+        if own and state.get("wandb_id") not in (None, own):
             raise UserError(
-                f"The images are not those that {self.path} was begun with ({compared.why}; "
-                f"{manifest['data']['train_images']} then, {data['train_images']} for training now): restore them, or "
-                "choose another run_dir=."
+                f"{path} is a checkpoint of another run ({state['wandb_id']}, where {self.path} is {own}): put the "
+                "run's own back, or choose another run_dir=."
             )
-        if compared.match is Match.SAME_NAMES:
-            log.warning("%s: %s.", self.manifest, compared.why)
-        manifest["sessions"].append(session)
+
+    def begin(self, data: Mapping[str, Any], session: Mapping[str, Any], run_id: str) -> None:
+        """Notes in the manifest that a process takes the run up, on data that `require_data` has seen."""
+        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data)
+        manifest["id"] = run_id
+        add_session(manifest, session)
         write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def note_unreadable(self, images: list[str]) -> None:
         """Lists in the manifest the images that others stood for."""
-        manifest = json.loads(self.manifest.read_text())
+        manifest = read_manifest(self.manifest)
         if manifest["data"].get("unreadable", []) != images:
             manifest["data"]["unreadable"] = images
             write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def finish(self, result: dict[str, Any]) -> None:
-        write_atomically(self.result, json.dumps(result, indent=2))
+        write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
 
 
 def in_use(directory: Path) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,16 @@ from torch import nn
 
 from ranger21 import durations, randomness, records, sessions
 from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
-from ranger21.config import Config, LinearBatchConfig, WandbConfig
+from ranger21.config import (
+    Config,
+    DataConfig,
+    ImageFolderConfig,
+    LinearBatchConfig,
+    WandbConfig,
+    named_values,
+)
 from ranger21.course import Course, Growth
-from ranger21.data.build import Data
+from ranger21.data.build import Data, fashion_mnist_root, image_root
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
 from ranger21.distributed import World
@@ -57,6 +65,17 @@ def make_plan(config: Config, train_images: int) -> Plan:
     )
 
 
+def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
+    """What the manifest says of the data: which images, how many, and where they were."""
+    counts = {"classes": len(data.classes), "train_images": len(data.train), "val_images": len(data.val)}
+    if isinstance(config, ImageFolderConfig) and config.pack:
+        place = {"pack": str(Path(config.pack).absolute())}
+    else:
+        root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
+        place = {"root": str(root.absolute())}
+    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place
+
+
 class Run:
     """One process's part of a run: what was built, how it is saved and restored."""
 
@@ -97,7 +116,7 @@ class Run:
     def go(self) -> int:
         """Resumes if there is a checkpoint, trains, and records how it ended."""
         if self.newest:
-            self.restore(read(self.newest))
+            self.restore(read(self.newest), self.newest)
             if self.world.main and self.progress.best.get("step") == self.progress.step:
                 self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
         self.announce()
@@ -127,10 +146,10 @@ class Run:
         log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
         if self.progress.step:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
-        facts = {"fingerprint": data.fingerprint, "names": data.names, "classes": len(data.classes)}
-        facts |= {"train_images": len(data.train), "val_images": len(data.val)}
         size, device, step = self.world.size, self.world.describe(), self.progress.step
-        self.world.on_main(lambda: self.place.begin(facts, sessions.session(size, device, step)))
+        more = {"precision": self.precision.name, "threads": torch.get_num_threads()}
+        session = sessions.session(size, device, step, named_values(self.config), **more)
+        self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
     def make_trackers(self) -> FanOut:
         self.lines = JsonLines(self.place.metrics, self.metrics_size)
@@ -216,7 +235,8 @@ class Run:
 
         self.world.on_main(write)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State, path: Path) -> None:
+        self.place.require_own(state, path)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["precision"] != self.precision.name:

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from ranger21.code import git_state
@@ -13,18 +14,26 @@ from ranger21.code import git_state
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "omegaconf", "wandb")
 
 
-def session(world_size: int, device: str, resumed_from: int) -> dict[str, Any]:
-    """What a process that takes a run up should be able to say later: command, code, versions, hardware."""
+def session(
+    world_size: int, device: str, resumed_from: int, settings: Mapping[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """What a process that takes a run up should be able to say later: command, code, versions, hardware.
+
+    `settings` and `more` are what else can change a result by rounding: settings that are no part of what a run is, the
+    number format, and the threads of a process.
+    """
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": [sys.executable, *sys.argv],
         "resumed_from_step": resumed_from,
         "git": git_state(),
+        "settings": dict(settings or {}),
         "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "hardware": {
             "host": socket.gethostname(),
             "device": device,
             "ranks": world_size,
+            **more,
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "platform": platform.platform(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import multiprocessing
 import os
@@ -23,12 +22,14 @@ from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
+from ranger21.manifest import FORMAT
 from ranger21.records import RunDirectory, read_config
 from ranger21.sessions import session
 from ranger21.tracking.jsonl import JsonLines
 
 FORK = multiprocessing.get_context("fork")
-DATA = {"fingerprint": "names:1", "classes": 10, "train_images": 80, "val_images": 30}
+DATA = {"fingerprint": "images-2:1", "names": "names:1", "classes": 10, "train_images": 80, "val_images": 30}
+DATA |= {"root": "/data/imagenet"}
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +48,16 @@ def changed(config: Config, part: str, **values: Any) -> Config:
 
 def start(place: RunDirectory, config: Config) -> None:
     """What a run does before its first step."""
-    assert place.claim(config)
-    place.begin(DATA, session(1, "cpu", 0))
+    assert place.look(config) is None
+    place.claim(config)
+    place.begin(DATA, session(1, "cpu", 0), "id")
 
 
 HOLDER = """
 import sys, time
 from pathlib import Path
 from ranger21.compose import compose_config
+from ranger21.manifest import FORMAT
 from ranger21.records import RunDirectory
 place = RunDirectory(Path(sys.argv[1]))
 place.claim(compose_config(["data.root=/data/imagenet"]))
@@ -71,12 +74,12 @@ def test_two_processes_cannot_share_a_directory(place: RunDirectory, config: Con
         try:
             for _ in range(2):  # whoever is refused must not take the holder's name away
                 with pytest.raises(UserError) as caught:
-                    RunDirectory(place.path).claim(config)
+                    RunDirectory(place.path).look(config)
                 who = f"process {holder.pid} on {socket.gethostname()}"
                 assert str(caught.value).startswith(f"{place.path} is being used by {who}: wait for it")
         finally:
             holder.send_signal(signal.SIGKILL)
-    assert place.claim(config)  # a killed process leaves no lock behind
+    place.claim(config)  # a killed process leaves no lock behind
     assert (place.path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
@@ -90,14 +93,14 @@ def test_children_do_not_keep_the_lock(place: RunDirectory, config: Config) -> N
         assert holder.stdout is not None and holder.stdout.readline() == "claimed\n"
         assert holder.wait(30) == 0
         try:
-            assert place.claim(config)
+            place.claim(config)
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
 
 
 def test_the_configuration_is_written_and_read_back(place: RunDirectory, config: Config) -> None:
     start(place, config)
-    assert read_config(place.config) == config and RunDirectory(place.path).claim(config)
+    assert read_config(place.config) == config and RunDirectory(place.path).look(config) is None
 
 
 def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: Config) -> None:
@@ -106,35 +109,38 @@ def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: C
     with pytest.raises(
         UserError, match=r"has a run already and resume=never: choose another run_dir=, or delete it\.$"
     ):
-        RunDirectory(place.path).claim(never)
+        RunDirectory(place.path).look(never)
 
 
 def test_a_run_that_never_began_may_be_another(place: RunDirectory, config: Config) -> None:
-    assert place.claim(config)
+    place.claim(config)
     other = replace(config, seed=3, resume="never")
-    assert RunDirectory(place.path).claim(other) and read_config(place.config) == other
+    again = RunDirectory(place.path)
+    assert again.look(other) is None and again.held
+    again.claim(other)
+    assert read_config(place.config) == other
 
 
 def test_another_run_is_refused_by_naming_what_differs(place: RunDirectory, config: Config) -> None:
     start(place, config)
     other = replace(changed(config, "optimizer", lr=0.1, stable_decay=None), seed=3)
     with pytest.raises(UserError) as caught:
-        RunDirectory(place.path).claim(other)
+        RunDirectory(place.path).look(other)
     assert str(caught.value) == (
         f"{place.path} has another run (optimizer.lr: 0.003 there, 0.1 now; optimizer.stable_decay: layer there, None "
         "now; seed: 0 there, 3 now): choose another run_dir=, or delete it."
     )
     many = compose_config(["optimizer=adamw", "data=fashion_mnist"])
     with pytest.raises(UserError, match=r"\(data.brightness: 0.4 there, None now; .* and \d+ more\)"):
-        RunDirectory(place.path).claim(many)
+        RunDirectory(place.path).look(many)
     assert read_config(place.config) == config
 
 
 def test_what_changes_no_result_may_change(place: RunDirectory, config: Config) -> None:
     start(place, config)
     moved = changed(config, "data", root="/elsewhere", workers=2, eval_batch_size=7)
-    moved = changed(moved, "trainer", device="cpu", accumulate=4, checkpoint_every_minutes=None)
-    assert RunDirectory(place.path).claim(replace(moved, outputs="/runs", debug=True))
+    moved = changed(moved, "trainer", device="cpu", channels_last=False, checkpoint_every_minutes=None)
+    assert RunDirectory(place.path).look(replace(moved, outputs="/runs", debug=True)) is None
 
 
 @pytest.mark.parametrize("text", ["", "seed: 0\n", "seed: [\n", "just words", "a: ${nothing}\n"])
@@ -142,47 +148,48 @@ def test_a_config_that_cannot_be_read_is_told(place: RunDirectory, config: Confi
     start(place, config)
     place.config.write_text(text)
     with pytest.raises(UserError, match=f"{place.config} cannot be read by this version"):
-        RunDirectory(place.path).claim(config)
+        RunDirectory(place.path).look(config)
 
 
 def test_a_directory_that_cannot_be_is_told(tmp_path: Path, config: Config) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match=rf"^{path} cannot be a run directory \(.+\): choose another run_dir=\.$"):
-            RunDirectory(path).claim(config)
+            RunDirectory(path).look(config)
 
 
-def test_a_finished_run_says_so(
-    place: RunDirectory, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logger = logging.getLogger("ranger21")
-    monkeypatch.setattr(logger, "propagate", True)
-    caplog.set_level(logging.INFO, "ranger21")
+def test_a_finished_run_is_looked_at_alone(place: RunDirectory, config: Config) -> None:
     start(place, config)
     place.finish({"status": "diverged", "step": 40})
-    assert RunDirectory(place.path).claim(config) is False
-    assert caplog.messages == [f"{place.path} is diverged already (step 40): nothing to do."]
+    again = RunDirectory(place.path)
+    assert again.look(config) == {"format": FORMAT, "status": "diverged", "step": 40} and not again.held
 
 
 def test_each_session_is_added_to_the_manifest(place: RunDirectory, config: Config) -> None:
     place.claim(config)
     for step in (0, 7):
-        place.begin(DATA, session(2, "cpu", step))
+        place.begin(DATA, session(2, "cpu", step, precision="fp32"), "id")
     manifest = json.loads(place.manifest.read_text())
     assert manifest["data"] == DATA
     assert [s["resumed_from_step"] for s in manifest["sessions"]] == [0, 7]
     told = manifest["sessions"][0]
-    assert told["hardware"]["ranks"] == 2 and told["command"][1:] == sys.argv
+    assert (told["hardware"]["ranks"], told["hardware"]["precision"]) == (2, "fp32") and told["command"][1:] == sys.argv
     assert {"python", "torch", "timm", "wandb"} <= {name for name, version in told["packages"].items() if version}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     assert (told["git"] or {"commit": ""})["commit"] == commit.stdout.strip()
 
 
-def test_other_images_are_refused(place: RunDirectory, config: Config) -> None:
+def test_other_images_are_refused_with_both_places(place: RunDirectory, config: Config) -> None:
     start(place, config)
-    with pytest.raises(UserError, match=r"The images are not those that .* was begun with \(.*; 80 then, 79 .* now\)"):
-        place.begin(DATA | {"fingerprint": "names:2", "train_images": 79}, session(1, "cpu", 0))
-    assert len(json.loads(place.manifest.read_text())["sessions"]) == 1
+    now = DATA | {"fingerprint": "images-2:2", "names": "names:2", "train_images": 79, "root": "/data/other"}
+    with pytest.raises(UserError) as caught:
+        RunDirectory(place.path).require_data(now)
+    assert str(caught.value) == (
+        f"The images are not those that {place.path} was begun with (the names or classes of the files are not the "
+        "same): data.root=/data/imagenet with 80 for training then, data.root=/data/other with 79 for training now. "
+        "Restore them, or choose another run_dir= or experiment=."
+    )
+    RunDirectory(place.path).require_data(DATA | {"root": "/moved"})
 
 
 def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Values live in `configs/`, types and ranges here, so that neither says what the other does. Everything a user can get
 wrong is found before torch is imported. A field marked NEUTRAL says where or how fast a run is computed, or where it
-is written, and never what comes out of it: it is left out of a run's identity.
+is written, and never what comes out of it beyond rounding: it is left out of a run's identity.
 """
 
 import re
@@ -77,18 +77,34 @@ VARIANTS: dict[str, dict[str, type]] = {
 
 
 def neutral_keys() -> set[str]:
-    """The dotted keys that do not change a run's result, of every variant of every part."""
-    keys = {f.name for f in fields(Config) if f.metadata.get("neutral")}
+    """The dotted keys that do not change a run's result beyond rounding, of every variant of every part."""
+    return _keys("neutral")
+
+
+def named_keys() -> set[str]:
+    """Those of them that change it by rounding, or by drawing other random numbers of the same kind."""
+    return _keys("named")
+
+
+def named_values(config: Config) -> dict[str, Any]:
+    """The values of those that this configuration has, by dotted key."""
+    places = {key: (getattr(config, part), name) for key in named_keys() for part, _, name in [key.partition(".")]}
+    return {key: getattr(part, name) for key, (part, name) in sorted(places.items()) if hasattr(part, name)}
+
+
+def _keys(mark: str) -> set[str]:
+    keys = {f.name for f in fields(Config) if f.metadata.get(mark)}
     parts = {name: list(variants.values()) for name, variants in VARIANTS.items()}
     for name, classes in (parts | {"model": [ModelConfig], "trainer": [TrainerConfig]}).items():
         if name not in keys:
-            keys |= {f"{name}.{f.name}" for cls in classes for f in fields(cls) if f.metadata.get("neutral")}
+            keys |= {f"{name}.{f.name}" for cls in classes for f in fields(cls) if f.metadata.get(mark)}
     return keys
 
 
 # Keys of a part that came later, with the value that says what runs of before did: they can be put beside newer ones.
 LATER: dict[str, dict[str, Any]] = {
-    "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING}
+    "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
+    "trainer": {"trainer.accumulate": 1},
 }
 
 

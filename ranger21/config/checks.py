@@ -7,9 +7,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ranger21.errors import UserError
 
-NEUTRAL = {"neutral": True}  # metadata of a field that does not change the result of a run
 FLOAT32 = 3.4e38  # what tensors hold
 COUNT = 2**31  # of images, steps and the like
+# Metadata of a field: NEUTRAL changes nothing of a run's result; NAMED changes it by rounding, or draws other random
+# numbers of the same kind (measured: docs/compare.md): no identity, but compare.py names it where runs differ in it.
+NEUTRAL = {"neutral": True}
+NAMED = NEUTRAL | {"named": True}
 
 
 def require(condition: bool, key: str, value: Any, what: str) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number
+from ranger21.config.checks import COUNT, NAMED, require, require_choice, require_number
 from ranger21.errors import UserError
 from ranger21.optim.parts import describe, read_parts
 
@@ -40,7 +40,7 @@ class Ranger21Config(OptimizerConfig):
     norm_loss: bool
     lookahead_k: int
     lookahead_beta: float
-    compile: bool = field(metadata=NEUTRAL)
+    compile: bool = field(metadata=NAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +80,7 @@ class OfficialConfig(OptimizerConfig):
 @dataclass
 class ChainConfig(OptimizerConfig):
     parts: Any  # a list: of each part its name, or a mapping with its name and arguments
-    compile: bool = field(metadata=NEUTRAL)
+    compile: bool = field(metadata=NAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number
+from ranger21.config.checks import COUNT, NAMED, NEUTRAL, require, require_choice, require_number
 
 
 @dataclass
@@ -15,11 +15,11 @@ class TrainerConfig:
     tf32: bool
     on_nonfinite: str
     eval_every_epochs: int
-    accumulate: int = field(metadata=NEUTRAL)
+    accumulate: int  # a batch norm and dropout look at one pass, not at the whole batch
     device: str = field(metadata=NEUTRAL)
-    channels_last: bool = field(metadata=NEUTRAL)
-    cudnn_benchmark: bool = field(metadata=NEUTRAL)
-    compile: bool = field(metadata=NEUTRAL)
+    channels_last: bool = field(metadata=NAMED)
+    cudnn_benchmark: bool = field(metadata=NAMED)
+    compile: bool = field(metadata=NAMED)
     log_every_steps: int = field(metadata=NEUTRAL)
     checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
     checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)

@@ -17,7 +17,7 @@ KEPT = ("config.yaml", "metrics.jsonl", "result.json")
 def record(jobs: Sequence[Job], folder: Path) -> int:
     """Copies the records of the runs that have ended to FOLDER/EXPERIMENT/RUN; returns how many.
 
-    Manifests without what only their machine understands: its name, and where its Python and the project are.
+    Manifests without what only their machine understands: its name, and where its Python, the project and the data are.
     Raises a UserError if `folder` cannot be written to.
     """
     ended = [job for job in jobs if job.ended]
@@ -43,6 +43,8 @@ def _without_the_machine(path: Path) -> str | None:
             python, program, *arguments = session["command"]
             session["command"] = [Path(python).name, Path(program).name, *arguments]
             session["hardware"].pop("host", None)
+        for place in ("root", "pack"):
+            manifest["data"].pop(place, None)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None  # compare.py says that it is missing
     return json.dumps(manifest, indent=2)

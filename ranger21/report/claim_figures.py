@@ -117,6 +117,5 @@ def _delay(leader: Run, follower: Run) -> tuple[float, float | None] | None:
 
 def _count(run: Run, name: str) -> int | None:
     """A count of the manifest's about the data."""
-    data = run.manifest.get("data")
-    value = data.get(name) if isinstance(data, dict) else None
+    value = run.data.get(name)
     return value if finite(value) and isinstance(value, int) and value > 0 else None

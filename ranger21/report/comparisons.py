@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ranger21.data.identity import NAMES as NAMES_ALONE
+from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.runs import Run
@@ -85,7 +87,7 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def _refuse_unknown(across: Sequence[str], runs: Sequence[Run]) -> None:
-    recipes = [_recipe(run, ()) | ({DATA: run.data} if run.data else {}) for run in runs]
+    recipes = [_recipe(run, ()) | ({DATA: run.images} if run.images else {}) for run in runs]
     for wanted in across:
         if not any(beneath(key, (wanted,)) for recipe in recipes for key in recipe):
             raise UserError(
@@ -110,13 +112,31 @@ def _fingerprints(runs: Sequence[Run], across: Sequence[str]) -> dict[str, dict[
     """
     if beneath(DATA, across):
         return {}
-    known: dict[str, set[str]] = {}
+    alike: dict[str, list[Run]] = {}
     for run in runs:
         data = {key: canonical(value) for key, value in _recipe(run, across).items() if key.startswith("data.")}
-        marks = known.setdefault(json.dumps(data, sort_keys=True), set())
-        marks.update([run.data] if run.data else [])
-    several = {mark for marks in known.values() if len(marks) > 1 for mark in marks}
-    return {str(run.path): {DATA: run.data} for run in runs if run.data in several}
+        alike.setdefault(json.dumps(data, sort_keys=True), []).append(run)
+    found: dict[str, dict[str, Any]] = {}
+    for same_settings in alike.values():
+        marks = _marks(same_settings)
+        if len(set(marks.values())) > 1:
+            found |= {path: {DATA: mark} for path, mark in marks.items()}
+    return found
+
+
+def _marks(runs: Sequence[Run]) -> dict[str, str]:
+    """By its path what identifies each run's images, of those that tell it.
+
+    Where the names alone are recorded, as they were before sizes were, it is the one recorded set with these names;
+    the names themselves where there is none, or several.
+    """
+    told = {str(run.path): run for run in runs if run.images}
+    sized = {run.images: run.data for run in told.values() if run.images and not run.images.startswith(NAMES_ALONE)}
+    marks = {}
+    for path, run in told.items():
+        same = [mark for mark, data in sized.items() if compare(run.data, data).match is Match.SAME_NAMES]
+        marks[path] = same[0] if len(same) == 1 and str(run.images).startswith(NAMES_ALONE) else str(run.images)
+    return marks
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -66,10 +66,7 @@ def _at_papers_scale(comparison: Comparison, runs: Sequence[Run]) -> bool:
     """Whether the recipe is experiment=paper's with one of its models, and the images are as many as ImageNet's."""
     if not any(_agree(comparison.recipe, _composed(f"model={model}", RECIPE), RECIPE) for model in MODELS):
         return False
-    data = [run.manifest.get("data") for run in runs]
-    return bool(data) and all(
-        isinstance(d, dict) and all(d.get(key) == count for key, count in IMAGENET.items()) for d in data
-    )
+    return bool(runs) and all(run.data.get(key) == count for run in runs for key, count in IMAGENET.items())
 
 
 def _agree(settings: dict[str, Any], wanted: dict[str, Any], prefixes: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from ranger21.arguments import expand
 from ranger21.config import LATER
 from ranger21.errors import UserError
+from ranger21.manifest import newer
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.tracking import number
@@ -41,10 +42,16 @@ class Run:
         return self.config.get("seed")
 
     @property
-    def data(self) -> str | None:
-        """The fingerprint of the images, None where no manifest tells it."""
+    def data(self) -> dict[str, Any]:
+        """What the manifest says of the data, which may be nothing."""
         data = self.manifest.get("data")
-        return data.get("fingerprint") if isinstance(data, dict) else None
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def images(self) -> str | None:
+        """The fingerprint of the images, None where no manifest tells it."""
+        fingerprint = self.data.get("fingerprint")
+        return fingerprint if isinstance(fingerprint, str) else None
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -121,6 +128,8 @@ def read_run(path: Path) -> Run | str:
         parts[name] = content if isinstance(content, dict) else {}
         if isinstance(content, str):
             notes.append(content)
+        if reason := newer(parts[name]):
+            return f"{path} is left out: of {name}, {reason}."
     try:
         metrics = read_metrics(path / "metrics.jsonl")
     except OSError as error:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import unnamed_differences
+from ranger21.report.origins import mixtures
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
 from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
 from ranger21.report.summary import Row, final_top1, pairs
@@ -61,20 +62,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
         said.append(f"Also different between these groups: {', '.join(hidden)}.")
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
         said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")
-    return said + _mixtures([run for row in rows for run in row.group.runs])
-
-
-def _mixtures(runs: Sequence[Run]) -> list[str]:
-    """What the manifests say was not the same for all runs, though no setting tells it."""
-    found: dict[str, set[str]] = {"commits": set(), "devices": set(), "versions of torch": set()}
-    for session in (session for run in runs for session in run.sessions):
-        parts = {name: session.get(name) for name in ("git", "hardware", "packages")}
-        git, hardware, packages = ({} if not isinstance(part, dict) else part for part in parts.values())
-        values = (str(git.get("commit"))[:9], hardware.get("device"), packages.get("torch"))
-        for seen, value in zip(found.values(), values, strict=True):
-            seen |= {str(value)} - {"None"}
-    mixed = [f"{len(seen)} {name} ({', '.join(sorted(seen))})" for name, seen in found.items() if len(seen) > 1]
-    return [f"These runs are of {' and '.join(mixed)}."] if mixed else []
+    return said + mixtures([row.group for row in rows])
 
 
 def _left_out(label: str, run: Run) -> str:

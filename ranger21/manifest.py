@@ -1,0 +1,75 @@
+"""manifest.json: what a run directory says of its run: its data, its code, and every process that took it up.
+
+Its `format` is that of the whole directory: of config.yaml, metrics.jsonl and result.json, too. Imports no torch.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ranger21 import code
+from ranger21.data.identity import Match, compare
+from ranger21.errors import UserError
+
+log = logging.getLogger("ranger21")
+FORMAT = 2  # 1 (which was not written down): the whole git diff for the code, the images' names for the data
+Manifest = dict[str, Any]
+
+
+def newer(facts: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file of a later version of the project, as the end of a sentence; None for one of ours."""
+    number = facts.get("format", 1)
+    if isinstance(number, int) and number <= FORMAT:
+        return None
+    return f"the format is {number}, and this version of the project knows those up to {FORMAT}: use a newer version"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A run's manifest. Raises a UserError if it cannot be read, or is of a later version."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(manifest, dict) and (reason := newer(manifest)):
+            raise UserError(f"{path} cannot be used: {reason}.")
+        whole = isinstance(manifest["data"], dict) and isinstance(manifest["sessions"], list)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read now ({error.strerror}): try again.") from error
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is damaged: restore it, or choose another run_dir=.")
+    return manifest
+
+
+def new_manifest(data: Mapping[str, Any]) -> Manifest:
+    """The manifest of a run that begins on this data."""
+    return {"format": FORMAT, "data": dict(data), "code": {}, "sessions": []}
+
+
+def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
+    """Notes a process that takes the run up, with its code; says what in the code has changed since the last one."""
+    sessions = manifest["sessions"]
+    if sessions and (told := code.change(code.recorded_code(manifest, sessions[-1]), code.own_code())):
+        log.warning("The code has changed since this run's last start (%s): %s.", sessions[-1].get("started"), told)
+    files = code.own_hashes()
+    manifest["format"] = FORMAT
+    manifest.setdefault("code", {})[code.digest(files)] = dict(files)
+    sessions.append({**session, "code": code.digest(files)})
+
+
+def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises a UserError if the data of now is not that with which the run in `path` was begun."""
+    compared = compare(recorded, now)
+    if compared.match is Match.DIFFERENT:
+        raise UserError(
+            f"The images are not those that {path} was begun with ({compared.why}): {_told(recorded)} then, "
+            f"{_told(now)} now. Restore them, or choose another run_dir= or experiment=."
+        )
+    if compared.match is Match.SAME_NAMES:
+        log.warning("%s: %s.", path, compared.why)
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    place = next((f"data.{key}={data[key]}" for key in ("pack", "root") if data.get(key)), "an unknown data.root")
+    return f"{place} with {data.get('train_images')} for training"

@@ -1,0 +1,137 @@
+"""What compare.py says of runs that no setting tells apart: other code, machines, number formats, passes, images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from made_runs import Make
+
+from ranger21.code import digest
+from ranger21.manifest import FORMAT
+from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.runs import find_runs
+from ranger21.report.table import notes
+from ranger21.report.write import examine
+
+FILES = {"train.py": "1", "ranger21/loop.py": "2"}
+HARDWARE = {"device": "cpu", "ranks": 1, "precision": "fp32", "threads": 2}
+
+
+def manifest(path: Path, *files: dict[str, str], data: dict[str, Any] | None = None, **hardware: Any) -> None:
+    """A manifest of format 2, with a session for each code."""
+    codes = {digest(each): each for each in files or (FILES,)}
+    sessions = [{"code": mark, "hardware": HARDWARE | hardware, "packages": {"torch": "2.14.1"}} for mark in codes]
+    (path / "manifest.json").write_text(
+        json.dumps({"format": FORMAT, "data": data or {}, "code": codes, "sessions": sessions})
+    )
+
+
+def compared(tmp_path: Path) -> list[Comparison]:
+    return compare_like_with_like(find_runs([str(tmp_path)]).runs)
+
+
+def said(tmp_path: Path, *beginnings: str) -> list[str]:
+    (comparison,) = compared(tmp_path)
+    return [note for note in notes(comparison.rows) if note.startswith(beginnings)]
+
+
+def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
+    """Records of before files were hashed."""
+    for seed, commit in enumerate(["a" * 40, "b" * 40, "b" * 40]):
+        diff = "diff --git a/ranger21/loop.py b/ranger21/loop.py\n+x\n" if seed == 2 else ""
+        session = {"git": {"commit": commit, "diff": diff}, "hardware": {"device": "cpu"}, "packages": {}}
+        (make(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
+    assert said(tmp_path, "These runs") == [
+        f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1), {'b' * 9} with "
+        "uncommitted changes in ranger21/loop.py (adamw seed 2); different: ranger21/loop.py."
+    ]
+
+
+def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) -> None:
+    edited = FILES | {"ranger21/loop.py": "3", "ranger21/new.py": "4"}
+    for seed in range(2):
+        manifest(make("adamw", seed))
+        manifest(make("ranger21", seed), FILES, *([edited] if seed else []))
+    (sentence,) = said(tmp_path, "These runs")
+    one, two = (f"code {digest(files)[:9]}" for files in (FILES, edited))
+    both = sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"])
+    assert sentence == (
+        f"These runs are not all of the same code: {both[0]}, {both[1]}; different: ranger21/loop.py, ranger21/new.py."
+    )
+
+
+def test_the_same_code_and_machine_are_not_told(make: Make, tmp_path: Path) -> None:
+    for seed in range(3):
+        manifest(make(seed=seed))
+    assert said(tmp_path, "These runs", "Not the same", "Images", "The images") == []
+
+
+def test_ranks_precision_device_and_what_rounds_differently_are_told(make: Make, tmp_path: Path) -> None:
+    manifest(make("adamw", 0, trainer__compile=False))
+    manifest(make("adamw", 1, trainer__compile=True), ranks=4)
+    manifest(make("ranger21", 0, trainer__compile=False), device="a GPU", precision="bf16")
+    assert said(tmp_path, "Not the same") == [
+        "Not the same for all of these runs: device a GPU (ranger21 seed 0), cpu (adamw); ranks 1 (adamw seed 0; "
+        "ranger21 seed 0), 4 (adamw seed 1); precision bf16 (ranger21 seed 0), fp32 (adamw); trainer.compile false "
+        "(adamw seed 0; ranger21 seed 0), true (adamw seed 1)."
+    ]
+
+
+def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make: Make, tmp_path: Path) -> None:
+    make("adamw", 0)  # whose config does not say
+    make("adamw", 1, trainer__accumulate=1)
+    make("adamw", 2, trainer__accumulate=2)
+    comparisons = compared(tmp_path)
+    assert [(c.title, [run.seed for run in c.runs]) for c in comparisons] == [
+        ("resnet50 on sample (trainer.accumulate=1)", [0, 1]),
+        ("resnet50 on sample (trainer.accumulate=2)", [2]),
+    ]
+    assert "they differ in trainer.accumulate" in (separation(comparisons) or "")
+
+
+def of(mark: str, names: str = "names:n") -> dict[str, Any]:
+    return {"fingerprint": mark, "names": names}
+
+
+def test_images_of_other_sizes_are_kept_apart(make: Make, tmp_path: Path) -> None:
+    """Imagenette-full, -320 and -160 have the same names."""
+    for seed, mark in enumerate(["images-2:full", "images-2:full", "images-2:320", "images-2:160"]):
+        manifest(make(seed=seed), data=of(mark))
+    comparisons = compared(tmp_path)
+    assert [[run.seed for run in c.runs] for c in comparisons] == [[3], [2], [0, 1]]
+    assert "they differ in data.fingerprint" in (separation(comparisons) or "")
+
+
+def test_records_of_before_sizes_go_with_the_images_of_their_names(make: Make, tmp_path: Path) -> None:
+    manifest(make(seed=0), data={"fingerprint": "names:n"})
+    manifest(make(seed=1), data=of("images-2:full"))
+    manifest(make(seed=2), data={"fingerprint": "names:n"})
+    assert said(tmp_path, "The images") == [
+        "The images of adamw seed 0, 2 are taken for those of the other runs by their names: no sizes are recorded of "
+        "them."
+    ]
+    manifest(make(seed=3), data=of("images-2:320"))  # now the names could be those of either
+    assert sorted([run.seed for run in c.runs] for c in compared(tmp_path)) == [[0, 2], [1], [3]]
+
+
+def test_records_of_before_sizes_with_other_names_are_kept_apart(make: Make, tmp_path: Path) -> None:
+    manifest(make(seed=0), data={"fingerprint": "names:other"})
+    manifest(make(seed=1), data=of("images-2:full"))
+    assert len(compared(tmp_path)) == 2
+
+
+def test_images_that_others_stood_for_are_told(make: Make, tmp_path: Path) -> None:
+    manifest(make(seed=0), data=of("a") | {"unreadable": ["one", "two"]})
+    manifest(make(seed=1), data=of("a"))
+    assert said(tmp_path, "Images") == ["Images that could not be read and for which others stood: 2 in adamw seed 0."]
+
+
+def test_a_run_of_a_later_version_is_left_out(make: Make, tmp_path: Path) -> None:
+    manifest(make(seed=0))
+    path = make(seed=1)
+    (path / "manifest.json").write_text(json.dumps({"format": FORMAT + 1}))
+    report = examine([str(tmp_path / "outputs")])
+    assert [run.seed for comparison in report.comparisons for run in comparison.runs] == [0]
+    assert report.remarks[0].startswith(f"{path} is left out: of manifest.json, the format is {FORMAT + 1}, and")

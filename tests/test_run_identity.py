@@ -1,0 +1,256 @@
+"""A run is known by its configuration, data, code and id: what is of another run is refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from children import weights
+from conftest import ROOT, TINY, result
+
+from ranger21 import code, experiment, naming
+from ranger21.compose import compose_config
+from ranger21.data.sample import ensure_sample
+from ranger21.errors import UserError
+from ranger21.manifest import FORMAT, add_session, read_manifest
+from ranger21.records import RunDirectory
+from ranger21.sessions import session
+
+SHORT = [*TINY, "trainer.steps=2"]
+
+
+def start(directory: Path, *overrides: str) -> int:
+    return experiment.run(compose_config([*SHORT, *overrides]), directory)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What the package says, whose console lets nothing through to the root logger."""
+    logger = logging.getLogger("ranger21")
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(experiment, "log_to_console", lambda main: logger.setLevel(logging.INFO))
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A finished run on A; A and B, which have the same names, but B's images have other sizes."""
+    place = tmp_path_factory.mktemp("two")
+    a = ensure_sample(place / "a", train_per_class=8, val_per_class=3)
+    b = shutil.copytree(a, place / "b")
+    for path in b.glob("*/*/*.JPEG"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    for index in b.glob(".*.index.npz"):
+        index.unlink()
+    assert start(place / "run", f"data.root={a}") == 0
+    return place / "run", a, b
+
+
+# Data
+
+
+def test_a_finished_run_is_not_done_for_other_data(
+    two: tuple[Path, Path, Path], told: pytest.LogCaptureFixture
+) -> None:
+    run, a, b = two
+    before = (run / "manifest.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        start(run, f"data.root={b}")
+    assert str(caught.value) == (
+        f"The images are not those that {run} was begun with (the files have the same names, but other sizes in "
+        f"bytes): data.root={a} with 80 for training then, data.root={b} with 80 for training now. Restore them, or "
+        "choose another run_dir= or experiment=."
+    )
+    assert start(run, f"data.root={a}") == 0
+    assert told.messages == [f"{run} is finished already (step 2): nothing to do."]
+    assert (run / "manifest.json").read_bytes() == before
+
+
+def test_a_finished_run_needs_its_data_no_more(two: tuple[Path, Path, Path], told: pytest.LogCaptureFixture) -> None:
+    run, a, _ = two
+    assert start(run, f"data.root={a}-that-is-gone") == 0
+    assert [message.partition(": ")[0] for message in told.messages] == [
+        f"Whether the data is that of {run} cannot be said", f"{run} is finished already (step 2)"
+    ]  # fmt: skip
+
+
+def test_a_stopped_run_does_not_go_on_with_other_data(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    run, _, b = two
+    stopped = shutil.copytree(run, tmp_path / "stopped")
+    (stopped / "result.json").unlink()
+    with pytest.raises(UserError, match=r"^The images are not those .* data.root=.*/a with .* data.root=.*/b with"):
+        start(stopped, f"data.root={b}")
+    old = json.loads((stopped / "manifest.json").read_text())  # as it was before sizes were recorded
+    old["data"] = {k: v for k, v in old["data"].items() if k not in ("names", "root")} | {
+        "fingerprint": old["data"]["names"]
+    }
+    (stopped / "manifest.json").write_text(json.dumps(old))
+    assert start(stopped, f"data.root={b}") == 0
+    assert result(stopped)["status"] == "finished"
+
+
+# What is refused leaves nothing behind
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.accumulate=3", "data.batch_size=512", "model.init_from=/nowhere.pt", "data.classes=99",
+        "batch_schedule=linear batch_schedule.over=5%",
+    ],
+)  # fmt: skip
+def test_a_refused_run_leaves_no_directory(images: Path, tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError):
+        start(tmp_path / "outputs" / "run", f"data.root={images}", *override.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_process_has_begun_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    config = compose_config([*SHORT, "data.root=/data"])
+    place = RunDirectory(tmp_path / "run")
+    assert place.look(config) is None and not place.path.exists()
+    place.path.mkdir()
+    (place.path / "manifest.json").write_text('{"data": {}, "sessions": []}')
+    with pytest.raises(UserError, match=r"was begun by another process just now: run the same command again\.$"):
+        place.claim(config)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_of_another_run_is_refused(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    run, a, _ = two
+    other = tmp_path / "other"
+    assert start(other, f"data.root={a}", "seed=1") == 0
+    shutil.copyfile(run / "checkpoints" / "last.pt", other / "checkpoints" / "last.pt")
+    (other / "result.json").unlink()
+    ids = [json.loads((place / "manifest.json").read_text())["id"] for place in (run, other)]
+    assert ids[0] == weights(run)["wandb_id"] != ids[1]
+    with pytest.raises(UserError, match=rf"last.pt is a checkpoint of another run \({ids[0]}, where .* is {ids[1]}\)"):
+        start(other, f"data.root={a}", "seed=1")
+
+
+# Formats
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "result.json"])
+def test_a_newer_format_is_refused(two: tuple[Path, Path, Path], tmp_path: Path, name: str) -> None:
+    run, a, _ = two
+    newer = shutil.copytree(run, tmp_path / "newer")
+    content = json.loads((newer / name).read_text())
+    assert content["format"] == FORMAT
+    (newer / name).write_text(json.dumps(content | {"format": FORMAT + 1}))
+    with pytest.raises(UserError) as caught:
+        start(newer, f"data.root={a}")
+    assert f"{newer / name} cannot be used: the format is {FORMAT + 1}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"data": 1, "sessions": []}'])
+def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"manifest.json is damaged: restore it, or choose another run_dir=\.$"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+# Code
+
+
+def test_what_counts_is_everything_that_train_py_can_reach() -> None:
+    """Of what it imports, only the trackers that show a run do not count."""
+    from test_architecture import imports, parse
+
+    modules = {p.relative_to(ROOT).as_posix(): p for p in (ROOT / "ranger21").rglob("*.py")}
+    todo, reached = [ROOT / "train.py"], {"train.py"}
+    while todo:
+        for name, _ in imports(parse(todo.pop())):
+            stem = name.replace(".", "/")
+            for file in (f"{stem}.py", f"{stem}/__init__.py"):
+                if file in modules and file not in reached:
+                    reached.add(file)
+                    todo.append(modules[file])
+    without = {file for file in reached if not code.can_change_a_result(file)}
+    assert without == {"ranger21/tracking/console.py", "ranger21/tracking/weights_and_biases.py"}
+    assert code.hashes().keys() >= {"train.py", "configs/config.yaml", "ranger21/loop.py", "ranger21/optim/core.py"}
+    assert not [file for file in code.hashes() if file.startswith(code.WITHOUT_EFFECT)]
+
+
+def test_every_file_that_counts_is_hashed_without_git(tmp_path: Path) -> None:
+    for folder in ("ranger21", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copyfile(ROOT / "train.py", tmp_path / "train.py")
+    before = code.hashes(tmp_path)
+    assert before == code.hashes()
+    for name in ("ranger21/loop.py", "configs/optimizer/adamw.yaml", "ranger21/report/table.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "# edited\n")
+    (tmp_path / "ranger21" / "undo.py").unlink()
+    one, other = (code.Code(files, None, {}) for files in (before, code.hashes(tmp_path)))
+    assert not one.same(other)
+    changed = "configs/optimizer/adamw.yaml, ranger21/loop.py, ranger21/undo.py"
+    assert code.change(one, other) == changed and code.change(one, one) is None
+
+
+def test_resuming_with_other_code_is_told_by_file(
+    two: tuple[Path, Path, Path], tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    run, a, _ = two
+    again = shutil.copytree(run, tmp_path / "again")
+    (again / "result.json").unlink()
+    manifest = json.loads((again / "manifest.json").read_text())
+    (mark,) = manifest["code"]
+    manifest["code"][mark]["ranger21/loop.py"] = "0" * 16  # as if it had been another then
+    (again / "manifest.json").write_text(json.dumps(manifest))
+    start(again, f"data.root={a}")
+    (said,) = [message for message in told.messages if message.startswith("The code")]
+    assert said.startswith("The code has changed since this run's last start (2")
+    assert said.endswith("): ranger21/loop.py.")
+
+
+def test_the_same_code_is_written_once(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+    manifest = {"data": {}, "sessions": []}
+    for step in range(3):
+        add_session(manifest, session(1, "cpu", step))
+    assert len(manifest["code"]) == 1 and not told.messages
+    assert {s["code"] for s in manifest["sessions"]} == {code.digest(code.own_hashes())}
+
+
+def test_records_of_before_are_compared_by_commit_and_diff() -> None:
+    def of(commit: str, *files: str, text: str = "") -> code.Code:
+        diff = "".join(f"diff --git a/{file} b/{file}\n--- a/{file}\n+{text}\n" for file in files)
+        found = code.recorded_code({}, {"git": {"commit": commit, "diff": diff}})
+        assert found is not None
+        return found
+
+    clean, edited = of("a" * 40, "docs/data.md"), of("a" * 40, "ranger21/loop.py", "README.md")
+    assert clean.same(of("a" * 40)) and not clean.same(of("b" * 40)) and not clean.same(edited)
+    assert edited.same(of("a" * 40, "ranger21/loop.py")) and not edited.same(of("a" * 40, "ranger21/loop.py", text="x"))
+    assert edited.name == "aaaaaaaaa with uncommitted changes in ranger21/loop.py"
+    new = code.Code({"train.py": "1"}, "a" * 40, {})
+    assert clean.same(new) and not edited.same(new) and code.change(of("0" * 40), new) is not None
+    assert code.recorded_code({}, {"git": None}) is None and code.change(None, new) is None
+
+
+# Names
+
+
+def test_a_run_that_an_older_version_named_is_found(tmp_path: Path) -> None:
+    """There the passes were no part of the name: with 2 and with 1 it was the same directory."""
+    overrides = [*SHORT, "data.root=/data", f"outputs={tmp_path}"]
+    one, two, four = (compose_config([*overrides, f"trainer.accumulate={n}"]) for n in (1, 2, 4))
+    old, new = naming.run_directory(one), naming.run_directory(two)
+    assert len({old, new, naming.run_directory(four)}) == 3
+    place = RunDirectory(old)
+    place.claim(two)
+    place.begin({}, session(1, "cpu", 0), "id")
+    assert naming.run_directory(two) == old != naming.run_directory(four)
+    with pytest.raises(UserError, match=r"trainer.accumulate: 2 there, 1 now"):
+        RunDirectory(naming.run_directory(one)).look(one)
+    newer = RunDirectory(new)
+    newer.claim(two)
+    newer.begin({}, session(1, "cpu", 0), "id2")
+    with pytest.raises(UserError, match=rf"^{old} \(begun by an older version\) and {new} both have this run"):
+        naming.run_directory(two)
