@@ -73,7 +73,8 @@ def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
     else:
         root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
         place = {"root": str(root.absolute())}
-    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place
+    skipped = {"skipped_by_pack": data.skipped} if data.skipped else {}
+    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | skipped
 
 
 class Run:

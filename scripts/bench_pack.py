@@ -21,8 +21,8 @@ from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
 from ranger21.data.pack import Recipe
-from ranger21.data.packing import encoded
 from ranger21.data.photographs import jpegs
+from ranger21.data.shards import encoded
 from ranger21.data.transforms import resized_tensor
 from ranger21.ending import ending_well
 

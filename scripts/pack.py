@@ -1,7 +1,8 @@
 """Pack a data set for fast loading: every image decoded and resized once, kept as JPEG or raw pixels in tar archives.
 
 The recipe's resize is taken from the same configuration as train.py's, so a pack fits the runs with the same overrides.
-Interrupted, it goes on where it stopped when the same command is run again.
+Interrupted, it goes on where it stopped when the same command is run again; after images have been replaced or removed,
+archives of unchanged images are kept. The archives can be read by WebDataset, labels and all.
 
 examples:
   python scripts/pack.py /data/imagenet-288 data.root=/data/imagenet              JPEG, about 50 GB for ImageNet
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
-from ranger21.data.pack import FORMATS, Recipe
+from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.processes import add_processes_option, require_processes
@@ -46,11 +47,16 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     quality, subsampling = (args.quality, args.subsampling) if jpeg else (None, None)
     recipe = Recipe(config.resize, config.resize_mode, args.format, quality, subsampling)
     images = sum(map(len, sources.values()))
+    skip = args.on_bad_image == "skip"
     need = estimate(sources["train"], config, recipe) * images
     there = sum(path.stat().st_size for path in target.glob("*.tar"))
     print(f"{images:,} images, {recipe}: about {size_text(need)}, of which {size_text(there)} are there")
     require_space(target, max(0.0, need - there))
-    fresh = make_pack(sources, config, recipe, target.absolute(), args.processes)
+    fresh = make_pack(sources, config, recipe, target.absolute(), args.processes, skip)
+    skipped = [image for of_split in read_facts(target).get("skipped", {}).values() for image in of_split]
+    if skipped:
+        shown = f"{', '.join(skipped[:5])}{', ...' if len(skipped) > 5 else ''}"
+        print(f"{len(skipped):,} images cannot be read and are not in the pack ({shown}): {target / FACTS} lists them")
     use = " ".join(["python train.py", *args.overrides, f"data.pack={target}"])
     return f"{target} is complete{'' if fresh else ' already'}: {use}"
 
@@ -77,6 +83,13 @@ def main() -> None:
     )
     parser.add_argument(
         "--subsampling", choices=("4:4:4", "4:2:0"), default="4:4:4", help="of JPEG's colour; default: 4:4:4"
+    )
+    parser.add_argument(
+        "--on-bad-image",
+        choices=("error", "skip"),
+        default="error",
+        help="what an image that cannot be read is: an error, or left out, listed in pack.json and told to every run "
+        "that trains from the pack; default: error",
     )
     add_processes_option(parser)
     parser.add_argument("--check", action="store_true", help="compare the checksums of a pack instead of making one")

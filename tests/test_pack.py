@@ -28,7 +28,7 @@ from ranger21 import processes
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.course import Course
-from ranger21.data import packing, sources
+from ranger21.data import packing, shards, sources
 from ranger21.data.build import build_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
@@ -118,9 +118,9 @@ def test_tar_and_numpy_read_it(kind, config, packs):
             expected[name, source.index.path(image).rpartition(".")[0]] = pixels
     for split in ("train", "val"):
         with tarfile.open(packs[kind] / f"{split}-00000.tar") as tar:
-            for member in tar:
+            for member, label in zip(*[iter(tar)] * 2, strict=True):
                 stem, _, suffix = member.name.rpartition(".")
-                assert suffix == {"raw": "npy", "jpeg": "jpg"}[kind]
+                assert suffix == {"raw": "npy", "jpeg": "jpg"}[kind] and label.name == f"{stem}.cls"
                 content = io.BytesIO(tar.extractfile(member).read())
                 pixels = np.load(content) if kind == "raw" else np.asarray(Image.open(content))
                 worst = np.abs(pixels.astype(int) - expected.pop((split, stem))).mean()
@@ -139,7 +139,7 @@ def die_at(moment: int, make: Callable[[], object]) -> bool:
     False if there is no such moment.
     """
     if (child := os.fork()) == 0:
-        count, real = 0, packing._commit
+        count, real = 0, shards.commit
 
         def commit(new: Path, path: Path) -> None:
             nonlocal count
@@ -152,7 +152,7 @@ def die_at(moment: int, make: Callable[[], object]) -> bool:
                 if count == moment:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        packing._commit = commit
+        shards.commit = commit
         try:
             make()
         finally:
@@ -189,7 +189,7 @@ def test_several_processes_make_the_same(config, small, tmp_path):
     data = build_data(replace(config, root=None, pack=str(tmp_path / "2")), 0)
     assert len(list((tmp_path / "2").glob("*.tar"))) == 8 + 3 and len(data.train) == 80
     with tarfile.open(tmp_path / "2" / "train-00007.tar") as tar:
-        assert tar.extractfile(tar.getmembers()[9]).read() == data.train.source[79][0].data.tobytes()
+        assert tar.extractfile(tar.getmembers()[2 * 9]).read() == data.train.source[79][0].data.tobytes()
 
 
 def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
@@ -220,7 +220,7 @@ def test_a_full_disk(config, packs, tmp_path, monkeypatch):
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for module, name in ((np, "savez"), (packing.os, "fsync")):  # where it comes with the last files
+    for module, name in ((np, "savez"), (shards.os, "fsync")):  # where it comes with the last files
         with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\): make room"):
             patch.setattr(module, name, full)
             make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)

@@ -21,7 +21,7 @@ from ranger21.data.layout import (
     has_image_folders,
     require_image_folders,
 )
-from ranger21.data.pack import Recipe, read_facts, require_pack, source_facts
+from ranger21.data.pack import FACTS, Recipe, read_facts, require_pack, source_facts
 from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import Folder, Packed
@@ -48,6 +48,7 @@ class Data:
     to_input: nn.Module
     fingerprint: str
     names: str
+    skipped: int = 0  # images of both splits that a pack lacks, because they could not be read when it was made
 
 
 def prepare_data(config: DataConfig) -> None:
@@ -58,6 +59,7 @@ def prepare_data(config: DataConfig) -> None:
         compared = compared_with_source(config)
         if compared.match is Match.SAME_NAMES:
             log.warning("data.pack=%s: %s.", config.pack, compared.why)
+        tell_what_was_skipped(Path(config.pack))
     elif isinstance(config, ImageFolderConfig):
         if config.name == "sample":
             ensure_sample(image_root(config))
@@ -105,6 +107,13 @@ def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
     return root, {split: read_index(root / split, chosen) for split in SPLITS}
 
 
+def tell_what_was_skipped(pack: Path) -> None:
+    for split, images in read_facts(pack).get("skipped", {}).items():
+        if images:
+            text = "%s lacks %d images of %s/ that could not be read when it was made; %s lists them."
+            log.warning(text, pack, len(images), split, pack / FACTS)
+
+
 def tell_what_is_left_out(root: Path, indices: dict[str, Index]) -> None:
     for split, index in indices.items():
         for sentence in index.left_out:
@@ -124,6 +133,7 @@ def _images(config: ImageFolderConfig, seed: int) -> Data:
         classes=list(indices["train"].classes),
         channels=3,
         to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
+        skipped=sum(getattr(source, "skipped", 0) for source in sources.values()),
         **identity.facts(),
     )
 

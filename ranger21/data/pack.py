@@ -2,13 +2,15 @@
 
 A pack is a folder:
 
-  pack.json              the recipe, the classes, the fingerprint of the source, every shard's size and SHA-256
-  train-00000.tar ...    CLASS/NAME.jpg or, if raw, CLASS/NAME.npy (uint8, height x width x 3); what WebDataset reads
+  pack.json              the recipe, the classes, the fingerprint of the source, every shard's size and SHA-256, and
+                         the images that could not be read and were skipped
+  train-00000.tar ...    of each image CLASS/NAME.jpg or, if raw, CLASS/NAME.npy (uint8, height x width x 3), and the
+                         number of its class in CLASS/NAME.cls: what WebDataset reads
   val-00000.tar ...
   train.npz, val.npz     names, labels and sizes of the source's images, and where each lies in its archive
   parts/                 what is known of every finished archive, for a pack that is interrupted
 
-Tar, because it adds half a kilobyte an image and no format of our own; archives of 4,096 images, because a process
+Tar, because it adds some kilobyte an image and no format of our own; archives of 4,096 images, because a process
 keeps them all open. The bytes are a function of the source and the recipe alone: whatever was killed in between, the
 same command leaves the same files.
 """
@@ -25,7 +27,7 @@ from ranger21.data.identity import NAMES, Identity
 from ranger21.errors import UserError
 
 VERSION = 2
-READABLE = (1, 2)  # packs of version 1 know the names of their source, but not its files' sizes
+READABLE = (1, 2)  # version 1 knows no sizes of the source's files, and its archives hold no labels
 FACTS = "pack.json"
 IMAGES_A_SHARD = 4096
 FORMATS = ("jpeg", "raw")

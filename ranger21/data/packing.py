@@ -1,169 +1,43 @@
 """Making packs (`ranger21.data.pack`): in parallel, resumable, the same bytes whatever happened in between."""
 
-import io
-import json
-import os
-import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data.decode import to_tensor
+from ranger21.data import shards
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
 from ranger21.data.names import is_hidden
-from ranger21.data.pack import (
-    FACTS,
-    IMAGES_A_SHARD,
-    READABLE,
-    Recipe,
-    read_facts,
-    sha256_of,
-    shard_name,
-    stored_facts,
-    to_facts,
-)
-from ranger21.data.room import size_text
+from ranger21.data.pack import FACTS, IMAGES_A_SHARD, READABLE, Recipe, read_facts, sha256_of, stored_facts, to_facts
+from ranger21.data.room import size_text, tell
+from ranger21.data.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
 from ranger21.data.sources import Folder, Packed
-from ranger21.data.transforms import resized_tensor
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel, locked
 
-TAR_BLOCK = 512  # of a member's header, and what its content is filled up to
 SAMPLED = 64  # images that the size of a pack is estimated from
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One archive to be made: the images from `begin` to `end` of a split of the source."""
-
-    source: Folder
-    config: ImageFolderConfig
-    recipe: Recipe
-    target: Path
-    begin: int
-    end: int
-
-    @property
-    def split(self) -> str:
-        return self.source.split.name
-
-    @property
-    def number(self) -> int:
-        return self.begin // IMAGES_A_SHARD
-
-    @property
-    def path(self) -> Path:
-        return self.target / shard_name(self.split, self.number)
-
-    @property
-    def record(self) -> Path:
-        return self.target / "parts" / f"{self.split}-{self.number:05d}.json"
-
-    def done(self) -> dict[str, Any] | None:
-        """What is known of the archive if it is finished."""
-        try:
-            record = json.loads(self.record.read_text())
-            return record if self.path.stat().st_size == record["bytes"] else None
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
-
-
-def pixels_of(source: Folder, image: int, config: ImageFolderConfig) -> np.ndarray:
-    """uint8 (height, width, 3), resized."""
-    return resized_tensor(to_tensor(source[image][0]), config).permute(1, 2, 0).contiguous().numpy()
-
-
-def encoded(pixels: np.ndarray, recipe: Recipe) -> tuple[bytes, int]:
-    """The content of a member, and where in it that begins which is read later: all of a JPEG, an array's pixels."""
-    buffer = io.BytesIO()
-    if recipe.format == "raw":
-        np.save(buffer, pixels)
-        return buffer.getvalue(), buffer.tell() - pixels.nbytes
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=recipe.quality, subsampling=recipe.subsampling, optimize=True)
-    return buffer.getvalue(), 0
-
-
-def make_shard(shard: Shard) -> dict[str, Any]:
-    """Writes an archive and what is known of it, each under another name first. Raises a UserError on a full disk."""
-    torch.set_num_threads(1)  # there is a process for each core
-    suffix = ".npy" if shard.recipe.format == "raw" else ".jpg"
-    record: dict[str, Any] = {"offsets": [], "lengths": [], "shapes": []}
-    unfinished = shard.path.with_name(f".{shard.path.name}.tmp")
-    with _told(shard.path), _removed_unless_renamed(unfinished):
-        with open(unfinished, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            for image in range(shard.begin, shard.end):
-                pixels = pixels_of(shard.source, image, shard.config)
-                content, skipped = encoded(pixels, shard.recipe)
-                member = tarfile.TarInfo(str(PurePosixPath(shard.source.index.path(image)).with_suffix(suffix)))
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-                padded = -(-len(content) // TAR_BLOCK) * TAR_BLOCK
-                record["offsets"].append(tar.offset - padded + skipped)
-                record["lengths"].append(len(content) - skipped)
-                record["shapes"].append(pixels.shape[:2] if shard.recipe.format == "raw" else (0, 0))
-        _commit(unfinished, shard.path)
-        record |= {"bytes": shard.path.stat().st_size, "sha256": sha256_of(shard.path)}
-        write_json(shard.record, record)
-    return record
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.tmp")
-    new.write_text(json.dumps(value, indent=None if path.parent.name == "parts" else 2))
-    _commit(new, path)
-
-
-def _commit(new: Path, path: Path) -> None:
-    with open(new, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(new, path)
-
-
-def shards_of(sources: dict[str, Folder], config: ImageFolderConfig, recipe: Recipe, target: Path) -> list[Shard]:
-    return [
-        Shard(source, config, recipe, target, begin, min(begin + IMAGES_A_SHARD, len(source)))
-        for source in sources.values()
-        for begin in range(0, len(source), IMAGES_A_SHARD)
-    ]
-
-
 def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float:
-    """Bytes of a member, about: the mean over some images spread over the source."""
-    images = np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int))
-    sizes = [len(encoded(pixels_of(source, int(i), config), recipe)[0]) for i in images]
-    return float(np.mean(sizes)) + 1.5 * TAR_BLOCK
+    """Bytes of an image in a pack, about: the mean over some images spread over the source, those that can be read."""
+    sizes = []
+    for image in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
+        with contextlib.suppress(UserError):  # it is told when its turn comes
+            sizes.append(len(encoded(pixels_of(source, int(image), config), recipe)[0]))
+    return float(np.mean(sizes or [0])) + 3.5 * TAR_BLOCK  # two headers, the label, and half a block that is filled up
 
 
 def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[str, Any]:
-    """Takes the folder for this pack; returns its facts. Raises a UserError if it holds another, or something else."""
+    """Takes the folder for this pack; returns its facts. Raises a UserError if it holds another, or something else.
+
+    A pack that is not finished may be of images that have changed since: what is kept of it, `make_pack` finds out.
+    """
     facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
-        there = stored_facts(target)
-        if there["version"] != facts["version"]:
-            use = (
-                "train.py takes it as it is" if there["version"] in READABLE and there["complete"] else "it is not read"
-            )
-            raise UserError(
-                f"{target} holds a pack of version {there['version']}, and this code makes version {facts['version']}: "
-                f"{use}; to make one anew, choose another folder, or delete it."
-            )
-        for key, what in (
-            ("recipe", "recipe"),
-            ("source", "source"),
-            ("classes", "set of classes"),
-        ):
-            if there.get(key) != facts[key]:
-                shown = f": {Recipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
-                raise UserError(f"{target} holds a pack of another {what}{shown}. Choose another folder, or delete it.")
+        _require_own(target, facts, recipe)
         return facts
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -178,43 +52,91 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[
     return facts
 
 
+def _require_own(target: Path, facts: dict[str, Any], recipe: Recipe) -> None:
+    """Raises a UserError if the folder has a pack that the facts are not of."""
+    there = stored_facts(target)
+    if there["version"] != facts["version"]:
+        use = "train.py takes it as it is" if there["version"] in READABLE and there["complete"] else "it is not read"
+        raise UserError(
+            f"{target} holds a pack of version {there['version']}, and this code makes version {facts['version']}: "
+            f"{use}; to make one anew, choose another folder, or delete it."
+        )
+    what = {"recipe": "recipe", "source": "source", "classes": "set of classes"}
+    for key in what if there["complete"] else ("recipe", "classes"):
+        if there.get(key) != facts[key]:
+            shown = f": {Recipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
+            raise UserError(
+                f"{target} holds a pack of another {what[key]}{shown}. Choose another folder, or delete it."
+            )
+
+
 def make_pack(
-    sources: dict[str, Folder], config: ImageFolderConfig, recipe: Recipe, target: Path, processes: int
+    sources: dict[str, Folder],
+    config: ImageFolderConfig,
+    recipe: Recipe,
+    target: Path,
+    processes: int,
+    skip: bool = False,
 ) -> bool:
-    """Makes what is missing of a pack; False if nothing was."""
+    """Makes what is missing of a pack; False if nothing was.
+
+    Args:
+        skip: whether images that cannot be read are left out and listed in pack.json, rather than an error.
+    """
     facts = begin_pack(target, recipe, {split: source.index for split, source in sources.items()})
     with locked(target, f"Another process is making the pack {target}: wait for it, or stop it."):
-        shards = shards_of(sources, config, recipe, target)
-        missing = [shard for shard in shards if shard.done() is None]
+        of_split = {
+            split: shards_of(source, config, recipe, target, skip, IMAGES_A_SHARD) for split, source in sources.items()
+        }
+        everything = [shard for own in of_split.values() for shard in own]
+        missing = [shard for shard in everything if shard.done() is None]
         if not missing and _is_whole(target):
             return False
-        for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: shard.end - shard.begin):
+        _tell_what_is_kept(target, everything, facts)
+        for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: len(shard.keys)):
             pass
-        with _told(target):
-            splits = {
-                split: write_index(target, source.index, [shard for shard in shards if shard.split == split])
-                for split, source in sources.items()
-            }
+        with told(target):
+            splits = {split: write_index(target, sources[split].index, own) for split, own in of_split.items()}
+            left_out = {split: _skipped(sources[split].index, own) for split, own in of_split.items()}
+            facts |= {"skipped": left_out} if any(left_out.values()) else {}
             write_json(target / FACTS, facts | {"splits": splits, "complete": True})
+            _remove_others(target, everything)
         return True
 
 
-@contextmanager
-def _removed_unless_renamed(path: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+def _remove_others(target: Path, everything: list[Shard]) -> None:
+    """Removes archives of when there were more images."""
+    own = {path for shard in everything for path in (shard.path, shard.record)}
+    for path in (*target.glob("*-[0-9]*.tar"), *target.glob("parts/*-[0-9]*.json")):
+        if path not in own:
+            path.unlink()
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the disk refuses, as a UserError."""
-    try:
-        yield
-    except OSError as error:
-        text = f"{path} cannot be written ({error.strerror}): make room and run the same command again"
-        raise UserError(f"{text}; it goes on where it stopped.") from error
+def _tell_what_is_kept(target: Path, everything: list[Shard], facts: dict[str, Any]) -> None:
+    """Says how many finished archives are of images that have changed.
+
+    Raises a UserError if all are, though the names are the same: a copy of the images in another size was packed here.
+    """
+    finished = [shard for shard in everything if shard.found()]
+    changed = [shard for shard in finished if not shard.done()]
+    there = stored_facts(target)
+    same_names = there["names"] == facts["names"] and there["source"] != facts["source"]
+    if finished and changed == finished and same_names:
+        text = "archives of files with the same names, but other sizes. Choose another folder, or delete it"
+        raise UserError(f"{target} holds {len(finished)} {text}.")
+    if changed:
+        text = "hold images that have changed, or moved up, since then, and are made anew; the others are kept"
+        tell(f"{len(changed):,} of {len(finished):,} finished archives {text}")
+
+
+def _skipped(index: Index, own: list[Shard]) -> dict[str, str]:
+    """The images that a split of the pack lacks, each with the reason. Raises a UserError if that is all of a class."""
+    skipped = {path: why for shard in own for path, why in (shard.done() or {}).get("skipped", {}).items()}
+    lost = [path.partition("/")[0] for path in skipped]
+    for name, count in zip(index.classes, index.counts, strict=True):
+        if lost.count(name) == count:
+            raise UserError(f"No image of the class {name} in {own[0].source.split} can be read: replace them.")
+    return skipped
 
 
 def _is_whole(target: Path) -> bool:
@@ -227,21 +149,21 @@ def _is_whole(target: Path) -> bool:
     return True
 
 
-def write_index(target: Path, index: Index, shards: list[Shard]) -> list[dict[str, Any]]:
+def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, Any]]:
     """Writes where every image of a split lies; returns what pack.json says of its archives."""
-    records = [record for shard in shards if (record := shard.done()) is not None]
+    records = [record for shard in own if (record := shard.done()) is not None]
     offsets, lengths, shapes = (
         np.concatenate([np.array(record[name], kind) for record in records])
         for name, kind in (("offsets", np.int64), ("lengths", np.int32), ("shapes", np.int32))
     )
-    new, path = target / f".{shards[0].split}.npz.tmp", target / f"{shards[0].split}.npz"
+    new, path = target / f".{own[0].split}.npz.tmp", target / f"{own[0].split}.npz"
     arrays = {"classes": np.array(index.classes), "offsets": offsets, "lengths": lengths, "shapes": shapes}
     with open(new, "wb") as file:
         np.savez(file, **(arrays | index.arrays()))
-    _commit(new, path)
+    shards.commit(new, path)
     return [
         {"file": shard.path.name, "bytes": record["bytes"], "sha256": record["sha256"]}
-        for shard, record in zip(shards, records, strict=True)
+        for shard, record in zip(own, records, strict=True)
     ]
 
 

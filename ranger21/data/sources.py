@@ -52,11 +52,15 @@ class Packed:
         except Exception as error:  # of whatever a damaged file can raise
             raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): {AGAIN}.") from error
         self.chosen: np.ndarray | None = None
+        self.skipped = int(np.count_nonzero(self._lengths == 0))  # images that could not be read when it was made
+        if self.skipped:
+            self.choose(np.flatnonzero(self._lengths), list(range(len(self.index.classes))))
         self._files: dict[int, int] = {}
 
     def choose(self, images: np.ndarray, classes: list[int]) -> None:
-        """From now on, only these images of these classes, numbered anew."""
-        self.index, self.chosen = self.index.select(images, classes), images
+        """From now on, only these of the images and of the classes that there are now, numbered anew."""
+        self.chosen = images if self.chosen is None else self.chosen[images]
+        self.index = self.index.select(images, classes)
         self.labels = self.index.labels
 
     def __len__(self) -> int:

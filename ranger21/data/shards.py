@@ -1,0 +1,205 @@
+"""The archives of a pack (`ranger21.data.pack`): which images, under which names, in which bytes."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ranger21.config import ImageFolderConfig
+from ranger21.data.decode import to_tensor
+from ranger21.data.index import Index
+from ranger21.data.pack import IMAGES_A_SHARD, Recipe, sha256_of, shard_name
+from ranger21.data.sources import Folder
+from ranger21.data.transforms import resized_tensor
+from ranger21.errors import UserError
+
+TAR_BLOCK = 512  # of a member's header, and what its content is filled up to
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One archive to be made: some images of a split of the source, one after the other.
+
+    Attributes:
+        number: of the archive in its split.
+        begin: the number of the first image in the source.
+        keys: of each image the name of its members, without their endings.
+        digest: of the images' names, sizes and keys: what of an archive of before can be kept.
+        skip: whether an image that cannot be read is left out, rather than an error.
+    """
+
+    source: Folder
+    config: ImageFolderConfig
+    recipe: Recipe
+    target: Path
+    number: int
+    begin: int
+    keys: tuple[str, ...]
+    digest: str
+    skip: bool
+
+    @property
+    def split(self) -> str:
+        return self.source.split.name
+
+    @property
+    def path(self) -> Path:
+        return self.target / shard_name(self.split, self.number)
+
+    @property
+    def record(self) -> Path:
+        return self.target / "parts" / f"{self.split}-{self.number:05d}.json"
+
+    def found(self) -> dict[str, Any] | None:
+        """What is known of the archive if there is a finished one, of these images or of others."""
+        try:
+            record = json.loads(self.record.read_text())
+            return record if self.path.stat().st_size == record["bytes"] and record["digest"] else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def done(self) -> dict[str, Any] | None:
+        """What is known of the archive if it is finished."""
+        record = self.found()
+        return record if record and record["digest"] == self.digest else None
+
+
+def shards_of(
+    source: Folder, config: ImageFolderConfig, recipe: Recipe, target: Path, skip: bool, size: int = IMAGES_A_SHARD
+) -> list[Shard]:
+    """The archives of a split of `size` images each."""
+    keys = member_keys(source.index)
+    shards = []
+    for number, begin in enumerate(range(0, len(source), size)):
+        own = tuple(keys[begin : begin + size])
+        digest = _digest(source.index, begin, own)
+        shards.append(Shard(source, config, recipe, target, number, begin, own, digest, skip))
+    return shards
+
+
+def member_keys(index: Index) -> list[str]:
+    """Of each image a name that no other has, CLASS/NAME, by which WebDataset tells its members.
+
+    The name is the file's up to its ending; dots become underscores, because WebDataset's keys end at the first. If
+    images of a folder would share one, as `same.jpg` and `same.png`, all but the first get a number: `same`, `same-2`.
+    """
+    taken: set[str] = set()
+    keys = []
+    for stored in index.all_paths():
+        path = PurePosixPath(os.fsdecode(stored))
+        stem = path.stem.replace(".", "_")
+        key, number = str(path.with_name(stem)), 1
+        while key in taken:
+            number += 1
+            key = str(path.with_name(f"{stem}-{number}"))
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
+def _digest(index: Index, begin: int, keys: tuple[str, ...]) -> str:
+    assert index.sizes is not None  # a folder's never are
+    digest = hashlib.sha256()
+    for image, key in enumerate(keys, start=begin):
+        label = int(index.labels[image])
+        digest.update(os.fsencode(f"{index.path(image)}\0{index.sizes[image]}\0{key}\0{label}\n"))
+    return digest.hexdigest()
+
+
+def pixels_of(source: Folder, image: int, config: ImageFolderConfig) -> np.ndarray:
+    """uint8 (height, width, 3), resized. Raises a UserError for an image that cannot be read."""
+    return resized_tensor(to_tensor(source[image][0]), config).permute(1, 2, 0).contiguous().numpy()
+
+
+def encoded(pixels: np.ndarray, recipe: Recipe) -> tuple[bytes, int]:
+    """The content of a member, and where in it that begins which is read later: all of a JPEG, an array's pixels."""
+    buffer = io.BytesIO()
+    if recipe.format == "raw":
+        np.save(buffer, pixels)
+        return buffer.getvalue(), buffer.tell() - pixels.nbytes
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=recipe.quality, subsampling=recipe.subsampling, optimize=True)
+    return buffer.getvalue(), 0
+
+
+def make_shard(shard: Shard) -> dict[str, Any]:
+    """Writes an archive and what is known of it, each under another name first.
+
+    Raises a UserError on a full disk, and for an image that cannot be read unless such are skipped.
+    """
+    torch.set_num_threads(1)  # there is a process for each core
+    suffix = ".npy" if shard.recipe.format == "raw" else ".jpg"
+    record: dict[str, Any] = {"offsets": [], "lengths": [], "shapes": [], "skipped": {}}
+    unfinished = shard.path.with_name(f".{shard.path.name}.tmp")
+    with told(shard.path), _removed_unless_renamed(unfinished):
+        with open(unfinished, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for image, key in enumerate(shard.keys, start=shard.begin):
+                place, length, shape = 0, 0, (0, 0)  # of an image that is skipped
+                try:
+                    pixels = pixels_of(shard.source, image, shard.config)
+                except UserError as error:
+                    if not shard.skip:
+                        raise UserError(
+                            f"{error} Or leave such images out of the pack: --on-bad-image skip."
+                        ) from error
+                    record["skipped"][shard.source.index.path(image)] = str(error)
+                else:
+                    content, skipped = encoded(pixels, shard.recipe)
+                    place, length = _add(tar, f"{key}{suffix}", content) + skipped, len(content) - skipped
+                    shape = pixels.shape[:2] if shard.recipe.format == "raw" else shape
+                    _add(tar, f"{key}.cls", str(shard.source.labels[image]).encode())
+                record["offsets"].append(place)
+                record["lengths"].append(length)
+                record["shapes"].append(shape)
+        commit(unfinished, shard.path)
+        record |= {"bytes": shard.path.stat().st_size, "sha256": sha256_of(shard.path), "digest": shard.digest}
+        write_json(shard.record, record)
+    return record
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
+    """Adds a member; returns where in the archive its content begins."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+    return int(tar.offset) - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.tmp")
+    new.write_text(json.dumps(value, indent=None if path.parent.name == "parts" else 2))
+    commit(new, path)
+
+
+def commit(new: Path, path: Path) -> None:
+    with open(new, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the disk refuses, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{path} cannot be written ({error.strerror}): make room and run the same command again"
+        raise UserError(f"{text}; it goes on where it stopped.") from error
+
+
+@contextmanager
+def _removed_unless_renamed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,157 @@
+"""Packs of sets that are not whole: what is kept after an image was replaced or removed, and what is skipped."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webdataset
+from conftest import TINY
+from test_pack import JPEG, RAW, few, files, pack_by_command, small, sources_of  # noqa: F401 (small is a fixture)
+
+from ranger21.compose import compose_config
+from ranger21.config import ImageFolderConfig
+from ranger21.data.build import build_data, prepare_data
+from ranger21.data.pack import FACTS, stored_facts
+from ranger21.data.packing import damaged_shards, make_pack
+from ranger21.data.verify import verify
+from ranger21.errors import UserError
+
+
+@pytest.fixture
+def root(images: Path, tmp_path: Path) -> Path:
+    """Three classes, 24 + 9 images, to be harmed."""
+    for split in ("train", "val"):
+        for name in ("n99000000", "n99000001", "n99000002"):
+            shutil.copytree(images / split / name, tmp_path / "images" / split / name)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def config(root: Path) -> ImageFolderConfig:
+    return compose_config([*TINY, f"data.root={root}"]).data
+
+
+def times(pack: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in pack.glob("*.tar")}
+
+
+def made(config: ImageFolderConfig, target: Path, **options: Any) -> bool:
+    return make_pack(sources_of(config), config, JPEG, target, 1, **options)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("cure", ["replaced", "removed"])
+def test_what_is_unaffected_is_kept(cure, root, config, tmp_path, capsys):
+    """Archives of ten: the bad image is in the second of training, and that of validation is made beforehand."""
+    pack, bad = tmp_path / "pack", sorted((root / "train" / "n99000001").iterdir())[5]
+    good = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"replace or remove it; .* Or leave such .*: --on-bad-image skip\.$"):
+        made(config, pack)
+    before = times(pack)
+    assert set(before) == {"train-00000.tar"} and not stored_facts(pack)["complete"]
+    bad.unlink()
+    if cure == "replaced":
+        bad.write_bytes(good)
+    assert made(config, pack)
+    assert times(pack)["train-00000.tar"] == before["train-00000.tar"]
+    assert made(config, tmp_path / "anew") and files(pack) == files(tmp_path / "anew")
+    if cure == "removed":  # as of the first archive, too, when nothing was finished yet: now it is, and is left alone
+        sorted((root / "train" / "n99000000").iterdir())[0].unlink()
+        with pytest.raises(UserError, match=r"holds a pack of another source\. Choose another folder"):
+            made(config, pack)
+
+
+@pytest.mark.usefixtures("small")
+def test_fewer_images_leave_no_archive_behind(root, config, tmp_path, capsys):
+    pack = tmp_path / "pack"
+    assert made(config, pack)
+    facts = stored_facts(pack)
+    (pack / FACTS).write_text(json.dumps(facts | {"complete": False}))  # as if it had been killed before the end
+    for path in sorted((root / "train" / "n99000000").iterdir())[:5]:
+        path.unlink()
+    assert made(config, pack)
+    assert "2 of 3 finished archives hold images that have changed, or moved up" in capsys.readouterr().out
+    assert made(config, tmp_path / "anew") and files(pack) == files(tmp_path / "anew")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_copy_of_another_size_is_not_packed_into_it(root, config, tmp_path):
+    pack = tmp_path / "pack"
+    assert made(config, pack)
+    (pack / FACTS).write_text(json.dumps(stored_facts(pack) | {"complete": False}))
+    before = files(pack)
+    for path in root.rglob("*.JPEG"):
+        path.write_bytes(path.read_bytes() + b"of another size")
+    with pytest.raises(UserError, match=r"holds 4 archives of files with the same names, but other sizes\. Choose"):
+        made(config, pack)
+    assert files(pack) == before
+
+
+def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeypatch):
+    """By the real command: recorded in the pack, told to the runs that train from it, and the rest is right."""
+    monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
+    bad = [sorted((root / split / "n99000001").iterdir())[1] for split in ("train", "val")]
+    for path in bad:
+        path.write_bytes(b"no image")
+    pack, overrides = tmp_path / "pack", [*(o for o in TINY if o.startswith("data")), f"data.root={root}"]
+    output = pack_by_command(pack, *overrides, "--processes", "1", "--on-bad-image", "skip")
+    assert "2 images cannot be read and are not in the pack (n99000001/" in output and "is complete: " in output
+    assert not made(config, pack)
+    assert damaged_shards(pack, 1) == []
+    skipped = stored_facts(pack)["skipped"]
+    assert {split: list(images) for split, images in skipped.items()} == {
+        path.parent.parent.name: [f"n99000001/{path.name}"] for path in bad
+    }
+    assert len(verify(root, "none", 1)["wrong"]["unreadable"]) == 2
+    packed = replace(config, pack=str(pack))
+    prepare_data(packed)
+    assert "lacks 1 images of train/ that could not be read" in caplog.text
+    data = build_data(packed, 0)
+    assert (data.skipped, len(data.train), len(data.val)) == (2, 23, 8)
+    assert data.names != build_data(config, 0).names
+    for path in bad:
+        path.unlink()
+    without = build_data(config, 0)
+    alone = build_data(replace(packed, root=None), 0)
+    for split in ("train", "val"):
+        ours, theirs = getattr(alone, split).source, getattr(without, split).source
+        assert [ours.index.path(i) for i in range(len(ours))] == [theirs.index.path(i) for i in range(len(ours))]
+        assert [ours[i][1] for i in range(len(ours))] == [theirs[i][1] for i in range(len(ours))]
+    some = build_data(replace(packed, root=None, classes=["n99000001", "n99000002"], fraction=0.5), 0)
+    ours, theirs = some.train.source, build_data(replace(config, classes=some.classes, fraction=0.5), 0).train.source
+    assert [ours.index.path(i) for i in range(len(ours))] == [theirs.index.path(i) for i in range(len(theirs))]
+
+
+def test_a_class_without_any_readable_image_is_refused(root, config, tmp_path):
+    for path in (root / "train" / "n99000001").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"No image of the class n99000001 in .*/train can be read: replace them"):
+        made(config, tmp_path / "pack", skip=True)
+
+
+@pytest.mark.parametrize("recipe", [JPEG, RAW], ids=["jpeg", "raw"])
+def test_webdataset_reads_images_and_labels(recipe, root, config, tmp_path):
+    """Names that it would take for one are told apart: same.jpg and same.png, and whatever has dots."""
+    folder = root / "train" / "n99000001"
+    first = sorted(folder.iterdir())[0]
+    for name in ("same.jpg", "same.png", "same-2.jpg", "a.b.jpg", "a.c.jpg"):
+        shutil.copy(first, folder / name)
+    assert make_pack(sources_of(config), config, recipe, tmp_path / "pack", 1)
+    for split in ("train", "val"):
+        data = webdataset.WebDataset(str(tmp_path / "pack" / f"{split}-00000.tar"), shardshuffle=False).decode("rgb8")
+        samples = list(data)
+        source = getattr(build_data(config, 0), split).source
+        assert len(samples) == len(source) == len({sample["__key__"] for sample in samples})
+        for image, sample in enumerate(samples):
+            path = source.index.path(image)
+            pixels = sample["jpg" if recipe is JPEG else "npy"]
+            assert sample["cls"] == source[image][1] and pixels.shape == (36, 36, 3)
+            assert sample["__key__"].split("/")[0] == path.split("/")[0]
+        if split == "train":
+            keys = [sample["__key__"] for sample in samples if "/n99" not in sample["__key__"]]
+            assert [key.partition("/")[2] for key in keys] == ["a_b", "a_c", "same-2", "same", "same-3"]
