@@ -6,11 +6,13 @@ reads; here it is checked, so a flipped byte is found. `last.pt` is the newest, 
 `best.pt` (a hard link where the file system has them) the one with the best validation accuracy.
 """
 
+import argparse
 import contextlib
 import errno
 import logging
 import os
 import pickle
+import re
 import shutil
 import zipfile
 import zlib
@@ -23,10 +25,17 @@ from ranger21.errors import UserError
 
 log = logging.getLogger(__name__)
 State = dict[str, Any]
+FORMAT = 2  # of what a run saves: 1 had no names of classes
+UNSAFE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal to run code
+OLD = b"\x80\x02\x8a\x0a"  # how files of torch up to 1.5 begin; they are no zip archives and have no checksums
 
 
 class Damaged(Exception):
     """The file is not a whole checkpoint; the message says why."""
+
+
+class Foreign(Damaged):
+    """The file is whole, but code would have to be run to read it; the message says which."""
 
 
 def read(path: Path) -> State:
@@ -36,7 +45,7 @@ def read(path: Path) -> State:
             bad = archive.testzip()
         if bad is not None:
             raise Damaged(f"the checksum of its record {bad} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load(path)
     except OSError as error:
         if error.errno == errno.EINVAL:  # the file's own directory points nowhere
             raise Damaged("its directory of records is broken") from error
@@ -44,36 +53,68 @@ def read(path: Path) -> State:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, ValueError) as error:
         raise Damaged(" ".join(str(error).split())[:200]) from error
     except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise Foreign("it is a TorchScript program, and no file of tensors") from error
         raise Damaged(" ".join(str(error).split())[:200]) from error
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
         raise Damaged(f"its contents cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
-def read_weights(path: Path) -> State:
-    """The whole checkpoint at a path that a user named. Raises a UserError that names it."""
+def load(path: Path) -> State:
+    """What torch.save wrote, if it is made of tensors and plain values; timm's checkpoints have a Namespace, too.
+
+    Raises `Foreign` if it is made of anything else, and what torch raises for a damaged file.
+    """
     try:
-        state = read(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = UNSAFE.search(str(error))
+        if found is None:
+            raise
+        raise Foreign(f"it has {found.group(1)} in it") from error
+
+
+def read_file(path: Path) -> State:
+    """What torch.save wrote to a file that a user named: of this package, or of another. Raises a UserError."""
+    try:
+        with open(path, "rb") as file:
+            old = file.read(len(OLD)) == OLD
+        state = load(path) if old else read(path)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
+    except Foreign as error:
+        raise UserError(
+            f"{path} cannot be read without running code that is in it ({error}), which is not done. Where you trust "
+            "the file, load it yourself and save the tensors alone: torch.save(model.state_dict(), ...)."
+        ) from error
     except OSError as error:
         raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
-    except Damaged as error:
-        raise UserError(f"The checkpoint {path} is damaged: {error}.") from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"{path} is no checkpoint of a run: it has no weights under the key 'model'.")
+    except Exception as error:  # `Damaged`, or whatever an old file's damage raises
+        raise UserError(f"The checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}.") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} has no weights: torch.save wrote a {type(state).__name__}.")
+    if state.keys() >= {"model", "config", "data"}:
+        require_known_format(state, path)
     return state
 
 
 def read_run(source: str) -> State:
     """The checkpoint that a user means by a path, with its run's configuration and data. Raises a UserError."""
     path = weights_path(source)
-    state = read_weights(path)
-    if not state.keys() >= {"config", "data"}:
+    state = read_file(path)
+    if not state.keys() >= {"model", "config", "data"}:
         raise UserError(
             f"{path} has weights, but not the run that they are of, under the keys 'config' and 'data': give a "
             "checkpoint that train.py wrote."
         )
     return state
+
+
+def require_known_format(state: State, path: Path) -> None:
+    """Raises a UserError for the checkpoint of a later version of this package."""
+    if state.get("format", 1) > FORMAT:
+        raise UserError(f"{path} has format {state['format']}, and this code reads up to {FORMAT}: use newer code.")
 
 
 def weights_path(source: str) -> Path:

@@ -12,6 +12,7 @@ from ranger21.memory import enough_memory
 from ranger21.precision import Precision
 
 Interrupted = Callable[[], bool]
+Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels
 
 
 @torch.inference_mode()
@@ -24,11 +25,12 @@ def evaluate(
     label_smoothing: float,
     memory_format: torch.memory_format = torch.contiguous_format,
     interrupted: Interrupted = lambda: False,
+    observe: Observer | None = None,
 ) -> dict[str, float] | None:
     """Cross-entropy (nats per image) without and with label smoothing, top-1 and top-5 accuracy (per cent).
 
     `model` must be in evaluation mode. Every rank hands in its own share of the batches, as many as every other;
-    `interrupted` is asked once a batch, and None is returned if it says yes.
+    `interrupted` is asked once a batch, and None is returned if it says yes; `observe` sees every batch's logits.
     """
     dtype = torch.float32 if world.device.type == "mps" else torch.float64
     sums = torch.zeros(5, device=world.device, dtype=dtype)
@@ -42,7 +44,10 @@ def evaluate(
             images, rest, labels = batch.to(world.device)
             with precision.autocast():
                 logits = model(to_input(images, rest).contiguous(memory_format=memory_format))
-            sums += _sums(logits.to(precision.weights), labels, label_smoothing).to(dtype)
+            logits = logits.to(precision.weights)
+            sums += _sums(logits, labels, label_smoothing).to(dtype)
+            if observe:
+                observe(logits, labels)
     images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
     return {
         "val/loss": loss / images_seen,

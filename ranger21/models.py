@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from ranger21.config import ModelConfig
 from ranger21.errors import UserError
 from ranger21.memory import lacks_memory
+from ranger21.pretrained import SOURCES, timm_name
 
 
-def build_model(config: ModelConfig, classes: int, channels: int, pretrained: bool = False) -> nn.Module:
+def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
     """The model for images of `channels` channels and `classes` classes. Raises a UserError if timm refuses."""
-    if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name.split(".")[0], timm.list_models(), n=4)
+    name = timm_name(config.name)
+    if not name.startswith(SOURCES) and not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
         hint = f" Near to it: {', '.join(near)}." if near else ""
         raise UserError(f"model={config.name} does not exist, neither here nor in timm {timm.__version__}.{hint}")
     try:
-        model = timm.create_model(
-            config.name, pretrained=pretrained, num_classes=classes, in_chans=channels, **config.kwargs
-        )
+        model = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **config.kwargs)
     except Exception as error:  # whatever the model's own code makes of an argument it does not like
         if lacks_memory(error):
             raise
-        raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {reason}") from error
     if config.remove_batch_norm:
         remove_batch_norms(model)
     if config.remove_skips:
@@ -73,19 +74,35 @@ def remove_skips(model: nn.Module, name: str) -> None:
             nn.init.ones_(last.weight)
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any) -> list[str]:
+def heads(model: nn.Module) -> tuple[str, ...]:
+    """The names of the layers that give a number for each class, as timm says; some models have two."""
+    settings: dict[str, Any] = getattr(model, "default_cfg", {})
+    names = settings.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def of_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """The names of the tensors that belong to the model's head."""
+    return sorted(name for name in tensors if name.rpartition(".")[0] in heads(model))
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any, fresh_head: bool = False) -> list[str]:
     """Loads `weights` into `model`; returns the names left fresh: a head (last layer) of another size.
 
-    Raises a UserError if anything else is missing, left over or of another shape.
+    With `fresh_head` a head stays fresh in any case. Raises a UserError if anything else is missing, left over or of
+    another shape.
     """
     own = model.state_dict()
     reshaped = {k for k, v in weights.items() if k in own and own[k].shape != v.shape}
-    settings: dict[str, Any] = getattr(model, "default_cfg", {})
-    heads = settings.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    fresh = sorted(k for k in reshaped if k.rpartition(".")[0] in heads)
+    if fresh_head:
+        fresh = of_head(model, own)
+        weights = {k: v for k, v in weights.items() if k not in of_head(model, weights)} | {k: own[k] for k in fresh}
+        reshaped -= set(fresh)
+    else:
+        fresh = of_head(model, {k: weights[k] for k in reshaped})
     kept = {k: v for k, v in weights.items() if k not in fresh}
-    wrong = sorted((own.keys() ^ weights.keys()) | (reshaped - set(fresh)))
+    counters = {k for k in own if k.endswith(".num_batches_tracked")} - weights.keys()  # which old files do not have
+    wrong = sorted(((own.keys() ^ weights.keys()) - counters) | (reshaped - set(fresh)))
     if wrong:
         raise UserError(f"The weights in {source} are not this model's: {len(wrong)} differ, such as {wrong[0]}.")
     model.load_state_dict(kept, strict=False)

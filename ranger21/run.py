@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ranger21 import durations, randomness, records, sessions
-from ranger21.checkpoint import Checkpoints, State, read, read_weights, weights_path
+from ranger21.checkpoint import FORMAT, Checkpoints, State, read, require_known_format
+from ranger21.classes import require_same_classes
 from ranger21.config import (
     Config,
     DataConfig,
@@ -28,7 +29,7 @@ from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
 from ranger21.loop import Job, Plan, Progress, train
 from ranger21.meters import Meter, NonFinite
-from ranger21.models import build_model, load_weights, memory_format, parameter_count
+from ranger21.models import build_model, memory_format, parameter_count
 from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.precision import choose_precision
 from ranger21.records import RunDirectory
@@ -39,6 +40,7 @@ from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
 from ranger21.tracking.weights_and_biases import WandbTracker
 from ranger21.undo import Undo
+from ranger21.weights import named, read_any, start_from
 
 log = logging.getLogger("ranger21")
 
@@ -109,9 +111,8 @@ class Run:
         torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
         model = build_model(self.config.model, len(self.data.classes), self.data.channels)
         if self.config.model.init_from and not self.newest:
-            source = weights_path(self.config.model.init_from)
-            fresh = load_weights(model, read_weights(source)["model"], source)
-            log.info("Weights from %s%s.", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
+            weights = named(read_any(self.config.model.init_from), self.data)
+            log.info("%s", start_from(model, weights, self.data.classes))
         return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
 
     def go(self) -> int:
@@ -218,6 +219,7 @@ class Run:
             if unreadable:
                 self.place.note_unreadable(unreadable)
             state: State = {
+                "format": FORMAT,
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -230,7 +232,11 @@ class Run:
                 "substituted": substituted,
                 "unreadable": unreadable,
                 "config": records.to_dict(self.config),
-                "data": {"classes": len(self.data.classes), "channels": self.data.channels},
+                "data": {
+                    "classes": len(self.data.classes),
+                    "names": self.data.classes,
+                    "channels": self.data.channels,
+                },
             }
             self.checkpoints.save(state, best)
 
@@ -238,6 +244,8 @@ class Run:
 
     def restore(self, state: State, path: Path) -> None:
         self.place.require_own(state, path)
+        require_known_format(state, path)
+        require_same_classes(state["data"].get("names"), self.data.classes, self.place.path)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["precision"] != self.precision.name:

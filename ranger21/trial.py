@@ -7,6 +7,7 @@ from ranger21.config import Config, ImageFolderConfig, ModelConfig
 from ranger21.data.idx import SIDE
 from ranger21.data.order import Share
 from ranger21.errors import UserError
+from ranger21.memory import lacks_memory
 from ranger21.models import build_model
 
 CLASSES = 2  # how many there are makes no difference to whether a model runs
@@ -33,6 +34,8 @@ def require_it_runs(config: Config, ranks: int) -> None:
         except UserError:
             raise
         except Exception as error:
+            if lacks_memory(error):  # which is another thing, and told where the run itself lacks it
+                return
             raise UserError(_sentence(config, error, size, folders, ranks)) from error
     if not isinstance(output, Tensor) or output.shape != (shape[0], CLASSES):
         given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__

@@ -8,6 +8,7 @@ It prints the line of Python that loads the file.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,26 @@ from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
 
-def python_line(state: dict[str, Any], target: Path) -> str:
-    """The call that makes the model with these weights."""
-    model, data = state["config"]["model"], state["data"]
+def python_line(run: dict[str, Any], target: Path) -> str:
+    """The call that makes the model with these weights, to be pasted after `import timm, torch`."""
+    model, data = run["config"]["model"], run["data"]
     arguments = {"num_classes": data["classes"], "in_chans": data["channels"]}
     arguments |= model["kwargs"] | {"checkpoint_path": str(target)}
-    text = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    text = "".join(f", {name}={literal(value)}" for name, value in arguments.items())
     if model["remove_batch_norm"]:
         text = f", norm_layer=torch.nn.Identity{text}"
-    return f"timm.create_model({model['name']!r}{text})"
+    return f"timm.create_model({literal(model['name'])}{text})"
+
+
+def literal(value: Any) -> str:
+    """Python's way to write a value; ASCII, so that any terminal shows it and any shell leaves it as it is."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return ascii(value)
 
 
 def main() -> None:
@@ -37,28 +49,17 @@ def main() -> None:
     with ending_well("begins anew"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
-        from ranger21.checkpoint import read_run
+        from ranger21.scoring import run_of
+        from ranger21.weights import export, read_any
 
-        state = read_run(args.source)
-        if state["config"]["model"].get("remove_skips"):
+        weights = read_any(args.source)
+        run = run_of(weights)
+        if run["config"]["model"].get("remove_skips"):
             raise UserError(
                 f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
             )
-        write({name: tensor.contiguous() for name, tensor in state["model"].items()}, args.target)
-        print(python_line(state, args.target))
-
-
-def write(weights: dict[str, Any], target: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    try:
-        if target.suffix == ".safetensors":
-            save_file(weights, target)
-        else:
-            torch.save(weights, target)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{target} could not be written ({error}).") from error
+        export(weights, args.target)
+        print(python_line(run, args.target))
 
 
 if __name__ == "__main__":

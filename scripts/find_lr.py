@@ -24,6 +24,7 @@ from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
+from ranger21.files import replacing, write_atomically
 
 
 def find(config: Config, low: float, high: float, steps: int) -> Any:
@@ -79,7 +80,8 @@ def draw(found: Any, title: str, path: Path) -> None:
         axes.grid(True)
         axes.legend(frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        with replacing(path) as new:
+            figure.savefig(new, dpi=150)
 
 
 def why(found: Any) -> str:
@@ -110,7 +112,7 @@ def main() -> None:
         raise UserError(f"the loss was not finite at the first rate: choose --low below {args.low:g}.")
     draw(found, f"{config.model.label}, {config.optimizer.name}, batch {config.data.batch_size}", args.out)
     values = {"suggestion": found.suggestion, "rates": found.rates, "losses": found.losses}
-    args.out.with_suffix(".json").write_text(json.dumps(values))
+    write_atomically(args.out.with_suffix(".json"), json.dumps(values))
     suggestion = "none" if found.suggestion is None else f"optimizer.lr={found.suggestion:.2g}"
     print(f"suggested: {suggestion}\n{why(found)}\nwrote {args.out} and {args.out.with_suffix('.json')}")
 

@@ -88,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     add("--trajectory", nargs="+", default=[], metavar="FILE", help="checkpoints whose path is projected and drawn")
     add("--sharpness-seeds", type=int, default=settings.sharpness_seeds, help="directions (default: %(default)s)")
     add("--sharpness-radius", type=float, default=settings.sharpness_radius, help="(default: %(default)s)")
+    text = "take the n-th class of the data for the model's n-th; for checkpoints that do not name their classes"
+    add("--by-position", action="store_true", help=text)
     text = "highest loss of the colours, in multiples of the lowest (default: %(default)g)"
     add("--ceiling", type=float, default=1e4, help=text)
     add("--out", type=Path, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")

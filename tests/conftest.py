@@ -50,6 +50,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ensure_sample(tmp_path_factory.mktemp("data") / "tiny", train_per_class=8, val_per_class=3)
 
 
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Twelve single-colour classes, and a network that knows them: `colours.Colours`."""
+    from colours import make_colours  # imports torch
+
+    return make_colours(tmp_path_factory.mktemp("colours"))
+
+
 @pytest.fixture
 def tiny(images: Path) -> list[str]:
     """The overrides of a run of seconds."""

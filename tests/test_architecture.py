@@ -20,8 +20,9 @@ DATA_WITHOUT_TORCH = (
     "sample", "stage", "subset", "verify",
 )  # fmt: skip
 FIRST_WITHOUT_TORCH = (
-    "__init__.py", "arguments.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py", "files.py",
-    "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py", "records.py", "sessions.py",
+    "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
+    "files.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py", "records.py",
+    "sessions.py",
 )  # fmt: skip
 TORCH_FREE = [
     *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),
@@ -97,7 +98,7 @@ def test_the_loop_knows_no_concrete_thing() -> None:
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/distributed.py"}),
         (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/tracking/wandb_file.py"}),
         (("wandb_workspaces",), {"ranger21/tracking/workspace.py"}),
-        (("timm",), {"ranger21/models.py", "ranger21/optimizers.py"}),
+        (("timm",), {f"ranger21/{name}.py" for name in ("models", "optimizers", "pretrained", "weights")}),
         (("hydra",), {f"ranger21/{name}.py" for name in ("compose", "mistakes", "naming", "overrides")}),
         (("matplotlib",), {"ranger21/report/figures.py", "ranger21/report/landscape_figures.py"}),
     ],

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import update_bn
 
 from ranger21 import records
 from ranger21.compose import compose_config
+from ranger21.data.sample import CLASSES
 from ranger21.errors import UserError
 from ranger21.landscape import directions, survey
 from ranger21.landscape.directions import Layout
@@ -49,7 +50,11 @@ def vector(model: nn.Module) -> tuple[Layout, Tensor]:
 def save(path: Path, model: nn.Module, overrides: list[str], step: int = 0) -> str:
     """A checkpoint with what is read of one."""
     config = records.to_dict(compose_config(overrides))
-    of_run = {"config": config, "data": {"classes": 10, "channels": 3}, "progress": {"step": step}}
+    of_run = {
+        "config": config,
+        "data": {"classes": 10, "names": sorted(CLASSES), "channels": 3},
+        "progress": {"step": step},
+    }
     torch.save({"model": model.state_dict()} | of_run, path)
     return str(path)
 

@@ -222,7 +222,7 @@ def test_weights_without_a_run_are_refused(line, tmp_path):
     name, _, *target = line.split()
     code, sentence = script(name, str(bare), *(str(tmp_path / word) for word in target))
     assert code == 1 and sentence.startswith(f"error: {bare} has weights, but not the run that they are of"), sentence
-    assert sentence.endswith("give a checkpoint that train.py wrote.") and list(tmp_path.iterdir()) == [bare]
+    assert "give a checkpoint that train.py wrote" in sentence and list(tmp_path.iterdir()) == [bare]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranger21.files import write_atomically
+from ranger21.files import replacing, write_atomically
 
 Row = list[float]
 
@@ -121,8 +121,8 @@ class Record:
     def save_arrays(self, surfaces: list[Surface]) -> None:
         """Writes x (s, i), y (s, j) and losses (s, j, i) of the s surfaces."""
         x, y, losses = (np.array([getattr(s, name) for s in surfaces]) for name in ("x", "y", "losses"))
-        with open(self.npz, "wb") as file:
-            np.savez_compressed(file, x=x, y=y, losses=losses)
+        with replacing(self.npz) as new:
+            np.savez_compressed(new, x=x, y=y, losses=losses)
 
 
 def _finite(value: Any) -> Any:

@@ -26,6 +26,7 @@ class Settings:
         trajectory: checkpoints whose path is drawn.
         sharpness_seeds: directions along which the sharpness is measured, numbered from 0.
         sharpness_radius: how far along them.
+        by_position: take the n-th class of the data for a checkpoint's n-th, whatever their names.
     """
 
     checkpoints: tuple[str, ...]
@@ -43,6 +44,7 @@ class Settings:
     trajectory: tuple[str, ...] = ()
     sharpness_seeds: int = 5
     sharpness_radius: float = 0.25
+    by_position: bool = False
 
     def __post_init__(self) -> None:
         three = len(self.checkpoints) == 3
@@ -76,4 +78,5 @@ class Settings:
         names = ["directions", "points", "images", "split", "bn"]
         names += ["margin"] if self.directions == "plane" else ["radius", "seed"]
         names += ["bn_images"] if self.bn == "recompute" else []
+        names += ["by_position"] if self.by_position else []
         return {name: getattr(self, name) for name in names} | {"overrides": list(self.overrides)}

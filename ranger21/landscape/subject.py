@@ -2,16 +2,17 @@
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ranger21.checkpoint import read_run
+from ranger21.checkpoint import read_run, weights_path
+from ranger21.classes import Match, match, match_by_position
 from ranger21.compose import with_overrides
 from ranger21.config import Config, DataConfig
-from ranger21.data.build import build_data, prepare_data
+from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
 from ranger21.data.pictures import Batch, Pictures
@@ -24,6 +25,7 @@ from ranger21.landscape.settings import Settings
 from ranger21.models import build_model, load_weights
 from ranger21.precision import Precision
 from ranger21.randomness import ORDER, generator
+from ranger21.weights import Weights, named
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,14 @@ class Images:
     to_input: nn.Module
     inputs: list[tuple[Tensor, Tensor]]
     statistics: list[Tensor]
-    classes: int
-    channels: int
+    data: Data
+
+    def relabelled(self, places: list[int]) -> "Images":
+        """With `places[label]` for every label."""
+        index = torch.tensor(places)
+        batches = [batch._replace(labels=index[batch.labels]) for batch in self.batches]
+        inputs = [(images, index.to(labels.device)[labels]) for images, labels in self.inputs]
+        return replace(self, batches=batches, inputs=inputs)
 
 
 @dataclass(frozen=True)
@@ -93,10 +101,11 @@ def make_subject(
     checkpoint: Checkpoint, images: Images, settings: Settings, world: World, precision: Precision
 ) -> Subject:
     config = checkpoint.config
-    model = build_model(config.model, images.classes, images.channels)
-    if load_weights(model, checkpoint.state["model"], checkpoint.source):
-        text = f"{checkpoint.source} was trained on another number of classes than the {images.classes} here."
-        raise UserError(text)
+    model = build_model(config.model, checkpoint.state["data"]["classes"], images.data.channels)
+    load_weights(model, checkpoint.state["model"], checkpoint.source)
+    places = matched(checkpoint, images, settings).places
+    if places != list(range(len(places))):
+        images = images.relabelled(places)
     model = model.to(world.device, precision.weights).eval()
     layout = Layout(dict(model.named_parameters()))
     smoothing = config.trainer.label_smoothing
@@ -104,6 +113,22 @@ def make_subject(
     own = own_losses(model, images, world, precision, smoothing)
     loss = Loss(model, layout, images.inputs, statistics, smoothing)
     return Subject(checkpoint, layout, checkpoint.vector(layout, world.device), loss, own)
+
+
+def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Match:
+    """Which of the checkpoint's classes the data's are. Raises a UserError if they are not known to be any."""
+    facts, data = checkpoint.state["data"], images.data
+    place = f"data={checkpoint.config.data.name}"
+    if settings.by_position:
+        return match_by_position(facts["classes"], data.classes, checkpoint.source, place)
+    run = {"config": checkpoint.state["config"], "data": facts}
+    weights = named(Weights(str(weights_path(checkpoint.source)), {}, facts.get("names"), run), data)
+    if weights.classes is None:
+        raise UserError(
+            f"The classes of {checkpoint.source} have no names, and its run did not record that it was trained on this "
+            "data: say --by-position, and the n-th class folder is its n-th class."
+        )
+    return match(weights.classes, data.classes, checkpoint.source, place)
 
 
 def own_losses(
@@ -149,4 +174,4 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     batches = load(seen, settings.images, config.eval_batch_size)
     whole = whole_batches(min(settings.bn_images, len(data.train)), config.batch_size)
     statistics = [inputs(batch)[0] for batch in load(data.train, *whole)]
-    return Images(batches, to_input, [inputs(b) for b in batches], statistics, len(data.classes), data.channels)
+    return Images(batches, to_input, [inputs(b) for b in batches], statistics, data)

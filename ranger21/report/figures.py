@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ranger21.files import replacing
 from ranger21.report.curves import Curve, average
 from ranger21.report.groups import Group
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
@@ -71,7 +72,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
     written = [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "ranger21"}):
         for target in written:
-            figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
+            with replacing(target) as new:
+                figure.savefig(new, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
     return written
 
 

@@ -1,0 +1,121 @@
+"""The validation images alone, of whatever classes: evaluation needs no train/."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.data import on_device, transforms
+from ranger21.data.build import fashion_mnist_root, image_root
+from ranger21.data.idx import SIDE, IdxPictures
+from ranger21.data.index import read_index
+from ranger21.data.layout import class_folders
+from ranger21.data.pack import require_pack
+from ranger21.data.pictures import Pictures
+from ranger21.data.sample import ensure_sample
+from ranger21.data.sources import Folder, Packed
+from ranger21.data.subset import choose_classes, choose_images
+from ranger21.data.transforms import Transform
+from ranger21.errors import UserError
+
+
+@dataclass(frozen=True)
+class View:
+    """How images are seen: from a file to pixels, and from pixels to a model's input.
+
+    Attributes:
+        shape: (channels, height, width) of that input.
+    """
+
+    transform: Transform
+    to_input: nn.Module
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Images to be evaluated, ready to be loaded. `place`: where they are; `path`: of an image, by its number."""
+
+    pictures: Pictures
+    classes: list[str]
+    view: View
+    place: str
+    path: Callable[[int], str]
+
+
+def view_of_run(config: DataConfig) -> View:
+    """As the run of this configuration sees its validation images."""
+    if isinstance(config, FashionMNISTConfig):
+        to_input = on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD)
+        return View(transforms.AsIs(), to_input, (1, SIDE, SIDE))
+    assert isinstance(config, ImageFolderConfig)
+    to_input = on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD)
+    return View(transforms.FRONT_ENDS[config.transforms][1](config), to_input, (3, config.crop, config.crop))
+
+
+def prepare_validation(config: DataConfig) -> None:
+    """Draw or download what is missing, and read the folders. To be called by one process before the others."""
+    if isinstance(config, FashionMNISTConfig):
+        fashion_mnist_root(config)
+    elif isinstance(config, ImageFolderConfig) and not config.pack:
+        if config.name == "sample" and not config.root:
+            ensure_sample(image_root(config))
+        read_index(validation_folder(config))
+
+
+def open_validation(config: DataConfig, view: View, known: list[str] | None = None) -> Validation:
+    """The validation images as `view` sees them.
+
+    Of a subset (`data.classes`), only the classes that are chosen; `known`: of which, instead, those among these names.
+    Raises a UserError if the images are not there.
+    """
+    if isinstance(config, FashionMNISTConfig):
+        root = fashion_mnist_root(config)
+        pictures = Pictures(IdxPictures(root, "t10k"), view.transform)
+        return Validation(pictures, list(IdxPictures.CLASSES), view, str(root), "t10k/{}".format)
+    assert isinstance(config, ImageFolderConfig)
+    source, place = _source(config)
+    if config.classes is not None:
+        names = source.index.classes
+        wanted = config.classes if known is None else [name for name in names if name in set(known)]
+        chosen = choose_classes(names, wanted)
+        source = _choose(source, chosen)
+    pictures = Pictures(source, view.transform, substitute=config.on_bad_image == "substitute")
+    return Validation(pictures, list(source.index.classes), view, str(place), source.index.path)
+
+
+def _source(config: ImageFolderConfig) -> tuple[Folder | Packed, Path]:
+    if config.pack:
+        require_pack(Path(config.pack), config.resize, config.resize_mode)
+        return Packed(Path(config.pack), "val"), Path(config.pack)
+    folder = validation_folder(config)
+    return Folder(folder, read_index(folder)), folder
+
+
+def _choose(source: Folder | Packed, classes: list[int]) -> Folder | Packed:
+    images = choose_images(source.index, classes, 1.0)
+    if isinstance(source, Folder):
+        return Folder(source.split, source.index.select(images, classes))
+    source.choose(images, classes)
+    return source
+
+
+def validation_folder(config: ImageFolderConfig) -> Path:
+    """The folder whose folders are the classes: val/ below data.root, or data.root itself if it has no train/ or val/.
+
+    Raises a UserError if there is none.
+    """
+    if not config.root and config.name != "sample":
+        raise UserError(
+            "There are no images: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to a folder that holds "
+            "val/, or to one that holds a folder for each class."
+        )
+    root = image_root(config)
+    folder = root / "val" if (root / "val").is_dir() or (root / "train").is_dir() else root
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: data.root must hold val/, or a folder for each class.")
+    if not class_folders(folder):
+        raise UserError(f"{folder} has no class folders: its images must be sorted into one folder a class.")
+    return folder

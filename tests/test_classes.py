@@ -1,0 +1,210 @@
+"""Which class is which is settled by name: renamed folders, numbers, foreign wnids, subsets, checkpoints of before."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
+from conftest import ROOT
+
+from ranger21.classes import match
+from ranger21.errors import UserError
+from ranger21.scoring import Request, score
+
+RIGHT = 100 * 23 / 24
+
+
+def evaluate(source: object, *overrides: str, **options: Any) -> tuple[dict[str, Any], str]:
+    """The metrics, and the sentences in one."""
+    scored = score(Request(str(source), overrides, **options))
+    assert scored is not None
+    return scored[0], " ".join(scored[1])
+
+
+def folders(place: Path, names: dict[str, int]) -> Path:
+    """val/ with these folders, each with the pictures of a label."""
+    for name, label in names.items():
+        draw(place / "val", name, val_colours(label))
+    return place
+
+
+def test_the_run_on_its_own_data(colours: Colours) -> None:
+    result, said = evaluate(colours.run)
+    assert (result["val/acc1"], result["images"], result["classes"]) == (pytest.approx(RIGHT), 24, 12)
+    assert f"12 of 12 classes of {colours.root}/val are among the 12 of {colours.run}, by name." in said
+
+
+def test_folders_renamed_by_another_scheme_are_refused(colours: Colours, tmp_path: Path) -> None:
+    """The same images in folders whose alphabetical order is another: 0 % in silence before names were kept."""
+    other = folders(tmp_path, {f"colour{11 - label:02d}": label for label in range(12)})
+    sentence = (
+        r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more. It has n"
+    )
+    with pytest.raises(UserError, match=sentence):
+        evaluate(colours.run, f"data.root={other}")
+
+
+def test_six_foreign_wnids_are_named(colours: Colours, tmp_path: Path) -> None:
+    names = {name: label for label, name in enumerate(WNIDS[:6])} | {f"n0000000{n}": 6 + n for n in range(6)}
+    other = folders(tmp_path, names)
+    with pytest.raises(
+        UserError, match=r"^6 of the 12 classes .* are not among .*: n00000000, n00000001, n00000002 and 3"
+    ):
+        evaluate(colours.run, f"data.root={other}")
+    only = folders(tmp_path / "only", {f"n0000000{n}": 6 + n for n in range(6)})
+    with pytest.raises(UserError, match=r"^None of the 6 classes"):
+        evaluate(colours.run, f"data.root={only}")
+
+
+def test_numbers_are_indices_into_the_models_classes(colours: Colours, tmp_path: Path) -> None:
+    """ImageNet-V2's folders, which sort as strings: 0, 1, 10, 11, 2; 17 % before they were read as numbers."""
+    other = tmp_path / "v2"
+    for label in range(12):
+        draw(other, str(label), val_colours(label))
+    result, said = evaluate(colours.run, f"data.root={other}")
+    assert result["val/acc1"] == pytest.approx(RIGHT)
+    assert "number n is taken for its class n of 12, counted from 0" in said
+    draw(other, "12", [LEVELS[0]])
+    with pytest.raises(UserError, match=r"are numbers, and 12 is beyond the 12 classes"):
+        evaluate(colours.run, f"data.root={other}")
+
+
+def test_names_that_are_numbers_are_names() -> None:
+    assert match(["1", "0", "10"], ["0", "1"], "the model", "the data").places == [1, 0]
+    with pytest.raises(UserError, match="1 of the 2 classes of the data are not among the 3 of the model: 2"):
+        match(["1", "0", "10"], ["0", "2"], "the model", "the data")
+    with pytest.raises(UserError, match="Several folders of the data are the same number: 01, 1"):
+        match(["a", "b"], ["01", "1"], "the model", "the data")
+
+
+def test_fewer_classes_and_no_train(colours: Colours, tmp_path: Path) -> None:
+    """Two of twelve. The picture that has the colour of a third class is right only where that is not to choose."""
+    other = folders(tmp_path, {WNIDS[0]: 0, WNIDS[11]: 11})
+    result, said = evaluate(colours.run, f"data.root={other}")
+    assert (result["val/acc1"], result["model_classes"], result["classes"]) == (pytest.approx(75), 12, 2)
+    assert "2 of 2 classes of" in said and "among the 12" in said
+    present, _ = evaluate(colours.run, f"data.root={other}", among="present")
+    assert present["val/acc1"] == pytest.approx(100) and result["val/loss"] > present["val/loss"]
+    with pytest.raises(UserError, match=r"There is no folder .*/nothing: data.root must hold val/"):
+        evaluate(colours.run, f"data.root={tmp_path}/nothing")
+    shutil.rmtree(tmp_path / "val")
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"There is no folder .*/val: data.root must hold val/"):
+        evaluate(colours.run, f"data.root={tmp_path}")
+
+
+def test_a_subset_that_was_trained_is_found_in_whole_data(colours: Colours, tmp_path: Path) -> None:
+    """A run of data.classes=12 of more: its names say which, whatever the hash of other names would choose."""
+    state = colours.state()
+    state["config"]["data"]["classes"] = 12
+    run = colours.save(state, tmp_path / "run")
+    more = tmp_path / "more"
+    shutil.copytree(colours.root / "val", more / "val")
+    for number in range(20):
+        draw(more / "val", f"n9999{number:04d}", [LEVELS[0]])
+    result, _ = evaluate(run, f"data.root={more}")
+    assert (result["val/acc1"], result["images"]) == (pytest.approx(RIGHT), 24)
+
+
+def nameless(colours: Colours, run: Path) -> Path:
+    """As the code before wrote a checkpoint."""
+    state = colours.state()
+    del state["format"], state["data"]["names"]
+    return colours.save(state, run)
+
+
+def test_a_checkpoint_of_before_is_known_by_the_data_that_its_run_recorded(colours: Colours, tmp_path: Path) -> None:
+    run = nameless(colours, tmp_path / "run")
+    assert evaluate(run)[0]["val/acc1"] == pytest.approx(RIGHT)
+    four = folders(tmp_path / "four", {WNIDS[label]: label for label in (11, 3, 5, 0)})
+    assert evaluate(run, f"data.root={four}")[0]["val/acc1"] == pytest.approx(100 * 7 / 8)
+    bare = tmp_path / "bare.pt"
+    shutil.copy(run / "checkpoints" / "last.pt", bare)
+    with pytest.raises(UserError, match=r"The classes of .*bare.pt have no names, .* say --by-position"):
+        evaluate(bare)
+
+
+def test_by_position_is_for_the_user_to_say(colours: Colours, tmp_path: Path) -> None:
+    run = nameless(colours, tmp_path / "run")
+    renamed = folders(tmp_path / "renamed", {f"colour{label:02d}": label for label in range(12)})
+    result, said = evaluate(run, f"data.root={renamed}", by_position=True)
+    assert result["val/acc1"] == pytest.approx(RIGHT) and "by position, whatever their names" in said
+    four = folders(tmp_path / "four", {WNIDS[label]: label for label in (11, 3, 5, 0)})
+    with pytest.raises(UserError, match=r"^--by-position is not possible: .* has 12 classes, and .* has 4\.$"):
+        evaluate(run, f"data.root={four}", by_position=True)
+
+
+def test_a_checkpoint_of_later_code_is_refused(colours: Colours, tmp_path: Path) -> None:
+    run = colours.save(colours.state() | {"format": 99}, tmp_path / "run")
+    with pytest.raises(UserError, match=r"has format 99, and this code reads up to 2: use newer code\.$"):
+        evaluate(run)
+
+
+def test_predictions_by_the_real_command_on_two_ranks(colours: Colours, tmp_path: Path) -> None:
+    """A line for each image, in the order of the data, whoever computed it: ranks and loader processes do not show."""
+    targets = [tmp_path / f"{n}, odd.csv" for n in range(3)]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [
+        *start,
+        str(ROOT / "scripts" / "evaluate.py"),
+        str(colours.run),
+        "--json",
+        "--predictions",
+        str(targets[0]),
+    ]
+    sizes, env = ["data.eval_batch_size=5", "data.workers=1"], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *sizes], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["val/acc1"] == pytest.approx(RIGHT)
+    for workers, target in enumerate(targets[1:]):
+        evaluate(colours.run, f"data.workers={workers}", predictions=target)
+    assert len({target.read_bytes() for target in targets}) == 1
+    with open(targets[0], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == sorted(f"{name}/image_{n:08d}.png" for name in WNIDS for n in (1, 2))
+    assert [row["class"] for row in rows] == sorted([*WNIDS, *WNIDS])
+    wrong = [row for row in rows if row["top1"] != row["class"]]
+    assert [(row["path"], row["top1"]) for row in wrong] == [(f"{WNIDS[0]}/image_00000002.png", WNIDS[1])]
+    assert all(0.99 < float(row["probability1"]) <= 1 for row in rows)
+    assert all(len({row[f"top{n}"] for n in range(1, 6)}) == 5 for row in rows)
+    assert sorted(tmp_path.iterdir()) == targets
+
+
+def test_reals_labels_are_found_by_the_names_of_images(colours: Colours, tmp_path: Path) -> None:
+    """By name, not by place: of six images one has a second right label, one has none, and one is wrong."""
+    names = [8, 3, 5, 1, 49_999, 7]
+    for place, (number, label) in enumerate(zip(names, [0, 0, 1, 2, 3, 4], strict=True)):
+        colour = LEVELS[1] if place == 1 else LEVELS[6] if place == 3 else LEVELS[label]
+        stem = f"ILSVRC2012_val_{number:08d}"
+        (tmp_path / "val" / WNIDS[label]).mkdir(parents=True, exist_ok=True)
+        draw(tmp_path / "drawn", stem, [colour])
+        source = tmp_path / "drawn" / stem / "image_00000001.png"
+        shutil.move(source, tmp_path / "val" / WNIDS[label] / f"{stem}.png")
+    labels: list[list[int]] = [[] for _ in range(50_000)]
+    right = {
+        8: [NUMBERS[0]],
+        3: [NUMBERS[0], NUMBERS[1]],
+        5: [],
+        1: [NUMBERS[2]],
+        49_999: [NUMBERS[3]],
+        7: [NUMBERS[4]],
+    }
+    for number, some in right.items():
+        labels[number - 1] = some
+    (tmp_path / "real.json").write_text(json.dumps(labels))
+    result, _ = evaluate(colours.run, f"data.root={tmp_path}", real_labels=tmp_path / "real.json")
+    assert result["val/acc1"] == pytest.approx(100 * 4 / 6)
+    assert (result["real/acc1"], result["real/images"]) == (pytest.approx(100 * 4 / 5), 5)
+    with pytest.raises(UserError, match=r"knows 50000 images by their names, .* and not n01440764/image_00000001.png"):
+        evaluate(colours.run, real_labels=tmp_path / "real.json")
+    (tmp_path / "real.json").write_text("[[1], [2000]]")
+    with pytest.raises(UserError, match=r"real.json is not as ReaL's real.json"):
+        evaluate(colours.run, real_labels=tmp_path / "real.json")

@@ -1,0 +1,219 @@
+"""`model.init_from` takes weights from wherever a user has them, and refuses what it cannot take in a true sentence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from colours import WNIDS, Colours
+from safetensors.torch import save_file
+from timm.models._hub import save_for_hf
+from torch import nn
+
+from ranger21.config import ModelConfig
+from ranger21.errors import UserError
+from ranger21.models import build_model
+from ranger21.weights import export, read_any, start_from
+
+KWARGS = {"channels": [8, 16, 16, 16], "stem_width": 8}
+Write = Callable[[Colours, Path], Path | str]
+
+
+def fresh(classes: int = 12, seed: int = 1) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_model(ModelConfig("resnet10t", False, dict(KWARGS), None), classes, 3)
+
+
+def torch_file(wrap: Callable[[dict[str, Any]], Any], **options: Any) -> Write:
+    def write(colours: Colours, place: Path) -> Path:
+        torch.save(wrap(dict(colours.model.state_dict())), place / "w.pth", **options)
+        return place / "w.pth"
+
+    return write
+
+
+def exported(suffix: str) -> Write:
+    def write(colours: Colours, place: Path) -> Path:
+        export(read_any(str(colours.run)), place / f"w{suffix}")
+        return place / f"w{suffix}"
+
+    return write
+
+
+def bare_safetensors(colours: Colours, place: Path) -> Path:
+    save_file(colours.model.state_dict(), place / "w.safetensors")
+    return place / "w.safetensors"
+
+
+def timms_directory(prefix: str) -> Write:
+    """As timm's push_to_hf_hub and save_for_hf write it."""
+
+    def write(colours: Colours, place: Path) -> str:
+        model = timm.create_model("resnet10t", num_classes=12, **KWARGS)
+        model.load_state_dict(colours.model.state_dict())
+        save_for_hf(model, str(place / "hub"), model_config={"label_names": WNIDS}, safe_serialization=True)
+        return f"{prefix}{place / 'hub'}"
+
+    return write
+
+
+def prefixed(prefix: str, weights: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in weights.items()}
+
+
+def average(weights: dict[str, Any]) -> dict[str, Any]:
+    """Other weights under the usual key than under that of the average, which is to be taken."""
+    return {name: torch.zeros_like(value) for name, value in weights.items()}
+
+
+# What a user may have, whether it names its classes, and how it is written.
+SOURCES: dict[str, tuple[bool, Write]] = {
+    "a run directory": (True, lambda colours, place: colours.run),
+    "a checkpoint": (True, lambda colours, place: colours.run / "checkpoints" / "last.pt"),
+    "our .safetensors": (True, exported(".safetensors")),
+    "our .pth": (True, exported(".pth")),
+    "a state_dict": (False, torch_file(lambda weights: weights)),
+    "a state_dict of torch 1.5": (False, torch_file(lambda weights: weights, _use_new_zipfile_serialization=False)),
+    "a bare .safetensors": (False, bare_safetensors),
+    "timm's training checkpoint": (
+        False,
+        torch_file(
+            lambda weights: {"epoch": 3, "state_dict": weights, "args": argparse.Namespace(lr=0.1), "version": 2}
+        ),
+    ),
+    "timm's average": (False, torch_file(lambda w: {"state_dict": average(w), "state_dict_ema": w})),
+    "torchvision's average": (False, torch_file(lambda w: {"model": average(w), "model_ema": prefixed("module.", w)})),
+    "AveragedModel's": (False, torch_file(lambda w: prefixed("module.", w) | {"n_averaged": torch.tensor(3)})),
+    "DistributedDataParallel's": (False, torch_file(lambda weights: prefixed("module.", weights))),
+    "torch.compile's": (False, torch_file(lambda weights: {"model": prefixed("_orig_mod.", weights)})),
+    "both, one in the other": (False, torch_file(lambda weights: prefixed("_orig_mod.module.", weights))),
+    "timm's directory": (True, timms_directory("")),
+    "local-dir:": (True, timms_directory("local-dir:")),
+    "timm:local-dir:": (True, timms_directory("timm:local-dir:")),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_source(kind: str, colours: Colours, tmp_path: Path) -> None:
+    """All but the head, bit for bit; the head too where the source names its classes, whatever their order."""
+    names_classes, write = SOURCES[kind]
+    weights = read_any(str(write(colours, tmp_path)))
+    assert weights.classes == (WNIDS if names_classes else None)
+    expected = colours.model.state_dict()
+    for classes in (WNIDS, WNIDS[::-1], [*WNIDS[:11], "n99999999"], WNIDS[:4]):
+        model = fresh(len(classes))
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        said = start_from(model, weights, classes)
+        known = names_classes and set(classes) == set(WNIDS)
+        rows = torch.tensor([WNIDS.index(name) for name in classes]) if known else None
+        for name, value in model.state_dict().items():
+            if not name.startswith("fc."):
+                assert torch.equal(value, expected[name]), name
+            else:
+                assert torch.equal(value, before[name] if rows is None else expected[name][rows]), name
+        told = "fresh, because" if not known else "in another order" if classes != WNIDS else "for the same 12 classes."
+        assert told in said, said
+    if names_classes:
+        assert "it is for 12 classes, of which 4 are among the 4 here: fc.bias, fc.weight." in said
+    else:
+        assert "fresh, because it does not name its classes: fc.bias, fc.weight." in said
+
+
+def test_torchvisions_weights(tmp_path: Path) -> None:
+    """The published files of its ResNets: 1000 classes, and timm's names of layers."""
+    torch.manual_seed(0)
+    source = torchvision.models.resnet18()
+    torch.save(source.state_dict(), tmp_path / "resnet18-f37072fd.pth")
+    model = build_model(ModelConfig("resnet18", False, {}, None), 12, 3)
+    said = start_from(model, read_any(str(tmp_path / "resnet18-f37072fd.pth")), WNIDS)
+    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], source.state_dict()["layer4.1.conv2.weight"])
+    assert "fresh, because" in said and "fc.weight" in said
+
+
+def test_timms_own_by_name(colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timm:NAME`, with a file in the place of the download."""
+    torch.manual_seed(0)
+    source = timm.create_model("test_resnet.r160_in1k", num_classes=1000)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    real = timm.create_model
+    overlay = {"file": str(tmp_path / "w.pth")}
+    monkeypatch.setattr(timm, "create_model", lambda name, **kw: real(name, pretrained_cfg_overlay=overlay, **kw))
+    weights = read_any("timm:test_resnet.r160_in1k")
+    assert weights.classes is not None and weights.classes[0] == "n01440764" and len(weights.classes) == 1000
+    assert torch.equal(weights.tensors["fc.weight"], source.state_dict()["fc.weight"])
+
+
+class Foreign:
+    """What only its own code can make again."""
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: {"model": Foreign()},
+            r"cannot be read without running code that is in it \(it has test_weights.Foreign",
+        ),
+        (lambda: nn.Linear(2, 2), r"running code that is in it \(it has torch.nn.modules.linear.Linear in it\)"),
+        (lambda: {"epoch": 3}, "has no weights: it is neither a state_dict nor a checkpoint"),
+        (lambda: [1, 2], "has no weights: torch.save wrote a list"),
+    ],
+)
+@pytest.mark.parametrize("new", [True, False])
+def test_what_holds_no_weights_is_told(new: bool, make: Callable[[], Any], sentence: str, tmp_path: Path) -> None:
+    torch.save(make(), tmp_path / "w.pth", _use_new_zipfile_serialization=new)
+    with pytest.raises(UserError, match=sentence) as raised:
+        read_any(str(tmp_path / "w.pth"))
+    assert "damaged" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, that it is old
+def test_a_program_is_no_weights(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "w.pt")
+    with pytest.raises(UserError, match="it is a TorchScript program, and no file of tensors"):
+        read_any(str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80"])
+def test_damage_is_called_damage(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged: "):
+        read_any(str(tmp_path / name))
+    with pytest.raises(UserError, match=r"There (is|are) no (checkpoint|weights) .*nothing"):
+        read_any(str(tmp_path / f"nothing{Path(name).suffix}"))
+
+
+def test_a_checkpoint_of_before_gives_its_head_where_its_run_recorded_the_data(
+    colours: Colours, tmp_path: Path
+) -> None:
+    from ranger21.data.build import build_data
+    from ranger21.weights import named
+
+    state = colours.state()
+    del state["format"], state["data"]["names"]
+    run = colours.save(state, tmp_path / "run")
+    data = build_data(colours.config.data, 0)
+    weights = read_any(str(run))
+    assert weights.classes is None and named(weights, data).classes == WNIDS
+    assert named(weights, replace(data, fingerprint="names:other", names="names:other")).classes is None
+    (run / "manifest.json").unlink()
+    assert named(weights, data).classes is None
+
+
+def test_an_export_says_nothing_of_the_machine(colours: Colours, tmp_path: Path) -> None:
+    export(read_any(str(colours.run)), tmp_path / "w.safetensors")
+    shutil.copy(tmp_path / "w.safetensors", tmp_path / "moved.safetensors")
+    raw = (tmp_path / "moved.safetensors").read_bytes()
+    assert str(colours.root).encode() not in raw
+    said = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    assert json.loads(said["ranger21"])["data"]["names"] == WNIDS
