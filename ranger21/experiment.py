@@ -9,8 +9,7 @@ import torch
 
 from ranger21 import distributed
 from ranger21.config import Config, DataConfig
-from ranger21.data.build import build_data, prepare_data
-from ranger21.data.layout import require_data
+from ranger21.data.build import build_data, build_if_there, prepare_data
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
 from ranger21.errors import UserError
@@ -61,8 +60,7 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
     The run has no need of the data any more: where it cannot be read, only that is said.
     """
     try:
-        require_data(config.data)
-        data = build_data(config.data, config.seed)
+        data = build_if_there(config.data, config.seed)
     except UserError as error:
         log.warning("Whether the data is that of %s cannot be said: %s", place.path, error)
     else:

@@ -63,13 +63,14 @@ def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str,
     compared = compare(recorded, now)
     if compared.match is Match.DIFFERENT:
         raise UserError(
-            f"The images are not those that {path} was begun with ({compared.why}): {_told(recorded)} then, "
-            f"{_told(now)} now. Restore them, or choose another run_dir= or experiment=."
+            f"The images are not those that {path} was begun with ({compared.why}): {told_place(recorded)} then, "
+            f"{told_place(now)} now. Restore them, or choose another run_dir= or experiment=."
         )
     if compared.match is Match.SAME_NAMES:
         log.warning("%s: %s.", path, compared.why)
 
 
-def _told(data: Mapping[str, Any]) -> str:
+def told_place(data: Mapping[str, Any]) -> str:
+    """Where the images of a manifest are or were, and how many they are, for a sentence."""
     place = next((f"data.{key}={data[key]}" for key in ("pack", "root") if data.get(key)), "an unknown data.root")
     return f"{place} with {data.get('train_images')} for training"

@@ -115,7 +115,7 @@ class RunDirectory:
         if config.resume == "never":
             text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
             raise UserError(text)
-        self._require_same(config)
+        self.require_same(config)
 
     def _take_lock(self) -> None:
         lock = open(self.lock, "a+")
@@ -133,7 +133,8 @@ class RunDirectory:
         lock.flush()
         self._lock = lock
 
-    def _require_same(self, config: Config) -> None:
+    def require_same(self, config: Config) -> None:
+        """Raises a UserError if the run that is there has another configuration in what changes a result."""
         there, now = result_values(read_config(self.config)), result_values(config)
         keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
         if keys:

@@ -32,7 +32,8 @@ presets:
 {ABOUT}
 
 The same command again does only what is missing: finished and diverged runs are left alone, stopped
-ones are resumed, failed ones are tried again, and what SLURM already holds is not submitted twice."""
+ones are resumed, failed ones are tried again, and what SLURM already holds is not submitted twice.
+Ended runs with other settings or other images are refused; a warning tells if they are of other code."""
 EXAMPLES = """\
 examples:
   what would run, and what it costs by the images/s logged so far
@@ -50,6 +51,7 @@ def main() -> int:
     """Run the command; the exit status is 1 if a run or the comparison failed."""
     options = parse()
     from ranger21.grid.jobs import expand
+    from ranger21.grid.likeness import other_code, require_these
     from ranger21.grid.slurm import Slurm
     from ranger21.records import in_use
 
@@ -60,8 +62,12 @@ def main() -> int:
     if options.status:
         return status(jobs, slurm, options.every)
     queued = slurm.queued()
+    for doubt in require_these(jobs):
+        print(f"warning: {doubt}", file=sys.stderr)
     left = [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
     tell_cost(jobs, left, options.at_once)
+    if left and (warning := other_code(jobs)):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     out = options.out or outputs / f"{options.preset}-comparison"
     return (submit if options.launcher == "slurm" else run_here)(jobs, left, slurm, options, out)
 

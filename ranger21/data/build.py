@@ -13,12 +13,12 @@ from ranger21.data import on_device, transforms
 from ranger21.data.identity import Comparison, Match, compare, identify
 from ranger21.data.index import Index, read_index
 from ranger21.data.layout import (
-    DEBIAN_FASHION_MNIST,
     SPLITS,
     cache_directory,
     common_classes,
-    has_fashion_mnist,
+    find_fashion_mnist,
     has_image_folders,
+    require_data,
     require_image_folders,
 )
 from ranger21.data.pack import FACTS, Recipe, read_facts, require_pack, source_facts
@@ -72,6 +72,14 @@ def build_data(config: DataConfig, seed: int) -> Data:
         return _fashion_mnist(config, seed)
     assert isinstance(config, ImageFolderConfig)
     return _images(config, seed)
+
+
+def build_if_there(config: DataConfig, seed: int) -> Data:
+    """Opens the data set, but draws and downloads nothing. Raises a UserError if it is not there."""
+    require_data(config)
+    if isinstance(config, FashionMNISTConfig) and not find_fashion_mnist(config.root):
+        raise UserError("Fashion-MNIST is not here.")
+    return build_data(config, seed)
 
 
 def image_root(config: DataConfig) -> Path:
@@ -177,10 +185,9 @@ def fashion_mnist_root(config: DataConfig) -> Path:
     """The folder with the four idx files, downloaded into the user's cache if they are nowhere."""
     if config.root:
         return Path(config.root)
-    if has_fashion_mnist(DEBIAN_FASHION_MNIST):
-        return DEBIAN_FASHION_MNIST
-    folder = cache_directory() / "FashionMNIST" / "raw"
-    if not has_fashion_mnist(folder):
+    folder = find_fashion_mnist(None)
+    if not folder:
+        folder = cache_directory() / "FashionMNIST" / "raw"
         try:
             torchvision.datasets.FashionMNIST(str(cache_directory()), download=True)
         except (RuntimeError, OSError) as error:

@@ -109,5 +109,11 @@ def has_image_folders(root: Path) -> bool:
     return (root / "train").is_dir() and (root / "val").is_dir()
 
 
+def find_fashion_mnist(root: str | None) -> Path | None:
+    """The folder with the four idx files: `root`, or where Debian or a download puts them. None if it is not there."""
+    places = [Path(root)] if root else [DEBIAN_FASHION_MNIST, cache_directory() / "FashionMNIST" / "raw"]
+    return next((place for place in places if has_fashion_mnist(place)), None)
+
+
 def has_fashion_mnist(folder: Path) -> bool:
     return all((folder / name).exists() or (folder / f"{name}.gz").exists() for name in FASHION_MNIST_FILES)

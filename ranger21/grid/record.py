@@ -18,13 +18,16 @@ def record(jobs: Sequence[Job], folder: Path) -> int:
     """Copies the records of the runs that have ended to FOLDER/EXPERIMENT/RUN; returns how many.
 
     Manifests without what only their machine understands: its name, and where its Python, the project and the data are.
-    Raises a UserError if `folder` cannot be written to.
+    Raises a UserError if `folder` cannot be written to, or has the record of another run by the same name.
     """
     ended = [job for job in jobs if job.ended]
     try:
         for job in ended:
             place = folder / Path(*job.directory.parts[-2:])
             place.mkdir(parents=True, exist_ok=True)
+            there, here = (_begun(path / MANIFEST) for path in (place, job.directory))
+            if there and here and there != here:
+                raise UserError(f"{place} has the record of another run, begun {there}: choose another --record.")
             for name in KEPT:
                 if (job.directory / name).exists():  # compare.py says what is missing
                     shutil.copyfile(job.directory / name, place / name)
@@ -33,6 +36,14 @@ def record(jobs: Sequence[Job], folder: Path) -> int:
     except OSError as error:
         raise UserError(f"cannot copy to {folder}: {error.strerror or error} ({error.filename})") from error
     return len(ended)
+
+
+def _begun(path: Path) -> str | None:
+    """When a run was begun, which tells it from another with the same settings."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["sessions"][0]["started"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def _without_the_machine(path: Path) -> str | None:

@@ -56,7 +56,8 @@ class Slurm:
         held = self._held(queue)
         compared = " ".join([str(COMPARE.absolute()), *comparison]) in queue
         jobs = [job for job in jobs if job.directory not in held]
-        runs = self.folder / f"runs-{1 + sum(1 for _ in self.folder.glob('runs-*.txt'))}.txt"
+        numbers = [int(name) for path in self.folder.glob("runs-*.txt") if (name := path.stem[5:]).isdecimal()]
+        runs = self.folder / f"runs-{1 + max(numbers, default=0)}.txt"  # never one that a queued task may still read
         if not jobs and (not held or compared):
             return Submission(runs, [], [], [])
         array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]

@@ -1,0 +1,80 @@
+"""Whether the runs that a grid finds are those that it means, and of its code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from ranger21 import experiment
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.grid.jobs import Job
+from ranger21.grid.likeness import other_code, require_these
+from ranger21.grid.record import record
+from ranger21.grid.slurm import Slurm
+from ranger21.naming import run_directory
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Job, Path]:
+    """A run that has ended, as a grid's job, and its images."""
+    outputs = tmp_path_factory.mktemp("ended")
+    overrides = (*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={outputs}")
+    config = compose_config(list(overrides))
+    job = Job(overrides, config, run_directory(config))
+    assert experiment.run(config, job.directory) == 0
+    return job, images
+
+
+def test_ended_runs_are_those_that_are_meant(ended: tuple[Job, Path], tmp_path: Path) -> None:
+    job, images = ended
+    assert job.ended and require_these([job]) == [] and other_code([job]) is None
+    other = replace(job, config=replace(job.config, seed=7))
+    with pytest.raises(UserError, match=r"has another run \(seed: 0 there, 7 now\)"):
+        require_these([other])
+    data = shutil.copytree(images, tmp_path / "data")
+    moved = replace(job, config=replace(job.config, data=replace(job.config.data, root=str(data))))
+    assert require_these([moved]) == []
+    image = next(data.glob("train/*/*"))
+    image.rename(image.with_name("another.JPEG"))
+    with pytest.raises(UserError, match=rf"on other images .* data.root={images} .* then, data.root={data} .* now"):
+        require_these([moved])
+    shutil.rmtree(data)
+    (doubt,) = require_these([moved])
+    assert doubt.startswith("Whether the runs that have ended are of this data cannot be said: There is no folder")
+
+
+def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, Path], tmp_path: Path) -> None:
+    job, _ = ended
+    old = replace(job, directory=shutil.copytree(job.directory, tmp_path / "old"))
+    manifest = json.loads((old.directory / "manifest.json").read_text())
+    for files in manifest["code"].values():
+        files["ranger21/loop.py"] = "0" * 16
+    (old.directory / "manifest.json").write_text(json.dumps(manifest))
+    told = other_code([job, old, old])
+    assert told is not None and "would run now: 2 (ranger21/loop.py)." in told
+
+
+def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path], tmp_path: Path) -> None:
+    job, _ = ended
+    assert record([job], tmp_path) == record([job], tmp_path) == 1
+    place = tmp_path / Path(*job.directory.parts[-2:])
+    kept = json.loads((place / "manifest.json").read_text())
+    assert "root" not in kept["data"] and kept["sessions"][0]["code"] in kept["code"]
+    kept["sessions"][0]["started"] = "2026-01-01T00:00:00+00:00"
+    (place / "manifest.json").write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"has the record of another run, begun 2026-01-01"):
+        record([job], tmp_path)
+
+
+def test_a_list_of_runs_is_never_written_over(tmp_path: Path) -> None:
+    """As it would be by their count, if one had been deleted; tasks that are queued still read the other."""
+    slurm = Slurm(tmp_path, [], [])
+    for number in (2, 7):
+        (tmp_path / f"runs-{number}.txt").write_text("")
+    assert slurm.plan([], 1, ["x"]).runs.name == "runs-8.txt"
