@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ranger21 import distributed
-from ranger21.config import Config, DataConfig
+from ranger21.config import Config, DataConfig, WandbConfig
 from ranger21.data.build import build_data, build_if_there, prepare_data
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
@@ -18,6 +18,7 @@ from ranger21.records import RunDirectory
 from ranger21.run import Run, data_facts
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.tracking.console import log_to_console, log_to_file
+from ranger21.tracking.weights_and_biases import choices
 from ranger21.trial import require_it_runs
 
 log = logging.getLogger("ranger21")
@@ -38,6 +39,8 @@ def run(config: Config, directory: Path) -> int:
         if there:
             log_to_file(place.log)
         configure_torch(config, world)
+        if isinstance(config.logger, WandbConfig):
+            choices(config.logger, directory, config.experiment)  # refused now rather than when all is made
         world.on_main(lambda: require_it_runs(config, world.size))
         world.on_main(lambda: prepare_data(config.data))
         with enough_to_train(config, world.size, world.device):

@@ -11,6 +11,11 @@ import pytest
 from conftest import LEET, command, lines, train
 from test_resume import wait_for_a_line
 
+from ranger21 import experiment
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.tracking.weights_and_biases import choices
+
 wandb = pytest.importorskip("wandb", reason="pip install wandb")
 
 
@@ -33,6 +38,64 @@ def test_the_same_numbers_offline(tiny, tmp_path):
     for row in lines(directory):
         assert "train/loss" in row
     assert "val/acc1" in text and "best/val/acc1" in text and "resnet10t" in text and '"p"' in text
+
+
+VARIABLES = {
+    "WANDB_MODE": "disabled", "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team", "WANDB_RUN_GROUP": "pilot",
+    "WANDB_TAGS": "a,b", "WANDB_NAME": "first", "WANDB_DIR": "/elsewhere",
+}  # fmt: skip
+
+
+def test_wandbs_own_variables_say_what_the_configuration_leaves_open(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def chosen(*overrides: str) -> dict:
+        config = compose_config(["logger=wandb", "data.root=/data", *overrides])
+        return choices(config.logger, Path("outputs/run-s0"), "paper")
+
+    own = {"mode": "offline", "project": "ranger21", "entity": None, "group": "paper", "tags": None, "name": "run-s0"}
+    assert chosen() == own | {"dir": "outputs/run-s0"}
+    typed = {"mode": "online", "project": "mine", "entity": "me", "group": "g", "tags": ["t"], "name": "r"}
+    overrides = [f"logger.{key}={value}" for key, value in typed.items() if key not in ("tags", "name")]
+    overrides += ["logger.tags=[t]", "logger.run_name=r"]
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    theirs = {"mode": "disabled", "project": "theirs", "entity": "team", "group": "pilot", "tags": ["a", "b"]}
+    assert chosen() == theirs | {"name": "first", "dir": "/elsewhere"}
+    assert chosen(*overrides) == typed | {"dir": "/elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "variable", "sentence"),
+    [
+        ("logger.project=a/b", "", r"logger\.project=a/b is not possible: W&B's projects have"),
+        (f"logger.tags=[{'x' * 65}]", "", r"logger\.tags=\['x+'\] is not possible: each of W&B's tags has 1 to 64"),
+        ("", "WANDB_PROJECT=a:b", "WANDB_PROJECT=a:b is not possible"),
+        ("", "WANDB_TAGS=a,,b", "WANDB_TAGS=a,,b is not possible"),
+        ("", "WANDB_MODE=sometimes", "WANDB_MODE=sometimes is not possible: it must be online, offline or disabled"),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_there_is_a_run_directory(
+    typed, variable, sentence, tiny, tmp_path, monkeypatch
+):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(*variable.split("="))
+    overrides = [o for o in tiny if o != "logger=none"]
+    config = compose_config([*overrides, "logger=wandb", *([typed] if typed else [])])
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_disabled_by_its_variable_it_leaves_nothing(tiny, tmp_path):
+    overrides = [o for o in tiny if o != "logger=none"]
+    env = {"WANDB_MODE": "disabled"}
+    done = train(*overrides, "logger=wandb", "trainer.steps=1", f"run_dir={tmp_path / 'run'}", env=env)
+    assert done.returncode == 0 and "W&B is switched off" not in done.stdout, done.stdout
+    assert not (tmp_path / "run" / "wandb").exists() and len(lines(tmp_path / "run")) == 1
 
 
 def children_of(pid: int) -> list[int]:

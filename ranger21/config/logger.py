@@ -12,12 +12,13 @@ class LoggerConfig:
 
 @dataclass
 class WandbConfig(LoggerConfig):
-    mode: str
-    project: str
+    mode: str | None
+    project: str | None
     entity: str | None
     group: str | None
     tags: list[str]
     run_name: str | None
 
     def __post_init__(self) -> None:
-        require_choice("logger.mode", self.mode, ("offline", "online"))
+        if self.mode is not None:
+            require_choice("logger.mode", self.mode, ("offline", "online"))

@@ -100,7 +100,7 @@ def read_index(split: Path, wanted: Sequence[str] | None = None) -> Index:
     return index
 
 
-def _listed(split: Path, places: tuple[Path, Path]) -> Index:
+def _listed(split: Path, places: tuple[Path, ...]) -> Index:
     """The index of the files that there are; it is kept unless a folder has changed just now."""
     began = time.time()
     classes = class_folders(split)
@@ -123,10 +123,13 @@ def _listed(split: Path, places: tuple[Path, Path]) -> Index:
     return index
 
 
-def cache_files(split: Path) -> tuple[Path, Path]:
-    """Where the index of a split is kept: beside the data, or else in the user's cache directory."""
-    name = hashlib.sha256(os.fsencode(split.resolve())).hexdigest()[:16]
-    return split.parent / f".{split.name}.index.npz", cache_directory() / "index" / f"{name}.npz"
+def cache_files(split: Path) -> tuple[Path, ...]:
+    """Where the index of a split is kept: beside the data, or else in the user's cache directory, if there is one."""
+    name, beside = hashlib.sha256(os.fsencode(split.resolve())).hexdigest()[:16], split.parent
+    places = [beside / f".{split.name}.index.npz"]
+    with contextlib.suppress(UserError):
+        places.append(cache_directory() / "index" / f"{name}.npz")
+    return tuple(places)
 
 
 def _cached(place: Path, split: Path) -> Index | None:
@@ -151,7 +154,7 @@ def _cached(place: Path, split: Path) -> Index | None:
         return None
 
 
-def _keep(index: Index, times: dict[str, int], places: tuple[Path, Path], split: Path) -> None:
+def _keep(index: Index, times: dict[str, int], places: tuple[Path, ...], split: Path) -> None:
     facts = {"version": VERSION, "split": split.name, "classes": index.classes, "times": times}
     facts["left_out"] = index.left_out
     for place in places:

@@ -20,8 +20,14 @@ FASHION_MNIST_FILES = tuple(
 
 
 def cache_directory() -> Path:
-    """Where the project keeps what it draws or downloads: $XDG_CACHE_HOME/ranger21 or ~/.cache/ranger21."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranger21"
+    """Return where the project keeps what it draws or downloads: $XDG_CACHE_HOME/ranger21 or ~/.cache/ranger21.
+
+    Raises a UserError where there is neither: for a user who has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ranger21"
+    except RuntimeError as error:
+        raise UserError("There is no home folder to keep files in: set XDG_CACHE_HOME to a folder.") from error
 
 
 def require_data(config: DataConfig) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -98,7 +98,7 @@ class Slurm:
         """The ids of the jobs in SLURM's queue: of this grid's runs by LIST_INDEX, of others by their command."""
         if not self._noted() or not shutil.which("squeue"):
             return {}
-        told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={getpass.getuser()}"])
+        told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={os.getuid()}"])
         queue = {}
         for number, _, command in (line.partition(" ") for line in told.splitlines()):
             runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]

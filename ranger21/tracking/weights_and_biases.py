@@ -8,10 +8,50 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.config import WandbConfig
+from ranger21.errors import UserError
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")
 TIMEOUT = 60  # seconds for what needs the network
+
+
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # as WANDB_MODE may have them
+
+
+def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, Any]:
+    """Return W&B's arguments for a run: what `logger` says, else what W&B's own variables say, else the run's defaults.
+
+    Raises a UserError for a mode, a project or a tag that W&B would refuse.
+    """
+
+    def chosen(key: str, value: Any, variable: str, default: Any) -> tuple[Any, str]:
+        """A value, and where it is from."""
+        if value:
+            return value, f"logger.{key}={value}"
+        told = os.environ.get(variable)
+        return (told, f"{variable}={told}") if told else (default, "")
+
+    mode, where = chosen("mode", config.mode, "WANDB_MODE", "offline")
+    if mode not in MODES:
+        raise UserError(f"{where} is not possible: it must be online, offline or disabled.")
+    project, where = chosen("project", config.project, "WANDB_PROJECT", "ranger21")
+    if len(project) > 128 or set(project) & set("/\\#?%:"):
+        raise UserError(
+            f"{where} is not possible: W&B's projects have at most 128 characters, and none of / \\ # ? % :"
+        )
+    tags, where = chosen("tags", config.tags, "WANDB_TAGS", None)
+    tags = tags.split(",") if isinstance(tags, str) else tags
+    if not all(1 <= len(tag) <= 64 for tag in tags or []):
+        raise UserError(f"{where} is not possible: each of W&B's tags has 1 to 64 characters.")
+    return {
+        "mode": mode,
+        "project": project,
+        "tags": tags,
+        "entity": chosen("entity", config.entity, "WANDB_ENTITY", None)[0],
+        "group": chosen("group", config.group, "WANDB_RUN_GROUP", experiment)[0],
+        "name": chosen("run_name", config.run_name, "WANDB_NAME", directory.name)[0],
+        "dir": os.environ.get("WANDB_DIR") or str(directory),
+    }
 
 
 class WandbTracker:
@@ -22,20 +62,18 @@ class WandbTracker:
     ) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it telephones even when it is offline
         self._run: Any = None
+        arguments = choices(config, directory, experiment)
         try:
             import wandb
 
+            Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+            if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B does not do without a home
+                os.environ["HOME"] = str(Path(arguments["dir"]).resolve())
             self._run = wandb.init(
                 id=run_id,
                 resume="allow",
-                dir=str(directory),
-                mode=config.mode,  # type: ignore[arg-type]
-                project=config.project,
-                entity=config.entity,
-                group=config.group or experiment,
-                tags=config.tags or None,
-                name=config.run_name or directory.name,
                 config=values,
+                **arguments,
                 settings=wandb.Settings(
                     init_timeout=TIMEOUT, finish_timeout=TIMEOUT, console="off", silent=True, x_disable_stats=True
                 ),

@@ -1,0 +1,34 @@
+"""A user without a home and a name, as containers have them: HOME is not set, and nobody has this user's number."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, result
+
+NOBODY = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
+refused = not shutil.which("unshare") or subprocess.run([*NOBODY, "true"], capture_output=True).returncode
+pytestmark = pytest.mark.skipif(bool(refused), reason="needs user namespaces")
+
+
+def as_nobody(*arguments: str, tmp: Path) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp), "OMP_NUM_THREADS": "1"}
+    command = [*NOBODY, sys.executable, *arguments]
+    return subprocess.run(command, env=env, cwd=tmp, capture_output=True, text=True, timeout=240)
+
+
+def test_a_run_with_wandb_needs_neither(images: Path, tmp_path: Path) -> None:
+    overrides = [value for value in TINY if value != "logger=none"] + ["logger=wandb", "trainer.steps=1"]
+    done = as_nobody(str(ROOT / "train.py"), *overrides, f"data.root={images}", "run_dir=run", tmp=tmp_path)
+    assert done.returncode == 0 and "W&B is switched off" not in done.stdout, done.stdout + done.stderr
+    assert result(tmp_path / "run")["status"] == "finished" and [*(tmp_path / "run/wandb").glob("offline-run-*")]
+
+
+def test_what_needs_a_home_says_what_to_set(tmp_path: Path) -> None:
+    code = "from ranger21.data.layout import cache_directory as c; from ranger21.ending import ending_well\n"
+    done = as_nobody("-c", f"{code}with ending_well(''): c()", tmp=tmp_path)
+    sentence = "error: There is no home folder to keep files in: set XDG_CACHE_HOME to a folder.\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
