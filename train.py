@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from ranger21.compose import parse
 from ranger21.ending import ending_well, fail
 from ranger21.errors import UserError
-from ranger21.naming import run_directory
+from ranger21.naming import require_place, run_directory
 from ranger21.overrides import prepare
 from ranger21.records import RunDirectory
 from ranger21.stopping import heed_early
@@ -52,7 +52,7 @@ def main(composed: DictConfig) -> None:
     elsewhere = sweep and not job.launcher._target_.endswith(".BasicLauncher")  # in a process of the launcher's
     if sweep and not elsewhere and "WORLD_SIZE" in os.environ:
         fail("-m runs one after the other in one process: give each its own torchrun instead.", at_once=True)
-    HERE.runs, HERE.debug = HERE.runs + 1, TRACEBACK or bool(composed.get("debug"))
+    HERE.runs, HERE.debug = HERE.runs + 1, TRACEBACK or composed.get("debug") is True
     try:
         code = begin(composed)
     except UserError as mistake:
@@ -83,6 +83,7 @@ def begin(composed: DictConfig) -> int:
     """Do the run of a composed configuration; return its exit code. Raises a UserError for what a user can mend."""
     config = parse(composed)
     directory = run_directory(config)
+    require_place(config, directory)
     from ranger21.data.layout import require_data
 
     if not RunDirectory(directory).result.exists():  # a finished run has no need of its data any more

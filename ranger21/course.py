@@ -1,8 +1,13 @@
 """The course of a run: which images of which epoch every step takes. Knows numbers only."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from ranger21.errors import UserError
+
+MOST_STEPS = 100_000_000  # of which each takes 16 bytes of memory
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Course:
         epochs: how long the run is,
         steps: or, where it is given, how many steps.
         growth: of the batch, up to `batch_size`.
+
+    Raises:
+        UserError: more steps than memory has room for.
     """
 
     def __init__(
@@ -39,12 +47,21 @@ class Course:
             raise ValueError(f"batch_size = {batch_size} must lie between 1 and images = {images}.")
         self.images, self.batch_size, self.growth = images, batch_size, growth
         self.unit = growth.start if growth else batch_size  # every batch is a multiple of it
+        least = steps or epochs * (images // batch_size)
+        if least > MOST_STEPS:
+            raise UserError(
+                f"A run of {least:,} steps is not possible, only one of {MOST_STEPS:,} at most: lower trainer.steps or "
+                "trainer.epochs, or raise data.batch_size."
+            )
         per_epoch: list[np.ndarray] = []
         done, seen, epoch = 0, 0, 0
         while (done < steps) if steps else (epoch < epochs):
             sizes = self._epoch(seen)
-            per_epoch.append(sizes)
-            done, seen, epoch = done + len(sizes), seen + int(sizes.sum()), epoch + 1
+            grown = growth is None or seen >= growth.images  # then all epochs to come are alike
+            left = math.ceil((steps - done) / len(sizes)) if steps else epochs - epoch
+            times = left if grown else 1
+            per_epoch.extend([sizes] * times)
+            done, seen, epoch = done + len(sizes) * times, seen + int(sizes.sum()) * times, epoch + times
         self._sizes = np.concatenate(per_epoch)
         self._ends = np.cumsum([len(sizes) for sizes in per_epoch])  # the last step of every epoch
         self._seen = np.cumsum(self._sizes)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,31 @@ def _place(config: Config, values: dict[str, Any], plain: dict[str, Any]) -> Pat
         digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()
         name += f"-{digest[:8]}"
     return Path(config.outputs) / config.experiment / name
+
+
+def require_place(config: Config, directory: Path) -> None:
+    """Refuses a run directory within another run or within the data, and a folder that holds runs already.
+
+    Looks at folders alone, and makes none.
+    """
+    place = directory.absolute().resolve()
+    instead = "choose another run_dir= or outputs="
+    for parent in place.parents:
+        if _is_run(parent):
+            raise UserError(f"{directory} lies within the run {parent}: {instead}.")
+    for key in ("root", "pack"):
+        data = getattr(config.data, key, None)
+        if data is not None and place.is_relative_to(Path(data).absolute().resolve()):
+            raise UserError(f"{directory} lies within the data, data.{key}={data}: {instead}.")
+    if not _is_run(place):
+        below = itertools.chain.from_iterable(place.glob(f"{depth}manifest.json") for depth in ("*/", "*/*/"))
+        runs = [manifest.parent for manifest in below if _is_run(manifest.parent)]
+        if runs:
+            raise UserError(f"{directory} holds runs, such as {min(runs)}: give the directory of one run, not theirs.")
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file()
+    except OSError:  # it may not be looked at
+        return False

@@ -132,9 +132,13 @@ def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0
     for key in ("every", "over", "rise", "half_cycle"):
         if key in values:
             values[key] = max(1.0, in_steps(key, values[key], course, span))
-    for key in ("warmup", "warmdown"):
-        if key in values:
-            values[key] = min(1.0, in_steps(key, values[key], course, span) / span)
+    parts: dict[str, float] = {
+        key: in_steps(key, values[key], course, span) / span for key in ("warmup", "warmdown") if key in values
+    }
+    if sum(parts.values()) > 1 + 1e-9:
+        told = " and ".join(f"schedule.{key}={values[key]}" for key in parts)
+        raise UserError(f"{told} are not possible: together they take more than the {span} steps that there are.")
+    values |= parts
     if "lr" in values:
         values["lr"] *= lr_scale
     return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)

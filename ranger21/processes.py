@@ -135,8 +135,8 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 
 def require_processes(processes: int) -> None:
-    if processes < 1:
-        raise UserError(f"--processes={processes} is not possible: it must be at least 1.")
+    if not 1 <= processes <= 1024:
+        raise UserError(f"--processes={processes} is not possible: it must be at least 1, and 1024 at most.")
 
 
 @contextlib.contextmanager

@@ -85,6 +85,8 @@ class Run:
     def __init__(self, config: Config, place: RunDirectory, world: World, data: Data, stop: StopFlag) -> None:
         self.config, self.place, self.world, self.data, self.stop = config, place, world, data, stop
         self.share = Share(world.rank, world.size, config.trainer.accumulate)
+        if len(data.classes) < 2:
+            raise UserError(f"The data has one class only, {data.classes[0]}: there is nothing to tell apart.")
         start = getattr(config.batch_schedule, "start", None)
         require_batches(len(data.train), config.data.batch_size, self.share, start)  # before the model is built
         self.plan = make_plan(config, len(data.train))

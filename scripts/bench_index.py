@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_whole
 from ranger21.data.index import SETTLED_SECONDS, Index, cache_files, read_index
 from ranger21.ending import ending_well
 from ranger21.randomness import ORDER, generator
@@ -66,9 +67,9 @@ def worker_memory(index: Index, touched: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1_281_167)
-    parser.add_argument("--touched", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=as_whole(), default=1_281_167)
+    parser.add_argument("--touched", type=as_whole(), default=100_000)
+    parser.add_argument("--rounds", type=as_whole(), default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = Path(folder, "train")

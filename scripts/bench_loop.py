@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ranger21 import distributed
+from ranger21.arguments import as_whole
 from ranger21.compose import compose_config
 from ranger21.course import Course
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
@@ -185,16 +186,18 @@ def report(args: argparse.Namespace, world: World, pairs: list[tuple[Cost, Cost]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, default=1, help="on this machine (default: %(default)s)")
+    parser.add_argument("--ranks", type=as_whole(), default=1, help="on this machine (default: %(default)s)")
     parser.add_argument("--model", default="resnet10t", help="a model of configs/model or of timm")
     parser.add_argument("--optimizer", default="adamw", help="a choice of optimizer=")
-    parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--batch", type=int, default=64, help="of all ranks together")
-    parser.add_argument("--steps", type=int, default=10, help="in a block")
-    parser.add_argument("--log-every", type=int, default=5, help="steps between two lines of metrics.jsonl")
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--size", type=as_whole(), default=64, help="pixels a side")
+    parser.add_argument("--batch", type=as_whole(), default=64, help="of all ranks together")
+    parser.add_argument("--steps", type=as_whole(), default=10, help="in a block")
+    parser.add_argument("--log-every", type=as_whole(), default=5, help="steps between two lines of metrics.jsonl")
+    parser.add_argument("--pairs", type=as_whole(), default=15)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--profile", type=int, nargs="?", const=25, metavar="LINES", help="show where the time goes")
+    parser.add_argument(
+        "--profile", type=as_whole(), nargs="?", const=25, metavar="LINES", help="show where the time goes"
+    )
     args = parser.parse_args()
     for name in ("ranks", "steps", "pairs", "log_every"):
         if getattr(args, name) < 1:

@@ -34,6 +34,7 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranger21.arguments import as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well, fail
@@ -211,17 +212,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--model", default="resnet50", help="a model of timm (default: %(default)s)")
-    add("--rounds", type=int, default=15, help="a multiple of 5 has its share of merges (default: %(default)s)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="1 on a busy machine (default: %(default)s)")
+    add("--rounds", type=as_whole(), default=15, help="a multiple of 5 has its share of merges (default: %(default)s)")
+    add(
+        "--threads", type=as_whole(), default=torch.get_num_threads(), help="1 on a busy machine (default: %(default)s)"
+    )
     add("--only", help="names as in the table, with commas between (default: all; adamw is always there)")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the project's optimizers")
-    add("--official", type=Path, metavar="DIR", help="where the authors' package is; our import name is theirs too")
-    add("--group-size", type=int, metavar="N", help="optimizers in memory at a time besides adamw (default: for 8 GB)")
+    add("--official", type=as_path, metavar="DIR", help="where the authors' package is; our import name is theirs too")
+    add(
+        "--group-size",
+        type=as_whole(),
+        metavar="N",
+        help="optimizers in memory at a time besides adamw (default: for 8 GB)",
+    )
     add("--keep-cache", action="store_true", help="compile with the cache that there is, not with a fresh one")
     add("--profile", metavar="NAME", help="print where a step of this one spends its time, and no more")
     add("--drift", action="store_true", help="print how far float32 is off after 1,000 steps, and no more")
-    add("--out", type=Path, metavar="DIR", help="where to write bench.md and bench.json")
-    add("--serve", type=Path, help=argparse.SUPPRESS)
+    add("--out", type=as_path, metavar="DIR", help="where to write bench.md and bench.json")
+    add("--serve", type=as_path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     theirs = [KOZISTR] * bool(importlib.util.find_spec(KOZISTR)) + [OFFICIAL] * bool(args.official)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import simplejpeg
 
+from ranger21.arguments import as_whole
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
@@ -44,8 +45,8 @@ def seconds_to_decode(files: list[bytes]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5, help="of decoding, one kind after the other")
+    parser.add_argument("--images", type=as_whole(), default=200)
+    parser.add_argument("--rounds", type=as_whole(), default=5, help="of decoding, one kind after the other")
     args = parser.parse_args()
     config = compose_config(["data.root=/unused"]).data
     assert isinstance(config, ImageFolderConfig)

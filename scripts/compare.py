@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.arguments import as_path
 from ranger21.ending import ending_well
 
 HELP = """\
@@ -60,7 +61,11 @@ def main() -> None:
         "runs", nargs="+", metavar="RUNS", help="run directories, parents of them, quoted globs, or .wandb files"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs/compare"), metavar="DIR", help="where to write (default: %(default)s)"
+        "--out",
+        type=as_path,
+        default=Path("outputs/compare"),
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
     )
     parser.add_argument(
         "--across",

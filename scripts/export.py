@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_path
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
@@ -44,7 +45,7 @@ def literal(value: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a run directory or a checkpoint")
-    parser.add_argument("target", type=Path, help="the file to write: .safetensors, .pth or .pt")
+    parser.add_argument("target", type=as_path, help="the file to write: .safetensors, .pth or .pt")
     args = parser.parse_args()
     with ending_well("begins anew"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_path
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add("--by-position", action="store_true", help=text)
     text = "highest loss of the colours, in multiples of the lowest (default: %(default)g)"
     add("--ceiling", type=float, default=1e4, help=text)
-    add("--out", type=Path, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")
+    add("--out", type=as_path, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")
     return parser
 
 
@@ -101,7 +102,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
     sources = tuple(word for word in args.checkpoints if word not in overrides)
     if not sources:
         raise UserError("There is no checkpoint among the arguments: name a run directory or a checkpoint.")
-    require(args.ceiling > 1, "--ceiling", args.ceiling, "above 1")
+    require(1 < args.ceiling < 1e30, "--ceiling", args.ceiling, "above 1 and finite")
     values = {name: value for name, value in vars(args).items() if name not in ("out", "ceiling")}
     values |= {"checkpoints": sources, "overrides": overrides, "trajectory": tuple(args.trajectory)}
     return Settings(**values)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_path, command, setting
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
@@ -57,7 +58,7 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     if skipped:
         shown = f"{', '.join(skipped[:5])}{', ...' if len(skipped) > 5 else ''}"
         print(f"{len(skipped):,} images cannot be read and are not in the pack ({shown}): {target / FACTS} lists them")
-    use = " ".join(["python train.py", *args.overrides, f"data.pack={target}"])
+    use = command("python", "train.py", *args.overrides, setting("data.pack", target))
     return f"{target} is complete{'' if fresh else ' already'}: {use}"
 
 
@@ -75,7 +76,7 @@ def check(target: Path, processes: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path, help="the pack's folder")
+    parser.add_argument("target", type=as_path, help="the pack's folder")
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--format", choices=FORMATS, default="jpeg", help="default: %(default)s")
     parser.add_argument(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_path
 from ranger21.data.prepare import prepare
 from ranger21.ending import ending_well
 from ranger21.processes import add_processes_option, require_processes
@@ -24,8 +25,8 @@ from ranger21.processes import add_processes_option, require_processes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="the folder with the downloaded files, which are left as they are")
-    parser.add_argument("target", type=Path, help="the folder for train/ and val/")
+    parser.add_argument("source", type=as_path, help="the folder with the downloaded files, which are left as they are")
+    parser.add_argument("target", type=as_path, help="the folder for train/ and val/")
     add_processes_option(parser)
     args = parser.parse_args()
     with ending_well("goes on from here"):

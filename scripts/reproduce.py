@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.arguments import as_path
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
@@ -92,10 +93,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)")
+    parser.add_argument(
+        "--out", type=as_path, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)"
+    )
     parser.add_argument(
         "--record",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="also copy the runs' records (no checkpoints) there, and compare there",
     )

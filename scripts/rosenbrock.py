@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
+from ranger21.arguments import as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well
@@ -225,11 +226,11 @@ def main() -> None:
     add = parser.add_argument
     add("--optimizers", metavar="A,B,...", help="which (default: all of the project)")
     add("--start", nargs=2, type=float, default=[-1.2, 1.0], metavar=("X", "Y"), help="default: -1.2 1")
-    add("--steps", type=int, default=5000, help="of a whole run (default: %(default)s)")
-    add("--search-steps", type=int, default=1000, help="with all rates (default: %(default)s)")
+    add("--steps", type=as_whole(), default=5000, help="of a whole run (default: %(default)s)")
+    add("--search-steps", type=as_whole(), default=1000, help="with all rates (default: %(default)s)")
     add("--grid", nargs=3, type=float, default=[1e-6, 10, 41], metavar=("LOW", "HIGH", "N"), help="default: 1e-6 10 41")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core, %(default)s)")
-    add("--out", type=Path, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
+    add("--jobs", type=as_whole(), default=os.cpu_count() or 1, help="processes (default: one a core, %(default)s)")
+    add("--out", type=as_path, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
     options = parser.parse_args()
     with ending_well("begins anew"):
         run(options)

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.arguments import as_path
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -28,8 +29,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, metavar="PAGE.html")
-    parser.add_argument("picture", type=Path, metavar="OUT.png")
+    parser.add_argument("page", type=as_path, metavar="PAGE.html")
+    parser.add_argument("picture", type=as_path, metavar="OUT.png")
     parser.add_argument("--width", type=int, default=1400, help="of the window, in pixels (default: %(default)s)")
     parser.add_argument("--height", type=int, default=1050, help="of the window, in pixels (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="the whole page, not what fits into the window")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
@@ -61,9 +62,11 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", default=["optimizer=ranger21"], help="overrides of one curve each")
-    parser.add_argument("--images", type=int, default=IMAGENET_TRAIN, help="training images (default: ImageNet's)")
+    parser.add_argument(
+        "--images", type=as_whole(), default=IMAGENET_TRAIN, help="training images (default: ImageNet's)"
+    )
     parser.add_argument("--log", action="store_true", help="a logarithmic axis for the rate")
-    parser.add_argument("--out", type=Path, default=Path("outputs/schedule.png"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=as_path, default=Path("outputs/schedule.png"), help="(default: %(default)s)")
     args = parser.parse_args()
     configs = {run: compose_config(run.split()) for run in args.runs}
     for config in configs.values():

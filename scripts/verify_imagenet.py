@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.table import Table
 from rich.text import Text
 
+from ranger21.arguments import as_path
 from ranger21.data.verify import NOTICES, WRONG, verify
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -72,9 +73,9 @@ def store(path: Path, text: str, mode: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="the folder that holds train/ and val/")
+    parser.add_argument("root", type=as_path, help="the folder that holds train/ and val/")
     parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole report to FILE")
+    parser.add_argument("--json", type=as_path, metavar="FILE", help="write the whole report to FILE")
     add_processes_option(parser)
     args = parser.parse_args()
     with ending_well("begins anew"):

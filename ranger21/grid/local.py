@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
+from ranger21.arguments import command
 from ranger21.code import TRAIN
 from ranger21.grid.jobs import Job
 from ranger21.processes import granted_cores
@@ -19,7 +19,7 @@ from ranger21.processes import granted_cores
 
 def typed(job: Job) -> str:
     """A run's command as one types it."""
-    return f"python train.py {shlex.join(job.overrides)}"
+    return command("python", "train.py", *job.overrides)
 
 
 class Local:
