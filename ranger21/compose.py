@@ -31,6 +31,11 @@ def parse(composed: DictConfig) -> Config:
                 if cls is None:
                     choices = ", ".join(VARIANTS[f.name])
                     raise UserError(f"{f.name}.name={node.get('name')} is not possible: it must be one of {choices}.")
+                if len(set(node) - {own.name for own in fields(cls)}) > 1:
+                    name = node.get("name")
+                    raise UserError(
+                        f"{f.name}.name={name} does not fit the other keys: {f.name}={name} brings its own."
+                    )
                 parts[f.name] = _typed(cls, node, f.name)
             elif f.name in ("model", "trainer"):
                 parts[f.name] = _typed(ModelConfig if f.name == "model" else TrainerConfig, node, f.name)
@@ -41,13 +46,17 @@ def parse(composed: DictConfig) -> Config:
             raise UserError(unknown_key(sorted(map(str, unknown))[0], list(parts)))
         top = OmegaConf.structured(Config)
         names = ("experiment", "seed", "outputs", "run_dir", "resume", "debug")
-        require_types(Config, {name: parts[name] for name in names})
+        require_types(Config, {name: _plain(parts[name]) for name in names})
         for name in names:
             top[name] = parts[name]
             parts[name] = top[name]
         return Config(**parts)
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _typed(cls: type, node: DictConfig, prefix: str) -> Any:

@@ -1,7 +1,9 @@
 """What every part of the configuration is checked with."""
 
 import math
+import re
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -27,7 +29,8 @@ def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
 def require_number(key: str, value: float, low: float, high: float = FLOAT32, *, open_low: bool = False) -> None:
     """`low` <= value < `high`, or `low` < value < `high` with `open_low`."""
     above = value > low if open_low else value >= low
-    span = f"{'above' if open_low else 'at least'} {low:g}" + (f" and below {high:g}" if high < FLOAT32 else "")
+    span = f"{'above' if open_low else 'at least'} {low:g}"
+    span += "" if high >= FLOAT32 else f" and below {high:,}" if isinstance(high, int) else f" and below {high:g}"
     require(math.isfinite(value) and above and value < high, key, value, f"a number {span}")
 
 
@@ -49,25 +52,35 @@ def require_types(cls: type, values: dict[str, Any], prefix: str = "") -> None:
         prefix: of the fields' keys.
     """
     hints = get_type_hints(cls)
-    for name, value in values.items():
-        kinds = get_args(hints[name]) if get_origin(hints.get(name)) in (Union, types.UnionType) else (hints.get(name),)
-        key = f"{prefix}{name}"
-        if value is None and type(None) in kinds:
-            continue
-        if bool in kinds:
-            require(isinstance(value, bool), key, value, "true or false")
-        elif int in kinds:
-            require(_whole(value), key, value, "a whole number" + (" or null" if type(None) in kinds else ""))
-        elif float in kinds:
-            require(_number(value), key, value, "a number" + (" or null" if type(None) in kinds else ""))
+    for name in values.keys() & hints.keys():
+        value, hint = values[name], hints[name]
+        kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        for kind, what in KINDS.items():
+            if kind in [get_origin(one) or one for one in kinds] and not (value is None and type(None) in kinds):
+                also = " or null" if type(None) in kinds else ""
+                require(FITS[kind](value), f"{prefix}{name}", value, what + also)
 
 
 def _number(value: Any) -> bool:
     try:
-        return not isinstance(value, bool) and isinstance(value, int | float | str) and float(value) is not None
-    except (ValueError, OverflowError):
+        return not isinstance(value, bool | None) and isinstance(float(value), float)
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
-def _whole(value: Any) -> bool:
-    return _number(value) and math.isfinite(float(value)) and float(value) == int(float(value))
+KINDS = {
+    bool: "true or false",
+    int: "a whole number, written out",
+    float: "a number",
+    str: "text",
+    list: "a list, such as [a,b]",
+    dict: "a mapping, such as {a:b}",
+}
+FITS: dict[type, Callable[[Any], bool]] = {
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: bool(re.fullmatch(r"[+-]?\d+", str(value))),
+    float: _number,
+    str: lambda value: value is not None and not isinstance(value, list | dict),
+    list: lambda value: isinstance(value, list),
+    dict: lambda value: isinstance(value, dict),
+}

@@ -45,7 +45,7 @@ class Ranger21Config(OptimizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_betas(self.betas)
-        require_number("optimizer.pnm_beta", self.pnm_beta, 0)
+        require_number("optimizer.pnm_beta", self.pnm_beta, 0, 100)
         require_number("optimizer.eps", self.eps, 0)
         if self.agc_clipping is not None:
             require_number("optimizer.agc_clipping", self.agc_clipping, 0, open_low=True)
