@@ -4,7 +4,9 @@
 SOURCE is a folder with the three official archives of https://image-net.org (ILSVRC2012_img_train.tar,
 ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz) or with the parquet files of Hugging Face's imagenet-1k
 (train-*.parquet and validation-*.parquet, perhaps in its folder data/); of either, the same tree comes out. It may be
-stopped or killed at any moment: the same command again does only what is missing. Needs: pip install -e '.[prepare]'
+stopped or killed at any moment: the same command again does only what is missing, or has another size than in the
+archives. The archives' published MD5 is compared before they are read from, once (TARGET/.checksums.json notes it); of
+the parquet files none is published: their pages have checksums. Needs: pip install -e '.[prepare]'
 
   python scripts/prepare_imagenet.py ~/downloads /data/imagenet
   python scripts/prepare_imagenet.py ~/imagenet-1k/data /data/imagenet --processes 16
@@ -18,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ranger21.arguments import as_path
+from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
 from ranger21.ending import ending_well
 from ranger21.processes import add_processes_option, require_processes
@@ -27,11 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=as_path, help="the folder with the downloaded files, which are left as they are")
     parser.add_argument("target", type=as_path, help="the folder for train/ and val/")
+    parser.add_argument(
+        "--no-checksums", action="store_true", help="do not compare the archives with their published MD5"
+    )
     add_processes_option(parser)
     args = parser.parse_args()
     with ending_well("goes on from here"):
         require_processes(args.processes)
-        prepare(args.source, args.target, args.processes)
+        prepare(args.source, args.target, args.processes, None if args.no_checksums else MD5)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,42 @@ def weight(size: int) -> int:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a folder has of a part's images.
+
+    Attributes:
+        missing: bytes of the images that it lacks, or has in another size.
+        classes: of the part.
+        differing: how many it has in another size.
+    """
+
+    missing: int
+    classes: frozenset[str]
+    differing: int
+
+
+Wanted = Callable[[str, "int | None"], bool]  # an image by its place CLASS/NAME and its size, if that is known yet
+
+
+def size_there(path: Path) -> int | None:
+    """The size of a file, None if there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def compared(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[int, int]:
+    """The bytes that a folder lacks of some images, by place and size, and how many it has in another size."""
+    lacking = differing = 0
+    for place, size in images:
+        there = size_there(folder / place)
+        lacking += weight(size) if there != size else 0
+        differing += there not in (None, size)
+    return lacking, differing
+
+
+@dataclass(frozen=True)
 class ClassArchive:
     """The training images of a class: an inner archive."""
 
@@ -71,18 +107,20 @@ class ClassArchive:
     size: int
     split = "train"
 
-    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
-        """The bytes of the images that `folder` lacks, and the classes that there are."""
-        size = self.size
-        if (folder / self.wnid).exists():  # else no need to look into the archive
-            there = {path.name for path in (folder / self.wnid).iterdir()}
-            size = sum(weight(info.size) for _, info in self._images() if info.name not in there)
-        return size, frozenset([self.wnid])
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.file, self.file.with_name(DEVKIT)
 
-    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-        """The images that are wanted by their place CLASS/NAME."""
+    def missing(self, folder: Path) -> Found:
+        size, differing = self.size, 0
+        if (folder / self.wnid).exists():  # else no need to look into the archive
+            images = ((f"{self.wnid}/{info.name}", info.size) for _, info in self._images())
+            size, differing = compared(folder, images)
+        return Found(size, frozenset([self.wnid]), differing)
+
+    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         for tar, info in self._images():
-            if wanted(place := f"{self.wnid}/{info.name}"):
+            if wanted(place := f"{self.wnid}/{info.name}", info.size):
                 data = tar.extractfile(info)
                 assert data is not None  # a plain file's never is
                 yield place, data.read()
@@ -100,14 +138,18 @@ class ValSlice:
     contents: tuple[tuple[str, int, int], ...]
     split = "val"
 
-    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
-        size = sum(weight(size) for place, _, size in self.contents if not (folder / place).exists())
-        return size, frozenset(place.partition("/")[0] for place, _, _ in self.contents)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.file, self.file.with_name(DEVKIT)
 
-    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    def missing(self, folder: Path) -> Found:
+        size, differing = compared(folder, ((place, size) for place, _, size in self.contents))
+        return Found(size, frozenset(place.partition("/")[0] for place, _, _ in self.contents), differing)
+
+    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         with reading(self.file), open(self.file, "rb") as stream:
             for place, begin, size in self.contents:
-                if wanted(place):
+                if wanted(place, size):
                     stream.seek(begin)
                     data = stream.read(size)
                     if len(data) < size:

@@ -1,13 +1,13 @@
 """The parquet files of Hugging Face's imagenet-1k as parts, one a file. Imports no torch."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.data.archives import reading
+from ranger21.data.archives import Found, Wanted, reading, size_there
 from ranger21.errors import UserError
 
 SPLITS = {"train": "train", "validation": "val"}  # as Hugging Face calls them, and as we do
@@ -20,24 +20,32 @@ class ParquetFile:
     file: Path
     split: str
 
-    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
-        """The bytes of the images that `folder` lacks, as their share of the file, and the classes that there are."""
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.file,)
+
+    def missing(self, folder: Path) -> Found:
+        """What `folder` has, the bytes as a share of the file.
+
+        An image's size stands in front of its bytes alone, so that all of the file would have to be read for them: only
+        an empty file is known to be another.
+        """
         with self._open() as file:
             places = [place for group in range(file.num_row_groups) for place in self._places(file, group)]
-        lacking = sum(not (folder / place).exists() for place in places)
+        sizes = [size_there(folder / place) for place in places]
+        lacking = sum(not size for size in sizes)
         size = -(-self.file.stat().st_size * lacking // max(1, len(places)))  # rounded up: what lacks is never 0
-        return size, frozenset(place.partition("/")[0] for place in places)
+        return Found(size, frozenset(place.partition("/")[0] for place in places), sizes.count(0))
 
-    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-        """The images that are wanted by their place CLASS/NAME."""
+    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         with self._open() as file:
             for group in range(file.num_row_groups):
                 places = self._places(file, group)
-                if any(map(wanted, places)):
+                if any(wanted(place, None) for place in places):
                     for place, data in zip(places, _column(file, group, "bytes"), strict=True):
                         if data is None:
                             raise ValueError(f"no bytes of {place}")
-                        if wanted(place):
+                        if wanted(place, len(data)):
                             yield place, data
 
     @contextmanager

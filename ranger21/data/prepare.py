@@ -2,19 +2,21 @@
 
 Nothing is lost when the process dies, whatever it was doing, and nothing has to be noted down for that: an image is
 written under a hidden name and renamed, so what is there under its own name is whole; and a split is filled in a
-hidden folder and renamed, so nobody trains on half of one. Run again, it does what is missing.
+hidden folder and renamed, so nobody trains on half of one. Run again, it does what is missing, or has another size than
+in the archives.
 """
 
 import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.data.archives import DEVKIT, TRAIN, VAL, Found, Wanted, archive_parts, size_there
+from ranger21.data.checksums import require_checksums
 from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
 from ranger21.data.parquet import parquet_files, parquet_parts
@@ -31,11 +33,15 @@ class Part(Protocol):
     @property
     def split(self) -> str: ...
 
-    def missing(self, folder: Path) -> tuple[int, frozenset[str]]:
-        """The bytes of the images that `folder` lacks, and the classes that there are."""
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What its images and their classes are read from."""
 
-    def images(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-        """The images that are wanted by their place CLASS/NAME."""
+    def missing(self, folder: Path) -> Found:
+        """What `folder` has of the images, and what it lacks."""
+
+    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+        """The images that are wanted, each with its place CLASS/NAME."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,16 @@ class Job:
     folder: Path
 
 
-def survey(job: Job) -> tuple[int, frozenset[str]]:
+def survey(job: Job) -> Found:
     return job.part.missing(job.folder)
 
 
 def write_missing(job: Job) -> None:
-    for place, data in job.part.images(lambda place: not (job.folder / place).exists()):
+    def lacks(place: str, size: int | None) -> bool:
+        there = size_there(job.folder / place)
+        return not there if size is None else there != size
+
+    for place, data in job.part.images(lacks):
         write(job.folder / place, data)
 
 
@@ -87,8 +97,12 @@ def split_folders(target: Path) -> dict[str, Path]:
     return {s: target / s if (target / s).is_dir() else hidden_folder(target, s) for s in SPLITS}
 
 
-def prepare(source: Path, target: Path, processes: int) -> None:
-    """Sorts the archives or parquet files of `source` into `target`, or what is missing there.
+def prepare(source: Path, target: Path, processes: int, published: dict[str, str] | None = None) -> None:
+    """Sorts the archives or parquet files of `source` into `target`, or what is missing there or has another size.
+
+    Args:
+        published: the MD5 of files by their names (`ranger21.data.checksums.MD5`), which are compared before they are
+            read from; by default none are.
 
     Raises a UserError for everything that a user can mend.
     """
@@ -97,11 +111,14 @@ def prepare(source: Path, target: Path, processes: int) -> None:
         jobs = [Job(part, folders[part.split]) for part in find_parts(source)]
         found = dict(in_parallel(survey, jobs, processes, "looking for what is missing"))
         require_classes(jobs, found)
-        missing = {job: found[job][0] for job in jobs if found[job][0]}
+        missing = {job: found[job].missing for job in jobs if found[job].missing}
         leftovers = [path for folder in folders.values() for path in folder.glob(f"*/.*{UNFINISHED}")]
         if not missing and not leftovers and not any(hidden_folder(target, split).exists() for split in SPLITS):
             tell(f"{target} is complete: there is nothing to do.")
             return
+        tell_of_other_sizes(target, sum(of_part.differing for of_part in found.values()))
+        read = {file for job in missing for file in job.part.files}
+        require_checksums(read, published or {}, target)
         require_space(target, sum(missing.values()))
         with alone(target, folders):
             for path in leftovers:  # of a process that was killed while it wrote
@@ -113,6 +130,12 @@ def prepare(source: Path, target: Path, processes: int) -> None:
         tell(f"{target} is complete. To decode every image of it once: python scripts/verify_imagenet.py {target}")
     except OSError as error:
         raise unusable(error.filename or target, error) from error
+
+
+def tell_of_other_sizes(target: Path, images: int) -> None:
+    if images:
+        are = "image is empty or has" if images == 1 else "images are empty or have"
+        tell(f"{images:,} {are} another size in {target} than in the archives, and will be written anew")
 
 
 def find_parts(source: Path) -> Sequence[Part]:
@@ -132,9 +155,9 @@ def find_parts(source: Path) -> Sequence[Part]:
     )
 
 
-def require_classes(jobs: Sequence[Job], found: dict[Job, tuple[int, frozenset[str]]]) -> None:
+def require_classes(jobs: Sequence[Job], found: dict[Job, Found]) -> None:
     """Raises a UserError for validation images of a class without training images, and for a target of other data."""
-    classes = {s: frozenset[str]().union(*(found[job][1] for job in jobs if job.part.split == s)) for s in SPLITS}
+    classes = {s: frozenset[str]().union(*(found[job].classes for job in jobs if job.part.split == s)) for s in SPLITS}
     if unknown := classes["val"] - classes["train"]:
         text = f"there are validation images of the class {min(unknown)}, but no training images"
         raise UserError(f"SOURCE is not one data set: {text}; download both of the same.")

@@ -1,0 +1,107 @@
+"""What passes for whole and is not: archives with flipped bytes, and images of another size in the tree."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from archives import make_archives, make_parquet, prepared
+from test_prepare import contents
+
+from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.data.checksums import CHECKED, MD5
+from ranger21.data.prepare import prepare
+from ranger21.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def few(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of three and one images, and both sources of them."""
+    folder = tmp_path_factory.mktemp("few")
+    for split, count in (("train", 3), ("val", 1)):
+        for wnid in sorted(os.listdir(images / split))[:2]:
+            (folder / split / wnid).mkdir(parents=True)
+            for path in sorted((images / split / wnid).iterdir())[:count]:
+                shutil.copy(path, folder / split / wnid)
+    make_archives(folder, folder / "official")
+    make_parquet(folder, folder / "parquet", files=2)
+    return folder
+
+
+def md5s(source: Path) -> dict[str, str]:
+    return {name: hashlib.md5((source / name).read_bytes()).hexdigest() for name in (TRAIN, VAL, DEVKIT)}
+
+
+def images_of(target: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(target).items() if name != CHECKED}
+
+
+def test_the_published_ones_are_torchvisions():
+    from torchvision.datasets.imagenet import ARCHIVE_META
+
+    assert set(MD5.items()) == set(ARCHIVE_META.values())
+
+
+@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
+def test_flipped_bytes_are_found(name, few, tmp_path):
+    """In the middle of an image, where neither tar nor a decoder sees them; nothing is written."""
+    source = shutil.copytree(few / "official", tmp_path / "official")
+    published = md5s(source)
+    part = archive_parts(source)[0 if name == TRAIN else -1]
+    with open(source / name, "r+b") as file:
+        begin = part.begin + 1024 if name == TRAIN else 1024 if name == VAL else 4  # of gzip's header: the time
+        file.seek(begin)
+        flipped = bytes(byte ^ 1 for byte in file.read(4))
+        file.seek(begin)
+        file.write(flipped)
+    target = tmp_path / "out"
+    with pytest.raises(UserError) as caught:
+        prepare(source, target, 1, published)
+    assert str(caught.value).startswith(f"{source / name} is not the official archive, or damaged: its MD5 is ")
+    assert str(caught.value).endswith(f"not {published[name]}. Download it again; --no-checksums takes it as it is.")
+    assert set(contents(target)) <= {CHECKED}
+    prepare(source, target, 1)  # as --no-checksums does
+    assert set(images_of(target)) == set(prepared(few))
+
+
+def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
+    source, target = shutil.copytree(few / "official", tmp_path / "official"), tmp_path / "out"
+    published = md5s(source)
+    prepare(source, target, 1, published)
+    assert capsys.readouterr().out.count("its MD5 is the published one") == 3
+    assert images_of(target) == prepared(few)
+    assert set(json.loads((target / CHECKED).read_text())) == {TRAIN, VAL, DEVKIT}
+    prepare(source, target, 1, published)
+    assert "MD5" not in (out := capsys.readouterr().out) and "nothing to do" in out  # nothing is read from them
+    shutil.rmtree(target / "train" / "n99000001")
+    os.utime(source / DEVKIT, ns=(time.time_ns(), time.time_ns()))
+    prepare(source, target, 1, published)
+    out = capsys.readouterr().out
+    assert f"{TRAIN}: its MD5 was right before" in out and f"{DEVKIT}: its MD5 is the published one" in out
+    assert VAL not in out and images_of(target) == prepared(few)
+    (target / CHECKED).write_text("[damaged")
+    (next((target / "val").rglob("*.JPEG"))).unlink()
+    prepare(source, target, 1, published)
+    assert f"{VAL}: its MD5 is the published one" in capsys.readouterr().out and images_of(target) == prepared(few)
+
+
+@pytest.mark.parametrize("source", ["official", "parquet"])
+def test_an_image_of_another_size_is_written_anew(source, few, tmp_path, capsys):
+    """An empty one from either source; one that is cut or longer from the archives, whose headers tell sizes."""
+    target, published = tmp_path / "out", md5s(few / "official")  # which the parquet files have not
+    prepare(few / source, target, 1, published)
+    harmed = [sorted((target / split).rglob("*.JPEG"))[1] for split in ("train", "val")]
+    contents_of_harm = [b"", b"half a pictu" if source == "official" else b""]
+    for path, content in zip(harmed, contents_of_harm, strict=True):
+        path.write_bytes(content)
+    kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.JPEG") if path not in harmed}
+    capsys.readouterr()
+    prepare(few / source, target, 1, published)
+    assert "2 images are empty or have another size in " in capsys.readouterr().out
+    assert images_of(target) == prepared(few)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    prepare(few / source, target, 1)
+    assert "nothing to do" in capsys.readouterr().out
