@@ -62,6 +62,18 @@ def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) ->
     )
 
 
+def test_many_groups_are_told_briefly(make: Make, tmp_path: Path) -> None:
+    for number in range(8):
+        for seed in range(2):
+            manifest(make("adamw", seed, name=f"{number}-{seed}", optimizer__lr=number), ranks=1 + seed)
+    assert said(tmp_path, "Not the same") == [
+        "Not the same for all of these runs: ranks 1 (seed 0 of every group), 2 (seed 1 of every group)."
+    ]
+    manifest(make("adamw", 2, name="one-more", optimizer__lr=7), ranks=2)
+    (sentence,) = said(tmp_path, "Not the same")
+    assert "ranks 1 (seed 0 of every group), 2 (lr=0 seed 1; " in sentence and "and 2 more groups)." in sentence
+
+
 def test_the_same_code_and_machine_are_not_told(make: Make, tmp_path: Path) -> None:
     for seed in range(3):
         manifest(make(seed=seed))

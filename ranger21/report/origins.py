@@ -10,7 +10,7 @@ from ranger21.data.identity import NAMES
 from ranger21.report.groups import Group, show
 from ranger21.report.runs import Run
 
-MOST = 6  # kinds of code, or values of a fact, that a sentence tells
+MOST = 6  # kinds of code, values of a fact, or groups, that a sentence tells
 KNOWN = {"hardware": ("device", "ranks", "precision", "threads"), "packages": ("torch",)}  # of a session
 
 
@@ -84,10 +84,10 @@ def _each(groups: Sequence[Group], found: Mapping[str, list[Run]]) -> str:
 
 def _who(groups: Sequence[Group], runs: Sequence[Run]) -> str:
     """Runs by group and seed; a group alone where all of its runs are meant."""
-    parts = []
-    for group in groups:
-        held = [run for run in group.runs if run in runs]
-        seeds = ", ".join(str(run.seed) for run in held)
-        if held:
-            parts.append(group.label if len(held) == len(group.runs) > 1 else f"{group.label} seed {seeds}")
-    return "; ".join(parts)
+    held = {group.label: [run for run in group.runs if run in runs] for group in groups}
+    seeds = {label: ", ".join(str(run.seed) for run in some) for label, some in held.items()}
+    if len(groups) > 2 and len(set(seeds.values())) == 1:
+        return f"seed {seeds[groups[0].label]} of every group"
+    whole = {group.label for group in groups if len(held[group.label]) == len(group.runs) > 1}
+    parts = [label if label in whole else f"{label} seed {seeds[label]}" for label, some in held.items() if some]
+    return "; ".join(parts[:MOST]) + (f" and {len(parts) - MOST} more groups" if len(parts) > MOST else "")
