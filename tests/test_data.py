@@ -169,14 +169,14 @@ def failure(loader: Loader) -> str:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("harm", ["truncated", "no JPEG", "empty", "gone"])
 def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int, harm: str, end: str) -> None:
-    root = shutil.copytree(images, tmp_path / "data")
+    root = shutil.copytree(images, tmp_path / "the data")
     data = build_data(replace(IMAGENET, root=str(root), transforms=end), seed=0)
     victim = sorted((root / "train").glob("*/*"))[37]
     content = {"truncated": victim.read_bytes()[:-3000], "no JPEG": b"<html>" * 99, "empty": b""}
     victim.unlink() if harm == "gone" else victim.write_bytes(content[harm])
     keys = TrainBatches(Course(len(data.train), 16, 9), 0, 1, 5, Share())
     text = failure(Loader(data.train, keys, workers, pin_memory=False))
-    remedy = f"replace or remove it; python scripts/verify_imagenet.py {root} --expect none finds all such."
+    remedy = f"replace or remove it; python scripts/verify_imagenet.py '{root}' --expect none finds all such."
     assert text.startswith(f"The image {victim} cannot be read (") and text.endswith(f"): {remedy}")
     assert "Traceback" not in text and "\n" not in text
 
@@ -187,7 +187,7 @@ def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
     seen = [next(batches), next(batches)]  # one of each
     loaders = [str(process.pid) for process in multiprocessing.active_children()]
     assert len(loaders) == 2
-    for name in ("INT", "TERM", "USR1"):
+    for name in ("INT", "TERM", "USR1", "HUP"):
         subprocess.run(["kill", f"-{name}", *loaders], check=True)  # by another process: the parent is obeyed
     assert len(seen + list(batches)) == 12
 

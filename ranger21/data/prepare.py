@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ranger21.arguments import command
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, Found, Wanted, archive_parts, size_there
 from ranger21.data.checksums import require_checksums
 from ranger21.data.layout import SPLITS
@@ -127,7 +128,8 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
                 pass
             for split, folder in folders.items():
                 publish(folder, hidden_folder(target, split), target / split)
-        tell(f"{target} is complete. To decode every image of it once: python scripts/verify_imagenet.py {target}")
+        again = command("python", "scripts/verify_imagenet.py", target)
+        tell(f"{target} is complete. To decode every image of it once: {again}")
     except OSError as error:
         raise unusable(error.filename or target, error) from error
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ranger21.arguments import command
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, shard_name
@@ -19,9 +20,8 @@ class Folder:
     def __init__(self, split: Path, index: Index) -> None:
         self.split, self.index = split, index
         self.labels = index.labels  # made here once, not in every loader process
-        self.remedy = (
-            f"replace or remove it; python scripts/verify_imagenet.py {split.parent} --expect none finds all such"
-        )
+        search = command("python", "scripts/verify_imagenet.py", split.parent, "--expect", "none")
+        self.remedy = f"replace or remove it; {search} finds all such"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -40,9 +40,8 @@ class Packed:
 
     def __init__(self, pack: Path, split: str) -> None:
         self.pack, self.split = pack, split
-        self.remedy = (
-            f"python scripts/pack.py {pack} --check finds what else is damaged in the pack and says what to do"
-        )
+        search = command("python", "scripts/pack.py", pack, "--check")
+        self.remedy = f"{search} finds what else is damaged in the pack and says what to do"
         try:
             with np.load(pack / f"{split}.npz", allow_pickle=False) as arrays:
                 self._offsets, self._lengths, self._shapes = (arrays[name] for name in ("offsets", "lengths", "shapes"))
