@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 
 from ranger21.course import Course, Growth
 from ranger21.data.order import Share, TrainBatches
+from ranger21.errors import UserError
 from ranger21.loop import Plan
 
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+def test_more_steps_than_memory_has_room_for_are_refused() -> None:
+    for course in (lambda: Course(64, 64, 1, steps=100_000_001), lambda: Course(6400, 1, epochs=20_000)):
+        with pytest.raises(UserError, match=r"A run of 1\d\d,000,00\d steps is not possible, only one of 100,000,000"):
+            course()
 
 
 @dataclass

@@ -354,6 +354,14 @@ def test_a_warmup_as_long_as_the_run_is_refused() -> None:
         build_schedule(config.schedule, COURSE)
 
 
+def test_a_warmup_and_a_warmdown_longer_than_the_run_are_refused() -> None:
+    """Also where their sum is known only when the run's length is: 30 of 50 steps, and half of them."""
+    config = compose_config(["schedule.warmup=30", "schedule.warmdown=50%"])
+    with pytest.raises(UserError, match=r"schedule.warmup=30 and schedule.warmdown=50% .* more than the 50 steps"):
+        build_schedule(config.schedule, COURSE)
+    build_schedule(compose_config(["schedule.warmup=25", "schedule.warmdown=50%"]).schedule, COURSE)
+
+
 def test_epochs_are_the_courses_own_and_have_no_length_while_the_batch_grows() -> None:
     """85 images in batches of 16: 5 steps an epoch, and 5 images that are not seen."""
     config = compose_config(["optimizer=adamw", "schedule=step", "schedule.every=30 epochs"])

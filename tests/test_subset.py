@@ -151,6 +151,25 @@ def test_what_cannot_be_chosen_is_told(override, tmp_path):
         compose_config([*TINY, f"data.{override}".replace("EMPTY", str(tmp_path / "empty.txt"))])
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("red apple\ngreen pear\n", ["green pear", "red apple"]),
+        ("\ufeffred\r\ngreen\r\n", ["green", "red"]),
+        ("red apple\t17\ngreen\tor not\n\n# neither\n", ["green", "red apple"]),
+        ("n01440764 tench, a fish\nn02102040\n", ["n01440764", "n02102040"]),
+        ("0\n11\n", ["0", "11"]),
+    ],
+)
+def test_a_file_of_classes_has_a_name_a_line(text, names, tmp_path):
+    (tmp_path / "classes").write_text(text, encoding="utf-8", newline="")
+    assert compose_config([f"data.classes={tmp_path / 'classes'}"]).data.classes == names
+
+
+def test_numbered_folders_are_named_by_a_list_of_numbers():
+    assert compose_config(["data.classes=[0,11,7]"]).data.classes == ["0", "11", "7"]
+
+
 def test_the_runs_name_depends_on_the_classes_not_on_the_file(tmp_path):
     def directory(*overrides: str) -> Path:
         return run_directory(compose_config([*TINY, "data.root=/data", *overrides]))

@@ -136,6 +136,13 @@ def test_a_value_is_refused_in_words_of_its_own(wrong: Wrong, words: str, senten
     wrong.refuses(f"train.py {words}", 1, sentence, {})
 
 
+def test_one_class_is_nothing_to_tell_apart(wrong: Wrong, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "data" / split / "only").mkdir(parents=True)
+    sentence = "$DATA has one class only, only: there is nothing to tell apart."
+    wrong.refuses("train.py data.root=$DATA", 1, sentence, {"DATA": tmp_path / "data"})
+
+
 def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong, tmp_path: Path) -> None:
     """Nothing is made there; and the run's own directory is."""
     run = tmp_path / "outputs" / "demo" / "run"

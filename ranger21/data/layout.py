@@ -79,7 +79,10 @@ def require_image_folders(root: Path, wanted: int | list[str] | None) -> list[st
                 f"{root / split} has no class folders: its images must be sorted into one folder a class (for "
                 f"ImageNet, by wnid, such as {split}/n01440764/*.JPEG)."
             )
-    return common_classes(folders["train"], folders["val"], wanted, str(root))
+    names = common_classes(folders["train"], folders["val"], wanted, str(root))
+    if len(names) < 2:
+        raise UserError(f"{root} has one class only, {names[0]}: there is nothing to tell apart.")
+    return names
 
 
 def common_classes(train: Sequence[str], val: Sequence[str], wanted: int | list[str] | None, place: str) -> list[str]:
