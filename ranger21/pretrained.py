@@ -32,7 +32,9 @@ def timm_name(source: str) -> str:
     name = source.removeprefix(PREFIX)
     if name.startswith("timm/"):
         return f"hf-hub:{name}"
-    return f"local-dir:{name}" if (Path(name) / "config.json").is_file() else name
+    if timm.is_model(name) or not (Path(name) / "config.json").is_file():
+        return name
+    return f"local-dir:{name}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ranger21.data.order import Share
 from ranger21.errors import UserError
 from ranger21.memory import lacks_memory
 from ranger21.models import build_model
+from ranger21.pretrained import SOURCES, timm_name
 
 CLASSES = 2  # how many there are makes no difference to whether a model runs
 
@@ -28,7 +29,9 @@ def require_it_runs(config: Config, ranks: int) -> None:
     shape = (min(images, 2), channels, size, size)
     try:
         output = _output(config.model, shape, "meta")
-    except Exception:  # whatever a model's own code makes of such images, or of the device
+    except Exception as first:  # whatever a model's own code makes of such images, or of the device
+        if isinstance(first, UserError) and timm_name(config.model.name).startswith(SOURCES):
+            raise  # what could not be fetched is not asked for twice
         try:
             output = _output(config.model, shape, "cpu")
         except UserError:

@@ -45,6 +45,7 @@ from ranger21.data.photographs import jpegs
 from ranger21.data.pictures import Batch
 from ranger21.data.sources import Folder
 from ranger21.ending import ending_well
+from ranger21.files import write_atomically
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
@@ -289,7 +290,7 @@ def main() -> None:
     for workers, rates in results.items():
         show(rates, workers)
     if args.json:
-        args.json.write_text(json.dumps({"versions": versions, "rates": results}, indent=1))
+        write_atomically(args.json, json.dumps({"versions": versions, "rates": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from ranger21.arguments import as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well, fail
+from ranger21.files import write_atomically
 from ranger21.models import build_model
 from ranger21.optimizers import build_optimizer
 
@@ -184,9 +185,9 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
         console.print(f"compiling: {seconds:.1f} s, {hits} hits in the cache; before it, x + 1: {toolchain:.1f} s")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "bench.md").write_text(f"{console.export_text()}\n```text\n{__doc__}\n```\n", encoding="utf-8")
+        write_atomically(args.out / "bench.md", f"{console.export_text()}\n```text\n{__doc__}\n```\n")
         facts = {"machine": machine, "args": vars(args), "bandwidths": bandwidths, "toolchain_seconds": toolchain}
-        (args.out / "bench.json").write_text(json.dumps(facts | {"optimizers": found}, indent=1, default=str))
+        write_atomically(args.out / "bench.json", json.dumps(facts | {"optimizers": found}, indent=1, default=str))
 
 
 def drift() -> None:

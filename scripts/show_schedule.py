@@ -20,6 +20,7 @@ from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
+from ranger21.files import replacing
 
 IMAGENET_TRAIN = 1_281_167
 
@@ -56,7 +57,8 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
         axes.grid(True)
         figure.legend(loc="outside upper center", frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        with replacing(path) as new:
+            figure.savefig(new, dpi=150)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import pytest
 from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
 from conftest import ROOT
 
-from ranger21.classes import match
+from ranger21.classes import match, require_same_classes
 from ranger21.errors import UserError
 from ranger21.scoring import Request, score
 
@@ -208,3 +208,12 @@ def test_reals_labels_are_found_by_the_names_of_images(colours: Colours, tmp_pat
     (tmp_path / "real.json").write_text("[[1], [2000]]")
     with pytest.raises(UserError, match=r"real.json is not as ReaL's real.json"):
         evaluate(colours.run, real_labels=tmp_path / "real.json")
+
+
+def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
+    require_same_classes(None, ["a"], tmp_path)
+    require_same_classes(["a", "b"], ["a", "b"], tmp_path)
+    with pytest.raises(UserError, match=r"was begun with other classes: it had a; now there are c\."):
+        require_same_classes(["a", "b"], ["b", "c"], tmp_path)
+    with pytest.raises(UserError, match=r"other classes: the same names in another order\."):
+        require_same_classes(["a", "b"], ["b", "a"], tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import timm
 import torch
 import torchvision
 from colours import WNIDS, Colours
+from conftest import ROOT
 from safetensors.torch import save_file
 from timm.models._hub import save_for_hf
 from torch import nn
@@ -217,3 +219,32 @@ def test_an_export_says_nothing_of_the_machine(colours: Colours, tmp_path: Path)
     assert str(colours.root).encode() not in raw
     said = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
     assert json.loads(said["ranger21"])["data"]["names"] == WNIDS
+
+
+def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
+    colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the real command, into a file whose name and arguments need quoting."""
+    from ranger21.scoring import Request, score
+
+    state = colours.state()
+    state["config"]["model"]["kwargs"]["drop_rate"] = 0.25
+    run = colours.save(state, tmp_path / "run")
+    for suffix in (".safetensors", ".pth"):
+        target = tmp_path / f'it\'s "new"\n\\ ümlaut{suffix}'
+        monkeypatch.setattr("sys.argv", ["export.py", str(run), str(target)])
+        runpy.run_path(str(ROOT / "scripts" / "export.py"), run_name="__main__")
+        line = capsys.readouterr().out
+        assert line.count("\n") == 1 and line.isascii()
+        model = eval(line, {"timm": timm, "torch": torch})
+        assert all(torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
+        scored = score(Request(str(target), (f"data.root={colours.root}",)))
+        assert scored is not None and scored[0]["val/acc1"] == pytest.approx(100 * 23 / 24)
+    assert {path.name[0] for path in tmp_path.iterdir()} == {"i", "r"}  # and nothing half-written beside them
+
+
+def test_the_line_writes_every_value_of_a_configuration() -> None:
+    literal = runpy.run_path(str(ROOT / "scripts" / "export.py"))["literal"]
+    for value in ({"a": [1, None, {"b": True}], "ü\n": -0.5}, float("inf"), "'\"", 1e-300):
+        assert eval(literal(value)) == value
+    assert eval(literal(float("nan"))) != eval(literal(float("nan")))

@@ -15,6 +15,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from ranger21.files import write_atomically
 from ranger21.report.text import table_lines
 
 Point = tuple[float, float]
@@ -183,8 +184,8 @@ def write_tables(walks: Sequence[Walk], head: dict[str, str], out: Path) -> list
     """table.md and table.json, each with `head`: the date, versions, the protocol. Returns their paths."""
     said = "".join(f"- {key}: {text}\n" for key, text in head.items())
     text = f"# The optimizers on the Rosenbrock function\n\n{said}\n{markdown(walks)}"
-    (out / "table.md").write_text(text, encoding="utf-8")
+    write_atomically(out / "table.md", text)
     rows = [asdict(walk) | {"note": walk.note} for walk in walks]
     text = json.dumps(head | {"walks": rows}, indent=1, ensure_ascii=False) + "\n"
-    (out / "table.json").write_text(text, encoding="utf-8")
+    write_atomically(out / "table.json", text)
     return [out / "table.md", out / "table.json"]

@@ -1,16 +1,21 @@
 """How the comparison writes text: files that take every string, and tables in Markdown."""
 
-from collections.abc import Container, Iterable, Sequence
+import contextlib
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from ranger21.files import replacing
 
-def create(path: Path) -> TextIO:
-    """A file for text in UTF-8, lines ending as they are written.
+
+@contextlib.contextmanager
+def create(path: Path) -> Iterator[TextIO]:
+    """A file for text in UTF-8, lines ending as they are written; it is there when it is whole.
 
     It takes every string: what UTF-8 cannot say, such as a byte 255 in a directory's name, stands in it as \\udcff.
     """
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    with replacing(path) as new, new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        yield file
 
 
 def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
