@@ -10,6 +10,7 @@ It prints the line of Python that loads the file.
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def main() -> None:
     with ending_well("begins anew"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
-        from ranger21.scoring import run_of
+        from ranger21.compose import with_overrides
+        from ranger21.scoring import names_of_before, run_of
         from ranger21.weights import export, read_any
 
         weights = read_any(args.source)
@@ -59,6 +61,14 @@ def main() -> None:
             raise UserError(
                 f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
             )
+        if weights.classes is None:
+            names = names_of_before(weights, with_overrides(run["config"], []))
+            weights = replace(weights, classes=names)
+            if names is None:
+                note = (
+                    "does not name its classes, and the data that its run recorded is not there: neither does the file"
+                )
+                print(f"warning: {args.source} {note}.", file=sys.stderr)
         export(weights, args.target)
         print(python_line(run, args.target))
 

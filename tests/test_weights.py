@@ -243,6 +243,20 @@ def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
     assert {path.name[0] for path in tmp_path.iterdir()} == {"i", "r"}  # and nothing half-written beside them
 
 
+def test_an_export_of_a_run_of_before_has_names_where_its_data_is_there(
+    colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = colours.state()
+    del state["format"], state["data"]["names"]
+    run, target = colours.save(state, tmp_path / "run"), tmp_path / "w.safetensors"
+    for known in (True, False):
+        monkeypatch.setattr("sys.argv", ["export.py", str(run), str(target)])
+        runpy.run_path(str(ROOT / "scripts" / "export.py"), run_name="__main__")
+        assert read_any(str(target)).classes == (WNIDS if known else None)
+        assert ("does not name its classes" in capsys.readouterr().err) is not known
+        (run / "manifest.json").unlink(missing_ok=True)
+
+
 def test_the_line_writes_every_value_of_a_configuration() -> None:
     literal = runpy.run_path(str(ROOT / "scripts" / "export.py"))["literal"]
     for value in ({"a": [1, None, {"b": True}], "ü\n": -0.5}, float("inf"), "'\"", 1e-300):
