@@ -1,12 +1,17 @@
 """Which images are the same: by name, class and size; and records of before sizes, by their names."""
 
 import hashlib
+import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ranger21.data.identity import Match, compare, identify
 from ranger21.data.index import Index
+from ranger21.errors import UserError
+from ranger21.records import RunDirectory
 
 
 def index(names: list[str], sizes: list[int] | None = None) -> Index:
@@ -77,3 +82,15 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
 def test_comparing(recorded: dict[str, str], now: dict[str, str], match: Match, words: str) -> None:
     compared = compare(recorded, now)
     assert compared.match is match and words in compared.why and bool(words) == bool(compared.why)
+
+
+def test_a_run_of_before_sizes_goes_on_and_one_of_other_sizes_does_not(tmp_path: Path, caplog, monkeypatch) -> None:
+    """Its manifest knows names alone: that is said. A run of today knows sizes, and refuses a resized copy."""
+    monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
+    place, counts = RunDirectory(tmp_path), {"classes": 2, "train_images": 3, "val_images": 2}
+    place.manifest.write_text(json.dumps({"data": counts | {"fingerprint": NOW.names}, "sessions": []}))
+    place.require_data(counts | OTHER_SIZES.facts())
+    assert "sizes were not recorded then" in caplog.text
+    place.manifest.write_text(json.dumps({"data": counts | NOW.facts(), "sessions": []}))
+    with pytest.raises(UserError, match=r"are not those that .*the same names, but other sizes in bytes"):
+        place.require_data(counts | OTHER_SIZES.facts())
