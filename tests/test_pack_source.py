@@ -67,3 +67,12 @@ def test_a_pack_of_other_sizes_and_one_of_before_sizes(config, whole, images, tm
         is Match.SAME_NAMES
     )
     assert [old.val.source[i][1] for i in range(30)] == [new.val.source[i][1] for i in range(30)]
+
+
+def test_an_index_of_another_pack_is_refused(config, whole, tmp_path):
+    pack = shutil.copytree(whole, tmp_path / "pack")
+    with np.load(pack / "val.npz") as arrays:
+        other = dict(arrays) | {"classes": np.array(sorted(arrays["classes"].tolist())[::-1])}
+    np.savez(pack / "val.npz", **other)
+    with pytest.raises(UserError, match=r"val.npz is of another pack than .*pack.json: run the command again"):
+        build_data(replace(config, pack=str(pack), root=None), 0)

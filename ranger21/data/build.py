@@ -24,7 +24,7 @@ from ranger21.data.layout import (
 from ranger21.data.pack import FACTS, Recipe, read_facts, require_pack, source_facts
 from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
-from ranger21.data.sources import Folder, Packed
+from ranger21.data.sources import AGAIN, Folder, Packed
 from ranger21.data.subset import choose_images
 from ranger21.errors import UserError
 
@@ -173,6 +173,9 @@ def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     facts = require_pack(pack, config.resize, config.resize_mode)
     compared_with_source(config)
     sources = {split: Packed(pack, split) for split in SPLITS}
+    for split, source in sources.items():
+        if list(source.index.classes) != facts["classes"]:
+            raise UserError(f"{pack / f'{split}.npz'} is of another pack than {pack / FACTS}: {AGAIN}.")
     chosen = _chosen(config, {split: source.index for split, source in sources.items()})
     for split, source in sources.items() if chosen else ():
         source.choose(*chosen[split])  # type: ignore[index]
