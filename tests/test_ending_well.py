@@ -157,7 +157,8 @@ def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Pa
         f"run_dir={tmp_path}/run",
     ]
     process = subprocess.Popen(**command(*TINY, *more) | {"stderr": subprocess.PIPE})
-    process.stdout.readline()
+    while " step " not in process.stdout.readline():  # there is something to save from then on
+        pass
     process.stdout.close()
     _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (129, "")
