@@ -3,6 +3,7 @@
 import argparse
 import glob
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from ranger21.errors import UserError
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")  # that matplotlib writes
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf|infinity)$)(?:[a-z_/]|\.{1,2}/)[\w/.+:@%-]*", re.IGNORECASE)
 
 
@@ -22,6 +24,37 @@ def as_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: there is no such home folder") from error
+
+
+def as_folder(text: str) -> Path:
+    """The type of an argument that names a folder to write into: not a file, nor a run's, whose files are its own."""
+    place = as_path(text)
+    _require_folder(place)
+    if (place / "config.yaml").exists() or (place / "checkpoints").is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a run directory: choose a folder of its own")
+    return place
+
+
+def as_file(*suffixes: str) -> Callable[[str], Path]:
+    """The type of an argument that names a file to write, with one of the suffixes if there are any."""
+
+    def read(text: str) -> Path:
+        place = as_path(text)
+        if place.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
+        _require_folder(place.parent)
+        if suffixes and place.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+        return place
+
+    return read
+
+
+def _require_folder(place: Path) -> None:
+    """Raises if `place`, or what there is of the folders above it, is something else than a folder."""
+    there = next((folder for folder in (place, *place.parents) if os.path.lexists(folder)), place)
+    if os.path.lexists(there) and not there.is_dir():
+        raise argparse.ArgumentTypeError(f"'{there}' is not a folder")
 
 
 def as_whole(low: int = 1, high: int = 2**31) -> Callable[[str], int]:
@@ -41,7 +74,7 @@ def as_positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < 3.4e38:
+    if not 1e-38 < number < 3.4e38:  # what float32 holds
         raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a finite number above 0")
     return number
 

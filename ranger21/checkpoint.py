@@ -108,6 +108,7 @@ def read_run(source: str) -> State:
             f"{path} has weights, but not the run that they are of, under the keys 'config' and 'data': give a "
             "checkpoint that train.py wrote."
         )
+    _require_a_run(state, path)
     return state
 
 
@@ -115,6 +116,16 @@ def require_known_format(state: State, path: Path) -> None:
     """Raises a UserError for the checkpoint of a later version of this package."""
     if state.get("format", 1) > FORMAT:
         raise UserError(f"{path} has format {state['format']}, and this code reads up to {FORMAT}: use newer code.")
+
+
+def _require_a_run(state: State, path: Path) -> None:
+    """Raises a UserError if what lies under the keys of a run's checkpoint is not what train.py puts there."""
+    model, config, data = state["model"], state["config"], state["data"]
+    good = all(isinstance(part, dict) and part for part in (model, config, data))
+    good = good and all(isinstance(weight, torch.Tensor) for weight in model.values())
+    good = good and all(isinstance(config.get(key), dict) for key in ("model", "data", "optimizer", "trainer"))
+    if not good or not data.keys() >= {"classes", "channels"}:
+        raise UserError(f"{path} has the keys of a run's checkpoint, but other contents: train.py did not write it.")
 
 
 def weights_path(source: str) -> Path:

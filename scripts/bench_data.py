@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import functional as v2
 
-from ranger21.arguments import as_path, as_positive, as_whole
+from ranger21.arguments import as_file, as_positive, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.course import Course
@@ -277,7 +277,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=as_positive, default=2.0, help="of each measurement")
     parser.add_argument("--images", type=as_whole(), default=640)
     parser.add_argument("--only", default="", help="contenders whose name has this; the first is always one")
-    parser.add_argument("--json", type=as_path, help="write all rates to this file too")
+    parser.add_argument("--json", type=as_file(), help="write all rates to this file too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)

@@ -37,6 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ranger21 import distributed
 from ranger21.arguments import as_whole
 from ranger21.compose import compose_config
+from ranger21.config import Config
 from ranger21.course import Course
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
@@ -54,6 +55,7 @@ from ranger21.stopping import StopFlag
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
+from ranger21.trial import require_it_runs
 
 ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # the targets
 
@@ -73,9 +75,8 @@ class Cost(NamedTuple):
 class Bench:
     """A model and its copy, each with its optimizer, and a loop over each."""
 
-    def __init__(self, args: argparse.Namespace, world: World, directory: Path) -> None:
+    def __init__(self, config: Config, args: argparse.Namespace, world: World, directory: Path) -> None:
         self.args, self.world, self.directory = args, world, directory
-        config = compose_config(["experiment=demo", f"model={args.model}", f"optimizer={args.optimizer}"])
         torch.manual_seed(0)
         own = build_model(config.model, 10, 3).to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         bare, values = copy.deepcopy(own), vars(config.optimizer)
@@ -199,17 +200,18 @@ def main() -> int:
         "--profile", type=as_whole(), nargs="?", const=25, metavar="LINES", help="show where the time goes"
     )
     args = parser.parse_args()
-    for name in ("ranks", "steps", "pairs", "log_every"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}={getattr(args, name)} is not possible: it must be at least 1.")
     if args.batch < args.ranks:
         raise UserError(f"--batch={args.batch} is less than an image for each of {args.ranks} ranks.")
+    size = [f"data.{key}={args.size}" for key in ("resize", "crop")]
+    choices = [f"model={args.model}", f"optimizer={args.optimizer}", f"trainer.device={args.device}"]
+    config = compose_config(["experiment=demo", *choices, *size, f"data.batch_size={args.batch}"])
+    require_it_runs(config, args.ranks)
     if args.ranks > 1 and "WORLD_SIZE" not in os.environ:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}"]
         threads = {"OMP_NUM_THREADS": str(max(1, granted_cores() // args.ranks))}
         return subprocess.call([*torchrun, *sys.argv], env=threads | os.environ)
     with distributed.join(args.device) as world, tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args, world, Path(folder))
+        bench = Bench(config, args, world, Path(folder))
         pairs = bench.pairs()
         if world.main:
             report(args, world, pairs)

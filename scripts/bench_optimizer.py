@@ -34,7 +34,7 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.arguments import as_path, as_whole
+from ranger21.arguments import as_folder, as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well, fail
@@ -63,8 +63,13 @@ def make(name: str, overrides: list[str], params: Params) -> Any:
         return importlib.import_module(name).Ranger21(params, lr=3e-3, num_iterations=10_000)
     if name == OFFICIAL:  # in a process where it is the one to be found; ours would not take the arguments
         return importlib.import_module("ranger21").Ranger21(params, lr=3e-3, num_epochs=90, num_batches_per_epoch=99)
+    return build_optimizer(params=params, **settings(name, overrides))
+
+
+def settings(name: str, overrides: list[str]) -> dict[str, Any]:
+    """Of an optimizer of the project's. Raises a UserError if there is no such, or it has no such setting."""
     choice = ["optimizer=ranger21", "optimizer.compile=true"] if name == COMPILED else [f"optimizer={name}"]
-    return build_optimizer(params=params, **vars(compose_config([*choice, *overrides]).optimizer))
+    return vars(compose_config([*choice, *overrides]).optimizer)
 
 
 class Local:
@@ -229,7 +234,7 @@ def main() -> None:
     add("--keep-cache", action="store_true", help="compile with the cache that there is, not with a fresh one")
     add("--profile", metavar="NAME", help="print where a step of this one spends its time, and no more")
     add("--drift", action="store_true", help="print how far float32 is off after 1,000 steps, and no more")
-    add("--out", type=as_path, metavar="DIR", help="where to write bench.md and bench.json")
+    add("--out", type=as_folder, metavar="DIR", help="where to write bench.md and bench.json")
     add("--serve", type=as_path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -248,7 +253,10 @@ def main() -> None:
             local = Local(args.profile, args.override, *problem)
             print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
         else:
-            bench(args.only.split(",") if args.only else list(every), *problem, args)
+            names = args.only.split(",") if args.only is not None else list(every)
+            for name in set(names).difference(ADAMW, [KOZISTR, OFFICIAL]):  # mistakes are told before an hour is spent
+                settings(name, args.override)
+            bench(names, *problem, args)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_path
+from ranger21.arguments import as_folder
 from ranger21.ending import ending_well
 
 HELP = """\
@@ -62,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--out",
-        type=as_path,
+        type=as_folder,
         default=Path("outputs/compare"),
         metavar="DIR",
         help="where to write (default: %(default)s)",

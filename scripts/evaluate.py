@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_file, as_path
 from ranger21.classes import AMONG
 from ranger21.ending import ending_well
 
@@ -38,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
     text = "take the n-th class folder for the model's n-th class, whatever the names; for checkpoints without names"
     parser.add_argument("--by-position", action="store_true", help=text)
     text = "ReaL's real.json: also count an answer as right that is among its labels for the image"
-    parser.add_argument("--real-labels", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--real-labels", type=as_path, metavar="FILE", help=text)
     text = "write a line of CSV for each image: path, class, the first five answers and their probabilities"
-    parser.add_argument("--predictions", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--predictions", type=as_file(), metavar="FILE", help=text)
     return parser
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_path, as_whole
+from ranger21.arguments import as_folder, as_whole
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
@@ -56,8 +56,10 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=120, help="in all (default: %(default)s)")
     parser.add_argument("--seed", type=as_whole(0), default=0, help="of which fault hits when (default: %(default)s)")
     parser.add_argument("--ranks", choices=("1", "2", "both"), default="both", help="both: and changes between them")
-    parser.add_argument("--work", type=as_path, default=Path("outputs/faults/work"), metavar="DIR", help="for the runs")
-    parser.add_argument("--out", type=as_path, default=Path("outputs/faults"), metavar="DIR", help="for the table")
+    parser.add_argument(
+        "--work", type=as_folder, default=Path("outputs/faults/work"), metavar="DIR", help="for the runs"
+    )
+    parser.add_argument("--out", type=as_folder, default=Path("outputs/faults"), metavar="DIR", help="for the table")
     parser.add_argument("--fork", action="store_true", help="start faster: forked, with the imports done already")
     return campaign(parser.parse_args())
 

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.arguments import as_path, as_positive, as_whole
+from ranger21.arguments import PICTURES, as_file, as_positive, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
@@ -103,7 +103,9 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=as_whole(1, 100_000_001), default=150, help="how many steps (default: %(default)s)"
     )
-    parser.add_argument("--out", type=as_path, default=Path("outputs/find_lr.png"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--out", type=as_file(*PICTURES), default=Path("outputs/find_lr.png"), help="(default: %(default)s)"
+    )
     args = parser.parse_intermixed_args()
     if not 0 < args.low < args.high:
         raise UserError(f"--low={args.low:g} must be above 0 and below --high={args.high:g}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.arguments import as_path
+from ranger21.arguments import as_folder
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add("--by-position", action="store_true", help=text)
     text = "highest loss of the colours, in multiples of the lowest (default: %(default)g)"
     add("--ceiling", type=float, default=1e4, help=text)
-    add("--out", type=as_path, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")
+    add("--out", type=as_folder, default=Path("outputs/landscape"), metavar="DIR", help="default: %(default)s")
     return parser
 
 

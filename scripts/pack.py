@@ -44,9 +44,9 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     prepare_data(config)
     root, indices = image_folders(config)
     sources = {split: Folder(root / split, index) for split, index in indices.items()}
-    jpeg = args.format == "jpeg"
-    quality, subsampling = (args.quality, args.subsampling) if jpeg else (None, None)
-    recipe = Recipe(config.resize, config.resize_mode, args.format, quality, subsampling)
+    jpeg = (args.quality or 95, args.subsampling or "4:4:4")
+    kept = ("raw", None, None) if args.format == "raw" else ("jpeg", *jpeg)
+    recipe = Recipe(config.resize, config.resize_mode, *kept)
     images = sum(map(len, sources.values()))
     skip = args.on_bad_image == "skip"
     need = estimate(sources["train"], config, recipe) * images
@@ -78,13 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=as_path, help="the pack's folder")
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
-    parser.add_argument("--format", choices=FORMATS, default="jpeg", help="default: %(default)s")
-    parser.add_argument(
-        "--quality", type=int, default=95, choices=range(1, 101), metavar="Q", help="of JPEG; default: 95"
-    )
-    parser.add_argument(
-        "--subsampling", choices=("4:4:4", "4:2:0"), default="4:4:4", help="of JPEG's colour; default: 4:4:4"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="default: jpeg")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="Q", help="of JPEG; default: 95")
+    parser.add_argument("--subsampling", choices=("4:4:4", "4:2:0"), help="of JPEG's colour; default: 4:4:4")
     parser.add_argument(
         "--on-bad-image",
         choices=("error", "skip"),
@@ -97,6 +93,10 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     with ending_well("begins anew" if args.check else "goes on from here"):
         require_processes(args.processes)
+        if args.check and (args.overrides or args.format or args.quality or args.subsampling):
+            raise UserError("--check reads a pack as it is: give its folder, and nothing else.")
+        if args.format == "raw" and (args.quality or args.subsampling):
+            raise UserError("--quality and --subsampling are JPEG's: leave them away with --format raw.")
         print(check(args.target, args.processes) if args.check else pack(args.target, args))
 
 

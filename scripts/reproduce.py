@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_path
+from ranger21.arguments import as_folder
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
@@ -46,6 +45,8 @@ examples:
         --sbatch="--account=abc@v100 --time=20:00:00"
   how far it is, now and again until Ctrl-C
     python scripts/reproduce.py --preset paper --status --every 10 data.pack=/data/packed"""
+
+MOST = {"seeds": 10_000, "at_once": 10_000, "every": 10**9}
 
 
 def main() -> int:
@@ -94,11 +95,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
     parser.add_argument(
-        "--out", type=as_path, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)"
+        "--out", type=as_folder, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)"
     )
     parser.add_argument(
         "--record",
-        type=as_path,
+        type=as_folder,
         metavar="DIR",
         help="also copy the runs' records (no checkpoints) there, and compare there",
     )
@@ -116,8 +117,8 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError("--record has the comparison beside the records: leave --out away.")
     for name in ("seeds", "at_once", "every"):
         value, option = getattr(options, name), "--" + name.replace("_", "-")
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{option}={value} is not possible: it must be positive.")
+        if value is not None and not 0 < value <= MOST[name]:
+            raise UserError(f"{option}={value} is not possible: it must be positive, and at most {MOST[name]}.")
     if options.every and not options.status:
         raise UserError("--every is for --status: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):

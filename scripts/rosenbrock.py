@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
-from ranger21.arguments import as_path, as_whole
+from ranger21.arguments import as_folder, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well
@@ -179,12 +179,12 @@ def draw_path(axes: Any, walk: Walk, path: Any) -> None:
 def prepare(options: argparse.Namespace) -> list[str]:
     """The optimizers' names; `options` made ready for `study`."""
     known = list(VARIANTS["optimizer"])
-    names = list(dict.fromkeys(options.optimizers.split(","))) if options.optimizers else known
+    names = list(dict.fromkeys(options.optimizers.split(","))) if options.optimizers is not None else known
     if unknown := set(names).difference(known):
         raise UserError(f"There is no optimizer {min(unknown)!r}; there are {', '.join(known)}.")
     lowest, highest, count = options.grid
-    if not (0 < lowest < highest < math.inf and count >= 2 and count == int(count)):
-        raise UserError("--grid takes the lowest rate, above 0, the highest, above that, and how many, at least 2.")
+    if not (0 < lowest < highest < math.inf and 2 <= count <= 1000 and count == int(count)):
+        raise UserError("--grid takes the lowest rate, above 0, the highest, above that, and how many, from 2 to 1000.")
     if min(options.steps, options.search_steps, options.jobs) < 1:
         raise UserError("--steps, --search-steps and --jobs are at least 1.")
     if not value(*options.start) < LOST:
@@ -230,7 +230,7 @@ def main() -> None:
     add("--search-steps", type=as_whole(), default=1000, help="with all rates (default: %(default)s)")
     add("--grid", nargs=3, type=float, default=[1e-6, 10, 41], metavar=("LOW", "HIGH", "N"), help="default: 1e-6 10 41")
     add("--jobs", type=as_whole(), default=os.cpu_count() or 1, help="processes (default: one a core, %(default)s)")
-    add("--out", type=as_path, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
+    add("--out", type=as_folder, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
     options = parser.parse_args()
     with ending_well("begins anew"):
         run(options)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ranger21.arguments import as_path, as_whole
+from ranger21.arguments import PICTURES, as_file, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
@@ -68,8 +68,12 @@ def main() -> None:
         "--images", type=as_whole(), default=IMAGENET_TRAIN, help="training images (default: ImageNet's)"
     )
     parser.add_argument("--log", action="store_true", help="a logarithmic axis for the rate")
-    parser.add_argument("--out", type=as_path, default=Path("outputs/schedule.png"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--out", type=as_file(*PICTURES), default=Path("outputs/schedule.png"), help="(default: %(default)s)"
+    )
     args = parser.parse_args()
+    if "" in map(str.strip, args.runs):
+        raise UserError("an empty word is no curve: give overrides, such as optimizer=adamw.")
     configs = {run: compose_config(run.split()) for run in args.runs}
     for config in configs.values():
         if config.data.batch_size > args.images:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -59,7 +58,7 @@ def main() -> int:
     options = parser.parse_args()
     for name in ("watch", "timeout"):
         value = getattr(options, name)
-        if value is not None and not 1 <= value < math.inf:
+        if value is not None and not 1 <= value <= 1e9:
             raise UserError(f"--{name}={value} is not possible: give seconds, at least 1.")
     told: set[str] = set()
     failed = once(options, told)

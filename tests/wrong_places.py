@@ -1,0 +1,106 @@
+"""What wrong commands name: runs, checkpoints, packs and pictures, whole ones and those that are not what they seem."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+FORMATS = Path(__file__).resolve().parent / "formats" / "1"
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Paths by the names that the lines have for them."""
+    return make(tmp_path_factory.mktemp("places"))
+
+
+def make(top: Path) -> dict[str, Path]:
+    for name in ("images", "pack-raw"):
+        shutil.copytree(FORMATS / name, top / name)
+    runs = sorted((FORMATS / "runs" / "paper").iterdir())
+    run = shutil.copytree(runs[1], top / "run")
+    places = {"NOTHING": top / "nothing", "RUN": run, "CKPT": run / "checkpoints" / "last.pt", "IMAGES": top / "images"}
+    places |= {"PACK": top / "pack-raw", "RUNS": run.parent}
+    return places | files(top, places["CKPT"]) | folders(top) | damaged_runs(top, run) | damaged_packs(top)
+
+
+def files(top: Path, checkpoint: Path) -> dict[str, Path]:
+    """Files of the wrong kind."""
+    written: dict[str, str | bytes] = {
+        "TEXT": "not a checkpoint\n", "EMPTY": b"", "JSON": '{"model": 1}', "CUT": checkpoint.read_bytes()[:20_000],
+        "BINARY": bytes(range(256)) * 4,
+    }  # fmt: skip
+    places = {name: top / f"{name.lower()}.pt" for name in written}
+    for name, content in written.items():
+        places[name].write_bytes(content.encode() if isinstance(content, str) else content)
+    objects = {
+        "FOREIGN": {"state_dict": {"weight": torch.zeros(2)}, "epoch": 3},
+        "BARE": {"model": {"weight": torch.zeros(1)}},
+        "LIST": [1, 2], "PICKLE": {"model": {}, "args": argparse.Namespace(lr=1)},
+        "HOLLOW": {"model": {}, "config": {}, "data": {}}, "SHAPES": {"model": 1, "config": [], "data": "x"},
+    }  # fmt: skip
+    for name, value in objects.items():
+        places[name] = top / f"{name.lower()}.pt"
+        torch.save(value, places[name])
+    places |= {"PICTURE": top / "picture.png", "FILE": top / "file"}
+    Image.new("RGB", (8, 8), "red").save(places["PICTURE"])
+    places["FILE"].write_text("a file\n")
+    return places
+
+
+def folders(top: Path) -> dict[str, Path]:
+    """Folders where files are expected, and with names that are hard to type."""
+    named = {
+        "DIR": "folder",
+        "DIRPT": "folder.pt",
+        "DIRPNG": "folder.png",
+        "SPACE": "a b",
+        "ODD": "a=b,c",
+        "BYTES": "\udcff",
+    }
+    for name in named.values():
+        (top / name).mkdir()
+    return {key: top / name for key, name in named.items()}
+
+
+def damaged_runs(top: Path, run: Path) -> dict[str, Path]:
+    """Copies of a finished run, each with one file that is not what it should be."""
+    picture = (top / "picture.png").read_bytes()
+    damage: dict[str, tuple[str, str | bytes]] = {
+        "BADCONFIG": ("config.yaml", picture), "LISTCONFIG": ("config.yaml", "- 1\n- 2\n"),
+        "NOCONFIG": ("config.yaml", ""),
+        "BADMETRICS": ("metrics.jsonl", picture), "NUMBERS": ("metrics.jsonl", '1\n"x"\n[]\nnull\n{"step": "x"}\n'),
+        "BADMANIFEST": ("manifest.json", "[]"), "CUTMANIFEST": ("manifest.json", '{"data": {'),
+        "BADRESULT": ("result.json", "[]"), "BADSTATUS": ("result.json", '{"status": 3}'),
+    }  # fmt: skip
+    places = {name: top / name.lower() for name in damage}
+    for name, (file, content) in damage.items():
+        shutil.copytree(run, places[name])
+        (places[name] / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    return places
+
+
+def damaged_packs(top: Path) -> dict[str, Path]:
+    """Copies of a pack, each harmed in one way."""
+    harm: dict[str, Callable[[Path], object]] = {
+        "LISTPACK": lambda pack: (pack / "pack.json").write_text("[]"),
+        "TEXTPACK": lambda pack: (pack / "pack.json").write_text("pack"),
+        "NEWPACK": lambda pack: (pack / "pack.json").write_text(
+            json.dumps(json.loads((pack / "pack.json").read_text()) | {"version": 99})
+        ),
+        "NOARCHIVE": lambda pack: (pack / "train-00000.tar").unlink(),
+        "CUTARCHIVE": lambda pack: (pack / "train-00000.tar").write_bytes(b"x" * 100),
+        "NOINDEX": lambda pack: (pack / "train.npz").unlink(),
+        "BADINDEX": lambda pack: (pack / "train.npz").write_bytes(b"PK\x03\x04 nothing"),
+    }
+    places = {name: top / name.lower() for name in harm}
+    for name, act in harm.items():
+        act(Path(shutil.copytree(top / "pack-raw", places[name])))
+    return places
