@@ -130,6 +130,8 @@ def _require_a_run(state: State, path: Path) -> None:
 
 def weights_path(source: str) -> Path:
     """The checkpoint that a user means by a path: a run directory's is its best one."""
+    if not source.strip():
+        raise UserError("An empty path names no checkpoint: give a run directory or a checkpoint.")
     path = Path(source)
     if path.is_dir():
         best, last = (path / "checkpoints" / f"{name}.pt" for name in ("best", "last"))
