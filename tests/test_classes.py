@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
 from conftest import ROOT
 
@@ -217,3 +218,32 @@ def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
         require_same_classes(["a", "b"], ["b", "c"], tmp_path)
     with pytest.raises(UserError, match=r"other classes: the same names in another order\."):
         require_same_classes(["a", "b"], ["b", "a"], tmp_path)
+
+
+def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None:
+    """Labels are moved to where the checkpoint has the class; folders that it does not know are refused."""
+    from ranger21.distributed import World
+    from ranger21.landscape.settings import Settings
+    from ranger21.landscape.subject import Checkpoint, load_images, make_subject
+    from ranger21.precision import Precision
+
+    world = World(0, 1, 0, 1, torch.device("cpu"))
+    precision = Precision("fp32", world.device)
+
+    def loss(run: Path, root: Path, **more: Any) -> float:
+        settings = Settings((str(run),), (f"data.root={root}",), images=24, split="val", bn_images=4, **more)
+        checkpoint = Checkpoint.read(str(run), settings.overrides)
+        images = load_images(checkpoint.config.data, settings, world, precision)
+        return make_subject(checkpoint, images, settings, world, precision).own_loss["stored"]
+
+    expected = loss(colours.run, colours.root)
+    state, order = colours.state(), torch.arange(11, -1, -1)
+    state["model"] |= {name: state["model"][name][order] for name in ("fc.weight", "fc.bias")}
+    state["data"]["names"] = WNIDS[::-1]
+    assert loss(colours.save(state, tmp_path / "reversed"), colours.root) == pytest.approx(expected, rel=1e-5)
+    for split in ("train", "val"):
+        for label in range(12):
+            draw(tmp_path / "renamed" / split, f"colour{label:02d}", val_colours(label))
+    with pytest.raises(UserError, match=r"^None of the 12 classes of data=imagenet is among the 12 of"):
+        loss(colours.run, tmp_path / "renamed")
+    assert loss(colours.run, tmp_path / "renamed", by_position=True) == pytest.approx(expected, rel=1e-5)
