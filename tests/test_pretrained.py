@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,12 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models._hub import save_for_hf
 from torch import nn
 
+from ranger21.compose import compose_config
 from ranger21.data.decode import Encoded
 from ranger21.errors import UserError
-from ranger21.pretrained import load_pretrained, view_of_timm
+from ranger21.models import build_model
+from ranger21.naming import run_directory
+from ranger21.pretrained import load_pretrained, timm_name, view_of_timm
 from ranger21.scoring import Request, score
 
 KWARGS: dict[str, Any] = {"channels": [8, 16, 16, 16], "stem_width": 8}
@@ -159,6 +163,20 @@ def test_what_timm_does_not_have(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         evaluate(source.format(place=thousand), colours.root, *(override.format() for override in overrides))
+
+
+@pytest.mark.parametrize("form", ["local-dir:{}", "model.name={}"])
+def test_a_directory_of_timms_is_a_model_to_train(form: str, thousand: Path, tmp_path: Path) -> None:
+    """Its architecture with a head for the data's classes; and a folder never hides a name of timm's."""
+    word = f"model={form.format(thousand)}" if form.startswith("local") else form.format(thousand)
+    config = compose_config([word, "logger=none"])
+    assert "/" not in run_directory(config).name
+    model: Any = build_model(config.model, 12, 3)
+    assert model.fc.out_features == 12 and model.layer1[0].conv1.out_channels == KWARGS["channels"][0]
+    (tmp_path / "resnet10t").mkdir()
+    (tmp_path / "resnet10t" / "config.json").write_text("{}")
+    with contextlib.chdir(tmp_path):
+        assert timm_name("resnet10t") == "resnet10t" and timm_name("timm/x.y") == "hf-hub:timm/x.y"
 
 
 def test_a_head_that_would_begin_at_random_is_refused(thousand: Path) -> None:
