@@ -9,7 +9,8 @@ from wrong_inputs import Wrong
 from wrong_places import places  # noqa: F401  (a fixture)
 
 SOURCES = [  # of weights, for each of the commands that take them
-    ("''", "An empty path names no checkpoint"), ("$NOTHING", "There is no checkpoint"), ("$DIR", "There is no checkpoint"),
+    ("''", "An empty path names no checkpoint"), ("$NOTHING", "There is no checkpoint"),
+    ("$DIR", "There is no checkpoint"),
     ("$DIRPT", "There is no checkpoint"), ("$BYTES", "There is no checkpoint"), ("$FILE/x", "cannot be read"),
     ("$TEXT", "$TEXT"), ("$EMPTY", "$EMPTY"), ("$JSON", "$JSON"), ("$CUT", "$CUT"), ("$BINARY", "$BINARY"),
     ("$FOREIGN", "$FOREIGN"), ("$BARE", "$BARE"), ("$LIST", "$LIST"), ("$PICKLE", "$PICKLE"), ("$HOLLOW", "$HOLLOW"),
