@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ranger21.classes import first_few
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
+from ranger21.wording import first_few
 
 GUESSES = 5
 REAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 log = logging.getLogger(__name__)
 State = dict[str, Any]
@@ -51,13 +52,13 @@ def read(path: Path) -> State:
             raise Damaged("its directory of records is broken") from error
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, ValueError) as error:
-        raise Damaged(" ".join(str(error).split())[:200]) from error
+        raise Damaged(reason(error)) from error
     except RuntimeError as error:
         if "TorchScript" in str(error):
             raise Foreign("it is a TorchScript program, and no file of tensors") from error
-        raise Damaged(" ".join(str(error).split())[:200]) from error
+        raise Damaged(reason(error)) from error
     except (pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise Damaged(f"its contents cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise Damaged(f"its contents cannot be read: {reason(error)}") from error
 
 
 def load(path: Path) -> State:
@@ -91,7 +92,7 @@ def read_file(path: Path) -> State:
     except OSError as error:
         raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
     except Exception as error:  # `Damaged`, or whatever an old file's damage raises
-        raise UserError(f"The checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}.") from error
+        raise UserError(f"The checkpoint {path} is damaged: {reason(error)}.") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} has no weights: torch.save wrote a {type(state).__name__}.")
     if state.keys() >= {"model", "config", "data"}:

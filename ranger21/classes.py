@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.errors import UserError
+from ranger21.wording import first_few
 
 AMONG = ("all", "present")
 
@@ -98,8 +99,3 @@ def require_same_classes(before: list[str] | None, now: list[str], run: Path) ->
 
 def is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal()
-
-
-def first_few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"

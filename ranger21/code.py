@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.wording import first_few
+
 PROJECT = Path(__file__).resolve().parent.parent
 TRAIN = PROJECT / "train.py"
+MOST = 6  # files that a sentence names
 
 # Of `train.py`, `configs/` and `ranger21/`, what cannot change a run's result: it starts, disturbs, shows or compares
 # runs, or makes data sets, which have an identity of their own. What is in doubt is not here.
@@ -44,7 +47,9 @@ class Code:
     def name(self) -> str:
         """For people: the commit, or else the beginning of a hash over all files."""
         name = self.commit[:9] if self.commit else f"code {digest(self.files or {})[:9]}"
-        return name + (f" with uncommitted changes in {some(self.uncommitted)}" if self.uncommitted else "")
+        return name + (
+            f" with uncommitted changes in {first_few(sorted(self.uncommitted), MOST)}" if self.uncommitted else ""
+        )
 
     def same(self, other: "Code") -> bool:
         """Whether it is the same code, by the files' hashes, or by the commits where one of the two has no hashes."""
@@ -117,7 +122,7 @@ def change(then: Code | None, now: Code) -> str | None:
         if between is not None and not between:
             return None
         files = between or files
-    return some(files) if files else f"{then.name} then, {now.name} now"
+    return first_few(sorted(files), MOST) if files else f"{then.name} then, {now.name} now"
 
 
 def changed_since(commit: str) -> list[str] | None:
@@ -138,12 +143,6 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": commit, "changed": {name: _content(name) for name in names}}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def some(names: Mapping[str, Any] | list[str], most: int = 6) -> str:
-    """The first names, and how many more there are."""
-    listed = sorted(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _git(*arguments: str) -> str:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ranger21.errors import UserError
 from ranger21.heartbeat import Heartbeat
 from ranger21.ranks import environment, seconds_of_patience, tasks_left_alone
+from ranger21.wording import reason
 
 T = TypeVar("T")
 log = logging.getLogger("ranger21")
@@ -185,8 +186,9 @@ def join(device: str) -> Iterator[World]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"Rank {world.rank} lost the others, of which one has ended; it says why ({text}).") from error
+        raise UserError(
+            f"Rank {world.rank} lost the others, of which one has ended; it says why ({reason(error)})."
+        ) from error
     dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step
 
 
@@ -201,10 +203,10 @@ def meet(world: World, patience: float) -> tuple[Any, Any]:
         store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
         return store, TCPStore(address, int(port), timeout=timeout, wait_for_workers=False)
     except (dist.DistError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if "EADDRINUSE" in reason or "in use" in reason:
+        why = reason(error)
+        if "EADDRINUSE" in why or "in use" in why:
             raise UserError(f"Port {port} of {address} is taken: set MASTER_PORT to one that is free.") from error
         raise UserError(
             f"Rank {world.rank} of {world.size} did not meet the others at {address}:{port} within {patience:g} s: "
-            f"look at their output, or set RANGER21_PATIENCE to more seconds where nodes begin slowly ({reason})."
+            f"look at their output, or set RANGER21_PATIENCE to more seconds where nodes begin slowly ({why})."
         ) from error

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from ranger21.errors import UserError
-from ranger21.memory import lacks_memory, reason
+from ranger21.memory import lacks_memory
 from ranger21.mistakes import CONFIG_ERRORS, explain
+from ranger21.wording import reason
 
 
 @contextlib.contextmanager

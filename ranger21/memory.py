@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ranger21.config import Config
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 # What the messages of torch's devices and libraries have in them: CUDA's and MPS's, the CPU's allocator's, cuBLAS's.
 SIGNS = ("out of memory", "DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED", "allocate memory", "bad_alloc")
@@ -32,11 +33,6 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in SIGNS))
-
-
-def reason(error: BaseException) -> str:
-    """Return the beginning of an error's message, in one line."""
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.AbstractContextManager[None]:

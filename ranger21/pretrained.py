@@ -15,6 +15,7 @@ from ranger21.data.on_device import ToInput
 from ranger21.data.transforms import Complete
 from ranger21.data.validation import View
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 PREFIX = "timm:"
 SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -60,8 +61,7 @@ def load_pretrained(source: str, kwargs: dict[str, Any]) -> Pretrained:
     try:
         model = timm.create_model(name, pretrained=True, **kwargs)
     except Exception as error:  # no network, no such name, no such file, or whatever a model makes of an argument
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"timm cannot make {source} with its weights ({reason}).") from error
+        raise UserError(f"timm cannot make {source} with its weights ({reason(error, 300)}).") from error
     settings: dict[str, Any] = model.pretrained_cfg
     if not any(settings.get(place) for place in PLACES):
         raise UserError(f"timm has no weights for {source}, only the model.")

@@ -21,6 +21,7 @@ from ranger21.errors import UserError
 from ranger21.files import write_atomically
 from ranger21.manifest import FORMAT, add_session, new_manifest, newer, read_manifest, require_same_data
 from ranger21.tracking import number
+from ranger21.wording import first_few
 
 log = logging.getLogger("ranger21")
 TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
@@ -138,9 +139,8 @@ class RunDirectory:
         there, now = result_values(read_config(self.config)), result_values(config)
         keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
         if keys:
-            changes = "; ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys[:6])
-            more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
-            raise UserError(f"{self.path} has another run ({changes}{more}): choose another run_dir=, or delete it.")
+            changes = first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6)
+            raise UserError(f"{self.path} has another run ({changes}): choose another run_dir=, or delete it.")
 
     def require_data(self, data: Mapping[str, Any]) -> None:
         """Raises a UserError if a run that is there was begun on other data."""

@@ -24,6 +24,7 @@ from ranger21.models import build_model, load_weights, memory_format
 from ranger21.precision import choose_precision
 from ranger21.pretrained import imagenet_names, is_timms, load_pretrained, view_of_timm
 from ranger21.weights import Weights, named, read_any
+from ranger21.wording import reason
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,9 @@ def require_it_evaluates(subject: Subject) -> None:
         with torch.inference_mode():
             shape = tuple(subject.model.eval()(torch.zeros(1, channels, height, width)).shape)
     except Exception as error:  # whatever a model's own code makes of such images
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{subject.source} does not take images of {height}x{width} pixels: choose another data.crop, or "
-            f"+model.kwargs.img_size where the model has it ({reason})."
+            f"+model.kwargs.img_size where the model has it ({reason(error)})."
         ) from error
     if shape != (1, subject.count):
         raise UserError(

@@ -10,6 +10,7 @@ from ranger21.errors import UserError
 from ranger21.memory import lacks_memory
 from ranger21.models import build_model
 from ranger21.pretrained import SOURCES, timm_name
+from ranger21.wording import reason
 
 CLASSES = 2  # how many there are makes no difference to whether a model runs
 
@@ -55,10 +56,10 @@ def _output(config: ModelConfig, shape: tuple[int, ...], device: str) -> object:
 
 
 def _sentence(config: Config, error: Exception, size: int, folders: bool, ranks: int) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    why = reason(error)
     name, crop = config.model.name, "data.crop" if folders else "the data's size"
     images = f"model={name} cannot be trained on images of {size} pixels ({crop}={size})"
-    if "more than 1 value per channel" in reason:
+    if "more than 1 value per channel" in why:
         start = getattr(config.batch_schedule, "start", None)
         key, batch = ("batch_schedule.start", start) if start else ("data.batch_size", config.data.batch_size)
         larger = "a larger data.crop, " if folders else ""
@@ -72,10 +73,10 @@ def _sentence(config: Config, error: Exception, size: int, folders: bool, ranks:
         crop = f"data.crop={own} (and data.resize, which is at least that), or " if folders else ""
         return (
             f"{images}, because it is made for {own}: choose {crop}+model.kwargs.img_size={size}, where the model "
-            f"takes that ({reason})."
+            f"takes that ({why})."
         )
     cure = "another data.crop or " if folders else ""
-    return f"{images}: choose {cure}another model, or see to model.kwargs={config.model.kwargs} ({reason})."
+    return f"{images}: choose {cure}another model, or see to model.kwargs={config.model.kwargs} ({why})."
 
 
 def _fixed_size(config: ModelConfig) -> int | None:

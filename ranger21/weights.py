@@ -18,6 +18,7 @@ from ranger21.errors import UserError
 from ranger21.files import replacing
 from ranger21.models import load_weights, of_head
 from ranger21.pretrained import is_timms, read_pretrained
+from ranger21.wording import reason
 
 KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training scripts keep weights; timm's order
 OWN = "ranger21"  # the key of what an exported file says of its run
@@ -73,7 +74,7 @@ def _read_safetensors(path: Path) -> Weights:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:200]}.") from error
+        raise UserError(f"{path} is damaged: {reason(error)}.") from error
     return Weights(str(path), clean_state_dict(tensors), run["data"].get("names") if run else None, run)
 
 

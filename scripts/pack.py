@@ -25,6 +25,7 @@ from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.processes import add_processes_option, require_processes
+from ranger21.wording import first_few
 
 
 def pack(target: Path, args: argparse.Namespace) -> str:
@@ -56,7 +57,7 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     fresh = make_pack(sources, config, recipe, target.absolute(), args.processes, skip)
     skipped = [image for of_split in read_facts(target).get("skipped", {}).values() for image in of_split]
     if skipped:
-        shown = f"{', '.join(skipped[:5])}{', ...' if len(skipped) > 5 else ''}"
+        shown = first_few(skipped, 5)
         print(f"{len(skipped):,} images cannot be read and are not in the pack ({shown}): {target / FACTS} lists them")
     use = command("python", "train.py", *args.overrides, setting("data.pack", target))
     return f"{target} is complete{'' if fresh else ' already'}: {use}"
@@ -68,8 +69,8 @@ def check(target: Path, processes: int) -> str:
     damaged = damaged_shards(target, processes)
     if damaged:
         raise UserError(
-            f"{target}: {len(damaged)} archives are damaged or missing ({', '.join(damaged[:5])}"
-            f"{', ...' if len(damaged) > 5 else ''}): delete them and run the command again that made the pack."
+            f"{target}: {len(damaged)} archives are damaged or missing ({first_few(damaged, 5)}): "
+            "delete them and run the command again that made the pack."
         )
     return f"{target}: all checksums are right."
 

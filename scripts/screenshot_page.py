@@ -22,6 +22,7 @@ from ranger21.arguments import as_path
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -66,8 +67,9 @@ def photograph(options: argparse.Namespace) -> None:
             take(page, options)
             chromium.close()
     except Error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{browser} could not photograph {options.page} ({reason}): try other options.") from error
+        raise UserError(
+            f"{browser} could not photograph {options.page} ({reason(error)}): try other options."
+        ) from error
 
 
 def take(page: Any, options: argparse.Namespace) -> None:

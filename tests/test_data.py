@@ -200,7 +200,7 @@ def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
         (["train/n1"], "There is no folder {root}/val: data.root or IMAGENET_DIR"),
         (["train/n1", "val/.hidden"], "{root}/val has no class folders: its images must be sorted"),
         (["train/n1", "train/n2", "val/n1", "val/n3"], "1 only in train/ (n2); 1 only in val/ (n3)."),
-        ([*(f"train/n{i}" for i in range(6)), "val/n0"], "5 only in train/ (n1, n2, n3, ...)."),
+        ([*(f"train/n{i}" for i in range(6)), "val/n0"], "5 only in train/ (n1, n2, n3 and 2 more)."),
     ],
 )
 def test_missing_image_folders_are_told(tmp_path: Path, made: list[str], words: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ranger21.data.layout import MOST_UNEQUAL
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow, too, gives up: 179 million
 NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG within C0 ... CF that begin no frame
@@ -107,7 +108,7 @@ def _told(image: Encoded) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "cannot identify image file" in reason:
-            reason = "it is no image" if len(image.data) else "the file is empty"
-        raise image.error(reason) from error
+        why = reason(error)
+        if "cannot identify image file" in why:
+            why = "it is no image" if len(image.data) else "the file is empty"
+        raise image.error(why) from error

@@ -1,7 +1,7 @@
 """Where data is looked for, and what must be found there. Imports no torch: a missing data set is told at once."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ranger21.config import DataConfig, ImageFolderConfig
@@ -9,6 +9,7 @@ from ranger21.data.names import is_hidden
 from ranger21.data.pack import require_pack
 from ranger21.data.subset import choose_classes
 from ranger21.errors import UserError
+from ranger21.wording import first_few
 
 SPLITS = ("train", "val")
 # Times the shorter side: a picture with a longer one would grow beyond all memory where the shorter is resized.
@@ -96,22 +97,18 @@ def common_classes(train: Sequence[str], val: Sequence[str], wanted: int | list[
         names = [train[label] for label in choose_classes(train, wanted)]
         if missing := sorted(set(names) - set(val)):
             chosen = f"data.classes={wanted}" if isinstance(wanted, int) else "data.classes"
-            raise UserError(f"{chosen} chooses {some(missing)}, which {place}/train has and {place}/val has not.")
+            raise UserError(f"{chosen} chooses {first_few(missing)}, which {place}/train has and {place}/val has not.")
         return names
     only = {"train": set(train) - set(val), "val": set(val) - set(train)}
     if any(only.values()):
-        parts = [f"{len(names)} only in {split}/ ({some(names)})" for split, names in only.items() if names]
+        parts = [
+            f"{len(names)} only in {split}/ ({first_few(sorted(names))})" for split, names in only.items() if names
+        ]
         text = "give both the same, or name those to be trained on, one on each line of a file: data.classes=FILE"
         raise UserError(
             f"The class folders of {place}/train and {place}/val differ: {'; '.join(parts)}. Please {text}."
         )
     return list(train)
-
-
-def some(names: Iterable[str]) -> str:
-    """The first three of some names."""
-    ordered = sorted(names)
-    return ", ".join([*ordered[:3], "..."] if len(ordered) > 3 else ordered)
 
 
 def has_image_folders(root: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranger21.errors import UserError
+from ranger21.wording import first_few
 
 if TYPE_CHECKING:
     from ranger21.data.index import Index
@@ -32,8 +33,7 @@ def choose_classes(classes: Sequence[str], wanted: int | list[str]) -> list[int]
         return sorted(sorted(range(len(classes)), key=lambda c: rank(os.fsencode(classes[c])))[:wanted])
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise UserError(f"data.classes names {', '.join(unknown[:3])}{more}, of which the data has no class.")
+        raise UserError(f"data.classes names {first_few(unknown)}, of which the data has no class.")
     return sorted(classes.index(name) for name in set(wanted))
 
 

@@ -16,6 +16,7 @@ from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.runs import Run
 from ranger21.report.summary import Row, summarise
+from ranger21.wording import first_few
 
 RECIPE = ("model", "data", "trainer")  # dotted prefixes of settings that all runs of a comparison share
 DATA = "data.fingerprint"  # what the manifest says of the images, beside the settings
@@ -77,13 +78,8 @@ def separation(comparisons: Sequence[Comparison]) -> str | None:
     differing = _differing([comparison.recipe for comparison in comparisons])
     return (
         f"{len(comparisons)} comparisons, as runs of different recipes do not belong together: they differ in "
-        f"{_some(differing)}. To compare across one of these: --across {differing[0]}."
+        f"{first_few(differing, PHRASES)}. To compare across one of these: --across {differing[0]}."
     )
-
-
-def _some(keys: Sequence[str]) -> str:
-    """The first keys, and how many more there are."""
-    return ", ".join(keys[:PHRASES]) + (f" and {len(keys) - PHRASES} more" if len(keys) > PHRASES else "")
 
 
 def _refuse_unknown(across: Sequence[str], runs: Sequence[Run]) -> None:
@@ -92,7 +88,7 @@ def _refuse_unknown(across: Sequence[str], runs: Sequence[Run]) -> None:
         if not any(beneath(key, (wanted,)) for recipe in recipes for key in recipe):
             raise UserError(
                 f"--across {wanted} is not possible: no run has such a setting of {', '.join(RECIPE)} that changes a "
-                f"result; the runs differ in {_some(_differing(recipes)) or 'none at all'}."
+                f"result; the runs differ in {first_few(_differing(recipes), PHRASES) or 'none at all'}."
             )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ranger21.code import Code, recorded_code, some
+from ranger21.code import Code, recorded_code
 from ranger21.config import named_keys
 from ranger21.data.identity import NAMES
 from ranger21.report.groups import Group, show
 from ranger21.report.runs import Run
+from ranger21.wording import first_few
 
 MOST = 6  # kinds of code, values of a fact, or groups, that a sentence tells
 KNOWN = {"hardware": ("device", "ranks", "precision", "threads"), "packages": ("torch",)}  # of a session
@@ -57,7 +58,7 @@ def _code(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
     named: dict[str, list[Run]] = {}
     for code, held in states:
         named.setdefault(code.name if code.name not in named else f"{code.name} (other contents)", []).extend(held)
-    differ = f"; different: {some(sorted(files))}" if files else ""
+    differ = f"; different: {first_few(sorted(files), MOST)}" if files else ""
     return [f"These runs are not all of the same code: {_each(groups, named)}{differ}."]
 
 
@@ -79,7 +80,7 @@ def _substitutes(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
 
 def _each(groups: Sequence[Group], found: Mapping[str, list[Run]]) -> str:
     parts = [f"{value} ({_who(groups, held)})" for value, held in sorted(found.items())]
-    return ", ".join(parts[:MOST]) + (f" and {len(parts) - MOST} more" if len(parts) > MOST else "")
+    return first_few(parts, MOST)
 
 
 def _who(groups: Sequence[Group], runs: Sequence[Run]) -> str:

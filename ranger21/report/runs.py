@@ -18,6 +18,7 @@ from ranger21.manifest import newer
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.tracking import number
+from ranger21.wording import reason
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 GIVE = "give run directories, parents of them, quoted globs, or .wandb files"
@@ -180,7 +181,7 @@ def read_settings(path: Path) -> dict[str, Any] | str:
     except FileNotFoundError:
         return "it has no config.yaml, so what it ran is unknown"
     except Exception as error:  # OmegaConf passes on whatever the YAML parser or the file system raises
-        return f"its config.yaml cannot be read ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        return f"its config.yaml cannot be read ({reason(error)})"
     if not isinstance(tree, dict) or not tree:
         return "its config.yaml holds no configuration"
     return settings({str(key): value for key, value in tree.items()})

@@ -10,6 +10,7 @@ from typing import Any
 from ranger21.config import WandbConfig
 from ranger21.errors import UserError
 from ranger21.tracking import Metrics
+from ranger21.wording import reason
 
 log = logging.getLogger("ranger21")
 TIMEOUT = 60  # seconds for what needs the network
@@ -85,9 +86,8 @@ class WandbTracker:
     def _off(self, error: BaseException) -> None:
         self._run = None
         sys.unraisablehook = _but_not_of_wandb(sys.unraisablehook)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has everything."
-        log.warning(text, reason.rstrip("."))
+        log.warning(text, reason(error))
 
     def progress(self, step: int) -> None:
         pass

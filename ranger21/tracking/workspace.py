@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from ranger21.config import VARIANTS, Config
 from ranger21.errors import UserError
 from ranger21.report.panels import PANELS, TRAINING, Panel
+from ranger21.wording import reason
 
 NAME = "Ranger21"
 AXIS = "epoch"
@@ -64,9 +65,8 @@ def publish(workspace: Any) -> str:
     try:
         return str(workspace.save().url)
     except Exception as error:  # of the network's, W&B's, or the library's own
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"the workspace was not saved in {workspace.entity}/{workspace.project} ({reason}): log in with "
+            f"the workspace was not saved in {workspace.entity}/{workspace.project} ({reason(error)}): log in with "
             "`wandb login`, on a machine that reaches the internet, and name a project of yours as ENTITY/PROJECT."
         ) from error
 

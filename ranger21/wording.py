@@ -1,0 +1,14 @@
+"""What errors of other programs and long lists look like within a sentence. Imports no torch."""
+
+from collections.abc import Sequence
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """Return the first `most` characters of an error's message in one line, or its type where it has no message."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are: `a, b, c and 7 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
