@@ -139,7 +139,7 @@ class RunDirectory:
         there, now = result_values(read_config(self.config)), result_values(config)
         keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
         if keys:
-            changes = first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6)
+            changes = first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6, "; ")
             raise UserError(f"{self.path} has another run ({changes}): choose another run_dir=, or delete it.")
 
     def require_data(self, data: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ def reason(error: BaseException, most: int = 200) -> str:
     return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
 
 
-def first_few(names: Sequence[str], most: int = 3) -> str:
+def first_few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     """Return the first names, and how many more there are: `a, b, c and 7 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    return f"{between.join(names[:most])}{more}"
