@@ -116,15 +116,21 @@ def config() -> ImageFolderConfig:
     return compose_config([*TINY, "data.root=/nowhere"]).data
 
 
+def good_images(root: Path) -> None:
+    """An image for every class of two, but for the first of val/."""
+    for folder in ("train/n1", "train/n2", "val/n1", "val/n2"):
+        (root / folder).mkdir(parents=True)
+        if folder != "val/n1":
+            (root / folder / "good.JPEG").write_bytes(JPEG)
+
+
 @pytest.fixture
 def read(config, tmp_path) -> Callable[..., tuple[Result, Result]]:
     """What both front ends make of an image of that content, or that `make` puts there."""
 
     def read_both(content: bytes | Callable[[Path], object], name: str = "image.JPEG") -> tuple[Result, Result]:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        for split in ("train", "val"):
-            (root / split / "n1").mkdir(parents=True)
-        (root / "train" / "n1" / "good.JPEG").write_bytes(JPEG)
+        good_images(root)
         place = root / "val" / "n1" / name
         place.write_bytes(content) if isinstance(content, bytes) else content(place)
         return both(replace(config, root=str(root)), place)
@@ -207,10 +213,9 @@ def test_links_and_folders(read):
 def test_a_closed_file(config):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        for split in ("train", "val"):
-            (Path(folder) / split / "n1").mkdir(parents=True)
-            place = Path(folder) / split / "n1" / "closed.JPEG"
-            place.write_bytes(JPEG)
+        good_images(Path(folder))
+        place = Path(folder) / "val" / "n1" / "closed.JPEG"
+        place.write_bytes(JPEG)
         place.chmod(0o000)
         os.seteuid(65534)
         try:

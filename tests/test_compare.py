@@ -160,7 +160,9 @@ def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
         session = {"git": {"commit": commit}, "hardware": {"device": "cpu"}, "packages": {"torch": "2.14.1"}}
         (make(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
-    assert f"These runs are of 2 commits ({'a' * 9}, {'b' * 9})." in notes(comparison.rows)
+    assert f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1)." in notes(
+        comparison.rows
+    )
 
 
 # What a killed job can leave behind
@@ -312,8 +314,8 @@ def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> N
     assert done.stderr == f"error: no run (a directory with metrics.jsonl) in {tmp_path}.\n"
     file = make() / "config.yaml"
     done = compare(tmp_path, "--out", file)
-    assert done.returncode == 1
-    assert done.stderr == f"error: {file}: File exists: give one that can be used, or make room there.\n"
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"error: argument --out: '{file}' is not a folder\n")
     done = compare(tmp_path, "--out", tmp_path / "out", "--ablation")
     assert done.returncode == 0
     assert "no ablation.md: no two groups of Ranger21 differ in one ingredient" in " ".join(done.stdout.split())
