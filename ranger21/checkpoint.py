@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ranger21.errors import UserError
+from ranger21.files import newer
 from ranger21.wording import reason
 
 log = logging.getLogger(__name__)
@@ -115,8 +116,8 @@ def read_run(source: str) -> State:
 
 def require_known_format(state: State, path: Path) -> None:
     """Raises a UserError for the checkpoint of a later version of this package."""
-    if state.get("format", 1) > FORMAT:
-        raise UserError(f"{path} has format {state['format']}, and this code reads up to {FORMAT}: use newer code.")
+    if why := newer(state, FORMAT):
+        raise UserError(f"{path} cannot be used: {why}.")
 
 
 def _require_a_run(state: State, path: Path) -> None:

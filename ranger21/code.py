@@ -34,7 +34,7 @@ class Code:
     """What a run's record says of the code that one of its processes ran.
 
     Attributes:
-        files: the hash of every file that can change a result, by its name; None in records of before there were any.
+        files: the hash of every file that can change a result, by its name; None in older records, which have none.
         commit: None outside a git checkout.
         uncommitted: the files that can change a result and were not as the commit has them, each with a hash.
     """
@@ -69,7 +69,7 @@ class Code:
 
 
 def can_change_a_result(name: str) -> bool:
-    """Whether a file of the project, by its path there, is one of those whose changes are told."""
+    """Whether a file of the project, by its path there, can change a result."""
     ours = name == "train.py" or name.startswith("configs/") or (name.startswith("ranger21/") and name.endswith(".py"))
     return ours and not name.startswith(WITHOUT_EFFECT)
 
@@ -107,7 +107,7 @@ def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Co
     commit, changed, diff = git.get("commit"), git.get("changed"), git.get("diff")
     if not isinstance(files, dict) and not isinstance(commit, str):
         return None
-    if not isinstance(changed, dict):  # a record of before: the whole diff
+    if not isinstance(changed, dict):  # an older record: the whole diff
         changed = _in_diff(diff if isinstance(diff, str) else "")
     return Code(files if isinstance(files, dict) else None, str(commit) if commit else None, _that_count(changed))
 

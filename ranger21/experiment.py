@@ -65,7 +65,7 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
     try:
         data = build_if_there(config.data, config.seed)
     except UserError as error:
-        log.warning("Whether the data is that of %s cannot be said: %s", place.path, error)
+        log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
     else:
         place.require_data(data_facts(config.data, data))
     log.info("%s is %s already (step %s): nothing to do.", place.path, result["status"], result["step"])

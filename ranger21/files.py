@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all. Imports no torch."""
+"""Files that are written whole or not at all, and whose format may be newer than this code. Imports no torch."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ranger21.errors import UserError
 
@@ -41,3 +42,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file (a text as UTF-8) as `replacing` does. Raises a UserError if it cannot be written."""
     with replacing(path) as new:
         new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def newer(facts: Mapping[str, Any], known: int) -> str | None:
+    """Return why a file of a later version cannot be used, as a clause; None if its `format` is `known` or lower.
+
+    A file without a format is of the first.
+    """
+    number = facts.get("format", 1)
+    if isinstance(number, int) and number <= known:
+        return None
+    return f"the format is {number}, and this version of the project reads up to {known}: use a newer version"

@@ -12,25 +12,18 @@ from typing import Any
 from ranger21 import code
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
+from ranger21.files import newer
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # 1 (which was not written down): the whole git diff for the code, the images' names for the data
 Manifest = dict[str, Any]
 
 
-def newer(facts: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file of a later version of the project, as the end of a sentence; None for one of ours."""
-    number = facts.get("format", 1)
-    if isinstance(number, int) and number <= FORMAT:
-        return None
-    return f"the format is {number}, and this version of the project knows those up to {FORMAT}: use a newer version"
-
-
 def read_manifest(path: Path) -> Manifest:
     """A run's manifest. Raises a UserError if it cannot be read, or is of a later version."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(manifest, dict) and (reason := newer(manifest)):
+        if isinstance(manifest, dict) and (reason := newer(manifest, FORMAT)):
             raise UserError(f"{path} cannot be used: {reason}.")
         whole = isinstance(manifest["data"], dict) and isinstance(manifest["sessions"], list)
     except OSError as error:
@@ -59,7 +52,7 @@ def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
 
 
 def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises a UserError if the data of now is not that with which the run in `path` was begun."""
+    """Raise a UserError if the data that is there now is not what the run in `path` began with."""
     compared = compare(recorded, now)
     if compared.match is Match.DIFFERENT:
         raise UserError(

@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
-from ranger21.files import write_atomically
-from ranger21.manifest import FORMAT, add_session, new_manifest, newer, read_manifest, require_same_data
+from ranger21.files import newer, write_atomically
+from ranger21.manifest import FORMAT, add_session, new_manifest, read_manifest, require_same_data
 from ranger21.tracking import number
 from ranger21.wording import first_few
 
@@ -89,7 +89,7 @@ class RunDirectory:
             assert {"status", "step"} <= result.keys()
         except (OSError, ValueError, AttributeError, AssertionError) as error:
             raise UserError(f"{self.result} is damaged ({error}): restore it, or choose another run_dir=.") from error
-        if reason := newer(result):
+        if reason := newer(result, FORMAT):
             raise UserError(f"{self.result} cannot be used: {reason}.")
         return result
 

@@ -134,14 +134,14 @@ def own_subject(request: Request, weights: Weights, config: Config, world: World
         )
     names = weights.classes
     if names is None and not request.by_position:
-        names = world.on_main(lambda: names_of_before(weights, config))
+        names = world.on_main(lambda: names_by_data(weights, config))
     return Subject(request.source, model, names, facts["classes"], config, view)
 
 
-def names_of_before(weights: Weights, config: Config) -> list[str] | None:
-    """The classes of a checkpoint of before they were named: those of the data that its run recorded, if it is there.
+def names_by_data(weights: Weights, config: Config) -> list[str] | None:
+    """Return the classes of an older checkpoint, which does not name them: those of its run's data, if that is there.
 
-    That data is looked for where the run had it, and where the user now says.
+    Look for the data where the run had it, and where the user now says.
     """
     for data in (with_overrides(run_of(weights)["config"], []).data, config.data):
         try:
@@ -191,8 +191,8 @@ def matched(request: Request, subject: Subject, data: Validation) -> Match:
         return match_by_position(subject.count, data.classes, request.source, data.place)
     if subject.classes is None:
         raise UserError(
-            f"The classes of {request.source} have no names, and the data that its run recorded, if it did, is not "
-            "found: give that by data.root=, or say --by-position, and the n-th class folder is its n-th class."
+            f"{request.source} does not name its classes, and the data that its run recorded is not found: give that "
+            "data by data.root=, or say --by-position, and the n-th class folder is its n-th class."
         )
     return match(subject.classes, data.classes, request.source, data.place)
 

@@ -90,9 +90,9 @@ def _tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def named(weights: Weights, data: Data) -> Weights:
-    """Weights of a run of before checkpoints named their classes, with the names, if they were trained on `data`.
+    """Return weights with the names of their classes if they lack them and were trained on `data`.
 
-    The manifest of the run says on what it was trained.
+    Older checkpoints lack them; the manifest of the run says on what it was trained.
     """
     if weights.classes is not None or weights.run is None or weights.run["data"]["classes"] != len(data.classes):
         return weights

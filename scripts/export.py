@@ -52,7 +52,7 @@ def main() -> None:
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
         from ranger21.compose import with_overrides
-        from ranger21.scoring import names_of_before, run_of
+        from ranger21.scoring import names_by_data, run_of
         from ranger21.weights import export, read_any
 
         weights = read_any(args.source)
@@ -62,7 +62,7 @@ def main() -> None:
                 f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
             )
         if weights.classes is None:
-            names = names_of_before(weights, with_overrides(run["config"], []))
+            names = names_by_data(weights, with_overrides(run["config"], []))
             weights = replace(weights, classes=names)
             if names is None:
                 note = (

@@ -46,7 +46,7 @@ def test_ended_runs_are_those_that_are_meant(ended: tuple[Job, Path], tmp_path: 
         require_these([moved])
     shutil.rmtree(data)
     (doubt,) = require_these([moved])
-    assert doubt.startswith("Whether the runs that have ended are of this data cannot be said: There is no folder")
+    assert doubt.startswith("Cannot check whether the runs that have ended used these images: There is no folder")
 
 
 def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, Path], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, P
         files["ranger21/loop.py"] = "0" * 16
     (old.directory / "manifest.json").write_text(json.dumps(manifest))
     told = other_code([job, old, old])
-    assert told is not None and "would run now: 2 (ranger21/loop.py)." in told
+    assert told is not None and "by other code than this: 2 (ranger21/loop.py)." in told
 
 
 def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path], tmp_path: Path) -> None:

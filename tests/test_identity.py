@@ -64,7 +64,7 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
         ({"fingerprint": NOW.names}, OTHER_SIZES.facts(), Match.SAME_NAMES, "compared by their names alone"),
         ({"fingerprint": NOW.names}, OTHER_NAMES.facts(), Match.DIFFERENT, "names or classes"),
         ({"fingerprint": NOW.names}, {"fingerprint": NOW.names}, Match.SAME, ""),
-        (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, Match.SAME_NAMES, "not kept in the pack of now"),
+        (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, Match.SAME_NAMES, "not kept in today's pack"),
         (NOW.facts(), NOW.kept_as(KEPT).facts(), Match.DIFFERENT, f"kept as they are then and as {KEPT} now"),
         (NOW.kept_as(KEPT).facts(), NOW.kept_as(KEPT).facts(), Match.SAME, ""),
         ({"fingerprint": NOW.kept_as(KEPT).names}, NOW.kept_as(KEPT).facts(), Match.SAME_NAMES, "not recorded then"),

@@ -74,7 +74,7 @@ def test_a_head_of_12_classes_in_another_order(colours: Colours, tmp_path: Path)
     result, said = evaluate(place, colours.root)
     assert result["val/acc1"] == pytest.approx(RIGHT) and "named by its label_names" in said
     nameless = directory(tmp_path / "nameless", network(12, range(12)))
-    with pytest.raises(UserError, match=r"have no names, .* say --by-position"):
+    with pytest.raises(UserError, match=r"does not name its classes, .* say --by-position"):
         evaluate(nameless, colours.root)
     assert evaluate(nameless, colours.root, by_position=True)[0]["val/acc1"] == pytest.approx(RIGHT)
 

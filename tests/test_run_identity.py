@@ -75,7 +75,7 @@ def test_a_finished_run_needs_its_data_no_more(two: tuple[Path, Path, Path], tol
     run, a, _ = two
     assert start(run, f"data.root={a}-that-is-gone") == 0
     assert [message.partition(": ")[0] for message in told.messages] == [
-        f"Whether the data is that of {run} cannot be said", f"{run} is finished already (step 2)"
+        f"Cannot check whether the images are those of {run}", f"{run} is finished already (step 2)"
     ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def _keys(mark: str) -> set[str]:
     return keys
 
 
-# Keys of a part that came later, with the value that says what runs of before did: they can be put beside newer ones.
+# Keys of a part that came later, with the value that says what older runs did: they can be put beside newer ones.
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
     "trainer": {"trainer.accumulate": 1},

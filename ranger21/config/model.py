@@ -22,7 +22,7 @@ class ModelConfig:
     remove_batch_norm: bool
     kwargs: dict[str, Any]  # for timm.create_model
     init_from: str | None
-    remove_skips: bool = False  # which runs of before it existed do not have
+    remove_skips: bool = False  # which older runs do not have
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "model.name", repr(self.name), "the name of a model of timm's")

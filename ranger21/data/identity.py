@@ -1,6 +1,6 @@
 """Whether images are those that a run or a pack recorded: by name, class and size in bytes. Imports no torch.
 
-A fingerprint begins with its version: `images-2:` is of the files' names, classes and sizes, `names:` (of before) of
+A fingerprint begins with its version: `images-2:` is of the files' names, classes and sizes, `names:` (older) of
 names and classes alone, `pixels:` of Fashion-MNIST's contents. Behind a blank may follow how a pack keeps the images.
 """
 
@@ -75,7 +75,7 @@ def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     """Compares what a manifest or a pack says of its images with what is there now.
 
     Args:
-        recorded: `fingerprint`, and `names` unless it is a record of before sizes.
+        recorded: `fingerprint`, and `names` unless the record is older than sizes.
         now: the same of the images that are there (`Identity.facts`).
     """
     then, today = (str(facts.get("fingerprint", "")) for facts in (recorded, now))
@@ -89,7 +89,7 @@ def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
         return Comparison(Match.DIFFERENT, why)
     if then.startswith(SIZES) and today.startswith(SIZES):
         return Comparison(Match.DIFFERENT, "the files have the same names, but other sizes in bytes")
-    unknown = "recorded then" if then.startswith(NAMES) else "kept in the pack of now"
+    unknown = "recorded then" if then.startswith(NAMES) else "kept in today's pack"
     return Comparison(Match.SAME_NAMES, f"file sizes were not {unknown}: the images are compared by their names alone")
 
 

@@ -34,7 +34,7 @@ class Shard:
         number: of the archive in its split.
         begin: the number of the first image in the source.
         keys: of each image the name of its members, without their endings.
-        digest: of the images' names, sizes and keys: what of an archive of before can be kept.
+        digest: of the images' names, sizes and keys: what of an older archive can be kept.
         skip: whether an image that cannot be read is left out, rather than an error.
     """
 

@@ -36,7 +36,7 @@ def require_these(jobs: Sequence[Job]) -> list[str]:
             data[mark] = _now(job.config.data, job.config.seed)
         now = data[mark]
         if isinstance(now, str):
-            doubts[now] = f"Whether the runs that have ended are of this data cannot be said: {now}"
+            doubts[now] = f"Cannot check whether the runs that have ended used these images: {now}"
         elif (found := compare(recorded, now)).match is Match.DIFFERENT:
             raise UserError(
                 f"{job.directory} has ended, on other images than this command's ({found.why}): {told_place(recorded)} "
@@ -57,7 +57,7 @@ def other_code(jobs: Sequence[Job]) -> str | None:
     if not found:
         return None
     counts = "; ".join(f"{count} ({told})" for told, count in sorted(found.items(), key=lambda pair: -pair[1])[:3])
-    return f"some runs that are there are of other code than what would run now: {counts}. Together they mix both."
+    return f"some runs that are there were made by other code than this: {counts}. The comparison would mix both."
 
 
 def _manifest(job: Job) -> Manifest:
@@ -74,7 +74,7 @@ def _place(config: DataConfig) -> str | None:
 
 
 def _now(config: DataConfig, seed: int) -> dict[str, Any] | str:
-    """What the manifest of a run that began now would say of its data, or why that cannot be told."""
+    """What the manifest of a run that began now would say of its data, or why that is unknown."""
     from ranger21.data.build import build_if_there  # torch takes seconds to import
     from ranger21.run import data_facts
 

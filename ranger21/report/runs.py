@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from ranger21.arguments import expand
 from ranger21.config import LATER
 from ranger21.errors import UserError
-from ranger21.manifest import newer
+from ranger21.files import newer
+from ranger21.manifest import FORMAT
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.tracking import number
@@ -129,8 +130,8 @@ def read_run(path: Path) -> Run | str:
         parts[name] = content if isinstance(content, dict) else {}
         if isinstance(content, str):
             notes.append(content)
-        if reason := newer(parts[name]):
-            return f"{path} is left out: of {name}, {reason}."
+        if why := newer(parts[name], FORMAT):
+            return f"{path} is left out: of {name}, {why}."
     try:
         metrics = read_metrics(path / "metrics.jsonl")
     except OSError as error:
