@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from ranger21.compose import parse
 from ranger21.ending import ending_well, fail
 from ranger21.errors import UserError
+from ranger21.mistakes import uncomposed
 from ranger21.naming import require_place, run_directory
 from ranger21.overrides import prepare
 from ranger21.records import RunDirectory
@@ -101,6 +102,10 @@ if __name__ == "__main__":
         sys.argv[1:] = prepare(sys.argv[1:])
         try:
             main()
+        except Exception as error:
+            if HERE.runs or TRACEBACK:
+                raise
+            raise uncomposed(error) from error.__cause__
         finally:
             if HERE.failed:
                 told = "".join(f"  {failure}\n" for failure in HERE.failed)

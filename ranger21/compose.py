@@ -26,6 +26,10 @@ def parse(composed: DictConfig) -> Config:
             if f.name not in composed:
                 raise UserError(f"{f.name} is missing: a run needs it, so leave ~{f.name} away.")
             node = composed[f.name]
+            if f.name == "experiment" and OmegaConf.is_config(node):
+                raise UserError(
+                    "experiment= names a file without the line '# @package _global_', which comes first, or of a list."
+                )
             if f.name in VARIANTS:
                 cls = VARIANTS[f.name].get(node.get("name"))
                 if cls is None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from ranger21.errors import UserError
 from ranger21.overrides import GROUPS
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -70,9 +71,20 @@ def explain(error: Exception, prefix: str = "", choices: list[str] | None = None
     first_line = str(cause).splitlines()[0]
     if type(cause).__name__ == "MissingMandatoryValue":
         return f"{key} has no value: give it one."
-    if type(cause).__name__ == "ValidationError":
+    if isinstance(cause, ValidationError | InterpolationResolutionError) and key:
         return f"{key}: {first_line}."
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) + ("" if cause is error else f": {first_line}.")
+
+
+def uncomposed(error: Exception) -> Exception:
+    """What to raise for an error of Hydra's while it composes: such as a file that is no YAML or includes itself."""
+    if isinstance(error, (UserError, *CONFIG_ERRORS)):
+        return error
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"The configuration cannot be composed ({type(error).__name__}: {reason}): see to the files of your own, and "
+        "to what is set below hydra."
+    )
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -71,7 +71,7 @@ def _place(config: Config, values: dict[str, Any], plain: dict[str, Any]) -> Pat
 
 
 def require_place(config: Config, directory: Path) -> None:
-    """Refuses a run directory within another run or within the data, and a folder that holds runs already.
+    """Refuses a run directory within another run or the data, and one around runs, the data, this code or all files.
 
     Looks at folders alone, and makes none.
     """
@@ -84,11 +84,22 @@ def require_place(config: Config, directory: Path) -> None:
         data = getattr(config.data, key, None)
         if data is not None and place.is_relative_to(Path(data).absolute().resolve()):
             raise UserError(f"{directory} lies within the data, data.{key}={data}: {instead}.")
+        if data is not None and Path(data).absolute().resolve().is_relative_to(place):
+            raise UserError(f"{directory} holds the data, data.{key}={data}: {instead}.")
+    if place == Path(place.anchor) or Path(__file__).resolve().is_relative_to(place) or place == _home():
+        raise UserError(f"{directory} holds more than a run: give the run a directory of its own, {instead}.")
     if not _is_run(place):
         below = itertools.chain.from_iterable(place.glob(f"{depth}manifest.json") for depth in ("*/", "*/*/"))
         runs = [manifest.parent for manifest in below if _is_run(manifest.parent)]
         if runs:
             raise UserError(f"{directory} holds runs, such as {min(runs)}: give the directory of one run, not theirs.")
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # the user has none
+        return None
 
 
 def _is_run(folder: Path) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Sweep
+from hydra.core.override_parser.types import Glob, Override, RangeSweep, Sweep
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from ranger21.arguments import setting
+from ranger21.config.checks import require_path
 from ranger21.errors import UserError
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -27,7 +28,7 @@ def prepare(words: list[str]) -> list[str]:
 
     Raises a UserError for what Hydra would answer with a traceback, or pass over in silence.
     """
-    args = get_args_parser().parse_args(words)
+    args = get_args_parser().parse_intermixed_args(words)  # which lets flags stand among the overrides
     actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
     chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
     if args.experimental_rerun is not None:
@@ -45,15 +46,36 @@ def prepare(words: list[str]) -> list[str]:
         if args.overrides[0].startswith("query") and "COMP_LINE" not in os.environ:
             raise UserError("--shell-completion query=... is what a shell asks when Tab is pressed: install it first.")
         return words
-    known = dict(zip(args.overrides, readable(args.overrides), strict=True))
-    offer_timm_models(list(known.values()), [Path(args.config_dir)] if args.config_dir else [])
-    return [known.get(word, word) for word in words]
+    sweep = args.multirun or any(override.startswith("hydra.mode=") for override in args.overrides)
+    overrides = readable(args.overrides, sweep)
+    flags = [word for word in words if word != "--"]
+    for override in args.overrides:
+        flags.remove(override)
+    folders = []
+    if args.config_dir is not None:
+        folders = [_folder("--config-dir", args.config_dir)]
+        flags = [_with_end(flag, args.config_dir, str(folders[0])) for flag in flags]
+    offer_timm_models(overrides, folders)
+    return [*overrides, *flags]
 
 
-def readable(overrides: list[str]) -> list[str]:
+def _with_end(word: str, end: str, new: str) -> str:
+    return word.removesuffix(end) + new if end.startswith("~") and word.endswith(end) else word
+
+
+def _folder(key: str, text: str) -> Path:
+    """A folder of configurations. Raises a UserError if it does not exist."""
+    folder = Path(require_path(key, text))
+    if not folder.is_dir():
+        raise UserError(f"{key}: there is no folder {folder}.")
+    return folder
+
+
+def readable(overrides: list[str], sweep: bool = False) -> list[str]:
     """The overrides with `~` and `~user` at the start of a value written out, as a shell does not do behind `=`.
 
-    Raises a UserError, with a form that works, for what Hydra's grammar cannot read.
+    Raises a UserError, with a form that works, for what Hydra's grammar cannot read, for several values of a key if it
+    is no `sweep`, and for what would be passed over in silence.
     """
     written = []
     for index, override in enumerate(overrides):
@@ -65,10 +87,37 @@ def readable(overrides: list[str]) -> list[str]:
                 raise UserError(_unreadable(override, overrides[index - 1] if index else ""))
             override = expanded
         (parsed,) = OverridesParser.create().parse_overrides([override])
-        if parsed.key_or_group in (*GROUPS, "hydra") and not isinstance(parsed.value(), str | Sweep | None):
-            raise UserError(f"{override} is not possible: {parsed.key_or_group} is a group, of which one is chosen.")
+        _require_sense(override, parsed, sweep)
         written.append(override)
     return written
+
+
+def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
+    key, value = parsed.key_or_group, parsed.value()
+    if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
+        raise UserError(f"{override} is not possible: {key} is a group, of which one is chosen.")
+    if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):
+        chosen = override.lstrip("+")
+        raise UserError(f"{override} is not possible: {key} has a choice, which {chosen} without a plus sign replaces.")
+    if key in GROUPS and parsed.is_delete():
+        raise UserError(f"{override} is not possible: a run needs {key}, so leave {override} away.")
+    if key == "hydra.run.dir":
+        raise UserError(f"{override} would not move the run: run_dir=... or outputs=... does.")
+    if not parsed.is_sweep_override():
+        return
+    if not sweep:
+        text = override.partition("=")[2]
+        raise UserError(
+            f"{override}: {key} takes one value. train.py -m does a run for each of several; a list is written "
+            f"{shlex.quote(f'{key}=[{text}]')}, text with commas {shlex.quote(setting(key, text))}."
+        )
+    if isinstance(value, Glob) and key not in GROUPS:
+        raise UserError(f"{override} is not possible: glob() chooses among the files of a group, and {key} is none.")
+    choices = [path.stem for path in (CONFIG_DIR / key).glob("*.yaml")] if isinstance(value, Glob) else []
+    if isinstance(value, Glob) and not value.filter(choices):
+        raise UserError(f"{override} names no file: {key} is one of {', '.join(sorted(choices))}.")
+    if isinstance(value, RangeSweep) and (not value.step or next(iter(value.range()), None) is None):
+        raise UserError(f"{override} holds no value: range(a,b,step) counts from a to below b.")
 
 
 def _parses(override: str) -> bool:
@@ -139,7 +188,4 @@ def _search_path(overrides: list[str]) -> list[Path]:
                 f"hydra.searchpath={places} is not possible: it must be a list, as in 'hydra.searchpath=[a]'."
             )
         folders += [Path(str(place).removeprefix("file://")) for place in places if "pkg://" not in str(place)]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"hydra.searchpath: there is no folder {folder}.")
-    return folders
+    return [_folder("hydra.searchpath", str(folder)) for folder in folders]

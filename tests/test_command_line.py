@@ -83,7 +83,7 @@ REFUSED = {
     "optimizer=adan": "optimizer=adan adamw nesterov ranger21",
     "experiment=imagenet": "experiment=imagenet demo fashion_mnist paper",
     "optimizer=null": "optimizer",
-    "optimizer=ranger21,adamw": "optimizer=ranger21,adamw --multirun",
+    "optimizer=ranger21,adamw": "optimizer=ranger21,adamw -m",
     "optimizer.lr=${typo}": "typo",
     "seed=0": "ImageNet data.root IMAGENET_DIR experiment=demo",
     "data.root=/no/such": "/no/such/train data.root",

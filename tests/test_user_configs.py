@@ -13,12 +13,13 @@ from conftest import ROOT, TINY
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from wrong_inputs import Wrong
 
 from ranger21.arguments import command, setting
 from ranger21.compose import compose_config, with_overrides
 from ranger21.errors import UserError
 from ranger21.naming import run_directory
-from ranger21.overrides import prepare
+from ranger21.overrides import CONFIG_DIR, prepare
 
 MINE = "# @package _global_\nexperiment: my_first\noptimizer: {weight_decay: 0.5}\n"
 MODEL = "name: resnet18\nremove_batch_norm: false\nremove_skips: false\nkwargs: {drop_rate: 0.1}\ninit_from: null\n"
@@ -55,6 +56,30 @@ def test_a_run_of_a_users_experiment(flags: list[str], folder: Path, images: Pat
     assert done.returncode == 1 and done.stderr.startswith("error: There is no folder /nowhere/train"), done.stderr
 
 
+def test_flags_may_stand_among_the_overrides() -> None:
+    assert prepare(["seed=1", "-m", "optimizer=adamw,lion"]) == ["seed=1", "optimizer=adamw,lion", "-m"]
+    folder = str(CONFIG_DIR)
+    assert prepare(["seed=1", "-cd", folder, "debug=true"]) == ["seed=1", "debug=true", "-cd", folder]
+    assert prepare(["--cfg", "job", "seed=1"]) == ["seed=1", "--cfg", "job"]
+    assert prepare(["-m", "optimizer=glob(ada*)"]) == ["optimizer=glob(ada*)", "-m"]
+
+
+FILES = {  # of a user's experiment, and what is said of them
+    b"# @package _global_\nexperiment: [mine\n": 'broken.yaml", line 3',
+    b"\xff\xfe": "UnicodeDecodeError",
+    b"# @package _global_\ndefaults: [broken]\n": "RecursionError",
+    b"experiment: mine\n": "experiment= names a file without the line '# @package _global_'",
+    b"- 1\n": "experiment= names a file without the line '# @package _global_'",
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_a_broken_file_of_a_users_is_told(content: bytes, wrong: Wrong, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "broken.yaml").write_bytes(content)
+    wrong.refuses("train.py experiment=broken --config-dir $HERE seed=1", 1, FILES[content], {"HERE": tmp_path})
+
+
 def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:
     values = asdict(compose_config([*TINY, "data.root=/data", "optimizer=adamw", "schedule=cosine", "experiment=demo"]))
     same = with_overrides(values, [])
@@ -77,7 +102,7 @@ def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path:
     home = f"{tmp_path}/a b"
     assert (config.data.root, config.data.pack, config.outputs) == (f"{home}/x", home, f"{home}/runs")
     assert config.model.init_from == f"{home}/w.pt"
-    assert prepare(["-m", "data.root=~/x,~/y", "seed=0"]) == ["-m", f"data.root={home}/x,{home}/y", "seed=0"]
+    assert prepare(["-m", "data.root=~/x,~/y", "seed=0"]) == [f"data.root={home}/x,{home}/y", "seed=0", "-m"]
 
 
 @given(

@@ -29,7 +29,7 @@ CASES = [
     ("train.py ablatio=none", 1, "Did you mean ablation?"),
     ("train.py model.kwargs.drop_rate=0.5", 1, "write a plus sign before it: +model.kwargs.drop_rate="),
     ("train.py data=fashion_mnist data.pack=x", 1, "There is no key data.pack. data has:"),
-    ("train.py ~optimizer", 1, "optimizer is missing: a run needs it"),
+    ("train.py ~optimizer", 1, "a run needs optimizer, so leave ~optimizer away."),
     ("train.py ~trainer.epochs", 1, "trainer.epochs has no value: give it one."),
     ("train.py hydra.nosuch=3", 1, "There is no key hydra.nosuch."),
     # choices
@@ -42,8 +42,21 @@ CASES = [
     ("train.py experiment=../demo", 1, "does not exist"),
     ("train.py trainer=none", 1, "trainer=none does not exist: trainer is one of default."),
     ("train.py data@x=imagenet", 1, "Could not override 'data@x'. Did you mean to override data?"),
-    ("train.py seed=0,1", 1, "To sweep over it, add --multirun"),
-    ("train.py 'seed=choice(0,1)'", 1, "requires --multirun"),
+    ("train.py seed=0,1", 1, "seed takes one value. train.py -m does a run for each of several"),
+    ("train.py 'seed=choice(0,1)'", 1, "seed takes one value."),
+    ("train.py optimizer.lr=0,001", 1, "optimizer.lr takes one value."),
+    ("train.py -m 'seed=range(0,0)'", 1, "seed=range(0,0) holds no value"),  # a sweep of nothing: exit code 0
+    ("train.py -m 'seed=range(0,1,0)'", 1, "seed=range(0,1,0) holds no value"),  # a traceback
+    ("train.py -m 'optimizer.lr=glob(*)'", 1, "glob() chooses among the files of a group"),  # exit code 0
+    ("train.py -m 'optimizer=glob(x*)'", 1, "optimizer=glob(x*) names no file: optimizer is one of adagrad"),
+    ("train.py +optimizer=adamw", 1, "which optimizer=adamw without a plus sign replaces."),
+    ("train.py ++optimizer=adamw", 1, "which optimizer=adamw without a plus sign replaces."),
+    ("train.py ~data data.root=x", 1, "a run needs data, so leave ~data away."),
+    ("train.py hydra.run.dir=x", 1, "would not move the run: run_dir=... or outputs=... does."),
+    ("train.py optimizer=chain optimizer.parts={a:1}", 1, "Cannot merge DictConfig with ListConfig."),
+    ("train.py 'run_dir=${nosuch}'", 1, "run_dir: Interpolation key 'nosuch' not found."),
+    ("train.py 'hydra.sweeper.params={seed:1}'", 1, "The configuration cannot be composed (AttributeError"),
+    ("train.py hydra=null", 1, "The configuration cannot be composed (ValueError"),
     ("train.py -m seed=0,1 optimizer=adan", 1, "optimizer=adan does not exist"),
     # what cannot be read, and what to type instead
     ("train.py model.init_from=epoch=3-model.pt", 1, "two kinds of quotes: 'model.init_from=\"epoch=3-model.pt\"'."),
@@ -71,7 +84,8 @@ CASES = [
     ("train.py --shell-completion", 1, "--shell-completion needs what to do: install=bash"),
     ("train.py --shell-completion install=nothing", 1, "--shell-completion needs what to do"),
     ("train.py --shell-completion query=bash", 1, "is what a shell asks when Tab is pressed"),
-    ("train.py --config-dir $NOTHING", 1, "Additional config directory '$NOTHING' not found"),
+    ("train.py --config-dir ''", 1, "it must be a path"),  # it was passed over
+    ("train.py --config-dir $NOTHING", 1, "--config-dir: there is no folder $NOTHING."),
     ("train.py --config-path nothing", 1, "Primary config directory not found."),
     ("train.py --config-name nothing", 1, "Cannot find primary config 'nothing'."),
     ("train.py hydra.searchpath=[$NOTHING]", 1, "hydra.searchpath: there is no folder $NOTHING."),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from wrong_inputs import Wrong
+from wrong_inputs import ROOT, Wrong
 
 # What must be, and arguments that are not so; of several words the last is the wrong one.
 VALUES: dict[str, list[str]] = {
@@ -149,7 +149,8 @@ def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong
     run.mkdir(parents=True)
     for name in ("manifest.json", "config.yaml"):
         (run / name).write_text("{}")
-    places, data = {"RUN": run, "OUTPUTS": tmp_path / "outputs", "DATA": tmp_path / "data"}, tmp_path / "data"
+    data = tmp_path / "data"
+    places = {"RUN": run, "OUTPUTS": tmp_path / "outputs", "DATA": data, "ALL": tmp_path, "CODE": ROOT}
     for split in ("train", "val"):
         (data / split / "a").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -162,6 +163,10 @@ def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong
         ("run_dir=$DATA", "$DATA lies within the data, data.root=$DATA"),
         ("run_dir=$DATA/train/a/run", "lies within the data, data.root=$DATA"),
         ("outputs=$DATA/outputs", "lies within the data, data.root=$DATA"),
+        ("run_dir=$ALL", "$ALL holds the data, data.root=$DATA: choose another run_dir= or outputs=."),
+        ("run_dir=/ data.root=null", "/ holds more than a run: give the run a directory of its own"),
+        ("run_dir=$CODE data.root=null", "$CODE holds more than a run"),
+        ("run_dir=~ data.root=null", "holds more than a run"),
     ):
         wrong.refuses(f"train.py data.root=$DATA {where}", 1, sentence, places)
     assert sorted(tmp_path.rglob("*")) == before
