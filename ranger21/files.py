@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and whose format may be newer than this code. Imports no torch."""
 
 import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,15 @@ def replacing(path: Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         text = f"{path} could not be written ({reason}): make room and run the same command again."
         raise UserError(text) from error
+
+
+def require_writable(path: Path) -> None:
+    """Find out whether `replacing` can write to `path`, but leave it as it is. Raises an OSError if it cannot."""
+    real = path.resolve()
+    if real.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not real.exists() or real.is_file():
+        tempfile.TemporaryFile(dir=real.parent).close()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -85,7 +85,6 @@ def main() -> None:
     parser.add_argument(
         "--on-bad-image",
         choices=("error", "skip"),
-        default="error",
         help="what an image that cannot be read is: an error, or left out, listed in pack.json and told to every run "
         "that trains from the pack; default: error",
     )
@@ -94,7 +93,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     with ending_well("begins anew" if args.check else "goes on from here"):
         require_processes(args.processes)
-        if args.check and (args.overrides or args.format or args.quality or args.subsampling):
+        making = (args.overrides, args.format, args.quality, args.subsampling, args.on_bad_image)
+        if args.check and any(making):
             raise UserError("--check reads a pack as it is: give its folder, and nothing else.")
         if args.format == "raw" and (args.quality or args.subsampling):
             raise UserError("--quality and --subsampling are JPEG's: leave them away with --format raw.")

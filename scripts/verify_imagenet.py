@@ -26,6 +26,7 @@ from ranger21.arguments import as_path
 from ranger21.data.verify import NOTICES, WRONG, verify
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
+from ranger21.files import require_writable, write_atomically
 from ranger21.processes import add_processes_option, require_processes
 from ranger21.tracking.console import console
 
@@ -63,14 +64,6 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"\n{report['root']}: {verdict}", markup=False, soft_wrap=True)
 
 
-def store(path: Path, text: str, mode: str) -> None:
-    try:
-        with open(path, mode) as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"--json={path} cannot be written ({error.strerror}).") from error
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=as_path, help="the folder that holds train/ and val/")
@@ -81,10 +74,13 @@ def main() -> None:
     with ending_well("begins anew"):
         require_processes(args.processes)
         if args.json is not None:
-            store(args.json, "", "a")  # now, not in an hour, is the time to find that it cannot be written
+            try:
+                require_writable(args.json)  # rather now than in an hour
+            except OSError as error:
+                raise UserError(f"--json={args.json} cannot be written ({error.strerror}).") from error
         report = verify(args.root, args.expect, args.processes)
         if args.json is not None:
-            store(args.json, json.dumps(report, indent=2) + "\n", "w")
+            write_atomically(args.json, json.dumps(report, indent=2) + "\n")
         show(report)
         sys.exit(0 if report["ok"] else 1)
 

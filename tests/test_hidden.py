@@ -13,6 +13,7 @@ from ranger21.data.index import read_index
 from ranger21.data.names import endings, is_hidden, is_image
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack
+from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
 
 JUNK = [
@@ -43,6 +44,10 @@ def test_litter_changes_nothing(images, littered, tmp_path, caplog, monkeypatch)
     assert not caplog.text
     prepare_data(other)
     assert caplog.text.count("12 hidden files and folders are passed over (such as ") == 2
+    caplog.clear()
+    prepare_validation(other)  # as evaluate.py does
+    (told,) = caplog.messages
+    assert told.startswith(f"{littered / 'val'}: 12 hidden files and folders are passed over (such as ")
     report = verify(littered, "none", 1)
     assert report["ok"] and len(report["notices"]["hidden"]) == 24
     assert report["splits"] == verify(images, "none", 1)["splits"]

@@ -17,6 +17,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.pack import FACTS, stored_facts
 from ranger21.data.packing import damaged_shards, make_pack
+from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
 from ranger21.errors import UserError
 
@@ -111,6 +112,9 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
     packed = replace(config, pack=str(pack))
     prepare_data(packed)
     assert "lacks 1 images of train/ that could not be read" in caplog.text
+    caplog.clear()
+    prepare_validation(packed)  # as evaluate.py does
+    assert [message.partition(" that could")[0] for message in caplog.messages] == [f"{pack} lacks 1 images of val/"]
     data = build_data(packed, 0)
     assert (data.skipped, len(data.train), len(data.val)) == (2, 23, 8)
     assert data.names != build_data(config, 0).names

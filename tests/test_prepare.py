@@ -19,6 +19,7 @@ from archives import add, class_archive, make_archives, make_devkit, make_parque
 from conftest import ROOT
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
 from ranger21.errors import UserError
 
@@ -122,9 +123,9 @@ def official(few: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(few / "official", tmp_path / "official"))
 
 
-def refused(source: Path, target: Path) -> str:
+def refused(source: Path, target: Path, published: dict[str, str] | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        prepare(source, target, 1)
+        prepare(source, target, 1, published)
     assert str(caught.value).endswith((".", "'"))
     return str(caught.value)
 
@@ -355,7 +356,7 @@ def test_archives_that_do_not_match(few, official, tmp_path):
 def test_a_disk_that_is_too_small(few, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-    sentence = refused(few / "official", tmp_path / "out")
+    sentence = refused(few / "official", tmp_path / "out", MD5)  # told before minutes of checksums
     assert "100.0 kB are free" in sentence and "make room" in sentence
     assert not (tmp_path / "out").exists()
 

@@ -253,5 +253,7 @@ def test_what_is_no_data_set(root, tmp_path):
     (tmp_path / "flat" / "train").mkdir(parents=True)
     with pytest.raises(UserError, match="no class folders"):
         verify(tmp_path / "flat", "none", 1)
+    done = command(tmp_path / "flat", "--json", tmp_path / "x.json")
+    assert done.returncode == 1 and not (tmp_path / "x.json").exists()  # rather than an empty report
     done = command(root, "--json", tmp_path / "nowhere" / "x.json")
     assert done.returncode == 1 and done.stderr.startswith("error: --json=") and "Traceback" not in done.stderr

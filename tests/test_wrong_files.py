@@ -95,6 +95,7 @@ DATA = [
     ("pack.py $CUTARCHIVE --check", "1 archives are damaged or missing (train-00000.tar)"),
     ("pack.py $PACK --check data.root=$NOTHING", "--check reads a pack as it is"),
     ("pack.py $PACK --check --format raw", "--check reads a pack as it is"),
+    ("pack.py $PACK --check --on-bad-image skip", "--check reads a pack as it is"),
     ("prepare_imagenet.py $NOTHING t", "There is no folder $NOTHING"),
     ("prepare_imagenet.py $FILE t", "There is no folder $FILE"),
     ("prepare_imagenet.py $DIR t", "has neither ImageNet's archives"),

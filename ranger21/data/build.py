@@ -1,6 +1,7 @@
 """From the configuration of a data set to the data set."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,12 @@ def prepare_data(config: DataConfig) -> None:
         compared = compared_with_source(config)
         if compared.match is Match.SAME_NAMES:
             log.warning("data.pack=%s: %s.", config.pack, compared.why)
-        tell_what_was_skipped(Path(config.pack))
+        tell_what_was_skipped(Path(config.pack), SPLITS)
     elif isinstance(config, ImageFolderConfig):
         if config.name == "sample":
             ensure_sample(image_root(config))
-        tell_what_is_left_out(*image_folders(config))
+        root, indices = image_folders(config)
+        tell_what_is_left_out({root / split: index for split, index in indices.items()})
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
@@ -115,17 +117,18 @@ def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
     return root, {split: read_index(root / split, chosen) for split in SPLITS}
 
 
-def tell_what_was_skipped(pack: Path) -> None:
-    for split, images in read_facts(pack).get("skipped", {}).items():
-        if images:
+def tell_what_was_skipped(pack: Path, splits: Iterable[str]) -> None:
+    skipped = read_facts(pack).get("skipped", {})
+    for split in splits:
+        if images := skipped.get(split):
             text = "%s lacks %d images of %s/ that could not be read when it was made; %s lists them."
             log.warning(text, pack, len(images), split, pack / FACTS)
 
 
-def tell_what_is_left_out(root: Path, indices: dict[str, Index]) -> None:
-    for split, index in indices.items():
+def tell_what_is_left_out(indices: dict[Path, Index]) -> None:
+    for folder, index in indices.items():
         for sentence in index.left_out:
-            log.warning("%s: %s.", root / split, sentence)
+            log.warning("%s: %s.", folder, sentence)
 
 
 def _images(config: ImageFolderConfig, seed: int) -> Data:

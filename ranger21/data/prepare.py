@@ -119,8 +119,8 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
             return
         tell_of_other_sizes(target, sum(of_part.differing for of_part in found.values()))
         read = {file for job in missing for file in job.part.files}
+        require_space(target, sum(missing.values()))  # first: the checksums take minutes
         require_checksums(read, published or {}, target)
-        require_space(target, sum(missing.values()))
         with alone(target, folders):
             for path in leftovers:  # of a process that was killed while it wrote
                 path.unlink()

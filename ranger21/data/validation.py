@@ -8,7 +8,7 @@ from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
-from ranger21.data.build import fashion_mnist_root, image_root
+from ranger21.data.build import fashion_mnist_root, image_root, tell_what_is_left_out, tell_what_was_skipped
 from ranger21.data.idx import SIDE, IdxPictures
 from ranger21.data.index import read_index
 from ranger21.data.layout import class_folders
@@ -56,13 +56,19 @@ def view_of_run(config: DataConfig) -> View:
 
 
 def prepare_validation(config: DataConfig) -> None:
-    """Draw or download what is missing, and read the folders. To be called by one process before the others."""
+    """Draw or download what is missing, and read the folders. To be called by one process before the others.
+
+    Files that are no images to us, and images that a pack lacks, are told.
+    """
     if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
-    elif isinstance(config, ImageFolderConfig) and not config.pack:
+    elif isinstance(config, ImageFolderConfig) and config.pack:
+        tell_what_was_skipped(Path(config.pack), ["val"])
+    elif isinstance(config, ImageFolderConfig):
         if config.name == "sample" and not config.root:
             ensure_sample(image_root(config))
-        read_index(validation_folder(config))
+        folder = validation_folder(config)
+        tell_what_is_left_out({folder: read_index(folder)})
 
 
 def open_validation(config: DataConfig, view: View, known: list[str] | None = None) -> Validation:
