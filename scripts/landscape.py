@@ -61,7 +61,8 @@ written to --out:
   landscape.json                          all numbers, and the checkpoint's own loss beside the surface's
   landscape.npz                           x, y and losses as arrays
 Rows are saved as they are computed: the same command again goes on after Ctrl-C and, where all
-are there, measures no more than the sharpness before it draws."""
+are there, measures no more than the sharpness before it draws. A folder that holds another
+landscape, of other weights, images or options, is refused."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,7 +164,7 @@ def linear_problem() -> tuple[Subject, np.ndarray, np.ndarray]:
     layout, weights = vector(model)
     loss = Loss(model, layout, [(x[:12], labels[:12]), (x[12:], labels[12:])], [], 0.0)
     checkpoint: Any = type("Checkpoint", (), {"label": "linear", "source": "linear", "step": 0})
-    return Subject(checkpoint, layout, weights, loss, {}), x.numpy(), labels.numpy()
+    return Subject(checkpoint, layout, weights, loss, {}, {}), x.numpy(), labels.numpy()
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
@@ -243,7 +244,29 @@ def test_an_interrupted_survey_goes_on(tiny: list[str], tmp_path: Path, monkeypa
     left["surfaces"][0]["losses"][0] = [7.0, 7.0, 7.0]  # to see that it is taken from there
     (tmp_path / "out" / "landscape.json").write_text(json.dumps(left))
     assert show(tmp_path, source)[0].losses == [[7.0, 7.0, 7.0], *whole[1:]]
-    assert show(tmp_path, source, bn_images=16)[0].losses[0] != [7.0, 7.0, 7.0]  # another landscape
+    with pytest.raises(UserError, match=r"is of another landscape .*: choose another --out"):
+        show(tmp_path, source, bn_images=16)
+
+
+def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: Path, tmp_path: Path) -> None:
+    """In the same folder. A record of before the images were noted is taken, and that is said."""
+    root, record = tmp_path / "data", tmp_path / "out" / "landscape.json"
+    shutil.copytree(images, root)
+    source = save(tmp_path / "a.pt", make_model(), [*tiny, f"data.root={root}"])
+    whole = show(tmp_path, source)[0].losses
+    kept = record.read_bytes()
+    image = next((root / "train").rglob("*.JPEG"))
+    image.write_bytes(image.read_bytes() + b"longer")
+    os.utime(image.parent)  # so that the index looks
+    with pytest.raises(UserError, match=r"is of other images \(the files have the same names, but other sizes"):
+        show(tmp_path, source)
+    assert record.read_bytes() == kept
+    old: Any = json.loads(kept)
+    record.write_text(json.dumps({key: old[key] for key in old if key not in ("format", "images")}))
+    assert show(tmp_path, source)[0].losses == whole
+    record.write_text(json.dumps(old | {"format": 99}))
+    with pytest.raises(UserError, match="has format 99"):
+        show(tmp_path, source)
 
 
 def script(*args: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -12,8 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranger21.data.identity import Match, compare
+from ranger21.errors import UserError
 from ranger21.files import replacing, write_atomically
 
+log = logging.getLogger("ranger21")
+FORMAT = 2  # 1 (which was not written down) knows nothing of the images
 Row = list[float]
 
 
@@ -92,27 +97,46 @@ class Surface:
 
 
 class Record:
-    """The files of a landscape in one directory. `identity`: what its losses depend on."""
+    """The files of a landscape in one directory.
 
-    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
-        self.json, self.npz, self.identity = out / "landscape.json", out / "landscape.npz", identity
+    Args:
+        identity: what its losses depend on, but for the images.
+        images: those of each surface, as `ranger21.data.identity` knows them.
+    """
+
+    def __init__(self, out: Path, identity: dict[str, Any], images: list[dict[str, str]]) -> None:
+        self.json, self.npz = out / "landscape.json", out / "landscape.npz"
+        self.identity, self.images = identity, images
 
     def rows_of_before(self, surfaces: int) -> list[list[Row]]:
-        """The rows that a command with the same identity has left for each surface."""
+        """The rows that a command with the same identity has left for each surface; none where there is no record.
+
+        Raises a UserError for the record of another landscape, of other images, or of a later version.
+        """
         try:
             old = json.loads(self.json.read_text(encoding="utf-8"))
-            if old["identity"] != json.loads(json.dumps(self.identity)):
-                raise ValueError("another landscape")
+            then, number, images = old["identity"], int(old.get("format", 1)), old.get("images")
             found = [
                 [[math.nan if loss is None else loss for loss in row] for row in s["losses"]] for s in old["surfaces"]
             ]
         except (OSError, ValueError, KeyError, TypeError):
-            found = []
-        return found if len(found) == surfaces else [[] for _ in range(surfaces)]
+            return [[] for _ in range(surfaces)]
+        choose = "choose another --out, or remove it"
+        if number > FORMAT:
+            raise UserError(f"{self.json} has format {number}, and this code reads up to {FORMAT}: {choose}.")
+        if then != json.loads(json.dumps(self.identity)) or len(found) != surfaces:
+            raise UserError(f"{self.json} is of another landscape (of other weights, or with other options): {choose}.")
+        if images is None:
+            log.warning("%s does not tell its images: they are taken for those of now.", self.json)
+        for one, other in zip(images or (), self.images, strict=False):
+            if (compared := compare(one, other)).match is Match.DIFFERENT:
+                raise UserError(f"{self.json} is of other images ({compared.why}): {choose}.")
+        return found
 
     def save(self, surfaces: list[Surface], facts: dict[str, Any]) -> None:
         """Writes the JSON, with null for losses that are not finite."""
-        values = facts | {"identity": self.identity, "surfaces": [asdict(surface) for surface in surfaces]}
+        values = facts | {"format": FORMAT, "identity": self.identity, "images": self.images}
+        values |= {"surfaces": [asdict(surface) for surface in surfaces]}
         for surface, as_dict in zip(surfaces, values["surfaces"], strict=True):
             for mark, as_mark in zip(surface.marks, as_dict["marks"], strict=True):
                 as_mark["sharpness"] |= {"mean": mark.sharpness.mean, "sd": mark.sharpness.sd}

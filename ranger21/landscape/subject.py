@@ -83,13 +83,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint whose loss can be taken anywhere. `own_loss`: by the ordinary evaluation, see `own_losses`."""
+    """A checkpoint whose loss can be taken anywhere.
+
+    Attributes:
+        own_loss: by the ordinary evaluation, see `own_losses`.
+        images: the fingerprints of the data, as a manifest has them.
+    """
 
     checkpoint: Checkpoint
     layout: Layout
     weights: Tensor  # (size,)
     loss: Loss
     own_loss: dict[str, float]
+    images: dict[str, str]
 
     @property
     def digest(self) -> str:
@@ -112,7 +118,8 @@ def make_subject(
     statistics = images.statistics if settings.bn == "recompute" else []
     own = own_losses(model, images, world, precision, smoothing)
     loss = Loss(model, layout, images.inputs, statistics, smoothing)
-    return Subject(checkpoint, layout, checkpoint.vector(layout, world.device), loss, own)
+    facts = {"fingerprint": images.data.fingerprint, "names": images.data.names}
+    return Subject(checkpoint, layout, checkpoint.vector(layout, world.device), loss, own, facts)
 
 
 def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Match:

@@ -60,7 +60,8 @@ def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface
             raise UserError("landscape.py runs in one process: start it without torchrun.")
         subjects = _subjects(checkpoints, settings, world)
         views = _views(subjects, settings)
-        record = Record(out, settings.identity() | {"weights": [subject.digest for subject in subjects]})
+        identity = settings.identity() | {"weights": [subject.digest for subject in subjects]}
+        record = Record(out, identity, [subject.images for subject in subjects])
         surfaces = [_empty(view) for view in views]
         for surface, rows in zip(surfaces, record.rows_of_before(len(views)), strict=True):
             surface.losses = rows
