@@ -133,9 +133,13 @@ def test_a_lost_node(cluster, overrides):
     cluster.kill_node("node2")
     requeued(cluster, job)
     until(lambda: "It has lost a node" in cluster.output(job), 10, lambda: cluster.output(job))
+    left = cluster.project / f"outputs/.printed-{job}-1"
+    left.write_text("the reason\n")  # as of a batch script that was killed before it had shown all
     time.sleep(7)  # SLURM would begin it at once, and the other node refuse the job's old credential (cred_expire)
     cluster.give_up("node2")
     goes_on(cluster, job, directory)
+    assert "Node 1 printed last, before the job began again:\nthe reason\n" in cluster.output(job)
+    assert not left.exists()
     assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
     assert result(directory)["step"] == 40
     assert [line["step"] for line in repeatable(directory)] == list(range(1, 41))
