@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
-from ranger21.files import replacing, write_atomically
+from ranger21.files import newer, replacing, write_atomically
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # 1 (which was not written down) knows nothing of the images
@@ -113,17 +113,17 @@ class Record:
 
         Raises a UserError for the record of another landscape, of other images, or of a later version.
         """
+        choose = "choose another --out, or remove it"
         try:
             old = json.loads(self.json.read_text(encoding="utf-8"))
-            then, number, images = old["identity"], int(old.get("format", 1)), old.get("images")
+            if late := newer(old, FORMAT):
+                raise UserError(f"{self.json} cannot be used: {late}, or {choose}.")
+            then, images = old["identity"], old.get("images")
             found = [
                 [[math.nan if loss is None else loss for loss in row] for row in s["losses"]] for s in old["surfaces"]
             ]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return [[] for _ in range(surfaces)]
-        choose = "choose another --out, or remove it"
-        if number > FORMAT:
-            raise UserError(f"{self.json} has format {number}, and this code reads up to {FORMAT}: {choose}.")
         if then != json.loads(json.dumps(self.identity)) or len(found) != surfaces:
             raise UserError(f"{self.json} is of another landscape (of other weights, or with other options): {choose}.")
         if images is None:
