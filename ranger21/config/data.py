@@ -1,5 +1,6 @@
 """The types and ranges of `data`."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,8 @@ class ImageFolderConfig(DataConfig):
     saturation: float
 
     def __post_init__(self) -> None:
+        if self.root == "" and os.environ.get("IMAGENET_DIR") == "":  # a variable set to nothing is not set
+            self.root = None
         super().__post_init__()
         if self.pack is not None:
             self.pack = require_path("data.pack", self.pack)
