@@ -70,13 +70,25 @@ def as_whole(low: int = 1, high: int = 2**31) -> Callable[[str], int]:
 
 def as_positive(text: str) -> float:
     """The type of an argument that is a finite number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 1e-38 < number < 3.4e38:  # what float32 holds
         raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a finite number above 0")
     return number
+
+
+def as_seconds(text: str) -> float:
+    """The type of an argument that is a number of seconds, 1 to 1e9: what a process can wait."""
+    number = _number(text)
+    if not 1 <= number <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not possible: it must be seconds, 1 to 1e9")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def expand(pattern: str, remedy: str) -> list[Path]:

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ranger21.config.checks import require
+from ranger21.arguments import as_whole
 from ranger21.ending import ending_well
 
 EPOCHS = 60
@@ -30,12 +30,10 @@ OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=50, help="of five optimizers (default: %(default)s)")
-    parser.add_argument("--lines", type=int, default=100_000, help="logged by each (default: %(default)s)")
+    parser.add_argument("--runs", type=as_whole(), default=50, help="of five optimizers (default: %(default)s)")
+    parser.add_argument("--lines", type=as_whole(), default=100_000, help="logged by each (default: %(default)s)")
     options = parser.parse_args()
     with ending_well("begins anew"):
-        for name in ("runs", "lines"):
-            require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
         measure(options.runs, options.lines)
 
 

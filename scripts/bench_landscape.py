@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ranger21.arguments import as_whole
 from ranger21.compose import compose_config
-from ranger21.config.checks import require
 from ranger21.ending import ending_well
 
 AT_ONCE = (1, 2, 4, 8)
@@ -28,13 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument(
-        "--images", type=int, default=500, help="of the loss, and of the statistics (default: %(default)s)"
+        "--images", type=as_whole(2), default=500, help="of the loss, and of the statistics (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=as_whole(), default=5, help="(default: %(default)s)")
     args = parser.parse_intermixed_args()
     with ending_well("measures from the start"):
-        require(args.rounds >= 1, "--rounds", args.rounds, "at least 1")
-        require(args.images >= 2, "--images", args.images, "at least 2, for statistics")
         config = compose_config(["experiment=fashion_mnist", "trainer.device=cpu", *args.overrides])
 
         import torch

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ranger21.arguments import as_folder, as_whole
 from ranger21.ending import ending_well
-from ranger21.errors import UserError
 
 HELP = """\
 Inject faults into the demo, cut to a few small steps, and run the same command again
@@ -53,7 +52,7 @@ def main() -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--faults", type=int, default=120, help="in all (default: %(default)s)")
+    parser.add_argument("--faults", type=as_whole(), default=120, help="in all (default: %(default)s)")
     parser.add_argument("--seed", type=as_whole(0), default=0, help="of which fault hits when (default: %(default)s)")
     parser.add_argument("--ranks", choices=("1", "2", "both"), default="both", help="both: and changes between them")
     parser.add_argument(
@@ -71,8 +70,6 @@ def campaign(options: argparse.Namespace) -> int:
     from ranger21.faults.campaign import Campaign
     from ranger21.faults.table import Outcome
 
-    if options.faults < 1:
-        raise UserError(f"--faults={options.faults} is not possible: it must be at least 1.")
     console = Console() if sys.stdout.isatty() else Console(width=200)
     options.out.mkdir(parents=True, exist_ok=True)  # before the long part: a place that cannot be used is told now
     say = partial(print, flush=True)

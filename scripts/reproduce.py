@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_folder
+from ranger21.arguments import as_folder, as_seconds, as_whole
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
@@ -46,7 +46,7 @@ examples:
   how far it is, now and again until Ctrl-C
     python scripts/reproduce.py --preset paper --status --every 10 data.pack=/data/packed"""
 
-MOST = {"seeds": 10_000, "at_once": 10_000, "every": 10**9}
+MOST = 10_000  # seeds, and runs at a time
 
 
 def main() -> int:
@@ -84,16 +84,20 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--preset", required=True, choices=PRESETS, help="which comparison")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every configuration")
+    parser.add_argument(
+        "--seeds", type=as_whole(1, MOST + 1), metavar="N", help="seeds 0 to N - 1 of every configuration"
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY=VALUE", help="the runs with this choice; can be given again"
     )
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    parser.add_argument(
+        "--at-once", type=as_whole(1, MOST + 1), default=1, metavar="N", help="runs at a time (default: %(default)s)"
+    )
     parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
     parser.add_argument("--sbatch-compare", default="", metavar="OPTIONS", help="the same for the comparison's own job")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="with --status: again and again")
+    parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: again and again")
     parser.add_argument(
         "--out", type=as_folder, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)"
     )
@@ -115,10 +119,6 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
     if options.record and options.out:
         raise UserError("--record has the comparison beside the records: leave --out away.")
-    for name in ("seeds", "at_once", "every"):
-        value, option = getattr(options, name), "--" + name.replace("_", "-")
-        if value is not None and not 0 < value <= MOST[name]:
-            raise UserError(f"{option}={value} is not possible: it must be positive, and at most {MOST[name]}.")
     if options.every and not options.status:
         raise UserError("--every is for --status: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ranger21.arguments import as_seconds
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.tracking.sync import TIMEOUT, sync
@@ -51,15 +52,11 @@ def main() -> int:
     )
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run directories, parents of them, or quoted globs")
     parser.add_argument("--dry-run", action="store_true", help="merge and say what would be sent, send nothing")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again, so many seconds apart")
+    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="again and again, so many seconds apart")
     parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="for each run (default: %(default)s)"
+        "--timeout", type=as_seconds, default=TIMEOUT, metavar="SECONDS", help="for each run (default: %(default)s)"
     )
     options = parser.parse_args()
-    for name in ("watch", "timeout"):
-        value = getattr(options, name)
-        if value is not None and not 1 <= value <= 1e9:
-            raise UserError(f"--{name}={value} is not possible: give seconds, at least 1.")
     told: set[str] = set()
     failed = once(options, told)
     while options.watch is not None:

@@ -137,8 +137,6 @@ def test_a_run_that_fails_is_told_and_tried_again(four: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--at-once 0", "--at-once=0 is not possible: it must be positive, and at most 10000."),
-        ("--status --every nan", "--every=nan is not possible: it must be positive, and at most 1000000000."),
         ("--every 5", "--every is for --status: give both."),
         ("--sbatch --time=1", "--sbatch is for --launcher=slurm: give both."),
         ("--launcher slurm --sbatch '", '--sbatch="\'" is not a command line (No closing quotation).'),

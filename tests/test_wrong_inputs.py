@@ -127,7 +127,7 @@ CASES = [
     ("landscape.py $NOTHING --ceiling inf", 1, "--ceiling=inf is not possible"),
     ("landscape.py $NOTHING --radius nan", 1, "--radius=nan is not possible"),
     ("landscape.py $NOTHING --out ''", 2, "argument --out: an empty path names nothing"),
-    ("reproduce.py --preset paper --every nan --status", 1, "--every=nan is not possible"),
+    ("reproduce.py --preset paper --every nan --status", 2, "argument --every: nan is not possible"),
     ("reproduce.py --preset paper --record ''", 2, "argument --record: an empty path names nothing"),
     ("bench_data.py --rounds 0", 2, "argument --rounds: 0 is not possible"),
     ("bench_index.py --images -1", 2, "argument --images: -1 is not possible"),
