@@ -51,6 +51,12 @@ def main() -> None:
     with ending_well("begins anew"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
             raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
+        if (args.target.absolute().parent.resolve().parent / "manifest.json").exists():
+            raise UserError(
+                f"{args.target} is among a run's checkpoints, which it goes on from: choose another folder."
+            )
+        if args.target.exists() and Path(args.source).exists() and args.target.samefile(args.source):
+            raise UserError(f"{args.target} is the file that is exported: choose another name.")
         from ranger21.compose import with_overrides
         from ranger21.scoring import names_by_data, run_of
         from ranger21.weights import export, read_any

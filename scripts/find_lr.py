@@ -40,12 +40,14 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     from ranger21.stopping import StopFlag
     from ranger21.tracking import FanOut
     from ranger21.tracking.console import ConsoleTracker
+    from ranger21.trial import require_it_runs
 
     with distributed.join(config.trainer.device) as world:
         if world.size > 1:
             raise UserError("find_lr.py runs in one process: start it without torchrun.")
         configure_torch(config, world)
         prepare_data(config.data)
+        require_it_runs(config, world.size)
         with tempfile.TemporaryDirectory() as nowhere:
             pass  # it is gone again: there is nothing to resume and nothing to save, and a signal may end all at once
         with enough_to_train(config, world.size, world.device):

@@ -24,6 +24,8 @@ WEIGHTS = [
     ("export.py $RUN x.onnx", "must end in .safetensors, .pth or .pt"),
     ("export.py $RUN .pth", "must end in .safetensors, .pth or .pt"),
     ("export.py $RUN $DIRPT", "$DIRPT"),
+    ("export.py $RUN $CKPT", "$CKPT is among a run's checkpoints, which it goes on from"),  # it was lost
+    ("export.py $FOREIGN $FOREIGN", "$FOREIGN is the file that is exported: choose another name."),
     ("export.py $RUN $FILE/x.pth", "$FILE/x.pth"),
     ("export.py $RUN $NOTHING/x.pth", "$NOTHING/x.pth"),
     ("evaluate.py timm: data.root=$IMAGES", "timm cannot make timm:"),
@@ -134,6 +136,7 @@ CHOICES = [
     ("find_lr.py nosuch=1", "There is no key nosuch"),
     ("find_lr.py optimizer=adan", "optimizer=adan does not exist"),
     ("find_lr.py data.root=$NOTHING", "$NOTHING"),
+    ("find_lr.py model=vit_tiny_patch16_224 data.root=$IMAGES", "choose data.crop=224"),  # a traceback
     ("find_lr.py data.root=$IMAGES", "data.batch_size=64 is larger than the training set of 24 images"),
     ("show_schedule.py nosuch", "nosuch"),
     ("show_schedule.py ''", "an empty word is no curve"),
