@@ -15,7 +15,7 @@ from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.memory import enough_to_train
 from ranger21.records import RunDirectory
-from ranger21.run import Run, data_facts
+from ranger21.run import Run, data_facts, named_place
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.tracking.console import log_to_console, log_to_file
 from ranger21.tracking.weights_and_biases import choices
@@ -60,11 +60,12 @@ def run(config: Config, directory: Path) -> int:
 def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
     """Says that there is nothing to do. Raises a UserError if the run that has ended was on other data.
 
-    The run has no need of the data any more: where it cannot be read, only that is said.
+    The run has no need of the data any more: where it was then and cannot be read now, only that is said.
     """
     try:
         data = build_if_there(config.data, config.seed)
     except UserError as error:
+        place.require_place(named_place(config.data), error)
         log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
     else:
         place.require_data(data_facts(config.data, data))

@@ -57,13 +57,29 @@ def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str,
     if compared.match is Match.DIFFERENT:
         raise UserError(
             f"The images are not those that {path} was begun with ({compared.why}): {told_place(recorded)} then, "
-            f"{told_place(now)} now. Restore them, or choose another run_dir= or experiment=."
+            f"{told_place(now)} now. Restore them, or choose another run_dir= or outputs=."
         )
     if compared.match is Match.SAME_NAMES:
         log.warning("%s: %s.", path, compared.why)
 
 
+def require_same_place(path: Path, recorded: Mapping[str, Any], now: Mapping[str, str], why: object) -> None:
+    """Raises a UserError if data that cannot be compared (`why`) is not where the data of the run in `path` was.
+
+    `now` is the place alone, under `root` or `pack`; nothing is said where one of the two does not name it.
+    """
+    then = {key: recorded[key] for key in ("root", "pack") if recorded.get(key)}
+    if then and now and then != now:
+        raise UserError(
+            f"Cannot check whether the images are those that {path} was begun with: {_folder(then)} then, "
+            f"{_folder(now)} now. {why}"
+        )
+
+
 def told_place(data: Mapping[str, Any]) -> str:
     """Where the images of a manifest are or were, and how many they are, for a sentence."""
-    place = next((f"data.{key}={data[key]}" for key in ("pack", "root") if data.get(key)), "an unknown data.root")
-    return f"{place} with {data.get('train_images')} for training"
+    return f"{_folder(data)} with {data.get('train_images')} for training"
+
+
+def _folder(data: Mapping[str, Any]) -> str:
+    return next((f"data.{key}={data[key]}" for key in ("pack", "root") if data.get(key)), "an unknown data.root")

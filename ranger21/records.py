@@ -19,7 +19,7 @@ from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
 from ranger21.files import newer, write_atomically
-from ranger21.manifest import FORMAT, add_session, new_manifest, read_manifest, require_same_data
+from ranger21.manifest import FORMAT, add_session, new_manifest, read_manifest, require_same_data, require_same_place
 from ranger21.tracking import number
 from ranger21.wording import first_few
 
@@ -146,6 +146,11 @@ class RunDirectory:
         """Raises a UserError if a run that is there was begun on other data."""
         if self.manifest.exists():
             require_same_data(self.path, read_manifest(self.manifest)["data"], data)
+
+    def require_place(self, now: Mapping[str, str], why: object) -> None:
+        """Raises a UserError if data that cannot be compared is not where the data of the run that is there was."""
+        if self.manifest.exists():
+            require_same_place(self.path, read_manifest(self.manifest)["data"], now, why)
 
     def require_own(self, state: Mapping[str, Any], path: Path) -> None:
         """Raises a UserError if a checkpoint (what is in it, and where it lies) is of another run."""

@@ -70,13 +70,19 @@ def make_plan(config: Config, train_images: int) -> Plan:
 def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
     """What the manifest says of the data: which images, how many, and where they were."""
     counts = {"classes": len(data.classes), "train_images": len(data.train), "val_images": len(data.val)}
-    if isinstance(config, ImageFolderConfig) and config.pack:
-        place = {"pack": str(Path(config.pack).absolute())}
-    else:
+    place = named_place(config)
+    if not place:
         root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
         place = {"root": str(root.absolute())}
     skipped = {"skipped_by_pack": data.skipped} if data.skipped else {}
     return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | skipped
+
+
+def named_place(config: DataConfig) -> dict[str, str]:
+    """The folder that the configuration names for the images, as the manifest has it; empty where it names none."""
+    if isinstance(config, ImageFolderConfig) and config.pack:
+        return {"pack": str(Path(config.pack).absolute())}
+    return {"root": str(Path(config.root).absolute())} if config.root else {}
 
 
 class Run:

@@ -187,7 +187,7 @@ def test_other_images_are_refused_with_both_places(place: RunDirectory, config: 
     assert str(caught.value) == (
         f"The images are not those that {place.path} was begun with (the names or classes of the files are not the "
         "same): data.root=/data/imagenet with 80 for training then, data.root=/data/other with 79 for training now. "
-        "Restore them, or choose another run_dir= or experiment=."
+        "Restore them, or choose another run_dir= or outputs=."
     )
     RunDirectory(place.path).require_data(DATA | {"root": "/moved"})
 

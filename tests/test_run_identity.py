@@ -64,7 +64,7 @@ def test_a_finished_run_is_not_done_for_other_data(
     assert str(caught.value) == (
         f"The images are not those that {run} was begun with (the files have the same names, but other sizes in "
         f"bytes): data.root={a} with 80 for training then, data.root={b} with 80 for training now. Restore them, or "
-        "choose another run_dir= or experiment=."
+        "choose another run_dir= or outputs=."
     )
     assert start(run, f"data.root={a}") == 0
     assert told.messages == [f"{run} is finished already (step 2): nothing to do."]
@@ -73,10 +73,25 @@ def test_a_finished_run_is_not_done_for_other_data(
 
 def test_a_finished_run_needs_its_data_no_more(two: tuple[Path, Path, Path], told: pytest.LogCaptureFixture) -> None:
     run, a, _ = two
-    assert start(run, f"data.root={a}-that-is-gone") == 0
+    aside = a.rename(a.with_name("aside"))
+    assert start(run, f"data.root={a}") == 0
+    aside.rename(a)
     assert [message.partition(": ")[0] for message in told.messages] == [
         f"Cannot check whether the images are those of {run}", f"{run} is finished already (step 2)"
     ]  # fmt: skip
+
+
+def test_a_finished_run_is_not_done_for_data_of_another_place_that_cannot_be_read(two: tuple[Path, Path, Path]) -> None:
+    """It was "finished already" for a mistyped folder, and for a pack that is not of the data.root beside it."""
+    run, a, b = two
+    with pytest.raises(UserError) as caught:
+        start(run, f"data.root={a}-that-is-not-there")
+    assert str(caught.value).startswith(
+        f"Cannot check whether the images are those that {run} was begun with: data.root={a} then, "
+        f"data.root={a}-that-is-not-there now. There is no folder"
+    )
+    with pytest.raises(UserError, match=rf"data.root={a} then, data.pack={b} now. data.pack={b} is not a pack"):
+        start(run, f"data.root={a}", f"data.pack={b}")
 
 
 def test_a_stopped_run_does_not_go_on_with_other_data(two: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def require_these(jobs: Sequence[Job]) -> list[str]:
         elif (found := compare(recorded, now)).match is Match.DIFFERENT:
             raise UserError(
                 f"{job.directory} has ended, on other images than this command's ({found.why}): {told_place(recorded)} "
-                f"then, {told_place(now)} now. Choose another outputs= or experiment=."
+                f"then, {told_place(now)} now. Choose another outputs=."
             )
     return list(doubts.values())
 
