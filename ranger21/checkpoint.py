@@ -104,6 +104,8 @@ def read_file(path: Path) -> State:
 def read_run(source: str) -> State:
     """The checkpoint that a user means by a path, with its run's configuration and data. Raises a UserError."""
     path = weights_path(source)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} is an exported file: give a checkpoint that train.py wrote, or its run directory.")
     state = read_file(path)
     if not state.keys() >= {"model", "config", "data"}:
         raise UserError(

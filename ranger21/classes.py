@@ -50,7 +50,7 @@ def match(known: Sequence[str], wanted: Sequence[str], model: str, data: str) ->
     if len(unknown) == len(wanted):
         how_many = f"None of the {len(wanted)} classes of {data} is"
     else:
-        how_many = f"{len(unknown)} of the {len(wanted)} classes of {data} are not"
+        how_many = f"{len(unknown)} of the {len(wanted)} classes of {data} {'is' if len(unknown) == 1 else 'are'} not"
     raise UserError(
         f"{how_many} among the {len(known)} of {model}: {first_few(unknown)}. It has {first_few(known)}. Give "
         "the folders the names that it has, or choose with data.classes those that it knows."
@@ -72,8 +72,9 @@ def _by_number(known: Sequence[str], wanted: Sequence[str], model: str, data: st
     places = [int(name) for name in wanted]
     beyond = [name for name in wanted if int(name) >= len(known)]
     if beyond:
+        verb = "is" if len(beyond) == 1 else "are"
         raise UserError(
-            f"The folders of {data} are numbers, and {first_few(beyond)} is beyond the {len(known)} classes of "
+            f"The folders of {data} are numbers, and {first_few(beyond)} {verb} beyond the {len(known)} classes of "
             f"{model}, which are counted from 0."
         )
     if len(set(places)) < len(places):

@@ -24,7 +24,7 @@ from ranger21.models import build_model, load_weights, memory_format
 from ranger21.precision import choose_precision
 from ranger21.pretrained import imagenet_names, is_timms, load_pretrained, view_of_timm
 from ranger21.weights import Weights, named, read_any
-from ranger21.wording import reason
+from ranger21.wording import first_few, reason
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
     with distributed.join(config.trainer.device) as world:
         world.on_main(lambda: prepare_validation(config.data))
         subject = timms_subject(request, config) if weights is None else own_subject(request, weights, config, world)
-        typed = request.typed & {"data", "data.classes"}
+        typed = request.by_position or request.typed & {"data", "data.classes"}
         data = open_validation(config.data, subject.view, None if typed else subject.classes)
         require_it_evaluates(subject)
         found = matched(request, subject, data)
@@ -89,14 +89,29 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
         if labels is not None and places is not None:
             result |= real_accuracy(answers, labels, *places)
         result |= {"classes": len(data.classes), "model_classes": subject.count}
-        return result, [*subject.notes, found.sentence, *notes]
+        return result, [*subject.notes, found.sentence, *left_out(request, data), *notes]
+
+
+def left_out(request: Request, data: Validation) -> list[str]:
+    """The sentence for classes of the data that are not those of a run of a subset; none if the user chose."""
+    if not data.left_out or "data.classes" in request.typed:
+        return []
+    count, of = len(data.left_out), len(data.left_out) + len(data.classes)
+    return [
+        f"Left out, because {request.source} was trained on some classes (data.classes): {count} of the {of} in "
+        f"{data.place}, {first_few(data.left_out)}."
+    ]
 
 
 def config_of(request: Request, run: dict[str, Any]) -> Config:
-    """The run's configuration with what was typed; a folder that was typed goes before a pack that was not."""
+    """The run's configuration with what was typed; of a folder and a pack what was typed goes before what was not."""
     config = with_overrides(run["config"], list(request.overrides))
-    if isinstance(config.data, ImageFolderConfig) and "data.root" in request.typed and "data.pack" not in request.typed:
-        config.data.pack = None
+    typed = request.typed & {"data.root", "data.pack"}
+    if isinstance(config.data, ImageFolderConfig) and len(typed) == 1:
+        if "data.root" in typed:
+            config.data.pack = None
+        elif config.data.pack:
+            config.data.root = None
     return config
 
 

@@ -59,6 +59,8 @@ def read_any(source: str) -> Weights:
     state = read_file(path)
     own = state.get(OWN) if isinstance(state.get(OWN), dict) else state
     run = {"config": own["config"], "data": own["data"]} if own.keys() >= {"config", "data"} else None  # type: ignore
+    if run and own is state:
+        run["config"] = with_data_in_place(run["config"], path)
     names = run["data"].get("names") if run and isinstance(run["data"], dict) else None
     return Weights(str(path), _tensors(state, path), names, run)
 
@@ -96,12 +98,33 @@ def named(weights: Weights, data: Data) -> Weights:
     """
     if weights.classes is not None or weights.run is None or weights.run["data"]["classes"] != len(data.classes):
         return weights
-    try:
-        facts = json.loads((Path(weights.source).parent.parent / "manifest.json").read_text())["data"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return weights
-    found = compare(facts, {"fingerprint": data.fingerprint, "names": data.names}) if isinstance(facts, dict) else None
+    facts = recorded_data(Path(weights.source))
+    found = compare(facts, {"fingerprint": data.fingerprint, "names": data.names}) if facts else None
     return weights if found is None or found.match is Match.DIFFERENT else replace(weights, classes=data.classes)
+
+
+def recorded_data(checkpoint: Path) -> dict[str, Any] | None:
+    """What the manifest of the run of a checkpoint says of its data, if the checkpoint lies in its run's directory."""
+    try:
+        facts = json.loads((checkpoint.absolute().parent.parent / "manifest.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """The configuration of a run with relative paths of its data as its manifest has them, if those are there.
+
+    In another working directory than the run's they would be no folders, or other ones.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
+        return config  # of a file that is told elsewhere
+    facts, data = recorded_data(checkpoint) or {}, dict(config["data"])
+    for key in ("root", "pack"):
+        place = facts.get(key)
+        if data.get(key) and isinstance(place, str) and Path(place).is_dir():
+            data[key] = place
+    return config | {"data": data}
 
 
 def export(weights: Weights, target: Path) -> None:

@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> None:
     surfaces = survey(settings, args.out, facts)
     said = textwrap.fill(caption(settings, surfaces), 60 + 60 * len(surfaces))
     paths = write_figures(surfaces, said, args.out, args.ceiling)
+    print(*dict.fromkeys(sentence for surface in surfaces for sentence in surface.classes), sep="\n")
     for mark in (mark for surface in surfaces for mark in surface.marks):
         own = "{stored:.6f} stored, {recomputed:.6f} recomputed statistics".format(**mark.own_loss)
         print(f"{mark.label}, step {mark.step}: loss {mark.loss:.6f} on the surface, its own {own}")

@@ -80,7 +80,7 @@ def test_numbers_are_indices_into_the_models_classes(colours: Colours, tmp_path:
 
 def test_names_that_are_numbers_are_names() -> None:
     assert match(["1", "0", "10"], ["0", "1"], "the model", "the data").places == [1, 0]
-    with pytest.raises(UserError, match="1 of the 2 classes of the data are not among the 3 of the model: 2"):
+    with pytest.raises(UserError, match="1 of the 2 classes of the data is not among the 3 of the model: 2"):
         match(["1", "0", "10"], ["0", "2"], "the model", "the data")
     with pytest.raises(UserError, match="Several folders of the data are the same number: 01, 1"):
         match(["a", "b"], ["01", "1"], "the model", "the data")
@@ -113,6 +113,47 @@ def test_a_subset_that_was_trained_is_found_in_whole_data(colours: Colours, tmp_
         draw(more / "val", f"n9999{number:04d}", [LEVELS[0]])
     result, _ = evaluate(run, f"data.root={more}")
     assert (result["val/acc1"], result["images"]) == (pytest.approx(RIGHT), 24)
+
+
+def test_a_subset_that_was_trained_among_other_classes(colours: Colours, tmp_path: Path) -> None:
+    """What is left out is said; where no class is known, a traceback stood for the refusal."""
+    state = colours.state()
+    state["config"]["data"]["classes"] = list(WNIDS)
+    run = colours.save(state, tmp_path / "run")
+    partly = folders(tmp_path / "partly", {WNIDS[2]: 2, WNIDS[5]: 5, "n99990000": 0})
+    result, said = evaluate(run, f"data.root={partly}")
+    assert (result["val/acc1"], result["images"]) == (100, 4)
+    assert f"Left out, because {run} was trained on some classes (data.classes): 1 of the 3 in {partly}/val" in said
+    foreign = folders(tmp_path / "foreign", {f"n9999{n:04d}": n for n in range(12)})
+    with pytest.raises(UserError, match=r"^None of the 12 classes of .* is among the 12 of"):
+        evaluate(run, f"data.root={foreign}")
+    with pytest.raises(UserError, match=r"^data.classes names .* and 9 more, of which the data has no class: name"):
+        evaluate(run, f"data.root={foreign}", by_position=True)
+    result, _ = evaluate(run, f"data.root={foreign}", "data.classes=null", by_position=True)
+    assert result["val/acc1"] == pytest.approx(RIGHT)
+
+
+def test_the_runs_own_data_is_that_of_the_run_in_any_working_directory(
+    colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative data.root was looked up where the command is typed: nowhere, or in other data of the same classes."""
+    state = colours.state()
+    state["config"]["data"]["root"] = "data"
+    run = colours.save(state, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["data"]["root"] = str(colours.root)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    folders(tmp_path / "data", {name: 11 - label for label, name in enumerate(WNIDS)})
+    monkeypatch.chdir(tmp_path)
+    result, said = evaluate(run)
+    assert result["val/acc1"] == pytest.approx(RIGHT) and f"{colours.root}/val" in said
+    assert evaluate(run, "data.root=data")[0]["val/acc1"] < 10
+
+
+def test_a_pack_is_not_evaluated_for_other_images_that_are_typed_beside_it(colours: Colours) -> None:
+    pack = ROOT / "tests" / "formats" / "1" / "pack-jpeg"
+    with pytest.raises(UserError, match=rf"^data.pack={pack} was made of other images than {colours.root} has now"):
+        evaluate(colours.run, f"data.pack={pack}", f"data.root={colours.root}")
 
 
 def nameless(colours: Colours, run: Path) -> Path:
@@ -232,13 +273,18 @@ def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None
     world = World(0, 1, 0, 1, torch.device("cpu"))
     precision = Precision("fp32", world.device)
 
+    said = []
+
     def loss(run: Path, root: Path, **more: Any) -> float:
         settings = Settings((str(run),), (f"data.root={root}",), images=24, split="val", bn_images=4, **more)
         checkpoint = Checkpoint.read(str(run), settings.overrides)
         images = load_images(checkpoint.config.data, settings, world, precision)
-        return make_subject(checkpoint, images, settings, world, precision).own_loss["stored"]
+        subject = make_subject(checkpoint, images, settings, world, precision)
+        said.append(subject.classes)
+        return subject.own_loss["stored"]
 
     expected = loss(colours.run, colours.root)
+    assert said == [f"12 of 12 classes of {colours.root} are among the 12 of {colours.run}, by name."]
     state, order = colours.state(), torch.arange(11, -1, -1)
     state["model"] |= {name: state["model"][name][order] for name in ("fc.weight", "fc.bias")}
     state["data"]["names"] = WNIDS[::-1]
@@ -246,6 +292,8 @@ def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None
     for split in ("train", "val"):
         for label in range(12):
             draw(tmp_path / "renamed" / split, f"colour{label:02d}", val_colours(label))
-    with pytest.raises(UserError, match=r"^None of the 12 classes of data=imagenet is among the 12 of"):
+    with pytest.raises(UserError, match=r"^None of the 12 classes of .*/renamed is among the 12 of"):
         loss(colours.run, tmp_path / "renamed")
     assert loss(colours.run, tmp_path / "renamed", by_position=True) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UserError, match=r"w.safetensors is an exported file: give a checkpoint that train.py wrote"):
+        Checkpoint.read(str(tmp_path / "w.safetensors"), ())

@@ -131,8 +131,11 @@ def test_labels_are_numbered_anew(config):
     ("classes", "words"),
     [
         (11, r"^data.classes=11 is not possible: the data has 10 classes\.$"),
-        (["n99000001", "n1"], r"^data.classes names n1, of which the data has no class\.$"),
-        ([f"n{i}" for i in range(7)], r"^data.classes names n0, n1, n2 and 4 more, of which the data has no class\.$"),
+        (["n99000001", "n1"], r"^data.classes names n1, of which the data has no class: name others, or none"),
+        (
+            [f"n{i}" for i in range(7)],
+            r"^data.classes names n0, n1, n2 and 4 more, of which the data has no class: name others",
+        ),
     ],
 )
 def test_classes_that_are_not_there(classes, words, packed, config, pack):

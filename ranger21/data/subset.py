@@ -33,7 +33,9 @@ def choose_classes(classes: Sequence[str], wanted: int | list[str]) -> list[int]
         return sorted(sorted(range(len(classes)), key=lambda c: rank(os.fsencode(classes[c])))[:wanted])
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
-        raise UserError(f"data.classes names {first_few(unknown)}, of which the data has no class.")
+        raise UserError(
+            f"data.classes names {first_few(unknown)}, of which the data has no class: name others, or none (null)."
+        )
     return sorted(classes.index(name) for name in set(wanted))
 
 

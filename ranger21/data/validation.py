@@ -1,14 +1,20 @@
 """The validation images alone, of whatever classes: evaluation needs no train/."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
-from ranger21.data.build import fashion_mnist_root, image_root, tell_what_is_left_out, tell_what_was_skipped
+from ranger21.data.build import (
+    compared_with_source,
+    fashion_mnist_root,
+    image_root,
+    tell_what_is_left_out,
+    tell_what_was_skipped,
+)
 from ranger21.data.idx import SIDE, IdxPictures
 from ranger21.data.index import read_index
 from ranger21.data.layout import class_folders
@@ -36,13 +42,20 @@ class View:
 
 @dataclass(frozen=True)
 class Validation:
-    """Images to be evaluated, ready to be loaded. `place`: where they are; `path`: of an image, by its number."""
+    """Images to be evaluated, ready to be loaded.
+
+    Attributes:
+        place: where they are.
+        path: of an image, by its number.
+        left_out: the classes that are there and not chosen.
+    """
 
     pictures: Pictures
     classes: list[str]
     view: View
     place: str
     path: Callable[[int], str]
+    left_out: list[str] = field(default_factory=list)
 
 
 def view_of_run(config: DataConfig) -> View:
@@ -63,6 +76,7 @@ def prepare_validation(config: DataConfig) -> None:
     if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
     elif isinstance(config, ImageFolderConfig) and config.pack:
+        compared_with_source(config)
         tell_what_was_skipped(Path(config.pack), ["val"])
     elif isinstance(config, ImageFolderConfig):
         if config.name == "sample" and not config.root:
@@ -74,7 +88,8 @@ def prepare_validation(config: DataConfig) -> None:
 def open_validation(config: DataConfig, view: View, known: list[str] | None = None) -> Validation:
     """The validation images as `view` sees them.
 
-    Of a subset (`data.classes`), only the classes that are chosen; `known`: of which, instead, those among these names.
+    Of a subset (`data.classes`), only the classes that are chosen; `known`: instead, those among these names, or all if
+    none is.
     Raises a UserError if the images are not there.
     """
     if isinstance(config, FashionMNISTConfig):
@@ -83,13 +98,14 @@ def open_validation(config: DataConfig, view: View, known: list[str] | None = No
         return Validation(pictures, list(IdxPictures.CLASSES), view, str(root), "t10k/{}".format)
     assert isinstance(config, ImageFolderConfig)
     source, place = _source(config)
+    names = list(source.index.classes)
     if config.classes is not None:
-        names = source.index.classes
-        wanted = config.classes if known is None else [name for name in names if name in set(known)]
-        chosen = choose_classes(names, wanted)
-        source = _choose(source, chosen)
+        wanted = config.classes if known is None else [name for name in names if name in set(known)] or names
+        source = _choose(source, choose_classes(names, wanted))
+    chosen = set(source.index.classes)
+    left_out = [name for name in names if name not in chosen]
     pictures = Pictures(source, view.transform, substitute=config.on_bad_image == "substitute")
-    return Validation(pictures, list(source.index.classes), view, str(place), source.index.path)
+    return Validation(pictures, list(source.index.classes), view, str(place), source.index.path, left_out)
 
 
 def _source(config: ImageFolderConfig) -> tuple[Folder | Packed, Path]:

@@ -78,7 +78,7 @@ class Surface:
     """Losses (nats), row j column i at (x[i], y[j]), as far as they are computed; NaN where they are not finite.
 
     Of so many images as there were: `images`, and `bn_images` for the batch norms' statistics of every point, 0 where
-    those are not computed anew.
+    those are not computed anew. `classes`: sentences that say which of the model's classes those of the data are.
     """
 
     title: str
@@ -88,6 +88,7 @@ class Surface:
     cosine: float  # of the angle between the axes
     images: int
     bn_images: int
+    classes: list[str] = field(default_factory=list)
     losses: list[Row] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     trajectory: list[Station] = field(default_factory=list)

@@ -25,7 +25,7 @@ from ranger21.landscape.settings import Settings
 from ranger21.models import build_model, load_weights
 from ranger21.precision import Precision
 from ranger21.randomness import ORDER, generator
-from ranger21.weights import Weights, named
+from ranger21.weights import Weights, named, with_data_in_place
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Checkpoint:
     @classmethod
     def read(cls, source: str, overrides: tuple[str, ...]) -> "Checkpoint":
         state = read_run(source)
-        return cls(source, state, with_overrides(state["config"], list(overrides)))
+        values = with_data_in_place(state["config"], weights_path(source))
+        return cls(source, state, with_overrides(values, list(overrides)))
 
     @property
     def step(self) -> int:
@@ -88,6 +89,7 @@ class Subject:
     Attributes:
         own_loss: by the ordinary evaluation, see `own_losses`.
         images: the fingerprints of the data, as a manifest has them.
+        classes: the sentence that says which of its classes the data's are.
     """
 
     checkpoint: Checkpoint
@@ -96,6 +98,7 @@ class Subject:
     loss: Loss
     own_loss: dict[str, float]
     images: dict[str, str]
+    classes: str = ""
 
     @property
     def digest(self) -> str:
@@ -109,7 +112,8 @@ def make_subject(
     config = checkpoint.config
     model = build_model(config.model, checkpoint.state["data"]["classes"], images.data.channels)
     load_weights(model, checkpoint.state["model"], checkpoint.source)
-    places = matched(checkpoint, images, settings).places
+    found = matched(checkpoint, images, settings)
+    places = found.places
     if places != list(range(len(places))):
         images = images.relabelled(places)
     model = model.to(world.device, precision.weights).eval()
@@ -119,13 +123,15 @@ def make_subject(
     own = own_losses(model, images, world, precision, smoothing)
     loss = Loss(model, layout, images.inputs, statistics, smoothing)
     facts = {"fingerprint": images.data.fingerprint, "names": images.data.names}
-    return Subject(checkpoint, layout, checkpoint.vector(layout, world.device), loss, own, facts)
+    vector = checkpoint.vector(layout, world.device)
+    return Subject(checkpoint, layout, vector, loss, own, facts, found.sentence)
 
 
 def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Match:
     """Which of the checkpoint's classes the data's are. Raises a UserError if they are not known to be any."""
     facts, data = checkpoint.state["data"], images.data
-    place = f"data={checkpoint.config.data.name}"
+    config = checkpoint.config.data
+    place = getattr(config, "pack", None) or config.root or f"data={config.name}"
     if settings.by_position:
         return match_by_position(facts["classes"], data.classes, checkpoint.source, place)
     run = {"config": checkpoint.state["config"], "data": facts}

@@ -128,7 +128,8 @@ def _empty(view: View) -> Surface:
     labels = list(dict.fromkeys(subject.checkpoint.label for subject in view.subjects))
     cosine = torch.nn.functional.cosine_similarity(view.axes[0], view.axes[1], dim=0)
     counts = (view.loss.images, view.loss.bn_images)
-    return Surface(", ".join(labels), view.names, view.xs, view.ys, cosine.item(), *counts)
+    classes = list(dict.fromkeys(subject.classes for subject in view.subjects))
+    return Surface(", ".join(labels), view.names, view.xs, view.ys, cosine.item(), *counts, classes)
 
 
 def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
