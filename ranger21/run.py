@@ -102,6 +102,7 @@ class Run:
         self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
         self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
         self.newest = world.on_main(self.checkpoints.newest)
+        self.begun_from: dict[str, str] = {}  # a hash of the weights of model.init_from, in the process that read them
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
         scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
@@ -120,6 +121,7 @@ class Run:
         model = build_model(self.config.model, len(self.data.classes), self.data.channels)
         if self.config.model.init_from and not self.newest:
             weights = named(read_any(self.config.model.init_from), self.data)
+            self.begun_from = {"init_from": weights.digest}
             log.info("%s", start_from(model, weights, self.data.classes))
         return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
 
@@ -158,7 +160,7 @@ class Run:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
         size, device, step = self.world.size, self.world.describe(), self.progress.step
         more = {"precision": self.precision.name, "threads": torch.get_num_threads()}
-        session = sessions.session(size, device, step, named_values(self.config), **more)
+        session = sessions.session(size, device, step, named_values(self.config), **more) | self.begun_from
         self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
     def make_trackers(self) -> FanOut:

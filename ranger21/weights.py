@@ -1,5 +1,6 @@
 """Weights from wherever a user has them, with the names of the classes where the source knows them."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,15 @@ class Weights:
     tensors: dict[str, Tensor]
     classes: list[str] | None = None
     run: dict[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """A hash of the names, types, shapes and values of all tensors."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+        return found.hexdigest()[:16]
 
 
 def read_any(source: str) -> Weights:

@@ -103,6 +103,18 @@ def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make: Mak
     assert "they differ in trainer.accumulate" in (separation(comparisons) or "")
 
 
+def test_weights_of_one_name_that_are_not_the_same_are_told(make: Make, tmp_path: Path) -> None:
+    for seed, mark in enumerate(["a1", "a1", "b2"]):
+        path = make("adamw", seed, model__init_from="w.pth")
+        manifest(path)
+        facts = json.loads((path / "manifest.json").read_text())
+        facts["sessions"][0]["init_from"] = mark
+        (path / "manifest.json").write_text(json.dumps(facts))
+    assert said(tmp_path, "model.init_from") == [
+        "model.init_from=w.pth was not the same weights for all of these runs: a1 (adamw seed 0, 1), b2 (adamw seed 2)."
+    ]
+
+
 def of(mark: str, names: str = "names:n") -> dict[str, Any]:
     return {"fingerprint": mark, "names": names}
 

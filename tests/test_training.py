@@ -15,6 +15,7 @@ from ranger21.course import Course
 from ranger21.loop import Plan
 from ranger21.optimizers import build_optimizer
 from ranger21.undo import Undo
+from ranger21.weights import read_any
 
 
 def parameters(directory: Path) -> torch.Tensor:
@@ -145,6 +146,8 @@ def test_init_from_starts_where_another_run_ended(tiny, tmp_path):
     learned = {k: v for k, v in weights(tmp_path / "first")["model"].items() if k.endswith("weight")}
     kept = weights(tmp_path / "second")["model"]
     assert learned and all(torch.equal(v, kept[k]) for k, v in learned.items())
+    (session,) = json.loads((tmp_path / "second" / "manifest.json").read_text())["sessions"]
+    assert session["init_from"] == read_any(str(best)).digest
 
 
 def test_the_plan_counts_steps_from_one():

@@ -25,7 +25,7 @@ def mixtures(groups: Sequence[Group]) -> list[str]:
             holders += [] if run in holders else [run]
     mixed = [f"{what} {_each(groups, found)}" for what, found in facts.items() if len(found) > 1]
     told = [f"Not the same for all of these runs: {'; '.join(mixed)}."] if mixed else []
-    return _code(groups, runs) + told + _images(groups, runs) + _substitutes(groups, runs)
+    return _code(groups, runs) + told + _weights(groups, runs) + _images(groups, runs) + _substitutes(groups, runs)
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -60,6 +60,17 @@ def _code(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
         named.setdefault(code.name if code.name not in named else f"{code.name} (other contents)", []).extend(held)
     differ = f"; different: {first_few(sorted(files), MOST)}" if files else ""
     return [f"These runs are not all of the same code: {_each(groups, named)}{differ}."]
+
+
+def _weights(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
+    """Where model.init_from is the same name and was not the same weights."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        marks = {str(session["init_from"]) for session in run.sessions if session.get("init_from")}
+        for mark in marks:
+            found.setdefault(show(run.config.get("model.init_from")), {}).setdefault(mark, []).append(run)
+    text = "model.init_from={} was not the same weights for all of these runs: {}."
+    return [text.format(name, _each(groups, held)) for name, held in found.items() if len(held) > 1]
 
 
 def _images(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
