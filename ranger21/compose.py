@@ -28,7 +28,7 @@ def parse(composed: DictConfig) -> Config:
             node = composed[f.name]
             if f.name == "experiment" and OmegaConf.is_config(node):
                 raise UserError(
-                    "experiment= names a file without the line '# @package _global_', which comes first, or of a list."
+                    "The file of experiment= must begin with the line '# @package _global_' and hold a mapping."
                 )
             if f.name in VARIANTS:
                 cls = VARIANTS[f.name].get(node.get("name"))

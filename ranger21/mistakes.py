@@ -10,6 +10,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from ranger21.errors import UserError
 from ranger21.overrides import GROUPS
+from ranger21.wording import reason
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -80,10 +81,9 @@ def uncomposed(error: Exception) -> Exception:
     """What to raise for an error of Hydra's while it composes: such as a file that is no YAML or includes itself."""
     if isinstance(error, (UserError, *CONFIG_ERRORS)):
         return error
-    reason = " ".join(str(error).split())
     return UserError(
-        f"The configuration cannot be composed ({type(error).__name__}: {reason}): see to the files of your own, and "
-        "to what is set below hydra."
+        f"The configuration cannot be composed ({type(error).__name__}: {reason(error, 500)}): see to the files of "
+        "your own, and to what is set below hydra."
     )
 
 

@@ -71,9 +71,7 @@ def main() -> None:
             names = names_by_data(weights, with_overrides(run["config"], []))
             weights = replace(weights, classes=names)
             if names is None:
-                note = (
-                    "does not name its classes, and the data that its run recorded is not there: neither does the file"
-                )
+                note = "does not name its classes, nor does the file: the data that its run recorded is not there"
                 print(f"warning: {args.source} {note}.", file=sys.stderr)
         export(weights, args.target)
         print(python_line(run, args.target))

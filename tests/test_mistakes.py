@@ -201,9 +201,6 @@ def script(name: str, *args: str) -> tuple[int, str]:
         ("screenshot_page.py nothing x.png", "nothing scripts/compare.py"),
         ("screenshot_page.py nothing x.gif", "x.gif .png"),
         ("screenshot_page.py nothing x.png --width 0", "--width=0 1"),
-        ("bench_compare.py --runs 0", "--runs=0 1"),
-        ("bench_landscape.py --rounds 0", "--rounds=0 1"),
-        ("bench_landscape.py --images 1", "--images=1 2"),
         ("bench_landscape.py trainer.device=nope", "trainer.device=nope cpu"),
     ],
 )

@@ -68,8 +68,8 @@ FILES = {  # of a user's experiment, and what is said of them
     b"# @package _global_\nexperiment: [mine\n": 'broken.yaml", line 3',
     b"\xff\xfe": "UnicodeDecodeError",
     b"# @package _global_\ndefaults: [broken]\n": "RecursionError",
-    b"experiment: mine\n": "experiment= names a file without the line '# @package _global_'",
-    b"- 1\n": "experiment= names a file without the line '# @package _global_'",
+    b"experiment: mine\n": "The file of experiment= must begin with the line '# @package _global_'",
+    b"- 1\n": "The file of experiment= must begin with the line '# @package _global_'",
 }
 
 
