@@ -44,6 +44,12 @@ def test_ended_runs_are_those_that_are_meant(ended: tuple[Job, Path], tmp_path: 
     image.rename(image.with_name("another.JPEG"))
     with pytest.raises(UserError, match=rf"on other images .* data.root={images} .* then, data.root={data} .* now"):
         require_these([moved])
+    in_place = replace(moved, directory=shutil.copytree(job.directory, tmp_path / "in-place"))
+    manifest = json.loads((in_place.directory / "manifest.json").read_text())
+    manifest["data"]["root"] = str(data)
+    (in_place.directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="on other images"):  # the same folder is no proof of the same images
+        require_these([in_place])
     shutil.rmtree(data)
     (doubt,) = require_these([moved])
     assert doubt.startswith("Cannot check whether the runs that have ended used these images: There is no folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ranger21 import code
@@ -29,7 +28,7 @@ def require_these(jobs: Sequence[Job]) -> list[str]:
         if place.config.exists():  # compare.py says what is missing
             place.require_same(job.config)
         recorded = _manifest(job).get("data")
-        if not recorded or _place(job.config.data) in (recorded.get("root"), recorded.get("pack")):
+        if not recorded:
             continue
         mark = repr(job.config.data)
         if mark not in data:
@@ -65,12 +64,6 @@ def _manifest(job: Job) -> Manifest:
         return read_manifest(RunDirectory(job.directory).manifest)
     except UserError:  # there is none, or compare.py says what is wrong with it
         return {}
-
-
-def _place(config: DataConfig) -> str | None:
-    """Where the command's data is, as a manifest says it."""
-    place = getattr(config, "pack", None) or config.root
-    return str(Path(place).absolute()) if place else None
 
 
 def _now(config: DataConfig, seed: int) -> dict[str, Any] | str:
