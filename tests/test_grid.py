@@ -108,7 +108,12 @@ def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: P
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     outputs = tmp_path / "outputs"
     wait_for(lambda: any(path.stat().st_size for path in outputs.rglob("metrics.jsonl")))
-    seen = reproduce(*slow, "--status").stdout
+    runner = int(next(outputs.rglob(".lock")).read_text().split()[1])
+    os.kill(runner, signal.SIGSTOP)  # or the run could end while the command begins
+    try:
+        seen = reproduce(*slow, "--status").stdout
+    finally:
+        os.kill(runner, signal.SIGCONT)
     assert "running" in seen
     assert "missing" in seen
     process.send_signal(signal.SIGHUP)  # the terminal closes; its runs, in sessions of their own, do not hear of it
