@@ -152,7 +152,8 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_p
 def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
     """They outlive a terminal that closes, and nothing of ours is left in TMPDIR."""
     (tmp_path / "tmp").mkdir()
-    overrides = [*tiny, "trainer.epochs=400", "data.workers=2", f"run_dir={tmp_path / 'run'}"]
+    long = ["trainer.epochs=400", "trainer.eval_every_epochs=400"]  # validation would have processes of its own
+    overrides = [*tiny, *long, "data.workers=2", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(tmp_path / "tmp")}))
     wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
