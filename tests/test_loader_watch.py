@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,16 @@ def test_too_little_shared_memory_is_told() -> None:
 
     with pytest.raises(UserError, match=r"no shared memory \(unable to .*enlarge /dev/shm .* or lower data.workers"):
         list(loader(starve))
+
+
+def test_a_long_tmpdir_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would wait for ever for a socket whose path the system does not take."""
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
+    with pytest.raises(UserError, match=r"^TMPDIR=/x+ is too long for the sockets .* at most 75 characters"):
+        loader()
+    loader(workers=0)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 74)
+    loader()
 
 
 def pids() -> list[int]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -151,10 +152,10 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_p
 
 def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
     """They outlive a terminal that closes, and nothing of ours is left in TMPDIR."""
-    (tmp_path / "tmp").mkdir()
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # loader processes have sockets there, whose paths are limited
     long = ["trainer.epochs=400", "trainer.eval_every_epochs=400"]  # validation would have processes of its own
     overrides = [*tiny, *long, "data.workers=2", f"run_dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(tmp_path / "tmp")}))
+    process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(short)}))
     wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(workers) == 2
@@ -164,7 +165,8 @@ def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
     assert all(state(pid) != "Z" for pid in workers)
     process.kill()
     process.wait()
-    assert not [*(tmp_path / "tmp").glob("*ranger21*")]
+    assert not [*short.glob("*ranger21*")]
+    shutil.rmtree(short, ignore_errors=True)
     for _ in range(100):
         alive = [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in state(pid)]
         if not alive:

@@ -42,7 +42,7 @@ NUMBERS = [
     ("pack.py p --quality nan", "--quality: "),
     ("pack.py p --processes 1e3", "--processes: invalid int value: '1e3'"),
     ("prepare_imagenet.py $DIR t --processes x", "--processes: invalid int value: 'x'"),
-    ("sync_wandb.py $RUN --timeout x", "--timeout: invalid float value: 'x'"),
+    ("sync_wandb.py $RUN --timeout x", "--timeout: x is not possible: it must be seconds"),
     ("find_lr.py --low 0", "--low: 0 is not possible: it must be a finite number above 0"),
     ("find_lr.py --low -1", "--low: -1 is not possible"),
     ("find_lr.py --low nan", "--low: nan is not possible"),

@@ -27,10 +27,12 @@ VALUES: dict[str, list[str]] = {
     "it must be a number.": [
         "optimizer.lr=", "optimizer.lr=null", "optimizer.lr=true", "optimizer.lr=[1]", "optimizer.lr=x",
     ],
-    "it must be a number at least 0 and below 1e+10.": [
+    "it must be a number at least 0 and below 1e+30.": [
         "optimizer.lr=nan", "optimizer.lr=inf", "optimizer.lr=1e39", "optimizer.lr=1e400",
-        "optimizer.weight_decay=-1.0",
-        "lr_scaling=linear optimizer.lr=1e30", "optimizer=adamw optimizer.weight_decay=1e30",
+        "lr_scaling=linear optimizer.lr=1e30",
+    ],
+    "it must be a number at least 0 and below 1e+10.": [
+        "optimizer.weight_decay=-1.0", "optimizer=adamw optimizer.weight_decay=1e30",
     ],
     "it must be a number at least 0.": [
         "optimizer.eps=nan", "optimizer.eps=1e39", "optimizer=adamw optimizer.eps=-1.0",

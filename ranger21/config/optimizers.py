@@ -17,7 +17,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         # Their product, times what lr_scaling may multiply it by, stays within float32.
-        require_number("optimizer.lr", self.lr, 0, 1e10)
+        require_number("optimizer.lr", self.lr, 0, 1e30)  # float32 takes it, however the batch scales it
         require_number("optimizer.weight_decay", self.weight_decay, 0, 1e10)
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -54,6 +55,8 @@ class Loader:
         self.pictures, self.batches = pictures, batches
         self.workers, self.pin_memory, self.timeout = workers, pin_memory, timeout
         self.unreadable: list[str] = []
+        if workers:
+            require_short_sockets(tempfile.gettempdir())
         self._workers = Workers() if workers else None
         self._whole: DataLoader | None = None  # from the first batch on
 
@@ -124,6 +127,19 @@ class Rest(Sampler[list[Key]]):
 def as_made(batch: Any) -> Any:
     """The pictures make whole batches."""
     return batch
+
+
+def require_short_sockets(folder: str) -> None:
+    """Raises a UserError if TMPDIR is too long for the sockets by which loader processes hand images over.
+
+    The path of a socket is limited by the system, and torch waits for ever for one that could not be made.
+    """
+    longest = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")
+    if len(os.fsencode(folder)) > longest:
+        raise UserError(
+            f"TMPDIR={folder} is too long for the sockets of loader processes: set TMPDIR to a folder with a path of "
+            f"at most {longest} characters, or set data.workers=0."
+        )
 
 
 def death(error: Exception) -> str:
