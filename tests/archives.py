@@ -1,7 +1,9 @@
 """Small archives and parquet files in the exact layout of ImageNet's, made of any folder with train/ and val/."""
 
 import io
+import os
 import random
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,18 @@ def prepared(root: Path) -> dict[str, bytes]:
     """The tree, by its paths, that must come out: train/ as it is, the validation images under ImageNet's names."""
     train = {f"train/{path.parent.name}/{path.name}": path.read_bytes() for path in training_images(root)}
     return train | {f"val/{wnid}/{name}": data for name, wnid, data in validation_images(root)}
+
+
+def make_few(images: Path, folder: Path, classes: int) -> Path:
+    """So many classes of three training images and one of validation in `folder`, and both kinds of sources of them."""
+    for split, count in (("train", 3), ("val", 1)):
+        for wnid in sorted(os.listdir(images / split))[:classes]:
+            (folder / split / wnid).mkdir(parents=True)
+            for path in sorted((images / split / wnid).iterdir())[:count]:
+                shutil.copy(path, folder / split / wnid)
+    make_archives(folder, folder / "official")
+    make_parquet(folder, folder / "parquet", files=2)
+    return folder
 
 
 def training_images(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import add, class_archive, make_archives, make_devkit, make_parquet, prepared, write_parquet
+from archives import add, class_archive, make_archives, make_devkit, make_few, make_parquet, prepared, write_parquet
 from conftest import ROOT
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
@@ -106,15 +106,7 @@ def sources(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of three and one images, and both sources of them."""
-    folder = tmp_path_factory.mktemp("few")
-    for split, count in (("train", 3), ("val", 1)):
-        for wnid in sorted(os.listdir(images / split))[:3]:
-            (folder / split / wnid).mkdir(parents=True)
-            for path in sorted((images / split / wnid).iterdir())[:count]:
-                shutil.copy(path, folder / split / wnid)
-    make_archives(folder, folder / "official")
-    make_parquet(folder, folder / "parquet", files=2)
-    return folder
+    return make_few(images, tmp_path_factory.mktemp("few"), 3)
 
 
 @pytest.fixture

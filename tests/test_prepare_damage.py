@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from archives import make_archives, make_parquet, prepared
+from archives import make_few, prepared
 from test_prepare import contents
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
@@ -20,15 +20,7 @@ from ranger21.errors import UserError
 @pytest.fixture(scope="module")
 def few(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of three and one images, and both sources of them."""
-    folder = tmp_path_factory.mktemp("few")
-    for split, count in (("train", 3), ("val", 1)):
-        for wnid in sorted(os.listdir(images / split))[:2]:
-            (folder / split / wnid).mkdir(parents=True)
-            for path in sorted((images / split / wnid).iterdir())[:count]:
-                shutil.copy(path, folder / split / wnid)
-    make_archives(folder, folder / "official")
-    make_parquet(folder, folder / "parquet", files=2)
-    return folder
+    return make_few(images, tmp_path_factory.mktemp("few"), 2)
 
 
 def md5s(source: Path) -> dict[str, str]:
