@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ranger21 import durations, randomness, records, sessions
-from ranger21.checkpoint import FORMAT, Checkpoints, State, read, require_known_format
+from ranger21.checkpoint import Checkpoints
+from ranger21.checkpoint_file import FORMAT, State, read, require_known_format
 from ranger21.classes import require_same_classes
 from ranger21.config import (
     Config,

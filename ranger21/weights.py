@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from ranger21.checkpoint import read_file, weights_path
+from ranger21.checkpoint_file import read_file, weights_path
 from ranger21.data.build import Data
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError

@@ -31,7 +31,7 @@ def run(overrides: list[str], directory: Path, env: dict[str, str], die_at: int 
 
 
 def weights(directory: Path) -> dict:
-    from ranger21.checkpoint import read
+    from ranger21.checkpoint_file import read
 
     return read(directory / "checkpoints" / "last.pt")
 

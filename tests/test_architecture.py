@@ -84,8 +84,8 @@ def test_the_loop_knows_no_concrete_thing() -> None:
     loop = [ROOT / "ranger21" / "loop.py"]
     strangers = ("timm", "torchvision", "wandb", "hydra", "omegaconf", "torch.distributed")
     own = (
-        "checkpoint", "compose", "config", "data", "experiment", "models", "optim", "optimizers", "records", "run",
-        "sessions",
+        "checkpoint", "checkpoint_file", "compose", "config", "data", "experiment", "models", "optim", "optimizers",
+        "records", "run", "sessions",
     )  # fmt: skip
     assert not importers(*strangers, *(f"ranger21.{name}" for name in own), among=loop)
     source = loop[0].read_text().lower()

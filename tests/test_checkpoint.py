@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import torch
 
-from ranger21.checkpoint import Checkpoints, Damaged, State, read, read_file, weights_path
+from ranger21.checkpoint import Checkpoints
+from ranger21.checkpoint_file import Damaged, State, read, read_file, weights_path
 from ranger21.errors import UserError
 
 FORK = multiprocessing.get_context("fork")

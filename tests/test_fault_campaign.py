@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ranger21.checkpoint import read
+from ranger21.checkpoint_file import read
 from ranger21.faults import plan
 from ranger21.faults.session import Record
 from ranger21.faults.table import Outcome

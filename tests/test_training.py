@@ -10,7 +10,7 @@ from children import weights
 from conftest import lines, result, train
 from test_resume import children
 
-from ranger21.checkpoint import read
+from ranger21.checkpoint_file import read
 from ranger21.course import Course
 from ranger21.loop import Plan
 from ranger21.optimizers import build_optimizer

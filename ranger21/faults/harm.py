@@ -8,7 +8,7 @@ import resource
 import signal
 from pathlib import Path
 
-from ranger21.checkpoint import Damaged, State, read
+from ranger21.checkpoint_file import Damaged, State, read
 from ranger21.faults import plan
 
 NUMBERS = {plan.SIGKILL: signal.SIGKILL, plan.SIGTERM: signal.SIGTERM, plan.SIGUSR1: signal.SIGUSR1}

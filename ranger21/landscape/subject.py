@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.checkpoint import read_run, weights_path
+from ranger21.checkpoint_file import read_run, weights_path
 from ranger21.classes import Match, match, match_by_position
 from ranger21.compose import with_overrides
 from ranger21.config import Config, DataConfig
