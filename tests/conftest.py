@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import hostile  # noqa: F401  (a fixture)
 from made_runs import make  # noqa: F401  (a fixture)
 from slurm_cluster import cluster, running_cluster  # noqa: F401 (fixtures)
 from wrong_inputs import wrong  # noqa: F401  (a fixture)

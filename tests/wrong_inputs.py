@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 60.0  # seconds that a command may take
 
 SERVER = """
-import atexit, gc, json, os, runpy, signal, sys, tempfile, threading, time, traceback
+import atexit, gc, json, os, resource, runpy, signal, sys, tempfile, threading, time, traceback
 import ranger21.experiment, ranger21.compose, ranger21.report.write, ranger21.data.prepare, ranger21.data.verify
 
 gc.collect(); gc.freeze()  # what is imported is not looked through again in every fork
@@ -46,7 +46,11 @@ def run(request):
     code = 0
     try:
         os.environ.update(request["env"])
+        tempfile.tempdir = None  # it was found before TMPDIR was set
         os.chdir(request["cwd"])
+        if request["memory"] is not None:
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"], resource.RLIM_INFINITY))
         sys.argv = request["argv"]
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
@@ -106,15 +110,27 @@ class Wrong:
 
     def run(self, line: str, places: dict[str, Path]) -> Answer:
         """What the command says, in an empty folder of its own."""
-        argv, env = words_of(line, places)
         with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
-            request = {"argv": argv, "env": env, "cwd": cwd, "limit": LIMIT}
-            assert self.server.stdin is not None and self.server.stdout is not None
-            self.server.stdin.write(json.dumps(request) + "\n")
-            self.server.stdin.flush()
-            code, out, err, seconds = json.loads(self.server.stdout.readline())
+            answer = self.run_in(Path(cwd), line, places)
             left = tuple(sorted(str(path.relative_to(cwd)) for path in Path(cwd).rglob("*")))
-        return Answer(code, out, err, seconds, left)
+        return replace(answer, left=left)
+
+    def run_in(
+        self,
+        cwd: Path,
+        line: str,
+        places: dict[str, Path],
+        env: dict[str, str] | None = None,
+        limit: float = LIMIT,
+        memory: int | None = None,
+    ) -> Answer:
+        """What the command says in a folder; it may take `limit` seconds, and `memory` more bytes than the imports."""
+        argv, own = words_of(line, places)
+        request = {"argv": argv, "env": (env or {}) | own, "cwd": str(cwd), "limit": limit, "memory": memory}
+        assert self.server.stdin is not None and self.server.stdout is not None
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return Answer(*json.loads(self.server.stdout.readline()), left=())
 
     def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> Answer:
         """Asserts that the command ends with this exit code and these words, without a traceback or files."""

@@ -1,0 +1,102 @@
+"""Files of strangers: a command that reads one ends in a sentence, soon, and does nothing else.
+
+A test writes what is hostile below `hostile.files` and runs commands as those of tests/wrong_inputs.py:
+
+    def test_a_bomb(hostile: Hostile) -> None:
+        (hostile.files / "bomb.pt").write_bytes(BOMB)
+        hostile.refuses("evaluate.py $FILES/bomb.pt", "bomb.pt is damaged")
+
+The command works in $WORK; $HOME, $TMPDIR and programs that start with PATH's first folder are its own. All of it and
+$FILES lie in one folder, in which nothing may change but what a test names in `writes`. So a payload may try to write
+to `hostile.canary` (or to "../canary" from $WORK and $FILES), and a file may try to start one of PROGRAMS, which leave
+a file there. Sentences have no control characters, by which a name could speak to the terminal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wrong_inputs import Answer, Wrong
+
+LIMIT = 20.0  # seconds
+MEMORY = 2 << 30  # bytes beyond those of the imports
+PROGRAMS = ("gs", "gswin64c", "convert", "magick", "djpeg", "ffmpeg", "xdg-open", "curl", "wget", "ssh", "touch")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class Hostile:
+    """Runs commands on hostile files, and finds out what else they did."""
+
+    def __init__(self, wrong: Wrong, top: Path) -> None:
+        self.wrong, self.top, self.canary = wrong, top, top / "canary"
+        self.files, self.work, self.bin = top / "files", top / "work", top / "bin"
+        self.env = {"HOME": str(top / "home"), "TMPDIR": str(top / "tmp"), "RANGER21_CANARY": str(self.canary)}
+        for folder in (self.files, self.work, self.bin, top / "home", top / "tmp"):
+            folder.mkdir()
+        for program in PROGRAMS:
+            (self.bin / program).write_text(f'#!/bin/sh\necho {program} "$@" >> "{self.canary}"\n')
+            (self.bin / program).chmod(0o755)
+
+    def refuses(self, line: str, words: str, writes: tuple[str, ...] = (), code: int = 1) -> Answer:
+        """Asserts that the command ends with this exit code and these words, and that it did nothing else.
+
+        Args:
+            line: the command; `$FILES` and `$WORK` stand for the folders.
+            words: a piece of its output, in which the same names stand for the same folders.
+            writes: paths in the watched folder that it may write to, such as "work/out".
+            code: 0 where it leaves out what is hostile, and goes on.
+        """
+        before = self.snapshot(writes)
+        env = self.env | {"PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin"}
+        places = {"FILES": self.files, "WORK": self.work}
+        answer = self.wrong.run_in(self.work, line, places, env, LIMIT, MEMORY)
+        told = f"{line}\nexit code {answer.code} after {answer.seconds:.1f} s\n{answer.out}\n{answer.err}"
+        after = self.snapshot(writes)
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        ran = self.canary.read_text(errors="replace") if self.canary.is_file() else "a payload"
+        assert "canary" not in changed, f"foreign code ran ({ran.strip()}): {told}"
+        assert not changed, f"written outside the folders named: {changed}; {told}"
+        assert answer.code is not None, f"still running after {LIMIT:g} s: {told}"
+        both = answer.out + answer.err
+        assert "Traceback" not in both, told
+        assert answer.code == code, told
+        assert code == 0 or "error: " in answer.err, told
+        for name, place in places.items():
+            words = words.replace(f"${name}", str(place))
+        assert words in " ".join(both.split()), told
+        assert not CONTROL.search(both), f"control characters: {both!a}"
+        return answer
+
+    def snapshot(self, writes: tuple[str, ...] = ()) -> dict[str, str]:
+        """What lies in the watched folder but for `writes`: a digest, a link's target or a kind, by path."""
+        found: dict[str, str] = {}
+        for path in sorted(self.top.rglob("*")):
+            name = str(path.relative_to(self.top))
+            if any(name == given or name.startswith(f"{given}/") for given in writes):
+                continue
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found[name] = f"{mode} {digest(path)}"
+            else:
+                found[name] = f"{mode} {path.readlink()}" if stat.S_ISLNK(mode) else str(mode)
+        return found
+
+
+def digest(path: Path) -> str:
+    """What a file holds; of a large one (it may be a hole of terabytes) what the system says of it."""
+    facts = path.stat()
+    if facts.st_size > 1 << 20:
+        return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_blocks}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def hostile(wrong: Wrong, tmp_path: Path) -> Iterator[Hostile]:
+    folder = tmp_path / "around"
+    folder.mkdir()
+    yield Hostile(wrong, folder)

@@ -1,0 +1,32 @@
+"""The harness for hostile files finds what it is there for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hostile import Hostile
+
+ATTACKS: list[tuple[str, str]] = [
+    ("import pathlib; pathlib.Path('../escaped').touch()", "written outside the folders named: .'escaped'"),
+    ("import pathlib; pathlib.Path.home().joinpath('.bashrc').touch()", "home/.bashrc"),
+    ("import tempfile; tempfile.mkstemp(suffix='.part')", "tmp/tmp"),
+    ("import os; os.system('gs -q x.eps')", "foreign code ran .gs -q x.eps."),
+    ("import os; open(os.environ['RANGER21_CANARY'], 'w')", "foreign code ran"),
+    ("raise ValueError", "Traceback"),
+    ("import sys; sys.exit('error: \\x1b[2J')", "control characters"),
+    ("bytearray(5 << 30)", "Traceback"),
+    ("raise SystemExit(0)", "exit code 0"),
+    ("pass", "exit code 0"),
+]
+
+
+@pytest.mark.parametrize(("code", "found"), ATTACKS, ids=[code for code, _ in ATTACKS])
+def test_what_a_command_does_besides_is_found(
+    hostile: Hostile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, found: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    monkeypatch.setattr("wrong_inputs.words_of", lambda line, places: ([str(script)], {}))
+    with pytest.raises(AssertionError, match=found):
+        hostile.refuses("script.py", "")
