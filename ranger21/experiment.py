@@ -10,12 +10,13 @@ import torch
 from ranger21 import distributed
 from ranger21.config import Config, DataConfig, WandbConfig
 from ranger21.data.build import build_data, build_if_there, prepare_data
+from ranger21.data.facts import data_facts, named_place
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.memory import enough_to_train
 from ranger21.records import RunDirectory
-from ranger21.run import Run, data_facts, named_place
+from ranger21.run import Run
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.tracking.console import log_to_console, log_to_file
 from ranger21.tracking.weights_and_biases import choices

@@ -15,14 +15,13 @@ from ranger21.checkpoint_file import FORMAT, State, read, require_known_format
 from ranger21.classes import require_same_classes
 from ranger21.config import (
     Config,
-    DataConfig,
-    ImageFolderConfig,
     LinearBatchConfig,
     WandbConfig,
     named_values,
 )
 from ranger21.course import Course, Growth
-from ranger21.data.build import Data, fashion_mnist_root, image_root
+from ranger21.data.build import Data
+from ranger21.data.facts import data_facts
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
 from ranger21.distributed import World
@@ -66,24 +65,6 @@ def make_plan(config: Config, train_images: int) -> Plan:
         checkpoint_every_steps=t.checkpoint_every_steps,
         checkpoint_every_minutes=t.checkpoint_every_minutes,
     )
-
-
-def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
-    """What the manifest says of the data: which images, how many, and where they were."""
-    counts = {"classes": len(data.classes), "train_images": len(data.train), "val_images": len(data.val)}
-    place = named_place(config)
-    if not place:
-        root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
-        place = {"root": str(root.absolute())}
-    skipped = {"skipped_by_pack": data.skipped} if data.skipped else {}
-    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | skipped
-
-
-def named_place(config: DataConfig) -> dict[str, str]:
-    """The folder that the configuration names for the images, as the manifest has it; empty where it names none."""
-    if isinstance(config, ImageFolderConfig) and config.pack:
-        return {"pack": str(Path(config.pack).absolute())}
-    return {"root": str(Path(config.root).absolute())} if config.root else {}
 
 
 class Run:
