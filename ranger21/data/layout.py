@@ -12,8 +12,6 @@ from ranger21.errors import UserError
 from ranger21.wording import first_few
 
 SPLITS = ("train", "val")
-# Times the shorter side: a picture with a longer one would grow beyond all memory where the shorter is resized.
-MOST_UNEQUAL = 300
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = tuple(
     f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ranger21.data.opening import opened, read_file
 from ranger21.errors import UserError
 
 VERSION = 1
@@ -37,7 +38,7 @@ def photographs() -> list[np.ndarray]:
                     f"There are no photographs ({path} is missing): pip install 'ranger21-imagenet[bench]' brings "
                     "scikit-image and scikit-learn, which ship some."
                 )
-            with Image.open(path) as picture:
+            with opened(read_file(path)) as picture:
                 found.append(np.asarray(picture.convert("RGB")))
     return found
 

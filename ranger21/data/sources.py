@@ -8,6 +8,7 @@ import numpy as np
 from ranger21.arguments import command
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
+from ranger21.data.opening import read_file
 from ranger21.data.pack import IMAGES_A_SHARD, shard_name
 from ranger21.errors import UserError
 
@@ -29,9 +30,10 @@ class Folder:
     def __getitem__(self, image: int) -> tuple[Encoded, int]:
         path = str(self.split / self.index.path(image))
         try:
-            data = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise UserError(f"The image {path} cannot be read ({error.strerror}): {self.remedy}.") from error
+            data = read_file(path)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"The image {path} cannot be read ({why}): {self.remedy}.") from error
         return Encoded(data, path, self.remedy), int(self.labels[image])
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from ranger21.data.layout import MOST_UNEQUAL, SPLITS, class_folders
+from ranger21.data.layout import SPLITS, class_folders
 from ranger21.data.names import is_hidden, is_image
+from ranger21.data.opening import opened, read_file
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
 
@@ -39,7 +40,6 @@ NOTICES = {
     "other_mode": "other modes",
     "rotated": "EXIF with an orientation that turns or mirrors",
     "exif": "other EXIF",
-    "huge": "so large that Pillow warns of them",
     "warning": "other warnings of Pillow's",
 }
 MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
@@ -178,18 +178,13 @@ def oddities(path: Path) -> list[tuple[str, str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with Image.open(path) as image:  # refuses monstrous sizes by the header
+            with opened(read_file(path)) as image:
                 deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 found = list(features(image, path.suffix.lower(), deep))
-                if max(image.size) > MOST_UNEQUAL * min(image.size):
-                    found.append(("unreadable", "{} x {} pixels are no picture".format(*image.size)))
         except Exception as error:  # a damaged file can make Pillow raise anything
-            found = [("unreadable", reason(error, path))]
-    for warning in caught:
-        kind = "huge" if issubclass(warning.category, Image.DecompressionBombWarning) else "warning"
-        found.append((kind, one_line(warning.message)))
-    return sorted(set(found))
+            found = [("unreadable", reason(error))]
+    return sorted({*found, *(("warning", one_line(warning.message)) for warning in caught)})
 
 
 def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
@@ -211,9 +206,7 @@ def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str,
         yield "exif", f"damaged ({one_line(error)})"
 
 
-def reason(error: Exception, path: Path) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image" if path.stat().st_size else "empty"
+def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(error) or type(error).__name__

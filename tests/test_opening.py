@@ -1,0 +1,116 @@
+"""What a file of strangers may cost that is opened as an image: little memory, little time, and no other program."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ranger21.data.decode import Encoded, to_picture, to_tensor
+from ranger21.data.opening import MAX_BYTES, MAX_SCANS, count_scans, jpeg_frame, read_file
+from ranger21.data.verify import oddities
+from ranger21.errors import UserError
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(canary) (w) file closefile\nshowpage\n"
+
+
+def jpeg(side: int = 64, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((side, side), 40).convert("RGB").save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def of_many_scans(scans: int) -> bytes:
+    """The last scan of a progressive JPEG again and again, of which nothing but the header is left."""
+    data = jpeg(progressive=True)
+    begin = data.rindex(b"\xff\xda")
+    return data[:-2] + data[begin : begin + 10] * (scans - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def png(width: int, height: int, rows: bytes | None = None) -> bytes:
+    """A red picture, a thousandth of its pixels' weight."""
+    rows = (b"\0" + b"\xff\0\0" * width) * height if rows is None else rows
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    encoded = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(encoded)
+
+
+def tiff_with_a_large_tile() -> bytes:
+    """Ten pixels a side, in one tile of a billion."""
+    tags = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), (322, 1 << 20), (323, 1 << 10), (324, 200)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (325, 1000)])
+    return (b"II*\0" + struct.pack("<IH", 8, len(tags) + 1) + entries).ljust(200, b"\0") + zlib.compress(bytes(10**6))
+
+
+HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "EPS": ("it is no image of a format that is read: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
+    "pixels": ("it has 13000 x 13000 pixels, and images of up to 89,478,485 are read", lambda: png(13_000, 13_000)),
+    "more pixels": ("it has 400,000,000 pixels", lambda: png(20_000, 20_000, b"")),
+    "scans": (f"it is cut into more than {MAX_SCANS} scans", lambda: of_many_scans(20_000)),
+    "a tile": ("it has 1048576 x 1024 pixels", tiff_with_a_large_tile),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_it_is_refused_by_its_header(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By both front ends and verify; and a Ghostscript that is there does not run."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'canary'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words, make = HOSTILE[kind]
+    (tmp_path / "x.JPEG").write_bytes(data := make())
+    image = Encoded(np.frombuffer(data, np.uint8), "x.JPEG", "remove it")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
+    peak = memory_peak()
+    began = time.monotonic()
+    for read in (to_tensor, to_picture):
+        with pytest.raises(UserError) as caught:
+            read(image)
+        assert str(caught.value).startswith(f"The image x.JPEG cannot be read ({words}")
+    [(found, why)] = oddities(tmp_path / "x.JPEG")
+    assert found == "unreadable" and why.startswith(words)
+    assert time.monotonic() - began < 5 and memory_peak() - peak < 100e6
+    assert not (tmp_path / "canary").exists()
+
+
+def memory_peak() -> float:
+    """Of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def test_scans_are_counted() -> None:
+    for data, scans in ((jpeg(), 1), (jpeg(progressive=True), jpeg(progressive=True).count(b"\xff\xda"))):
+        array = np.frombuffer(data, np.uint8)
+        frame = jpeg_frame(array)
+        assert frame is not None and frame == (64, 64, 3, 8, scans) and count_scans(array, 2) == scans
+        tail = np.frombuffer(data + b"\xff\xda" * 999, np.uint8)  # a film behind the picture, as cameras put it there
+        assert jpeg_frame(tail) == frame
+    hidden = jpeg(progressive=True)
+    at = hidden.rindex(b"\xff\xda")
+    comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xda"  # what a comment holds is neither an end nor a scan
+    frame = jpeg_frame(np.frombuffer(hidden[:at] + comment + hidden[at:], np.uint8))
+    assert frame is not None and frame.scans == hidden.count(b"\xff\xda")
+    assert to_tensor(Encoded(np.frombuffer(of_many_scans(MAX_SCANS), np.uint8), "x", "")).shape == (3, 64, 64)
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe.JPEG").symlink_to("pipe")
+    (tmp_path / "zero.JPEG").symlink_to("/dev/zero")
+    with open(tmp_path / "large.JPEG", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for name, why in (("pipe", "no plain file"), ("zero", "no plain file"), ("large", "files of up to 357,913,940")):
+        with pytest.raises(ValueError, match=why):
+            read_file(tmp_path / f"{name}.JPEG")
+    (tmp_path / "plain.JPEG").write_bytes(data := jpeg())
+    assert read_file(tmp_path / "plain.JPEG").tobytes() == data
