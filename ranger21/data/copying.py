@@ -1,0 +1,135 @@
+"""A pack's copy, file by file: what of it is right, and what must be copied. Imports no torch.
+
+A file of the copy is taken for what the pack says once its bytes have been compared with the checksum: they are read
+for that once. What was right is noted in REMEMBERED, by size, times and inode. The time of the last change of any kind
+(ctime) is among them, because nobody can set it.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.data.pack import FACTS, read_facts
+from ranger21.data.room import require_space, size_text, tell
+from ranger21.errors import UserError
+from ranger21.files import write_atomically
+from ranger21.processes import Bar
+
+PIECE = 1 << 22
+REMEMBERED = ".verified.json"
+Stopped = Callable[[], int]  # the exit code, once the run is told to stop
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a pack; `digest` is its SHA-256, None of the two indices, of which pack.json has none."""
+
+    name: str
+    size: int
+    digest: str | None
+
+
+class Copy:
+    """The copy of `pack` in the folder `target`, which no other process has meanwhile."""
+
+    def __init__(self, pack: Path, target: Path, stopped: Stopped) -> None:
+        self.pack, self.target, self.stopped = pack, target, stopped
+        self._known = self._read_known()
+
+    def complete(self) -> int:
+        """Copy what is missing or not right; return the exit code of a stop in between, else 0."""
+        states = {file: self._state(file) for file in self._files()}
+        unknown = [file for file, state in states.items() if state is None or state != self._known.get(file.name)]
+        right = self._compare([file for file in unknown if states[file] is not None and file.digest is not None])
+        wanted = [file for file in unknown if file not in right]
+        if wanted and not self.stopped():
+            self._copy(wanted)
+        return self.stopped()
+
+    def _files(self) -> Iterator[File]:
+        """Every file of the pack; last the one that makes a folder a pack."""
+        for shards in read_facts(self.pack)["splits"].values():
+            yield from (File(shard["file"], shard["bytes"], shard["sha256"]) for shard in shards)
+        yield from (File(name, (self.pack / name).stat().st_size, None) for name in ("train.npz", "val.npz"))
+        facts = (self.pack / FACTS).read_bytes()
+        yield File(FACTS, len(facts), hashlib.sha256(facts).hexdigest())
+
+    def _state(self, file: File) -> list[Any] | None:
+        """What a right file of the copy is remembered by; None if there is no such file."""
+        try:
+            state = (self.target / file.name).lstat()
+        except OSError:
+            return None
+        plain = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_size == file.size
+        return [file.digest, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino] if plain else None
+
+    def _read_known(self) -> dict[str, Any]:
+        """The states of the files that were right; empty if nothing readable is there."""
+        try:
+            known = json.loads((self.target / REMEMBERED).read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def _remember(self, file: File) -> None:
+        self._known[file.name] = self._state(file)
+        write_atomically(self.target / REMEMBERED, json.dumps(self._known))
+
+    def _compare(self, files: list[File]) -> list[File]:
+        """Those of the files whose bytes are what the pack says."""
+        right = []
+        if files:
+            tell(f"{socket.gethostname()}: the checksums of {self.target} are compared")
+            with Bar("compared", sum(file.size for file in files), size_text) as bar:
+                for file in files:
+                    digest = self._pass(self.target / file.name, None, bar)
+                    if digest is None:
+                        break
+                    if digest == file.digest:
+                        self._remember(file)
+                        right.append(file)
+                    else:
+                        tell(f"{self.target / file.name} is not what the pack says: it is copied again")
+        return right
+
+    def _copy(self, files: list[File]) -> None:
+        for left in self.target.glob(".*.tmp"):  # of a copy that was killed
+            left.unlink()
+        tell(f"{socket.gethostname()}: {self.pack} is copied to {self.target}")
+        require_space(self.target, sum(file.size for file in files))
+        with Bar("copied", sum(file.size for file in files), size_text) as bar:
+            for file in files:
+                new = self.target / f".{file.name}.tmp"
+                digest = self._pass(self.pack / file.name, new, bar)
+                if digest is None:
+                    return
+                if file.digest not in (None, digest):
+                    new.unlink()
+                    text = "is damaged: run the command again that made the pack, with --check"
+                    raise UserError(f"{self.pack / file.name} {text}.")
+                os.replace(new, self.target / file.name)
+                self._remember(file)
+
+    def _pass(self, source: Path, new: Path | None, bar: Any) -> str | None:
+        """The SHA-256 of a file that is read, and written to `new`; None if the run was stopped before the end."""
+        seen = hashlib.sha256()
+        with (
+            open(source, "rb") as reader,
+            open(os.devnull if new is None else new, "wb" if new is None else "xb") as to,
+        ):
+            while piece := reader.read(PIECE):
+                if self.stopped():
+                    return None
+                to.write(piece)
+                seen.update(piece)
+                bar.advance(len(piece))
+            if new is not None:
+                to.flush()
+                os.fsync(to.fileno())
+        return seen.hexdigest()

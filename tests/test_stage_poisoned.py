@@ -1,0 +1,154 @@
+"""A copy of a pack that somebody, or the disk, has changed: found, and copied again; and nobody else may change it."""
+
+# ruff: noqa: F811 (the fixture `config` of test_stage.py)
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_stage import FORK, assert_whole, config, never  # noqa: F401 (a fixture)
+
+from ranger21.config import ImageFolderConfig
+from ranger21.data.copying import REMEMBERED
+from ranger21.data.pack import FACTS
+from ranger21.data.stage import place, stage
+from ranger21.errors import UserError
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
+
+
+def replaced_bytes(path: Path) -> None:
+    """Others of the same number, and the times of before."""
+    state = path.stat()
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def replaced_file(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(bytes(len(path.read_bytes())))
+    os.replace(other, path)
+
+
+def link(path: Path) -> None:
+    """To other bytes of the same number."""
+    elsewhere = path.parents[3] / "elsewhere"
+    elsewhere.write_bytes(bytes(path.stat().st_size))
+    path.unlink()
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("name", ["train-00001.tar", "val.npz", FACTS])
+@pytest.mark.parametrize("poison", [replaced_bytes, replaced_file, link])
+def test_other_bytes_of_the_same_size_are_copied_again(
+    poison: Callable[[Path], None],
+    name: str,
+    config: ImageFolderConfig,
+) -> None:
+    stage(config, never)
+    poison(place(config) / name)
+    assert stage(config, never) == 0
+    assert_whole(config)
+
+
+def test_a_copy_that_nobody_remembers_is_compared_and_kept(
+    config: ImageFolderConfig,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As one of an older version is not; and what is remembered is not read again."""
+    stage(config, never)
+    whole = {path.name: path.stat().st_ino for path in place(config).glob("*.tar")}
+    for content in ("", "[]", "[" * 100_000, '{"train-00000.tar": 7}'):
+        (place(config) / REMEMBERED).write_text(content)
+        replaced_bytes(place(config) / "train-00002.tar")
+        capsys.readouterr()
+        assert stage(config, never) == 0
+        told = capsys.readouterr().out
+        assert "the checksums of" in told and told.count("is not what the pack says: it is copied again") == 1
+        assert_whole(config)
+        now = {path.name: path.stat().st_ino for path in place(config).glob("*.tar")}
+        assert {name: now[name] for name in now if name != "train-00002.tar"} == {
+            name: whole[name] for name in whole if name != "train-00002.tar"
+        }
+    assert stage(config, never) == 0 and capsys.readouterr().out == ""
+    assert set(json.loads((place(config) / REMEMBERED).read_text())) == set(os.listdir(place(config))) - {REMEMBERED}
+
+
+def test_a_stop_while_it_is_compared(config: ImageFolderConfig) -> None:
+    stage(config, never)
+    (place(config) / REMEMBERED).unlink()
+    asked = iter(range(10**6))
+    assert stage(config, lambda: 143 if next(asked) > 6 else 0) == 143
+    assert stage(config, never) == 0
+    assert_whole(config)
+
+
+def test_two_starts_at_once_on_a_poisoned_copy(config: ImageFolderConfig) -> None:
+    stage(config, never)
+    for name in ("train-00000.tar", "val-00000.tar"):
+        replaced_bytes(place(config) / name)
+    ranks = [FORK.Process(target=stage, args=(config, never)) for _ in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    assert_whole(config)
+
+
+def linked(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    folder.symlink_to("elsewhere")
+
+
+def of_another(folder: Path) -> None:
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+
+
+def open_to_all(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (linked, "is a link"),
+        (lambda folder: folder.write_text("taken"), "is no folder"),
+        (open_to_all, "may be written to by others"),
+        pytest.param(of_another, "belongs to another user (number 65534)", marks=as_root),
+    ],
+)
+@pytest.mark.parametrize("which", ["own", "copy"])
+def test_a_folder_that_others_can_change_is_refused(
+    which: str,
+    make: Callable[[Path], None],
+    words: str,
+    config: ImageFolderConfig,
+) -> None:
+    folder = place(config).parent if which == "own" else place(config)
+    folder.parent.mkdir(parents=True, mode=0o700)
+    make(folder)
+    before = sorted(Path(os.environ["OWN_DISK"]).rglob("*"))
+    with pytest.raises(UserError) as caught:
+        stage(config, never)
+    assert str(caught.value).startswith(str(folder)) and words in str(caught.value)
+    assert str(caught.value).endswith("nobody else can change: remove it, or choose another data.stage.")
+    assert sorted(Path(os.environ["OWN_DISK"]).rglob("*")) == before
+
+
+def test_the_folder_is_ones_own(config: ImageFolderConfig) -> None:
+    disk = Path(os.environ["OWN_DISK"])
+    disk.mkdir()
+    disk.chmod(0o777)
+    with pytest.raises(UserError, match=r"disk is a folder in which every user may rename .* chmod \+t\.$"):
+        stage(config, never)
+    disk.chmod(0o1777)
+    assert stage(config, never) == 0
+    assert place(config).stat().st_mode & 0o777 == place(config).parent.stat().st_mode & 0o777 == 0o700
