@@ -6,9 +6,11 @@ where the file system has them) the one with the best validation accuracy. check
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 import torch
@@ -17,13 +19,48 @@ from ranger21.checkpoint_file import Damaged, State, read
 from ranger21.errors import UserError
 
 log = logging.getLogger(__name__)
+PAUSES = (0.5, 2.0, 5.0)  # seconds before a file that could not be read is read once more
+
+
+def read_patiently(path: Path) -> State:
+    """The checkpoint at `path`, on the CPU; one that cannot be read or seems damaged is read again after a pause.
+
+    Raises a UserError if it cannot be read now, `Damaged` if it was so twice, FileNotFoundError if there is none.
+    """
+    damaged = False
+    for pause in (*PAUSES, None):
+        try:
+            return read(path)
+        except FileNotFoundError as error:
+            if not path.is_symlink():
+                raise
+            text = f"The checkpoint {path} is a link to {path.readlink()}, which is not there"
+            raise UserError(f"{text}: put that back, or remove the link.") from error
+        except Damaged:
+            if damaged or pause is None:
+                raise
+            damaged = True
+        except OSError as error:
+            if pause is None:
+                reason = error.strerror or str(error)
+                raise UserError(
+                    f"The checkpoint {path} cannot be read now ({reason}): run the same command again when it can."
+                ) from error
+            log.warning("The checkpoint %s could not be read (%s): once more in %g s.", path, error.strerror, pause)
+        time.sleep(pause)
+    raise AssertionError("unreachable")
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one directory."""
+    """The checkpoints of one run, in one directory.
+
+    Attributes:
+        damaged: those that `newest` and `look` found to be so, each with the reason.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.last, self.previous, self.best = (directory / f"{name}.pt" for name in ("last", "previous", "best"))
+        self.damaged: dict[Path, str] = {}
 
     def save(self, state: State, best: bool = False) -> None:
         """Writes `last`, keeps the old one as `previous`, and links it as `best` if it is. One process calls this.
@@ -56,36 +93,51 @@ class Checkpoints:
         """Makes `best` another name of `path`."""
         _link(path, self.best)
 
-    def newest(self) -> Path | None:
-        """The newest whole checkpoint, None if none was ever written. A damaged one is reported and put aside.
+    def newest(self) -> tuple[Path, State] | None:
+        """The newest whole checkpoint of `last` and `previous`, and what is in it; None if neither is whole.
 
-        Raises a UserError if there is a checkpoint that cannot be read now, or if all that there are are damaged:
-        beginning again from nothing is for the user to decide.
+        Changes nothing: `put_aside` does, when it is certain how the run goes on. Raises a UserError for one that
+        cannot be read now, which is not to say that it is damaged.
         """
-        damaged = False
+        self.damaged = {}
         for path in (self.last, self.previous):
-            try:
-                read(path)
-                return path
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise UserError(f"The checkpoint {path} cannot be read now ({error.strerror}): try again.") from error
-            except Damaged as error:
-                damaged = True
-                aside = path.with_suffix(".damaged")
-                log.warning(
-                    "The checkpoint %s is damaged: %s. It is now %s; the one before it is used.",
-                    path,
-                    error,
-                    aside.name,
-                )
-                os.replace(path, aside)
-        if damaged:
-            raise UserError(
-                f"{self.last.parent} has no whole checkpoint left: restore one, or delete the run to begin again."
-            )
+            if found := self.look(path):
+                return found
         return None
+
+    def look(self, path: Path) -> tuple[Path, State] | None:
+        """One checkpoint and what is in it; None if it is not there or damaged. Raises a UserError as `newest` does."""
+        try:
+            return path, read_patiently(path)
+        except FileNotFoundError:
+            return None
+        except Damaged as error:
+            self.damaged[path] = str(error)
+            return None
+
+    def put_aside(self) -> None:
+        """Gives what `newest` found damaged another name, so that the next one saved is not written over it."""
+        for path in self.damaged:
+            os.replace(path, unused(path.with_suffix(".damaged")))
+
+    def use_as_last(self, path: Path) -> None:
+        """Makes `last` another name of `path`, so that the next start goes on from there, too."""
+        _link(path, self.last)
+
+    def traces(self) -> list[str]:
+        """The names of the files that only a run which has saved leaves behind."""
+        directory = self.last.parent
+        if directory.is_symlink() and not directory.exists():
+            return [f"{directory.name}, a link to nothing"]
+        damaged = (path.name for path in directory.glob("*.damaged"))
+        there = (path.name for path in (self.last, self.previous, self.best) if os.path.lexists(path))
+        return [*there, *sorted(damaged)]
+
+
+def unused(path: Path) -> Path:
+    """The path itself, or with -2, -3, … before its suffix: the first that is not there."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], others) if not os.path.lexists(name))
 
 
 def _reason(error: BaseException) -> str:
@@ -98,6 +150,8 @@ def _reason(error: BaseException) -> str:
 
 def _link(source: Path, target: Path) -> None:
     """Makes `target` another name of `source`, at once; a copy where the file system has no hard links."""
+    if target.exists() and target.samefile(source):  # renaming one name of a file to another leaves both
+        return
     new = target.with_suffix(".link")
     new.unlink(missing_ok=True)
     try:

@@ -136,10 +136,7 @@ class RunDirectory:
 
     def require_same(self, config: Config) -> None:
         """Raises a UserError if the run that is there has another configuration in what changes a result."""
-        there, now = result_values(read_config(self.config)), result_values(config)
-        keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
-        if keys:
-            changes = first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6, "; ")
+        if changes := differences(result_values(read_config(self.config)), result_values(config)):
             raise UserError(f"{self.path} has another run ({changes}): choose another run_dir=, or delete it.")
 
     def require_data(self, data: Mapping[str, Any]) -> None:
@@ -152,21 +149,20 @@ class RunDirectory:
         if self.manifest.exists():
             require_same_place(self.path, read_manifest(self.manifest)["data"], now, why)
 
-    def require_own(self, state: Mapping[str, Any], path: Path) -> None:
-        """Raises a UserError if a checkpoint (what is in it, and where it lies) is of another run."""
-        own = read_manifest(self.manifest).get("id") if self.manifest.exists() else None
-        if own and state.get("wandb_id") not in (None, own):
-            raise UserError(
-                f"{path} is a checkpoint of another run ({state['wandb_id']}, where {self.path} is {own}): put the "
-                "run's own back, or choose another run_dir=."
-            )
-
     def begin(self, data: Mapping[str, Any], session: Mapping[str, Any], run_id: str) -> None:
         """Notes in the manifest that a process takes the run up, on data that `require_data` has seen."""
         manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data)
-        manifest["id"] = run_id
+        manifest["id"], step = run_id, session["resumed_from_step"]
+        manifest["first_checkpoint"] = (manifest.get("first_checkpoint") or step) if step else None
         add_session(manifest, session)
         write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
+    def note_saved(self, step: int) -> None:
+        """Notes in the manifest at which step the first checkpoint was saved: from then on there is a run to lose."""
+        manifest = read_manifest(self.manifest)
+        if not manifest.get("first_checkpoint"):
+            manifest["first_checkpoint"] = step
+            write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def note_unreadable(self, images: list[str]) -> None:
         """Lists in the manifest the images that others stood for."""
@@ -177,6 +173,12 @@ class RunDirectory:
 
     def finish(self, result: dict[str, Any]) -> None:
         write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How the values of two configurations differ, as a clause; empty if they do not."""
+    keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
+    return first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6, "; ")
 
 
 def in_use(directory: Path) -> bool:

@@ -2,24 +2,23 @@
 
 import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ranger21 import durations, randomness, records, sessions
-from ranger21.checkpoint import Checkpoints
-from ranger21.checkpoint_file import FORMAT, State, read, require_known_format
+from ranger21 import randomness, records, sessions
+from ranger21.checkpoint import read_patiently
+from ranger21.checkpoint_file import FORMAT, State
 from ranger21.classes import require_same_classes
 from ranger21.config import (
     Config,
-    LinearBatchConfig,
     WandbConfig,
     named_values,
 )
-from ranger21.course import Course, Growth
 from ranger21.data.build import Data
 from ranger21.data.facts import data_facts
 from ranger21.data.loader import Loader, available_workers
@@ -27,12 +26,15 @@ from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batche
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.evaluation import Interrupted, evaluate
-from ranger21.loop import Job, Plan, Progress, train
+from ranger21.fitting import is_names, require_fits
+from ranger21.loop import Job, Progress, train
 from ranger21.meters import Meter, NonFinite
 from ranger21.models import build_model, memory_format, parameter_count
 from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
+from ranger21.plan import make_plan
 from ranger21.precision import choose_precision
 from ranger21.records import RunDirectory
+from ranger21.resuming import Origin
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.summary import show_result, summarize
 from ranger21.tracking import FanOut, Tracker
@@ -43,28 +45,6 @@ from ranger21.undo import Undo
 from ranger21.weights import named, read_any, start_from
 
 log = logging.getLogger("ranger21")
-
-
-def make_plan(config: Config, train_images: int) -> Plan:
-    """The run's length and rhythm in steps."""
-    t, growth = config.trainer, None
-    if isinstance(config.batch_schedule, LinearBatchConfig):
-        number, unit = durations.parse(config.batch_schedule.over)
-        per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
-        if unit == "percent" and t.steps:
-            raise UserError(
-                f"batch_schedule.over={config.batch_schedule.over} is not possible with trainer.steps, whose number of "
-                "images depends on it: say how many images or epochs."
-            )
-        growth = Growth(config.batch_schedule.start, number * per_unit[unit])
-    return Plan(
-        course=Course(train_images, config.data.batch_size, t.epochs, t.steps, growth),
-        accumulate=t.accumulate,
-        eval_every_epochs=t.eval_every_epochs,
-        log_every_steps=t.log_every_steps,
-        checkpoint_every_steps=t.checkpoint_every_steps,
-        checkpoint_every_minutes=t.checkpoint_every_minutes,
-    )
 
 
 class Run:
@@ -80,23 +60,29 @@ class Run:
         self.plan = make_plan(config, len(data.train))
         self.precision = choose_precision(config.trainer.precision, world.device)
         self.format = memory_format(config.trainer.channels_last)
-        self.checkpoints = Checkpoints(place.checkpoints)
+        self.origin = Origin(place, config)
+        self.checkpoints = self.origin.checkpoints
         self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
         self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
-        self.newest = world.on_main(self.checkpoints.newest)
+        self.newest = world.on_main(self.origin.find)
         self.begun_from: dict[str, str] = {}  # a hash of the weights of model.init_from, in the process that read them
         self.model = self.build_model()
         self.to_input = data.to_input.to(world.device, self.precision.weights)
         scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
         self.schedule = build_schedule(config.schedule, self.plan.course, scale)
-        values = vars(config.optimizer) | {"lr": config.optimizer.lr * scale}
-        self.optimizer = build_optimizer(params=self.model.parameters(), **values)
+        self.values = vars(config.optimizer) | {"lr": config.optimizer.lr * scale}
+        self.optimizer = self.optimizer_for(self.model.parameters())
         self.scaler = self.precision.scaler()
         self.meter, self.nonfinite = Meter(world), NonFinite(world)
         if config.data.workers is None:
             self.workers = available_workers(world.local_size, world.device.type)
         else:
             self.workers = config.data.workers
+        if self.newest:
+            self.restore(self.newest)
+
+    def optimizer_for(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return build_optimizer(params=params, **self.values)
 
     def build_model(self) -> nn.Module:
         torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
@@ -108,12 +94,9 @@ class Run:
         return model.to(self.world.device, self.precision.weights, memory_format=self.format)  # type: ignore[call-overload]
 
     def go(self) -> int:
-        """Resumes if there is a checkpoint, trains, and records how it ended."""
-        if self.newest:
-            self.restore(read(self.newest), self.newest)
-            if self.world.main and self.progress.best.get("step") == self.progress.step:
-                self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
-        self.announce()
+        """Trains from where it was restored, and records how it ended."""
+        kept = self.world.on_main(self.settle)
+        self.announce(kept)
         self.trackers = self.make_trackers() if self.world.main else FanOut([])
         job, exit_code, result = self.make_job(), 1, None
         try:
@@ -130,7 +113,15 @@ class Run:
             show_result(result, self.place.path)
         return exit_code
 
-    def announce(self) -> None:
+    def settle(self) -> list[str]:
+        """Puts the files in the order that the state is of, and returns the names of what is kept beside them."""
+        kept = self.origin.keep_what_is_there(self.metrics_size)
+        if self.newest and self.progress.best.get("step") == self.progress.step:
+            self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
+        return kept
+
+    def announce(self, kept: list[str]) -> None:
+        """Says what is trained, and notes in the manifest that this process takes the run up."""
         data, plan = self.data, self.plan
         log.info("Run directory %s", self.place.path)
         text = "%s, %.1f million parameters · %s · %s schedule · %d + %d images of %d classes · %s on %s x %d"
@@ -143,6 +134,7 @@ class Run:
         size, device, step = self.world.size, self.world.describe(), self.progress.step
         more = {"precision": self.precision.name, "threads": torch.get_num_threads()}
         session = sessions.session(size, device, step, named_values(self.config), **more) | self.begun_from
+        session |= {"kept": kept} if kept else {}
         self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
     def make_trackers(self) -> FanOut:
@@ -231,26 +223,37 @@ class Run:
                 },
             }
             self.checkpoints.save(state, best)
+            if not self.newest:
+                self.place.note_saved(progress.step)
+            self.newest = self.checkpoints.last
 
         self.world.on_main(write)
 
-    def restore(self, state: State, path: Path) -> None:
-        self.place.require_own(state, path)
-        require_known_format(state, path)
-        require_same_classes(state["data"].get("names"), self.data.classes, self.place.path)
+    def restore(self, path: Path) -> None:
+        """Takes the state of a checkpoint. Raises a UserError, and changes nothing, if it does not fit this run."""
+        state = self.origin.state if self.world.main else {}
+        self.world.on_main(lambda: self.require_fits(state, path))
+        state = state or read_patiently(path)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["precision"] != self.precision.name:
-            raise UserError(
-                f"{self.place.path} was begun in {state['precision']} and would go on in {self.precision.name}: use a "
-                "device like the one before."
-            )
         self.scaler.load_state_dict(state["scaler"])
         self.meter.restore(state["meter"])
         self.nonfinite.restore(state["nonfinite"])
         self.progress = Progress(**state["progress"])
         self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
         self.substituted, self.unreadable = state.get("substituted", 0), state.get("unreadable", [])
+        self.origin.state = {}
+
+    def require_fits(self, state: State, path: Path) -> None:
+        if isinstance(state["data"], dict) and is_names(state["data"].get("names")):
+            require_same_classes(state["data"]["names"], self.data.classes, self.place.path)
+        if state["precision"] != self.precision.name:
+            raise UserError(
+                f"{self.place.path} was begun in {state['precision']} and would go on in {self.precision.name}: use a "
+                "device like the one before."
+            )
+        rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
+        require_fits(state, path, self.model, self.optimizer_for, *rest)
 
     def conclude(self, ending: str) -> dict[str, Any] | None:
         """Writes result.json and returns it, unless the run goes on later."""

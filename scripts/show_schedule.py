@@ -28,7 +28,7 @@ IMAGENET_TRAIN = 1_281_167
 def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
     """Epochs and learning rates, at most 2,000 of them, the first and the last among them."""
     from ranger21.optimizers import build_schedule, scaled_lr
-    from ranger21.run import make_plan
+    from ranger21.plan import make_plan
 
     plan = make_plan(config, images)
     scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)

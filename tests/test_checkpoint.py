@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import multiprocessing
 import os
 import random
@@ -18,7 +17,9 @@ from typing import Any
 
 import pytest
 import torch
+from children import failing_opens
 
+from ranger21 import checkpoint
 from ranger21.checkpoint import Checkpoints
 from ranger21.checkpoint_file import Damaged, State, read, read_file, weights_path
 from ranger21.errors import UserError
@@ -55,8 +56,14 @@ def step_of(path: Path) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Checkpoints:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoints:
+    monkeypatch.setattr(checkpoint, "PAUSES", (0.0, 0.0, 0.0))
     return Checkpoints(tmp_path / "checkpoints")
+
+
+def newest(place: Checkpoints) -> Path | None:
+    found = place.newest()
+    return found and found[0]
 
 
 def names(place: Checkpoints) -> set[str]:
@@ -70,7 +77,7 @@ def damage(path: Path) -> None:
 def test_what_was_saved_comes_back(place: Checkpoints) -> None:
     state = make_state(3)
     place.save(state)
-    assert same(read(place.last), state) and place.newest() == place.last
+    assert same(read(place.last), state) and newest(place) == place.last
     assert same(read_file(place.last)["model"], state["model"])
     assert names(place) == {"last.pt"}
 
@@ -96,8 +103,8 @@ def test_the_best_stays_as_it_was(place: Checkpoints, links: bool, monkeypatch: 
         place.save(make_state(step))
     damage(place.last)
     damage(place.previous)
-    with pytest.raises(UserError, match="no whole checkpoint"):
-        place.newest()
+    assert place.newest() is None
+    place.put_aside()
     assert place.best.read_bytes() == before and step_of(place.best) == 1
 
 
@@ -160,25 +167,47 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_damaged_one_is_reported_put_aside_and_the_one_before_it_used(
-    place: Checkpoints, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
-    assert place.newest() is None
+def test_a_damaged_one_is_put_aside_when_asked_and_the_one_before_it_used(place: Checkpoints) -> None:
+    assert place.newest() is None and not place.damaged and not place.traces()
     for step in (1, 2):
         place.save(make_state(step))
     damage(place.last)
-    assert place.newest() == place.previous and step_of(place.previous) == 1
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert f"{place.last} is damaged" in caplog.text and "last.damaged" in caplog.text
-    assert names(place) == {"last.damaged", "previous.pt"}
+    for _ in range(2):  # looking changes nothing
+        assert newest(place) == place.previous and step_of(place.previous) == 1
+        assert [*place.damaged] == [place.last] and names(place) == {"last.pt", "previous.pt"}
+    place.put_aside()
+    assert names(place) == {"last.damaged", "previous.pt"} and newest(place) == place.previous
     place.save(make_state(2))
     assert (step_of(place.last), step_of(place.previous)) == (2, 1)
     for path in (place.last, place.previous):
         damage(path)
-    with pytest.raises(UserError, match="no whole checkpoint left: restore one, or delete the run to begin again"):
+    assert place.newest() is None and [*place.damaged] == [place.last, place.previous]
+    place.put_aside()
+    assert names(place) == {"last.damaged", "last-2.damaged", "previous.damaged"} == {*place.traces()}
+
+
+def test_what_cannot_be_read_now_is_not_damaged(place: Checkpoints) -> None:
+    """It is read again after a pause; then that is told, and everything stays where it is."""
+    for step in (1, 2):
+        place.save(make_state(step))
+    with failing_opens(place.last, times=2):
+        assert newest(place) == place.last
+    with (
+        failing_opens(place.last),
+        pytest.raises(UserError, match=r"last.pt cannot be read now \(Input/output error\)"),
+    ):
         place.newest()
-    assert names(place) == {"last.damaged", "previous.damaged"}
+    place.last.unlink()
+    place.last.symlink_to("nowhere.pt")
+    with pytest.raises(UserError, match=r"last.pt is a link to nowhere.pt, which is not there: put that back, or"):
+        place.newest()
+    assert names(place) == {"last.pt", "previous.pt"} and not place.damaged
+
+
+def test_a_name_that_is_there_already_is_no_work(place: Checkpoints) -> None:
+    place.save(make_state(1), best=True)
+    place.mark_best(place.last)  # as every start from the best step does
+    assert names(place) == {"last.pt", "best.pt"}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
@@ -212,10 +241,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
 
 def test_killed_while_saving(place: Checkpoints) -> None:
     """Any number of times: there is a whole checkpoint, and it is not older than the last one that was saved."""
-    rng, newest = random.Random(0), 0
+    rng, reached = random.Random(0), 0
 
     def child(pipe: Any) -> None:
-        step = newest
+        step = reached
         while True:
             step += 1
             place.save(make_state(step, numbers=20_000), best=step % 2 == 0)
@@ -233,13 +262,12 @@ def test_killed_while_saving(place: Checkpoints) -> None:
         with contextlib.suppress(EOFError):
             while True:
                 saved = here.recv()
-        path = place.newest()
-        assert path == place.last
-        newest = step_of(path)
-        assert newest in (saved, saved + 1) and step_of(place.previous) in (newest - 1, newest)
-        if newest % 2 == 0 and step_of(place.best) == newest - 2:  # killed between the two names
-            place.mark_best(path)  # as a resumed run does
-        assert step_of(place.best) in (newest - newest % 2, newest + 1)
+        assert newest(place) == place.last
+        reached = step_of(place.last)
+        assert reached in (saved, saved + 1) and step_of(place.previous) in (reached - 1, reached)
+        if reached % 2 == 0 and step_of(place.best) == reached - 2:  # killed between the two names
+            place.mark_best(place.last)  # as a resumed run does
+        assert step_of(place.best) in (reached - reached % 2, reached + 1)
         assert not [name for name in names(place) if name.endswith(".damaged")]
 
 

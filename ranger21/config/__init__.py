@@ -59,7 +59,7 @@ class Config:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None
         require(folder, "experiment", repr(self.experiment), "the name of a folder, without / and no dot in front")
         require_number("seed", self.seed, 0, COUNT)
-        require_choice("resume", self.resume, ("auto", "never"))
+        require_choice("resume", self.resume, ("auto", "never", "best", "scratch"))
         self.outputs = require_path("outputs", self.outputs)
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)

@@ -64,7 +64,7 @@ class Session:
         self.metrics, self.manifest = directory / "metrics.jsonl", directory / "manifest.json"
         self.log = directory / "log.txt"
         self._before, self._logged = len(self._sessions()), len(self._log())
-        self._looked, self._step = (0, 0), 0
+        self._looked, self._step, self._under_way = (0, 0), 0, False
         self._family = dict[int, str]()  # its child processes, as they were before it was hit
         self._begun = time.monotonic()
         self.start_up: float | None = None  # seconds until its first line
@@ -88,9 +88,9 @@ class Session:
 
     def under_way(self) -> bool:
         """Whether what metrics.jsonl has is this process's: it cuts it back when it has written its manifest."""
-        if self.resumed is None or not self.metrics.exists():
-            return False
-        return self.metrics.stat().st_mtime_ns > self.manifest.stat().st_mtime_ns
+        if not self._under_way and self.resumed is not None and self.metrics.exists():
+            self._under_way = self.metrics.stat().st_mtime_ns > self.manifest.stat().st_mtime_ns
+        return self._under_way
 
     def reached(self) -> int:
         """The last step that is logged."""
