@@ -1,28 +1,34 @@
 """Reading one checkpoint file: of this package or of another, whole or damaged, known or strange.
 
-A checkpoint is torch's own zip format, which carries a CRC-32 of every record. torch does not look at it when it reads;
-here it is checked, so a flipped byte is found.
+A checkpoint is torch's own zip format, with a directory of its records at the end. The directory has a CRC-32 of every
+record, which torch does not look at when it reads; here it is checked, and so is what the checksums leave open. torch
+is then given the same open file. What a read error of the system makes torch or zipfile say is not taken for damage.
 """
 
 import argparse
+import contextlib
 import errno
-import pickle
-import re
+import io
+import os
+import stat
 import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from ranger21.errors import UserError
 from ranger21.files import newer
+from ranger21.memory import lacks_memory
+from ranger21.pickles import Unusual, check_pickle, check_values
 from ranger21.wording import reason
 
 State = dict[str, Any]
 FORMAT = 2  # of what a run saves: 1 had no names of classes
-UNSAFE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal to run code
-OLD = b"\x80\x02\x8a\x0a"  # how files of torch up to 1.5 begin; they are no zip archives and have no checksums
+ZIP = b"PK\x03\x04"  # how files of torch begin
+OLD = b"\x80\x02\x8a\x0a"  # how those of torch up to 1.5 begin, which are no zip archives and have no checksums
+FOLDER = 0x10  # in a record's attributes, by DOS; torch reads no bytes of such a record
 
 
 class Damaged(Exception):
@@ -33,52 +39,146 @@ class Foreign(Damaged):
     """The file is whole, but code would have to be run to read it; the message says which."""
 
 
-def read(path: Path) -> State:
-    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read at all."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-        if bad is not None:
-            raise Damaged(f"the checksum of its record {bad} is wrong")
-        return load(path)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # the file's own directory points nowhere
-            raise Damaged("its directory of records is broken") from error
-        raise
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, ValueError) as error:
-        raise Damaged(reason(error)) from error
-    except RuntimeError as error:
-        if "TorchScript" in str(error):
-            raise Foreign("it is a TorchScript program, and no file of tensors") from error
-        raise Damaged(reason(error)) from error
-    except (pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise Damaged(f"its contents cannot be read: {reason(error)}") from error
+class _Source(io.RawIOBase):
+    """A file that remembers the error of a read, which zipfile and torch may hide or take for damage."""
 
+    def __init__(self, path: Path) -> None:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever, /dev/zero never end
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        self._file = open(path, "rb", buffering=0)
+        self.failed: OSError | None = None
 
-def load(path: Path) -> State:
-    """What torch.save wrote, if it is made of tensors and plain values; timm's checkpoints have a Namespace, too.
-
-    Raises `Foreign` if it is made of anything else, and what torch raises for a damaged file.
-    """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = UNSAFE.search(str(error))
-        if found is None:
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            self.failed = error
             raise
-        raise Foreign(f"it has {found.group(1)} in it") from error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which means that the file's own directory points nowhere
+                self.failed = error
+            raise
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Give the open file; raise OSError in the place of any error if it, or memory for it, cannot be had now."""
+    source = _Source(path)
+    with io.BufferedReader(source) as file:
+        try:
+            yield file
+        except Exception as error:
+            if source.failed is not None:
+                raise source.failed from error
+            if lacks_memory(error.__cause__ or error):
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from error
+            raise
+
+
+def read(path: Path) -> State:
+    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read now."""
+    with _opened(path) as file:
+        return _verified(file)
+
+
+def _verified(file: IO[bytes]) -> State:
+    """What is in an archive of torch.save's of which every record is as it was written. Raises `Damaged`."""
+    try:
+        file.seek(0)
+        if file.read(len(ZIP)) != ZIP:
+            raise Damaged("it does not begin as torch's files do")
+        with zipfile.ZipFile(file) as archive:
+            _check_records(archive, file.seek(0, os.SEEK_END))
+            with archive.open(f"{_root(archive)}/data.pkl") as pickled:
+                check_pickle(pickled)
+            sizes = sorted(info.file_size for info in archive.infolist() if info.filename.split("/")[1] == "data")
+        state, loaded = _load(file)
+    except Damaged:
+        raise
+    except Unusual as error:
+        raise Foreign(str(error)) from error
+    except OSError as error:  # of a seek; what a read says is raised by _opened
+        raise Damaged("its directory of records is broken") from error
+    except Exception as error:
+        raise Damaged(f"its contents cannot be read: {reason(error)}") from error
+    if [size for size in sizes if size] != sorted(size for size in loaded if size):
+        raise Damaged("its records are not of the sizes of its tensors")
+    return state
+
+
+def _root(archive: zipfile.ZipFile) -> str:
+    """The folder that all records are in, which torch names after the file."""
+    if not archive.namelist():
+        raise Damaged("it has no records")
+    return archive.namelist()[0].split("/")[0]
+
+
+def _check_records(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise `Damaged` unless every record has its checksum, and torch finds each where zipfile does."""
+    infos, root = archive.infolist(), _root(archive)
+    if f"{root}/constants.pkl" in archive.namelist():
+        raise Foreign("it is a TorchScript program, and no file of tensors")
+    for info in infos:
+        if info.is_dir() or info.external_attr & FOLDER:
+            raise Damaged(f"its record {info.filename} is marked as a folder")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise Damaged(f"its record {info.filename} is compressed, as torch never writes one")
+        if not info.filename.startswith(f"{root}/"):
+            raise Damaged(f"its record {info.filename} is not in {root}, as the others are")
+    if len({info.filename.lower() for info in infos}) < len(infos):  # torch takes no notice of case
+        raise Damaged("two of its records have one name")
+    if sum(info.file_size for info in infos) > size:
+        raise Damaged(f"its records claim more bytes than it has ({size})")
+    bad = archive.testzip()
+    if bad is not None:
+        raise Damaged(f"the checksum of its record {bad} is wrong")
+
+
+def _load(file: IO[bytes]) -> tuple[State, list[int]]:
+    """What torch.save wrote, on the CPU, and the bytes of each storage; timm's checkpoints have a Namespace, too."""
+    sizes: list[int] = []
+    file.seek(0)
+
+    def keep(storage: Any, location: str) -> Any:
+        sizes.append(storage.nbytes())
+        return storage
+
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = torch.load(file, map_location=keep, weights_only=True)
+    check_values(state)
+    return state, sizes
+
+
+def _read_old(file: IO[bytes]) -> State:
+    """What torch up to 1.5 wrote: pickles, of which the fourth has the contents, then the tensors' bytes."""
+    file.seek(0)
+    for _ in range(4):
+        check_pickle(file)
+    return _load(file)[0]
 
 
 def read_file(path: Path) -> State:
     """What torch.save wrote to a file that a user named: of this package, or of another. Raises a UserError."""
     try:
-        with open(path, "rb") as file:
-            old = file.read(len(OLD)) == OLD
-        state = load(path) if old else read(path)
+        with _opened(path) as file:
+            state = _read_old(file) if file.read(len(OLD)) == OLD else _verified(file)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
-    except Foreign as error:
+    except (Foreign, Unusual) as error:
         raise UserError(
             f"{path} cannot be read without running code that is in it ({error}), which is not done. Where you trust "
             "the file, load it yourself and save the tensors alone: torch.save(model.state_dict(), ...)."
@@ -105,7 +205,10 @@ def read_run(source: str) -> State:
             f"{path} has weights, but not the run that they are of, under the keys 'config' and 'data': give a "
             "checkpoint that train.py wrote."
         )
-    _require_a_run(state, path)
+    model = state["model"]
+    weights = isinstance(model, dict) and model and all(isinstance(weight, torch.Tensor) for weight in model.values())
+    if not weights or not is_of_a_run(state["config"], state["data"]):
+        raise UserError(f"{path} has the keys of a run's checkpoint, but other contents: train.py did not write it.")
     return state
 
 
@@ -115,14 +218,17 @@ def require_known_format(state: State, path: Path) -> None:
         raise UserError(f"{path} cannot be used: {why}.")
 
 
-def _require_a_run(state: State, path: Path) -> None:
-    """Raises a UserError if what lies under the keys of a run's checkpoint is not what train.py puts there."""
-    model, config, data = state["model"], state["config"], state["data"]
-    good = all(isinstance(part, dict) and part for part in (model, config, data))
-    good = good and all(isinstance(weight, torch.Tensor) for weight in model.values())
-    good = good and all(isinstance(config.get(key), dict) for key in ("model", "data", "optimizer", "trainer"))
-    if not good or not data.keys() >= {"classes", "channels"}:
-        raise UserError(f"{path} has the keys of a run's checkpoint, but other contents: train.py did not write it.")
+def is_of_a_run(config: Any, data: Any) -> bool:
+    """Return whether values are such as train.py writes into a checkpoint under `config` and `data`."""
+    if not isinstance(config, dict) or not isinstance(data, dict):
+        return False
+    names, classes, channels = (data.get(key) for key in ("names", "classes", "channels"))
+    whole = all(isinstance(config.get(key), dict) for key in ("model", "data", "optimizer", "trainer"))
+    counted = all(isinstance(count, int) and count > 0 for count in (classes, channels))
+    if names is None:  # of an older version
+        return whole and counted
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return whole and counted and listed and len(names) == classes
 
 
 def weights_path(source: str) -> Path:

@@ -106,10 +106,26 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
     for key in keys & {"experiment", "ablation"}:
         raise UserError(f"{key}= chooses a whole run, which is there already: choose its parts, such as data=... .")
     node = {key: value for key, value in values.items() if key not in keys}
+    chosen = _choices(node)
     ConfigStore.instance().store(group="checkpoint", name="values", node=node, package="_global_")
-    chosen = [f"{group}={values[group]['name']}" for group in VARIANTS if group in node]
     try:
         with composing():
             return parse(compose("config", [*chosen, "+checkpoint=values", *words]))
     except CONFIG_ERRORS as error:
         raise UserError(explain(error)) from error
+
+
+def _choices(values: dict[str, Any]) -> list[str]:
+    """Return the choices of a run's configuration as overrides.
+
+    Raises a UserError for what Hydra would act on, and train.py never writes: the file may be a stranger's.
+    """
+    for key in {"defaults", "hydra"} & values.keys():
+        raise UserError(f"The configuration of a run has {key!r} in it: train.py did not write it.")
+    chosen: list[str] = []
+    for group in (group for group in VARIANTS if group in values):
+        name = values[group].get("name") if isinstance(values[group], dict) else None
+        if not isinstance(name, str) or name not in VARIANTS[group]:
+            raise UserError(f"{group}={name!r} of a run is not possible: choose one of {', '.join(VARIANTS[group])}.")
+        chosen.append(f"{group}={name}")
+    return chosen

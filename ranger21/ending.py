@@ -13,7 +13,7 @@ from typing import NoReturn
 from ranger21.errors import UserError
 from ranger21.memory import lacks_memory
 from ranger21.mistakes import CONFIG_ERRORS, explain
-from ranger21.wording import reason
+from ranger21.wording import printable, reason
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def _reader_is_gone() -> bool:
 
 def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
     """Ends the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
-    sys.stderr.write(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n")
+    sys.stderr.write(printable(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n"))
     if at_once:
         _flush_or_drop()
         sys.stderr.flush()

@@ -142,6 +142,8 @@ def own_subject(request: Request, weights: Weights, config: Config, world: World
             f"{request.source} was trained on images of {facts['channels']} channels, and data={config.data.name} has "
             f"{view.shape[0]}: give other data."
         )
+    if not any(facts["classes"] in tensor.shape for tensor in weights.tensors.values()):  # such a head may be huge
+        raise UserError(f"{request.source} has no head of the {facts['classes']} classes that it names.")
     model = build_model(config.model, facts["classes"], facts["channels"])
     if load_weights(model, weights.tensors, request.source):
         raise UserError(

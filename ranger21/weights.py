@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from ranger21.checkpoint_file import read_file, weights_path
+from ranger21.checkpoint_file import is_of_a_run, read_file, weights_path
 from ranger21.data.build import Data
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
@@ -68,11 +68,17 @@ def read_any(source: str) -> Weights:
         return _read_safetensors(path)
     state = read_file(path)
     own = state.get(OWN) if isinstance(state.get(OWN), dict) else state
-    run = {"config": own["config"], "data": own["data"]} if own.keys() >= {"config", "data"} else None  # type: ignore
+    run = _run_in(own)
     if run and own is state:
         run["config"] = with_data_in_place(run["config"], path)
-    names = run["data"].get("names") if run and isinstance(run["data"], dict) else None
-    return Weights(str(path), _tensors(state, path), names, run)
+    return Weights(str(path), _tensors(state, path), run["data"].get("names") if run else None, run)
+
+
+def _run_in(said: Any) -> dict[str, Any] | None:
+    """The configuration and the data of a run in what a file says beside its weights; None if they are not there."""
+    if not isinstance(said, dict) or not is_of_a_run(said.get("config"), said.get("data")):
+        return None
+    return {"config": said["config"], "data": said["data"]}
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -80,12 +86,12 @@ def _read_safetensors(path: Path) -> Weights:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             said = (file.metadata() or {}).get(OWN)
-        run = json.loads(said) if said else None
+        run = _run_in(json.loads(said)) if said else None
     except FileNotFoundError as error:
         raise UserError(f"There are no weights {path}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {reason(error)}.") from error
     return Weights(str(path), clean_state_dict(tensors), run["data"].get("names") if run else None, run)
 
@@ -93,7 +99,8 @@ def _read_safetensors(path: Path) -> Weights:
 def _tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights in what a file holds, without what DistributedDataParallel and torch.compile put before names."""
     found = next((state[key] for key in KEYS if isinstance(state.get(key), dict)), state)
-    tensors = {name: value for name, value in clean_state_dict(found).items() if name != "n_averaged"}
+    named = all(isinstance(name, str) for name in found)
+    tensors = {name: value for name, value in clean_state_dict(found).items() if name != "n_averaged"} if named else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(
             f"{path} has no weights: it is neither a state_dict nor a checkpoint with one under {', '.join(KEYS)}."
@@ -127,8 +134,6 @@ def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, An
 
     In another working directory than the run's they would be no folders, or other ones.
     """
-    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
-        return config  # of a file that is told elsewhere
     facts, data = recorded_data(checkpoint) or {}, dict(config["data"])
     for key in ("root", "pack"):
         place = facts.get(key)

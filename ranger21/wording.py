@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """Return a text with what is no letter, sign, space or end of line escaped: a terminal would obey some of it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def reason(error: BaseException, most: int = 200) -> str:
     """Return the first `most` characters of an error's message in one line, or its type where it has no message."""
     return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__

@@ -8,6 +8,7 @@ It prints the line of Python that loads the file.
 """
 
 import argparse
+import keyword
 import math
 import sys
 from dataclasses import replace
@@ -22,10 +23,17 @@ from ranger21.errors import UserError
 
 
 def python_line(run: dict[str, Any], target: Path) -> str:
-    """The call that makes the model with these weights, to be pasted after `import timm, torch`."""
+    """The call that makes the model with these weights, to be pasted after `import timm, torch`.
+
+    Raises a UserError for arguments of which Python's words for them could be anything else: the file may be a
+    stranger's.
+    """
     model, data = run["config"]["model"], run["data"]
     arguments = {"num_classes": data["classes"], "in_chans": data["channels"]}
     arguments |= model["kwargs"] | {"checkpoint_path": str(target)}
+    for name in arguments:
+        if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+            raise UserError(f"model.kwargs has {name!r}, which is no name of an argument: nothing is written.")
     text = "".join(f", {name}={literal(value)}" for name, value in arguments.items())
     if model["remove_batch_norm"]:
         text = f", norm_layer=torch.nn.Identity{text}"
@@ -40,6 +48,8 @@ def literal(value: Any) -> str:
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise UserError(f"model.kwargs has a {type(value).__name__} in it, and no plain value: nothing is written.")
     return ascii(value)
 
 
@@ -67,14 +77,16 @@ def main() -> None:
             raise UserError(
                 f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
             )
+        config = with_overrides(run["config"], [])  # which looks at all of it
         if weights.classes is None:
-            names = names_by_data(weights, with_overrides(run["config"], []))
+            names = names_by_data(weights, config)
             weights = replace(weights, classes=names)
             if names is None:
                 note = "does not name its classes, nor does the file: the data that its run recorded is not there"
                 print(f"warning: {args.source} {note}.", file=sys.stderr)
+        line = python_line(run, args.target)
         export(weights, args.target)
-        print(python_line(run, args.target))
+        print(line)
 
 
 if __name__ == "__main__":

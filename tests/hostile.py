@@ -36,6 +36,7 @@ class Hostile:
         self.wrong, self.top, self.canary = wrong, top, top / "canary"
         self.files, self.work, self.bin = top / "files", top / "work", top / "bin"
         self.env = {"HOME": str(top / "home"), "TMPDIR": str(top / "tmp"), "RANGER21_CANARY": str(self.canary)}
+        self.env["MPLCONFIGDIR"] = str(wrong.scratch.parent / "matplotlib")  # its list of fonts, made once
         for folder in (self.files, self.work, self.bin, top / "home", top / "tmp"):
             folder.mkdir()
         for program in PROGRAMS:

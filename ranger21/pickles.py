@@ -1,0 +1,92 @@
+"""What a pickle would make, found out from its opcodes, before anything is made of it.
+
+torch's own reader of weights calls nothing but a list of functions that are thought harmless. Some of them can fill any
+memory from a small file, and so can values that hold one another many times over. Both are refused here.
+"""
+
+import pickletools
+from typing import IO, Any
+
+import torch
+
+MOST = 2_000_000  # values in one file, each counted as often as it is held
+ROOM = 1 << 26  # bytes that a tensor may have by its sizes beyond those in the file, as an expanded one does
+DEEPEST = 200  # values within values; a run's checkpoint has less than ten
+REBUILT = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
+PLAIN = {  # what files of tensors and plain values call
+    *(f"torch._utils._rebuild_{kind}" for kind in REBUILT),
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "complex")),
+    "collections.OrderedDict", "collections.Counter", "argparse.Namespace", "torch.Size", "torch.device",
+    "torch.nn.parameter.Parameter", "torch.serialization._get_layout",
+}  # fmt: skip
+Value = tuple[int, int]  # how many values one holds, itself among them, and how deep
+FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")  # these put values into a container that is there
+
+
+class Unusual(Exception):
+    """A pickle calls what is not needed for tensors and plain values; the message says which."""
+
+
+def check_pickle(file: IO[bytes]) -> None:
+    """Read the opcodes of one pickle to its end.
+
+    Raises `Unusual` for a call of anything that is not plain, and ValueError for values without end or no pickle.
+    """
+    stack: list[Value | None] = []  # None is a mark
+    memo: dict[Any, Value | None] = {}
+    for operation, argument, _ in pickletools.genops(file):
+        name = operation.name
+        if name == "GLOBAL" and not is_plain(called := str(argument).replace(" ", ".")):
+            called = called.removeprefix("__builtin__.").removeprefix("builtins.")
+            raise Unusual(f"it has {called} in it")
+        if name == "MARK":
+            stack.append(None)
+        elif name.endswith("PUT"):
+            memo[argument] = stack[-1]
+        elif name.endswith("GET"):
+            stack.append(memo[argument])
+        elif name != "PROTO":
+            value = _made(name, _taken(stack, operation.stack_before))
+            if value[0] > MOST or value[1] > DEEPEST:
+                raise ValueError("it has values within values without end")
+            stack += [value] * len(operation.stack_after)
+
+
+def _taken(stack: list[Value | None], before: list[Any]) -> list[Value]:
+    """Take from the stack what an operation takes, the lowest first."""
+    taken: list[Value] = []
+    if pickletools.stackslice in before:
+        while (value := stack.pop()) is not None:
+            taken.append(value)
+    for _ in range(len(before) - 2 * (pickletools.stackslice in before)):
+        if (value := stack.pop()) is not None:
+            taken.append(value)
+    return taken[::-1]
+
+
+def _made(operation: str, parts: list[Value]) -> Value:
+    count, depth = parts.pop(0) if operation in FILLING else (1, 1)
+    return count + sum(number for number, _ in parts), max([depth, *(1 + deep for _, deep in parts)])
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a file of tensors may call this: PLAIN, a type of storage, or a type of numbers."""
+    module, _, last = name.rpartition(".")
+    storage = module in ("torch", "torch.storage") and last.endswith("Storage")
+    return name in PLAIN or storage or (module == "torch" and isinstance(getattr(torch, last, None), torch.dtype))
+
+
+def check_values(value: Any) -> None:
+    """Raise ValueError for containers that hold one another without end, and tensors that are larger than the file."""
+    level, count = [value], 1
+    for _ in range(DEEPEST):
+        inner = [list(item.values()) if isinstance(item, dict) else item for item in level]
+        level = [part for item in inner if isinstance(item, list | tuple | set) for part in item]
+        count += len(level)
+        for tensor in (item for item in level if isinstance(item, torch.Tensor)):
+            if tensor.is_sparse or tensor.nbytes > tensor.untyped_storage().nbytes() + ROOM:
+                raise ValueError(f"a tensor is {tuple(tensor.shape)} by its sizes, and has no such numbers")
+        if count > MOST or not level:
+            break
+    if level:
+        raise ValueError("it has values within values without end")

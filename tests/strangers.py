@@ -1,0 +1,166 @@
+"""Checkpoints as a stranger might make them: what torch.save writes of it, and what only a program for it would."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Call:
+    """A value that a pickle makes by a call."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.called = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.called
+
+
+def pickled(path: Path, data: bytes, **records: bytes) -> None:
+    """Write an archive as torch does, with a pickle that it would not make; `\\x80\\x02` is put before it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {"data.pkl": b"\x80\x02" + data, "version": b"3\n", **records}.items():
+            archive.writestr(f"archive/{name}", content)
+
+
+def rewritten(
+    source: Path, target: Path, edit: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED
+) -> None:
+    """Copy an archive with other contents of its records, whose checksums are right again."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, edit(info.filename, old.read(info)))
+
+
+def doubled(value: Any, times: int = 60) -> Any:
+    """A value that holds itself 2 ** times, by few objects."""
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def wide(size: int) -> torch.Tensor:
+    """A tensor of any size with one number in its storage."""
+    return torch.zeros(1).expand(size)
+
+
+def calls(canary: Path) -> dict[str, tuple[Any, str]]:
+    """Values that torch.save writes, by the name of the file, with what is said of it."""
+    hexed: Any = "x"
+    for _ in range(40):
+        hexed = Call(codecs.encode, hexed, "hex")
+    storage = torch.zeros(4).untyped_storage()
+    whole = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
+    rebuild = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
+    endless: list[Any] = []
+    endless.append(endless)
+    return {
+        "mkdir": (Call(os.mkdir, str(canary)), "running code that is in it (it has posix.mkdir"),
+        "system": (Call(os.system, f"touch {canary}"), "running code that is in it (it has posix.system"),
+        "eval": (Call(eval, f"open({str(canary)!r}, 'w')"), "running code that is in it (it has eval"),
+        "import": (Call(getattr, Call(__import__, "os"), "getcwd"), "running code that is in it (it has getattr"),
+        "hex": ({"model": {"w": hexed}}, "running code that is in it (it has _codecs.encode"),
+        "bytes": ({"model": {"w": Call(bytearray, 1 << 45)}}, "running code that is in it (it has bytearray"),
+        "tensor": ({"model": {"w": Call(torch.Tensor, 1 << 45)}}, "running code that is in it (it has torch.Tensor"),
+        "storage": ({"model": {"w": Call(torch.UntypedStorage, 1 << 45)}}, "storage.pt"),
+        "outside": ({"model": {"w": Call(rebuild, whole, 2, (8,), (1,), False, None)}}, "outside.pt is damaged"),
+        "negative": ({"model": {"w": Call(rebuild, whole, -9, (1,), (1,), False, None)}}, "negative.pt is damaged"),
+        "wide": ({"model": {"w": wide(1 << 45)}}, "by its sizes, and has no such numbers"),
+        "doubled": ({"model": {"w": doubled(torch.zeros(1))}}, "values within values without end"),
+        "config": ({"model": {"w": torch.zeros(1)}, "config": doubled(1), "data": {}}, "values without end"),
+        "endless": ({"model": {"w": torch.zeros(1)}, "config": endless, "data": {}}, "values without end"),
+        "names": ({"model": {"\x1b[2J\nw": torch.zeros(1)}}, "names.pt"),
+        "keys": ({"model": {1: torch.zeros(1), (2, 3): torch.zeros(1)}}, "keys.pt"),
+    }
+
+
+def write_strangers(folder: Path, canary: Path, known: Path) -> dict[str, str]:
+    """Write the files into a folder, made from a known checkpoint where one is needed; return what is said of each.
+
+    Args:
+        known: a checkpoint of a run.
+    """
+    said = {f"{name}.pt": words for name, (_, words) in calls(canary).items()}
+    for name, (value, _) in calls(canary).items():
+        torch.save(value, folder / f"{name}.pt")
+    torch.save({"model": calls(canary)["hex"][0]}, folder / "old.pt", _use_new_zipfile_serialization=False)
+    deep = b"]" * 200_000 + b"a" * 199_999 + b"."
+    tuples = b"K\x01" + b"\x85" * 200_000 + b"."  # hashing it would end the process
+    pickled(folder / "deep.pt", deep)
+    pickled(folder / "deep-key.pt", b"}" + tuples[:-1] + b"K\x01s.")
+    pickled(folder / "hash.pt", b"}K\x01" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")  # 2 ** 60 numbers to hash
+    pickled(folder / "string.pt", b"X\xff\xff\xff\xffabc.")
+    pickled(folder / "hollow.pt", b".")
+    rewritten(known, folder / "bomb.pt", lambda _, data: data, zipfile.ZIP_DEFLATED)
+    rewritten(known, folder / "short.pt", lambda name, data: data[:8] if name.endswith("data/0") else data)
+    with zipfile.ZipFile(folder / "zeros.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 28))
+    with open(folder / "hole.pt", "wb") as file:
+        file.truncate(1 << 41)
+    os.mkfifo(folder / "pipe.pt")
+    (folder / "zero.pt").symlink_to("/dev/zero")
+    (folder / "loop.pt").symlink_to("loop.pt")
+    (folder / "folder.pt").mkdir()
+    (folder / "memory.pt").symlink_to("/proc/self/mem")
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), folder / "script.pt")
+    return said | {
+        "old.pt": "running code that is in it (it has _codecs.encode", "deep.pt": "values without end",
+        "deep-key.pt": "values without end", "hash.pt": "values without end", "string.pt": "string.pt is damaged",
+        "hollow.pt": "hollow.pt is damaged", "bomb.pt": "is compressed, as torch never writes one",
+        "short.pt": "short.pt is damaged", "zeros.pt": "is compressed, as torch never writes one",
+        "hole.pt": "hole.pt", "pipe.pt": "Not a regular file", "zero.pt": "Not a regular file",
+        "loop.pt": "Too many levels of symbolic links", "folder.pt": "folder.pt",
+        "memory.pt": "memory.pt cannot be read (Input/output error)", "script.pt": "it is a TorchScript program",
+    }  # fmt: skip
+
+
+def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+    """Changes of a run's checkpoint: where, to what, and what evaluate.py and export.py say of it.
+
+    Args:
+        evil: a checkpoint that would run code.
+    """
+    kwargs, data = ("config", "model", "kwargs"), ("config", "data")
+    target = {"_target_": "os.system", "_args_": [f"touch {canary}"]}
+    code = f"x=open({str(canary)!r}, 'w') or 1"
+    path, taken = "model.kwargs.checkpoint_path is not possible", "timm.create_model("
+    not_one, not_ours = "but not the run that they are of", "train.py did not write it"
+    return {
+        "kwargs-code": (kwargs, {code: 1}, "unexpected keyword argument", "which is no name of an argument"),
+        "kwargs-lambda": (kwargs, {"lambda": 1}, "unexpected keyword argument", "which is no name of an argument"),
+        "kwargs-path": (kwargs, {"checkpoint_path": str(evil)}, path, path),
+        "kwargs-target": (kwargs, {"act_layer": target}, "'dict' object is not callable", taken),
+        "kwargs-tensor": (kwargs, {"drop_rate": torch.zeros(1)}, "model.kwargs.drop_rate", "model.kwargs.drop_rate"),
+        "target": (data, target, "data=None of a run is not possible", "data=None of a run is not possible"),
+        "data": ((*data, "name"), "../x,y", "data='../x,y' of a run is not", "data='../x,y' of a run is not"),
+        "name-code": (("config", "model", "name"), "os.system", "model=os.system does not exist", taken),
+        "name-control": (("config", "model", "name"), "\x1b]0;x\x07", "model=\\x1b]0;x\\x07 does not exist", taken),
+        "name-list": (("config", "model", "name"), ["x"], "model.name=['x'] is not possible", "model.name=['x']"),
+        "hydra": (("config", "hydra"), {"launcher": target}, not_ours, not_ours),
+        "defaults": (("config", "defaults"), [{"data": "../../../../etc/x"}], not_ours, not_ours),
+        "classes": (("data", "classes"), 10**12, "has no head of the 1000000000000 classes", taken),
+        "classes-text": (("data", "classes"), "10", not_one, not_one),
+        "channels": (("data", "channels"), 10**12, "was trained on images of 1000000000000 channels", taken),
+        "class-names": (("data", "names"), [1, 2], not_one, not_one),
+        "config-list": (("config",), [], not_one, not_one),
+        "format": (("format",), "\x1b[2J", "the format is \\x1b[2J", "the format is \\x1b[2J"),
+    }
+
+
+def write_runs(folder: Path, canary: Path, known: Path) -> dict[str, tuple[str, str]]:
+    """Write changed copies of a run's checkpoint into a folder; return what the two commands say of each."""
+    changes = runs(canary, folder / "mkdir.pt")
+    for name, (place, value, *_) in changes.items():
+        state = torch.load(known, weights_only=True)
+        part = state
+        for key in place[:-1]:
+            part = part[key]
+        part[place[-1]] = value
+        torch.save(state, folder / f"{name}.pt")
+    return {f"{name}.pt": (evaluated, exported) for name, (_, _, evaluated, exported) in changes.items()}

@@ -1,0 +1,94 @@
+"""Checkpoints of strangers, through every command that reads one."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hostile import Hostile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strangers import write_runs, write_strangers
+from wrong_places import FORMATS
+
+from ranger21.checkpoint_file import Damaged, read
+from ranger21.errors import UserError
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from export import python_line
+
+RUN = sorted((FORMATS / "runs" / "paper").iterdir())[1]
+KNOWN = RUN / "checkpoints" / "last.pt"
+SMALL = "data.resize=18 data.crop=16 data.batch_size=4 data.workers=0 logger=none trainer.device=cpu"
+COMMANDS = {
+    "evaluate": "evaluate.py $FILES/{file} data.root=$FILES/images",
+    "export": "export.py $FILES/{file} $WORK/x.pth",
+    "landscape": "landscape.py $FILES/{file} data.root=$FILES/images",
+    "train": f"train.py model=resnet10t data.root=$FILES/images {SMALL} model.init_from=$FILES/{{file}}",
+}
+INDEX = ("files/images",)  # of the images, which lies beside them
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_strangers_checkpoint_ends_in_a_sentence(hostile: Hostile, command: str) -> None:
+    shutil.copytree(FORMATS / "images", hostile.files / "images")
+    strangers = list(write_strangers(hostile.files, hostile.canary, KNOWN).items())
+    part = slice(None) if command == "evaluate" else slice(list(COMMANDS).index(command), None, 5)  # all read alike
+    for file, words in strangers[part]:
+        hostile.refuses(COMMANDS[command].format(file=file), words, INDEX)
+
+
+def test_reading_says_damaged_or_not_now_and_nothing_else(tmp_path: Path) -> None:
+    """A run that resumes goes by it."""
+    whole = {"names.pt", "keys.pt"}
+    files = write_strangers(tmp_path, tmp_path / "canary", KNOWN)
+    for file in files.keys() - whole - {"storage.pt"}:  # which is virtual memory, and may be there
+        with pytest.raises((Damaged, OSError)):
+            read(tmp_path / file)
+    for file in whole:
+        assert read(tmp_path / file).keys() == {"model"}
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: Hostile) -> None:
+    shutil.copytree(FORMATS / "images", hostile.files / "images")
+    write_strangers(hostile.files, hostile.canary, KNOWN)
+    for file, (evaluated, exported) in write_runs(hostile.files, hostile.canary, KNOWN).items():
+        hostile.refuses(COMMANDS["evaluate"].format(file=file), evaluated, INDEX)
+        line = COMMANDS["export"].format(file=file)
+        if exported != "timm.create_model(":
+            hostile.refuses(line, exported)
+        else:
+            answer = hostile.refuses(line, exported, ("work/x.pth",), code=0)
+            arguments_of(answer.out.strip())
+
+
+def arguments_of(line: str) -> dict[str, Any]:
+    """The arguments in a line that may do nothing but call timm with literals."""
+    call = ast.parse(line, mode="eval").body
+    assert isinstance(call, ast.Call) and ast.unparse(call.func) == "timm.create_model"
+    for value in call.args:
+        assert isinstance(ast.literal_eval(value), str)
+    return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.text() | st.sampled_from(["a", "a=1,b", "a)#", "class", "\xaa", "a\n"]), value=VALUES, model=st.text())
+def test_the_line_to_paste_says_what_the_run_has_or_nothing(name: str, value: Any, model: str) -> None:
+    config = {"model": {"name": model, "kwargs": {name: value}, "remove_batch_norm": False}}
+    try:
+        line = python_line({"config": config, "data": {"classes": 4, "channels": 3}}, Path("x.pth"))
+    except UserError as error:
+        assert "no name of an argument" in str(error)
+        return
+    assert line.isascii() and line.isprintable()
+    assert arguments_of(line) == {"num_classes": 4, "in_chans": 3, name: value, "checkpoint_path": "x.pth"}
