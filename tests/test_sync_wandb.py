@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import LEET, ROOT, SPAWN, TINY, command, lines, result
 from test_resume import children, wait_for_a_line
-from wandb_server import Server
 
 from ranger21 import experiment, loop
 from ranger21.compose import compose_config
 from ranger21.errors import UserError
+from ranger21.faults.wandb_server import Server
 from ranger21.tracking.merged import OfflineRun, outcome
 from ranger21.tracking.sync import QUIET, find, sync
 from ranger21.tracking.wandb_file import Fragment, read_fragment

@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
         self.failing = ""
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def __exit__(self, *args: object) -> None:
+    def __exit__(self, *args: Any) -> None:
         self.shutdown()
         super().__exit__(*args)
 
