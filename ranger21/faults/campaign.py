@@ -6,36 +6,46 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ranger21.data.sample import ensure_sample
 from ranger21.errors import UserError
-from ranger21.faults import harm, plan
-from ranger21.faults.plan import Leg
-from ranger21.faults.session import Record, Session
+from ranger21.faults import preparation, setups
+from ranger21.faults.kinds import Between, Fault, Kind, Record, Refused, Scene
+from ranger21.faults.listing import BY_NAME, KINDS, WORDS
+from ranger21.faults.plan import plan
+from ranger21.faults.session import Command, Session
+from ranger21.faults.setups import Leg
 from ranger21.faults.verdict import Judged, Likeness, compare, judge
+from ranger21.faults.wandb_server import Server
+from ranger21.faults.whole import saved_step
 from ranger21.files import write_atomically
 from ranger21.tracking.console import duration
 
 Say = Callable[[str], None]
-MOST_SESSIONS = 40  # of a run; one that needs more is not going to finish
+UNDISTURBED, STRANGER = "undisturbed", "other"
+MOST_SESSIONS = 60  # of a run; one that needs more is not going to finish
 
 
 class Campaign:
     """`faults` faults over the legs, each a pure function of `seed`; what has been done in `work` is not done again."""
 
-    def __init__(self, work: Path, faults: int, seed: int, ranks: str, fork: bool, say: Say) -> None:
+    def __init__(self, work: Path, faults: int, seed: int, ranks: str, fork: bool, commit: str, say: Say) -> None:
         if sys.platform != "linux":
             raise UserError("Faults are injected with what Linux has (/proc, prlimit): run this there.")
         self.work, self.faults, self.seed, self.fork, self.say = work.resolve(), faults, seed, fork, say
-        self.legs = plan.CHOICES[ranks]
-        self.shares = list(zip(self.legs, plan.shares(faults, self.legs), strict=True))
-        self._same_as_before({"seed": seed, "ranks": ranks})
-        self.images = ensure_sample(self.work / "images", train_per_class=8, val_per_class=3)
+        self.commit = commit
+        self.legs = setups.CHOICES[ranks]
+        self.shares = list(zip(self.legs, setups.shares(faults, self.legs), strict=True))
+        self.skipped = {kind.name: reason for kind in KINDS if (reason := kind.impossible())}
+        self._same_as_before({"seed": seed, "ranks": ranks, "skipped": sorted(self.skipped)})
         self.path = self.work / "sessions.jsonl"
         self.records = self._known()
+        self.folders = preparation.Folders(self.work)
+        self.env = dict[str, str]()
         self._begun, self._before, self._start_up = time.monotonic(), self.hits(), 5.0
 
     def _same_as_before(self, options: dict[str, object]) -> None:
@@ -65,63 +75,106 @@ class Campaign:
 
     def go(self) -> None:
         """Does what is still to be done."""
-        for leg, share in self.shares:
-            self._reference(leg)
-            run = max((record.run for record in self.of(leg)), default=0)
-            while True:
-                records = self.of(leg, run)
-                if records and (records[-1].finished or len(records) >= MOST_SESSIONS):
-                    if not records[-1].finished or self.hits(leg) >= share:
-                        break
-                    run, records = run + 1, []
-                self._session(leg, run, len(records), share - self.hits(leg))
+        ensure_sample(self.folders.images, train_per_class=8, val_per_class=3)
+        self.folders.make_pack()
+        with Server() as server, tempfile.TemporaryDirectory(prefix="ranger21-") as temporary:
+            self.env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_SILENT": "true"}
+            self.temporary = Path(temporary)
+            for leg, share in self.shares:
+                self._undisturbed(leg)
+                self._leg(leg, share)
 
-    def folder(self, leg: Leg, run: int | None = None) -> Path:
-        """A run's; None: the undisturbed one's."""
-        name = "-".join(str(ranks) for ranks in leg.ranks)
-        return self.work / "runs" / f"{name}-ranks-{'undisturbed' if run is None else run}"
+    def _leg(self, leg: Leg, share: int) -> None:
+        run = max((record.run for record in self.of(leg)), default=0)
+        while True:
+            records = self.of(leg, run)
+            if records and (records[-1].finished or len(records) >= MOST_SESSIONS):
+                if not records[-1].finished or self.hits(leg) >= share:
+                    return
+                run, records = run + 1, []
+            self._session(leg, run, records, share - self.hits(leg))
 
-    def command(self, leg: Leg) -> list[str]:
-        return [*leg.overrides, f"data.root={self.images}", f"trainer.steps={leg.steps}"]
+    def folder(self, leg: Leg, run: int | str) -> Path:
+        """A run's: of a number, the undisturbed one's, or the stranger's."""
+        return self.work / "runs" / f"{self.legs.index(leg)}-{'-'.join(map(str, leg.ranks))}-ranks-{run}"
 
-    def _reference(self, leg: Leg) -> None:
-        directory = self.folder(leg)
-        if (directory / "result.json").exists():
-            return
-        if directory.exists():
-            shutil.rmtree(directory)  # half a run, which going on with would disturb
-        self.say(f"{leg.name}: the undisturbed run")
-        output = directory.with_suffix(".txt")
-        overrides = [*self.command(leg), "data.workers=0", "logger=none"]
-        session = Session(directory, overrides, leg.ranks[0], output, self.fork)
-        record = Record(leg.name, -1, 0, leg.ranks[0], newest=0)
-        session.end(record)
-        if not record.finished:
-            raise UserError(f"The undisturbed run ended with {record.codes}; what it said is in {output}.")
+    def scene(self, leg: Leg, run: int | str, session: int = 0) -> Scene:
+        """What a session of a run has around it."""
+        directory = self.folder(leg, run)
+        spare, temporary = directory.with_name(f"{directory.name}.spare"), self.temporary / directory.name
+        for folder in (spare, temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+        others = tuple(self.folder(leg, name) / "checkpoints" / "last.pt" for name in (STRANGER, UNDISTURBED))
+        ranks = leg.ranks[session % len(leg.ranks)]
+        before = leg.ranks[(session - 1) % len(leg.ranks)] if session else None
+        stage, drawn = (directory.with_name(f"{directory.name}.{what}") for what in ("stage", "drawn"))
+        scene = Scene(directory, spare, others, stage, drawn, temporary, ranks, before)
+        scene.env["TMPDIR"] = str(temporary)
+        return scene
 
-    def _session(self, leg: Leg, run: int, number: int, most: int) -> None:
-        """One start of the command, hit by at most so many faults."""
-        directory, ranks = self.folder(leg, run), leg.ranks[number % len(leg.ranks)]
-        faults = plan.plan(self.seed, leg, run, number)
-        record = Record(leg.name, run, number, ranks, newest=harm.saved_step(directory))
-        if number and record.newest and ranks != self.of(leg, run)[-1].ranks and most:
-            record.faults.append({"kind": plan.RANKS_CHANGED, "step": record.newest})
-        for fault in faults[: most - len(record.faults)]:
-            if fault.kind in plan.DAMAGES and harm.damage(fault.kind, fault.where, directory):
-                record.faults.append({"kind": fault.kind, "step": record.newest})
-        record.lost, record.newest = record.newest - harm.saved_step(directory), harm.saved_step(directory)
-        output = directory.with_name(f"{directory.name}.{number}.txt")
-        session = Session(directory, [*self.command(leg), *leg.of_run(run)], ranks, output, self.fork)
-        for fault in faults:
-            if fault.kind not in plan.DAMAGES and len(record.faults) < most:
-                hit = session.hit(fault, self._start_up)
-                record.faults += [hit] if hit else []
-        session.end(record)
-        self._start_up = session.start_up or self._start_up
+    def command(self, leg: Leg, run: int | str, scene: Scene, *more: str) -> Command:
+        setup = leg.setup(run) if isinstance(run, int) else leg.undisturbed
+        folders = {"images": self.folders.images, "pack": self.folders.pack}
+        own = setup.of(stage=scene.stage, drawn=scene.drawn, **folders)
+        return Command([*leg.overrides, f"trainer.steps={leg.steps}", *own, *more], self.env, self.fork)
+
+    def _undisturbed(self, leg: Leg) -> None:
+        """The run that all are compared with, and a short one of another seed, whose checkpoint is a stranger's."""
+        for name, more in ((UNDISTURBED, ()), (STRANGER, ("seed=1", "trainer.steps=10"))):
+            directory = self.folder(leg, name)
+            if (directory / "result.json").exists():
+                continue
+            if directory.exists():
+                shutil.rmtree(directory)  # half a run, which going on with would disturb
+            self.say(f"{leg.name}: the {name} run")
+            scene, output = self.scene(leg, name), directory.with_suffix(".txt")
+            session = Session(scene, self.command(leg, name, scene, *more), output)
+            record = Record(leg.name, -1, 0, leg.ranks[0], newest=0)
+            session.wait(record, WORDS)
+            session.note(record)
+            if not record.finished:
+                raise UserError(f"The {name} run ended with {record.codes}; what it said is in {output}.")
+
+    def _session(self, leg: Leg, run: int, before: list[Record], most: int) -> None:
+        """One start of the command, hit by at most so many faults; two where the first must be refused."""
+        number = len(before)
+        scene = self.scene(leg, run, number)
+        for kind in KINDS:
+            kind.mend(scene)  # a campaign that was killed may have left something broken
+        newest = saved_step(scene.directory)
+        record = Record(leg.name, run, number, scene.ranks, newest, commit=self.commit)
+        record.start = "forked" if self.fork else "as a command"
+        ready = list[tuple[Kind, Fault]]()
+        for fault in plan(self.seed, leg, run, number)[: max(0, most)]:
+            kind = BY_NAME[fault.kind]
+            facts = kind.prepare(scene, fault.where)
+            if facts is not None and isinstance(kind, Between | Refused):
+                record.faults.append({"kind": kind.name, "step": newest} | facts)
+            if facts is not None:
+                ready.append((kind, fault))
+        self._start(leg, run, scene, record, ready)
         with open(self.path, "a") as file:
-            file.write(record.to_json() + "\n")
+            file.write(json.dumps(record.facts()) + "\n")
         self.records.append(record)
         self._tell(record)
+
+    def _start(self, leg: Leg, run: int, scene: Scene, record: Record, ready: list[tuple[Kind, Fault]]) -> None:
+        refused = any(isinstance(kind, Refused) for kind, _ in ready)
+        if not refused:
+            record.lost, record.newest = record.newest - saved_step(scene.directory), saved_step(scene.directory)
+        command = self.command(leg, run, scene)
+        for again in range(2 if refused else 1):
+            output = scene.directory.with_name(f"{scene.directory.name}.{record.session}{'b' * again}.txt")
+            session = Session(scene, command, output)
+            for kind, fault in ready:
+                if not isinstance(kind, Between | Refused) and (hit := session.hit(kind, fault, scene, self._start_up)):
+                    record.faults.append(hit)
+            session.wait(record, WORDS)
+        mended = {kind.name for kind, _ in ready if kind.mend(scene)}
+        record.faults = [fault | {"mended": True} if fault["kind"] in mended else fault for fault in record.faults]
+        session.note(record)
+        record.leftovers = scene.leftovers() if record.finished else []
+        self._start_up = session.start_up or self._start_up
 
     def _tell(self, record: Record) -> None:
         done = self.hits() - self._before
@@ -141,7 +194,7 @@ class Campaign:
     def likenesses(self) -> dict[tuple[str, int], Likeness]:
         """Every run beside the undisturbed one, by leg and number; looked at now, whenever they ran."""
         return {
-            (leg.name, run): compare(self.folder(leg, run), self.folder(leg), leg.tolerance)
+            (leg.name, run): compare(self.folder(leg, run), self.folder(leg, UNDISTURBED), leg.tolerance)
             for leg in self.legs
             for run in sorted({record.run for record in self.of(leg)})
         }

@@ -8,70 +8,80 @@ import os
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.faults import harm, plan
-from ranger21.faults.plan import Fault
-from ranger21.faults.start import as_command, forked
+from ranger21.faults import inside, processes
+from ranger21.faults.kinds import Facts, Fault, Kind, Record, Scene
+from ranger21.faults.start import Started, as_command, forked
+from ranger21.faults.whole import saved_step
 from ranger21.records import last_values
 
 PATIENCE = 240.0  # seconds without a step, after which a process is called hung
 GRACE = 60.0  # seconds that ranks are given when another has gone; then they are ended, as torchrun and srun do
 POLL = 0.005
-MOMENT = 0.1  # seconds after a step's line, in which the next step, its line and a checkpoint may come
 
 
-@dataclass
-class Record:
-    """What happened in a session: facts alone, judged elsewhere."""
+@dataclass(frozen=True)
+class Command:
+    """What is started, but for its run directory: the overrides, the variables, and whether it is forked."""
 
-    leg: str
-    run: int
-    session: int
-    ranks: int
-    newest: int  # the step of the newest whole checkpoint, as the process found it
-    lost: int = 0  # steps by damage to the checkpoints before it
-    resumed: int | None = None  # the step it says it went on from; None: it did not come so far
-    reached: int = 0  # the last step that it logged or saved (a stop in a validation saves first)
-    saved: int = 0  # the step of the newest whole checkpoint, as it left it
-    finished: bool = False
-    hung: bool = False
-    ended_by_us: int = 0  # ranks that did not end by themselves when another had gone
-    left_behind: list[str] = field(default_factory=list)  # child processes that outlived it
-    codes: list[int] = field(default_factory=list)
-    faults: list[dict[str, Any]] = field(default_factory=list)  # that hit: kind, and the step then reached
-    told: list[str] = field(default_factory=list)  # what of SENTENCES, and TRACEBACK, its output has
-    seconds: float = 0.0
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-
-SENTENCES = {
-    plan.DISK_FULL: "could not be written", plan.CUT: "is damaged", plan.FLIPPED: "is damaged",
-    plan.WANDB_KILLED: "W&B is switched off", plan.WORKER_KILLED: "started anew",
-}  # fmt: skip
-TRACEBACK = "Traceback"
+    overrides: list[str]
+    env: Mapping[str, str]
+    fork: bool
 
 
 class Session:
-    """The command with `ranks` processes, each as torchrun would start it, in the run directory `directory`."""
+    """The command with as many processes as the scene has ranks, each as torchrun would start it."""
 
-    def __init__(self, directory: Path, overrides: list[str], ranks: int, output: Path, fork: bool = False) -> None:
-        self.directory, self.output = directory, output
-        self.metrics, self.manifest = directory / "metrics.jsonl", directory / "manifest.json"
-        self.log = directory / "log.txt"
+    def __init__(self, scene: Scene, command: Command, output: Path) -> None:
+        self.directory, self.drawn, self.output = scene.directory, scene.drawn, output
+        self.metrics, self.manifest = self.directory / "metrics.jsonl", self.directory / "manifest.json"
+        self.log = self.directory / "log.txt"
         self._before, self._logged = len(self._sessions()), len(self._log())
         self._looked, self._step, self._under_way = (0, 0), 0, False
         self._family = dict[int, str]()  # its child processes, as they were before it was hit
         self._begun = time.monotonic()
         self.start_up: float | None = None  # seconds until its first line
+        self._command, self._variables = command, dict(command.env) | scene.env
+        self._ranks, self._orders = scene.ranks, list(scene.orders)
+        self.processes = self._start(output)
+
+    def _start(self, output: Path) -> list[Started]:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)
-        arguments, start = [*overrides, f"run_dir={directory}"], forked if fork else as_command
-        self.processes = [start(arguments, env, output) for env in environments(ranks)]
+        start = forked if self._command.fork else as_command
+        arguments = [*self._command.overrides, f"run_dir={self.directory}"]
+        all_env = [self._variables | env for env in environments(self._ranks)]
+        for rank, env in enumerate(all_env):
+            if own := [order for order in self._orders if order["rank"] == rank]:
+                env[inside.ORDERS] = json.dumps(own)
+        return [start(arguments, env, output) for env in all_env]
+
+    def twice(self, words: Iterable[str]) -> Facts:
+        """Starts the command once more and waits until one of the two has ended; the other is this session now.
+
+        Says how it ended, and whether its output has one of the words; no codes: both went on.
+        """
+        others, output = self._start(new := self.output.with_suffix(".twice.txt")), self.output
+        groups = [(self.processes, output), (others, new)]
+        deadline, gone = time.monotonic() + GRACE, -1
+        while gone < 0 and time.monotonic() < deadline:
+            time.sleep(10 * POLL)
+            gone = next((i for i, (group, _) in enumerate(groups) if all(p.poll() is not None for p in group)), -1)
+        if gone < 0:
+            for process in others:
+                process.kill()
+            return {"codes": [], "refused": False}
+        self.processes, self.output = groups[1 - gone]
+        ended, text = groups[gone][0], groups[gone][1].read_text(errors="replace")
+        return {"codes": [process.wait() for process in ended], "refused": any(word in text for word in words)}
+
+    def alive(self) -> list[int]:
+        """The processes of the ranks that have not ended."""
+        return [process.pid for process in self.processes if process.poll() is None]
 
     def _log(self) -> str:
         """What the run has logged; a full disk may have cut a letter in its middle."""
@@ -93,7 +103,9 @@ class Session:
         return self._under_way
 
     def reached(self) -> int:
-        """The last step that is logged."""
+        """The last step that is logged, as far as it is known: a fault may have taken the file away."""
+        if not self.metrics.exists():
+            return self._step
         stat = self.metrics.stat()
         if self._looked != (stat.st_mtime_ns, stat.st_size):
             self._looked = stat.st_mtime_ns, stat.st_size
@@ -116,30 +128,35 @@ class Session:
             time.sleep(POLL if under_way else 10 * POLL)
         return False
 
-    def hit(self, fault: Fault, start_up: float) -> dict[str, Any] | None:
+    def hit(self, kind: Kind, fault: Fault, scene: Scene, start_up: float) -> Facts | None:
         """Waits for the fault's moment and lets it hit; None if there was nothing to be hit any more."""
-        if not fault.after:
-            time.sleep(start_up * fault.where)
-        elif self.wait_for_step(fault.after):
-            time.sleep(MOMENT * (1e4 * fault.where % 1))
+        kind.moment(self, fault, start_up)
         step = self.reached() if self.under_way() else (self.resumed or 0)
-        self._family = {pid: name for process in self.processes for pid, name in harm.children(process.pid).items()}
-        alive = [process.pid for process in self.processes if process.poll() is None]
-        if len(alive) < len(self.processes) or not harm.hit(fault.kind, alive, fault.where, self.directory):
+        self._family |= {
+            pid: name for process in self.processes for pid, name in processes.children(process.pid).items()
+        }
+        if not kind.on_the_dead and len(self.alive()) < len(self.processes):
             return None
-        return {"kind": fault.kind, "step": step}
+        facts = kind.hit(scene, self, fault.where)
+        return None if facts is None else {"kind": fault.kind, "step": step} | facts
 
-    def end(self, record: Record) -> None:
-        """Waits for the processes' end, and notes it all."""
-        record.hung = not self._ended(record)
-        record.codes = [process.wait() for process in self.processes]
-        record.left_behind = left_behind(self._family)
-        record.resumed, record.finished = self.resumed, (self.directory / "result.json").exists()
-        record.saved = harm.saved_step(self.directory)
-        record.reached = max(record.saved, self.reached() if self.under_way() else 0)
+    def wait(self, record: Record, words: Iterable[str]) -> None:
+        """Waits for the processes' end, and notes how they ended and what they said."""
+        again = bool(record.codes)
+        record.hung = not self._ended(record) or record.hung
+        record.codes += [process.wait() for process in self.processes]
+        record.left_behind += left_behind(self._family)
         output = self.output.read_text(errors="replace") + self._log()[self._logged :]
-        record.told = [words for words in sorted({*SENTENCES.values(), TRACEBACK}) if words in output]
-        record.seconds = round(time.monotonic() - self._begun, 2)
+        record.told = [word for word in words if word in output and (word in record.told or not again)]
+        errors = [line for line in output.splitlines() if line.startswith("error: ")]
+        record.error = errors[-1] if errors else ""
+
+    def note(self, record: Record) -> None:
+        """Notes what the run came to, when a user has mended what is to be mended."""
+        record.resumed, record.finished = self.resumed, (self.directory / "result.json").exists()
+        record.saved = saved_step(self.directory)
+        record.reached = max(record.saved, self.reached() if self.under_way() else 0)
+        record.seconds = round(record.seconds + time.monotonic() - self._begun, 2)
 
     def _ended(self, record: Record) -> bool:
         """Whether all ended by themselves, or could when the first of them had failed."""
@@ -161,12 +178,11 @@ class Session:
 
 def environments(ranks: int) -> list[dict[str, str]]:
     """The variables of each rank, as torchrun sets them."""
-    few = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     if ranks == 1:
-        return [few]
+        return [{}]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        few |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        few = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
     few |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [few | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
@@ -174,7 +190,7 @@ def environments(ranks: int) -> list[dict[str, str]]:
 def left_behind(family: dict[int, str], patience: float = 20.0) -> list[str]:
     """The names of the processes that still live after a while; they are ended now."""
     deadline = time.monotonic() + patience
-    while (alive := {pid: name for pid, name in family.items() if harm.lives(pid, name)}) and (
+    while (alive := {pid: name for pid, name in family.items() if processes.lives(pid, name)}) and (
         time.monotonic() < deadline
     ):
         time.sleep(10 * POLL)

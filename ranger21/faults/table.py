@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from ranger21.faults import plan
-from ranger21.faults.plan import Leg
+from ranger21.faults.listing import BY_ITSELF, KINDS
+from ranger21.faults.setups import Leg
 from ranger21.faults.verdict import Judged, Likeness, spread
 from ranger21.report.text import table_lines
 
@@ -25,6 +25,7 @@ class Outcome:
     legs: tuple[Leg, ...]
     judged: list[Judged]
     likenesses: dict[tuple[str, int], Likeness]
+    skipped: dict[str, str] = field(default_factory=dict)  # the kinds that this machine cannot do, and why
 
     def good(self) -> bool:
         """Every fault recovered, every run as the undisturbed one."""
@@ -38,10 +39,12 @@ class Outcome:
     def rows(self) -> Iterator[tuple[str, ...]]:
         for leg in self.legs:
             own = [fault for fault in self.judged if fault.leg == leg.name]
-            for kind in plan.KINDS:
+            for kind in (*(kind.name for kind in KINDS), BY_ITSELF):
                 if some := [fault for fault in own if fault.kind == kind]:
                     yield self._row(leg, kind, some)
         yield self._row(None, "all", self.judged)
+        for kind, reason in self.skipped.items():
+            yield ("all", kind, "skipped", reason, "", "", "")
 
     def _row(self, leg: Leg | None, kind: str, faults: list[Judged]) -> tuple[str, ...]:
         tolerances = {leg.name: leg.tolerance for leg in self.legs}
@@ -87,7 +90,12 @@ class Outcome:
         folder.mkdir(parents=True, exist_ok=True)
         head = "\n".join(f"- {name}: {value}" for name, value in facts.items())
         runs = [{"leg": leg, "run": run} | asdict(one) for (leg, run), one in self.likenesses.items()]
-        content = facts | {"good": self.good(), "runs": runs, "faults": [asdict(fault) for fault in self.judged]}
+        content = facts | {
+            "good": self.good(),
+            "skipped": self.skipped,
+            "runs": runs,
+            "faults": [asdict(fault) for fault in self.judged],
+        }
         paths = folder / "table.md", folder / "faults.json"
         paths[0].write_text(f"# Faults\n\n{head}\n\n{self.markdown()}")
         paths[1].write_text(json.dumps(content, indent=1).replace("Infinity", '"infinite"') + "\n")

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from ranger21.faults import harm, plan
-from ranger21.faults.plan import Leg
-from ranger21.faults.session import SENTENCES, TRACEBACK, Record
+from ranger21.faults import whole
+from ranger21.faults.kinds import Record
+from ranger21.faults.listing import BY_ITSELF, BY_NAME
+from ranger21.faults.setups import Leg
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Judged:
     step: int
     repeated: int  # steps that were made again because of it
     mistake: str = ""  # what was not as it should be
+    commit: str = ""
 
 
 def difference(one: Any, other: Any) -> float:
@@ -70,7 +72,7 @@ def repeatable(directory: Path) -> list[dict[str, Any]] | None:
 def compare(directory: Path, reference: Path, tolerance: float) -> Likeness:
     """The run in `directory` beside the undisturbed one in `reference`."""
     finished = (directory / "result.json").exists()
-    states = [[harm.whole(place / "checkpoints" / f"{name}.pt") for place in (directory, reference)]
+    states = [[whole.state(place / "checkpoints" / f"{name}.pt") for place in (directory, reference)]
               for name in ("last", "best")]  # fmt: skip
     if not all(state for pair in states for state in pair):
         return Likeness(finished, math.inf, False, False)
@@ -89,77 +91,19 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
     """What became of every fault of one run, whose sessions these are, in their order."""
     judged = []
     for place, record in enumerate(records):
-        later = records[place + 1 :]
-        last = len(record.faults) - 1
-        for number, fault in enumerate(record.faults):
-            kind, step = fault["kind"], fault["step"]
-            if kind in (*plan.DAMAGES, plan.RANKS_CHANGED):
-                repeated = record.lost if kind in (plan.CUT, plan.FLIPPED) else 0
-                mistake = _went_on(records[place:]) or _said(kind, record, record.resumed is not None)
-            elif kind in (plan.WORKER_KILLED, plan.WANDB_KILLED):
-                repeated = 0
-                mistake = _survived(record, step, ended=number == last)
-                noticed = step + plan.NOTICED + (plan.EVAL_EVERY if kind == plan.WORKER_KILLED else 0)
-                mistake = mistake or _said(kind, record, record.reached > noticed)
-            else:
-                repeated = 0 if record.finished else record.reached - record.saved
-                mistake = _ended_well(kind, record, repeated) or ("" if record.finished else _went_on(later))
+        kinds = [BY_NAME[fault["kind"]] for fault in record.faults]
+        for kind, fault in zip(kinds, record.faults, strict=True):
+            repeated, mistake = kind.judge(fault, record, records[place + 1 :])
             if not mistake and not records[-1].finished:
                 mistake = "the run never finished"
-            judged.append(Judged(leg.name, kind, record.run, step, repeated, mistake))
-        if not record.finished and not {fault["kind"] for fault in record.faults} & {*leg.endings}:
-            mistake = f"ended with {record.codes}, though nothing had hit it"
-            judged.append(Judged(leg.name, plan.ENDED, record.run, record.reached, 0, mistake))
+            judged.append(Judged(leg.name, kind.name, record.run, fault["step"], repeated, mistake, record.commit))
+        wrong = []
+        if not record.finished and not any(kind.ends for kind in kinds):
+            wrong.append(f"ended with {record.codes}, though nothing had hit it")
+        if record.leftovers:
+            wrong.append(f"left files behind: {', '.join(record.leftovers)}")
+        judged += [Judged(leg.name, BY_ITSELF, record.run, record.reached, 0, text, record.commit) for text in wrong]
     return judged
-
-
-def _went_on(records: list[Record]) -> str:
-    """What is wrong with how the first of these sessions that came so far went on."""
-    for record in records:
-        if record.resumed is not None:
-            right = record.resumed == record.newest
-            return (
-                "" if right else f"went on from step {record.resumed}, not from the newest whole one, {record.newest}"
-            )
-        if record.finished:
-            return ""
-    return "no session went on"
-
-
-def _survived(record: Record, step: int, ended: bool) -> str:
-    """What is wrong with a session that should have gone on; `ended`: nothing else hit it afterwards."""
-    if record.hung or (ended and any(record.codes) and not record.finished):
-        return f"the run ended with {record.codes}" if not record.hung else "the run hung"
-    return "" if record.finished or record.reached > step else "no step was made afterwards"
-
-
-def _said(kind: str, record: Record, due: bool) -> str:
-    """What is wrong if a session had its time and did not say what had happened."""
-    words = SENTENCES.get(kind)
-    return f"was not told: nothing of {words!r}" if due and words and words not in record.told else ""
-
-
-def _ended_well(kind: str, record: Record, repeated: int) -> str:
-    """What is wrong with how a session ended and what it left behind."""
-    codes, stops = set(record.codes), kind in (plan.SIGTERM, plan.SIGUSR1)
-    if record.hung:
-        return "the run hung"
-    if record.left_behind:
-        return f"left behind: {', '.join(record.left_behind)}"
-    if record.ended_by_us:
-        return f"{record.ended_by_us} of {record.ranks} ranks did not end when another had gone"
-    if record.finished or (record.resumed is None and any(codes)):
-        return ""
-    if stops and (codes != {143} or repeated):
-        return f"ended with {record.codes}, {repeated} steps after its last checkpoint"
-    if kind == plan.DISK_FULL and codes != {1}:
-        return f"ended with {record.codes}"
-    if kind in (plan.SIGKILL, plan.RANK_KILLED) and -9 not in codes:
-        return f"ended with {record.codes}"
-    if (stops or kind == plan.DISK_FULL) and TRACEBACK in record.told:
-        return "showed a traceback"
-    lost = "" if repeated <= plan.SAVE_EVERY else f"{repeated} steps were lost"
-    return _said(kind, record, due=True) or lost
 
 
 def spread(values: list[int]) -> str:

@@ -1,0 +1,29 @@
+"""What all runs of a campaign train on: a small set of drawn images, and a pack of them with the same pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ranger21.compose import compose_config
+from ranger21.config import ImageFolderConfig
+from ranger21.data.build import image_folders
+from ranger21.data.pack import Recipe
+from ranger21.data.packing import make_pack
+from ranger21.data.sources import Folder
+from ranger21.faults.setups import TINY
+
+
+class Folders:
+    """Those of a campaign in `work`."""
+
+    def __init__(self, work: Path) -> None:
+        self.images, self.pack = work / "images", work / "pack"
+
+    def make_pack(self) -> None:
+        """Makes the pack, unless it is there."""
+        config = compose_config([*TINY, f"data.root={self.images}"]).data
+        assert isinstance(config, ImageFolderConfig)
+        root, indices = image_folders(config)
+        sources = {split: Folder(root / split, index) for split, index in indices.items()}
+        recipe = Recipe(config.resize, config.resize_mode, "raw", None, None)
+        make_pack(sources, config, recipe, self.pack, 1, False)
