@@ -110,7 +110,7 @@ def model_amiss(weights: Any, model: nn.Module) -> Clauses:
         yield f"its model has other tensors ({first_few(differ)})"
         return
     for name, tensor in own.items():
-        if unlike := kind_of(weights[name], tensor):
+        if isinstance(tensor, Tensor) and (unlike := kind_of(weights[name], tensor)):
             yield f"its model's {name} is {unlike}"
     for name, param in model.named_parameters():
         if name in weights and param.is_floating_point() and not weights[name].isfinite().all():

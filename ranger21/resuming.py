@@ -70,8 +70,10 @@ class Origin:
         resumed = next((session["resumed_from_step"] for session in sessions if session.get("resumed_from_step")), None)
         if step := manifest.get("first_checkpoint") or resumed:
             traces.append(f"manifest.json knows of a checkpoint at step {step}")
-        if "first_checkpoint" not in manifest and (step := last_values(self.place.metrics).get("step")):
-            traces.append(f"metrics.jsonl goes to step {step:g}")
+        metrics = self.place.metrics
+        if "first_checkpoint" not in manifest and metrics.exists() and metrics.stat().st_size:  # of an older version
+            step = last_values(metrics).get("step")
+            traces.append(f"metrics.jsonl goes to step {step:g}" if step else "metrics.jsonl is not empty")
         return traces
 
     def _last_resort(self, traces: list[str], manifest: Manifest) -> tuple[Path, State] | None:
