@@ -36,7 +36,7 @@ def command(folder: Path, *more: str) -> dict[str, Any]:
     places = ("--work", str(folder / "work"), "--out", str(folder / "out"))
     env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return {
-        "args": [sys.executable, script, *FIVE, *places, *more],
+        "args": [sys.executable, script, *FIVE, *places, "--fork", *more],
         "env": env,
         "text": True,
         "stdout": subprocess.PIPE,
@@ -45,7 +45,7 @@ def command(folder: Path, *more: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short campaign, itself killed when it had begun, and run again, now with forks."""
+    """A short campaign, itself killed when it had begun, and run again."""
     folder = tmp_path_factory.mktemp("campaign")
     process = subprocess.Popen(**command(folder))
     assert process.stdout
@@ -53,7 +53,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.kill()
     process.communicate(timeout=30)
     assert line.startswith("[2 of 5 faults, left ")
-    done = subprocess.run(**command(folder, "--fork"), timeout=700)
+    done = subprocess.run(**command(folder), timeout=700)
     assert done.returncode == 0 and "[5 of 5 faults" in done.stdout, done.stdout
     assert "[2 of 5 faults" not in done.stdout  # it went on from there
     return folder
@@ -73,7 +73,7 @@ def test_a_short_campaign(campaign: Path) -> None:
     assert all(0 <= fault["repeated"] <= SAVE_EVERY and fault["commit"] for fault in content["faults"])
     text = (campaign / "out" / "table.md").read_text()
     line = "| 1 rank | last.pt of another run | 1 | 1 | 0 / 0 | 1 of 1 identical |"
-    assert line in text and "as a command, forked" in text
+    assert line in text and "- started: forked\n" in text
     assert "| all | all | 5 | 5 |" in text and "| 5 of 5 as undisturbed | 5 of 5 |" in text
 
 

@@ -46,7 +46,7 @@ class Campaign:
         self.records = self._known()
         self.folders = preparation.Folders(self.work)
         self.env = dict[str, str]()
-        self._begun, self._before, self._start_up = time.monotonic(), self.hits(), 5.0
+        self._begun, self._before, self._start_up = time.monotonic(), self.hits(), 1.0 if fork else 5.0
 
     def _same_as_before(self, options: dict[str, object]) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
