@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ranger21.checkpoint_file import Damaged, State, read
+from ranger21.checkpoint_file import Damaged, Foreign, State, read
 from ranger21.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ PAUSES = (0.5, 2.0, 5.0)  # seconds before a file that could not be read is read
 def read_patiently(path: Path) -> State:
     """The checkpoint at `path`, on the CPU; one that cannot be read or seems damaged is read again after a pause.
 
-    Raises a UserError if it cannot be read now, `Damaged` if it was so twice, FileNotFoundError if there is none.
+    Raises a UserError if it cannot be read now or is whole but strange, `Damaged` if it was that twice, and
+    FileNotFoundError if there is none.
     """
     damaged = False
     for pause in (*PAUSES, None):
@@ -36,6 +37,9 @@ def read_patiently(path: Path) -> State:
                 raise
             text = f"The checkpoint {path} is a link to {path.readlink()}, which is not there"
             raise UserError(f"{text}: put that back, or remove the link.") from error
+        except Foreign as error:
+            text = f"{path} is no checkpoint of a run ({error}): put the run's own back, or choose another run_dir=."
+            raise UserError(text) from error
         except Damaged:
             if damaged or pause is None:
                 raise
@@ -44,7 +48,8 @@ def read_patiently(path: Path) -> State:
             if pause is None:
                 reason = error.strerror or str(error)
                 raise UserError(
-                    f"The checkpoint {path} cannot be read now ({reason}): run the same command again when it can."
+                    f"The checkpoint {path} cannot be read now ({reason}): run the same command again when it can. If "
+                    "it never can, move it away, and the next one is looked at."
                 ) from error
             log.warning("The checkpoint %s could not be read (%s): once more in %g s.", path, error.strerror, pause)
         time.sleep(pause)
@@ -106,7 +111,7 @@ class Checkpoints:
         return None
 
     def look(self, path: Path) -> tuple[Path, State] | None:
-        """One checkpoint and what is in it; None if it is not there or damaged. Raises a UserError as `newest` does."""
+        """One checkpoint and what is in it; None if it is not there or damaged. Raises as `newest` does."""
         try:
             return path, read_patiently(path)
         except FileNotFoundError:

@@ -60,6 +60,16 @@ class Origin:
             self.path, self.state = found
         return self.path
 
+    def take(self, path: Path) -> State:
+        """What is in the checkpoint that rank 0 has found, on any rank, once."""
+        state, self.state = self.state, {}
+        found = (path, state) if state else self.checkpoints.look(path)
+        if found is None:
+            raise UserError(
+                f"Rank 0 has read the checkpoint {path}, and another rank cannot: run the same command again."
+            )
+        return found[1]
+
     def _traces(self, manifest: Manifest) -> list[str]:
         """What says that there was a run which had saved; nothing for one that was killed before it could."""
         damaged = self.checkpoints.damaged

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ranger21 import randomness, records, sessions
-from ranger21.checkpoint import read_patiently
 from ranger21.checkpoint_file import FORMAT, State
 from ranger21.classes import require_same_classes
 from ranger21.config import (
@@ -231,9 +230,8 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Takes the state of a checkpoint. Raises a UserError, and changes nothing, if it does not fit this run."""
-        state = self.origin.state if self.world.main else {}
-        self.world.on_main(lambda: self.require_fits(state, path))
-        state = state or read_patiently(path)
+        self.world.on_main(lambda: self.require_fits(self.origin.state, path))
+        state = self.origin.take(path)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -242,7 +240,6 @@ class Run:
         self.progress = Progress(**state["progress"])
         self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
         self.substituted, self.unreadable = state.get("substituted", 0), state.get("unreadable", [])
-        self.origin.state = {}
 
     def require_fits(self, state: State, path: Path) -> None:
         if isinstance(state["data"], dict) and is_names(state["data"].get("names")):

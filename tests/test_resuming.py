@@ -14,6 +14,7 @@ import pytest
 import torch
 from children import assert_same, failing_opens, run, weights
 from conftest import SPAWN, TINY, lines, repeatable, result
+from test_resume import children
 
 from ranger21 import checkpoint, experiment
 from ranger21.checkpoint_file import read
@@ -275,9 +276,25 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert contents(directory) == before
 
 
-def test_two_ranks_refuse_the_checkpoint_of_another_run(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
-    from test_resume import children
+def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+    directory = shutil.copytree(runs[1], tmp_path / "run")
+    (directory / "checkpoints" / "last.pt").unlink()
+    torch.save({"model": directory}, directory / "checkpoints" / "last.pt")
+    before = contents(directory)
+    with pytest.raises(UserError, match=r"last.pt is no checkpoint of a run \(it has .*Path.*put the run's own back"):
+        start(directory, runs[3])
+    assert contents(directory) == before
 
+
+def test_two_ranks_go_on_as_they_are_told(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+    directory = shutil.copytree(runs[1], tmp_path / "run")
+    both_damaged(directory / "checkpoints")
+    assert children([*OVERRIDES, runs[3], "resume=best"], directory, ranks=2) == [0, 0]
+    assert json.loads((directory / "manifest.json").read_text())["sessions"][-1]["kept"] == ["metrics.lost.jsonl"]
+    assert [line["step"] for line in lines(directory)] == sorted({line["step"] for line in lines(directory)})
+
+
+def test_two_ranks_refuse_the_checkpoint_of_another_run(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     edited(directory / "checkpoints" / "last.pt", "progress", "step", value=999)()
     before = contents(directory)
