@@ -90,7 +90,7 @@ class Origin:
         """What `resume` says. Raises a UserError that offers what it can be, if it says nothing."""
         wanted, what = self.config.resume, "; ".join(traces)
         if wanted == "scratch":
-            log.warning("Of the run in %s no checkpoint is left (%s): it begins again.", self.place.path, what)
+            log.warning("%s: the run begins again at step 0, as resume=scratch says (%s).", self.place.path, what)
             return None
         best = self.checkpoints.look(self.checkpoints.best)
         try:
@@ -101,7 +101,7 @@ class Origin:
                 raise
             best = None
         if wanted == "best" and best is not None:
-            log.warning("Of the run in %s best.pt alone is left (%s): it goes on from there.", self.place.path, what)
+            log.warning("%s: the run goes on from best.pt, as resume=best says (%s).", self.place.path, what)
             return best
         words = f"resume=best (step {_step(best[1])}, from best.pt) or " if best is not None else ""
         raise UserError(
