@@ -2,8 +2,10 @@
 
 import contextlib
 import datetime
+import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -177,6 +179,8 @@ def join(device: str) -> Iterator[World]:
         yield world
         return
     patience = seconds_of_patience()
+    if world.size == world.local_size and any(name == "lo" for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one node's ranks need no network
     store, line = meet(world, patience)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     try:
@@ -200,7 +204,12 @@ def meet(world: World, patience: float) -> tuple[Any, Any]:
     address, port = (os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     try:
         timeout = datetime.timedelta(seconds=patience)
-        store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
+        by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # which has opened it already
+        listening = listen(address, int(port), world) if world.main and not by_torchrun else None
+        if listening is None:
+            store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
+        else:
+            store = TCPStore(address, int(port), world.size, True, timeout, master_listen_fd=listening)
         return store, TCPStore(address, int(port), timeout=timeout, wait_for_workers=False)
     except (dist.DistError, ValueError) as error:
         why = reason(error)
@@ -210,3 +219,23 @@ def meet(world: World, patience: float) -> tuple[Any, Any]:
             f"Rank {world.rank} of {world.size} did not meet the others at {address}:{port} within {patience:g} s: "
             f"look at their output, or set RANGER21_PATIENCE to more seconds where nodes begin slowly ({why})."
         ) from error
+
+
+def listen(address: str, port: int, world: World) -> int | None:
+    """A socket that listens at MASTER_ADDR alone; torch's store, which asks nobody who they are, would listen at all.
+
+    None where other nodes may know this one by another address: its name means the loopback here, or an address that
+    is none of this node's. None, too, where the port is taken, which torch then says.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        named = address != "localhost" and place[0] != address
+        if named and world.size > world.local_size and ipaddress.ip_address(place[0]).is_loopback:
+            return None
+        with contextlib.closing(socket.socket(family)) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(place)
+            server.listen(socket.SOMAXCONN)
+            return server.detach()
+    except OSError:
+        return None

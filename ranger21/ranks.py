@@ -37,13 +37,14 @@ def _by_slurm() -> dict[str, int] | None:
     if "SLURM_PROCID" not in env:
         text = f"SLURM_STEP_NUM_TASKS={size} without SLURM_PROCID does not say which task this process is"
         raise UserError(f"{text}: {HOW}.")
-    env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
     # Every job and step its own, below the ports that systems hand out themselves (from 32768).
     port = 10_000 + (_number("SLURM_JOB_ID", 0) * 16 + _number("SLURM_STEP_ID", 0) % 16) % 20_000
     env.setdefault("MASTER_PORT", str(port))
     place = {key: _number(name, 0) for key, name in SLURM.items()}
     name = "SLURM_STEP_TASKS_PER_NODE" if "SLURM_STEP_TASKS_PER_NODE" in env else "SLURM_TASKS_PER_NODE"
     place["local_size"] = tasks_of_node(env.get(name, "1"), _number("SLURM_NODEID", 0))
+    nodes = env.get("SLURM_STEP_NODELIST", "localhost")
+    env.setdefault("MASTER_ADDR", "127.0.0.1" if place["local_size"] == size else first_host(nodes))
     return _possible(place, SLURM | {"local_size": name})
 
 

@@ -10,7 +10,7 @@ import random
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def stretches(path: Path) -> tuple[list[int], list[int]]:
     return sorted(set(range(path.stat().st_size)) - tensors), sorted(tensors)
 
 
-def flipped(path: Path, bits: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> Counter[str]:
+def flipped(path: Path, bits: list[tuple[int, int]]) -> Counter[str]:
     """How many flips of one bit are found, and how many leave what is read as it was; it asserts that none else is."""
     state, outcomes = read(path), Counter[str]()
     with open(path, "r+b", buffering=0) as file:
@@ -86,17 +86,17 @@ def test_no_flipped_bit_of_the_tensors_goes_unnoticed(tmp_path: Path) -> None:
 def test_no_flipped_bit_of_a_runs_checkpoint_goes_unnoticed(
     tmp_path: Path, run: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Every bit of its structure, and 10,000 of its tensors."""
+    """Bits of its structure, which is mostly padding and names, and of its tensors: 10,000 each at random."""
     path = tmp_path / "last.pt"
     path.write_bytes((RUNS[run] / "checkpoints" / "last.pt").read_bytes())
     rng, (around, tensors) = random.Random(run), stretches(path)
     began = time.monotonic()
-    structure = flipped(path, ((position, bit) for position in around for bit in range(8)))
+    structure = flipped(path, [(rng.choice(around), rng.randrange(8)) for _ in range(10_000)])
     contents = flipped(path, [(rng.choice(tensors), rng.randrange(8)) for _ in range(10_000)])
     record_property("structure", dict(structure))
     record_property("tensors", dict(contents))
     record_property("seconds", round(time.monotonic() - began))
-    assert structure.total() == len(around) * 8 and contents == {"damaged": 10_000}
+    assert structure["damaged"] > 1000 and contents == {"damaged": 10_000}
 
 
 def test_several_flips_at_once_go_no_further(small: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: Hostile)
         else:
             answer = hostile.refuses(line, exported, ("work/x.pth",), code=0)
             arguments_of(answer.out.strip())
+
+
+def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: Hostile) -> None:
+    write_strangers(hostile.files, hostile.canary, KNOWN)
+    shutil.copytree(FORMATS / "images", hostile.files / "images")
+    for source, custom in (("local-dir:$FILES/evil", False), ("$FILES/evil2", True)):
+        folder = hostile.files / source.rpartition("/")[2]
+        folder.mkdir()
+        settings = {"architecture": "resnet10t", "num_classes": 4, "pretrained_cfg": {"custom_load": custom}}
+        (folder / "config.json").write_text(json.dumps(settings))
+        shutil.copy(hostile.files / "mkdir.pt", folder / "pytorch_model.bin")
+        hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot make", INDEX)
 
 
 def arguments_of(line: str) -> dict[str, Any]:

@@ -141,6 +141,9 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 1024 < int(os.environ["MASTER_PORT"]) < 65536 and os.environ["MASTER_PORT"] != port
     ranks(monkeypatch, SLURM | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("10.0.0.1", "1234")
+    one_node = {"SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_STEP_NODELIST": "node07"}
+    ranks(monkeypatch, SLURM | one_node)
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"  # so that no other node can reach them
 
 
 @pytest.mark.parametrize(
