@@ -276,6 +276,18 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert contents(directory) == before
 
 
+def test_a_checkpoint_of_before_may_have_had_other_passes(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+    """An older version let a run go on with them, for they changed no result there."""
+    directory = shutil.copytree(runs[1], tmp_path / "run")
+    last = directory / "checkpoints" / "last.pt"
+    edited(last, "config", "trainer", "accumulate", value=2)()
+    with pytest.raises(UserError, match=r"another run \(trainer.accumulate: 2 there, 1 now\)"):
+        start(directory, runs[3])
+    edited(last, "format", value=...)()
+    assert start(directory, runs[3]) == 0
+    assert_same(weights(directory), weights(runs[0]))
+
+
 def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     (directory / "checkpoints" / "last.pt").unlink()
