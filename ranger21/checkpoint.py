@@ -6,7 +6,6 @@ where the file system has them) the one with the best validation accuracy. check
 """
 
 import contextlib
-import itertools
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ import torch
 
 from ranger21.checkpoint_file import Damaged, Foreign, State, read
 from ranger21.errors import UserError
+from ranger21.files import unused
 
 log = logging.getLogger(__name__)
 PAUSES = (0.5, 2.0, 5.0)  # seconds before a file that could not be read is read once more
@@ -137,12 +137,6 @@ class Checkpoints:
         damaged = (path.name for path in directory.glob("*.damaged"))
         there = (path.name for path in (self.last, self.previous, self.best) if os.path.lexists(path))
         return [*there, *sorted(damaged)]
-
-
-def unused(path: Path) -> Path:
-    """The path itself, or with -2, -3, … before its suffix: the first that is not there."""
-    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], others) if not os.path.lexists(name))
 
 
 def _reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -64,3 +65,9 @@ def newer(facts: Mapping[str, Any], known: int) -> str | None:
     if isinstance(number, int) and number <= known:
         return None
     return f"the format is {number}, and this version of the project reads up to {known}: use a newer version"
+
+
+def unused(path: Path) -> Path:
+    """The path itself, or with -2, -3, … before its suffix: the first that is not there."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], others) if not os.path.lexists(name))

@@ -134,6 +134,34 @@ class RunDirectory:
         lock.flush()
         self._lock = lock
 
+    def keep_lock(self, now: Path) -> None:
+        """Takes the directory anew if the file of the lock, `now` of this name, was removed meanwhile.
+
+        Raises a UserError if another process has taken it since.
+        """
+        try:
+            if os.path.samestat(now.stat(), os.fstat(self._lock.fileno())):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            self.lock = now
+            self._take_lock()
+        except UserError as error:
+            text = f"{now} was removed while this process ran, and another has taken the run since: {error}"
+            raise UserError(text) from error
+        log.warning("%s was removed while the run went on: it is there again.", now)
+
+    def require_lines(self, size: int) -> None:
+        """Raises a UserError if metrics.jsonl lacks what it had when a checkpoint was saved: `size` bytes."""
+        there = self.metrics.stat().st_size if self.metrics.is_file() else 0
+        if there < size:
+            state = f"has {there:,} bytes" if there else "is not there or empty"
+            raise UserError(
+                f"{self.metrics} {state}, and had {size:,} when the checkpoint was saved: put it back and run the same "
+                "command again, or choose another run_dir=."
+            )
+
     def require_same(self, config: Config) -> None:
         """Raises a UserError if the run that is there has another configuration in what changes a result."""
         if changes := differences(result_values(read_config(self.config)), result_values(config)):

@@ -8,11 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ranger21.checkpoint import Checkpoints, unused
+from ranger21.checkpoint import Checkpoints
 from ranger21.checkpoint_file import State, require_known_format
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
+from ranger21.files import unused
 from ranger21.manifest import Manifest, read_manifest
 from ranger21.naming import ONCE_NEUTRAL
 from ranger21.records import RunDirectory, differences, last_values

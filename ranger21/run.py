@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ranger21 import randomness, records, sessions
+from ranger21.checkpoint import Checkpoints
 from ranger21.checkpoint_file import FORMAT, State
 from ranger21.classes import require_same_classes
 from ranger21.config import (
@@ -32,6 +33,7 @@ from ranger21.models import build_model, memory_format, parameter_count
 from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.plan import make_plan
 from ranger21.precision import choose_precision
+from ranger21.presence import Presence
 from ranger21.records import RunDirectory
 from ranger21.resuming import Origin
 from ranger21.stopping import StopFlag, leave_word
@@ -106,6 +108,8 @@ class Run:
             job.batches.close()  # and with it the loader processes
             summary = {f"best/{k}": v for k, v in self.progress.best.items()}
             self.trackers.close(exit_code, summary | ({"status": result["status"]} if result else {}))
+            if self.world.main:
+                self.presence.close()
         # The others wait for rank 0, which W&B can keep for a minute: SLURM ends all when the first ends with a code.
         self.world.on_main(lambda: leave_word() if ending == "stopped" else None)
         if result and self.world.main:
@@ -138,6 +142,7 @@ class Run:
 
     def make_trackers(self) -> FanOut:
         self.lines = JsonLines(self.place.metrics, self.metrics_size)
+        self.presence = Presence(self.place, self.lines)
         trackers: list[Tracker] = [self.lines, ConsoleTracker(self.plan.total_steps, self.progress.step)]
         logger = self.config.logger
         if isinstance(logger, WandbConfig):
@@ -198,9 +203,10 @@ class Run:
         unreadable = self.world.gather([*self.unreadable, *told]) if self.data.train.substitute else []
 
         def write() -> None:
+            place = self.presence.place_now()
             self.lines.sync()
             if unreadable:
-                self.place.note_unreadable(unreadable)
+                place.note_unreadable(unreadable)
             state: State = {
                 "format": FORMAT,
                 "model": self.model.state_dict(),
@@ -221,9 +227,10 @@ class Run:
                     "channels": self.data.channels,
                 },
             }
-            self.checkpoints.save(state, best)
+            (self.checkpoints if place is self.place else Checkpoints(place.checkpoints)).save(state, best)
             if not self.newest:
-                self.place.note_saved(progress.step)
+                place.note_saved(progress.step)
+            self.presence.require_in_place(place, progress.step)
             self.newest = self.checkpoints.last
 
         self.world.on_main(write)
@@ -251,6 +258,7 @@ class Run:
             )
         rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
         require_fits(state, path, self.model, self.optimizer_for, *rest)
+        self.place.require_lines(state["metrics_size"])
 
     def conclude(self, ending: str) -> dict[str, Any] | None:
         """Writes result.json and returns it, unless the run goes on later."""

@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
+from ranger21.files import unused, write_atomically
 from ranger21.tracking import Metrics
+
+log = logging.getLogger("ranger21")
 
 
 class JsonLines:
@@ -17,7 +21,7 @@ class JsonLines:
     def __init__(self, path: Path, size: int) -> None:
         """Opens `path` cut back to `size` bytes: what was written after the checkpoint will be written again."""
         self.path = path
-        self._file = open(path, "ab")
+        self._file = open(path, "a+b")
         if self._file.tell() > size:
             self._file.truncate(size)
             self._file.seek(0, os.SEEK_END)
@@ -32,6 +36,21 @@ class JsonLines:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._full(error) from error
+
+    def keep(self, path: Path) -> None:
+        """Write the file anew, from what is still open of it, if `path` is no name of it any more.
+
+        What else has the name meanwhile gets another one. Raises a UserError if the file cannot be written.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
+                return
+            path.rename(unused(path.with_name("metrics.other.jsonl")))
+        self._file.seek(0)
+        write_atomically(path, self._file.read())
+        self._file.close()
+        self._file = open(path, "a+b")
+        log.warning("%s was removed while the run went on: it is written anew.", path)
 
     def progress(self, step: int) -> None:
         pass

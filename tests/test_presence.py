@@ -1,0 +1,124 @@
+"""A run whose directory is renamed or removed, or whose files are deleted, while it goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import SPAWN
+
+from ranger21.errors import UserError
+from ranger21.presence import Presence
+from ranger21.records import RunDirectory
+from ranger21.tracking.jsonl import JsonLines
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> RunDirectory:
+    """A directory that this process has taken."""
+    place = RunDirectory(tmp_path / "run")
+    place.path.mkdir()
+    place._take_lock()
+    return place
+
+
+@pytest.fixture
+def lines(place: RunDirectory) -> JsonLines:
+    lines = JsonLines(place.metrics, 0)
+    lines.log({"step": 1})
+    return lines
+
+
+def test_nothing_has_happened(place: RunDirectory, lines: JsonLines) -> None:
+    presence = Presence(place, lines)
+    assert presence.place_now() is place
+    presence.require_in_place(place, 1)
+    assert sorted(path.name for path in place.path.iterdir()) == [".lock", "metrics.jsonl"]
+
+
+def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: JsonLines) -> None:
+    presence, there = Presence(place, lines), place.path.with_name("moved")
+    place.path.rename(there)
+    now = presence.place_now()
+    assert now.path == there and not place.path.exists()
+    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename it back"):
+        presence.require_in_place(now, 5)
+    place.path.mkdir()  # another one at its place is not it
+    assert presence.place_now().path == there
+
+
+def test_a_removed_directory_is_told(place: RunDirectory, lines: JsonLines) -> None:
+    presence = Presence(place, lines)
+    shutil.rmtree(place.path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="run was removed or renamed while the run went on, and nothing more can"):
+            presence.place_now()
+        place.path.mkdir(exist_ok=True)
+
+
+def test_deleted_metrics_are_written_anew(place: RunDirectory, lines: JsonLines) -> None:
+    presence = Presence(place, lines)
+    place.metrics.unlink()
+    presence.place_now()
+    lines.log({"step": 2})
+    assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n' and lines.size == place.metrics.stat().st_size
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, lines: JsonLines) -> None:
+    presence = Presence(place, lines)
+    place.metrics.unlink()
+    place.metrics.mkdir() if folder else place.metrics.write_text("mine")
+    presence.place_now()
+    other = place.path / "metrics.other.jsonl"
+    assert place.metrics.read_text() == '{"step": 1}\n' and (other.is_dir() if folder else other.read_text() == "mine")
+
+
+def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) -> None:
+    presence = Presence(place, lines)
+    place.lock.unlink()
+    presence.place_now()
+    process = SPAWN.Process(target=expect_refusal, args=(place.path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def expect_refusal(path: Path) -> None:
+    with pytest.raises(UserError, match="is being used by process"):
+        RunDirectory(path)._take_lock()
+
+
+def take_and_wait(path: Path, ready: object, over: object) -> None:
+    place = RunDirectory(path)
+    place._take_lock()
+    ready.set()  # type: ignore[attr-defined]
+    over.wait(60)  # type: ignore[attr-defined]
+
+
+def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, lines: JsonLines) -> None:
+    presence, ready, over = Presence(place, lines), SPAWN.Event(), SPAWN.Event()
+    place.lock.unlink()
+    process = SPAWN.Process(target=take_and_wait, args=(place.path, ready, over))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(UserError, match=r"was removed while .* another has taken the run since: .* is being used"):
+            presence.place_now()
+    finally:
+        over.set()
+        process.join(60)
+
+
+def test_metrics_that_lack_what_a_checkpoint_knows(place: RunDirectory, lines: JsonLines) -> None:
+    size = lines.size
+    place.require_lines(size)
+    os.truncate(place.metrics, size - 1)
+    with pytest.raises(UserError, match=rf"has {size - 1} bytes, and had {size} when the checkpoint was saved: put it"):
+        place.require_lines(size)
+    place.metrics.unlink()
+    with pytest.raises(UserError, match="is not there or empty, and had"):
+        place.require_lines(size)
+    place.require_lines(0)
