@@ -60,7 +60,8 @@ def flipped(path: Path, bits: list[tuple[int, int]]) -> Counter[str]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    torch.save(make_state(7), tmp_path / "small.pt")
+    weights = {"weight": torch.tensor([1.5, -2.0, 0.0]), "count": torch.tensor(7)}
+    torch.save({"model": weights, "step": 7, "names": ["cat", "dog"]}, tmp_path / "small.pt")
     return tmp_path / "small.pt"
 
 
@@ -188,7 +189,7 @@ def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing],
     found: State = read_file(path)
     assert same(found, state)
     reads = failing.reads
-    assert reads > 2
+    assert reads >= 2
     for first in range(1, reads + 1):
         failing.first, failing.times, failing.reads = first, times, 0
         if old:
