@@ -9,8 +9,11 @@ import math
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,6 +176,48 @@ def take(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def workshop(place: Path, contents: set[str]) -> Iterator[Path]:
+    """A folder beside `place`, for what is made and then renamed to it; it is removed at the end.
+
+    Those that killed processes left are removed first: what has such a name and nothing but `contents`, and is locked
+    by nobody. A living process has its own locked.
+    """
+    beside, own = os.open(place.parent, os.O_RDONLY), -1
+    try:
+        for _ in range(20):  # so that nobody sweeps what is not locked yet
+            with contextlib.suppress(OSError):
+                if take(beside):
+                    sweep(place, contents)
+                    break
+            time.sleep(0.05)
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as folder:
+            own = os.open(folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):
+                take(own)
+            os.close(beside)
+            beside = -1
+            yield Path(folder)
+    finally:
+        for descriptor in (beside, own):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def sweep(place: Path, contents: set[str]) -> None:
+    """Removes the workshops beside `place` that no living process has locked."""
+    for left in place.parent.glob(f".{place.name}-*"):
+        ours = re.fullmatch("[a-z0-9_]{8}", left.name.removeprefix(f".{place.name}-")) and left.is_dir()
+        if not ours or not {path.name for path in left.iterdir()} <= contents:
+            continue
+        descriptor = os.open(left, os.O_RDONLY)
+        try:
+            if take(descriptor):
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 class Bar:

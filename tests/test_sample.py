@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from ranger21.data.sample import CLASSES, MARKER, draw, ensure_sample
@@ -141,6 +142,26 @@ def test_leftovers_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / ".sample-abcd" / "fresh" / "train").mkdir(parents=True)
     ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
     assert (tmp_path / "sample" / MARKER).exists()
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    """Not what a living one is at, nor what somebody else has beside it."""
+    root = tmp_path / "sample"
+    code = f"import pathlib, ranger21.processes as p\nwith p.workshop(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
+    code += " (w / 'fresh').mkdir()\n print(w, flush=True)\n input()"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
+    living, killed = (subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2))
+    places = [Path(process.stdout.readline().strip()) for process in (living, killed)]
+    killed.kill()
+    killed.wait()
+    others = [tmp_path / ".sample-backup-2", tmp_path / ".sample-abcdefgh", tmp_path / ".sample-a"]
+    for other in others:
+        (other / ("fresh" if other.name.endswith("2") else "mine")).mkdir(parents=True)
+    ensure_sample(root, train_per_class=1, val_per_class=1)
+    assert [place.exists() for place in places] == [True, False] and all(other.exists() for other in others)
+    living.communicate("\n", timeout=30)
+    assert not places[0].exists()
 
 
 def test_directory_is_open_to_others(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from PIL import Image
 
 from ranger21.data.names import is_hidden
 from ranger21.errors import UserError
+from ranger21.processes import workshop
 
 VERSION = 1  # Raise it whenever an image's pixels change: older sets are then redrawn.
 MARKER = "complete.json"
@@ -252,9 +253,9 @@ def ensure_sample(root: Path, *, train_per_class: int = 100, val_per_class: int 
     try:
         _refuse_foreign(place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as workshop:
-            # Not the temporary directory itself: that one is closed to all other users.
-            fresh, aside = Path(workshop, "fresh"), Path(workshop, "aside")
+        with workshop(place, {"fresh", "aside"}) as folder:
+            # Not the folder itself: that one is closed to all other users.
+            fresh, aside = folder / "fresh", folder / "aside"
             fresh.mkdir()
             aside.mkdir()
             _draw_set(fresh, counts)

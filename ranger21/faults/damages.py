@@ -168,7 +168,7 @@ class LinesGone(PutAside):
     """metrics.jsonl is deleted, or shorter than the checkpoint knows."""
 
     name, part = "metrics.jsonl gone or shorter, between two starts", "metrics.jsonl"
-    says = ("metrics.jsonl",)
+    says = ("when the checkpoint was saved",)
 
     def harm(self, own: Path, scene: Scene, where: float) -> Facts | None:
         state = whole.state(scene.last)

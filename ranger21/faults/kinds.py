@@ -192,7 +192,7 @@ class Refused(Kind):
 class Within(Kind):
     """Something while the command runs, after which it must go on."""
 
-    noticed = 6  # steps after which it must have been told: batches are made ahead
+    noticed = 6  # steps after which it must have been told: batches are made ahead, files are looked at in saving
     starting = False  # whether it comes while the processes start, and at no other time
 
     def judge(self, fact: Facts, record: Record, later: Sequence[Record]) -> tuple[int, str]:

@@ -54,7 +54,9 @@ def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
     if rng.random() < ending.starting:
         return [*faults, Fault(ending.name, 0, rng.random())]
     within = [kind for kind in fitting if isinstance(kind, Within) and not kind.starting]
-    for call in range(rng.randint(1, 2) if within else 0):
+    if not within:
+        return [*faults, Fault(ending.name, rng.randint(QUIET, 2 * QUIET), rng.random())]
+    for call in range(rng.randint(1, 2)):
         step += rng.randint(2, QUIET)
         faults.append(Fault(turns.one(within, call).name, step, rng.random()))
     # A loader process that is replaced when the disk is full would have no room for shared memory either.

@@ -78,7 +78,7 @@ class Suspended(Within):
         pids = session.alive()
         if not send(signal.SIGSTOP, *pids):
             return None
-        time.sleep(PATIENCE + 1 if len(pids) > 1 and where < 0.5 else 1)
+        time.sleep(PATIENCE + 1 if len(pids) > 1 and where < 0.2 else 0.5)
         send(signal.SIGCONT, *pids)
         return {}
 

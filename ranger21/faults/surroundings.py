@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from ranger21.faults.damages import flip
-from ranger21.faults.kinds import SAVE_EVERY, Between, Ending, Facts, Scene
+from ranger21.faults.kinds import SAVE_EVERY, Between, Ending, Facts, Scene, Within
 from ranger21.faults.session import Session
 from ranger21.faults.setups import STAGED
 
@@ -77,7 +77,7 @@ def mount(*arguments: object, over: Path) -> None:
 class Renamed(Ending):
     """The run's directory is renamed; a user renames it back."""
 
-    name, says, most = "directory renamed", ("renamed", "moved", "removed"), 2 * SAVE_EVERY
+    name, says, most = "directory renamed", ("was renamed to", "was removed or renamed"), 2 * SAVE_EVERY
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
         if not scene.directory.exists():
@@ -98,11 +98,11 @@ class Renamed(Ending):
         return scene.directory.with_name(f"{scene.directory.name}.renamed")
 
 
-class Deleted(Ending):
-    """A file of the run's is deleted; a user puts metrics.jsonl back, if the run has not done so."""
+class Deleted(Within):
+    """A file of the run's is deleted: the run puts it back. A user does where it was killed before it noticed."""
 
     def __init__(self, part: str) -> None:
-        self.part, self.name, self.says = part, f"{part} deleted", (part,)
+        self.part, self.name, self.says = part, f"{part} deleted", (f"{part} was removed",)
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
         path, kept = scene.directory / self.part, scene.spare / self.part
