@@ -81,6 +81,13 @@ def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: Hostile) -> 
         hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot make", INDEX)
 
 
+def test_a_strangers_yaml_runs_no_code(hostile: Hostile) -> None:
+    run = shutil.copytree(RUN, hostile.files / "run")
+    (run / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir [{hostile.canary}]\n")
+    hostile.refuses("compare.py $FILES/run", "its config.yaml cannot be read", ("work",))
+    hostile.refuses(f"train.py run_dir=$FILES/run data.root=$FILES/images model=resnet10t {SMALL}", "error: ", INDEX)
+
+
 def arguments_of(line: str) -> dict[str, Any]:
     """The arguments in a line that may do nothing but call timm with literals."""
     call = ast.parse(line, mode="eval").body
