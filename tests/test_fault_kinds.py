@@ -162,7 +162,7 @@ OTHERS, EIO, TWO = "last.pt of another run", "EIO from reads of a checkpoint", "
         (
             "metrics.jsonl deleted",
             {},
-            {"resumed": 15, "reached": 30},
+            {"finished": True, "reached": 30, "codes": [0]},
             "was not told: nothing of 'metrics.js",
         ),
         ("directory renamed", {"mended": True}, {"finished": True, "codes": [0]}, "was not told: nothing of"),

@@ -170,7 +170,7 @@ class Campaign:
                 if not isinstance(kind, Between | Refused) and (hit := session.hit(kind, fault, scene, self._start_up)):
                     record.faults.append(hit)
             session.wait(record, WORDS)
-        mended = {kind.name for kind, _ in ready if kind.mend(scene)}
+        mended = {kind.name for kind, _ in reversed(ready) if kind.mend(scene)}  # the last first: a name is in a folder
         record.faults = [fault | {"mended": True} if fault["kind"] in mended else fault for fault in record.faults]
         session.note(record)
         record.leftovers = scene.leftovers() if record.finished else []
