@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ranger21.arguments import as_whole
 from ranger21.data.identity import identify
-from ranger21.data.index import SETTLED_SECONDS, Index, cache_files, read_index
+from ranger21.data.index import Index
+from ranger21.data.index_cache import SETTLED_SECONDS, cache_files
+from ranger21.data.indexing import read_index
 from ranger21.ending import ending_well
 from ranger21.randomness import ORDER, generator
 

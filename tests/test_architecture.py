@@ -16,8 +16,9 @@ PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "checksums", "copying", "identity", "index", "layout", "listing", "names", "opening", "pack",
-    "parquet", "photographs", "prepare", "room", "sample", "stage", "subset", "verify",
+    "archives", "arrays", "checksums", "copying", "identity", "index", "index_cache", "indexing", "layout",
+    "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "stage",
+    "subset", "verify",
 )  # fmt: skip
 FIRST_WITHOUT_TORCH = (
     "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",

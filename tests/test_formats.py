@@ -24,7 +24,8 @@ from conftest import lines, result
 from safetensors.torch import load_file, save_file
 from wrong_inputs import Answer, Wrong
 
-from ranger21.data.index import cache_files, read_index
+from ranger21.data.index_cache import cache_files
+from ranger21.data.indexing import read_index
 
 FORMATS = Path(__file__).resolve().parent / "formats"
 VERSIONS = sorted(path.name for path in FORMATS.iterdir() if path.name.isdigit())

@@ -11,7 +11,7 @@ from conftest import TINY
 
 from ranger21.compose import compose_config
 from ranger21.data.build import build_data, prepare_data
-from ranger21.data.index import read_index
+from ranger21.data.indexing import read_index
 from ranger21.data.names import endings, is_hidden, is_image
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder
 
-from ranger21.data import index as module
-from ranger21.data.index import Index, cache_files, read_index
+from ranger21.data import index_cache
+from ranger21.data import indexing as module
+from ranger21.data.index import Index
+from ranger21.data.index_cache import cache_files
+from ranger21.data.indexing import read_index
 from ranger21.errors import UserError
 
 NOBODY = 65534
@@ -28,7 +31,7 @@ NAMES = [
 
 
 def make(split: Path, names: list[str] = NAMES, settled: bool = True) -> Path:
-    """Files, in folders that last changed a minute ago."""
+    """Files, in folders that will not be changed within the same tick of the clock, if they are settled."""
     for name in names:
         (split / name).parent.mkdir(parents=True, exist_ok=True)
         (split / name).write_bytes(b"")
@@ -39,10 +42,13 @@ def make(split: Path, names: list[str] = NAMES, settled: bool = True) -> Path:
 def settle(split: Path) -> None:
     for folder, _, _ in os.walk(split):
         os.utime(folder, ns=(then := time.time_ns() - 60 * 10**9, then))
+    time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch) -> Path:
+    """The user's; and a folder may be taken for settled at once, though its time of change cannot be set back."""
+    monkeypatch.setattr(index_cache, "SETTLED_SECONDS", -60)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -124,11 +130,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_noticed(change, tmp_path, walks):
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_change_is_noticed(change, restored, tmp_path, walks):
+    """Also if the folders' times of modification are set back, as rsync -a, tar and copytree do."""
     split = make(tmp_path / "train")
     before = images_of(read_index(split))
+    times = {folder: Path(folder).stat().st_mtime_ns for folder, _, _ in os.walk(split)}
     walks.clear()
     CHANGES[change](split)
+    for folder, nanoseconds in times.items() if restored else ():
+        os.utime(folder, ns=(nanoseconds, nanoseconds)) if Path(folder).exists() else None
     now = read_index(split)
     shutil.rmtree(split.parent / "cache", ignore_errors=True)
     cache_files(split)[0].unlink()
@@ -151,12 +162,14 @@ def test_sizes_are_noted_and_looked_at(tmp_path, walks):
     assert read_index(split).sizes.tolist() == [15, 15, 15, 15, -1, 15] and walks
 
 
-def test_a_cache_of_version_1_is_made_again(tmp_path, walks):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_cache_of_an_older_version_is_made_again(version, tmp_path, walks):
     split = make(tmp_path / "train", ["a/1.jpg", "b/1.jpg"])
     expected = read_index(split)
     with np.load(place := cache_files(split)[0]) as arrays:
-        facts = json.loads(str(arrays["facts"])) | {"version": 1}
-        old = {name: arrays[name] for name in ("counts", "paths")}
+        facts = json.loads(str(arrays["facts"])) | {"version": version}
+        facts["times"] = {name: times[0] for name, times in facts.pop("folders").items()}
+        old = {name: arrays[name] for name in ("counts", "paths", "sizes")[: version + 1]}
     with open(place, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **old)
     walks.clear()
@@ -165,9 +178,10 @@ def test_a_cache_of_version_1_is_made_again(tmp_path, walks):
     assert images_of(read_index(split)) == images_of(expected) and not walks
 
 
-def test_a_folder_that_may_still_change_is_not_remembered(tmp_path, walks):
-    split = make(tmp_path / "train", settled=False)
-    os.utime(split, (0, 0))  # one fresh folder is enough
+def test_a_folder_that_may_still_change_is_not_remembered(tmp_path, walks, monkeypatch):
+    """Whatever its time of modification: that of its change counts, too."""
+    monkeypatch.setattr(index_cache, "SETTLED_SECONDS", 2)
+    split = make(tmp_path / "train")
     for _ in range(2):
         walks.clear()
         read_index(split)
@@ -189,6 +203,44 @@ def test_a_damaged_cache_is_made_again(tmp_path, walks):
         if walks:  # else the flipped byte is one that no reader looks at
             assert images_of(read_index(split)) == expected and len(walks) == 2
     assert sum(len(content) < len(whole) for content in damaged) > 10
+
+
+def test_a_copy_of_the_tree_does_not_take_its_cache(tmp_path, walks):
+    """Beside it lies the cache of the original, whose times it has; here an image was added, and one is gone."""
+    split = make(tmp_path / "data" / "train", ["n1/a.jpg", "n1/b.jpg", "n2/c.jpg"])
+    read_index(split)
+    for change in ("added", "gone"):
+        copy = shutil.copytree(tmp_path / "data", tmp_path / change) / "train"
+        (copy / "n1/c.jpg").write_bytes(b"") if change == "added" else (copy / "n1/b.jpg").unlink()
+        shutil.copystat(split / "n1", copy / "n1")
+        expected = {"added": ["n1/a.jpg", "n1/b.jpg", "n1/c.jpg", "n2/c.jpg"], "gone": ["n1/a.jpg", "n2/c.jpg"]}[change]
+        assert [path for path, _ in images_of(read_index(copy))] == expected
+
+
+def test_a_cache_that_leads_elsewhere_is_made_again(tmp_path, walks):
+    """Or is compressed, or has more elements than bytes."""
+    split = make(tmp_path / "train", ["n1/a.jpg", "n2/b.jpg"])
+    expected = images_of(read_index(split))
+    place = cache_files(split)[0]
+    with np.load(place) as arrays:
+        whole = dict(arrays)
+    for path in (b"n1/../../../s", b"/etc/hostname", b"../train/n1/a"):
+        hostile = whole | {"paths": np.frombuffer(path + b"\0n2/b.jpg\0", np.uint8), "sizes": np.array([-1, -1])}
+        np.savez(place.open("wb"), **hostile)
+        assert images_of(read_index(split)) == expected
+    np.savez_compressed(place.open("wb"), **whole | {"sizes": np.zeros(10**7, np.int64)})
+    assert images_of(read_index(split)) == expected
+
+
+@pytest.mark.parametrize(
+    ("paths", "good"),
+    [
+        *((text, True) for text in (b"", b"a/b\0", b"a/b..c\0a/...\0", b"..a/b\0")),
+        *((text, False) for text in (b"a", b"/a\0", b"a\0/b\0", b"a/../b\0", b"../a\0", b"a/..\0", b"a\0\0", b"\0")),
+    ],
+)
+def test_paths_that_lead_elsewhere(paths, good):
+    assert bool(Index((), np.array([]), np.frombuffer(paths, np.uint8)).leads_below()) is good
 
 
 def test_the_cache_of_another_folder_is_not_taken(tmp_path, walks):

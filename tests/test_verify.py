@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from ranger21.data import index_cache
 from ranger21.data import verify as module
+from ranger21.data.index_cache import cache_files
+from ranger21.data.indexing import list_images, read_index
+from ranger21.data.oddities import oddities
 from ranger21.data.verify import NOTICES, WRONG, verify
 from ranger21.errors import UserError
 
@@ -154,7 +159,7 @@ def test_every_cut_of_a_jpeg_is_unreadable(tmp_path):
         data = encoded(picture(), **options)
         for length in [*range(0, len(data), 97), len(data) - 2, len(data) - 1]:
             (tmp_path / "x.JPEG").write_bytes(data[:length])
-            assert [kind for kind, _ in module.oddities(tmp_path / "x.JPEG")] == ["unreadable"], length
+            assert [kind for kind, _ in oddities(tmp_path / "x.JPEG")] == ["unreadable"], length
 
 
 def test_damaged_exif_does_not_hide_the_image(root):
@@ -164,6 +169,31 @@ def test_damaged_exif_does_not_hide_the_image(root):
     (root / TRAIN / "odd.JPEG").write_bytes(data)
     now = found(root)
     assert "unreadable" not in now and f"{TRAIN}/odd.JPEG" in [file for file, _ in now["exif"]]
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_an_index_of_other_files_is_made_anew(stuck, root, monkeypatch):
+    """One that a start would take: an image was rewritten in place, which changes no folder."""
+    monkeypatch.setattr(index_cache, "SETTLED_SECONDS", -60)
+    assert found(root) == (before := found(root))
+    read_index(root / "train")
+    min((root / TRAIN).iterdir()).write_bytes(NOISE)  # the first: it is the middle one that every start looks at
+    if stuck:
+        monkeypatch.setattr(Path, "unlink", failing(PermissionError(13, "Permission denied", "the index")))
+        assert found(root)["stale_index"] == [
+            ("train", "the index is of other files, and cannot be removed (Permission denied): delete it")
+        ]
+        return
+    place = cache_files(root / "train")[0]
+    assert found(root)["index"] == [("train", f"{place} was of other files than there are: it is made anew")]
+    assert found(root) == before and read_index(root / "train").same_as(list_images(root / "train").index)
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_links_and_loops(root):

@@ -12,7 +12,8 @@ from torch import nn
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
 from ranger21.data.identity import Comparison, Match, compare, identify
-from ranger21.data.index import Index, read_index
+from ranger21.data.index import Index
+from ranger21.data.indexing import read_index
 from ranger21.data.layout import (
     SPLITS,
     cache_directory,

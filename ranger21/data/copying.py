@@ -54,8 +54,9 @@ class Copy:
 
     def _files(self) -> Iterator[File]:
         """Every file of the pack; last the one that makes a folder a pack."""
-        for shards in read_facts(self.pack)["splits"].values():
-            yield from (File(shard["file"], shard["bytes"], shard["sha256"]) for shard in shards)
+        splits = read_facts(self.pack)["splits"]
+        for split in ("train", "val"):
+            yield from (File(shard["file"], shard["bytes"], shard["sha256"]) for shard in splits[split])
         yield from (File(name, (self.pack / name).stat().st_size, None) for name in ("train.npz", "val.npz"))
         facts = (self.pack / FACTS).read_bytes()
         yield File(FACTS, len(facts), hashlib.sha256(facts).hexdigest())

@@ -12,6 +12,8 @@ from ranger21.data.names import is_hidden, is_image
 from ranger21.errors import UserError
 
 Image = tuple[str, int]  # its path, and its size in bytes: -1 for a link that leads nowhere
+State = tuple[int, int, int, int]  # of a folder: times of modification and of change in nanoseconds, inode, bytes
+DEEPEST = 100  # folders within one another
 
 
 @dataclass
@@ -20,13 +22,13 @@ class Listing:
 
     Attributes:
         images: in the order of torchvision's ImageFolder.
-        times: each folder's modification time in nanoseconds; a folder's path ends in a slash, the top's is empty.
+        states: each folder's before it was read; a folder's path ends in a slash, the top's is empty.
         hidden: files and folders that are passed over.
         others: files that are no images by their names.
     """
 
     images: list[Image] = field(default_factory=list)
-    times: dict[str, int] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
@@ -35,11 +37,16 @@ def walk(top: Path) -> Listing:
     """Everything below a class folder. Raises a UserError for what cannot be read, and for a link to a folder above."""
     listing = Listing()
     for below, folder in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
-        listing.times[below] = folder.time
+        listing.states[below] = folder.state
         listing.images += [(below + name, size) for name, size in sorted(folder.images)]
         listing.hidden += [below + name for name in folder.hidden]
         listing.others += [below + name for name in folder.others]
     return listing
+
+
+def state_of(state: os.stat_result) -> State:
+    """What tells whether a folder has changed: rsync, tar and copytree set its first time, nobody the second."""
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size
 
 
 def size_of(file: os.DirEntry[str] | Path) -> int:
@@ -54,7 +61,7 @@ def size_of(file: os.DirEntry[str] | Path) -> int:
 class Folder:
     """The names in one folder."""
 
-    time: int = 0
+    state: State = (0, 0, 0, 0)
     images: list[Image] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -85,10 +92,12 @@ def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
         state = place.stat()
         if (state.st_dev, state.st_ino) in above:
             raise UserError(f"{place} is a symbolic link to a folder that holds it: remove the link.")
+        if len(above) > DEEPEST:
+            raise UserError(f"{place} lies more than {DEEPEST} folders deep: give each class a folder of images.")
         folder = sorted_out(place)
     except OSError as error:
         raise UserError(f"{place} cannot be read ({error.strerror}): see to its permissions.") from error
-    folder.time = state.st_mtime_ns
+    folder.state = state_of(state)
     yield below, folder
     for name in sorted(folder.folders):
         yield from _folders(top, f"{below}{name}/", (*above, (state.st_dev, state.st_ino)))

@@ -1,8 +1,11 @@
-"""Which files are images by their names, and what is neither an image nor a class: the lists are here alone.
+"""What names say: which files are images, what is neither an image nor a class (the lists are here alone), and which
+names may become those of files.
 
 Imports no torch.
 """
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
@@ -17,6 +20,19 @@ LEFT_BY_SYSTEMS = frozenset(
     ]
 )  # fmt: skip
 ENDINGS_SHOWN = 5
+LONGEST = 255  # bytes, on every common file system
+UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|^[A-Za-z]:|^\.{0,2}$")  # separators, control characters, drives, dots
+
+
+def is_plain(name: object) -> bool:
+    """Whether something that a file says names one file or folder, in the folder where that is looked for.
+
+    No separator of any system, no drive, neither `.` nor `..`, no control character, and not too long.
+    """
+    try:
+        return isinstance(name, str) and not UNFIT.search(name) and len(os.fsencode(name)) <= LONGEST
+    except UnicodeEncodeError:  # half of a pair of UTF-16
+        return False
 
 
 def is_image(name: str) -> bool:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.data.identity import NAMES, Identity
+from ranger21.data.names import is_plain
 from ranger21.errors import UserError
 
 VERSION = 2
@@ -31,6 +32,7 @@ READABLE = (1, 2)  # version 1 knows no sizes of the source's files, and its arc
 FACTS = "pack.json"
 IMAGES_A_SHARD = 4096
 FORMATS = ("jpeg", "raw")
+LARGEST_FACTS = 1 << 28  # bytes of pack.json, far more than every image of ImageNet could be skipped with
 
 
 @dataclass(frozen=True)
@@ -68,26 +70,44 @@ def read_facts(pack: Path) -> dict[str, Any]:
 
 
 def stored_facts(pack: Path) -> dict[str, Any]:
-    """pack.json, of whatever version and state. Raises a UserError if it is damaged."""
+    """pack.json, of whatever version and state. Raises a UserError if it is damaged, or names files elsewhere."""
     try:
+        if not 0 < (pack / FACTS).stat().st_size <= LARGEST_FACTS:
+            raise ValueError("size")
         facts = json.loads((pack / FACTS).read_text())
         if facts["version"] in READABLE:
-            _touch(facts)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            _require_facts(facts, pack)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{pack / FACTS} is damaged: delete {pack} and make the pack again.") from error
     return facts
 
 
-def _touch(facts: dict[str, Any]) -> None:
-    """Raises what damaged facts would raise later."""
-    for key, kind in (("source", str), ("classes", list), ("complete", bool)):
-        if not isinstance(facts[key], kind):
+def _require_facts(facts: dict[str, Any], pack: Path) -> None:
+    """Raises what damaged facts would raise later, and a UserError for the name of a file that is none of a pack's."""
+    kinds: dict[str, type] = {"source": str, "classes": list, "complete": bool}
+    kinds |= {"names": str} if facts["version"] > 1 else {}
+    _require({key: facts[key] for key in kinds}, kinds)
+    if not facts["classes"] or not all(map(is_plain, facts["classes"])):
+        raise ValueError("classes")
+    recipe = asdict(Recipe(**facts["recipe"]))
+    _require(recipe, {"resize": int, "resize_mode": str, "format": str})
+    told = (recipe["resize_mode"], recipe["format"], str(recipe["quality"]), str(recipe["subsampling"]))
+    if recipe["format"] not in FORMATS or not all(text.isprintable() for text in told):
+        raise ValueError("recipe")
+    for skipped in facts.get("skipped", {}).values():
+        _require(skipped, dict.fromkeys(skipped, str))
+    for split in ("train", "val") if facts["complete"] else ():
+        for number, shard in enumerate(facts["splits"][split]):
+            if not is_plain(shard["file"]) or shard["file"] != shard_name(split, number):
+                text = f"names the file {str(shard['file'])[:80]!r}, where {shard_name(split, number)} belongs"
+                raise UserError(f"{pack / FACTS} {text}: nothing is read or written; get the pack anew.")
+            _require(shard, {"bytes": int, "sha256": str})
+
+
+def _require(values: dict[str, Any], kinds: dict[str, type]) -> None:
+    for key, kind in kinds.items():
+        if type(values[key]) is not kind:
             raise TypeError(key)
-    if str(Recipe(**facts["recipe"]).format) not in FORMATS:
-        raise ValueError("format")
-    if facts["complete"]:
-        for shard in [*facts["splits"]["train"], *facts["splits"]["val"]]:
-            Path(shard["file"]), int(shard["bytes"]), str(shard["sha256"])
 
 
 def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
@@ -100,8 +120,8 @@ def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
             f"this run has {resize_mode} {resize}: make a pack for it with scripts/pack.py, or choose what this one is "
             "for."
         )
-    for split in facts["splits"].values():
-        for shard in split:
+    for split in ("train", "val"):
+        for shard in facts["splits"][split]:
             try:
                 size: int | None = (pack / shard["file"]).stat().st_size
             except OSError:

@@ -10,6 +10,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data import shards
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
+from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
 from ranger21.data.pack import FACTS, IMAGES_A_SHARD, READABLE, Recipe, read_facts, sha256_of, stored_facts, to_facts
 from ranger21.data.room import size_text, tell
@@ -142,7 +143,8 @@ def _skipped(index: Index, own: list[Shard]) -> dict[str, str]:
 def _is_whole(target: Path) -> bool:
     """Whether everything but the archives is there, too."""
     try:
-        for split in read_facts(target)["splits"]:
+        read_facts(target)
+        for split in SPLITS:
             Packed(target, split)
     except UserError:
         return False
@@ -169,7 +171,8 @@ def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, 
 
 def damaged_shards(pack: Path, processes: int) -> list[str]:
     """The archives whose bytes are not those that were written, by reading all of them."""
-    expected = {pack / s["file"]: s["sha256"] for split in read_facts(pack)["splits"].values() for s in split}
+    splits = read_facts(pack)["splits"]
+    expected = {pack / shard["file"]: shard["sha256"] for split in SPLITS for shard in splits[split]}
     size = {path: path.stat().st_size if path.exists() else 0 for path in expected}
     checks = in_parallel(sha256_of, list(expected), processes, "checked", size.__getitem__, size_text)
     return sorted(path.name for path, digest in checks if digest != expected[path])

@@ -65,13 +65,16 @@ class Shard:
         try:
             record = json.loads(self.record.read_text())
             return record if self.path.stat().st_size == record["bytes"] and record["digest"] else None
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
     def done(self) -> dict[str, Any] | None:
         """What is known of the archive if it is finished."""
         record = self.found()
-        return record if record and record["digest"] == self.digest else None
+        if not record or record["digest"] != self.digest:
+            return None
+        whole = all(len(record.get(name, ())) == len(self.keys) for name in ("offsets", "lengths", "shapes"))
+        return record if whole and isinstance(record.get("skipped"), dict) else None
 
 
 def shards_of(

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from ranger21.arguments import command
+from ranger21.data.arrays import load_arrays
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
+from ranger21.data.names import is_plain
 from ranger21.data.opening import read_file
-from ranger21.data.pack import IMAGES_A_SHARD, shard_name
+from ranger21.data.pack import IMAGES_A_SHARD, read_facts, shard_name
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
+OF_IMAGES = ("offsets", "lengths", "shapes")  # where each image lies, and the height and width of raw pixels
 AGAIN = "run the command again that made the pack, which makes it anew"
 
 
@@ -37,6 +41,25 @@ class Folder:
         return Encoded(data, path, self.remedy), int(self.labels[image])
 
 
+def _require_whole(index: Index, arrays: dict[str, np.ndarray], sizes: list[int]) -> None:
+    """Raises a ValueError for a pack's index that does not fit itself, or its archives of these sizes."""
+    begin, length, shape = (arrays[name].astype(np.int64, casting="safe") for name in OF_IMAGES)
+    counts, images = arrays["counts"], len(index)
+    if not all(map(is_plain, index.classes)) or len(set(index.classes)) < len(index.classes):
+        raise ValueError("its classes are no names of folders")
+    if not index.leads_below():
+        raise ValueError("its images are no paths of files in folders")
+    of_images = (begin, length, shape, *(() if index.sizes is None else (index.sizes,)))
+    counted = len(counts) == len(index.classes) and (counts >= 0).all() and counts.sum() == images
+    if not counted or any(len(array) != images for array in of_images) or shape.shape != (images, 2):
+        raise ValueError("its arrays do not belong together")
+    room = np.repeat(np.array(sizes, np.int64), IMAGES_A_SHARD)[:images]
+    if len(room) < images or min(begin.min(), length.min(), shape.min()) < 0 or (length > room - begin).any():
+        raise ValueError("images lie beyond the end of their archives")
+    if ((shape[:, 0] > 0) & (3 * shape[:, 0] * shape[:, 1] != length)).any():
+        raise ValueError("the pixels of images are not as many as their sides say")
+
+
 class Packed:
     """The images of a split of a pack, by number; or those of them that `chosen` numbers."""
 
@@ -45,13 +68,16 @@ class Packed:
         search = command("python", "scripts/pack.py", pack, "--check")
         self.remedy = f"{search} finds what else is damaged in the pack and says what to do"
         try:
-            with np.load(pack / f"{split}.npz", allow_pickle=False) as arrays:
-                self._offsets, self._lengths, self._shapes = (arrays[name] for name in ("offsets", "lengths", "shapes"))
-                sizes = arrays.get("sizes")  # version 1 has none
-                self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"], sizes)
-                self.labels = self.index.labels
+            arrays = load_arrays(pack / f"{split}.npz", (*OF_IMAGES, "classes", "counts", "paths", "sizes"))
+            sizes = arrays.get("sizes")  # version 1 has none
+            self.index = Index(tuple(arrays["classes"].tolist()), arrays["counts"], arrays["paths"], sizes)
+            _require_whole(self.index, arrays, [shard["bytes"] for shard in read_facts(pack)["splits"][split]])
+            self._offsets, self._lengths, self._shapes = (arrays[name] for name in OF_IMAGES)
+            self.labels = self.index.labels
+        except UserError:
+            raise
         except Exception as error:  # of whatever a damaged file can raise
-            raise UserError(f"{pack / f'{split}.npz'} cannot be read ({error}): {AGAIN}.") from error
+            raise UserError(f"{pack / f'{split}.npz'} cannot be read ({reason(error)}): {AGAIN}.") from error
         self.chosen: np.ndarray | None = None
         self.skipped = int(np.count_nonzero(self._lengths == 0))  # images that could not be read when it was made
         if self.skipped:

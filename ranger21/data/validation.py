@@ -16,7 +16,7 @@ from ranger21.data.build import (
     tell_what_was_skipped,
 )
 from ranger21.data.idx import SIDE, IdxPictures
-from ranger21.data.index import read_index
+from ranger21.data.indexing import read_index
 from ranger21.data.layout import class_folders
 from ranger21.data.pack import require_pack
 from ranger21.data.pictures import Pictures

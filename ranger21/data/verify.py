@@ -7,17 +7,16 @@ notice.
 
 import errno
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
-
+from ranger21.data.indexing import renew
 from ranger21.data.layout import SPLITS, class_folders
+from ranger21.data.listing import DEEPEST
 from ranger21.data.names import is_hidden, is_image
-from ranger21.data.opening import opened, read_file
+from ranger21.data.oddities import oddities
 from ranger21.errors import UserError
 from ranger21.processes import in_parallel
 
@@ -29,8 +28,10 @@ WRONG = {
     "stray": "files that are no images by their names",
     "broken_link": "links that lead nowhere",
     "link_loop": "links that lead back to themselves",
+    "stale_index": "kept indices that are of other files",
 }
 NOTICES = {
+    "index": "kept indices that were of other files, made anew",
     "hidden": "hidden files and folders, passed over",
     "other_format": "another format than the name says",
     "cmyk": "CMYK",
@@ -42,7 +43,6 @@ NOTICES = {
     "exif": "other EXIF",
     "warning": "other warnings of Pillow's",
 }
-MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
 CLASSES = 1000
 IMAGES = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}  # of ImageNet, and of its classes at least, at most
 
@@ -79,6 +79,7 @@ def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
             folders.append(ClassFolder(root, split, name, tuple(images)))
             findings += odd
         findings += beside_the_classes(root, split)
+        findings += indices(root, split)
     for _, found in in_parallel(examine, folders, processes, "decoding", lambda folder: len(folder.images)):
         findings += found
     findings += off_counts(folders) if expect == "imagenet" else []
@@ -117,6 +118,8 @@ def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) ->
         state = (root / folder).stat()
         if (state.st_dev, state.st_ino) in above:
             return [], [Finding("link_loop", folder, "leads to a folder that holds it")]
+        if len(above) > DEEPEST:
+            return [], [Finding("unreadable", folder, f"more than {DEEPEST} folders deep")]
         entries = list(os.scandir(root / folder))
     except OSError as error:
         return [], [Finding("unreadable", folder, str(error.strerror))]
@@ -168,52 +171,23 @@ def beside_the_classes(root: Path, split: str) -> Iterator[Finding]:
                 yield Finding(kind, f"{split}/{entry.name}", what_is(entry))
 
 
+def indices(root: Path, split: str) -> list[Finding]:
+    """The indices by which the next start would go, if they are of other files: they are made anew."""
+    try:
+        return [
+            Finding("index", split, f"{printable(str(place))} was of other files than there are: it is made anew")
+            for place in renew(root / split)
+        ]
+    except OSError as error:
+        why = f"{printable(str(error.filename))} is of other files, and cannot be removed ({error.strerror}): delete it"
+        return [Finding("stale_index", split, why)]
+    except UserError:  # a folder that cannot be read, or a link to one above: found before
+        return []
+
+
 def examine(folder: ClassFolder) -> list[Finding]:
     """Decodes every image of a class."""
     return [Finding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
-
-
-def oddities(path: Path) -> list[tuple[str, str]]:
-    """The kinds of findings that an image is, and why."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            with opened(read_file(path)) as image:
-                deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
-                image.load()
-                found = list(features(image, path.suffix.lower(), deep))
-        except Exception as error:  # a damaged file can make Pillow raise anything
-            found = [("unreadable", reason(error))]
-    return sorted({*found, *(("warning", one_line(warning.message)) for warning in caught)})
-
-
-def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
-    named = Image.registered_extensions().get(suffix)
-    if image.format != named and (named, image.format) != ("JPEG", "MPO"):  # MPO: a JPEG with a second one behind it
-        yield "other_format", f"{image.format}"
-    if deep:
-        yield "deep", image.mode
-    elif image.mode != "RGB":
-        yield MODES.get(image.mode, "other_mode"), image.mode
-    try:
-        exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        if orientation != 1:
-            yield "rotated", f"orientation {orientation}"
-        elif exif or "exif" in image.info:
-            yield "exif", f"{len(exif)} tags"
-    except Exception as error:  # the pixels are what the loader wants, and they are there
-        yield "exif", f"damaged ({one_line(error)})"
-
-
-def reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return one_line(error) or type(error).__name__
-
-
-def one_line(text: object) -> str:
-    return " ".join(str(text).split())
 
 
 def printable(path: str) -> str:

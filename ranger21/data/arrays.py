@@ -1,0 +1,26 @@
+"""Files of several arrays, as numpy.savez writes them, from anybody. Imports no torch."""
+
+import stat
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+
+def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that are there.
+
+    Raises an OSError or whatever a damaged file makes NumPy raise, and a ValueError for what would take more memory
+    than the file has bytes: an archive that is compressed, as savez never does it, or elements of no size.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no plain file")
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed, which no such file of ours is")
+    with np.load(path, allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in names if name in arrays}
+    if any(array.size > path.stat().st_size for array in found.values()):
+        raise ValueError("it has more elements than bytes")
+    return found

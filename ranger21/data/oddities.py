@@ -1,0 +1,54 @@
+"""What is odd about an image, by decoding it. Imports no torch."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from ranger21.data.opening import opened, read_file
+
+MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
+
+
+def oddities(path: Path) -> list[tuple[str, str]]:
+    """The kinds of findings that an image is, and why."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with opened(read_file(path)) as image:
+                deep = image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in image.tile)
+                image.load()
+                found = list(features(image, path.suffix.lower(), deep))
+        except Exception as error:  # a damaged file can make Pillow raise anything
+            found = [("unreadable", reason(error))]
+    return sorted({*found, *(("warning", one_line(warning.message)) for warning in caught)})
+
+
+def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
+    named = Image.registered_extensions().get(suffix)
+    if image.format != named and (named, image.format) != ("JPEG", "MPO"):  # MPO: a JPEG with a second one behind it
+        yield "other_format", f"{image.format}"
+    if deep:
+        yield "deep", image.mode
+    elif image.mode != "RGB":
+        yield MODES.get(image.mode, "other_mode"), image.mode
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        if orientation != 1:
+            yield "rotated", f"orientation {orientation}"
+        elif exif or "exif" in image.info:
+            yield "exif", f"{len(exif)} tags"
+    except Exception as error:  # the pixels are what the loader wants, and they are there
+        yield "exif", f"damaged ({one_line(error)})"
+
+
+def reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(error) or type(error).__name__
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
