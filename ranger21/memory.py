@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 from ranger21.config import Config
 from ranger21.errors import UserError
@@ -26,6 +28,26 @@ def enough_memory(what: str, cure: str) -> Iterator[None]:
         if not lacks_memory(error):
             raise
         raise UserError(f"There is not enough memory for {what} ({reason(error)}): try {cure}.") from error
+
+
+@contextlib.contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Let this process take so many bytes of memory more, and no more (on Linux): a MemoryError is raised then.
+
+    For a library that reads a file of strangers at one go. Not around a `yield`: what runs meanwhile is limited, too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:  # no Linux
+        yield
+        return
+    limits = [limit for limit in (soft, hard, now + size) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, requ
 from ranger21.errors import UserError
 
 LARGEST = 10_000  # pixels of a side
+LARGEST_LIST = 1 << 24  # bytes of a file of classes
 
 
 @dataclass
@@ -100,8 +101,11 @@ def read_classes(wanted: Any) -> int | list[str] | None:
         return wanted
     require(isinstance(wanted, str), "data.classes", wanted, "a number of classes, a file, or a list of names")
     try:
-        lines = Path(require_path("data.classes", wanted)).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        path = Path(require_path("data.classes", wanted))
+        if (path.exists() and not path.is_file()) or path.stat().st_size > LARGEST_LIST:
+            raise ValueError(f"it is no plain file of at most {LARGEST_LIST:,} bytes")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         text = "a number of classes, or a file with the name of one on each line"
         raise UserError(f"data.classes={wanted} is not possible ({error}): it must be {text}.") from error
     return _two_at_least([_name(line) for line in lines if line.strip() and not line.startswith("#")], wanted)

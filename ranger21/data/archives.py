@@ -4,21 +4,27 @@ The training images lie in one archive of archives, an inner one for each class;
 whose classes the development kit tells. Every archive is scanned once, header by header, for where its parts begin.
 """
 
+import gzip
 import io
 import re
+import sys
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.data.names import LONGEST, is_plain
+from ranger21.data.opening import MAX_BYTES
 from ranger21.errors import UserError
+from ranger21.memory import at_most
+from ranger21.wording import reason
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TRUTH, META = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
 IMAGES_A_SLICE = 500  # some 70 MB of validation images
+LARGEST_DEVKIT = 1 << 26  # bytes, unpacked: far more than the real one's
 BLOCK = 512  # bytes of a tar archive's header, and of the zeros that end it
 
 
@@ -27,26 +33,39 @@ def reading(file: Path) -> Iterator[None]:
     """What can go wrong while a file is read, in a sentence that names it."""
     try:
         yield
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, LookupError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can make tarfile, SciPy and PyArrow raise anything
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{file} cannot be read ({error.strerror}): see to its permissions and disk.") from error
-        raise UserError(f"{file} is damaged or cut short ({error}): download it again.") from error
+        why = "it would take far more memory than it should" if isinstance(error, MemoryError) else reason(error)
+        raise UserError(f"{file} is damaged or cut short ({why}): download it again.") from error
+
+
+class Headers(io.FileIO):
+    """A file from which nothing is read that is larger than an image: tarfile takes a header's word for its length."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_BYTES:
+            raise tarfile.ReadError(f"a part of {size:,} bytes")
+        return super().read(size) or b""
 
 
 def members(file: Path, pattern: str, begin: int = 0) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
     """The members of the archive that begins at `begin`, each with the first group that `pattern` finds in its name.
 
     Only plain files with such a name pass, and no pattern here has a slash or a dot before the suffix: a path from
-    an archive never leads anywhere.
+    an archive never leads anywhere. An image is no larger than one that is read later.
     """
-    with reading(file), open(file, "rb") as stream:
+    with reading(file), Headers(file) as stream:
         stream.seek(begin)
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for info in tar:
                 match = re.fullmatch(pattern, info.name, re.ASCII)
-                if match is None or not info.isreg() or info.issparse():
+                fits = 0 <= info.size <= (MAX_BYTES if info.name.endswith(".JPEG") else sys.maxsize)
+                if match is None or not is_plain(info.name) or not info.isreg() or info.issparse() or not fits:
                     text = "which has no place there: nothing of it is written; download the archive again"
-                    raise UserError(f"{file} holds the member {info.name!r}, {text}.")
+                    raise UserError(f"{file} holds the member {info.name[:LONGEST]!a} ({info.size:,} bytes), {text}.")
                 yield tar, info, match[1]
             if not tar.getmembers():
                 raise tarfile.ReadError("it is empty")
@@ -185,21 +204,28 @@ def read_devkit(file: Path) -> tuple[list[str], set[str]]:
         from scipy.io import loadmat
     except ImportError as error:
         raise UserError(f"Reading {DEVKIT} needs scipy: pip install 'ranger21-imagenet[prepare]'") from error
-    with reading(file), tarfile.open(file, "r:gz") as tar:
-        truth, meta = (_content(tar, name) for name in (TRUTH, META))
-        synsets: Any = loadmat(io.BytesIO(meta))["synsets"].ravel()
+    with reading(file), gzip.open(file) as packed:
+        content = packed.read(LARGEST_DEVKIT + 1)
+        if len(content) > LARGEST_DEVKIT:
+            raise ValueError(f"it expands to more than {LARGEST_DEVKIT:,} bytes")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            truth, meta = (_content(tar, name) for name in (TRUTH, META))
+        with at_most(4 * LARGEST_DEVKIT):
+            synsets: Any = loadmat(io.BytesIO(meta), variable_names=["synsets"])["synsets"].ravel()
         leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
         wnids = {int(leaf["ILSVRC2012_ID"].item()): str(leaf["WNID"].item()) for leaf in leaves}
         numbers = [int(line) for line in truth.split()]
     if odd := [wnid for wnid in wnids.values() if not re.fullmatch(r"n\d{8}", wnid, re.ASCII)]:
-        raise UserError(f"{file} has a class {odd[0]!r}, which is no wnid such as n01440764: download it again.")
+        text = "which is no wnid such as n01440764: download it again"
+        raise UserError(f"{file} has a class {odd[0][:LONGEST]!a}, {text}.")
     if unknown := set(numbers) - set(wnids):
         raise UserError(f"{file} gives a validation image the unknown class {min(unknown)}: download it again.")
     return [wnids[number] for number in numbers], set(wnids.values())
 
 
 def _content(tar: tarfile.TarFile, name: str) -> bytes:
-    data = tar.extractfile(name)
+    member = tar.getmember(name)
+    data = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     if data is None:
         raise tarfile.ReadError(f"{name} is not a file")
     return data.read()

@@ -51,7 +51,7 @@ def _state(file: Path) -> dict[str, int]:
 def _known(target: Path) -> dict[str, Any]:
     try:
         known = json.loads((target / CHECKED).read_text())
-    except (OSError, ValueError):  # there is none, or a damaged one: the files are read again
+    except (OSError, ValueError, RecursionError):  # there is none, or a damaged one: the files are read again
         return {}
     return known if isinstance(known, dict) else {}
 

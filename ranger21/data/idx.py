@@ -2,29 +2,31 @@
 
 import gzip
 import hashlib
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ranger21.errors import UserError
+from ranger21.wording import reason
 
 SIDE = 28  # pixels
+LARGEST = 1 << 26  # bytes of a file, unpacked: the largest of the four has 47,040,016
 
 
 def read_idx(path: Path) -> np.ndarray:
     """The array of uint8 in an idx file; `path` without its `.gz`. Raises a UserError if it is damaged."""
     try:
-        if path.exists():
-            raw = path.read_bytes()
-        else:
-            with gzip.open(f"{path}.gz") as file:
-                raw = file.read()
+        with open(path, "rb") if path.is_file() else gzip.open(f"{path}.gz") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
         axes = raw[3]
         shape = tuple(np.frombuffer(raw, ">i4", count=axes, offset=4))
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
-        raise UserError(f"{path} cannot be read ({error}): fetch Fashion-MNIST again.") from error
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): fetch Fashion-MNIST again.") from error
 
 
 class IdxPictures:
@@ -46,6 +48,8 @@ class IdxPictures:
     def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
         self.images = read_idx(root / f"{split}-images-idx3-ubyte")[:limit]
         self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")[:limit]
+        if self.images.shape[1:] != (SIDE, SIDE) or self.labels.ndim != 1 or (self.labels >= len(self.CLASSES)).any():
+            raise UserError(f"{root} has {split} images or labels that are not Fashion-MNIST's: fetch it again.")
         if len(self.images) != len(self.labels):
             counts = f"{len(self.images)} {split} images but {len(self.labels)} labels"
             raise UserError(f"{root} has {counts}: fetch Fashion-MNIST again.")

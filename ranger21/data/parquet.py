@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.data.archives import Found, Wanted, reading, size_there
+from ranger21.data.names import LONGEST, is_plain
+from ranger21.data.opening import MAX_BYTES
 from ranger21.errors import UserError
+from ranger21.memory import at_most
 
+LARGEST_GROUP = 1 << 31  # bytes of memory for a group of rows, whatever it says of itself; a whole file has some 500 MB
+MOST_OF_FILE, SLACK = (
+    4,
+    1 << 20,
+)  # how often its size, and bytes more, the images of a file may have: JPEGs shrink little
 SPLITS = {"train": "train", "validation": "val"}  # as Hugging Face calls them, and as we do
 
 
@@ -38,13 +46,17 @@ class ParquetFile:
         return Found(size, frozenset(place.partition("/")[0] for place in places), sizes.count(0))
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+        room = MOST_OF_FILE * self.file.stat().st_size + SLACK
         with self._open() as file:
             for group in range(file.num_row_groups):
                 places = self._places(file, group)
                 if any(wanted(place, None) for place in places):
                     for place, data in zip(places, _column(file, group, "bytes"), strict=True):
-                        if data is None:
-                            raise ValueError(f"no bytes of {place}")
+                        if data is None or len(data) > MAX_BYTES:
+                            raise ValueError(f"no bytes of {place}, or too many")
+                        room -= len(data)
+                        if room < 0:
+                            raise ValueError("its images are far larger than the file")
                         if wanted(place, len(data)):
                             yield place, data
 
@@ -61,15 +73,18 @@ class ParquetFile:
         places = []
         for path in _column(file, group, "path"):
             match = re.fullmatch(r"(\w+)_(n\d{8})\.JPEG", str(path), re.ASCII)
-            if match is None:
+            if match is None or not is_plain(f"{match[1]}.JPEG"):
                 text = "which is not of the form n01440764_10026_n01440764.JPEG: nothing of it is written"
-                raise UserError(f"{self.file} holds the image {path!r}, {text}; download the file again.")
+                raise UserError(
+                    f"{self.file} holds the image {str(path)[:LONGEST]!a}, {text}; download the file again."
+                )
             places.append(f"{match[2]}/{match[1]}.JPEG")
         return places
 
 
 def _column(file: Any, group: int, name: str) -> Iterator[Any]:
-    table = file.read_row_group(group, columns=[f"image.{name}"], use_threads=False)
+    with at_most(LARGEST_GROUP):
+        table = file.read_row_group(group, columns=[f"image.{name}"], use_threads=False)
     return ((cell.as_py() or {}).get(name) for cell in table.column("image"))
 
 

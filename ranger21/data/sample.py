@@ -206,7 +206,7 @@ def _is_complete(root: Path, counts: dict[str, int]) -> bool:
         if (marker["version"], marker["counts"]) != (VERSION, counts) or not marker["fingerprint"]:
             return False
         return all(len(os.listdir(root / split / wnid)) >= counts[split] for split in _SPLITS for wnid in CLASSES)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
