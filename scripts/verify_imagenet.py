@@ -29,6 +29,7 @@ from ranger21.errors import UserError
 from ranger21.files import require_writable, write_atomically
 from ranger21.processes import add_processes_option, require_processes
 from ranger21.tracking.console import console
+from ranger21.wording import printable
 
 LINES_OF_A_KIND = 20  # that are shown; the JSON file has all
 
@@ -38,7 +39,7 @@ def overview(report: dict[str, Any]) -> Table:
     for key in ("classes", "images"):
         table.add_row(key, *(f"{split[key]:,}" for split in report["splits"].values()))
     for key in ("smallest", "largest"):
-        cells = [f"{split[key]['class']} ({split[key]['images']:,})" for split in report["splits"].values()]
+        cells = [f"{printable(split[key]['class'])} ({split[key]['images']:,})" for split in report["splits"].values()]
         table.add_row(f"{key} class", *map(Text, cells))
     for kind, title in (WRONG | NOTICES).items():
         files = [entry["file"] for entry in (report["wrong"] | report["notices"])[kind]]
@@ -58,10 +59,10 @@ def show(report: dict[str, Any]) -> None:
                 lines.append(f"  and {len(entries) - LINES_OF_A_KIND:,} more, all of which --json FILE has")
             if entries:
                 head = f"\n{'WRONG' if part == 'wrong' else 'notice'}: {title} ({len(entries):,})"
-                console.print("\n".join([head, *lines]), markup=False, soft_wrap=True)
+                console.print(printable("\n".join([head, *lines])), markup=False, soft_wrap=True)
     number = sum(map(len, report["wrong"].values()))
     verdict = "nothing is wrong" if report["ok"] else f"wrong: {number:,} {'thing' if number == 1 else 'things'}"
-    console.print(f"\n{report['root']}: {verdict}", markup=False, soft_wrap=True)
+    console.print(printable(f"\n{report['root']}: {verdict}"), markup=False, soft_wrap=True)
 
 
 def main() -> None:

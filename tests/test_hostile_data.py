@@ -272,6 +272,8 @@ def test_images(sound: Path, hostile: Hostile) -> None:  # noqa: F811
     for name, content in zip(("train/n99000000", "train/n99000001", "val/n99000000"), kinds.values(), strict=True):
         for path in (hostile.files / "data" / name).iterdir():
             path.write_bytes(content)
+    for name in (".\x1b[2J", "\x1b]0;x\x07.txt", "../\x1b[2J.JPEG"):  # which speak to a terminal
+        (hostile.files / "data" / "train" / "n99000000" / name).write_bytes(b"")
     line = "verify_imagenet.py $FILES/data --expect none --processes 1"
     told = hostile.refuses(line, "it is no image of a format that is read").out
     assert "13000 x 13000 pixels, and images of up to" in told and "more than 100 scans" in told

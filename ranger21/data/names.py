@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
+from ranger21.wording import printable
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's ImageFolder's
 # What systems leave beside a user's files, in lower case; beside whatever begins with a dot, such as ._img.JPEG (of
 # macOS) and .ipynb_checkpoints.
@@ -54,19 +56,19 @@ def left_out(hidden: list[str], others: list[str], stray: Iterable[str] = ()) ->
     """
     if hidden:
         what = "file or folder is" if len(hidden) == 1 else "files and folders are"
-        yield f"{len(hidden):,} hidden {what} passed over (such as {min(hidden)})"
+        yield f"{len(hidden):,} hidden {what} passed over (such as {printable(min(hidden))})"
     if others:
         what = "file is no image by its name and" if len(others) == 1 else "files are no images by their names and"
         verb = "is" if len(others) == 1 else "are"
-        yield f"{len(others):,} {what} {verb} left out ({endings(others)}; such as {min(others)})"
+        yield f"{len(others):,} {what} {verb} left out ({endings(others)}; such as {printable(min(others))})"
     if stray := sorted(stray):
-        what = "file lies" if len(stray) == 1 else "files lie"
-        yield f"{len(stray):,} {what} in no class folder and {'is' if len(stray) == 1 else 'are'} left out ({stray[0]})"
+        what, verb = ("file lies", "is") if len(stray) == 1 else ("files lie", "are")
+        yield f"{len(stray):,} {what} in no class folder and {verb} left out ({printable(stray[0])})"
 
 
 def endings(names: Iterable[str]) -> str:
     """How many files have which ending, the commonest first: `12 .avif, 1 without one`."""
     counts = Counter(PurePath(name).suffix.lower() or "without one" for name in names)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{count:,} {ending}" for ending, count in ordered[:ENDINGS_SHOWN]]
+    shown = [f"{count:,} {printable(ending)}" for ending, count in ordered[:ENDINGS_SHOWN]]
     return ", ".join([*shown, "..."] if len(ordered) > ENDINGS_SHOWN else shown)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ranger21.errors import UserError
 from ranger21.tracking.console import console
+from ranger21.wording import printable
 
 
 def size_text(size: float) -> str:
@@ -23,4 +24,4 @@ def require_space(target: Path, needed: float) -> None:
 
 
 def tell(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(printable(text), markup=False, soft_wrap=True)
