@@ -11,7 +11,7 @@ from ranger21.faults.session import Session
 from ranger21.faults.setups import LOADERS, OFFLINE, ONLINE
 
 WHILE_STARTING = 0.15  # of the signals come before the first step
-PATIENCE = 6  # seconds of silence after which a rank is given up, where one is stopped
+PATIENCE = 10  # seconds of silence after which a rank is given up, where one is stopped
 
 
 class Killed(Ending):
