@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
+from ranger21.wording import shown
 
 
 @contextlib.contextmanager
@@ -64,7 +65,9 @@ def newer(facts: Mapping[str, Any], known: int) -> str | None:
     number = facts.get("format", 1)
     if isinstance(number, int) and number <= known:
         return None
-    return f"the format is {number}, and this version of the project reads up to {known}: use a newer version"
+    return (
+        f"the format is {shown(number, str)}, and this version of the project reads up to {known}: use a newer version"
+    )
 
 
 def unused(path: Path) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ranger21.checkpoint_file import State
 from ranger21.errors import UserError
 from ranger21.loop import Progress
-from ranger21.wording import first_few, reason
+from ranger21.wording import first_few, reason, shown
 
 Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # the run's optimizer, for other tensors
 Clauses = Iterator[str]
@@ -42,7 +42,11 @@ def require_fits(
         lambda: optimizer_amiss(state["optimizer"], model, make),
     ]
     for look in looks:
-        if wrong := next(look(), ""):
+        try:
+            wrong = next(look(), "")
+        except Exception as error:  # whatever a comparison with a strange value raises
+            wrong = f"its parts are not comparable with a run's ({reason(error)})"
+        if wrong:
             raise UserError(
                 f"{path} is no checkpoint that this run can go on from: {wrong}. Put the run's own back, or choose "
                 "another run_dir=."
@@ -57,13 +61,13 @@ def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
         return
     step = progress["step"]
     if not is_count(step) or not 1 <= step <= steps:
-        yield f"it is of step {step!r}, and the run has the steps 1 to {steps}"
+        yield f"it is of step {shown(step)}, and the run has the steps 1 to {steps}"
         return
     for name in ("saved_step", "logged_step", "evaluated_step"):
         if not is_count(progress.get(name, 0), step):
-            yield f"its {name} is {progress[name]!r}, and it is of step {step}"
+            yield f"its {name} is {shown(progress[name])}, and it is of step {step}"
     if not is_number(progress.get("seconds", 0.0)) or progress.get("seconds", 0.0) < 0:
-        yield f"its time is {progress['seconds']!r} seconds"
+        yield f"its time is {shown(progress['seconds'])} seconds"
     if not isinstance(progress.get("grad_norm"), float | None):
         yield "its gradient's norm is no number"
     for name in ("last", "best"):
@@ -106,7 +110,7 @@ def model_amiss(weights: Any, model: nn.Module) -> Clauses:
         yield f"its model is a {type(weights).__name__}"
         return
     own = model.state_dict()
-    if differ := sorted(str(name) for name in own.keys() ^ weights.keys()):
+    if differ := sorted(shown(name, str) for name in own.keys() ^ weights.keys()):
         yield f"its model has other tensors ({first_few(differ)})"
         return
     for name, tensor in own.items():
@@ -185,12 +189,12 @@ def _group_amiss(saved: dict[str, Any], own: Mapping[str, Any]) -> Clauses:
                 yield f"its optimizer's {key} is no such tensor"
         elif key in SWITCHES:
             if not isinstance(its, bool | None):
-                yield f"its optimizer's {key} is {its!r}"
+                yield f"its optimizer's {key} is {shown(its)}"
         elif key == "lr" or is_nested(mine):
             if type(its) is not type(mine):
-                yield f"its optimizer's {key} is {its!r}"
+                yield f"its optimizer's {key} is {shown(its)}"
         elif isinstance(its, Tensor) or its != mine:
-            yield f"its optimizer's {key} is {its!r}, and not {mine!r}"
+            yield f"its optimizer's {key} is {shown(its)}, and not {shown(mine)}"
 
 
 def is_nested(value: Any) -> bool:
@@ -212,4 +216,4 @@ def _state_amiss(number: int, saved: Any, own: Mapping[str, Any]) -> Clauses:
             if unlike := kind_of(its, mine):
                 yield f"its optimizer's {key} of tensor {number} is {unlike}"
         elif mine is not None and not (is_count(its) if isinstance(mine, int) else is_number(its)):
-            yield f"its optimizer's {key} of tensor {number} is {its!r}"
+            yield f"its optimizer's {key} of tensor {number} is {shown(its)}"

@@ -21,7 +21,7 @@ from ranger21.errors import UserError
 from ranger21.files import newer, write_atomically
 from ranger21.manifest import FORMAT, add_session, new_manifest, read_manifest, require_same_data, require_same_place
 from ranger21.tracking import number
-from ranger21.wording import first_few
+from ranger21.wording import first_few, shown
 
 log = logging.getLogger("ranger21")
 TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
@@ -206,7 +206,8 @@ class RunDirectory:
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """How the values of two configurations differ, as a clause; empty if they do not."""
     keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
-    return first_few([f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys], 6, "; ")
+    values = {key: [shown(values.get(key), str) for values in (there, now)] for key in keys}
+    return first_few([f"{key}: {then} there, {today} now" for key, (then, today) in values.items()], 6, "; ")
 
 
 def in_use(directory: Path) -> bool:

@@ -17,7 +17,7 @@ from ranger21.files import unused
 from ranger21.manifest import Manifest, read_manifest
 from ranger21.naming import ONCE_NEUTRAL
 from ranger21.records import RunDirectory, differences, last_values
-from ranger21.wording import first_few, reason
+from ranger21.wording import first_few, reason, shown
 
 log = logging.getLogger("ranger21")
 PARTS = (
@@ -163,13 +163,11 @@ def require_own(path: Path, state: Any, place: RunDirectory, config: Config, man
         there |= {key: now[key] for key in ONCE_NEUTRAL}
     if changes := differences(there, now):
         raise UserError(f"{path} is a checkpoint of another run ({changes}): {cure}.")
-    own = manifest.get("id")
-    if own and state["wandb_id"] != own:
-        raise UserError(
-            f"{path} is a checkpoint of another run ({state['wandb_id']}, where {place.path} is {own}): {cure}."
-        )
+    own, its = manifest.get("id"), shown(state["wandb_id"], str)
+    if own and its != own:
+        raise UserError(f"{path} is a checkpoint of another run ({its}, where {place.path} is {own}): {cure}.")
 
 
-def _step(state: State) -> Any:
+def _step(state: State) -> str:
     progress = state["progress"]
-    return progress.get("step") if isinstance(progress, dict) else "?"
+    return shown(progress.get("step") if isinstance(progress, dict) else None)

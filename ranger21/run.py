@@ -44,6 +44,7 @@ from ranger21.tracking.jsonl import JsonLines
 from ranger21.tracking.weights_and_biases import WandbTracker
 from ranger21.undo import Undo
 from ranger21.weights import named, read_any, start_from
+from ranger21.wording import shown
 
 log = logging.getLogger("ranger21")
 
@@ -251,9 +252,9 @@ class Run:
     def require_fits(self, state: State, path: Path) -> None:
         if isinstance(state["data"], dict) and is_names(state["data"].get("names")):
             require_same_classes(state["data"]["names"], self.data.classes, self.place.path)
-        if state["precision"] != self.precision.name:
+        if (precision := shown(state["precision"], str)) != self.precision.name:
             raise UserError(
-                f"{self.place.path} was begun in {state['precision']} and would go on in {self.precision.name}: use a "
+                f"{self.place.path} was begun in {precision} and would go on in {self.precision.name}: use a "
                 "device like the one before."
             )
         rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))

@@ -1,6 +1,6 @@
 """What errors of other programs and long lists look like within a sentence. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def printable(text: str) -> str:
@@ -11,6 +11,15 @@ def printable(text: str) -> str:
 def reason(error: BaseException, most: int = 200) -> str:
     """Return the first `most` characters of an error's message in one line, or its type where it has no message."""
     return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
+
+
+def shown(value: object, how: Callable[[object], str] = repr, most: int = 80) -> str:
+    """Return the first `most` characters of a value in one line, or its type where Python will not write it out."""
+    try:
+        text = " ".join(how(value).split())
+    except Exception:  # a number of thousands of digits, say
+        return f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def first_few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:

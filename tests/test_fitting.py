@@ -82,6 +82,8 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "another decay": (put(*GROUP, "weight_decay", value=0.5), "its optimizer's weight_decay is 0.5, and not 0.0001"),
     "other betas": (put(*GROUP, "betas", value=(0.5, 0.5)), "betas is [0.5, 0.5], and not [0.9, 0.999]"),
     "no betas": (put(*GROUP, "betas"), "its optimizer cannot make a step (KeyError: 'betas')"),
+    "a tensor among betas": (put(*GROUP, "betas", value=[0.9, torch.zeros(0)]), "not comparable with a run's"),
+    "a number beyond all": (put("meter", value=[0.0, 0.0, 10**400]), "not comparable with a run's"),
     "a switch of text": (put(*GROUP, "fused", value="yes"), "its optimizer's fused is 'yes'"),
     "no state": (put("optimizer", "state", value={}), "its optimizer keeps something for other tensors"),
     "a state of text": (put("optimizer", "state", value="state"), "its optimizer keeps something for other tensors"),
