@@ -68,6 +68,7 @@ def test_what_is_taken_from_a_run_is_put_back(name: str, scene: Scene) -> None:
     session: Any = None  # which these do not look at
     assert kind.hit(scene, session, 0.5) == {}
     assert not scene.directory.exists() or content(scene.directory) != before
+    assert kind.hit(scene, session, 0.5) is None
     assert kind.mend(scene) and content(scene.directory) == before and not kind.mend(scene)
 
 

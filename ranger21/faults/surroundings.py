@@ -105,22 +105,25 @@ class Deleted(Within):
         self.part, self.name, self.says = part, f"{part} deleted", (f"{part} was removed",)
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
-        path, kept = scene.directory / self.part, scene.spare / self.part
-        kept.unlink(missing_ok=True)
-        try:
-            os.link(path, kept)  # so that it can be put back
-            path.unlink()
-        except FileNotFoundError:
+        path, kept = scene.directory / self.part, self._kept(scene)
+        if not path.exists():  # not yet made, or deleted just before
             return None
+        kept.unlink(missing_ok=True)
+        os.link(path, kept)  # so that it can be put back
+        path.unlink()
         return {}
 
     def mend(self, scene: Scene) -> bool:
-        path, kept = scene.directory / self.part, scene.spare / self.part
+        path, kept = scene.directory / self.part, self._kept(scene)
         missing = kept.exists() and not path.exists()
         if missing:
             os.link(kept, path)
         kept.unlink(missing_ok=True)
         return missing
+
+    def _kept(self, scene: Scene) -> Path:
+        """A hard link, so that what the run writes to the file is in it, too: on the file system of the run."""
+        return scene.directory / f".kept-{self.part.removeprefix('.')}"
 
 
 class Poisoned(Between):
