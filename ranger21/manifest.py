@@ -3,7 +3,6 @@
 Its `format` is that of the whole directory: of config.yaml, metrics.jsonl and result.json, too. Imports no torch.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,25 +12,28 @@ from ranger21 import code
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
 from ranger21.files import newer
+from ranger21.reading import Unreadable, misfit, read_json
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # 1 (which was not written down): the whole git diff for the code, the images' names for the data
+CURE = "restore it, or choose another run_dir="  # for a record that is damaged
 Manifest = dict[str, Any]
+SHAPE = {
+    "data": {"fingerprint?": str, "names?": str, "unreadable?": [str]},
+    "sessions": [{"started?": str, "resumed_from_step?": int, "git?": {"commit?": str, "changed?": {}}, "code?": str}],
+    "code?": {},
+    "id?": str,
+    "first_checkpoint?": int,
+}  # of what is used
 
 
 def read_manifest(path: Path) -> Manifest:
     """A run's manifest. Raises a UserError if it cannot be read, or is of a later version."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(manifest, dict) and (reason := newer(manifest, FORMAT)):
-            raise UserError(f"{path} cannot be used: {reason}.")
-        whole = isinstance(manifest["data"], dict) and isinstance(manifest["sessions"], list)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read now ({error.strerror}): try again.") from error
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise UserError(f"{path} is damaged: restore it, or choose another run_dir=.")
+    manifest = read_json(path, {}, CURE)
+    if reason := newer(manifest, FORMAT):
+        raise UserError(f"{path} cannot be used: {reason}.")
+    if why := misfit(manifest, SHAPE):
+        raise Unreadable(path, why, CURE)
     return manifest
 
 

@@ -19,9 +19,18 @@ from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
 from ranger21.files import newer, write_atomically
-from ranger21.manifest import FORMAT, add_session, new_manifest, read_manifest, require_same_data, require_same_place
+from ranger21.manifest import (
+    CURE,
+    FORMAT,
+    add_session,
+    new_manifest,
+    read_manifest,
+    require_same_data,
+    require_same_place,
+)
+from ranger21.reading import Unreadable, misfit, open_regular, read_json, read_yaml
 from ranger21.tracking import number
-from ranger21.wording import first_few, shown
+from ranger21.wording import first_few, reason, shown
 
 log = logging.getLogger("ranger21")
 TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
@@ -34,12 +43,13 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def read_config(path: Path) -> Config:
     """The configuration of a run, from its config.yaml. Raises a UserError if this version cannot read it."""
+    tree = read_yaml(path, {}, CURE)
     try:
-        node = OmegaConf.load(path)
-        assert isinstance(node, DictConfig)
-        return parse(node)
-    except Exception as error:  # of the file system's, YAML's, or an older version's keys
-        raise UserError(f"{path} cannot be read by this version ({error}).") from error
+        if "${" in repr(tree):
+            raise UserError("it has an interpolation, ${...}, which train.py does not write")
+        return parse(DictConfig(tree))
+    except Exception as error:  # whatever OmegaConf raises for strange values and an older version's keys
+        raise UserError(f"{path} cannot be read by this version ({reason(error)}).") from error
 
 
 class RunDirectory:
@@ -84,13 +94,11 @@ class RunDirectory:
             write_atomically(self.config, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
 
     def _read_result(self) -> dict[str, Any]:
-        try:
-            result = json.loads(self.result.read_text(encoding="utf-8"))
-            assert {"status", "step"} <= result.keys()
-        except (OSError, ValueError, AttributeError, AssertionError) as error:
-            raise UserError(f"{self.result} is damaged ({error}): restore it, or choose another run_dir=.") from error
-        if reason := newer(result, FORMAT):
-            raise UserError(f"{self.result} cannot be used: {reason}.")
+        result = read_json(self.result, {}, CURE)
+        if later := newer(result, FORMAT):
+            raise UserError(f"{self.result} cannot be used: {later}.")
+        if why := misfit(result, {"status": str, "step": int}):
+            raise Unreadable(self.result, why, CURE)
         return result
 
     @property
@@ -231,7 +239,7 @@ def last_values(path: Path) -> dict[str, float]:
     for line in tail(path):
         try:
             row: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             values |= {name: number(value) for name, value in row.items() if math.isfinite(number(value))}
@@ -241,7 +249,7 @@ def last_values(path: Path) -> dict[str, float]:
 def tail(path: Path) -> list[str]:
     """The lines in the end of a file, none where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             return file.read().decode(errors="replace").splitlines()
     except OSError:

@@ -23,7 +23,7 @@ DATA_WITHOUT_TORCH = (
 FIRST_WITHOUT_TORCH = (
     "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
     "files.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
-    "manifest.py", "records.py", "sessions.py", "wording.py",
+    "manifest.py", "reading.py", "records.py", "sessions.py", "wording.py",
 )  # fmt: skip
 TORCH_FREE = [
     *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),

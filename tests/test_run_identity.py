@@ -168,7 +168,7 @@ def test_a_newer_format_is_refused(two: tuple[Path, Path, Path], tmp_path: Path,
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"data": 1, "sessions": []}'])
 def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest.json is damaged: restore it, or choose another run_dir=\.$"):
+    with pytest.raises(UserError, match=r"manifest.json is damaged \(.+\): restore it, or choose another run_dir=\.$"):
         read_manifest(tmp_path / "manifest.json")
 
 
