@@ -197,7 +197,7 @@ def test_a_process_that_is_replaced_goes_on() -> None:
         (LOADER, "", 0),
         ("SIGKILL", "", 3),
     ]
-    stuck = judge(LEG, [record((LOADER, 33), ("SIGKILL", 33)), END])
+    stuck = judge(LEG, [record((LOADER, 33), ("SIGKILL", 35)), END])
     assert stuck[0].mistake == "no step was made afterwards"
 
 

@@ -199,7 +199,8 @@ class Within(Kind):
         step, ended = fact["step"], fact is record.faults[-1]
         if record.hung or (ended and any(record.codes) and not record.finished):
             return 0, "the run hung" if record.hung else f"the run ended with {record.codes}"
-        if not record.finished and record.reached <= step:
+        at_once = not ended and record.faults[-1]["step"] == step  # what ended it came before a step could be made
+        if not record.finished and record.reached <= step and not at_once:
             return 0, "no step was made afterwards"
         return 0, self.said(record, record.reached > step + self.noticed)
 
@@ -212,6 +213,7 @@ class Ending(Kind):
         starting: of these faults so many come while the processes start, before the first step.
         most: steps that may be lost.
         quiet: no traceback may be shown.
+        armed: the processes know when they start what they will do; no other start may do it, too.
     """
 
     ends = True
@@ -219,6 +221,7 @@ class Ending(Kind):
     starting = 0.0
     most = SAVE_EVERY
     quiet = True
+    armed = False
 
     def judge(self, fact: Facts, record: Record, later: Sequence[Record]) -> tuple[int, str]:
         repeated = 0 if record.finished else record.reached - record.saved

@@ -46,11 +46,11 @@ def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
         between = [kind for kind in fitting if isinstance(kind, Between) and kind.group == group]
         if session and between and rng.random() < share:
             faults.append(Fault(turns.one(between).name, 0, rng.random()))
+    ending = turns.one([kind for kind in fitting if isinstance(kind, Ending)])
     starting = [kind for kind in fitting if isinstance(kind, Within) and kind.starting]
     may_end = any(kind.ends for kind in fitting if kind.name in {fault.kind for fault in faults})
-    if starting and not may_end and rng.random() < STARTS:
+    if starting and not may_end and not ending.armed and rng.random() < STARTS:
         faults.append(Fault(turns.one(starting).name, 0, rng.random()))
-    ending = turns.one([kind for kind in fitting if isinstance(kind, Ending)])
     if rng.random() < ending.starting:
         return [*faults, Fault(ending.name, 0, rng.random())]
     within = [kind for kind in fitting if isinstance(kind, Within) and not kind.starting]

@@ -93,6 +93,7 @@ class KilledBeforeBest(Ending):
     """Between last.pt and best.pt: the main rank is killed as it is about to rename a file to best.pt."""
 
     name, code, often, on_the_dead = "killed between last.pt and best.pt", None, 2, True
+    armed = True
     noticed = 12  # steps in which a validation comes, which may be the best so far
 
     def prepare(self, scene: Scene, where: float) -> Facts:
