@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.masking import masked
 from ranger21.wording import first_few
 
 PROJECT = Path(__file__).resolve().parent.parent
 TRAIN = PROJECT / "train.py"
 MOST = 6  # files that a sentence names
+LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 
 # Of `train.py`, `configs/` and `ranger21/`, what cannot change a run's result: it starts, disturbs, shows or compares
 # runs, or makes data sets, which have an identity of their own. What is in doubt is not here.
@@ -108,7 +110,7 @@ def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Co
     if not isinstance(files, dict) and not isinstance(commit, str):
         return None
     if not isinstance(changed, dict):  # an older record: the whole diff
-        changed = _in_diff(diff if isinstance(diff, str) else "")
+        changed = in_diff(diff if isinstance(diff, str) else "")
     return Code(files if isinstance(files, dict) else None, str(commit) if commit else None, _that_count(changed))
 
 
@@ -135,12 +137,16 @@ def changed_since(commit: str) -> list[str] | None:
         return None
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit, and a hash of every file that is not as the commit has it (null: it is gone); None without git."""
+def git_state(full: bool = False) -> dict[str, Any] | None:
+    """Commit, and a hash of every file that is not as the commit has it (null: it is gone); None without git.
+
+    With `full` also the diff, its first million characters, with what looks like a key masked.
+    """
     try:
         commit = _git("rev-parse", "HEAD").strip()
         names = [name for name in _git("diff", "--name-only", "-z", "HEAD").split("\0") if name]
-        return {"commit": commit, "changed": {name: _content(name) for name in names}}
+        diff = {"diff": masked(_git("diff", "HEAD")[:LONGEST_DIFF])} if full else {}
+        return {"commit": commit, "changed": {name: _content(name) for name in names}} | diff
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -160,7 +166,7 @@ def _content(name: str) -> str | None:
         return None
 
 
-def _in_diff(diff: str) -> dict[str, str | None]:
+def in_diff(diff: str) -> dict[str, str | None]:
     """The files of a diff, each with a hash of its part."""
     parts = re.split(r"^diff --git a/(.+?) b/.*$", diff, flags=re.MULTILINE)[1:]
     return {name: _hash(part.encode()) for name, part in zip(parts[::2], parts[1::2], strict=True)}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -11,11 +11,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ranger21.config import VARIANTS, Config, ModelConfig, TrainerConfig
+from ranger21.config import VARIANTS, Config, ModelConfig, RecordsConfig, TrainerConfig
 from ranger21.config.checks import require_types
 from ranger21.errors import UserError
 from ranger21.mistakes import CONFIG_ERRORS, explain, unknown_key
 from ranger21.overrides import CONFIG_DIR, offer_timm_models, readable
+
+PARTS = {"model": ModelConfig, "trainer": TrainerConfig, "records": RecordsConfig}  # of one kind each
 
 
 def parse(composed: DictConfig) -> Config:
@@ -23,6 +25,8 @@ def parse(composed: DictConfig) -> Config:
     parts: dict[str, Any] = {}
     try:
         for f in fields(Config):
+            if f.name not in composed and f.default_factory is not MISSING:
+                continue  # a key that older runs do not have
             if f.name not in composed:
                 raise UserError(f"{f.name} is missing: a run needs it, so leave ~{f.name} away.")
             node = composed[f.name]
@@ -41,8 +45,8 @@ def parse(composed: DictConfig) -> Config:
                         f"{f.name}.name={name} does not fit the other keys: {f.name}={name} brings its own."
                     )
                 parts[f.name] = _typed(cls, node, f.name)
-            elif f.name in ("model", "trainer"):
-                parts[f.name] = _typed(ModelConfig if f.name == "model" else TrainerConfig, node, f.name)
+            elif f.name in PARTS:
+                parts[f.name] = _typed(PARTS[f.name], node, f.name)
             else:
                 parts[f.name] = node
         unknown = set(composed) - set(parts)

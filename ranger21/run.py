@@ -137,8 +137,9 @@ class Run:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
         size, device, step = self.world.size, self.world.describe(), self.progress.step
         more = {"precision": self.precision.name, "threads": torch.get_num_threads()}
-        session = sessions.session(size, device, step, named_values(self.config), **more) | self.begun_from
-        session |= {"kept": kept} if kept else {}
+        full = self.config.records.diff == "full"
+        session = sessions.session(size, device, step, named_values(self.config), full_diff=full, **more)
+        session |= self.begun_from | ({"kept": kept} if kept else {})
         self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
     def make_trackers(self) -> FanOut:

@@ -105,8 +105,10 @@ def parse() -> argparse.Namespace:
         "--record",
         type=as_folder,
         metavar="DIR",
-        help="also copy the runs' records (no checkpoints) there, and compare there",
+        help="also copy the runs' records (no checkpoints) there, fit to be published, and compare there; what is in "
+        "them is shown before",
     )
+    parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
     require_sense(options)
@@ -119,6 +121,13 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
     if options.record and options.out:
         raise UserError("--record has the comparison beside the records: leave --out away.")
+    if options.yes and not options.record:
+        raise UserError("--yes is for --record: give both.")
+    if options.record and not (options.yes or options.dry_run or options.status or sys.stdin.isatty()):
+        raise UserError(
+            "--record asks before it copies, and there is no terminal to ask at: look at what it would copy with "
+            "--record DIR --dry-run, then give --yes."
+        )
     if options.every and not options.status:
         raise UserError("--every is for --status: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):
@@ -178,11 +187,13 @@ def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Nam
 def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
-    from ranger21.grid.record import comparison, record
+    from ranger21.grid.record import comparison, publication, records
     from ranger21.stopping import heeded
 
     if options.dry_run:
         print("\n".join(typed(job) for job in left))
+        if options.record:
+            print(f"# --record would copy {publication(records(jobs))}")
         return 0
     for number in heeded():
         signal.signal(number, signal.default_int_handler)
@@ -199,11 +210,24 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
     code = 0
     if any(job.ended for job in jobs):
         runs = options.record and options.record / "runs"
-        if runs:
-            print(f"{record(jobs, runs)} records copied to {runs}")
+        if runs and not copied(jobs, runs, options.yes):
+            return 1
         arguments = comparison(jobs, options.record or out, runs)
         code = subprocess.run([sys.executable, str(COMPARE), *arguments], check=False).returncode
     return 1 if failed else code
+
+
+def copied(jobs: list[Job], runs: Path, yes: bool) -> bool:
+    """Shows what is to be copied for a publication, and copies it; False if the user would rather not."""
+    from ranger21.grid.record import publication, record, records
+
+    found = records(jobs)
+    print(f"--record copies {publication(found)}", flush=True)
+    if not yes and input(f"copy them to {runs}? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("nothing was copied, and nothing compared", file=sys.stderr)
+        return False
+    print(f"{record(found, runs)} records copied to {runs}")
+    return True
 
 
 if __name__ == "__main__":

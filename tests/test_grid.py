@@ -19,7 +19,7 @@ from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
-from ranger21.grid.record import record
+from ranger21.grid.record import record, records
 from ranger21.naming import run_directory
 from ranger21.records import in_use
 from ranger21.report.ablation import INGREDIENTS
@@ -220,14 +220,14 @@ def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:
     }
     (job.directory / "manifest.json").write_text(json.dumps({"data": {"classes": 10}, "sessions": [session]}))
     (job.directory / "checkpoints").mkdir()
-    assert record([job], tmp_path / "kept") == 1
+    assert record(records([job]), tmp_path / "kept") == 1
     place = tmp_path / "kept" / "demo" / "a"
     assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "metrics.jsonl", "result.json"]
     kept = {"command": ["python3", "train.py", "seed=1"], "hardware": {"cores": 2}}
     assert json.loads((place / "manifest.json").read_text()) == {"data": {"classes": 10}, "sessions": [kept]}
     for damaged in ("", "[]", '{"sessions": [3]}'):
         (job.directory / "manifest.json").write_text(damaged)
-        assert record([job], tmp_path / f"kept{len(damaged)}") == 1
+        assert record(records([job]), tmp_path / f"kept{len(damaged)}") == 1
 
 
 def wait_for(condition: object, seconds: float = 120) -> None:

@@ -156,6 +156,8 @@ CHOICES = [
     ("reproduce.py --preset paper --sbatch=--time=1", "--sbatch is for --launcher=slurm: give both"),
     ("reproduce.py --preset paper --record d --out d", "leave --out away"),
     ("reproduce.py --preset paper --record d --launcher slurm", "--record is for runs that have ended"),
+    ("reproduce.py --preset paper --record d", "there is no terminal to ask at: look at what it would copy with"),
+    ("reproduce.py --preset paper --yes", "--yes is for --record: give both"),
     ("landscape.py $RUN data.root=$IMAGES --points 0", "--points=0 is not possible"),
     ("landscape.py $RUN data.root=$IMAGES --radius nan", "--radius=nan is not possible"),
     ("landscape.py $RUN data.root=$IMAGES --radius inf", "--radius=inf is not possible"),

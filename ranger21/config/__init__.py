@@ -14,6 +14,7 @@ from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConf
 from ranger21.config.logger import LoggerConfig, WandbConfig
 from ranger21.config.model import ModelConfig
 from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
+from ranger21.config.records import RecordsConfig
 from ranger21.config.schedules import (
     BATCH_SCHEDULES,
     LR_SCALINGS,
@@ -31,6 +32,7 @@ __all__ = [
     "ImageFolderConfig",
     "LinearBatchConfig",
     "ModelConfig",
+    "RecordsConfig",
     "TrainerConfig",
     "WandbConfig",
 ]
@@ -54,6 +56,7 @@ class Config:
     run_dir: str | None = field(metadata=NEUTRAL)
     resume: str = field(metadata=NEUTRAL)
     debug: bool = field(metadata=NEUTRAL)
+    records: RecordsConfig = field(default_factory=RecordsConfig, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None

@@ -1,14 +1,16 @@
 """Weights & Biases: a view of the run, which may fail without the run failing."""
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ranger21.config import WandbConfig
 from ranger21.errors import UserError
+from ranger21.masking import masked_command, masked_values
 from ranger21.tracking import Metrics
 from ranger21.wording import reason
 
@@ -70,15 +72,13 @@ class WandbTracker:
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
             if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B does not do without a home
                 os.environ["HOME"] = str(Path(arguments["dir"]).resolve())
-            self._run = wandb.init(
-                id=run_id,
-                resume="allow",
-                config=values,
-                **arguments,
-                settings=wandb.Settings(
-                    init_timeout=TIMEOUT, finish_timeout=TIMEOUT, console="off", silent=True, x_disable_stats=True
-                ),
+            settings = wandb.Settings(
+                init_timeout=TIMEOUT, finish_timeout=TIMEOUT, console="off", silent=True, x_disable_stats=True
             )
+            with _masked_command_line():
+                self._run = wandb.init(
+                    id=run_id, resume="allow", config=masked_values(values), **arguments, settings=settings
+                )
             self._run.define_metric("*", step_metric="step")
         except Exception as error:  # whatever it is, the run is worth more than its picture
             self._off(error)
@@ -109,6 +109,17 @@ class WandbTracker:
                 self._run.finish(exit_code=exit_code)
             except Exception as error:
                 self._off(error)
+
+
+@contextlib.contextmanager
+def _masked_command_line() -> Iterator[None]:
+    """W&B records the process's arguments: it sees them with what looks like a key masked."""
+    arguments = sys.argv
+    sys.argv = masked_command(arguments)
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def _but_not_of_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:

@@ -1,0 +1,137 @@
+"""Keys and passwords do not get into records; what only looks a little like them does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from ranger21 import code, experiment, sessions
+from ranger21.code import recorded_code
+from ranger21.compose import compose_config
+from ranger21.config import result_values
+from ranger21.grid.jobs import Job
+from ranger21.grid.record import publication, record, records
+from ranger21.masking import masked, masked_command, masked_values
+from ranger21.naming import run_directory
+from ranger21.tracking.weights_and_biases import WandbTracker
+
+KEY = "0123456789abcdef" * 2 + "01234567"
+SECRETS = {
+    f"+model.kwargs.token={KEY}": KEY,
+    f"WANDB_API_KEY={KEY}": KEY,
+    "model.init_from=https://me:hunter2@host/x.pth": "hunter2",
+    f"git+https://{KEY}@github.com/x": KEY,
+    "password: 'hunter2 and more'": "hunter2",
+    "password=12345678": "12345678",
+    "{'api_key': 'hunter2'}": "hunter2",
+    "+model.kwargs={secret:hunter2,dim:3}": "hunter2",
+    "X-Secret-Key: hunter2": "hunter2",
+    "hf_abcdefghijklmnopqrstuvwxyz": "hf_",
+    "data.root=s3://AKIAABCDEFGHIJKLMNOP/x": "AKIA",
+    "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----": "abc",
+}
+PLAIN = [
+    "model.kwargs.num_tokens=5", "+model.kwargs.class_token=true", "model.kwargs.global_pool=token", "hf-hub:timm/x",
+    "data.root=/data/hf_abc", "optimizer.parts=[agc,decay]", "logger.group=secret-santa", "monkey=banana",
+    "commit 386695b43a4148b5d2e539b3286079a04f16e952", "https://github.com/x", "optimizer.betas=[0.9,0.999]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+def test_a_secret_is_masked(text: str, secret: str) -> None:
+    told = masked(text)
+    assert secret not in told and "***" in told
+    assert masked(told) == told
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert masked(text) == text
+
+
+def test_commands_and_values_are_masked_by_their_names() -> None:
+    assert masked_command(["x.py", "--token", "abc", "--seed", "3"]) == ["x.py", "--token", "***", "--seed", "3"]
+    values = {"token": "abc", "inner": [{"password": "abc", "lr": 0.1, "name": "token"}], "class_token": True}
+    there = {"token": "***", "inner": [{"password": "***", "lr": 0.1, "name": "token"}], "class_token": True}
+    assert masked_values(values) == there
+
+
+@pytest.mark.parametrize("text", ["a_" * 50_000, "https://" + "a" * 100_000, "token=" * 30_000, "://" * 50_000])
+@pytest.mark.timeout(20)
+def test_long_texts_take_no_long_time(text: str) -> None:
+    masked(text)
+
+
+def test_the_manifest_has_the_diff_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an older record's diff the code is still recognised."""
+    answers = {("rev-parse", "HEAD"): "c0ffee\n", ("diff", "HEAD"): DIFF}
+    monkeypatch.setattr(code, "_git", lambda *words: answers.get(words, "ranger21/loop.py\0"))
+    monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
+    usual, full = (sessions.session(1, "cpu", 0, full_diff=full) for full in (False, True))
+    assert usual["git"].keys() == {"commit", "changed"} and usual["git"]["changed"].keys() == {"ranger21/loop.py"}
+    assert "+password = '***'" in full["git"]["diff"] and "+lr = 3" in full["git"]["diff"]
+    assert KEY not in json.dumps([usual, full])
+    (one, other) = (recorded_code({"code": {}}, told) for told in (usual, full))
+    assert one is not None and other is not None and one.same(other)
+
+
+DIFF = """\
+diff --git a/ranger21/loop.py b/ranger21/loop.py
+--- a/ranger21/loop.py
++++ b/ranger21/loop.py
++lr = 3
++password = 'hunter2'
+"""
+
+
+def test_the_option_is_no_part_of_what_a_run_is() -> None:
+    usual, full = compose_config(list(TINY)), compose_config([*TINY, "records.diff=full"])
+    assert result_values(usual) == result_values(full) and run_directory(usual) == run_directory(full)
+
+
+@pytest.fixture
+def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A run that has ended, whose command line has a key in it, with the diff that older versions kept."""
+    monkeypatch.setattr(sys, "argv", ["/home/somebody/train.py", "--token", KEY])
+    config = compose_config([*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={tmp_path}/runs"])
+    job = Job((), replace(config), run_directory(config))
+    assert experiment.run(config, job.directory) == 0
+    manifest = json.loads((job.directory / "manifest.json").read_text())
+    assert KEY not in json.dumps(manifest)
+    manifest["sessions"][0]["git"] = {"commit": "c0ffee", "diff": DIFF}
+    manifest["sessions"][0]["command"].append(f"password={KEY}")
+    (job.directory / "manifest.json").write_text(json.dumps(manifest))
+    return job
+
+
+def test_records_for_publication_are_shown_and_masked(job: Job, tmp_path: Path, images: Path) -> None:
+    found = records([job])
+    told = publication(found)
+    assert told.startswith("the records of 1 runs, 4 files, ")
+    assert str(images) in told and "2 values that looked like keys masked" in told
+    assert record(found, tmp_path / "kept") == 1
+    texts = {path.name: path.read_text() for path in tmp_path.glob("kept/*/*/*")}
+    assert texts.keys() == {"config.yaml", "manifest.json", "metrics.jsonl", "result.json"}
+    assert not any(secret in text for text in texts.values() for secret in (KEY, "hunter2", "/home/somebody"))
+    before, after = (
+        json.loads(text) for text in ((job.directory / "manifest.json").read_text(), texts["manifest.json"])
+    )
+    codes = [recorded_code(manifest, manifest["sessions"][0]) for manifest in (before, after)]
+    assert codes[0] is not None and codes[0] == codes[1]
+
+
+def test_wandb_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
+    config = compose_config([*TINY, "logger=wandb", "logger.mode=offline"])
+    tracker = WandbTracker(config.logger, "abc", tmp_path, "demo", {"model": {"token": KEY}})  # type: ignore[arg-type]
+    assert sys.argv[1].endswith(KEY)
+    tracker.close(0, {})
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"token" in content for content in written)
+    assert not any(KEY.encode() in content for content in written)
