@@ -19,6 +19,7 @@ from ranger21.errors import UserError
 from ranger21.files import replacing
 from ranger21.models import load_weights, of_head
 from ranger21.pretrained import is_timms, read_pretrained
+from ranger21.reading import read_json
 from ranger21.wording import reason
 
 KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training scripts keep weights; timm's order
@@ -123,10 +124,9 @@ def named(weights: Weights, data: Data) -> Weights:
 def recorded_data(checkpoint: Path) -> dict[str, Any] | None:
     """What the manifest of the run of a checkpoint says of its data, if the checkpoint lies in its run's directory."""
     try:
-        facts = json.loads((checkpoint.absolute().parent.parent / "manifest.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, LookupError, TypeError):
+        return read_json(checkpoint.absolute().parent.parent / "manifest.json", {"data": {}})["data"]
+    except UserError:  # there is none, or a stranger's
         return None
-    return facts if isinstance(facts, dict) else None
 
 
 def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:

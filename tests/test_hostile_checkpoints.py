@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -86,6 +87,19 @@ def test_a_strangers_yaml_runs_no_code(hostile: Hostile) -> None:
     (run / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir [{hostile.canary}]\n")
     hostile.refuses("compare.py $FILES/run", "its config.yaml cannot be read", ("work",))
     hostile.refuses(f"train.py run_dir=$FILES/run data.root=$FILES/images model=resnet10t {SMALL}", "error: ", INDEX)
+
+
+@pytest.mark.parametrize("how", ["a pipe", "too deep"])
+def test_a_strangers_manifest_beside_a_checkpoint_is_passed_over(hostile: Hostile, how: str) -> None:
+    run = shutil.copytree(RUN, hostile.files / "run")
+    manifest = run / "manifest.json"
+    manifest.unlink()
+    if how == "a pipe":
+        os.mkfifo(manifest)
+    else:
+        manifest.write_text('{"data": ' + "[" * 100_000)
+    hostile.refuses(COMMANDS["evaluate"].format(file="run"), "error: ", INDEX)
+    hostile.refuses(COMMANDS["export"].format(file="run"), "timm.create_model(", ("work/x.pth",), code=0)
 
 
 def arguments_of(line: str) -> dict[str, Any]:
