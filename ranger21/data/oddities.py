@@ -7,12 +7,13 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from ranger21.data.opening import opened, read_file
+from ranger21.wording import reason
 
 MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
 
 
 def oddities(path: Path) -> list[tuple[str, str]]:
-    """The kinds of findings that an image is, and why."""
+    """Return what is odd about an image: for each finding its kind, as `verify` names it, and what it is."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -21,8 +22,8 @@ def oddities(path: Path) -> list[tuple[str, str]]:
                 image.load()
                 found = list(features(image, path.suffix.lower(), deep))
         except Exception as error:  # a damaged file can make Pillow raise anything
-            found = [("unreadable", reason(error))]
-    return sorted({*found, *(("warning", one_line(warning.message)) for warning in caught)})
+            found = [("unreadable", (isinstance(error, OSError) and error.strerror) or reason(error))]
+    return sorted({*found, *(("warning", " ".join(str(warning.message).split())) for warning in caught)})
 
 
 def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
@@ -41,14 +42,4 @@ def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str,
         elif exif or "exif" in image.info:
             yield "exif", f"{len(exif)} tags"
     except Exception as error:  # the pixels are what the loader wants, and they are there
-        yield "exif", f"damaged ({one_line(error)})"
-
-
-def reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return one_line(error) or type(error).__name__
-
-
-def one_line(text: object) -> str:
-    return " ".join(str(text).split())
+        yield "exif", f"damaged ({reason(error)})"

@@ -14,10 +14,7 @@ from ranger21.errors import UserError
 from ranger21.memory import at_most
 
 LARGEST_GROUP = 1 << 31  # bytes of memory for a group of rows, whatever it says of itself; a whole file has some 500 MB
-MOST_OF_FILE, SLACK = (
-    4,
-    1 << 20,
-)  # how often its size, and bytes more, the images of a file may have: JPEGs shrink little
+MOST_OF_FILE, SLACK = 4, 1 << 20  # all images of a file may have 4 times its bytes and 1 MiB: JPEGs shrink little
 SPLITS = {"train": "train", "validation": "val"}  # as Hugging Face calls them, and as we do
 
 

@@ -86,10 +86,10 @@ def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
     findings += lopsided(folders)
     told = sorted(findings, key=lambda finding: (finding.file, finding.why))
     of_kind = {
-        kind: [{"file": printable(f.file), "why": f.why} for f in told if f.kind == kind] for kind in WRONG | NOTICES
+        kind: [{"file": as_text(f.file), "why": f.why} for f in told if f.kind == kind] for kind in WRONG | NOTICES
     }
     return {
-        "root": printable(str(root)),
+        "root": as_text(str(root)),
         "expect": expect,
         "ok": not any(of_kind[kind] for kind in WRONG),
         "splits": {split: summary([f for f in folders if f.split == split]) for split in SPLITS},
@@ -157,7 +157,7 @@ def what_is(entry: os.DirEntry[str]) -> str:
     if is_hidden(entry.name):
         return "no data, by its name"
     if entry.is_symlink():
-        return f"leads to {printable(str(Path(entry.path).readlink()))}"
+        return f"leads to {as_text(str(Path(entry.path).readlink()))}"
     return "no plain file" if is_image(entry.name) else "no image by its name"
 
 
@@ -175,11 +175,11 @@ def indices(root: Path, split: str) -> list[Finding]:
     """The indices by which the next start would go, if they are of other files: they are made anew."""
     try:
         return [
-            Finding("index", split, f"{printable(str(place))} was of other files than there are: it is made anew")
+            Finding("index", split, f"{as_text(str(place))} was of other files than there are: it is made anew")
             for place in renew(root / split)
         ]
     except OSError as error:
-        why = f"{printable(str(error.filename))} is of other files, and cannot be removed ({error.strerror}): delete it"
+        why = f"{as_text(str(error.filename))} is of other files, and cannot be removed ({error.strerror}): delete it"
         return [Finding("stale_index", split, why)]
     except UserError:  # a folder that cannot be read, or a link to one above: found before
         return []
@@ -190,8 +190,8 @@ def examine(folder: ClassFolder) -> list[Finding]:
     return [Finding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
 
 
-def printable(path: str) -> str:
-    """A path whose bytes need not be UTF-8."""
+def as_text(path: str) -> str:
+    """Return a path as text that JSON takes: bytes that are not UTF-8 are written as `\\xe4`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -216,7 +216,7 @@ def lopsided(folders: list[ClassFolder]) -> Iterator[Finding]:
 
 
 def summary(folders: list[ClassFolder]) -> dict[str, Any]:
-    by_size = sorted((len(f.images), printable(f.name)) for f in folders)
+    by_size = sorted((len(f.images), as_text(f.name)) for f in folders)
     smallest, largest = ({"class": name, "images": count} for count, name in (by_size[0], by_size[-1]))
     images = sum(count for count, _ in by_size)
     return {"classes": len(folders), "images": images, "smallest": smallest, "largest": largest}
