@@ -74,7 +74,7 @@ class Checkpoints:
         """
         new = self.last.with_suffix(".tmp")
         try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
+            self.last.parent.mkdir(exist_ok=True)  # and not a run directory that was taken away
             with open(new, "wb") as file:
                 torch.save(state, file)
                 file.flush()

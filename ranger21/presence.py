@@ -1,6 +1,7 @@
 """Whether a run's directory, its lock and its metrics.jsonl are still what the run holds: names can be taken away."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ranger21.errors import UserError
@@ -24,6 +25,23 @@ class Presence:
         self.place.keep_lock(place.lock)
         self.lines.keep(place.metrics)
         return place
+
+    def write(self, action: Callable[[RunDirectory], None], step: int) -> None:
+        """Call `action`, which saves a checkpoint, with the run directory where it is now.
+
+        Call it once more if it failed because the directory was renamed meanwhile. Raises a UserError if the
+        directory is gone, or has another name now, under which the checkpoint was saved.
+        """
+        place = self.place_now()
+        try:
+            action(place)
+        except UserError:
+            now = self.place_now()
+            if now.path == place.path:
+                raise
+            place = now
+            action(place)
+        self.require_in_place(place, step)
 
     def require_in_place(self, place: RunDirectory, step: int) -> None:
         """Raises a UserError if the directory has another name now, under which a checkpoint was saved."""

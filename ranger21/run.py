@@ -204,8 +204,7 @@ class Run:
         told = {sentence for loader in self.loaders for sentence in loader.unreadable}
         unreadable = self.world.gather([*self.unreadable, *told]) if self.data.train.substitute else []
 
-        def write() -> None:
-            place = self.presence.place_now()
+        def write(place: RunDirectory) -> None:
             self.lines.sync()
             if unreadable:
                 place.note_unreadable(unreadable)
@@ -232,10 +231,9 @@ class Run:
             (self.checkpoints if place is self.place else Checkpoints(place.checkpoints)).save(state, best)
             if not self.newest:
                 place.note_saved(progress.step)
-            self.presence.require_in_place(place, progress.step)
             self.newest = self.checkpoints.last
 
-        self.world.on_main(write)
+        self.world.on_main(lambda: self.presence.write(write, progress.step))
 
     def restore(self, path: Path) -> None:
         """Takes the state of a checkpoint. Raises a UserError, and changes nothing, if it does not fit this run."""

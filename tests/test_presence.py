@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import SPAWN
 
+from ranger21.checkpoint import Checkpoints
 from ranger21.errors import UserError
 from ranger21.presence import Presence
 from ranger21.records import RunDirectory
@@ -47,6 +48,30 @@ def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: Json
         presence.require_in_place(now, 5)
     place.path.mkdir()  # another one at its place is not it
     assert presence.place_now().path == there
+
+
+def test_a_checkpoint_is_saved_in_a_directory_that_is_renamed_meanwhile(place: RunDirectory, lines: JsonLines) -> None:
+    presence, there = Presence(place, lines), place.path.with_name("moved")
+    seen: list[Path] = []
+
+    def save(where: RunDirectory) -> None:
+        seen.append(where.path)
+        if place.path.exists():
+            place.path.rename(there)
+        Checkpoints(where.checkpoints).save({"model": {}})
+
+    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename it back"):
+        presence.write(save, 5)
+    assert seen == [place.path, there] and not place.path.exists()
+    assert (there / "checkpoints" / "last.pt").exists()
+
+
+def test_what_fails_in_its_place_is_told_once(place: RunDirectory, lines: JsonLines) -> None:
+    def fail(where: RunDirectory) -> None:
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        Presence(place, lines).write(fail, 5)
 
 
 def test_a_removed_directory_is_told(place: RunDirectory, lines: JsonLines) -> None:
