@@ -38,7 +38,7 @@ def read_patiently(path: Path) -> State:
             text = f"The checkpoint {path} is a link to {path.readlink()}, which is not there"
             raise UserError(f"{text}: put that back, or remove the link.") from error
         except Foreign as error:
-            text = f"{path} is no checkpoint of a run ({error}): put the run's own back, or choose another run_dir=."
+            text = f"{path} is not a checkpoint of a run ({error}): put the run's own back, or choose another run_dir=."
             raise UserError(text) from error
         except Damaged:
             if damaged or pause is None:

@@ -131,7 +131,7 @@ def _check_records(archive: zipfile.ZipFile, size: int) -> None:
     """Raise `Damaged` unless every record has its checksum, and torch finds each where zipfile does."""
     infos, root = archive.infolist(), _root(archive)
     if f"{root}/constants.pkl" in archive.namelist():
-        raise Foreign("it is a TorchScript program, and no file of tensors")
+        raise Foreign("it is a TorchScript program, not a file of tensors")
     for info in infos:
         if info.is_dir() or info.external_attr & FOLDER:
             raise Damaged(f"its record {info.filename} is marked as a folder")

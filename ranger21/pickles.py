@@ -48,7 +48,7 @@ def check_pickle(file: IO[bytes]) -> None:
         elif name != "PROTO":
             value = _made(name, _taken(stack, operation.stack_before))
             if value[0] > MOST or value[1] > DEEPEST:
-                raise ValueError("it has values within values without end")
+                raise ValueError("its values are nested too deep, or are too many")
             stack += [value] * len(operation.stack_after)
 
 
@@ -85,8 +85,8 @@ def check_values(value: Any) -> None:
         count += len(level)
         for tensor in (item for item in level if isinstance(item, torch.Tensor)):
             if tensor.is_sparse or tensor.nbytes > tensor.untyped_storage().nbytes() + ROOM:
-                raise ValueError(f"a tensor is {tuple(tensor.shape)} by its sizes, and has no such numbers")
+                raise ValueError(f"a tensor of shape {tuple(tensor.shape)} has fewer values than its shape says")
         if count > MOST or not level:
             break
     if level:
-        raise ValueError("it has values within values without end")
+        raise ValueError("its values are nested too deep, or are too many")

@@ -71,10 +71,16 @@ def calls(canary: Path) -> dict[str, tuple[Any, str]]:
         "storage": ({"model": {"w": Call(torch.UntypedStorage, 1 << 45)}}, "storage.pt"),
         "outside": ({"model": {"w": Call(rebuild, whole, 2, (8,), (1,), False, None)}}, "outside.pt is damaged"),
         "negative": ({"model": {"w": Call(rebuild, whole, -9, (1,), (1,), False, None)}}, "negative.pt is damaged"),
-        "wide": ({"model": {"w": wide(1 << 45)}}, "by its sizes, and has no such numbers"),
-        "doubled": ({"model": {"w": doubled(torch.zeros(1))}}, "values within values without end"),
-        "config": ({"model": {"w": torch.zeros(1)}, "config": doubled(1), "data": {}}, "values without end"),
-        "endless": ({"model": {"w": torch.zeros(1)}, "config": endless, "data": {}}, "values without end"),
+        "wide": ({"model": {"w": wide(1 << 45)}}, "has fewer values than its shape says"),
+        "doubled": ({"model": {"w": doubled(torch.zeros(1))}}, "nested too deep"),
+        "config": (
+            {"model": {"w": torch.zeros(1)}, "config": doubled(1), "data": {}},
+            "nested too deep",
+        ),
+        "endless": (
+            {"model": {"w": torch.zeros(1)}, "config": endless, "data": {}},
+            "nested too deep",
+        ),
         "names": ({"model": {"\x1b[2J\nw": torch.zeros(1)}}, "names.pt"),
         "keys": ({"model": {1: torch.zeros(1), (2, 3): torch.zeros(1)}}, "keys.pt"),
     }
@@ -110,8 +116,8 @@ def write_strangers(folder: Path, canary: Path, known: Path) -> dict[str, str]:
     (folder / "memory.pt").symlink_to("/proc/self/mem")
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), folder / "script.pt")
     return said | {
-        "old.pt": "running code that is in it (it has _codecs.encode", "deep.pt": "values without end",
-        "deep-key.pt": "values without end", "hash.pt": "values without end", "string.pt": "string.pt is damaged",
+        "old.pt": "running code that is in it (it has _codecs.encode", "deep.pt": "nested too deep",
+        "deep-key.pt": "nested too deep", "hash.pt": "nested too deep", "string.pt": "string.pt is damaged",
         "hollow.pt": "hollow.pt is damaged", "bomb.pt": "is compressed, as torch never writes one",
         "short.pt": "short.pt is damaged", "zeros.pt": "is compressed, as torch never writes one",
         "hole.pt": "hole.pt", "pipe.pt": "Not a regular file", "zero.pt": "Not a regular file",

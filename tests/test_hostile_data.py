@@ -111,7 +111,7 @@ ARCHIVES: dict[str, tuple[str, Harm]] = {
     ),
     "links in a circle": ("is not a file", devkit(lambda files: files.pop(META), meta=META)),
     "a class that is a path": (
-        "has a class '../../../x', which is no wnid",
+        "has a class '../../../x', which is not a wnid",
         devkit(lambda files: files.update({META: renamed_class("../../../x")})),
     ),
     "no matrix": ("is damaged or cut short", devkit(lambda files: files.update({META: b"\x89HDF\r\n\x1a\n" * 99}))),
@@ -228,8 +228,8 @@ PACKS: dict[str, tuple[str, Harm]] = {
     "a recipe that speaks": ("pack.json is damaged", facts_with(recipe=vars(Recipe(36, "\x1b[2J", "raw", None, None)))),
     "terabytes of facts": ("pack.json is damaged", lambda pack: os.truncate(pack / FACTS, 1 << 40)),
     "a pipe for facts": ("is not a pack", pipe_for(FACTS)),
-    "a pipe for an index": ("train.npz cannot be read (it is no plain file)", pipe_for("train.npz")),
-    "zeros": ("it is compressed, which no such", index_with(True, sizes=lambda s: np.zeros(10**7, int))),
+    "a pipe for an index": ("train.npz cannot be read (it is not a regular file)", pipe_for("train.npz")),
+    "zeros": ("it is compressed, and this project", index_with(True, sizes=lambda s: np.zeros(10**7, int))),
     "elements of no size": ("it has more elements than bytes", of_no_size),
     "offsets": ("images lie beyond the end of their archives", index_with(offsets=lambda o: o + (1 << 40))),
     "negative": ("images lie beyond the end of their archives", index_with(offsets=lambda o: o - (1 << 40))),
@@ -239,7 +239,7 @@ PACKS: dict[str, tuple[str, Harm]] = {
     ),
     "pixels": ("not as many as their sides say", index_with(shapes=lambda s: s + 1)),
     "counts": ("its arrays do not belong together", index_with(counts=lambda c: c * 1000)),
-    "paths": ("its images are no paths", index_with(paths=lambda p: np.frombuffer(b"../a\0" * 6, np.uint8))),
+    "paths": ("its images are not paths", index_with(paths=lambda p: np.frombuffer(b"../a\0" * 6, np.uint8))),
     "objects": ("train.npz cannot be read", index_with(sizes=lambda s: np.array([object()] * len(s)))),
 }
 
@@ -275,11 +275,11 @@ def test_images(sound: Path, hostile: Hostile) -> None:  # noqa: F811
     for name in (".\x1b[2J", "\x1b]0;x\x07.txt", "../\x1b[2J.JPEG"):  # which speak to a terminal
         (hostile.files / "data" / "train" / "n99000000" / name).write_bytes(b"")
     line = "verify_imagenet.py $FILES/data --expect none --processes 1"
-    told = hostile.refuses(line, "it is no image of a format that is read").out
+    told = hostile.refuses(line, "it is not an image in a format that is read").out
     assert "13000 x 13000 pixels, and images of up to" in told and "more than 100 scans" in told
     line = "pack.py $WORK/pack data.root=$FILES/data data.resize=36 data.crop=32 --processes 1"
     cache = tuple(f"files/data/.{split}.index.npz" for split in ("train", "val"))
-    hostile.refuses(line, "cannot be read (it is no image of a format that is read", writes=("work/pack", *cache))
+    hostile.refuses(line, "cannot be read (it is not an image in a format that is read", writes=("work/pack", *cache))
     line = f"train.py {TRAIN} data.root=$FILES/data data.batch_size=6 run_dir=$WORK/run"
     hostile.refuses(line, "The image $FILES/data/train/", writes=("work/run", *cache))
 
@@ -290,7 +290,7 @@ def test_lists_of_classes_and_small_files(sound: Path, hostile: Hostile) -> None
         file.truncate(1 << 40)
     for name in ("pipe", "large"):
         line = f"train.py {TRAIN} data.root={sound} data.classes=$FILES/{name} run_dir=$WORK/run"
-        hostile.refuses(line, "it is no plain file of at most 16,777,216 bytes")
+        hostile.refuses(line, "it is not a regular file of at most 16,777,216 bytes")
     for name in FASHION_MNIST_FILES:
         (hostile.files / f"{name}.gz").write_bytes(b"")
     with gzip.open(hostile.files / f"{FASHION_MNIST_FILES[0]}.gz", "wb", 1) as file:

@@ -52,7 +52,7 @@ def tiff_with_a_large_tile() -> bytes:
 
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "EPS": ("it is no image of a format that is read: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
+    "EPS": ("it is not an image in a format that is read here: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
     "pixels": ("it has 13000 x 13000 pixels, and images of up to 89,478,485 are read", lambda: png(13_000, 13_000)),
     "more pixels": ("it has 400,000,000 pixels", lambda: png(20_000, 20_000, b"")),
     "scans": (f"it is cut into more than {MAX_SCANS} scans", lambda: of_many_scans(20_000)),
@@ -109,7 +109,11 @@ def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "zero.JPEG").symlink_to("/dev/zero")
     with open(tmp_path / "large.JPEG", "wb") as file:
         file.truncate(MAX_BYTES + 1)
-    for name, why in (("pipe", "no plain file"), ("zero", "no plain file"), ("large", "files of up to 357,913,940")):
+    for name, why in (
+        ("pipe", "not a regular file"),
+        ("zero", "not a regular file"),
+        ("large", "files of up to 357,913,940"),
+    ):
         with pytest.raises(ValueError, match=why):
             read_file(tmp_path / f"{name}.JPEG")
     (tmp_path / "plain.JPEG").write_bytes(data := jpeg())

@@ -145,7 +145,7 @@ def test_no_room_no_rights_no_variable(config: ImageFolderConfig, monkeypatch: p
         stage(config, never)
     monkeypatch.setenv("OWN_DISK", "")
     for stage_ in ("$OWN_DISK", "here", "~nobody-here/x"):
-        with pytest.raises(UserError, match=rf"data.stage={re.escape(stage_)} is no absolute path on"):
+        with pytest.raises(UserError, match=rf"data.stage={re.escape(stage_)} is not an absolute path on"):
             stage(replace(config, stage=stage_), never)
     config.stage = "/proc/nothing"
     with pytest.raises(UserError, match=r"could not be copied to /proc/nothing/.*: make room there, or choose"):

@@ -120,7 +120,7 @@ def open_to_all(folder: Path) -> None:
     ("make", "words"),
     [
         (linked, "is a link"),
-        (lambda folder: folder.write_text("taken"), "is no folder"),
+        (lambda folder: folder.write_text("taken"), "is not a folder"),
         (open_to_all, "may be written to by others"),
         pytest.param(of_another, "belongs to another user (number 65534)", marks=as_root),
     ],

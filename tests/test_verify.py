@@ -104,9 +104,9 @@ PLANTED = {  # name: (kind, part of the reason, bytes)
     "without_its_end.JPEG": ("unreadable", "truncated", NOISE[:-1]),
     "header_only.JPEG": ("unreadable", "", NOISE[:200]),
     "empty.JPEG": ("unreadable", "empty", b""),
-    "text.JPEG": ("unreadable", "no image of a format that is read: JPEG, PNG,", b"<html>404</html>"),
-    "zeros.JPEG": ("unreadable", "no image of a format", bytes(5000)),
-    "of_another_kind.JPEG": ("unreadable", "no image of a format", encoded(picture(), "JPEG2000")),
+    "text.JPEG": ("unreadable", "not an image in a format that is read here: JPEG, PNG,", b"<html>404</html>"),
+    "zeros.JPEG": ("unreadable", "not an image in a format", bytes(5000)),
+    "of_another_kind.JPEG": ("unreadable", "not an image in a format", encoded(picture(), "JPEG2000")),
     "cut.png": ("unreadable", "", encoded(picture(), "PNG")[:500]),
     "bomb.png": (
         "unreadable",
@@ -206,7 +206,7 @@ def test_links_and_loops(root):
     assert now["broken_link"] == [(f"{TRAIN}/gone.JPEG", "leads to nowhere")]
     loops = [file for file, _ in now["link_loop"]]
     assert {f"{TRAIN}/itself.JPEG", f"{TRAIN}/up", f"{TRAIN}/far/{CLASS}"} <= set(loops)
-    assert now["stray"] == [(f"{TRAIN}/pipe.JPEG", "no plain file")]
+    assert now["stray"] == [(f"{TRAIN}/pipe.JPEG", "not a regular file")]
     assert verify(root, "none", 1)["splits"]["train"]["largest"]["class"] == CLASS
 
 

@@ -181,7 +181,7 @@ def test_what_holds_no_weights_is_told(new: bool, make: Callable[[], Any], sente
 @pytest.mark.filterwarnings("ignore")  # of torch, that it is old
 def test_a_program_is_no_weights(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "w.pt")
-    with pytest.raises(UserError, match="it is a TorchScript program, and no file of tensors"):
+    with pytest.raises(UserError, match="it is a TorchScript program, not a file of tensors"):
         read_any(str(tmp_path / "w.pt"))
 
 

@@ -103,7 +103,7 @@ def read_classes(wanted: Any) -> int | list[str] | None:
     try:
         path = Path(require_path("data.classes", wanted))
         if (path.exists() and not path.is_file()) or path.stat().st_size > LARGEST_LIST:
-            raise ValueError(f"it is no plain file of at most {LARGEST_LIST:,} bytes")
+            raise ValueError(f"it is not a regular file of at most {LARGEST_LIST:,} bytes")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         text = "a number of classes, or a file with the name of one on each line"

@@ -216,7 +216,7 @@ def read_devkit(file: Path) -> tuple[list[str], set[str]]:
         wnids = {int(leaf["ILSVRC2012_ID"].item()): str(leaf["WNID"].item()) for leaf in leaves}
         numbers = [int(line) for line in truth.split()]
     if odd := [wnid for wnid in wnids.values() if not re.fullmatch(r"n\d{8}", wnid, re.ASCII)]:
-        text = "which is no wnid such as n01440764: download it again"
+        text = "which is not a wnid such as n01440764: download it again"
         raise UserError(f"{file} has a class {odd[0][:LONGEST]!a}, {text}.")
     if unknown := set(numbers) - set(wnids):
         raise UserError(f"{file} gives a validation image the unknown class {min(unknown)}: download it again.")

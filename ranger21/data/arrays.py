@@ -15,10 +15,10 @@ def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     than the file has bytes: an archive that is compressed, as savez never does it, or elements of no size.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a regular file")
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("it is compressed, which no such file of ours is")
+            raise ValueError("it is compressed, and this project never compresses such a file")
     with np.load(path, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in names if name in arrays}
     if any(array.size > path.stat().st_size for array in found.values()):

@@ -47,12 +47,12 @@ class Frame(NamedTuple):
 
 
 def read_file(path: str | os.PathLike[str]) -> np.ndarray:
-    """uint8 (bytes,). Raises an OSError, and a ValueError for what is no plain file or larger than any image."""
+    """uint8 (bytes,). Raises an OSError; a ValueError for what is not a regular file or is larger than any image."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe without a writer would hold us for ever
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         if state.st_size > MAX_BYTES:
             raise ValueError(f"it has {state.st_size:,} bytes, and files of up to {MAX_BYTES:,} are read")
         data, got = np.empty(state.st_size, np.uint8), 0
@@ -103,8 +103,8 @@ def opened(data: np.ndarray) -> Iterator[ImageFile]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is the same, and firm
             picture = Image.open(io.BytesIO(data.tobytes()), formats=FORMATS)
     except UnidentifiedImageError as error:
-        what = f"it is no image of a format that is read: {', '.join(FORMATS)}" if len(data) else "the file is empty"
-        raise ValueError(what) from error
+        unknown = f"it is not an image in a format that is read here: {', '.join(FORMATS)}"
+        raise ValueError(unknown if len(data) else "the file is empty") from error
     except Image.DecompressionBombError as error:  # beyond twice the limit
         pixels = re.search(r"\((\d+) pixels", str(error))
         raise ValueError(_too_many(f"{int(pixels[1]):,}" if pixels else "too many")) from error

@@ -46,9 +46,9 @@ def _require_whole(index: Index, arrays: dict[str, np.ndarray], sizes: list[int]
     begin, length, shape = (arrays[name].astype(np.int64, casting="safe") for name in OF_IMAGES)
     counts, images = arrays["counts"], len(index)
     if not all(map(is_plain, index.classes)) or len(set(index.classes)) < len(index.classes):
-        raise ValueError("its classes are no names of folders")
+        raise ValueError("its classes are not names of folders")
     if not index.leads_below():
-        raise ValueError("its images are no paths of files in folders")
+        raise ValueError("its images are not paths of files in folders")
     of_images = (begin, length, shape, *(() if index.sizes is None else (index.sizes,)))
     counted = len(counts) == len(index.classes) and (counts >= 0).all() and counts.sum() == images
     if not counted or any(len(array) != images for array in of_images) or shape.shape != (images, 2):

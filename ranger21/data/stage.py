@@ -29,7 +29,7 @@ def place(config: ImageFolderConfig) -> Path:
     folder = Path(os.path.expandvars(config.stage or ""))
     with suppress(RuntimeError):  # there is no such user
         folder = folder.expanduser()
-    wrong = "names a variable that is not set" if "$" in str(folder) else "is no absolute path"
+    wrong = "names a variable that is not set" if "$" in str(folder) else "is not an absolute path"
     if "$" in str(folder) or not folder.is_absolute():
         text = f"data.stage={config.stage} {wrong} on {socket.gethostname()}"
         raise UserError(f"{text}: ask your site for the folder that is on each node's own disk.")
@@ -83,7 +83,7 @@ def take_over(folder: Path) -> None:
     if modes.S_ISLNK(state.st_mode):
         wrong = "is a link"
     elif not modes.S_ISDIR(state.st_mode):
-        wrong = "is no folder"
+        wrong = "is not a folder"
     elif state.st_uid != os.geteuid():
         wrong = f"belongs to another user (number {state.st_uid})"
     elif state.st_mode & (modes.S_IWGRP | modes.S_IWOTH):

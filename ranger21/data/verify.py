@@ -158,7 +158,7 @@ def what_is(entry: os.DirEntry[str]) -> str:
         return "no data, by its name"
     if entry.is_symlink():
         return f"leads to {as_text(str(Path(entry.path).readlink()))}"
-    return "no plain file" if is_image(entry.name) else "no image by its name"
+    return "not a regular file" if is_image(entry.name) else "no image by its name"
 
 
 def beside_the_classes(root: Path, split: str) -> Iterator[Finding]:
