@@ -90,13 +90,13 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read(path: Path) -> State:
-    """The checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read now."""
+    """Read the checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read now."""
     with _opened(path) as file:
         return _verified(file)
 
 
 def _verified(file: IO[bytes]) -> State:
-    """What is in an archive of torch.save's of which every record is as it was written. Raises `Damaged`."""
+    """Return the contents of an archive of torch.save's, if all records are as written. Raises `Damaged`."""
     try:
         file.seek(0)
         if file.read(len(ZIP)) != ZIP:
@@ -149,7 +149,7 @@ def _check_records(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _load(file: IO[bytes]) -> tuple[State, list[int]]:
-    """What torch.save wrote, on the CPU, and the bytes of each storage; timm's checkpoints have a Namespace, too."""
+    """Load what torch.save wrote, on the CPU, and the bytes of each storage; timm's files have a Namespace, too."""
     sizes: list[int] = []
     file.seek(0)
 
@@ -164,7 +164,7 @@ def _load(file: IO[bytes]) -> tuple[State, list[int]]:
 
 
 def _read_old(file: IO[bytes]) -> State:
-    """What torch up to 1.5 wrote: pickles, of which the fourth has the contents, then the tensors' bytes."""
+    """Load what torch up to 1.5 wrote: pickles, of which the fourth has the contents, then the tensors' bytes."""
     file.seek(0)
     for _ in range(4):
         check_pickle(file)
@@ -172,7 +172,7 @@ def _read_old(file: IO[bytes]) -> State:
 
 
 def read_file(path: Path) -> State:
-    """What torch.save wrote to a file that a user named: of this package, or of another. Raises a UserError."""
+    """Read what torch.save wrote to a file that a user named: of this package, or of another. Raises a UserError."""
     try:
         with _opened(path) as file:
             state = _read_old(file) if file.read(len(OLD)) == OLD else _verified(file)
@@ -213,7 +213,7 @@ def read_run(source: str) -> State:
 
 
 def require_known_format(state: State, path: Path) -> None:
-    """Raises a UserError for the checkpoint of a later version of this package."""
+    """Raise a UserError for the checkpoint of a later version of this package."""
     if why := newer(state, FORMAT):
         raise UserError(f"{path} cannot be used: {why}.")
 

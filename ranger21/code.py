@@ -54,7 +54,7 @@ class Code:
         )
 
     def same(self, other: "Code") -> bool:
-        """Whether it is the same code, by the files' hashes, or by the commits where one of the two has no hashes."""
+        """Compare with other code: by the files' hashes, or by the commits where one of the two has no hashes."""
         if self.files is not None and other.files is not None:
             return self.files == other.files
         clean = not self.uncommitted and not other.uncommitted
@@ -71,7 +71,7 @@ class Code:
 
 
 def can_change_a_result(name: str) -> bool:
-    """Whether a file of the project, by its path there, can change a result."""
+    """Return whether a file of the project, by its path there, can change a result."""
     ours = name == "train.py" or name.startswith("configs/") or (name.startswith("ranger21/") and name.endswith(".py"))
     return ours and not name.startswith(WITHOUT_EFFECT)
 
@@ -102,7 +102,7 @@ def own_code() -> Code:
 
 
 def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Code | None:
-    """What a manifest says of the code of one of its sessions; None if it says nothing that can be read."""
+    """Return what a manifest says of the code of one of its sessions; None if it says nothing that can be read."""
     known, git = manifest.get("code"), session.get("git")
     files = known.get(session.get("code")) if isinstance(known, dict) else None
     git = git if isinstance(git, dict) else {}
@@ -115,7 +115,7 @@ def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Co
 
 
 def change(then: Code | None, now: Code) -> str | None:
-    """What has changed in the code, as the end of a sentence; None: nothing that can change a result, or unknown."""
+    """Return what has changed in the code, as the end of a sentence; None: nothing that counts, or unknown."""
     if then is None or now.same(then):
         return None
     files = now.changed(then)
@@ -152,7 +152,7 @@ def git_state(full: bool = False) -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the project's own repository, and not of one around the place where a wheel is installed."""
+    """Ask git about the project's own repository, and not about one around the place where a wheel is installed."""
     if not (PROJECT / ".git").exists():
         raise FileNotFoundError(PROJECT / ".git")
     done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, check=True, timeout=30)

@@ -78,7 +78,7 @@ def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
 
 
 def compose_config(overrides: list[str]) -> Config:
-    """What `train.py` would make of these command-line arguments."""
+    """Return what `train.py` would make of these command-line arguments."""
     words = readable(overrides)
     offer_timm_models(words)
     if GlobalHydra.instance().is_initialized():
@@ -89,7 +89,7 @@ def compose_config(overrides: list[str]) -> Config:
 
 @contextlib.contextmanager
 def composing() -> Iterator[None]:
-    """Sets Hydra up with the project's own files alone. Around many calls of `compose_config` it halves their time."""
+    """Set Hydra up with the project's own files alone. Around many calls of `compose_config` it halves their time."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -85,7 +85,7 @@ def _flush_or_drop() -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads. Flushing again does not tell if it is not buffered."""
+    """Ask whether standard output is a pipe that nobody reads. Flushing again does not tell if it is not buffered."""
     poll = select.poll()
     try:
         poll.register(sys.stdout.fileno(), 0)
@@ -95,7 +95,7 @@ def _reader_is_gone() -> bool:
 
 
 def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
-    """Ends the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
+    """End the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
     sys.stderr.write(printable(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n"))
     if at_once:
         _flush_or_drop()

@@ -43,7 +43,7 @@ def new_manifest(data: Mapping[str, Any]) -> Manifest:
 
 
 def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
-    """Notes a process that takes the run up, with its code; says what in the code has changed since the last one."""
+    """Note a process that takes the run up, with its code; say what in the code has changed since the last one."""
     sessions = manifest["sessions"]
     if sessions and (told := code.change(code.recorded_code(manifest, sessions[-1]), code.own_code())):
         log.warning("The code has changed since this run's last start (%s): %s.", sessions[-1].get("started"), told)
@@ -66,7 +66,7 @@ def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str,
 
 
 def require_same_place(path: Path, recorded: Mapping[str, Any], now: Mapping[str, str], why: object) -> None:
-    """Raises a UserError if data that cannot be compared (`why`) is not where the data of the run in `path` was.
+    """Raise a UserError if data that cannot be compared (`why`) is not where the data of the run in `path` was.
 
     `now` is the place alone, under `root` or `pack`; nothing is said where one of the two does not name it.
     """

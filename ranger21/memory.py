@@ -32,9 +32,9 @@ def enough_memory(what: str, cure: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_most(size: int) -> Iterator[None]:
-    """Let this process take so many bytes of memory more, and no more (on Linux): a MemoryError is raised then.
+    """Limit what memory this process takes from now on to `size` bytes (on Linux); beyond that, raise a MemoryError.
 
-    For a library that reads a file of strangers at one go. Not around a `yield`: what runs meanwhile is limited, too.
+    For a library that reads a stranger's file all at once. Not around a `yield`: what runs meanwhile is limited, too.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:

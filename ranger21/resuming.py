@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and whether it may begin: never again in silence where there was a run."""
+"""Decides from which checkpoint a run goes on, and whether it may begin: never again unasked where there was a run."""
 
 import logging
 import shutil
@@ -62,7 +62,7 @@ class Origin:
         return self.path
 
     def take(self, path: Path) -> State:
-        """What is in the checkpoint that rank 0 has found, on any rank, once."""
+        """Return what is in the checkpoint that rank 0 has found, on any rank, once."""
         state, self.state = self.state, {}
         found = (path, state) if state else self.checkpoints.look(path)
         if found is None:
@@ -72,7 +72,7 @@ class Origin:
         return found[1]
 
     def _traces(self, manifest: Manifest) -> list[str]:
-        """What says that there was a run which had saved; nothing for one that was killed before it could."""
+        """List what shows that there was a run which had saved; nothing for one that was killed before it could."""
         damaged = self.checkpoints.damaged
         traces = [f"{path.name} is damaged: {why}" for path, why in damaged.items()]
         if others := [name for name in self.checkpoints.traces() if name not in {path.name for path in damaged}]:
@@ -88,7 +88,7 @@ class Origin:
         return traces
 
     def _last_resort(self, traces: list[str], manifest: Manifest) -> tuple[Path, State] | None:
-        """What `resume` says. Raises a UserError that offers what it can be, if it says nothing."""
+        """Do what `resume=best` or `scratch` says. Raises a UserError that offers them, if it is neither."""
         wanted, what = self.config.resume, "; ".join(traces)
         if wanted == "scratch":
             log.warning("%s: the run begins again at step 0, as resume=scratch says (%s).", self.place.path, what)
@@ -146,7 +146,7 @@ class Origin:
 
 
 def require_own(path: Path, state: Any, place: RunDirectory, config: Config, manifest: Mapping[str, Any]) -> None:
-    """Raises a UserError if a checkpoint is not of the run that is in `place` and has the configuration `config`."""
+    """Raise a UserError if a checkpoint is not of the run that is in `place` and has the configuration `config`."""
     cure = "put the run's own back, or choose another run_dir="
     if not isinstance(state, dict):
         raise UserError(f"{path} is no checkpoint of a run (torch.save wrote a {type(state).__name__}): {cure}.")

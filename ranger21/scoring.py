@@ -187,7 +187,7 @@ def timms_subject(request: Request, config: Config) -> Subject:
 
 
 def require_it_evaluates(subject: Subject) -> None:
-    """Raises a UserError if the model does not take images of that size, or gives no number for each class."""
+    """Raise a UserError if the model does not take images of that size, or gives no number for each class."""
     channels, height, width = subject.view.shape
     try:
         with torch.inference_mode():

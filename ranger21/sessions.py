@@ -1,4 +1,4 @@
-"""What a process that takes a run up notes of itself: its command, code, versions and hardware. Imports no torch."""
+"""Describes the process that takes a run up: its command, code, versions and hardware. Imports no torch."""
 
 import datetime
 import importlib.metadata
@@ -24,7 +24,7 @@ def session(
     full_diff: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
-    """What a process that takes a run up should be able to say later: command, code, versions, hardware.
+    """Describe a process that takes a run up, for its manifest: command, code, versions, hardware.
 
     `settings` and `more` are what else can change a result by rounding: settings that are no part of what a run is, the
     number format, and the threads of a process. What looks like a key is masked. `full_diff`: with the uncommitted

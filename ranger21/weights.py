@@ -122,7 +122,7 @@ def named(weights: Weights, data: Data) -> Weights:
 
 
 def recorded_data(checkpoint: Path) -> dict[str, Any] | None:
-    """What the manifest of the run of a checkpoint says of its data, if the checkpoint lies in its run's directory."""
+    """Return what the manifest of a checkpoint's run says of its data, if the checkpoint is in its run's directory."""
     try:
         return read_json(checkpoint.absolute().parent.parent / "manifest.json", {"data": {}})["data"]
     except UserError:  # there is none, or a stranger's

@@ -49,7 +49,9 @@ def literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise UserError(f"model.kwargs has a {type(value).__name__} in it, and no plain value: nothing is written.")
+        raise UserError(
+            f"model.kwargs has a {type(value).__name__} in it, which is not a plain value: nothing is written."
+        )
     return ascii(value)
 
 

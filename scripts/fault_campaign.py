@@ -98,7 +98,7 @@ def campaign(options: argparse.Namespace) -> int:
 
 
 def facts(now: dict[str, Any], records: list[Record]) -> dict[str, Any]:
-    """What a reader should know: command, code, versions, when and on what."""
+    """Return what a reader should know: command, code, versions, when and on what."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "date": now["started"][:10],

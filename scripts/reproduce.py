@@ -116,7 +116,7 @@ def parse() -> argparse.Namespace:
 
 
 def require_sense(options: argparse.Namespace) -> None:
-    """Raises a UserError for values that are not possible, and for options that would change nothing."""
+    """Raise a UserError for values that are not possible, and for options that would change nothing."""
     if options.record and options.launcher == "slurm":
         raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
     if options.record and options.out:
@@ -150,7 +150,7 @@ def tell_cost(jobs: list[Job], left: list[Job], at_once: int) -> None:
 
 
 def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
-    """Prints the table once, or keeps it up to date."""
+    """Print the table once, or keep it up to date."""
     from rich.console import Console
     from rich.live import Live
 
@@ -167,7 +167,7 @@ def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
 
 
 def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
-    """Submits what is left, or prints how."""
+    """Submit what is left, or print how."""
     from ranger21.grid.record import comparison
     from ranger21.grid.slurm import NOTHING
 
@@ -185,7 +185,7 @@ def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Nam
 
 
 def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
-    """Runs what is left on this machine, and compares. Ctrl-C lets the runs save a checkpoint."""
+    """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
     from ranger21.grid.record import comparison, publication, records
     from ranger21.stopping import heeded
@@ -218,7 +218,7 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
 
 
 def copied(jobs: list[Job], runs: Path, yes: bool) -> bool:
-    """Shows what is to be copied for a publication, and copies it; False if the user would rather not."""
+    """Show what is to be copied for a publication, and copy it; False if the user would rather not."""
     from ranger21.grid.record import publication, record, records
 
     found = records(jobs)

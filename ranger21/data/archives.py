@@ -30,7 +30,7 @@ BLOCK = 512  # bytes of a tar archive's header, and of the zeros that end it
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """What can go wrong while a file is read, in a sentence that names it."""
+    """Turn whatever goes wrong while a file is read into a UserError that names the file."""
     try:
         yield
     except UserError:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that are there.
+    """Return those of the named arrays that a file has.
 
     Raises an OSError or whatever a damaged file makes NumPy raise, and a ValueError for what would take more memory
     than the file has bytes: an archive that is compressed, as savez never does it, or elements of no size.

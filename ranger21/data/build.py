@@ -54,7 +54,7 @@ class Data:
 
 
 def prepare_data(config: DataConfig) -> None:
-    """Draws or downloads what is missing, and reads the folders. To be called by one process before the others."""
+    """Draw or download what is missing, and read the folders. To be called by one process before the others."""
     if isinstance(config, FashionMNISTConfig):
         fashion_mnist_root(config)
     elif isinstance(config, ImageFolderConfig) and config.pack:
@@ -70,7 +70,7 @@ def prepare_data(config: DataConfig) -> None:
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
-    """Opens the data set. Raises a UserError if it is not there or not what it should be."""
+    """Open the data set. Raises a UserError if it is not there or not what it should be."""
     if isinstance(config, FashionMNISTConfig):
         return _fashion_mnist(config, seed)
     assert isinstance(config, ImageFolderConfig)
@@ -78,7 +78,7 @@ def build_data(config: DataConfig, seed: int) -> Data:
 
 
 def build_if_there(config: DataConfig, seed: int) -> Data:
-    """Opens the data set, but draws and downloads nothing. Raises a UserError if it is not there."""
+    """Open the data set, but draw and download nothing. Raises a UserError if it is not there."""
     require_data(config)
     if isinstance(config, FashionMNISTConfig) and not find_fashion_mnist(config.root):
         raise UserError("Fashion-MNIST is not here.")

@@ -22,7 +22,7 @@ PIECE = 1 << 22
 
 
 def require_checksums(files: Iterable[Path], published: dict[str, str], target: Path) -> None:
-    """Compares the files whose names have a published MD5, and notes in `target` which are right.
+    """Compare the files whose names have a published MD5, and note in `target` which are right.
 
     A file that was right before and has the same size and modification time is not read again.
     Raises a UserError for the first file that is another.

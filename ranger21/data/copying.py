@@ -62,7 +62,7 @@ class Copy:
         yield File(FACTS, len(facts), hashlib.sha256(facts).hexdigest())
 
     def _state(self, file: File) -> list[Any] | None:
-        """What a right file of the copy is remembered by; None if there is no such file."""
+        """Return what a right file of the copy is remembered by; None if there is no such file."""
         try:
             state = (self.target / file.name).lstat()
         except OSError:

@@ -8,7 +8,7 @@ from ranger21.data.build import Data, fashion_mnist_root, image_root
 
 
 def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
-    """What the manifest says of the data: which images, how many, and where they were."""
+    """Return what the manifest says of the data: which images, how many, and where they were."""
     counts = {"classes": len(data.classes), "train_images": len(data.train), "val_images": len(data.val)}
     place = named_place(config)
     if not place:

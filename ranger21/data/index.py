@@ -49,12 +49,12 @@ class Index:
         return self.paths.tobytes().split(b"\0")[:-1]
 
     def arrays(self) -> dict[str, Any]:
-        """What a file keeps of it, beside the names of the classes."""
+        """Return what a file keeps of it, beside the names of the classes."""
         known = {} if self.sizes is None else {"sizes": self.sizes}
         return {"counts": self.counts, "paths": self.paths} | known
 
     def leads_below(self) -> bool:
-        """Whether the paths lead to what lies below a folder, and nowhere else."""
+        """Return whether the paths lead to what lies below a folder, and nowhere else."""
         if not len(self.paths) or self.paths[-1]:
             return not len(self.paths)
         first = self.paths[np.concatenate([[0], self._ends[:-1] + 1])]
@@ -64,7 +64,7 @@ class Index:
         return not (dots[1:] & dots[:-1]).any() or not any(b".." in path.split(b"/") for path in self.all_paths())
 
     def same_as(self, other: Index) -> bool:
-        """Whether the images are the same, by class, name and size."""
+        """Return whether the images are the same, by class, name and size."""
         pairs = ((self.arrays(), other.arrays()), (other.arrays(), self.arrays()))
         same = all(np.array_equal(array, there.get(name, ())) for own, there in pairs for name, array in own.items())
         return same and self.classes == other.classes

@@ -30,7 +30,7 @@ def cache_directory() -> Path:
 
 
 def require_data(config: DataConfig) -> None:
-    """Raises a UserError if the data set is not where the configuration says, or cannot be what it says."""
+    """Raise a UserError if the data set is not where the configuration says, or cannot be what it says."""
     if isinstance(config, ImageFolderConfig) and config.stage and not config.pack:
         text = "is not possible without data.pack: it is packs that are copied, which scripts/pack.py makes"
         raise UserError(f"data.stage={config.stage} {text}.")

@@ -45,7 +45,7 @@ def walk(top: Path) -> Listing:
 
 
 def state_of(state: os.stat_result) -> State:
-    """What tells whether a folder has changed: rsync, tar and copytree set its first time, nobody the second."""
+    """Return what tells whether a folder has changed: rsync, tar and copytree set its first time, nobody the second."""
     return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size
 
 

@@ -27,7 +27,7 @@ UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|^[A-Za-z]:|^\.{0,2}$")  # separator
 
 
 def is_plain(name: object) -> bool:
-    """Whether something that a file says names one file or folder, in the folder where that is looked for.
+    """Return whether a value from a file is the plain name of one file or folder, and leads nowhere else.
 
     No separator of any system, no drive, neither `.` nor `..`, no control character, and not too long.
     """
@@ -42,7 +42,7 @@ def is_image(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is no user's data, whatever is in it."""
+    """Return whether a file or folder is not data of the user's, whatever is in it."""
     return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS
 
 

@@ -1,4 +1,4 @@
-"""What is odd about an image, by decoding it. Imports no torch."""
+"""Finds what is odd about an image, by decoding it. Imports no torch."""
 
 import warnings
 from collections.abc import Iterator

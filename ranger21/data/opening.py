@@ -47,7 +47,7 @@ class Frame(NamedTuple):
 
 
 def read_file(path: str | os.PathLike[str]) -> np.ndarray:
-    """uint8 (bytes,). Raises an OSError; a ValueError for what is not a regular file or is larger than any image."""
+    """Read a file as uint8 (bytes,). Raises an OSError; a ValueError for a file that is not regular, or too large."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe without a writer would hold us for ever
     try:
         state = os.fstat(descriptor)
@@ -64,7 +64,7 @@ def read_file(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def jpeg_frame(data: np.ndarray) -> Frame | None:
-    """What the header of a JPEG says; None: it has none."""
+    """Return what the header of a JPEG says; None: it has none."""
     head, place = data.data, 2
     size: tuple[int, int, int, int] | None = None
     if len(head) < 4 or head[0] != 0xFF or head[1] != 0xD8:
@@ -82,7 +82,7 @@ def jpeg_frame(data: np.ndarray) -> Frame | None:
 
 
 def count_scans(data: np.ndarray, place: int) -> int:
-    """How many scans begin from `place` on up to the image's end, or one more than MAX_SCANS."""
+    """Count the scans that begin from `place` on up to the image's end, as far as one more than MAX_SCANS."""
     content, scans = data.tobytes(), 0
     while scans <= MAX_SCANS and (found := MARKER.search(content, place)) and found[1][0] != END:
         scans += found[1][0] == START
@@ -94,7 +94,7 @@ def count_scans(data: np.ndarray, place: int) -> int:
 
 @contextmanager
 def opened(data: np.ndarray) -> Iterator[ImageFile]:
-    """The picture in a file's bytes, not yet decoded.
+    """Open the picture in a file's bytes, without decoding it.
 
     Raises a ValueError if it is of another format than FORMATS, or too large, and whatever Pillow raises.
     """
@@ -118,7 +118,7 @@ def opened(data: np.ndarray) -> Iterator[ImageFile]:
 
 
 def require_bounds(width: int, height: int, scans: int = 1) -> None:
-    """Raises a ValueError for an image that is too large, too long, or in too many parts."""
+    """Raise a ValueError for an image that is too large, too long, or in too many parts."""
     if width * height > MAX_PIXELS:
         raise ValueError(_too_many(f"{width} x {height}"))
     if max(width, height) > MOST_UNEQUAL * min(width, height):

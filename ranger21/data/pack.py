@@ -83,7 +83,7 @@ def stored_facts(pack: Path) -> dict[str, Any]:
 
 
 def _require_facts(facts: dict[str, Any], pack: Path) -> None:
-    """Raises what damaged facts would raise later, and a UserError for the name of a file that is none of a pack's."""
+    """Check what pack.json says. Raises what it would raise later; a UserError for a name that is not an archive's."""
     kinds: dict[str, type] = {"source": str, "classes": list, "complete": bool}
     kinds |= {"names": str} if facts["version"] > 1 else {}
     _require({key: facts[key] for key in kinds}, kinds)
@@ -153,7 +153,7 @@ def to_facts(recipe: Recipe, source: Identity, classes: list[str]) -> dict[str, 
 
 
 def source_facts(facts: dict[str, Any]) -> dict[str, str]:
-    """What pack.json says of the images that the pack was made of, as `ranger21.data.identity.compare` takes it."""
+    """Return what pack.json says of the images of which the pack was made, as `identity.compare` takes it."""
     if facts["version"] == 1:
         return {"fingerprint": f"{NAMES}{facts['source']}"}
     return {"fingerprint": facts["source"], "names": facts["names"]}

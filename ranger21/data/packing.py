@@ -32,7 +32,7 @@ def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float
 
 
 def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[str, Any]:
-    """Takes the folder for this pack; returns its facts. Raises a UserError if it holds another, or something else.
+    """Take the folder for this pack; return its facts. Raises a UserError if it holds another, or something else.
 
     A pack that is not finished may be of images that have changed since: what is kept of it, `make_pack` finds out.
     """
@@ -54,7 +54,7 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[
 
 
 def _require_own(target: Path, facts: dict[str, Any], recipe: Recipe) -> None:
-    """Raises a UserError if the folder has a pack that the facts are not of."""
+    """Raise a UserError if the folder has a pack that the facts are not of."""
     there = stored_facts(target)
     if there["version"] != facts["version"]:
         use = "train.py takes it as it is" if there["version"] in READABLE and there["complete"] else "it is not read"
@@ -79,7 +79,7 @@ def make_pack(
     processes: int,
     skip: bool = False,
 ) -> bool:
-    """Makes what is missing of a pack; False if nothing was.
+    """Make what is missing of a pack; False if nothing was.
 
     Args:
         skip: whether images that cannot be read are left out and listed in pack.json, rather than an error.
@@ -106,7 +106,7 @@ def make_pack(
 
 
 def _remove_others(target: Path, everything: list[Shard]) -> None:
-    """Removes archives of when there were more images."""
+    """Remove archives of when there were more images."""
     own = {path for shard in everything for path in (shard.path, shard.record)}
     for path in (*target.glob("*-[0-9]*.tar"), *target.glob("parts/*-[0-9]*.json")):
         if path not in own:
@@ -114,7 +114,7 @@ def _remove_others(target: Path, everything: list[Shard]) -> None:
 
 
 def _tell_what_is_kept(target: Path, everything: list[Shard], facts: dict[str, Any]) -> None:
-    """Says how many finished archives are of images that have changed.
+    """Say how many finished archives are of images that have changed.
 
     Raises a UserError if all are, though the names are the same: a copy of the images in another size was packed here.
     """
@@ -141,7 +141,7 @@ def _skipped(index: Index, own: list[Shard]) -> dict[str, str]:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether everything but the archives is there, too."""
+    """Return whether everything but the archives is there, too."""
     try:
         read_facts(target)
         for split in SPLITS:
@@ -152,7 +152,7 @@ def _is_whole(target: Path) -> bool:
 
 
 def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, Any]]:
-    """Writes where every image of a split lies; returns what pack.json says of its archives."""
+    """Write where every image of a split lies; return what pack.json says of its archives."""
     records = [record for shard in own if (record := shard.done()) is not None]
     offsets, lengths, shapes = (
         np.concatenate([np.array(record[name], kind) for record in records])

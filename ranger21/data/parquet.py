@@ -30,7 +30,7 @@ class ParquetFile:
         return (self.file,)
 
     def missing(self, folder: Path) -> Found:
-        """What `folder` has, the bytes as a share of the file.
+        """Find out what `folder` has, the bytes as a share of the file.
 
         An image's size stands in front of its bytes alone, so that all of the file would have to be read for them: only
         an empty file is known to be another.

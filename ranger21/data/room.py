@@ -14,7 +14,7 @@ def size_text(size: float) -> str:
 
 
 def require_space(target: Path, needed: float) -> None:
-    """Tells how much room is needed and how much there is. Raises a UserError if it is too little."""
+    """Tell how much room is needed and how much there is. Raises a UserError if it is too little."""
     place = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     tell(f"needs {size_text(needed)} in {target}, {size_text(free)} are free")

@@ -132,7 +132,7 @@ def _coverage(name: str, rng: np.random.Generator, size: tuple[int, int]) -> Arr
 
 
 def _shading(rng: np.random.Generator, size: tuple[int, int]) -> Array:
-    """What to add to each pixel: a gradient across the image and soft blotches in each colour channel."""
+    """Return what to add to each pixel: a gradient across the image and soft blotches in each colour channel."""
     grid = rng.uniform(-1, 1, (6, 6, 3)) * rng.uniform(5, 35)
     slope, line = rng.uniform(-25, 25, 2), np.linspace(-1, 1, 6)
     grid += (slope[0] * line[:, None] + slope[1] * line)[:, :, None]

@@ -61,7 +61,7 @@ class Shard:
         return self.target / "parts" / f"{self.split}-{self.number:05d}.json"
 
     def found(self) -> dict[str, Any] | None:
-        """What is known of the archive if there is a finished one, of these images or of others."""
+        """Return what is known of the archive if there is a finished one, of these images or of others."""
         try:
             record = json.loads(self.record.read_text())
             return record if self.path.stat().st_size == record["bytes"] and record["digest"] else None
@@ -69,7 +69,7 @@ class Shard:
             return None
 
     def done(self) -> dict[str, Any] | None:
-        """What is known of the archive if it is finished."""
+        """Return what is known of the archive if it is finished."""
         record = self.found()
         if not record or record["digest"] != self.digest:
             return None
@@ -135,7 +135,7 @@ def encoded(pixels: np.ndarray, recipe: Recipe) -> tuple[bytes, int]:
 
 
 def make_shard(shard: Shard) -> dict[str, Any]:
-    """Writes an archive and what is known of it, each under another name first.
+    """Write an archive and what is known of it, each under another name first.
 
     Raises a UserError on a full disk, and for an image that cannot be read unless such are skipped.
     """
@@ -170,7 +170,7 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Adds a member; returns where in the archive its content begins."""
+    """Add a member; return where in the archive its content begins."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))

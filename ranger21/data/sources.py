@@ -42,7 +42,7 @@ class Folder:
 
 
 def _require_whole(index: Index, arrays: dict[str, np.ndarray], sizes: list[int]) -> None:
-    """Raises a ValueError for a pack's index that does not fit itself, or its archives of these sizes."""
+    """Raise a ValueError for a pack's index that does not fit itself, or its archives of these sizes."""
     begin, length, shape = (arrays[name].astype(np.int64, casting="safe") for name in OF_IMAGES)
     counts, images = arrays["counts"], len(index)
     if not all(map(is_plain, index.classes)) or len(set(index.classes)) < len(index.classes):

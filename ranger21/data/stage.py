@@ -46,7 +46,7 @@ def staged(config: DataConfig) -> DataConfig:
 
 
 def stage(config: DataConfig, stopped: Stopped) -> int:
-    """Copies what is missing or not right of the copy on this node; returns 0, or the exit code of a stop in between.
+    """Copy what this node's copy lacks or has wrong; return 0, or the exit code of a stop in between.
 
     Of several processes on a node one copies and the others wait, also those of other jobs; when that one dies, the
     next goes on. A file has its name once it is whole: size and checksum as the pack says.
@@ -68,7 +68,7 @@ def stage(config: DataConfig, stopped: Stopped) -> int:
 
 
 def require_sticky(folder: Path) -> None:
-    """Raises a UserError if everybody may rename what others have in a folder."""
+    """Raise a UserError if every user may rename the other users' files in a folder."""
     mode = folder.stat().st_mode
     if mode & modes.S_IWOTH and not mode & modes.S_ISVTX:
         text = "is a folder in which every user may rename what others have (it lacks the sticky bit of /tmp)"
@@ -76,7 +76,7 @@ def require_sticky(folder: Path) -> None:
 
 
 def take_over(folder: Path) -> None:
-    """Makes a folder for its owner alone. Raises a UserError for one that is there and could be changed by others."""
+    """Make a folder for its owner alone. Raises a UserError for one that is there and could be changed by others."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     state = folder.lstat()
@@ -96,7 +96,7 @@ def take_over(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, stopped: Stopped) -> Iterator[bool]:
-    """Waits until no other process has the folder; False if the run is stopped meanwhile."""
+    """Wait until no other process has the folder; False if the run is stopped meanwhile."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         while not stopped() and not take(handle):

@@ -67,7 +67,7 @@ class ClassFolder:
 
 
 def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
-    """What there is, what is wrong and what is odd, in an order that depends on nothing but the files.
+    """Return what there is, what is wrong and what is odd, in an order that depends on nothing but the files.
 
     Args:
         expect: "imagenet", whose counts are required, or "none".
@@ -99,7 +99,7 @@ def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
 
 
 def names_of_classes(root: Path, split: str) -> list[str]:
-    """Raises a UserError if there are none."""
+    """Return the names of the class folders of a split. Raises a UserError if there are none."""
     hint = "ROOT must be the folder that holds train/ and val/, with a folder for each class in both"
     try:
         names = class_folders(root / split)
@@ -186,7 +186,7 @@ def indices(root: Path, split: str) -> list[Finding]:
 
 
 def examine(folder: ClassFolder) -> list[Finding]:
-    """Decodes every image of a class."""
+    """Decode every image of a class."""
     return [Finding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
 
 

@@ -67,7 +67,7 @@ def _manifest(job: Job) -> Manifest:
 
 
 def _now(config: DataConfig, seed: int) -> dict[str, Any] | str:
-    """What the manifest of a run that began now would say of its data, or why that is unknown."""
+    """Return what the manifest of a run that began now would say of its data, or why that is unknown."""
     from ranger21.data.build import build_if_there  # torch takes seconds to import
     from ranger21.data.facts import data_facts
 

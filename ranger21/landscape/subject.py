@@ -69,7 +69,7 @@ class Checkpoint:
         return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seed}"
 
     def require_same_model(self, other: "Checkpoint") -> None:
-        """Raises a UserError if the other's weights are not points of the same space."""
+        """Raise a UserError if the other's weights are not points of the same space."""
         shapes = [{key: tuple(v.shape) for key, v in c.state["model"].items()} for c in (self, other)]
         models = [vars(c.config.model) | {"init_from": None} for c in (self, other)]
         if shapes[0] != shapes[1] or models[0] != models[1]:
