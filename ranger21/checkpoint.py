@@ -23,13 +23,13 @@ PAUSES = (0.5, 2.0, 5.0)  # seconds before a file that could not be read is read
 
 
 def read_patiently(path: Path) -> State:
-    """The checkpoint at `path`, on the CPU; one that cannot be read or seems damaged is read again after a pause.
+    """Read the checkpoint at `path`, on the CPU; one that cannot be read or seems damaged is read again after a pause.
 
-    Raises a UserError if it cannot be read now or is whole but strange, `Damaged` if it was that twice, and
+    Raises a UserError if it cannot be read now or is whole but not a run's, `Damaged` if it seemed damaged twice, and
     FileNotFoundError if there is none.
     """
-    damaged = False
-    for pause in (*PAUSES, None):
+    pauses, damaged = list(PAUSES), False
+    while True:
         try:
             return read(path)
         except FileNotFoundError as error:
@@ -41,19 +41,18 @@ def read_patiently(path: Path) -> State:
             text = f"{path} is not a checkpoint of a run ({error}): put the run's own back, or choose another run_dir=."
             raise UserError(text) from error
         except Damaged:
-            if damaged or pause is None:
+            if damaged or not pauses:
                 raise
             damaged = True
         except OSError as error:
-            if pause is None:
-                reason = error.strerror or str(error)
+            why = error.strerror or str(error)
+            if not pauses:
                 raise UserError(
-                    f"The checkpoint {path} cannot be read now ({reason}): run the same command again when it can. If "
-                    "it never can, move it away, and the next one is looked at."
+                    f"The checkpoint {path} cannot be read now ({why}): run the same command again when it can. If "
+                    "it never can, move it away: the same command then looks at the next one."
                 ) from error
-            log.warning("The checkpoint %s could not be read (%s): once more in %g s.", path, error.strerror, pause)
-        time.sleep(pause)
-    raise AssertionError("unreachable")
+            log.warning("The checkpoint %s could not be read (%s): it is read again in %g s.", path, why, pauses[0])
+        time.sleep(pauses.pop(0))
 
 
 class Checkpoints:
@@ -68,7 +67,7 @@ class Checkpoints:
         self.damaged: dict[Path, str] = {}
 
     def save(self, state: State, best: bool = False) -> None:
-        """Writes `last`, keeps the old one as `previous`, and links it as `best` if it is. One process calls this.
+        """Write `last`, keep the old one as `previous`, and link it as `best` if it is. One process calls this.
 
         Raises a UserError if it cannot be written; the old checkpoints are then as they were.
         """
@@ -95,7 +94,7 @@ class Checkpoints:
             ) from error
 
     def mark_best(self, path: Path) -> None:
-        """Makes `best` another name of `path`."""
+        """Make `best` another name of `path`."""
         _link(path, self.best)
 
     def newest(self) -> tuple[Path, State] | None:
@@ -121,12 +120,12 @@ class Checkpoints:
             return None
 
     def put_aside(self) -> None:
-        """Gives what `newest` found damaged another name, so that the next one saved is not written over it."""
+        """Give what `newest` found damaged another name, so that the next one saved is not written over it."""
         for path in self.damaged:
             os.replace(path, unused(path.with_suffix(".damaged")))
 
     def use_as_last(self, path: Path) -> None:
-        """Makes `last` another name of `path`, so that the next start goes on from there, too."""
+        """Make `last` another name of `path`, so that the next start goes on from there, too."""
         _link(path, self.last)
 
     def traces(self) -> list[str]:
@@ -148,7 +147,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Makes `target` another name of `source`, at once; a copy where the file system has no hard links."""
+    """Make `target` another name of `source`, at once; a copy where the file system has no hard links."""
     if target.exists() and target.samefile(source):  # renaming one name of a file to another leaves both
         return
     new = target.with_suffix(".link")

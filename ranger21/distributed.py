@@ -49,7 +49,7 @@ class World:
         return str(self.device)
 
     def on_main(self, function: Callable[[], T]) -> T:
-        """What `function` returns on rank 0, on every rank. A UserError there is raised everywhere."""
+        """Call `function` on rank 0, and return its result on every rank. A UserError there is raised everywhere."""
         if self.size == 1:
             return function()
         box: list[Any] = [None, None]
@@ -100,7 +100,7 @@ class World:
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Gives every rank rank 0's buffers (batch norm's statistics), which are the run's."""
+        """Give every rank rank 0's buffers (batch norm's statistics), which are the run's."""
         if self.size > 1:
             for tensor in model.buffers():
                 dist.broadcast(tensor, src=0)
@@ -123,7 +123,7 @@ class Agreement:
         self._work: Any = None
 
     def exchange(self, *flags: int) -> list[int]:
-        """Raises `flags` and returns what is agreed."""
+        """Raise `flags` and return what is agreed."""
         if self._world.size == 1:
             return list(flags)
         agreed = self.wait()
@@ -132,7 +132,7 @@ class Agreement:
         return agreed
 
     def wait(self) -> list[int]:
-        """Ends the exchange under way, and returns its outcome."""
+        """End the exchange under way, and return its outcome."""
         if self._work is None:
             return [0] * self._flags
         self._work.wait()
@@ -197,7 +197,7 @@ def join(device: str) -> Iterator[World]:
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:
-    """What the ranks first talk through, on rank 0's node, and a second line to it, for the heartbeat.
+    """Connect to the store through which the ranks meet, on rank 0's node; return it and a second connection to it.
 
     Raises a UserError if a rank does not come.
     """
@@ -222,10 +222,10 @@ def meet(world: World, patience: float) -> tuple[Any, Any]:
 
 
 def listen(address: str, port: int, world: World) -> int | None:
-    """A socket that listens at MASTER_ADDR alone; torch's store, which asks nobody who they are, would listen at all.
+    """Open a socket that listens at MASTER_ADDR only; torch's store would listen at all addresses, to anybody.
 
-    None where other nodes may know this one by another address: its name means the loopback here, or an address that
-    is none of this node's. None, too, where the port is taken, which torch then says.
+    Return None, so that torch does it, where other nodes may know this one by another address: where its name means
+    the loopback here, or an address that this node does not have. Also where the port is taken, which torch reports.
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]

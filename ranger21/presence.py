@@ -44,7 +44,7 @@ class Presence:
         self.require_in_place(place, step)
 
     def require_in_place(self, place: RunDirectory, step: int) -> None:
-        """Raises a UserError if the directory has another name now, under which a checkpoint was saved."""
+        """Raise a UserError if the directory has another name now, under which a checkpoint was saved."""
         if place is not self.place:
             raise UserError(
                 f"{self.place.path} was renamed to {place.path} while the run went on. A checkpoint of step {step} was "

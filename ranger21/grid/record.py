@@ -16,6 +16,7 @@ from ranger21.code import in_diff
 from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
 from ranger21.masking import MASK, masked, masked_values
+from ranger21.reading import Unreadable, read_json
 from ranger21.wording import first_few
 
 MANIFEST = "manifest.json"
@@ -116,17 +117,17 @@ def _settings(path: Path) -> str | None:
 
 
 def _begun(path: Path) -> str | None:
-    """When a run was begun, which tells it from another with the same settings."""
+    """Return when a run was begun, which tells it from another with the same settings."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["sessions"][0]["started"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return str(read_json(path, {"sessions": [{"started": str}]})["sessions"][0]["started"])
+    except (Unreadable, IndexError):
         return None
 
 
 def _without_the_machine(path: Path) -> str | None:
     """A manifest that can be shown to others; None if there is none, or none that can be read."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path, {"sessions": [{"command": [str], "hardware": {}}], "data": {}})
         for session in manifest["sessions"]:
             python, program, *arguments = session["command"]
             session["command"] = [Path(python).name, Path(program).name, *arguments]
@@ -134,8 +135,12 @@ def _without_the_machine(path: Path) -> str | None:
             _without_an_older_diff(session.get("git"))
         for place in ("root", "pack"):
             manifest["data"].pop(place, None)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except Unreadable as error:
+        if not (error.damaged or error.missing):
+            raise
         return None  # compare.py says that it is missing
+    except ValueError:  # a command of fewer words
+        return None
     return json.dumps(masked_values(manifest), indent=2)
 
 
