@@ -22,7 +22,10 @@ LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 # runs, or makes data sets, which have an identity of their own. What is in doubt is not here.
 WITHOUT_EFFECT = (
     *(f"ranger21/{room}/" for room in ("faults", "grid", "landscape", "report")),
-    *(f"ranger21/data/{name}.py" for name in ("archives", "packing", "parquet", "photographs", "prepare", "verify")),
+    *(
+        f"ranger21/data/{name}.py"
+        for name in ("archives", "checksums", "oddities", "packing", "parquet", "photographs", "prepare", "verify")
+    ),
     *(
         f"ranger21/tracking/{name}.py"
         for name in ("console", "merged", "sync", "wandb_file", "weights_and_biases", "workspace")

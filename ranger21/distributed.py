@@ -197,7 +197,7 @@ def join(device: str) -> Iterator[World]:
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:
-    """Connect to the store through which the ranks meet, on rank 0's node; return it and a second connection to it.
+    """Connect to the store through which the ranks meet, on rank 0's node; return it and a second line to it.
 
     Raises a UserError if a rank does not come.
     """

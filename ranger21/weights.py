@@ -24,7 +24,6 @@ from ranger21.wording import reason
 
 KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training scripts keep weights; timm's order
 OWN = "ranger21"  # the key of what an exported file says of its run
-SUFFIXES = (".safetensors", ".pth", ".pt")
 ELSEWHERE = ("root", "pack", "stage")  # paths of the machine of the run, which mean nothing on another
 
 
