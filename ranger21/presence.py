@@ -1,4 +1,4 @@
-"""Whether a run's directory, its lock and its metrics.jsonl are still what the run holds: names can be taken away."""
+"""Whether a run's directory, its lock, log and metrics are still what the run holds: names can be taken away."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ranger21.errors import UserError
 from ranger21.records import RunDirectory
+from ranger21.tracking.console import keep_log
 from ranger21.tracking.jsonl import JsonLines
 
 
@@ -17,11 +18,12 @@ class Presence:
         self._directory = os.open(place.path, os.O_RDONLY)
 
     def place_now(self) -> RunDirectory:
-        """Return the run directory where it is now, with the lock and metrics.jsonl in it.
+        """Return the run directory where it is now, with the lock, log.txt and metrics.jsonl in it.
 
         A file that was removed is put back. Raises a UserError if the directory is gone, or is another process's now.
         """
         place = self.place if self._is(self.place.path) else RunDirectory(self._elsewhere())
+        keep_log(place.log)
         self.place.keep_lock(place.lock)
         self.lines.keep(place.metrics)
         return place

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import ctypes
-import fcntl
 import itertools
 import math
 import multiprocessing
@@ -25,6 +24,7 @@ from typing import TypeVar
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ranger21.errors import UserError
+from ranger21.locks import take
 from ranger21.tracking.console import console, duration
 
 Job = TypeVar("Job")
@@ -164,18 +164,6 @@ def locked(folder: Path, sentence: str) -> Iterator[int]:
         yield place
     finally:
         os.close(place)
-
-
-def take(descriptor: int) -> bool:
-    """Locks a file or folder until its descriptor is closed; False if another process has it.
-
-    Raises OSError where the file system has no locks, or none of this kind.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

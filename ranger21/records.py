@@ -1,13 +1,10 @@
 """The run directory: who may use it, what it says about the run, and how the run ended."""
 
-import fcntl
 import json
 import logging
 import math
 import os
 import socket
-import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from ranger21.compose import parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
-from ranger21.files import newer, write_atomically
+from ranger21.files import newer, sweep, write_atomically
+from ranger21.locks import hold, is_held
 from ranger21.manifest import (
     CURE,
     FORMAT,
@@ -77,7 +75,7 @@ class RunDirectory:
         if ended:
             return self._read_result()
         if begun or self.lock.exists():
-            self._take_lock()
+            self._take()
         return None
 
     def claim(self, config: Config) -> None:
@@ -85,11 +83,12 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.held:
-                self._take_lock()
+                self._take()
                 if self.manifest.exists():  # which `look` has not seen
                     raise UserError(f"{self.path} was begun by another process just now: run the same command again.")
         except OSError as error:
             raise self._not_possible(error.strerror) from error
+        sweep(self.path)
         if not self.manifest.exists():
             write_atomically(self.config, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
 
@@ -126,15 +125,22 @@ class RunDirectory:
             raise UserError(text)
         self.require_same(config)
 
+    def _take(self) -> None:
+        self._take_lock()
+        if is_held(self.metrics):
+            self._lock.close()
+            self._lock = None
+            raise self._used_by("another process, whose .lock was removed")
+
+    def _used_by(self, holder: str) -> UserError:
+        return UserError(f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=.")
+
     def _take_lock(self) -> None:
         lock = open(self.lock, "a+")
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child process inherits it
-        except (BlockingIOError, PermissionError) as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            text = f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=."
-            raise UserError(text) from error
+            if not hold(lock.fileno()):
+                lock.seek(0)
+                raise self._used_by(lock.read().strip() or "another process")
         except OSError as error:
             log.warning("%s: no locks on this file system (%s): see to it that no two runs share it.", self.path, error)
         lock.truncate(0)
@@ -220,17 +226,7 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def in_use(directory: Path) -> bool:
     """Whether a process has the run directory, here or on another machine that shares the file system."""
-    try:
-        with open(directory / ".lock", "r+b") as file:
-            if sys.platform != "linux":  # a moment's lock of our own, which a run that begins just then would trip over
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return False
-            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            return struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
-    except (BlockingIOError, PermissionError):
-        return True
-    except OSError:  # there is none, or this file system has no locks
-        return False
+    return is_held(directory / ".lock") or is_held(directory / "metrics.jsonl")
 
 
 def last_values(path: Path) -> dict[str, float]:

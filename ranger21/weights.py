@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
@@ -152,13 +152,15 @@ def export(weights: Weights, target: Path) -> None:
     config["data"] = {key: value for key, value in config["data"].items() if key not in ELSEWHERE}
     own = {"format": 1, "config": config | {"run_dir": None}, "data": weights.run["data"] | {"names": weights.classes}}
     tensors = {name: tensor.contiguous() for name, tensor in weights.tensors.items()}
-    with replacing(target) as new:
+    with replacing(target) as new, new.open("wb") as file:
         try:
             if target.suffix == ".safetensors":
-                save_file(tensors, new, {"format": "pt", OWN: json.dumps(own)})
+                file.write(save(tensors, {"format": "pt", OWN: json.dumps(own)}))
             else:
-                torch.save({"state_dict": tensors, OWN: own}, new)
+                torch.save({"state_dict": tensors, OWN: own}, file)
         except (RuntimeError, SafetensorError) as error:
+            if isinstance(error.__context__, OSError):  # the system's word, which torch hides
+                raise error.__context__ from error
             raise UserError(f"{target} could not be written ({error}).") from error
 
 

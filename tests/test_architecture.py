@@ -17,12 +17,12 @@ FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
     "archives", "arrays", "checksums", "copying", "identity", "index", "index_cache", "indexing", "layout",
-    "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "stage",
-    "subset", "verify",
+    "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "sockets",
+    "stage", "subset", "verify",
 )  # fmt: skip
 FIRST_WITHOUT_TORCH = (
     "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
-    "files.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
+    "files.py", "locks.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
     "manifest.py", "reading.py", "records.py", "sessions.py", "wording.py",
 )  # fmt: skip
 TORCH_FREE = [

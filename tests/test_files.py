@@ -1,12 +1,16 @@
 """Files that are written whole or not at all."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from ranger21.errors import UserError
-from ranger21.files import replacing, write_atomically
+from ranger21.files import replacing, sweep, write_atomically
+
+FORK = multiprocessing.get_context("fork")
 
 
 def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
@@ -35,3 +39,41 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     write_atomically(pipe, "new")
     assert os.read(reader, 9) == b"new" and pipe.is_fifo()
     os.close(reader)
+
+
+def test_writers_of_one_file_do_not_share_what_is_not_whole_yet(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with replacing(path) as one:
+        one.write_text("one, ")
+        with replacing(path) as other:
+            other.write_text("other")
+            assert one != other and one.suffix == other.suffix == ".png"
+            sweep(tmp_path)
+        assert path.read_text() == "other"
+        with pytest.raises(ZeroDivisionError), replacing(path):
+            raise ZeroDivisionError
+        with one.open("a") as file:
+            file.write("whole")
+    assert path.read_text() == "one, whole" and os.listdir(tmp_path) == ["a.png"]
+
+
+def test_what_killed_writers_left_is_swept_by_the_next_of_the_name(tmp_path: Path) -> None:
+    def die(name: str) -> None:
+        with replacing(tmp_path / name) as new:
+            new.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    mine = {".new-notes", ".new-0123456-a.json", ".new-01234567-b.json"}
+    long = "é" * 120 + ".json"
+    for name in ("a.json", "a.json", "[a].json", long):
+        process = FORK.Process(target=die, args=(name,))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    for name in mine - {".new-01234567-b.json"}:
+        (tmp_path / name).touch()
+    (tmp_path / ".new-01234567-b.json").mkdir()
+    assert len(os.listdir(tmp_path)) == 6  # the second of one name swept what the first left
+    for name in ("a.json", "[a].json", long):
+        write_atomically(tmp_path / name, "{}")
+    assert set(os.listdir(tmp_path)) == {"a.json", "[a].json", long, *mine}

@@ -23,6 +23,7 @@ from ranger21.course import Course
 from ranger21.data.loader import RESTARTS, Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.pictures import Batch, Pictures
+from ranger21.data.sockets import prepare_sockets
 from ranger21.data.transforms import Complete
 from ranger21.errors import UserError
 from ranger21.processes import cgroup_cores, granted_cores
@@ -76,6 +77,7 @@ def test_too_little_shared_memory_is_told() -> None:
 
 def test_a_long_tmpdir_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch would wait for ever for a socket whose path the system does not take."""
+    prepare_sockets()
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
     with pytest.raises(UserError, match=r"^TMPDIR=/x+ is too long for the sockets .* at most 75 characters"):
         loader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ from conftest import SPAWN
 from ranger21.checkpoint import Checkpoints
 from ranger21.errors import UserError
 from ranger21.presence import Presence
-from ranger21.records import RunDirectory
+from ranger21.records import RunDirectory, in_use
+from ranger21.tracking.console import log_to_file
 from ranger21.tracking.jsonl import JsonLines
 
 
@@ -91,6 +93,21 @@ def test_deleted_metrics_are_written_anew(place: RunDirectory, lines: JsonLines)
     assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n' and lines.size == place.metrics.stat().st_size
 
 
+def test_a_deleted_log_is_written_anew(place: RunDirectory, lines: JsonLines) -> None:
+    log, presence = logging.getLogger("ranger21"), Presence(place, lines)
+    before = list(log.handlers)
+    log_to_file(place.log)
+    try:
+        log.warning("the first line")
+        place.log.unlink()
+        presence.place_now()
+        log.warning("the last line")
+        told = [line.split(" WARNING ")[1] for line in place.log.read_text().splitlines()]
+        assert [told[0], told[-1]] == ["the first line", "the last line"] and "was removed while the run" in told[1]
+    finally:
+        log.handlers = before
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
@@ -109,6 +126,25 @@ def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) ->
     process.start()
     process.join(60)
     assert process.exitcode == 0
+
+
+def test_nobody_comes_in_by_a_deleted_lock(place: RunDirectory, lines: JsonLines) -> None:
+    place.lock.unlink()
+    process = SPAWN.Process(target=expect_to_see_the_run, args=(place.path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    lines.log({"step": 2})
+    Presence(place, lines).place_now()  # the one who was refused has nothing
+    assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def expect_to_see_the_run(path: Path) -> None:
+    assert in_use(path)
+    with pytest.raises(UserError, match=r"is being used by another process, whose \.lock was removed: wait for it"):
+        RunDirectory(path).claim(None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="is being written by another process"):
+        JsonLines(path / "metrics.jsonl", 0)
 
 
 def expect_refusal(path: Path) -> None:

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from ranger21.data.index import Index
 from ranger21.data.layout import cache_directory
 from ranger21.data.listing import State, size_of, state_of
 from ranger21.errors import UserError
+from ranger21.files import replacing
 
 VERSION = 3  # 2 knew the times of modification alone
 SETTLED_SECONDS = 2  # a folder that changed later than that before it was read may change again unnoticed
@@ -83,15 +83,8 @@ def keep(listed: Listed, split: Path) -> None:
     facts: dict[str, Any] = {"version": VERSION, "split": split.name, "classes": listed.index.classes}
     facts |= {"folders": listed.states, "left_out": listed.index.left_out}
     for place in cache_files(split):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".index-", delete=False) as file:
-                try:
-                    np.savez(file, facts=np.array(json.dumps(facts)), **listed.index.arrays())
-                    file.flush()
-                    os.fchmod(file.fileno(), 0o644)
-                    os.replace(file.name, place)
-                    return
-                except BaseException:
-                    Path(file.name).unlink()
-                    raise
+            with replacing(place) as new, new.open("wb") as file:
+                np.savez(file, facts=np.array(json.dumps(facts)), **listed.index.arrays())
+            return

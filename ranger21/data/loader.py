@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from ranger21.data.order import Key
 from ranger21.data.pictures import Batch, Pictures
+from ranger21.data.sockets import prepare_sockets
 from ranger21.errors import UserError
 from ranger21.processes import die_with_the_parent, granted_cores
 
@@ -56,7 +56,7 @@ class Loader:
         self.workers, self.pin_memory, self.timeout = workers, pin_memory, timeout
         self.unreadable: list[str] = []
         if workers:
-            require_short_sockets(tempfile.gettempdir())
+            prepare_sockets()
         self._workers = Workers() if workers else None
         self._whole: DataLoader | None = None  # from the first batch on
 
@@ -127,19 +127,6 @@ class Rest(Sampler[list[Key]]):
 def as_made(batch: Any) -> Any:
     """The pictures make whole batches."""
     return batch
-
-
-def require_short_sockets(folder: str) -> None:
-    """Raises a UserError if TMPDIR is too long for the sockets by which loader processes hand images over.
-
-    The path of a socket is limited by the system, and torch waits for ever for one that could not be made.
-    """
-    longest = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")
-    if len(os.fsencode(folder)) > longest:
-        raise UserError(
-            f"TMPDIR={folder} is too long for the sockets of loader processes: set TMPDIR to a folder with a path of "
-            f"at most {longest} characters, or set data.workers=0."
-        )
 
 
 def death(error: Exception) -> str:

@@ -17,7 +17,7 @@ from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.copying import Copy, Stopped
 from ranger21.data.pack import FACTS
 from ranger21.errors import UserError
-from ranger21.processes import take
+from ranger21.locks import take
 
 
 def wants_copy(config: DataConfig) -> bool:

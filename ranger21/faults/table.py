@@ -13,6 +13,7 @@ from rich.table import Table
 from ranger21.faults.listing import BY_ITSELF, KINDS
 from ranger21.faults.setups import Leg
 from ranger21.faults.verdict import Judged, Likeness, spread
+from ranger21.files import write_atomically
 from ranger21.report.text import table_lines
 
 COLUMNS = ("runs on", "fault", "injected", "recovered", "steps repeated, median / max", "weights", "metrics.jsonl")
@@ -97,6 +98,6 @@ class Outcome:
             "faults": [asdict(fault) for fault in self.judged],
         }
         paths = folder / "table.md", folder / "faults.json"
-        paths[0].write_text(f"# Faults\n\n{head}\n\n{self.markdown()}")
-        paths[1].write_text(json.dumps(content, indent=1).replace("Infinity", '"infinite"') + "\n")
+        write_atomically(paths[0], f"# Faults\n\n{head}\n\n{self.markdown()}")
+        write_atomically(paths[1], json.dumps(content, indent=1).replace("Infinity", '"infinite"') + "\n")
         return list(paths)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ranger21.files import put_back
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")
@@ -51,9 +52,19 @@ def log_to_console(main: bool) -> None:
 
 
 def log_to_file(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = logging.FileHandler(path, "a+", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
+
+
+def keep_log(path: Path) -> None:
+    """Write the log's file anew if `path` is no name of it any more. Raises a UserError if it cannot be written."""
+    for handler in log.handlers:
+        old = handler.stream if isinstance(handler, logging.FileHandler) else None
+        if isinstance(handler, logging.FileHandler) and old and put_back(path, old.fileno()):
+            handler.setStream(open(path, "a+", encoding="utf-8", errors="backslashreplace"))
+            old.close()
+            log.warning("%s was removed while the run went on: it is written anew.", path)
 
 
 def duration(seconds: float) -> str:

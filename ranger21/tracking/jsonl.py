@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
-from ranger21.files import unused, write_atomically
+from ranger21.files import put_back
+from ranger21.locks import hold
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")
@@ -19,9 +20,13 @@ class JsonLines:
     """Appends lines to a file, flushed; `size` is what a checkpoint has to remember to cut it back."""
 
     def __init__(self, path: Path, size: int) -> None:
-        """Opens `path` cut back to `size` bytes: what was written after the checkpoint will be written again."""
+        """Opens `path` cut back to `size` bytes: what was written after the checkpoint will be written again.
+
+        Raises a UserError, and cuts nothing, if another process has the file open in this way.
+        """
         self.path = path
         self._file = open(path, "a+b")
+        self._hold()
         if self._file.tell() > size:
             self._file.truncate(size)
             self._file.seek(0, os.SEEK_END)
@@ -30,8 +35,15 @@ class JsonLines:
     def size(self) -> int:
         return self._file.tell()
 
+    def _hold(self) -> None:
+        """Locks the file: one who comes in by a deleted `.lock` sees by it that the run goes on."""
+        with contextlib.suppress(OSError):  # no locks here
+            if not hold(self._file.fileno()):
+                raise UserError(f"{self.path} is being written by another process: wait for it, or stop it.")
+
     def sync(self) -> None:
         """Puts what was written on the disk, so that no checkpoint is ahead of it."""
+        self._hold()
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -42,14 +54,11 @@ class JsonLines:
 
         What else has the name meanwhile gets another one. Raises a UserError if the file cannot be written.
         """
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
-                return
-            path.rename(unused(path.with_name("metrics.other.jsonl")))
-        self._file.seek(0)
-        write_atomically(path, self._file.read())
+        if not put_back(path, self._file.fileno()):
+            return
         self._file.close()
         self._file = open(path, "a+b")
+        self._hold()
         log.warning("%s was removed while the run went on: it is written anew.", path)
 
     def progress(self, step: int) -> None:

@@ -112,7 +112,7 @@ def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
                 shutil.copytree(fragment.path.parent / "files", path.parent / "files", dirs_exist_ok=True)
         for left_over in (SENT, ".wandb.syncstate"):  # W&B's own marks, of an earlier content
             path.with_suffix(left_over).unlink(missing_ok=True)
-        path.write_bytes(content)
+        write_atomically(path, content)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error.strerror}): make room there, or own it.") from error
 

@@ -1,0 +1,66 @@
+"""The folder in TMPDIR with the sockets by which loader processes hand images over. Imports no torch."""
+
+import contextlib
+import multiprocessing.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ranger21.errors import UserError
+from ranger21.locks import take
+
+MARK = "of-ranger21"  # a file in our folders: others' programs have such folders, too, and do not lock them
+_held: dict[Path, int] = {}  # descriptors that stay open as long as this process lives
+
+
+def prepare_sockets() -> None:
+    """Make this process's folder for sockets, if there is none yet, and sweep those that killed runs left.
+
+    The loader processes that are forked from now on use it; it goes when this process ends.
+    Raises a UserError if the path of TMPDIR is too long, or it takes no folder.
+    """
+    temporary = Path(tempfile.gettempdir())
+    _require_short(str(temporary))
+    try:
+        folder = Path(multiprocessing.util.get_temp_dir())
+    except OSError as error:
+        text = f"TMPDIR={temporary} takes no folder for the sockets of loader processes ({error.strerror})"
+        raise UserError(f"{text}: make room there, or set data.workers=0.") from error
+    if folder in _held:
+        return
+    sweep_sockets(temporary)
+    descriptor = _held[folder] = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # where there are no locks, there is no mark, and nobody sweeps
+        if take(descriptor):
+            (folder / MARK).touch()
+
+
+def sweep_sockets(temporary: Path) -> None:
+    """Remove the folders for sockets of runs that were killed: ours, this user's, and locked by no process."""
+    for folder in temporary.glob("pymp-*"):
+        with contextlib.suppress(OSError):
+            names = set(os.listdir(folder))
+            ours = MARK in names and folder.stat().st_uid == os.geteuid() and not folder.is_symlink()
+            if not ours or not all(name == MARK or name.startswith("listener-") for name in names):
+                continue
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                if take(descriptor):
+                    shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _require_short(folder: str) -> None:
+    """Raises a UserError if TMPDIR is too long: the system limits the path of a socket.
+
+    torch waits for ever for one that could not be made.
+    """
+    longest = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")
+    if len(os.fsencode(folder)) > longest:
+        raise UserError(
+            f"TMPDIR={folder} is too long for the sockets of loader processes: set TMPDIR to a folder with a path of "
+            f"at most {longest} characters, or set data.workers=0."
+        )
