@@ -69,7 +69,7 @@ class Checkpoints:
     def save(self, state: State, best: bool = False) -> None:
         """Write `last`, keep the old one as `previous`, and link it as `best` if it is. One process calls this.
 
-        Raises a UserError if it cannot be written; the old checkpoints are then as they were.
+        Raises a UserError if it cannot be written; `last` is then as it was.
         """
         new = self.last.with_suffix(".tmp")
         try:
@@ -98,7 +98,7 @@ class Checkpoints:
         _link(path, self.best)
 
     def newest(self) -> tuple[Path, State] | None:
-        """The newest whole checkpoint of `last` and `previous`, and what is in it; None if neither is whole.
+        """Find the newest whole checkpoint of `last` and `previous`, and what is in it; None if neither is whole.
 
         Changes nothing: `put_aside` does, when it is certain how the run goes on. Raises a UserError for one that
         cannot be read now, which is not to say that it is damaged.
@@ -110,7 +110,10 @@ class Checkpoints:
         return None
 
     def look(self, path: Path) -> tuple[Path, State] | None:
-        """One checkpoint and what is in it; None if it is not there or damaged. Raises as `newest` does."""
+        """Read one checkpoint; return its path and what is in it, or None if it is not there or damaged.
+
+        Raises as `newest` does.
+        """
         try:
             return path, read_patiently(path)
         except FileNotFoundError:
