@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def take(descriptor: int) -> bool:
-    """Locks a file or folder until its descriptor is closed; False if another process has it.
+    """Lock a file or folder until its descriptor is closed; False if another process has it.
 
     A child that is forked has the lock, too. Raises OSError where the file system has no locks, or none of this kind.
     """
@@ -20,7 +20,7 @@ def take(descriptor: int) -> bool:
 
 
 def hold(descriptor: int) -> bool:
-    """Locks a file, open for writing, for this process and none of its children; False if another process has it.
+    """Lock a file, open for writing, for this process and none of its children; False if another process has it.
 
     The lock is lost as soon as the process closes any descriptor of the file. Raises OSError where the file system has
     no locks.
@@ -33,7 +33,7 @@ def hold(descriptor: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether another process holds a file, here or on a machine that shares the file system."""
+    """Return whether another process holds a file, here or on a machine that shares the file system."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except OSError:  # there is none

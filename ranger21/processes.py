@@ -73,7 +73,7 @@ def _begin() -> None:
 
 
 def _end_with_the_starter() -> None:
-    """Ends this process as soon as the one that started the work is gone, however it died.
+    """End this process as soon as the one that started the work is gone, however it died.
 
     Not by PR_SET_PDEATHSIG: the parent is the fork server, which lives as long as one of its processes does.
     """
@@ -144,7 +144,7 @@ def require_processes(processes: int) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, sentence: str) -> Iterator[int]:
-    """Keeps a second process away from a folder: there, `sentence` is raised as a UserError.
+    """Keep a second process away from a folder: there, `sentence` is raised as a UserError.
 
     Leaves no file behind, but over NFS, which locks only what is open for writing: `.lock`. Where there are no locks at
     all, nobody is kept away. A child that is given the descriptor (the value of the context) keeps the folder locked
@@ -178,7 +178,7 @@ def workshop(place: Path, contents: set[str]) -> Iterator[Path]:
         for _ in range(20):  # so that nobody sweeps what is not locked yet
             with contextlib.suppress(OSError):
                 if take(beside):
-                    sweep(place, contents)
+                    sweep_workshops(place, contents)
                     break
             time.sleep(0.05)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as folder:
@@ -194,8 +194,8 @@ def workshop(place: Path, contents: set[str]) -> Iterator[Path]:
                 os.close(descriptor)
 
 
-def sweep(place: Path, contents: set[str]) -> None:
-    """Removes the workshops beside `place` that no living process has locked."""
+def sweep_workshops(place: Path, contents: set[str]) -> None:
+    """Remove the workshops beside `place` that no living process has locked."""
     for left in place.parent.glob(f".{place.name}-*"):
         ours = re.fullmatch("[a-z0-9_]{8}", left.name.removeprefix(f".{place.name}-")) and left.is_dir()
         if not ours or not {path.name for path in left.iterdir()} <= contents:

@@ -54,7 +54,7 @@ def sweep_sockets(temporary: Path) -> None:
 
 
 def _require_short(folder: str) -> None:
-    """Raises a UserError if TMPDIR is too long: the system limits the path of a socket.
+    """Raise a UserError if TMPDIR is too long: the system limits the path of a socket.
 
     torch waits for ever for one that could not be made.
     """
