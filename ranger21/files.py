@@ -108,17 +108,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def put_back(path: Path, descriptor: int) -> bool:
-    """Write a file anew at `path`, from what is still open of it, if `path` is no name of it any more.
+def put_back(path: Path, descriptor: int, content: bytes | None = None) -> bool:
+    """Write a file anew at `path` if `path` is no name of the open file any more, or has not as much as was written.
 
-    Returns whether it was so. What else has the name meanwhile gets another one. Raises a UserError if the file cannot
-    be written.
+    Args:
+        content: what was written; None: what is in the open file.
+
+    Returns whether it was so. What has the name meanwhile gets another one. Raises a UserError if the file cannot be
+    written.
     """
+    own = os.fstat(descriptor)
     with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(path.stat(), os.fstat(descriptor)):
+        if os.path.samestat(path.stat(), own) and (content is None or own.st_size == len(content)):
             return False
         path.rename(unused(path.with_name(f"{path.stem}.other{path.suffix}")))
-    write_atomically(path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    write_atomically(path, os.pread(descriptor, own.st_size, 0) if content is None else content)
     return True
 
 

@@ -49,13 +49,18 @@ class NotAFile(OSError):
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file to read its bytes.
 
-    Raises NotAFile for what is none (a pipe would wait for ever, a device may never end), or any other OSError.
+    Raises as `require_regular` does, or any other OSError.
     """
-    mode = path.stat().st_mode  # before it is opened, which some devices act on
+    require_regular(path)  # before it is opened, which some devices act on
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def require_regular(path: Path) -> None:
+    """Raise NotAFile for what is no regular file: a pipe would wait for ever, a device may never end."""
+    mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in FILES.items() if test(mode)), "no file")
         raise NotAFile(None, f"it is {kind}, not a file", str(path))
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def read_json(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "restore it") -> dict[str, Any]:

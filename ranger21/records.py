@@ -26,7 +26,7 @@ from ranger21.manifest import (
     require_same_data,
     require_same_place,
 )
-from ranger21.reading import Unreadable, misfit, open_regular, read_json, read_yaml
+from ranger21.reading import NotAFile, Unreadable, misfit, open_regular, read_json, read_yaml, require_regular
 from ranger21.tracking import number
 from ranger21.wording import first_few, reason, shown
 
@@ -114,6 +114,18 @@ class RunDirectory:
             raise self._not_possible(f"{nearest} is a file")
         if not self.result.exists() and not os.access(nearest, os.W_OK | os.X_OK):
             raise self._not_possible(f"nothing can be written to {nearest}")
+        for file in (self.config, self.manifest, self.result, self.metrics, self.log, self.lock):
+            try:
+                require_regular(file)
+            except FileNotFoundError:
+                pass
+            except NotAFile as error:
+                raise self._in_the_way(file, error.strerror) from error
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise self._in_the_way(self.checkpoints, "it is a file, not a folder")
+
+    def _in_the_way(self, path: Path, why: str | None) -> UserError:
+        return UserError(f"{path} cannot be used ({why}): move it away and run the same command again.")
 
     def _not_possible(self, reason: str | None) -> UserError:
         return UserError(f"{self.path} cannot be a run directory ({reason}): choose another run_dir=.")
@@ -165,16 +177,6 @@ class RunDirectory:
             text = f"{now} was removed while this process ran, and another has taken the run since: {error}"
             raise UserError(text) from error
         log.warning("%s was removed while the run went on: it is there again.", now)
-
-    def require_lines(self, size: int) -> None:
-        """Raises a UserError if metrics.jsonl lacks what it had when a checkpoint was saved: `size` bytes."""
-        there = self.metrics.stat().st_size if self.metrics.is_file() else 0
-        if there < size:
-            state = f"has {there:,} bytes" if there else "is not there or empty"
-            raise UserError(
-                f"{self.metrics} {state}, and had {size:,} when the checkpoint was saved: put it back and run the same "
-                "command again, or choose another run_dir=."
-            )
 
     def require_same(self, config: Config) -> None:
         """Raises a UserError if the run that is there has another configuration in what changes a result."""

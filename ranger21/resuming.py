@@ -97,10 +97,12 @@ class Origin:
         try:
             if best is not None:
                 require_own(*best, self.place, self.config, manifest)
-        except UserError:
+        except UserError as error:
             if wanted == "best":
                 raise
-            best = None
+            best, what = None, f"{what}; {str(error).rstrip('.')}"
+        if why := self.checkpoints.damaged.get(self.checkpoints.best):
+            what = f"{what}; best.pt is damaged: {why}"
         if wanted == "best" and best is not None:
             log.warning("%s: the run goes on from best.pt, as resume=best says (%s).", self.place.path, what)
             return best

@@ -40,7 +40,7 @@ from ranger21.stopping import StopFlag, leave_word
 from ranger21.summary import show_result, summarize
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
-from ranger21.tracking.jsonl import JsonLines
+from ranger21.tracking.jsonl import JsonLines, require_lines
 from ranger21.tracking.weights_and_biases import WandbTracker
 from ranger21.undo import Undo
 from ranger21.weights import named, read_any, start_from
@@ -258,7 +258,7 @@ class Run:
             )
         rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
         require_fits(state, path, self.model, self.optimizer_for, *rest)
-        self.place.require_lines(state["metrics_size"])
+        require_lines(self.place.metrics, state["metrics_size"], state["progress"].get("logged_step"))
 
     def conclude(self, ending: str) -> dict[str, Any] | None:
         """Writes result.json and returns it, unless the run goes on later."""

@@ -15,7 +15,7 @@ from ranger21.errors import UserError
 from ranger21.presence import Presence
 from ranger21.records import RunDirectory, in_use
 from ranger21.tracking.console import log_to_file
-from ranger21.tracking.jsonl import JsonLines
+from ranger21.tracking.jsonl import JsonLines, require_lines
 
 
 @pytest.fixture
@@ -118,6 +118,20 @@ def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, line
     assert place.metrics.read_text() == '{"step": 1}\n' and (other.is_dir() if folder else other.read_text() == "mine")
 
 
+@pytest.mark.parametrize("size", [0, 5, 40])
+def test_metrics_of_another_size_are_written_anew(size: int, place: RunDirectory, lines: JsonLines) -> None:
+    """As after `> metrics.jsonl`: it is the same file, and the checkpoint would have known of no lines before."""
+    presence = Presence(place, lines)
+    os.truncate(place.metrics, size)
+    lines.log({"step": 2})
+    presence.place_now()
+    lines.log({"step": 3})
+    assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    assert (
+        lines.size == place.metrics.stat().st_size and (place.path / "metrics.other.jsonl").stat().st_size == size + 12
+    )
+
+
 def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
     place.lock.unlink()
@@ -175,11 +189,18 @@ def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, line
 
 def test_metrics_that_lack_what_a_checkpoint_knows(place: RunDirectory, lines: JsonLines) -> None:
     size = lines.size
-    place.require_lines(size)
+    require_lines(place.metrics, size, 1)
+    lines.log({"step": 2})
+    require_lines(place.metrics, size, 1)
+    for content in (bytes(size), b'{"step": 3}\n', b'{"step": 1', b"[1]       \n\n"):
+        place.metrics.write_bytes(content.ljust(size + 20, b" "))
+        with pytest.raises(UserError, match=rf"has other lines than when .* \(byte {size} is not the end of"):
+            require_lines(place.metrics, size, 1)
+    require_lines(place.metrics, size, None)
     os.truncate(place.metrics, size - 1)
     with pytest.raises(UserError, match=rf"has {size - 1} bytes, and had {size} when the checkpoint was saved: put it"):
-        place.require_lines(size)
+        require_lines(place.metrics, size, 1)
     place.metrics.unlink()
     with pytest.raises(UserError, match="is not there or empty, and had"):
-        place.require_lines(size)
-    place.require_lines(0)
+        require_lines(place.metrics, size, 1)
+    require_lines(place.metrics, 0, 0)

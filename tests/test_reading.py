@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ranger21.compose import compose_config
 from ranger21.errors import UserError
 from ranger21.manifest import read_manifest
 from ranger21.reading import Unreadable, misfit, read_json, read_yaml
@@ -181,3 +182,20 @@ def test_shapes() -> None:
     ]
     for bad, why in wrong:
         assert misfit(bad, shape) == why
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a socket"])
+def test_what_is_no_file_in_a_files_place_is_told_before_it_is_opened(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe in the place of log.txt held train.py for ever, one in that of .lock ended in a traceback."""
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    config = compose_config(["data.root=/data/imagenet"])
+    for name in ("config.yaml", "manifest.json", "result.json", "metrics.jsonl", "log.txt", ".lock"):
+        PLACES[kind][0](Path(name))
+        with pytest.raises(UserError, match=rf"^{name} .*\({PLACES[kind][1]}\): .*\.$"):
+            RunDirectory(Path()).look(config)
+        Path(name).rename(f"{name}-away")
+    Path("checkpoints").write_text("")
+    with pytest.raises(UserError, match=r"^checkpoints cannot be used \(it is a file, not a folder\): move it away"):
+        RunDirectory(Path()).look(config)

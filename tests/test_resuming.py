@@ -72,6 +72,11 @@ def both_damaged(checkpoints: Path) -> None:
         damage(checkpoints / name)
 
 
+def all_damaged(checkpoints: Path) -> None:
+    both_damaged(checkpoints)
+    damage(checkpoints / "best.pt")
+
+
 def put_aside_by_an_older_version(checkpoints: Path) -> None:
     both_damaged(checkpoints)
     for name in ("last", "previous"):
@@ -107,6 +112,7 @@ def only_the_best(checkpoints: Path) -> None:
 
 LOST: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "both damaged": (both_damaged, "last.pt is damaged: .*; previous.pt is damaged: .*; there is best.pt", True),
+    "all damaged": (all_damaged, "last.pt is damaged: .*; there is best.pt; .*; best.pt is damaged: .*", False),
     "aside already": (put_aside_by_an_older_version, "there is best.pt, last.damaged, previous.damaged", True),
     "gone": (gone, "manifest.json knows of a checkpoint at step 3", False),
     "gone, older": (gone_in_a_run_of_an_older_version, "metrics.jsonl goes to step 1[24]", False),
@@ -270,6 +276,9 @@ def test_a_checkpoint_of_another_run_is_refused(
         (directory / "checkpoints" / name).unlink()
     edited(directory / "checkpoints" / file, *keys, value=value)()
     before = contents(directory)
+    if file == "best.pt":
+        with pytest.raises(UserError, match=r"no whole checkpoint .*best.pt is a checkpoint of another run \(seed: 1"):
+            start(directory, runs[3])
     with pytest.raises(UserError) as caught:
         start(directory, runs[3], "resume=best")
     assert str(caught.value).startswith(str(directory / "checkpoints" / file)) and words in str(caught.value)
@@ -293,7 +302,7 @@ def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Pat
     (directory / "checkpoints" / "last.pt").unlink()
     torch.save({"model": directory}, directory / "checkpoints" / "last.pt")
     before = contents(directory)
-    with pytest.raises(UserError, match=r"last.pt is no checkpoint of a run \(it has .*Path.*put the run's own back"):
+    with pytest.raises(UserError, match=r"last.pt is not a checkpoint of a run \(it has .*Path.*put the run's own"):
         start(directory, runs[3])
     assert contents(directory) == before
 

@@ -14,6 +14,7 @@ from ranger21.locks import hold
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")
+LONGEST = 64 * 1024  # bytes of a line
 
 
 class JsonLines:
@@ -29,11 +30,12 @@ class JsonLines:
         self._hold()
         if self._file.tell() > size:
             self._file.truncate(size)
-            self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        self._content = bytearray(self._file.read())  # a few MB for the longest run
 
     @property
     def size(self) -> int:
-        return self._file.tell()
+        return len(self._content)
 
     def _hold(self) -> None:
         """Locks the file: one who comes in by a deleted `.lock` sees by it that the run goes on."""
@@ -50,24 +52,25 @@ class JsonLines:
             raise self._full(error) from error
 
     def keep(self, path: Path) -> None:
-        """Write the file anew, from what is still open of it, if `path` is no name of it any more.
+        """Write the file anew if `path` has not what was written any more: it was removed, replaced or cut.
 
-        What else has the name meanwhile gets another one. Raises a UserError if the file cannot be written.
+        What has the name meanwhile gets another one. Raises a UserError if the file cannot be written.
         """
-        if not put_back(path, self._file.fileno()):
+        if not put_back(path, self._file.fileno(), bytes(self._content)):
             return
         self._file.close()
         self._file = open(path, "a+b")
         self._hold()
-        log.warning("%s was removed while the run went on: it is written anew.", path)
+        log.warning("%s was removed or changed while the run went on: it is written anew.", path)
 
     def progress(self, step: int) -> None:
         pass
 
     def log(self, metrics: Metrics) -> None:
-        line = {name: rounded(value) for name, value in metrics.items()}
+        line = json.dumps({name: rounded(value) for name, value in metrics.items()}).encode() + b"\n"
+        self._content += line
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
         except OSError as error:
             raise self._full(error) from error
@@ -81,6 +84,34 @@ class JsonLines:
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # told already, by the write that failed
             self._file.close()
+
+
+def require_lines(path: Path, size: int, step: int | None) -> None:
+    """Raise a UserError if metrics.jsonl lacks what it had when a checkpoint was saved.
+
+    `size`: in bytes; `step`: of its last line, None where a checkpoint does not say.
+    """
+    there = path.stat().st_size if path.is_file() else 0
+    if there < size:
+        state = f"has {there:,} bytes" if there else "is not there or empty"
+        state += f", and had {size:,} when the checkpoint was saved"
+    elif size and step is not None and not _has_line(path, size, step):
+        state = f"has other lines than when the checkpoint was saved (byte {size:,} is not the end of step {step}'s)"
+    else:
+        return
+    raise UserError(f"{path} {state}: put it back and run the same command again, or choose another run_dir=.")
+
+
+def _has_line(path: Path, size: int, step: int) -> bool:
+    """Whether the first `size` bytes of the file end with a line of this step."""
+    with open(path, "rb") as file:
+        file.seek(max(0, size - LONGEST))
+        end = file.read(min(size, LONGEST))
+    try:
+        row = json.loads(end.splitlines()[-1])
+    except (ValueError, RecursionError):
+        return False
+    return end.endswith(b"\n") and isinstance(row, dict) and row.get("step") == step
 
 
 def rounded(value: Any) -> Any:
