@@ -33,12 +33,9 @@ def run(config: Config, directory: Path) -> int:
     with StopFlag() as stop, distributed.join(config.trainer.device) as world:
         log_to_console(world.main)
         place = RunDirectory(directory)
-        if ended := world.on_main(lambda: place.look(config)):
+        if ended := world.on_main(lambda: look(place, config)):
             world.on_main(lambda: leave_alone(place, config, ended))
             return 0
-        there = place.held
-        if there:
-            log_to_file(place.log)
         configure_torch(config, world)
         if isinstance(config.logger, WandbConfig):
             choices(config.logger, directory, config.experiment)  # refused now rather than when all is made
@@ -48,14 +45,28 @@ def run(config: Config, directory: Path) -> int:
             data = build_data(config.data, config.seed)
             world.on_main(lambda: place.require_data(data_facts(config.data, data)))
             this = Run(config, place, world, data, stop)
-            world.on_main(lambda: place.claim(config))
-            if world.main and not there:
-                log_to_file(place.log)
+            world.on_main(lambda: claim(place, config))
             if wants_copy(config.data):
                 if code := copy_pack(config.data, world, stop):
                     return code
                 this.data = build_data(staged(config.data), config.seed)
             return this.go()
+
+
+def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
+    """As `place.look`; a run that is there is spoken of in its log.txt from now on."""
+    ended = place.look(config)
+    if place.held:
+        log_to_file(place.log)
+    return ended
+
+
+def claim(place: RunDirectory, config: Config) -> None:
+    """As `place.claim`; a new run is spoken of in its log.txt from now on."""
+    there = place.held
+    place.claim(config)
+    if not there:
+        log_to_file(place.log)
 
 
 def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:

@@ -84,6 +84,8 @@ def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
         yield "its size of metrics.jsonl, or its number of unreadable images, is no number"
     if not is_names(state.get("unreadable", [])) or not isinstance(state["wandb_id"], str):
         yield "its names of unreadable images, or its id, are no text"
+    if not isinstance(state.get("metrics_rest", ""), str):
+        yield "its lines for metrics.jsonl are no text"
     if not isinstance(data, dict) or data.get("classes") != classes or not is_names(data.get("names") or []):
         yield f"it is not of {classes} classes"
 

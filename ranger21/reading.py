@@ -43,7 +43,23 @@ class Unreadable(UserError):
 
 
 class NotAFile(OSError):
-    """A folder, pipe or device in a file's place."""
+    """A folder, pipe, device or dangling link in a file's place."""
+
+
+def require_regular(path: Path) -> None:
+    """Raise NotAFile for what is no regular file: a pipe would wait for ever, a device may never end.
+
+    Raises any other OSError if it cannot be looked at; a FileNotFoundError if there is nothing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise NotAFile(None, "it is a link to nothing", str(path)) from error
+        raise
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in FILES.items() if test(mode)), "of another kind")
+        raise NotAFile(None, f"it is {kind}, not a file", str(path))
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -53,14 +69,6 @@ def open_regular(path: Path) -> BinaryIO:
     """
     require_regular(path)  # before it is opened, which some devices act on
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-
-
-def require_regular(path: Path) -> None:
-    """Raise NotAFile for what is no regular file: a pipe would wait for ever, a device may never end."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = next((words for test, words in FILES.items() if test(mode)), "no file")
-        raise NotAFile(None, f"it is {kind}, not a file", str(path))
 
 
 def read_json(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "restore it") -> dict[str, Any]:
@@ -136,8 +144,6 @@ def _read(path: Path, most: int, cure: str) -> str:
         with open_regular(path) as file:
             content = file.read(most + 1)
     except FileNotFoundError as error:
-        if path.is_symlink():
-            raise Unreadable(path, "it is a link to nothing", cure) from error
         raise Unreadable(path, "there is none", cure, damaged=False, missing=True) from error
     except NotAFile as error:
         raise Unreadable(path, str(error.strerror), cure) from error

@@ -26,7 +26,7 @@ from ranger21.manifest import (
     require_same_data,
     require_same_place,
 )
-from ranger21.reading import NotAFile, Unreadable, misfit, open_regular, read_json, read_yaml, require_regular
+from ranger21.reading import Unreadable, misfit, open_regular, read_json, read_yaml, require_regular
 from ranger21.tracking import number
 from ranger21.wording import first_few, reason, shown
 
@@ -67,6 +67,7 @@ class RunDirectory:
         be another, if there is a run at all and `resume=never`, or if this cannot be a run directory.
         """
         self._require_possible()
+        self._require_files(self.config, self.manifest, self.result, self.metrics, self.log, self.lock)
         begun, ended = self.manifest.exists(), self.result.exists()
         if begun:
             read_manifest(self.manifest)  # a later version's is told as that, before its configuration is read
@@ -75,6 +76,7 @@ class RunDirectory:
         if ended:
             return self._read_result()
         if begun or self.lock.exists():
+            self._require_writable()
             self._take()
         return None
 
@@ -114,18 +116,30 @@ class RunDirectory:
             raise self._not_possible(f"{nearest} is a file")
         if not self.result.exists() and not os.access(nearest, os.W_OK | os.X_OK):
             raise self._not_possible(f"nothing can be written to {nearest}")
-        for file in (self.config, self.manifest, self.result, self.metrics, self.log, self.lock):
-            try:
-                require_regular(file)
-            except FileNotFoundError:
-                pass
-            except NotAFile as error:
-                raise self._in_the_way(file, error.strerror) from error
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise self._in_the_way(self.checkpoints, "it is a file, not a folder")
 
     def _in_the_way(self, path: Path, why: str | None) -> UserError:
         return UserError(f"{path} cannot be used ({why}): move it away and run the same command again.")
+
+    def _require_files(self, *paths: Path) -> None:
+        for path in paths:
+            try:
+                require_regular(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise self._in_the_way(path, error.strerror) from error
+
+    def _require_writable(self) -> None:
+        """Finds out before anything begins whether the run can go on with its files."""
+        try:
+            for path in (self.metrics, self.log):
+                if path.exists():
+                    open(path, "ab").close()
+        except OSError as error:
+            text = f"{path} cannot be written ({error.strerror}): make it writable, or choose another run_dir=."
+            raise UserError(text) from error
 
     def _not_possible(self, reason: str | None) -> UserError:
         return UserError(f"{self.path} cannot be a run directory ({reason}): choose another run_dir=.")
@@ -216,7 +230,16 @@ class RunDirectory:
             write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def finish(self, result: dict[str, Any]) -> None:
-        write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
+        """Writes result.json. Raises a UserError if it cannot be written."""
+        try:
+            self._require_files(self.result)
+            write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
+        except UserError as error:
+            if result["status"] != "finished":
+                raise
+            raise UserError(
+                f"{error} The same command then writes it from the checkpoint, without training."
+            ) from error
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

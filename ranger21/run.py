@@ -64,7 +64,8 @@ class Run:
         self.format = memory_format(config.trainer.channels_last)
         self.origin = Origin(place, config)
         self.checkpoints = self.origin.checkpoints
-        self.progress, self.metrics_size, self.wandb_id = Progress(), 0, uuid.uuid4().hex[:12]
+        self.progress, self.metrics_size, self.metrics_rest = Progress(), 0, ""
+        self.wandb_id = uuid.uuid4().hex[:12]
         self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
         self.newest = world.on_main(self.origin.find)
         self.begun_from: dict[str, str] = {}  # a hash of the weights of model.init_from, in the process that read them
@@ -122,6 +123,7 @@ class Run:
         kept = self.origin.keep_what_is_there(self.metrics_size)
         if self.newest and self.progress.best.get("step") == self.progress.step:
             self.checkpoints.mark_best(self.newest)  # a kill may have come between the two
+        self.lines = JsonLines(self.place.metrics, self.metrics_size, self.metrics_rest, self.stop.fail)
         return kept
 
     def announce(self, kept: list[str]) -> None:
@@ -143,7 +145,6 @@ class Run:
         self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
     def make_trackers(self) -> FanOut:
-        self.lines = JsonLines(self.place.metrics, self.metrics_size)
         self.presence = Presence(self.place, self.lines)
         trackers: list[Tracker] = [self.lines, ConsoleTracker(self.plan.total_steps, self.progress.step)]
         logger = self.config.logger
@@ -218,6 +219,7 @@ class Run:
                 "meter": meter,
                 "nonfinite": self.nonfinite.state(),
                 "metrics_size": self.lines.size,
+                **({"metrics_rest": self.lines.rest} if self.lines.rest else {}),
                 "wandb_id": self.wandb_id,
                 "substituted": substituted,
                 "unreadable": unreadable,
@@ -231,6 +233,7 @@ class Run:
             (self.checkpoints if place is self.place else Checkpoints(place.checkpoints)).save(state, best)
             if not self.newest:
                 place.note_saved(progress.step)
+            self.lines.require_written(f"the checkpoint of step {progress.step} has the lines that are missing")
             self.newest = self.checkpoints.last
 
         self.world.on_main(lambda: self.presence.write(write, progress.step))
@@ -245,7 +248,8 @@ class Run:
         self.meter.restore(state["meter"])
         self.nonfinite.restore(state["nonfinite"])
         self.progress = Progress(**state["progress"])
-        self.metrics_size, self.wandb_id = state["metrics_size"], state["wandb_id"]
+        self.metrics_size, self.metrics_rest = state["metrics_size"], state.get("metrics_rest", "")
+        self.wandb_id = state["wandb_id"]
         self.substituted, self.unreadable = state.get("substituted", 0), state.get("unreadable", [])
 
     def require_fits(self, state: State, path: Path) -> None:
@@ -258,7 +262,8 @@ class Run:
             )
         rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
         require_fits(state, path, self.model, self.optimizer_for, *rest)
-        require_lines(self.place.metrics, state["metrics_size"], state["progress"].get("logged_step"))
+        step = None if state.get("metrics_rest") else state["progress"].get("logged_step")
+        require_lines(self.place.metrics, state["metrics_size"], step)
 
     def conclude(self, ending: str) -> dict[str, Any] | None:
         """Writes result.json and returns it, unless the run goes on later."""
@@ -268,6 +273,11 @@ class Run:
             log.info("Stopped at step %d %s; the same command goes on from there.", self.progress.step, kept)
             return None
         result = summarize(ending, self.progress, self.plan, skipped, first_bad)
-        if self.world.main:
-            self.place.finish(result)
+        self.world.on_main(self.lines_are_whole)
+        self.world.on_main(lambda: self.place.finish(result))
         return result
+
+    def lines_are_whole(self) -> None:
+        """Raises a UserError if metrics.jsonl lacks lines."""
+        self.lines.sync()
+        self.lines.require_written()

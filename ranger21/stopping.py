@@ -52,6 +52,10 @@ class StopFlag:
         for number, handler in self._old.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def fail(self) -> None:
+        """Lets the run end as by a signal, with exit code 1: something has failed that another process may do."""
+        self.code = self.code or 1
+
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             self._interrupts += 1

@@ -203,7 +203,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: Path) -> None:
         tracker = JsonLines(metrics, 0)
         for write in (
             lambda: write_atomically(result, "new" * 10_000),
-            lambda: [tracker.log({"step": step}) for step in range(2000)],
+            lambda: [tracker.log({"step": step}) for step in range(2000)] and tracker.require_written(),
             lambda: tracker.close(1, {}),
         ):
             try:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ranger21.errors import UserError
 from ranger21.files import put_back
 from ranger21.tracking import Metrics
 
@@ -51,8 +52,28 @@ def log_to_console(main: bool) -> None:
     log.setLevel(logging.INFO)
 
 
+class LogFile(logging.FileHandler):
+    """Messages as lines of log.txt. That one cannot be written is said once; it waits for room."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.told:
+            self.told = True
+            text = "%s could not be written (%s): what the run says may be missing there."
+            log.warning(text, self.baseFilename, error.strerror)
+
+
 def log_to_file(path: Path) -> None:
-    handler = logging.FileHandler(path, "a+", encoding="utf-8", errors="backslashreplace")
+    """Messages of this package go to a file, too. Raises a UserError if it cannot be opened."""
+    try:
+        handler = LogFile(path, "a+", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        text = f"{path} could not be written ({error.strerror}): make room and run the same command again."
+        raise UserError(text) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
 
