@@ -13,7 +13,7 @@ from torch import Tensor
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
-from ranger21.wording import first_few
+from ranger21.wording import defused, first_few
 
 GUESSES = 5
 REAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -59,9 +59,9 @@ def write_answers(answers: Sequence[Answer], paths: Sequence[str], names: Sequen
     head = [f"{what}{n}" for what in ("top", "probability") for n in range(1, count + 1)]
     writer.writerow(["path", "class", *head])
     for answer in answers:
-        guesses = [names[column] for column in answer.guesses]
+        guesses = [defused(names[column]) for column in answer.guesses]
         shares = [f"{value:.6f}" for value in answer.probabilities]
-        writer.writerow([paths[answer.image], names[answer.label], *guesses, *shares])
+        writer.writerow([defused(paths[answer.image]), defused(names[answer.label]), *guesses, *shares])
     write_atomically(target, table.getvalue().encode("utf-8", "surrogateescape"))
 
 

@@ -6,7 +6,7 @@ Each is a regular file of limited size, depth and number of values, without repe
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ from ranger21.wording import first_few, reason
 
 LARGEST_JSON, LARGEST_YAML = 32 << 20, 256 << 10  # bytes; an older manifest has up to 1 MB of a diff for each start
 MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
+LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a file of lines, and of one of them
 DEEPEST = 50  # containers within containers
 LARGEST_NUMBER = 2**64
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a finite number"}
@@ -105,6 +106,24 @@ def read_yaml(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "r
     return _checked(found, shape, path, cure)
 
 
+def read_lines(path: Path, cure: str = "restore it") -> Iterator[bytes]:
+    """Read a file of lines, such as metrics.jsonl, one by one: each ends with its newline, but maybe the last.
+
+    Raises an Unreadable for what is no regular file or larger than a run writes, any other OSError as it is.
+    """
+    try:
+        file = open_regular(path)
+    except NotAFile as error:
+        raise Unreadable(path, str(error.strerror), cure) from error
+    with file:
+        if os.fstat(file.fileno()).st_size > LARGEST_LINES:
+            raise Unreadable(path, f"it has more than {LARGEST_LINES >> 30} GiB", cure)
+        for line in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
+            if len(line) > LONGEST_LINE:
+                raise Unreadable(path, f"it has a line of more than {LONGEST_LINE >> 10:,} KiB", cure)
+            yield line
+
+
 def misfit(value: Any, shape: Any, name: str = "") -> str | None:
     """Return why a value has another shape, as a clause; None if it fits.
 
@@ -160,12 +179,13 @@ def _read(path: Path, most: int, cure: str) -> str:
 
 
 def _checked(found: Any, shape: Mapping[str, Any] | None, path: Path, cure: str) -> dict[str, Any]:
-    if why := misfit(found, dict) or _too_much(found) or misfit(found, shape or {}):
+    if why := misfit(found, dict) or too_much(found) or misfit(found, shape or {}):
         raise Unreadable(path, why, cure)
     return found
 
 
-def _too_much(value: Any) -> str | None:
+def too_much(value: Any) -> str | None:
+    """Return why no file of this program holds such containers of containers or numbers, as a clause; else None."""
     level = [value]
     for _ in range(DEEPEST):
         inner = [part.values() if isinstance(part, dict) else part for part in level]

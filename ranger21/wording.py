@@ -1,11 +1,34 @@
-"""What errors of other programs and long lists look like within a sentence. Imports no torch."""
+"""What errors of other programs, strangers' names and long lists look like within a sentence. Imports no torch."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 
 def printable(text: str) -> str:
     """Return a text with what is no letter, sign, space or end of line escaped: a terminal would obey some of it."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Return a stranger's text as it can stand in a sentence, a table or a figure.
+
+    It is printable and in one line. What is longer than `most` characters is cut, and marked by its length and a hash,
+    so that different texts stay different.
+    """
+    shown = printable(text[: most + 1]).replace("\n", "\\n").replace("\t", "\\t")
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+    return f"{shown[: most // 2]}… ({len(text):,} characters, {digest})"
+
+
+def defused(text: str) -> str:
+    """Return a text as a cell of CSV that no spreadsheet takes for a formula; a number stays as it is."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return text
 
 
 def reason(error: BaseException, most: int = 200) -> str:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ranger21.arguments import as_folder
 from ranger21.ending import ending_well
+from ranger21.wording import printable
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
@@ -98,9 +99,9 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
     for comparison in report.comparisons:
         console.print(table.terminal(comparison.rows, comparison.title))
         for sentence in (*table.notes(comparison.rows), *table.sentences(comparison.rows)):
-            console.print(f"- {sentence}", markup=False, highlight=False)
+            console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for remark in report.remarks:
-        console.print(remark, markup=False, highlight=False)
+        console.print(printable(remark), markup=False, highlight=False)
     written = write_report(report, out)
     if ablation:
         from ranger21.report.ablation import write_ablation
@@ -111,7 +112,7 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
         written += made
     print()
     for path in written:
-        print(f"wrote {path}")
+        print(printable(f"wrote {path}"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ranger21.arguments import as_seconds
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.tracking.sync import TIMEOUT, sync
+from ranger21.wording import printable
 
 HELP = """\
 Send offline W&B runs to W&B, each as one run, from a machine that reaches it.
@@ -73,12 +74,12 @@ def once(options: argparse.Namespace, told: set[str]) -> bool:
             failed |= outcome.failed
             said.add(outcome.sentence)
             if outcome.sentence not in told:
-                print(outcome.sentence, file=sys.stderr if outcome.failed else sys.stdout, flush=True)
+                print(printable(outcome.sentence), file=sys.stderr if outcome.failed else sys.stdout, flush=True)
     except UserError as error:
         failed = True
         said.add(str(error))
         if str(error) not in told:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
     told.clear()
     told.update(said)
     return failed

@@ -219,7 +219,7 @@ def test_no_cell_breaks_a_table(make: Make, tmp_path: Path) -> None:
     make(name="b", optimizer__note="x | y\nz")
     heads, rule, *rows = (line for line in section(tmp_path).splitlines() if line.startswith("|"))
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in (heads, rule, *rows)] == [14] * 4
-    assert rows[1].startswith(r"| note=x \| y z | 1 | 0 |")
+    assert rows[1].startswith(r"| note=x \| y\\nz | 1 | 0 |")
 
 
 def test_running_and_diverged_runs_are_marked_and_not_averaged(make: Make, tmp_path: Path) -> None:

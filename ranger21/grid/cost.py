@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.room import size_text
 from ranger21.grid.jobs import Job
+from ranger21.reading import Unreadable, read_json
 from ranger21.records import last_values
 
 IMAGENET_TRAIN = 1_281_167
@@ -76,8 +76,8 @@ def images(job: Job) -> float:
 
 def _train_images(directory: Path, default: int) -> int:
     try:
-        return int(json.loads((directory / "manifest.json").read_text())["data"]["train_images"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(read_json(directory / "manifest.json", {"data": {"train_images": int}})["data"]["train_images"])
+    except Unreadable:
         return default
 
 

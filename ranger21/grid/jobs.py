@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from ranger21.config import Config
 from ranger21.errors import UserError
 from ranger21.grid.presets import Preset
 from ranger21.naming import run_directory
+from ranger21.reading import Unreadable, read_json
 from ranger21.report.runs import DIVERGED, FINISHED
 
 STARTED, MISSING = "started", "missing"
@@ -29,9 +29,12 @@ class Job:
     def state(self) -> str:
         """FINISHED or DIVERGED (nothing is left to do), STARTED (it runs or was stopped), or MISSING."""
         try:
-            return str(json.loads((self.directory / "result.json").read_text())["status"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return STARTED if (self.directory / "metrics.jsonl").exists() else MISSING
+            status = str(read_json(self.directory / "result.json", {"status": str})["status"])
+        except Unreadable:
+            status = ""
+        if status in (FINISHED, DIVERGED):
+            return status
+        return STARTED if (self.directory / "metrics.jsonl").exists() else MISSING
 
     @property
     def ended(self) -> bool:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ranger21.grid.jobs import MISSING, STARTED, Job
 from ranger21.grid.slurm import Slurm
 from ranger21.records import in_use, last_values, tail
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING
 from ranger21.tracking.console import duration
+from ranger21.wording import one_line
 
 STOPPED, QUEUED, FAILED = "stopped", "queued", "failed"
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
@@ -63,7 +65,9 @@ def table(jobs: Sequence[Job], slurm: Slurm) -> Table:
         name = "/".join(job.directory.parts[-2:])
         numbers = [_shown(now.epoch, ".2f"), _shown(now.top1, ".2f"), _shown(now.images_per_s, ".0f")]
         left = "" if now.left is None else duration(now.left)
-        result.add_row(name, f"[{colour}]{now.state}[/]", *numbers, left, now.error.replace("[", "\\["))
+        result.add_row(
+            Text(one_line(name)), Text(now.state, colour), *numbers, left, Text(one_line(now.error, most=500))
+        )
     return result
 
 

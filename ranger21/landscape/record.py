@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ranger21.data.identity import Match, compare
 from ranger21.errors import UserError
 from ranger21.files import newer, replacing, write_atomically
+from ranger21.reading import Unreadable, read_json
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # 1 (which was not written down) knows nothing of the images
@@ -116,15 +117,19 @@ class Record:
         """
         choose = "choose another --out, or remove it"
         try:
-            old = json.loads(self.json.read_text(encoding="utf-8"))
+            old = read_json(self.json, cure=choose)
             if late := newer(old, FORMAT):
                 raise UserError(f"{self.json} cannot be used: {late}, or {choose}.")
             then, images = old["identity"], old.get("images")
             found = [
                 [[math.nan if loss is None else loss for loss in row] for row in s["losses"]] for s in old["surfaces"]
             ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except Unreadable as error:
+            if not error.missing:
+                raise
             return [[] for _ in range(surfaces)]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.json} is damaged (it is not of this program): {choose}.") from error
         if then != json.loads(json.dumps(self.identity)) or len(found) != surfaces:
             raise UserError(f"{self.json} is of another landscape (of other weights, or with other options): {choose}.")
         if images is None:

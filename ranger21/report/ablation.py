@@ -13,7 +13,7 @@ from ranger21.report.figures import Bar, write_bars
 from ranger21.report.groups import Group
 from ranger21.report.statistics import Difference, some_pairs
 from ranger21.report.summary import final_top1, seeds
-from ranger21.report.text import create, table_lines
+from ranger21.report.text import create, escaped, table_lines
 
 # In the order of the ladder: the setting of each ingredient, and its value when it is off.
 INGREDIENTS: dict[str, tuple[str, Any]] = {
@@ -92,7 +92,7 @@ def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
     rows = [[name, *(cells.get((name, company), "–") for company in companies)] for name in ALL]
     table = "\n".join(table_lines(["ingredient", *companies], rows))
     return (
-        f"## {comparison.title}: what each ingredient of Ranger21 contributes\n\n"
+        f"## {escaped(comparison.title)}: what each ingredient of Ranger21 contributes\n\n"
         "Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "
         f"alone), and p after Holm over the {found[0].difference.family} differences with enough seeds. Diverged runs "
         f"are left out.\n\n{table}\n"

@@ -18,7 +18,7 @@ from ranger21.report.claims import (
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import evidence
 from ranger21.report.statistics import ENOUGH_SEEDS
-from ranger21.report.text import table_lines
+from ranger21.report.text import escaped, table_lines
 
 HEAD = f"""# The paper's claims, and what these runs say
 
@@ -48,15 +48,15 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     told = {comparison.title: findings(comparison) for comparison in comparisons}
     parts = [HEAD]
     for comparison in large:
-        parts += [f"## At the paper's scale: {comparison.title}", table(told[comparison.title])]
+        parts += [f"## At the paper's scale: {escaped(comparison.title)}", table(told[comparison.title])]
     spoken = {finding.claim for comparison in large for finding in told[comparison.title]}
     if missing := [Finding(claim) for claim in CLAIMS if claim not in spoken]:
         parts += ["## At the paper's scale: not run", table(missing)]
     small = [c for c in comparisons if c not in large and any(f.status != NOT_RUN for f in told[c.title])]
     for comparison in small:
-        parts += [f"## At a reduced scale: {comparison.title}", table(told[comparison.title])]
+        parts += [f"## At a reduced scale: {escaped(comparison.title)}", table(told[comparison.title])]
     parts += [SMALL] if small else []
-    drawn = "; ".join(f"{comparison.title}: `{comparison.slug}/`" for comparison in comparisons)
+    drawn = "; ".join(f"{escaped(comparison.title)}: `{comparison.slug}/`" for comparison in comparisons)
     parts.append(f"C8, the figures: redrawn from these runs ({drawn}).")
     return "\n\n".join(parts) + "\n"
 

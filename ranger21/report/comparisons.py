@@ -16,7 +16,7 @@ from ranger21.errors import UserError
 from ranger21.report.groups import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.runs import Run
 from ranger21.report.summary import Row, summarise
-from ranger21.wording import first_few
+from ranger21.wording import first_few, one_line
 
 RECIPE = ("model", "data", "trainer")  # dotted prefixes of settings that all runs of a comparison share
 DATA = "data.fingerprint"  # what the manifest says of the images, beside the settings
@@ -78,7 +78,8 @@ def separation(comparisons: Sequence[Comparison]) -> str | None:
     differing = _differing([comparison.recipe for comparison in comparisons])
     return (
         f"{len(comparisons)} comparisons, as runs of different recipes do not belong together: they differ in "
-        f"{first_few(differing, PHRASES)}. To compare across one of these: --across {differing[0]}."
+        f"{first_few([one_line(key) for key in differing], PHRASES)}. To compare across one of these: --across "
+        f"{one_line(differing[0])}."
     )
 
 
@@ -145,10 +146,10 @@ def _differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
 def _title(recipe: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> str:
     """`resnet50 without batch norm on imagenet`, and what else sets it apart from the other recipes of its data set."""
     norms = " without batch norm" if recipe.get("model.remove_batch_norm") else ""
-    name = f"{recipe.get('model.name', 'any model')}{norms} on {recipe.get('data.name', 'any data')}"
+    name = f"{show(recipe.get('model.name', 'any model'))}{norms} on {show(recipe.get('data.name', 'any data'))}"
     alike = [other for other in recipes if all(other.get(key) == recipe.get(key) for key in NAMES)]
     told = [key for key in _differing(alike) if key not in (*NAMES, "model.remove_batch_norm")]
-    phrases = [f"{key}={_short(recipe.get(key, UNSET))}" for key in told[:PHRASES]]
+    phrases = [f"{one_line(key)}={_short(recipe.get(key, UNSET))}" for key in told[:PHRASES]]
     phrases += [f"{len(told) - PHRASES} more settings"] if len(told) > PHRASES else []
     return f"{name} ({', '.join(phrases)})" if phrases else name
 
@@ -161,4 +162,5 @@ def _short(value: Any) -> str:
 
 def _slug(title: str) -> str:
     """A title as a file name."""
-    return re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-")
+    return slug if len(slug) <= 160 else f"{slug[:150]}-{hashlib.sha256(title.encode()).hexdigest()[:6]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from ranger21.config import neutral_keys
 from ranger21.report.runs import Run
+from ranger21.wording import one_line
 
 # Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.
 IGNORED: tuple[str, ...] = ("seed", *sorted(neutral_keys()))
@@ -50,9 +52,12 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
     everyone = list(settings.values())
+    labels = {mark: _label(kept, everyone) for mark, kept in settings.items()}
+    for mark, label in list(labels.items()):  # such as of the text "null" and of null
+        if list(labels.values()).count(label) > 1:
+            labels[mark] = f"{label} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
     groups = [
-        Group(_label(settings[mark], everyone), settings[mark], tuple(sorted(found, key=_seed_order)))
-        for mark, found in members.items()
+        Group(labels[mark], settings[mark], tuple(sorted(found, key=_seed_order))) for mark, found in members.items()
     ]
     return sorted(groups, key=lambda group: group.label)
 
@@ -73,7 +78,7 @@ def unnamed_differences(groups: Sequence[Group]) -> list[str]:
                 seen.extend([] if shown in seen else [shown])
         if key != owner and len(values) > 1 and len({tuple(sorted(seen)) for seen in values.values()}) > 1:
             each = "; ".join(f"{name} {' / '.join(seen)}" for name, seen in values.items())
-            phrases.append(f"{key} ({each})")
+            phrases.append(one_line(f"{key} ({each})", most=1000))
     return phrases
 
 
@@ -85,7 +90,7 @@ def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
         key=lambda key: (key != OPTIMIZER, not key.endswith(".name"), key),
     )
     words = [_word(key, mine.get(key, UNSET)) for key in named]
-    return " ".join(words) or show(mine.get(OPTIMIZER, "run"))
+    return one_line(" ".join(words)) or show(mine.get(OPTIMIZER, "run"))
 
 
 def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> bool:
@@ -114,11 +119,15 @@ def _owner(key: str) -> str:
 
 def _word(key: str, value: Any) -> str:
     """One setting in a label: as on the command line, the optimizer's and its settings without prefix."""
-    return show(value) if key == OPTIMIZER else f"{key.removeprefix('optimizer.').removesuffix('.name')}={show(value)}"
+    return (
+        show(value)
+        if key == OPTIMIZER
+        else f"{one_line(key.removeprefix('optimizer.').removesuffix('.name'))}={show(value)}"
+    )
 
 
 def show(value: Any) -> str:
-    """A setting's value as one writes it in a config, in UTF-8 whatever it holds."""
+    """A setting's value as one writes it in a config, in one line of UTF-8 whatever it holds; a long one is cut."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -126,8 +135,8 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list):
-        return f"[{','.join(show(item) for item in value)}]"
-    return str(value).encode("utf-8", "backslashreplace").decode()
+        return one_line(f"[{','.join(show(item) for item in value)}]")
+    return one_line(str(value))
 
 
 def canonical(value: Any) -> Any:

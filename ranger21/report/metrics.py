@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ranger21.reading import read_lines
 from ranger21.tracking import number
 
 Array = NDArray[np.float64]
+LARGEST_STEP = 2**53  # whole numbers are exact up to it
+LARGEST_VALUE = float(np.finfo(np.float32).max)  # figures cannot scale what is far beyond it
 BLOCK = 100_000  # lines that become arrays at a time
 
 
@@ -76,26 +78,25 @@ class _Lines:
 def read_metrics(path: Path) -> Metrics:
     """Read metrics.jsonl. Lines of one step are merged, the later value of a metric being kept.
 
-    A step back is a resumed run: it replaces everything logged beyond that step.
+    A step back is a resumed run: it replaces everything logged beyond that step. The errors are those of `read_lines`.
     """
-    with open(path, "rb") as file:
-        rows, broken = _Lines(), 0
-        keys: tuple[str, ...] = ()
-        block: list[tuple[Any, ...]] = []
-        cut = False
-        for line in file:
-            row = _parse(line)
-            cut = row is None and bool(line.strip(b"\0 \n"))
-            if row is None:
-                broken += cut
-                continue
-            if (mine := tuple(row)) != keys or len(block) == BLOCK:
-                if block:
-                    rows.add(keys, block)
-                keys, block = mine, []
-            block.append(tuple(row.values()))
-        if block:
-            rows.add(keys, block)
+    rows, broken = _Lines(), 0
+    keys: tuple[str, ...] = ()
+    block: list[tuple[Any, ...]] = []
+    cut = False
+    for line in read_lines(path):
+        row = _parse(line)
+        cut = row is None and bool(line.strip(b"\0 \n"))
+        if row is None:
+            broken += cut
+            continue
+        if (mine := tuple(row)) != keys or len(block) == BLOCK:
+            if block:
+                rows.add(keys, block)
+            keys, block = mine, []
+        block.append(tuple(row.values()))
+    if block:
+        rows.add(keys, block)
     return _merged(rows, broken - cut)
 
 
@@ -103,7 +104,7 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> Metrics:
     """The same of rows that are in memory."""
     lines = _Lines()
     for row in rows:
-        if math.isfinite(number(row.get("step"))):
+        if _has_step(row):
             lines.add(tuple(row), [tuple(row.values())])
     return _merged(lines, 0)
 
@@ -119,7 +120,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
             return None
     if not isinstance(row, dict):
         return None
-    return row if math.isfinite(number(row.get("step"))) else None
+    return row if _has_step(row) else None
+
+
+def _has_step(row: dict[str, Any]) -> bool:
+    return 0 <= number(row.get("step")) <= LARGEST_STEP  # which NaN is not
 
 
 def _merged(lines: _Lines, broken: int) -> Metrics:
@@ -135,7 +140,7 @@ def _merged(lines: _Lines, broken: int) -> Metrics:
     columns, everywhere = {}, np.arange(len(steps), dtype=np.int32)
     for key, parts in lines.parts.items():
         where, values = position[np.concatenate([p for p, _ in parts])], np.concatenate([v for _, v in parts])
-        good = (where >= 0) & np.isfinite(values)
+        good = (where >= 0) & (np.abs(values) <= LARGEST_VALUE)
         where, values = where[good], values[good]
         last = np.append(where[1:] != where[:-1], True)[: len(where)]  # positions never fall: equal ones are neighbours
         where, values = where[last], values[last]

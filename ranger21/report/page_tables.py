@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ranger21.report.groups import Group, show
-from ranger21.report.runs import DIVERGED, Run
+from ranger21.report.runs import DIVERGED, Run, finite
 from ranger21.report.table import MARKS, SAID
 
 NOTHING = "–"
@@ -56,7 +56,7 @@ def _name(index: int, group: Group) -> str:
 def _state(run: Run) -> str:
     """How a run ended, or that it did not."""
     step = run.result.get("diverged_at_step", run.result.get("step"))
-    where = f" at step {step}" if run.status == DIVERGED and step is not None else ""
+    where = f" at step {step}" if run.status == DIVERGED and finite(step) else ""
     return f"{MARKS[run.status]} {SAID[run.status]}{where}".strip()
 
 

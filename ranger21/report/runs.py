@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
-
-from omegaconf import OmegaConf
 
 from ranger21.arguments import expand
 from ranger21.config import LATER
@@ -17,11 +14,13 @@ from ranger21.errors import UserError
 from ranger21.files import newer
 from ranger21.manifest import FORMAT
 from ranger21.processes import granted_cores, in_parallel
+from ranger21.reading import LARGEST_LINES, Unreadable, read_json, read_yaml
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.tracking import number
-from ranger21.wording import reason
+from ranger21.wording import one_line
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
+NAMES = ("model.name", "data.name", "optimizer.name", "schedule.name")
 GIVE = "give run directories, parents of them, quoted globs, or .wandb files"
 LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
@@ -134,6 +133,8 @@ def read_run(path: Path) -> Run | str:
             return f"{path} is left out: of {name}, {why}."
     try:
         metrics = read_metrics(path / "metrics.jsonl")
+    except Unreadable as error:
+        return f"{path} is left out: its metrics.jsonl cannot be read ({error.why})."
     except OSError as error:
         metrics = Metrics.empty()
         notes.append(f"metrics.jsonl cannot be read ({error.strerror})")
@@ -178,12 +179,12 @@ def finite(value: Any) -> TypeGuard[float]:
 def read_settings(path: Path) -> dict[str, Any] | str:
     """A config with dotted keys, or why there is none."""
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except FileNotFoundError:
-        return "it has no config.yaml, so what it ran is unknown"
-    except Exception as error:  # OmegaConf passes on whatever the YAML parser or the file system raises
-        return f"its config.yaml cannot be read ({reason(error)})"
-    if not isinstance(tree, dict) or not tree:
+        tree = read_yaml(path)
+    except Unreadable as error:
+        if error.missing:
+            return "it has no config.yaml, so what it ran is unknown"
+        return f"its config.yaml cannot be read ({error.why})"
+    if not tree:
         return "its config.yaml holds no configuration"
     return settings({str(key): value for key, value in tree.items()})
 
@@ -194,7 +195,10 @@ def settings(tree: dict[str, Any]) -> dict[str, Any] | str:
     flat = later | flatten(tree)
     seed = flat.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        return f"its seed, {seed}, is no whole number"
+        return f"its seed, {one_line(str(seed))}, is no whole number"
+    for key in NAMES:
+        if not isinstance(flat.get(key), str | None):
+            return f"its {key} is no text"
     return flat
 
 
@@ -228,7 +232,10 @@ def _run_directories(place: Path) -> Iterator[Path]:
 
 def _is_run(place: Path) -> bool:
     """Whether this is a run directory, maybe one that never came to its first line."""
-    return (place / "metrics.jsonl").is_file() or all((place / n).is_file() for n in ("config.yaml", "manifest.json"))
+    metrics = place / "metrics.jsonl"
+    return (metrics.exists() and not metrics.is_dir()) or all(
+        (place / n).is_file() for n in ("config.yaml", "manifest.json")
+    )
 
 
 def _wandb_files(place: Path) -> list[Path]:
@@ -237,19 +244,17 @@ def _wandb_files(place: Path) -> list[Path]:
 
 
 def _read_json(path: Path) -> dict[str, Any] | str | None:
-    """A JSON file's dictionary; None if there is no file, a sentence if it holds something else."""
+    """A JSON file's dictionary; None if there is no file, a clause if it holds something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        return f"{path.name} cannot be read"
-    return content if isinstance(content, dict) else f"{path.name} holds no object"
+        return read_json(path)
+    except Unreadable as error:
+        return None if error.missing else f"{path.name} cannot be read ({error.why})"
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        size = path.stat().st_size
+        return size if size <= LARGEST_LINES else 0  # it will not be read
     except OSError:
         return 0
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.origins import mixtures
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
 from ranger21.report.summary import Row, final_top1, pairs
-from ranger21.report.text import create, table_lines
+from ranger21.report.text import create, escaped, table_lines
+from ranger21.wording import defused
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
@@ -73,7 +75,7 @@ def _left_out(label: str, run: Run) -> str:
     shown = "" if top1 is None else f", top-1 {top1:.2f} %"
     if run.status == DIVERGED:
         step = run.result.get("diverged_at_step", run.result.get("step"))
-        where = reached if step is None else f"at step {step} ({reached.removeprefix('at ')})"
+        where = reached if not finite(step) else f"at step {step} ({reached.removeprefix('at ')})"
         return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: {SAID[DIVERGED]} {where}; not in the means."
     return f"{MARKS[RUNNING]} {label}, seed {run.seed}: {SAID[RUNNING]} {reached}{shown}; not in the means."
 
@@ -118,24 +120,24 @@ def markdown(comparison: Comparison) -> str:
     shown = columns(rows)
     cells = [[cell(row) for cell in shown.values()] for row in rows]
     lines = table_lines(list(shown), cells, right=range(1, len(shown)))
-    parts = [f"## {comparison.title}", "\n".join(lines), _list(notes(rows))]
+    parts = [f"## {escaped(comparison.title)}", "\n".join(lines), _list(notes(rows))]
     if said := sentences(rows):
         parts += ["By final top-1, each pair:", _list(said)]
     return "\n\n".join(parts) + "\n"
 
 
 def _list(phrases: Sequence[str]) -> str:
-    return "\n".join(f"- {phrase}" for phrase in phrases)
+    return "\n".join(f"- {escaped(phrase)}" for phrase in phrases)
 
 
 def terminal(rows: Sequence[Row], title: str) -> Table:
     """The table for a terminal; `notes` belong beneath it."""
     shown = columns(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title.replace("[", "\\["), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title, "table.title"), title_justify="left")
     for index, heading in enumerate(shown):
         table.add_column(heading, justify="right" if index else "left")
     for row in rows:
-        table.add_row(*(cell(row).replace("[", "\\[") for cell in shown.values()))
+        table.add_row(*(Text(cell(row)) for cell in shown.values()))
     return table
 
 
@@ -161,7 +163,7 @@ def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
                 counts = [row.n, len(row.group.having(DIVERGED)), len(row.group.having(RUNNING))]
                 seeds = " ".join(str(run.seed) for run in row.group.runs)
                 figures = [cell for get in STATS.values() for cell in _parts(get(row))]
-                writer.writerow([comparison.title, row.group.label, *counts, seeds, *figures])
+                writer.writerow([defused(comparison.title), defused(row.group.label), *counts, seeds, *figures])
 
 
 def _parts(value: Estimate | None) -> tuple[float | None, ...]:
@@ -181,4 +183,6 @@ def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
                 for a, b, difference in found:
                     lost = [diverged[a], diverged[b]]
                     numbers: list[Any] = [getattr(difference, field) for field in fields]
-                    writer.writerow([comparison.title, name, a, b, *numbers, *lost, difference.verdict])
+                    writer.writerow(
+                        [defused(comparison.title), name, defused(a), defused(b), *numbers, *lost, difference.verdict]
+                    )

@@ -1,11 +1,15 @@
 """How the comparison writes text: files that take every string, and tables in Markdown."""
 
 import contextlib
+import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from ranger21.files import replacing
+from ranger21.wording import printable
+
+MARKUP = re.compile(r"[\\`*\[\]<>|$&]|~(?=~)|^#|(?<![^\W_])_|_(?![^\W_])")
 
 
 @contextlib.contextmanager
@@ -26,4 +30,10 @@ def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Cont
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    bold = text.startswith("**") and text.endswith("**") and "*" not in text[2:-2]
+    return f"**{escaped(text[2:-2])}**" if bold else escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A text, in one line, of which Markdown makes nothing: no links, pictures, HTML, code, formulas or cells."""
+    return MARKUP.sub(r"\\\g<0>", printable(" ".join(text.splitlines())))

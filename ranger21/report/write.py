@@ -9,7 +9,7 @@ from pathlib import Path
 from ranger21.report import claims_page, table
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
 from ranger21.report.runs import find_runs
-from ranger21.report.text import create
+from ranger21.report.text import create, escaped
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "claims.md": claims_page.markdown(report.comparisons),
-        "table.md": "\n\n".join([*report.remarks, *map(table.markdown, report.comparisons)]),
+        "table.md": "\n\n".join([*map(escaped, report.remarks), *map(table.markdown, report.comparisons)]),
     }
     for name, text in texts.items():
         with create(out / name) as file:

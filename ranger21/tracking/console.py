@@ -15,9 +15,17 @@ from rich.progress import BarColumn, Progress, TextColumn
 from ranger21.errors import UserError
 from ranger21.files import put_back
 from ranger21.tracking import Metrics
+from ranger21.wording import printable
 
 log = logging.getLogger("ranger21")
 console = Console(highlight=False)
+
+
+class Printable(logging.Formatter):
+    """Messages of which a terminal obeys nothing, whatever names they quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class Lines(logging.StreamHandler):
@@ -47,7 +55,7 @@ def log_to_console(main: bool) -> None:
     else:
         handler = Lines(sys.stdout)
     handler.setLevel(logging.INFO if main else logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Printable("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
 
@@ -74,7 +82,7 @@ def log_to_file(path: Path) -> None:
     except OSError as error:
         text = f"{path} could not be written ({error.strerror}): make room and run the same command again."
         raise UserError(text) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
 
 

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.reading import Unreadable, read_json, read_lines, too_much
+from ranger21.tracking import number
 from ranger21.tracking.wandb_file import Fragment, merge, pack, read_records, record_class
+
+LARGEST_STEP = 2**53  # whole numbers are exact up to it
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
     truth = run.directory / "metrics.jsonl"
     if not truth.is_file():
         return list(logged.values())
-    lines = [_json(line) for line in truth.read_text(encoding="utf-8", errors="replace").splitlines()]
-    told = merge([Fragment(truth, run.run_id, rows=[line for line in lines if isinstance(line.get("step"), int)])]).rows
+    lines = [row for line in read_lines(truth) if type((row := _json(line)).get("step")) is int]
+    rows = [row for row in lines if 0 <= row["step"] <= LARGEST_STEP and too_much(row) is None]
+    told = merge([Fragment(truth, run.run_id, rows=rows)]).rows
     return [{k: v for k, v in row.items() if v is not None} | logged.get(row["step"], {}) for row in told]
 
 
@@ -62,17 +67,20 @@ def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
     code = 0 if run.finished else whole.exit_code
     if code is not None:
         records.append(record(exit={"exit_code": code}))
-    for number, entry in enumerate(records, 1):
-        entry.num = number
+    for place, entry in enumerate(records, 1):
+        entry.num = place
     return pack(entry.SerializeToString(deterministic=True) for entry in records)
 
 
 def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How the run ended, if it has, and its best validation as the trainer has it: the first with the highest top-1."""
-    result = _json((run.directory / "result.json").read_bytes()) if run.finished else {}
+    try:
+        result = read_json(run.directory / "result.json") if run.finished else {}
+    except Unreadable:  # the numbers are in metrics.jsonl
+        result = {}
     best = result.get("best")
     if not best or not isinstance(best, dict):
-        valid = [row for row in rows if math.isfinite(row.get("val/acc1", math.nan))]
+        valid = [row for row in rows if math.isfinite(number(row.get("val/acc1")))]
         top = max(valid, key=lambda row: row["val/acc1"], default={})
         best = {key: value for key, value in top.items() if key in ("step", "epoch") or key.startswith("val/")}
     status = {"status": result["status"]} if "status" in result else {}
@@ -84,10 +92,10 @@ def _fill(items: Any, values: dict[str, Any]) -> None:
         items.add(nested_key=[key], value_json=json.dumps(value))
 
 
-def _json(text: str | bytes) -> dict[str, Any]:
-    """What a line or a file holds; empty where it is broken."""
+def _json(text: bytes) -> dict[str, Any]:
+    """What a line holds; empty where it is broken."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

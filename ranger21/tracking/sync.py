@@ -49,12 +49,16 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
     yield from unreadable
     for run in runs:
         where = f"{run.directory} (W&B run {run.run_id})"
-        rows = rows_of(run)
-        reason = why_not(run, rows)
+        try:
+            rows = rows_of(run)
+            reason = why_not(run, rows)
+            content = b"" if reason else assemble(run, rows)
+        except (UserError, OSError) as error:
+            yield Outcome(f"FAILED: {where}: {error}", failed=True)
+            continue
         if reason:
             yield Outcome(f"skipped: {where}: {reason}")
             continue
-        content = assemble(run, rows)
         path = run.directory / "wandb" / MERGED / f"run-{run.run_id}.wandb"
         marker, digest = path.with_suffix(".sent"), hashlib.sha256(content).hexdigest()
         if marker.is_file() and marker.read_text().strip() == digest:
@@ -65,9 +69,9 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
         if not send:
             yield Outcome(f"would be sent: {what}; it is {path}")
             continue
-        error = upload(path, timeout)
-        if error:
-            yield Outcome(f"FAILED: {where}: {error}. Nothing is lost: run the same command again.", failed=True)
+        why = upload(path, timeout)
+        if why:
+            yield Outcome(f"FAILED: {where}: {why}. Nothing is lost: run the same command again.", failed=True)
         else:
             write_atomically(marker, digest + "\n")
             yield Outcome(f"sent: {what}")

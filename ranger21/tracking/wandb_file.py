@@ -8,6 +8,7 @@ these files inside of wandb is not public, and differs between its versions; the
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
+from ranger21.reading import open_regular, too_much
+from ranger21.tracking import number
 
+LARGEST = 2 << 30  # bytes of a file
 BLOCK = 32 * 1024
 IDENT = struct.Struct("<4sHB")  # at the very beginning: a name, a number, the version
 CHUNK = struct.Struct("<IHB")  # before every chunk: checksum, length, kind
@@ -64,11 +68,14 @@ def read_fragment(path: Path) -> Fragment:
         elif kind == "history":
             row: dict[str, Any] = {}
             _set(row, record.history.item)
-            rows.append({"step": record.history.step.num} | row)
+            row = {"step": record.history.step.num} | row
+            rows += [row] if math.isfinite(number(row["step"])) else []
         elif kind == "exit":
             found["exit_code"] = record.exit.exit_code
     for tree in (config, summary):
         tree.pop("_wandb", None)
+    if why := too_much(config) or too_much(summary):
+        raise UserError(f"{path} cannot be used ({why}): name another .wandb file.")
     found.setdefault("run_id", path.stem.removeprefix("run-"))
     return Fragment(path=path, config=config, rows=rows, summary=summary, cut=cut, **found)
 
@@ -120,9 +127,12 @@ def merge(fragments: Iterable[Fragment]) -> Fragment:
 def read_records(path: Path) -> tuple[list[Any], bool]:
     """The whole records of a file, as wandb's protocol buffers, and whether anything is missing."""
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): name a .wandb file.") from error
+    if len(content) > LARGEST:
+        raise UserError(f"{path} has more than {LARGEST >> 30} GiB, which no run writes: name another.")
     record_type = record_class()
     cut, records = False, []
     for payload in payloads(content, path):
@@ -234,6 +244,6 @@ def _set(tree: dict[str, Any], items: Iterable[Any]) -> None:
             node = node[key] if isinstance(node.get(key), dict) else node.setdefault(key, {})
         try:
             value = json.loads(item.value_json)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # this value is lost, the others are not
         node[last] = SPECIAL.get(value, value) if isinstance(value, str) else value
