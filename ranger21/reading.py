@@ -5,13 +5,13 @@ Each is a regular file of limited size, depth and number of values, without repe
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import yaml  # type: ignore[import-untyped]
-from omegaconf._utils import get_yaml_loader  # what OmegaConf.to_yaml writes, 1e-05 is a number for it alone
 
 from ranger21.errors import UserError
 from ranger21.wording import first_few, reason
@@ -19,6 +19,7 @@ from ranger21.wording import first_few, reason
 LARGEST_JSON, LARGEST_YAML = 32 << 20, 256 << 10  # bytes; an older manifest has up to 1 MB of a diff for each start
 MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
 LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a file of lines, and of one of them
+EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")  # PyYAML wants 1.0e-05
 DEEPEST = 50  # containers within containers
 LARGEST_NUMBER = 2**64
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a finite number"}
@@ -223,9 +224,16 @@ def _told(error: Exception) -> str:
     return reason(error)
 
 
-class _Loader(get_yaml_loader()):  # type: ignore[misc]
-    """OmegaConf's loader, for mappings, lists, texts, numbers, true, false and null alone."""
+class _Loader(yaml.SafeLoader):
+    """Mappings, lists, texts, numbers, true, false and null alone.
 
+    As for OmegaConf, whose own loader is private, 1e-05 is a number and a date is a text. A key may not stand twice.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     plain = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null"))
     depth = values = 0
 
@@ -242,3 +250,15 @@ class _Loader(get_yaml_loader()):  # type: ignore[misc]
             _require_short(node.value)
         self.depth -= 1
         return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                text = f"found duplicate key {key.value}"
+                raise yaml.constructor.ConstructorError(problem=text, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))

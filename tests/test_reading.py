@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from ranger21.compose import compose_config
 from ranger21.errors import UserError
@@ -199,3 +202,22 @@ def test_what_is_no_file_in_a_files_place_is_told_before_it_is_opened(
     Path("checkpoints").write_text("")
     with pytest.raises(UserError, match=r"^checkpoints cannot be used \(it is a file, not a folder\): move it away"):
         RunDirectory(Path()).look(config)
+
+
+ODD = ["2026-11-28", "1e5", "1e-05", "0x10", "010", "1:30", "yes", "~", "-", ".5", "1_000", "=", ".inf", "1.e3"]
+NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False, width=32)
+VALUES = st.none() | st.booleans() | NUMBERS | st.text(max_size=9) | st.sampled_from(ODD)
+
+
+@given(st.dictionaries(st.text("abc_", min_size=1, max_size=4), VALUES, max_size=5))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_configuration_is_read_as_omegaconf_writes_it(tmp_path: Path, values: dict[str, Any]) -> None:
+    path = tmp_path / "config.yaml"
+    text = OmegaConf.to_yaml(OmegaConf.create({key: _plain(value) for key, value in values.items()}))
+    path.write_text(text, encoding="utf-8")
+    assert read_yaml(path) == OmegaConf.to_container(OmegaConf.load(path))
+
+
+def _plain(value: Any) -> Any:
+    """What no interpolation is: those are refused."""
+    return value.replace("$", "S") if isinstance(value, str) else value
