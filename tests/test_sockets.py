@@ -34,6 +34,26 @@ def make_and_die(temporary: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_in_a_folder_of_the_parents(temporary: Path) -> None:
+    assert multiprocessing.current_process()._config["tempdir"] == str(temporary / "pymp-parents")
+    tempfile.tempdir = str(temporary)
+    prepare_sockets()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_folder_that_was_handed_down_is_its_makers(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in a child process uses its parent's folder, which must not be swept when the child was killed."""
+    folder = temporary / "pymp-parents"
+    folder.mkdir()
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(folder))
+    process = multiprocessing.get_context("fork").Process(target=die_in_a_folder_of_the_parents, args=(temporary,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    sweep_sockets(temporary)
+    assert folder.exists() and not (folder / MARK).exists()
+
+
 def test_what_a_killed_run_left_is_swept(temporary: Path) -> None:
     (temporary / "others").mkdir()  # another program's, whose process may live
     process = SPAWN.Process(target=make_and_die, args=(temporary,))

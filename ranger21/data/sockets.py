@@ -18,11 +18,13 @@ _held: dict[Path, int] = {}  # descriptors that stay open as long as this proces
 def prepare_sockets() -> None:
     """Make this process's folder for sockets, if there is none yet, and sweep those that killed runs left.
 
-    The loader processes that are forked from now on use it; it goes when this process ends.
+    The loader processes that are forked from now on use it; it goes when this process ends. One that this process was
+    handed down by its parent, or made earlier for something else, is left as it is: it is not of this run alone.
     Raises a UserError if the path of TMPDIR is too long, or it takes no folder.
     """
     temporary = Path(tempfile.gettempdir())
     _require_short(str(temporary))
+    handed_down = multiprocessing.current_process()._config.get("tempdir") is not None  # type: ignore[attr-defined]
     try:
         folder = Path(multiprocessing.util.get_temp_dir())
     except OSError as error:
@@ -31,6 +33,8 @@ def prepare_sockets() -> None:
     if folder in _held:
         return
     sweep_sockets(temporary)
+    if handed_down:
+        return
     descriptor = _held[folder] = os.open(folder, os.O_RDONLY)
     with contextlib.suppress(OSError):  # where there are no locks, there is no mark, and nobody sweeps
         if take(descriptor):
