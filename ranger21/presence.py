@@ -23,7 +23,7 @@ class Presence:
         A file that was removed is put back. Raises a UserError if the directory is gone, or is another process's now.
         """
         place = self.place if self._is(self.place.path) else RunDirectory(self._elsewhere())
-        keep_log(place.log)
+        keep_log(self.place.log, place.log)
         self.place.keep_lock(place.lock)
         self.lines.keep(place.metrics)
         return place

@@ -108,6 +108,17 @@ def test_a_deleted_log_is_written_anew(place: RunDirectory, lines: JsonLines) ->
         log.handlers = before
 
 
+def test_the_log_of_another_run_stays_its_own(place: RunDirectory, lines: JsonLines, tmp_path: Path) -> None:
+    log = logging.getLogger("ranger21")
+    before = list(log.handlers)
+    log_to_file(tmp_path / "other.txt")
+    try:
+        Presence(place, lines).place_now()
+        assert not place.log.exists()
+    finally:
+        log.handlers = before
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)

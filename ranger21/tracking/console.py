@@ -86,11 +86,15 @@ def log_to_file(path: Path) -> None:
     log.addHandler(handler)
 
 
-def keep_log(path: Path) -> None:
-    """Write the log's file anew if `path` is no name of it any more. Raises a UserError if it cannot be written."""
+def keep_log(begun: Path, path: Path) -> None:
+    """Write the log that was begun under one name anew if `path` is no name of it any more.
+
+    Raises a UserError if it cannot be written.
+    """
     for handler in log.handlers:
-        old = handler.stream if isinstance(handler, logging.FileHandler) else None
-        if isinstance(handler, logging.FileHandler) and old and put_back(path, old.fileno()):
+        own = isinstance(handler, LogFile) and Path(handler.baseFilename) == begun.absolute()
+        old = handler.stream if isinstance(handler, LogFile) and own else None
+        if isinstance(handler, LogFile) and old and put_back(path, old.fileno()):
             handler.setStream(open(path, "a+", encoding="utf-8", errors="backslashreplace"))
             old.close()
             log.warning("%s was removed while the run went on: it is written anew.", path)
