@@ -116,8 +116,9 @@ def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
     mark = os.getpid()
     process = subprocess.Popen(**command(*overrides, env={"RUN_TEST": str(mark)}))
     wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
-    victims = children_of(mark)
-    assert victims
+    while not (victims := children_of(mark)) and process.poll() is None:
+        time.sleep(0.05)
+    assert victims, process.communicate()[0]  # which says why W&B is off
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     begin = time.monotonic()
