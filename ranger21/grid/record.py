@@ -14,6 +14,7 @@ from typing import Any
 
 from ranger21.code import in_diff
 from ranger21.errors import UserError
+from ranger21.files import replacing, write_atomically
 from ranger21.grid.jobs import Job
 from ranger21.masking import MASK, masked, masked_values
 from ranger21.reading import Unreadable, read_json
@@ -90,9 +91,10 @@ def record(found: Sequence[Record], folder: Path) -> int:
             if there and here and there != here:
                 raise UserError(f"{place} has the record of another run, begun {there}: choose another --record.")
             for name in one.copied:
-                shutil.copyfile(one.job.directory / name, place / name)
+                with replacing(place / name) as new:
+                    shutil.copyfile(one.job.directory / name, new)
             for name, text in one.texts.items():
-                (place / name).write_text(text, encoding="utf-8")
+                write_atomically(place / name, text)
     except OSError as error:
         raise UserError(f"cannot copy to {folder}: {error.strerror or error} ({error.filename})") from error
     return len(found)
