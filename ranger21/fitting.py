@@ -48,7 +48,7 @@ def require_fits(
             wrong = f"its parts are not comparable with a run's ({reason(error)})"
         if wrong:
             raise UserError(
-                f"{path} is no checkpoint that this run can go on from: {wrong}. Put the run's own back, or choose "
+                f"{path} is not a checkpoint that this run can go on from: {wrong}. Put the run's own back, or choose "
                 "another run_dir=."
             )
 
@@ -69,7 +69,7 @@ def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
     if not is_number(progress.get("seconds", 0.0)) or progress.get("seconds", 0.0) < 0:
         yield f"its time is {shown(progress['seconds'])} seconds"
     if not isinstance(progress.get("grad_norm"), float | None):
-        yield "its gradient's norm is no number"
+        yield "its gradient's norm is not a number"
     for name in ("last", "best"):
         values = progress.get(name, {})
         good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
@@ -81,11 +81,11 @@ def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
     if not is_row(state["nonfinite"], is_count):
         yield "its counts of steps left out are not three numbers"
     if not is_count(state["metrics_size"]) or not is_count(state.get("substituted", 0)):
-        yield "its size of metrics.jsonl, or its number of unreadable images, is no number"
+        yield "its size of metrics.jsonl, or its number of unreadable images, is not a number"
     if not is_names(state.get("unreadable", [])) or not isinstance(state["wandb_id"], str):
-        yield "its names of unreadable images, or its id, are no text"
+        yield "its names of unreadable images, or its id, are not text"
     if not isinstance(state.get("metrics_rest", ""), str):
-        yield "its lines for metrics.jsonl are no text"
+        yield "its lines for metrics.jsonl are not text"
     if not isinstance(data, dict) or data.get("classes") != classes or not is_names(data.get("names") or []):
         yield f"it is not of {classes} classes"
 
@@ -137,7 +137,7 @@ def scaler_amiss(saved: Any, own: Mapping[str, Any]) -> Clauses:
     if not isinstance(saved, dict) or saved.keys() != own.keys():
         yield "its gradient scaler has other parts"
     elif not all(is_number(value) and value >= 0 for value in saved.values()):
-        yield "its gradient scaler has values that are no numbers"
+        yield "its gradient scaler has values that are not numbers"
 
 
 def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:

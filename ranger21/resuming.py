@@ -151,10 +151,10 @@ def require_own(path: Path, state: Any, place: RunDirectory, config: Config, man
     """Raise a UserError if a checkpoint is not of the run that is in `place` and has the configuration `config`."""
     cure = "put the run's own back, or choose another run_dir="
     if not isinstance(state, dict):
-        raise UserError(f"{path} is no checkpoint of a run (torch.save wrote a {type(state).__name__}): {cure}.")
+        raise UserError(f"{path} is not a checkpoint of a run (torch.save wrote a {type(state).__name__}): {cure}.")
     require_known_format(state, path)
     if missing := [name for name in PARTS if name not in state]:
-        raise UserError(f"{path} is no checkpoint of a run, because it lacks {first_few(missing)}: {cure}.")
+        raise UserError(f"{path} is not a checkpoint of a run, because it lacks {first_few(missing)}: {cure}.")
     try:
         there = result_values(parse(DictConfig(state["config"])))
     except Exception as error:  # whatever a strange mapping, or a key of another version, raises

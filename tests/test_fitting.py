@@ -55,8 +55,8 @@ def put(*keys: Any, value: Any = ...) -> Edit:
 WEIGHT, FIRST = ("model", "conv1.0.weight"), ("optimizer", "state", 0)
 GROUP = ("optimizer", "param_groups", 0)
 WRONG: dict[str, tuple[Edit, str]] = {
-    "a list": (lambda state: [1, 2], "is no checkpoint of a run (torch.save wrote a list)"),
-    "a tensor": (lambda state: torch.zeros(3), "is no checkpoint of a run (torch.save wrote a Tensor)"),
+    "a list": (lambda state: [1, 2], "is not a checkpoint of a run (torch.save wrote a list)"),
+    "a tensor": (lambda state: torch.zeros(3), "is not a checkpoint of a run (torch.save wrote a Tensor)"),
     "nothing": (lambda state: state.clear(), "because it lacks model, optimizer, scaler and 8 more"),
     "no model": (put("model"), "because it lacks model"),
     "no optimizer": (put("optimizer"), "because it lacks optimizer"),
