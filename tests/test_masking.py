@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -126,12 +127,14 @@ def test_records_for_publication_are_shown_and_masked(job: Job, tmp_path: Path, 
 
 
 def test_wandb_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
     config = compose_config([*TINY, "logger=wandb", "logger.mode=offline"])
     tracker = WandbTracker(config.logger, "abc", tmp_path, "demo", {"model": {"token": KEY}})  # type: ignore[arg-type]
     assert sys.argv[1].endswith(KEY)
     tracker.close(0, {})
+    wandb.teardown()  # or the runs that later tests start would share this process's W&B service
+    assert "WANDB_SERVICE" not in os.environ
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert any(b"token" in content for content in written)
     assert not any(KEY.encode() in content for content in written)
