@@ -5,7 +5,6 @@ from typing import Any
 
 from ranger21.config.checks import COUNT, NAMED, require, require_choice, require_number
 from ranger21.errors import UserError
-from ranger21.optim.parts import describe, read_parts
 
 
 @dataclass
@@ -84,8 +83,10 @@ class ChainConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from ranger21.optim.recipe import describe, read  # the ingredients need torch, other configurations do not
+
         try:
-            self.parts = describe(read_parts(self.parts))
+            self.parts = describe(read(self.parts))
         except ValueError as error:
             raise UserError(f"optimizer.parts: {error}") from error
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from ranger21.optim import components as c
-from ranger21.optim import parts as p
 from ranger21.optim.chain import Chain
+from ranger21.optim.ingredients.lookahead import Lookahead as Ingredient
+from ranger21.optim.ingredients.lookahead import merge_
 
 
 class Lookahead(Optimizer):
@@ -29,9 +29,9 @@ class Lookahead(Optimizer):
     """
 
     def __init__(self, inner: Optimizer, k: int = 5, beta: float = 0.5) -> None:
-        part = p.Lookahead(k, beta)  # checks them
-        chains = [inner.parts(group) for group in inner.param_groups] if isinstance(inner, Chain) else []
-        if isinstance(inner, Lookahead) or any(isinstance(other, p.Lookahead) for parts in chains for other in parts):
+        part = Ingredient(k, beta)  # checks them
+        chains = [inner.recipe(group) for group in inner.param_groups] if isinstance(inner, Chain) else []
+        if isinstance(inner, Lookahead) or any("slow" in recipe.keeps for recipe in chains):
             raise ValueError(f"{type(inner).__name__} has lookahead already: there can be one only.")
         self.inner, self.k, self.beta = inner, part.k, part.beta
         super().__init__(inner.param_groups, {})
@@ -72,5 +72,5 @@ class Lookahead(Optimizer):
                 state["slow"], state["lookahead_step"] = first[param], 0
             state["lookahead_step"] += 1
             if state["lookahead_step"] % self.k == 0:
-                c.lookahead_([param], [state["slow"]], self.beta)
+                merge_([param], [state["slow"]], self.beta)
         return loss

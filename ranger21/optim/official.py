@@ -11,41 +11,53 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ranger21.optim import components as c
-from ranger21.optim import core
-from ranger21.optim import parts as p
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
-from ranger21.optim.components import Tensors
-from ranger21.optim.core import Flow, Numbers
-from ranger21.optim.parts import Part
+from ranger21.optim.ingredients import AGC, PNM, Centralize, Lookahead, Normalize, SecondMoment
+from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
+from ranger21.optim.recipe import Recipe
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Tensors, unit_axes
 
 STATES = ("may2021", "july2021")
 NORM_LOSS = 1e-4
 
 
+def axis_norms(xs: Tensors) -> Tensors:
+    """The authors' units: all of a tensor of fewer than two axes, axis 1 of two and three, else all but the first."""
+    axes = {0: None, 1: None, 2: 1, 3: 1}
+    return [torch.linalg.vector_norm(x, dim=axes.get(x.ndim, unit_axes(x)), keepdim=x.ndim > 1) for x in xs]
+
+
 @dataclass(frozen=True)
-class OfficialAGC(p.AGC):
+class OfficialAGC(AGC):
     """Clipping with a gradient norm of at least 1e-6, and units that are different for tensors of three axes."""
 
     name = "official_agc"
 
+    def apply(self, step: Step, xs: Tensors) -> Tensors:
+        longest = [n.clamp(min=self.eps) * self.clipping for n in axis_norms(step.params)]
+        triples = zip(xs, axis_norms(xs), longest, strict=True)
+        return [g * torch.where(n > most, most / n.clamp(min=1e-6), 1.0) for g, n, most in triples]
+
 
 @dataclass(frozen=True)
-class OfficialCentralize(p.Centralize):
+class OfficialCentralize(Centralize):
     """Centralization of units of one element too, which zeroes their gradient for ever."""
 
     name = "official_centralize"
 
+    def apply(self, step: Step, xs: Tensors) -> Tensors:
+        return [g - g.mean(dim=unit_axes(g), keepdim=True) if g.ndim > 1 else g for g in xs]
+
 
 @dataclass(frozen=True)
-class OfficialPNM(p.PNM):
+class OfficialPNM(PNM):
     """beta0 is 1 whatever is asked for (a flag is used as the number), and the noise's normaliser is made of beta2."""
 
-    beta0: float = 1.0
-    beta2: float = 0.999
+    beta0: float = argument(1.0, AT_LEAST_0)
+    beta2: float = argument(0.999, FRACTION)
 
     @property
     def noise(self) -> float:
@@ -53,48 +65,24 @@ class OfficialPNM(p.PNM):
 
 
 @dataclass(frozen=True)
-class OfficialDecay(Part):
+class OfficialDecay(Ingredient):
     """Stable decay by the global mean, uncapped, and after it norm loss, on the result and whatever the decay."""
 
-    name, place, role, stable = "official_decay", p.DECAY, "decay", "global"
-    eps: float = 1e-8
+    name, place, role = "official_decay", Place.WEIGHTS, "decay"
+    sees = "all parameters"
+    eps: float = argument(1e-8, AT_LEAST_0)
 
+    def wants(self, weight_decay: float) -> str:
+        return "v_hat" if weight_decay else ""
 
-def axis_norms(xs: Tensors) -> Tensors:
-    """The authors' units: all of a tensor of fewer than two axes, axis 1 of two and three, else all but the first."""
-    axes = {0: None, 1: None, 2: 1, 3: 1}
-    return [
-        torch.linalg.vector_norm(x, dim=axes.get(x.ndim, c.unit_axes(x)), keepdim=x.ndim > 1, dtype=x.dtype) for x in xs
-    ]
-
-
-def official_agc(part: OfficialAGC, flow: Flow) -> None:
-    norms, longest = axis_norms(flow.stream), [n.clamp(min=part.eps) * part.clipping for n in axis_norms(flow.params)]
-    triples = zip(flow.stream, norms, longest, strict=True)
-    flow.stream = [g * torch.where(n > most, most / n.clamp(min=1e-6), 1.0) for g, n, most in triples]
-
-
-def official_centralize(part: OfficialCentralize, flow: Flow) -> None:
-    flow.stream = [g - g.mean(dim=c.unit_axes(g), keepdim=True) if g.ndim > 1 else g for g in flow.stream]
-
-
-def official_decay(
-    part: OfficialDecay,
-    parts: tuple[Part, ...],
-    params: Tensors,
-    norms: Tensors | None,
-    means: Tensor | None,
-    now: Numbers,
-) -> Tensors:
-    roots = torch.ones(len(params), dtype=params[0].dtype, device=params[0].device) if means is None else means.sqrt()
-    kept = 1 - torch.where(roots > 0, now.decay / roots, 0.0)  # theirs divides by zero before the first gradient
-    sizes = [size * k.abs() for size, k in zip(axis_norms(params), kept.unbind(), strict=True)]
-    rate = now.lr * 2 * NORM_LOSS
-    return [k * (1 - rate * (1 - 1 / (size + part.eps))) for size, k in zip(sizes, kept.unbind(), strict=True)]
-
-
-core.ACTIONS |= {"official_agc": official_agc, "official_centralize": official_centralize}
-core.DECAYS |= {"official_decay": official_decay}
+    def on_weights(self, step: Step) -> None:
+        roots = step.params[0].new_ones(len(step.params))
+        if "v_hat" in step.whole:
+            roots = step.whole["v_hat"].expand(len(step.params)).sqrt()
+        kept = 1 - torch.where(roots > 0, step.lr * step.weight_decay / roots, 0.0)  # theirs divides by zero at first
+        sizes = [size * k.abs() for size, k in zip(axis_norms(step.params), kept.unbind(), strict=True)]
+        rate = step.lr * 2 * NORM_LOSS
+        step.factors = [k * (1 - rate * (1 - 1 / (n + self.eps))) for n, k in zip(sizes, kept.unbind(), strict=True)]
 
 
 class Ranger21Official(Chain):
@@ -132,7 +120,7 @@ class Ranger21Official(Chain):
     ) -> None:
         defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
         defaults["variant"] = defaults.pop("state")
-        super(Chain, self).__init__(params, defaults | {"compile": False})
+        super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
         """Raises a ValueError that names the first argument of `group` which is out of its range."""
@@ -142,23 +130,24 @@ class Ranger21Official(Chain):
             raise ValueError(f"Ranger21Official: state = {group['variant']!r} must be one of {', '.join(STATES)}.")
         super().check(group)
 
-    def parts(self, group: Group) -> tuple[Part, ...]:
-        """All but the decay, which is the last parameter's alone."""
+    def recipe(self, group: Group) -> Recipe:
+        """Return all but the decay, which is the last parameter's alone."""
         beta1, beta2 = group["betas"]
         july = group["variant"] == "july2021"
-        again: list[Part] = [OfficialCentralize(), *([p.Normalize()] if july else [])]
-        parts: list[Part] = [OfficialAGC(group["agc_clipping"], group["agc_eps"]), *again]
-        parts.append(p.SecondMoment(beta2, group["eps"], softplus=50.0 if july else None))
-        parts += [*again, OfficialPNM(beta1, beta2=beta2)]
+        again: list[Ingredient] = [OfficialCentralize(), *([Normalize()] if july else [])]
+        chain: list[Ingredient] = [OfficialAGC(group["agc_clipping"], group["agc_eps"]), *again]
+        chain.append(SecondMoment(beta2, group["eps"], softplus=50.0 if july else None))
+        chain += [*again, OfficialPNM(beta1, beta2=beta2)]
         if group["lookahead_k"]:
-            parts.append(p.Lookahead(group["lookahead_k"], group["lookahead_beta"]))
-        return tuple(parts)
+            chain.append(Lookahead(group["lookahead_k"], group["lookahead_beta"]))
+        return Recipe(tuple(chain))
 
-    def chains(self) -> Iterator[tuple[Group, tuple[Part, ...], list[Tensor]]]:
-        """Two chains: the last parameter's, with decay, and that of the others."""
+    def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
+        """Yield two chains: the last parameter's, with decay, and that of the others."""
         (group,) = self.param_groups
-        parts, last = self.parts(group), group["params"][-1]
-        yield group, parts, [param for param in group["params"][:-1] if param.grad is not None]
+        recipe, last = self.recipe(group), group["params"][-1]
+        yield group, recipe, [param for param in group["params"][:-1] if param.grad is not None]
         if last.grad is not None:
-            merging = tuple(part for part in parts if isinstance(part, p.Lookahead))
-            yield group, (*parts[: len(parts) - len(merging)], OfficialDecay(group["eps"]), *merging), [last]
+            chain = list(recipe.ingredients)
+            chain.insert(len(chain) - (chain[-1].place == Place.AFTER_THE_STEP), OfficialDecay(group["eps"]))
+            yield group, Recipe(tuple(chain)), [last]

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ranger21.optim import parts as p
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
-from ranger21.optim.parts import Part, is_number
+from ranger21.optim.ingredients import AGC, PNM, Centralize, Decay, FirstMoment, Lookahead, SecondMoment
+from ranger21.optim.ingredients.base import Ingredient, is_number
+from ranger21.optim.recipe import Recipe
 
 STABLE_DECAY = (None, "layer", "global")
 
@@ -36,8 +37,6 @@ class Ranger21(Chain):
         norm_loss: decay towards unit norm in place of zero.
         lookahead_k: steps between two merges, counted for each parameter. 0: no lookahead.
         lookahead_beta: weight of the slow weights in a merge, in [0, 1).
-        compile: compile the step with torch.compile, for the tensors that are large enough to gain by it. Takes
-            seconds, once; needs a C++ compiler on the CPU. Up to rounding it is the step as it is.
 
     State, for each parameter: `step` (int); `exp_avg`, or `exp_avg_odd` and `exp_avg_even` with `pnm`; `exp_avg_sq`;
     `max_exp_avg_sq` with `pnm`; `slow` with lookahead. Tensors of the parameter's shape, dtype and memory format.
@@ -64,7 +63,6 @@ class Ranger21(Chain):
         norm_loss: bool = True,
         lookahead_k: int = 5,
         lookahead_beta: float = 0.5,
-        compile: bool = False,
     ) -> None:
         defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
         super(Chain, self).__init__(params, defaults)
@@ -80,7 +78,7 @@ class Ranger21(Chain):
         fits = clipping is None or (is_number(clipping) and clipping > 0)
         self.require(group, "agc_clipping", fits, "a number above 0, or None")
         self.require(group, "agc_eps", is_number(group["agc_eps"]) and group["agc_eps"] > 0, "a number above 0")
-        for name in ("centralize", "pnm", "norm_loss", "compile"):
+        for name in ("centralize", "pnm", "norm_loss"):
             self.require(group, name, isinstance(group[name], bool), "True or False")
         self.require(group, "stable_decay", group["stable_decay"] in STABLE_DECAY, "'layer', 'global' or None")
         k = group["lookahead_k"]
@@ -89,17 +87,17 @@ class Ranger21(Chain):
         beta = group["lookahead_beta"]
         self.require(group, "lookahead_beta", is_number(beta) and 0 <= beta < 1, "a number in [0, 1)")
 
-    def parts(self, group: Group) -> tuple[Part, ...]:
-        """Algorithm 4, less what is switched off."""
+    def recipe(self, group: Group) -> Recipe:
+        """Return Algorithm 4, less what is switched off."""
         beta1, beta2 = group["betas"]
-        parts: list[Part] = []
+        chain: list[Ingredient] = []
         if group["agc_clipping"] is not None:
-            parts.append(p.AGC(group["agc_clipping"], group["agc_eps"]))
+            chain.append(AGC(group["agc_clipping"], group["agc_eps"]))
         if group["centralize"]:
-            parts.append(p.Centralize())
-        parts.append(p.PNM(beta1, group["pnm_beta"]) if group["pnm"] else p.FirstMoment(beta1))
-        parts.append(p.SecondMoment(beta2, group["eps"], running_max=group["pnm"]))
-        parts.append(p.Decay(group["stable_decay"], group["norm_loss"]))
+            chain.append(Centralize())
+        chain.append(PNM(beta1, group["pnm_beta"]) if group["pnm"] else FirstMoment(beta1))
+        chain.append(SecondMoment(beta2, group["eps"], running_max=group["pnm"]))
+        chain.append(Decay(group["stable_decay"], group["norm_loss"]))
         if group["lookahead_k"]:
-            parts.append(p.Lookahead(group["lookahead_k"], group["lookahead_beta"]))
-        return tuple(parts)
+            chain.append(Lookahead(group["lookahead_k"], group["lookahead_beta"]))
+        return Recipe(tuple(chain))

@@ -1,0 +1,87 @@
+"""Decoupled weight decay: plain, stable, and towards unit norm."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ranger21.optim.ingredients.base import SWITCH, Ingredient, Place, argument, one_of
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Number, Tensors, at_most_1, means
+
+
+@dataclass(frozen=True)
+class Decay(Ingredient):
+    """Decoupled weight decay: theta <- (1 - c) theta with c = lr weight_decay, at most 1.
+
+    `stable`: c is over the root of the mean of v_hat (Xie et al. 2020; Ranger21 section 2.6, equation 6): of the
+    tensor ("layer"), or of all elements of all parameters that have a gradient in this step ("global").
+    `norm_loss`: decay towards unit norm in place of zero (Georgiou et al. 2021; section 2.5, equation 5).
+    """
+
+    name, place, role = "decay", Place.WEIGHTS, "decay"
+    stable: str | None = argument(None, one_of("layer", "global", None))
+    norm_loss: bool = argument(False, SWITCH)
+
+    def check(self, chain: Sequence[Ingredient]) -> None:
+        if self.stable and not any(other.role == "second moment" for other in chain):
+            raise ValueError("decay's stable divides by the second moment: put second_moment before it, or stable=null.")
+
+    @property
+    def sees(self) -> str:
+        stable = {"layer": "a tensor", "global": "all parameters"}
+        return stable[self.stable] if self.stable else "a unit" if self.norm_loss else ""
+
+    def wants(self, weight_decay: float) -> str:
+        return "v_hat" if self.stable == "global" and weight_decay else ""
+
+    def on_weights(self, step: Step) -> None:
+        if not step.weight_decay or not (isinstance(step.lr, Tensor) or step.lr):
+            return
+        decay = step.lr * step.weight_decay
+        pulls: Tensors | Number = at_most_1(decay)
+        if self.stable and step.second is not None:
+            mean_v_hat = (
+                step.whole["v_hat"].expand(len(step.params))
+                if self.stable == "global"
+                else means(step.second.values) / step.second.correction
+            )
+            pulls = list(stable_pulls(mean_v_hat, decay, step.second.eps).unbind())
+        step.factors = norm_loss_factors(step.norms, pulls) if self.norm_loss else decay_factors(pulls)
+
+
+def stable_pulls(mean_v_hat: Tensor, decay: Number, eps: float) -> Tensor:
+    """Return lr weight_decay / sqrt(mean(v_hat)) for each tensor.
+
+    Deviations: at most 1, so that a weight is at most put on its target and never thrown past it, and 0 where
+    sqrt(mean(v_hat)) <= eps. The printed line divides by zero at the first step of every network that starts with a
+    zero gain (a residual block's last one, in timm).
+    """
+    roots = mean_v_hat.sqrt()
+    return torch.where(roots > eps, (decay / roots).clamp(max=1.0), 0.0)
+
+
+def decay_factors(pulls: Tensors | Number) -> Tensors | Number:
+    """Return 1 - pull."""
+    if not isinstance(pulls, list):
+        return 1.0 - pulls
+    factors = torch._foreach_neg(pulls)
+    torch._foreach_add_(factors, 1.0)
+    return list(factors)
+
+
+def norm_loss_factors(norms: Tensors, pulls: Tensors | Number) -> Tensors:
+    """Return the factor of theta in theta - pull (1 - 1 / ||theta||) theta.
+
+    A unit of norm zero has no direction to be pulled along and stays; 1 / ||theta|| is kept from overflowing.
+    Deviation: lines 18 and 19 of Algorithm 4, taken together, apply this with the wrong sign and the square of the
+    learning rate.
+    """
+    factors = torch._foreach_clamp_min(norms, math.sqrt(torch.finfo(norms[0].dtype).tiny))
+    torch._foreach_reciprocal_(factors)
+    torch._foreach_sub_(factors, 1.0)
+    torch._foreach_mul_(factors, pulls)
+    torch._foreach_add_(factors, 1.0)
+    return list(factors)

@@ -1,0 +1,27 @@
+"""Weight decay that is added to the gradient or to the update."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ranger21.optim.ingredients.base import Place, Transform
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class L2(Transform):
+    """Adds weight_decay theta to what passes: to the gradient (Adam's decay, L2) or to the update (LAMB's)."""
+
+    name, place, role = "l2", Place.ANYWHERE, "decay"
+
+    def apply(self, step: Step, xs: Tensors) -> Tensors:
+        return list(torch._foreach_add(xs, step.params, alpha=step.weight_decay))
+
+    def on_gradient(self, step: Step) -> None:
+        if step.weight_decay:
+            super().on_gradient(step)
+
+    def on_update(self, step: Step) -> None:
+        if step.weight_decay:
+            super().on_update(step)

@@ -1,0 +1,36 @@
+"""Lookahead."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ranger21.optim.ingredients.base import COUNT, FRACTION, Ingredient, Place, argument
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Tensors, copy_
+
+
+@dataclass(frozen=True)
+class Lookahead(Ingredient):
+    """Lookahead (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3): every `k` steps of a parameter a merge.
+
+    l <- beta l + (1 - beta) theta; theta <- l. The slow weights l start at the parameter's value before its first step.
+    """
+
+    name, place, role = "lookahead", Place.AFTER_THE_STEP, "lookahead"
+    keeps = ("slow",)
+    k: int = argument(5, COUNT)
+    beta: float = argument(0.5, FRACTION)
+
+    def start(self, name: str, param: Tensor) -> Tensor:
+        return param.detach().clone(memory_format=torch.preserve_format)
+
+    def after(self, step: Step) -> None:
+        if step.t % self.k == 0:
+            merge_(step.params, step.state["slow"], self.beta)
+
+
+def merge_(params: Tensors, slow: Tensors, beta: float) -> None:
+    """Put the slow weights between themselves (weight `beta`) and the parameters, and the parameters on them."""
+    torch._foreach_lerp_(slow, params, 1 - beta)
+    copy_(params, slow)

@@ -1,0 +1,44 @@
+"""Positive-negative momentum."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Tensors, add
+
+
+@dataclass(frozen=True)
+class PNM(Ingredient):
+    """Positive-negative momentum (Xie et al. 2021; Ranger21 section 2.4, Algorithm 2): two running means, in turn.
+
+    m_t <- beta1^2 m_{t-2} + (1 - beta1^2) g; the update is ((1 + beta0) m_t - beta0 m_{t-1}) / (1 - beta1^t), over the
+    norm of the two weights, which keeps the size of the noise.
+    """
+
+    name, place, role = "pnm", Place.FIRST_MOMENT, "first moment"
+    keeps = ("exp_avg_odd", "exp_avg_even")
+    beta1: float = argument(0.9, FRACTION)
+    beta0: float = argument(0.9, AT_LEAST_0)
+
+    @property
+    def noise(self) -> float:
+        """The norm of the two weights (Algorithm 2, line 6)."""
+        return math.hypot(1 + self.beta0, self.beta0)
+
+    def turns(self, step: Step) -> tuple[Tensors, Tensors]:
+        """Return the moments m_t, whose turn it is, and m_{t-1}."""
+        odd, even = step.state["exp_avg_odd"], step.state["exp_avg_even"]
+        return (odd, even) if step.t % 2 else (even, odd)
+
+    def on_gradient(self, step: Step) -> None:
+        current, _ = self.turns(step)
+        torch._foreach_lerp_(current, step.gradient, 1 - self.beta1**2)
+
+    def on_update(self, step: Step) -> None:
+        current, previous = self.turns(step)
+        step.update = add(current, previous, alpha=-self.beta0 / (1 + self.beta0), out=step.spare())
+        step.correction1 = 1 - self.beta1**step.t
+        step.gain = 1 / step.correction1 * ((1 + self.beta0) / self.noise)

@@ -1,0 +1,89 @@
+"""Adam's second moment, and the division by its root."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ranger21.optim.ingredients.base import (
+    ABOVE_0_OR_NONE,
+    AT_LEAST_0,
+    FRACTION,
+    SWITCH,
+    Ingredient,
+    Place,
+    argument,
+)
+from ranger21.optim.step import Step
+from ranger21.optim.tensors import Number, Tensors, root, sqrt, totals
+
+
+@dataclass(frozen=True)
+class SecondMoment(Ingredient):
+    """Adam's running mean of the squared gradient, corrected for its start at zero (Algorithm 1, lines 6 and 8).
+
+    v <- beta2 v + (1 - beta2) g^2; v_hat = v / (1 - beta2^t); the update is divided by sqrt(v_hat) + eps.
+
+    `running_max`: the largest v so far in place of v (Algorithm 2, line 4: it belongs to positive-negative momentum).
+    `softplus`: the divisor goes through log(1 + exp(b x)) / b with this b (Tong et al. 2019; the authors' code).
+    """
+
+    name, place, role = "second_moment", Place.SECOND_MOMENT, "second moment"
+    beta2: float = argument(0.999, FRACTION)
+    eps: float = argument(1e-8, AT_LEAST_0)
+    running_max: bool = argument(False, SWITCH)
+    softplus: float | None = argument(None, ABOVE_0_OR_NONE)
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return ("exp_avg_sq", "max_exp_avg_sq") if self.running_max else ("exp_avg_sq",)
+
+    def on_gradient(self, step: Step) -> None:
+        v, g = step.state["exp_avg_sq"], step.gradient
+        torch._foreach_mul_(v, self.beta2)
+        torch._foreach_addcmul_(v, g, g, 1 - self.beta2)
+        if self.running_max:
+            torch._foreach_maximum_(step.state["max_exp_avg_sq"], v)
+        step.second = Second(self, step.state[self.keeps[-1]], 1 - self.beta2**step.t)
+
+    def on_update(self, step: Step) -> None:
+        step.division = step.second
+
+    def adds(self, step: Step) -> dict[str, tuple[Tensor, int]]:
+        assert step.second is not None
+        total = torch.stack(totals(step.second.values)).sum() / step.second.correction
+        return {"v_hat": (total, sum(param.numel() for param in step.params))}
+
+
+@dataclass
+class Second:
+    """The second moment in a step, `values / correction`, and the division by its root.
+
+    The roots are taken of `values`, as they are stored: sqrt(1 - beta2^t) is then a factor of eps, and of the
+    quotient. `rectification`: that of the `rectify` ingredient, for which eps has no such factor.
+    """
+
+    moment: SecondMoment
+    values: Tensors
+    correction: Number  # 1 - beta2^t
+    rectification: Number | None = None
+
+    @property
+    def eps(self) -> float:
+        return self.moment.eps
+
+    @property
+    def gain(self) -> Number:
+        gain = root(self.correction) if self.moment.softplus is None else 1.0
+        return gain if self.rectification is None else self.rectification * gain
+
+    def divisors(self, out: Tensors | None) -> Tensors:
+        if self.moment.softplus is not None:
+            return [softplus((v / self.correction).sqrt() + self.eps, beta=self.moment.softplus) for v in self.values]
+        roots = sqrt(self.values, out)
+        if self.eps == 0:  # 0 / 0 would be no number: an element that never had a gradient stays
+            torch._foreach_clamp_min_(roots, torch.finfo(roots[0].dtype).tiny)
+        else:
+            torch._foreach_add_(roots, self.eps if self.rectification is not None else self.eps * root(self.correction))
+        return roots
