@@ -83,10 +83,10 @@ class ChainConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from ranger21.optim.recipe import describe, read  # the ingredients need torch, other configurations do not
+        from ranger21.optim.recipe import describe  # which needs torch, as other configurations do not
 
         try:
-            self.parts = describe(read(self.parts))
+            self.parts = describe(self.parts)
         except ValueError as error:
             raise UserError(f"optimizer.parts: {error}") from error
 

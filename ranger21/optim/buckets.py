@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranger21.optim.recipe import Recipe
-from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, is_plain
 
 CACHED = 2**20  # elements that a processor's cache has room for, and of which Python's share of the time is small

@@ -1,17 +1,21 @@
 """An optimizer composed of ingredients: it checks, keeps the state and gathers; `Step` and the ingredients step."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from ranger21.optim.buckets import Group, Memory, buckets
 from ranger21.optim.ingredients.base import is_number
-from ranger21.optim.recipe import Recipe, describe, read
+from ranger21.optim.recipe import KINDS, Recipe, describe, read
+from ranger21.optim.state import prepare, restore, step_of
 from ranger21.optim.step import Step
-from ranger21.optim.tensors import Tensors
+from ranger21.optim.switches import flattened, is_rate, plain, wrong_switch
+from ranger21.optim.tensors import Tensors, has_wide_units
 
 
 class Chain(Optimizer):
@@ -24,7 +28,9 @@ class Chain(Optimizer):
         params: tensors, or parameter groups as in every torch optimizer. All else can be set for a group.
         lr: learning rate eta, at least 0.
         parts: of each ingredient its name, or a mapping with its name and arguments: `["agc", {"name":
-            "first_moment", "beta1": 0.95}, "second_moment", {"name": "decay", "stable": "global"}, "lookahead"]`.
+            "first_moment", "beta1": 0.95}, "second_moment", {"name": "decay", "stable": "global"}, "lookahead"]`. Or
+            one such list for "matrices" and one for "vectors", in a mapping: a matrix has two or more axes, and units
+            (all but the first axis) of more than one element.
         weight_decay: lambda, at least 0, for the ingredients `decay` and `l2`. 0 switches them off.
 
     State, for each parameter: `step` (int) and tensors of the parameter's shape, dtype and memory format: `exp_avg`
@@ -36,39 +42,73 @@ class Chain(Optimizer):
         RuntimeError: a sparse or complex gradient, at `step`.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, parts: Iterable[Any], *, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "parts": describe(read(parts))})
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor,
+        parts: Iterable[Any],
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        kahan_sum: bool | None = None,
+    ) -> None:
+        defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
+        super().__init__(params, defaults | {"parts": describe(parts)})
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, as in every torch optimizer; its arguments are checked like the constructor's."""
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
         try:
-            if "parts" in group:
-                group["parts"] = describe(read(group["parts"]))
-            self.check(group)
+            self.settle(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
 
+    def settle(self, group: Group) -> None:
+        """Check a group and its parameters. NumPy's numbers become Python's, and parts their description."""
+        group |= {name: plain(value) for name, value in group.items() if name != "params"}
+        if "parts" in group:
+            group["parts"] = describe(group["parts"])
+        if wrong := wrong_switch(group):
+            raise ValueError(f"{type(self).__name__}: {wrong}")
+        self.check(group)
+        for recipe, params in self.recipes(group):
+            for one, param in itertools.product(recipe.ingredients, params):
+                one.check_param(param)
+                if one.sees in ("a unit", "a tensor") and flattened(param):
+                    raise ValueError(
+                        f"{type(self).__name__}: {one.name} must see {one.sees} whole, and FullyShardedDataParallel "
+                        "flattens the parameters: use fully_shard."
+                    )
+
     def check(self, group: Group) -> None:
         """Raise a ValueError that names the first argument of `group` which is out of its range."""
-        for name in ("lr", "weight_decay"):
-            self.require(group, name, is_number(group[name]) and group[name] >= 0, "a number of at least 0")
-        self.recipe(group)
+        self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
+        decay = group["weight_decay"]
+        self.require(group, "weight_decay", is_number(decay) and decay >= 0, "a number of at least 0")
 
     def require(self, group: Group, name: str, condition: bool, what: str) -> None:
         if not condition:
             raise ValueError(f"{type(self).__name__}: {name} = {group[name]!r} must be {what}.")
 
-    def recipe(self, group: Group) -> Recipe:
-        """Return the chain of a group."""
-        return read(group["parts"])
+    def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
+        """Yield the chains of a group, and the parameters that each is for."""
+        if not isinstance(group["parts"], Mapping):
+            yield read(group["parts"]), group["params"]
+            return
+        for kind in KINDS:
+            wide = kind == "matrices"
+            yield read(group["parts"][kind]), [x for x in group["params"] if has_wide_units(x) == wide]
 
     def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
-        """Yield each group with its chain and the parameters that have a gradient."""
+        """Yield each group with its chains, and the parameters of each that have a gradient."""
         for group in self.param_groups:
-            yield group, self.recipe(group), [param for param in group["params"] if param.grad is not None]
+            for recipe, params in self.recipes(group):
+                yield group, recipe, [param for param in params if param.grad is not None]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -80,50 +120,27 @@ class Chain(Optimizer):
         self._take_step()
         return loss
 
+    @_disable_dynamo  # a user's torch.compile has it as it is, exact and without compiling anew for every count
     def _take_step(self) -> None:
         chains = list(self.chains())
         for param in (param for _, _, params in chains for param in params):
             self.check_gradient(param)
-        steps = (step for chain in chains for step in self.steps(*chain))
+        steps: Iterable[Step] = (step for chain in chains for step in self.steps(*chain))
         wanted = {one.wants(group["weight_decay"]) for group, recipe, _ in chains for one in recipe.ingredients} - {""}
-        if not wanted:
-            for step in steps:
+        if wanted:
+            steps = together(list(steps), wanted)
+        for step in steps:
+            if not wanted:
                 step.observe()
-                step.move()
-            return
-        waiting = list(steps)
-        for step in waiting:
-            step.observe()
-        for name in wanted:
-            share_mean(name, waiting)
-        for step in waiting:
             step.move()
 
     def steps(self, group: Group, recipe: Recipe, params: Tensors) -> Iterator[Step]:
         """Yield steps of parameters that can go together; their counts are set forward."""
         memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
         for param in params:
-            self.prepare(param, recipe)
-        for some in buckets(params, self.state, True):
-            states = [self.state[param] for param in some]
-            yield Step(
-                recipe,
-                some,
-                [param.grad for param in some if param.grad is not None],
-                {name: [state[name] for state in states] for name in recipe.keeps},
-                t=states[0]["step"],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                spares=[] if recipe.keeps_gradient else memory.spares(some),
-            )
-
-    def prepare(self, param: Tensor, recipe: Recipe) -> None:
-        """Set the count of a parameter's steps forward, and make its state where it is not there."""
-        state = self.state[param]
-        for name, ingredient in recipe.keeps.items():
-            if name not in state:
-                state[name] = ingredient.start(name, param)
-        state["step"] = state.get("step", 0) + 1
+            prepare(param, self.state[param], recipe, group)
+        for some in buckets(params, self.state, group["foreach"] is not False and not group["capturable"]):
+            yield step_of(some, [self.state[param] for param in some], recipe, group, memory)
 
     def check_gradient(self, param: Tensor) -> None:
         """Raise a RuntimeError if the gradient is one that the ingredients are not defined for."""
@@ -132,6 +149,40 @@ class Chain(Optimizer):
             raise RuntimeError(f"{name} does not support sparse gradients; use a dense layer (sparse=False).")
         if torch.is_complex(param):
             raise RuntimeError(f"{name} does not support complex parameters; optimize torch.view_as_real of them.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, as in every torch optimizer, NumPy's numbers as Python's."""
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            group |= {name: plain(value) for name, value in group.items()}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, as in every torch optimizer. What a group does not tell is as in the constructor.
+
+        Raises:
+            ValueError: the state of another optimizer, which this one could not go on from.
+        """
+        loaded: dict[str, Any] = {}
+        hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.update(state))
+        before = self.__getstate__()
+        try:
+            super().load_state_dict(state_dict)
+            restore(self, loaded)
+        except Exception:
+            self.__setstate__(before)
+            raise
+        finally:
+            hook.remove()
+
+
+def together(steps: list[Step], wanted: set[str]) -> list[Step]:
+    """Return the steps when all have taken the gradients in, and have the means over all parameters that are wanted."""
+    for step in steps:
+        step.observe()
+    for name in wanted:
+        share_mean(name, steps)
+    return steps
 
 
 def share_mean(name: str, steps: list[Step]) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients.lookahead import Lookahead as Ingredient
 from ranger21.optim.ingredients.lookahead import merge_
+
+Hook = Callable[..., Any]
 
 
 class Lookahead(Optimizer):
@@ -30,8 +33,8 @@ class Lookahead(Optimizer):
 
     def __init__(self, inner: Optimizer, k: int = 5, beta: float = 0.5) -> None:
         part = Ingredient(k, beta)  # checks them
-        chains = [inner.recipe(group) for group in inner.param_groups] if isinstance(inner, Chain) else []
-        if isinstance(inner, Lookahead) or any("slow" in recipe.keeps for recipe in chains):
+        has = isinstance(inner, Chain) and any("slow" in recipe.keeps for _, recipe, _ in inner.chains())
+        if isinstance(inner, Lookahead) or has:
             raise ValueError(f"{type(inner).__name__} has lookahead already: there can be one only.")
         self.inner, self.k, self.beta = inner, part.k, part.beta
         super().__init__(inner.param_groups, {})
@@ -49,28 +52,51 @@ class Lookahead(Optimizer):
             self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's, slow weights and counts included."""
+        """Return the inner optimizer's state, slow weights and counts included."""
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state that `state_dict` returned."""
         self.inner.load_state_dict(state_dict)
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Any:
+        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        return self.inner.register_state_dict_pre_hook(self._as_own(hook), prepend)
+
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Any:
+        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        return self.inner.register_state_dict_post_hook(self._as_own(hook), prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Any:
+        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        return self.inner.register_load_state_dict_pre_hook(self._as_own(hook), prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Any:
+        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        return self.inner.register_load_state_dict_post_hook(self._as_own(hook), prepend)
+
+    def _as_own(self, hook: Hook) -> Hook:
+        return lambda _, *state: hook(self, *state)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """The inner optimizer's step, and a merge for the parameters whose turn it is."""
+        """Take the inner optimizer's step, and merge the parameters whose turn it is."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
-        first = {param: param.detach().clone() for param in params if "slow" not in self.state[param]}
+        slow = [self._slow(param) for param in params]
         self.inner.step()
-        for param in params:
+        for param, one in zip(params, slow, strict=True):
             state = self.state[param]
-            if param in first:  # now that the inner optimizer has made its own
-                state["slow"], state["lookahead_step"] = first[param], 0
-            state["lookahead_step"] += 1
+            state["slow"], state["lookahead_step"] = one, state.get("lookahead_step", 0) + 1
             if state["lookahead_step"] % self.k == 0:
-                merge_([param], [state["slow"]], self.beta)
+                merge_([param], [one], self.beta)
         return loss
+
+    def _slow(self, param: Tensor) -> Tensor:
+        """Take a parameter's slow weights out of the state, where the inner optimizer must not find them."""
+        slow = self.state[param].pop("slow", None) if param in self.state else None
+        return param.detach().clone() if slow is None else slow

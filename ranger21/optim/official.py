@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
-from ranger21.optim.ingredients import AGC, PNM, Centralize, Lookahead, Normalize, SecondMoment
+from ranger21.optim.ingredients.agc import AGC
 from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
+from ranger21.optim.ingredients.centralize import Centralize
+from ranger21.optim.ingredients.lookahead import Lookahead
+from ranger21.optim.ingredients.normalize import Normalize
+from ranger21.optim.ingredients.pnm import PNM
+from ranger21.optim.ingredients.second_moment import SecondMoment
 from ranger21.optim.recipe import Recipe
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, unit_axes
@@ -107,7 +113,7 @@ class Ranger21Official(Chain):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 3e-3,
+        lr: float | Tensor = 3e-3,
         *,
         state: str = "may2021",
         betas: tuple[float, float] = (0.9, 0.999),
@@ -117,37 +123,33 @@ class Ranger21Official(Chain):
         agc_eps: float = 1e-3,
         lookahead_k: int = 5,
         lookahead_beta: float = 0.5,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        kahan_sum: bool | None = None,
     ) -> None:
         defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
         defaults["variant"] = defaults.pop("state")
         super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
-        """Raises a ValueError that names the first argument of `group` which is out of its range."""
+        """Raise a ValueError that names the first argument of `group` which is out of its range."""
         if len(self.param_groups) > 1:
             raise ValueError("Ranger21Official: there can be one parameter group only.")
         if group["variant"] not in STATES:
             raise ValueError(f"Ranger21Official: state = {group['variant']!r} must be one of {', '.join(STATES)}.")
         super().check(group)
 
-    def recipe(self, group: Group) -> Recipe:
-        """Return all but the decay, which is the last parameter's alone."""
+    def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
+        """Yield two chains: that of all parameters but the last, and the last one's, which has the decay."""
         beta1, beta2 = group["betas"]
         july = group["variant"] == "july2021"
         again: list[Ingredient] = [OfficialCentralize(), *([Normalize()] if july else [])]
         chain: list[Ingredient] = [OfficialAGC(group["agc_clipping"], group["agc_eps"]), *again]
         chain.append(SecondMoment(beta2, group["eps"], softplus=50.0 if july else None))
         chain += [*again, OfficialPNM(beta1, beta2=beta2)]
-        if group["lookahead_k"]:
-            chain.append(Lookahead(group["lookahead_k"], group["lookahead_beta"]))
-        return Recipe(tuple(chain))
-
-    def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
-        """Yield two chains: the last parameter's, with decay, and that of the others."""
-        (group,) = self.param_groups
-        recipe, last = self.recipe(group), group["params"][-1]
-        yield group, recipe, [param for param in group["params"][:-1] if param.grad is not None]
-        if last.grad is not None:
-            chain = list(recipe.ingredients)
-            chain.insert(len(chain) - (chain[-1].place == Place.AFTER_THE_STEP), OfficialDecay(group["eps"]))
-            yield group, Recipe(tuple(chain)), [last]
+        end = [Lookahead(group["lookahead_k"], group["lookahead_beta"])] if group["lookahead_k"] else []
+        yield Recipe((*chain, *end)), group["params"][:-1]
+        yield Recipe((*chain, OfficialDecay(group["eps"]), *end)), group["params"][-1:]

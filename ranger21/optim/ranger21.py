@@ -1,13 +1,24 @@
 """Ranger21: the chain that the paper's Algorithm 4 is."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from torch import Tensor
 
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
-from ranger21.optim.ingredients import AGC, PNM, Centralize, Decay, FirstMoment, Lookahead, SecondMoment
+from ranger21.optim.ingredients.agc import AGC
 from ranger21.optim.ingredients.base import Ingredient, is_number
+from ranger21.optim.ingredients.centralize import Centralize
+from ranger21.optim.ingredients.decay import Decay
+from ranger21.optim.ingredients.first_moment import FirstMoment
+from ranger21.optim.ingredients.lookahead import Lookahead
+from ranger21.optim.ingredients.pnm import PNM
+from ranger21.optim.ingredients.second_moment import SecondMoment
 from ranger21.optim.recipe import Recipe
+from ranger21.optim.switches import is_rate
+from ranger21.optim.tensors import Tensors
 
 STABLE_DECAY = (None, "layer", "global")
 
@@ -49,7 +60,7 @@ class Ranger21(Chain):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 3e-3,
+        lr: float | Tensor = 3e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         pnm_beta: float = 0.9,
@@ -63,13 +74,20 @@ class Ranger21(Chain):
         norm_loss: bool = True,
         lookahead_k: int = 5,
         lookahead_beta: float = 0.5,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        kahan_sum: bool | None = None,
     ) -> None:
         defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
         super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
         """Raises a ValueError that names the first argument of `group` which is out of its range."""
-        for name in ("lr", "pnm_beta", "eps", "weight_decay"):
+        self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
+        for name in ("pnm_beta", "eps", "weight_decay"):
             self.require(group, name, is_number(group[name]) and group[name] >= 0, "a number of at least 0")
         betas = group["betas"]
         pair = isinstance(betas, (tuple, list)) and len(betas) == 2
@@ -87,17 +105,37 @@ class Ranger21(Chain):
         beta = group["lookahead_beta"]
         self.require(group, "lookahead_beta", is_number(beta) and 0 <= beta < 1, "a number in [0, 1)")
 
-    def recipe(self, group: Group) -> Recipe:
-        """Return Algorithm 4, less what is switched off."""
-        beta1, beta2 = group["betas"]
-        chain: list[Ingredient] = []
-        if group["agc_clipping"] is not None:
-            chain.append(AGC(group["agc_clipping"], group["agc_eps"]))
-        if group["centralize"]:
-            chain.append(Centralize())
-        chain.append(PNM(beta1, group["pnm_beta"]) if group["pnm"] else FirstMoment(beta1))
-        chain.append(SecondMoment(beta2, group["eps"], running_max=group["pnm"]))
-        chain.append(Decay(group["stable_decay"], group["norm_loss"]))
-        if group["lookahead_k"]:
-            chain.append(Lookahead(group["lookahead_k"], group["lookahead_beta"]))
-        return Recipe(tuple(chain))
+    def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
+        """Yield Algorithm 4, less what is switched off."""
+        names = ("pnm_beta", "eps", "agc_clipping", "agc_eps", "centralize", "pnm", "stable_decay", "norm_loss")
+        lookahead = (group["lookahead_k"], group["lookahead_beta"])
+        yield algorithm4(*group["betas"], *(group[name] for name in names), *lookahead), group["params"]
+
+
+@functools.lru_cache(maxsize=64)
+def algorithm4(
+    beta1: float,
+    beta2: float,
+    beta0: float,
+    eps: float,
+    clipping: float | None,
+    clipping_eps: float,
+    centralize: bool,
+    pnm: bool,
+    stable: str | None,
+    norm_loss: bool,
+    k: int,
+    beta: float,
+) -> Recipe:
+    """Return the chain of ingredients that the paper's Algorithm 4 is."""
+    chain: list[Ingredient] = []
+    if clipping is not None:
+        chain.append(AGC(clipping, clipping_eps))
+    if centralize:
+        chain.append(Centralize())
+    chain.append(PNM(beta1, beta0) if pnm else FirstMoment(beta1))
+    chain.append(SecondMoment(beta2, eps, running_max=pnm))
+    chain.append(Decay(stable, norm_loss))
+    if k:
+        chain.append(Lookahead(k, beta))
+    return Recipe(tuple(chain))

@@ -8,6 +8,7 @@ from typing import Any
 from ranger21.optim.ingredients import INGREDIENTS
 from ranger21.optim.ingredients.base import Ingredient, Place
 
+KINDS = ("matrices", "vectors")  # tensors whose units have more than one element, and the others
 MOMENTS = (Place.FIRST_MOMENT, Place.SECOND_MOMENT)
 
 
@@ -62,8 +63,18 @@ class Recipe:
     def on_update(self) -> tuple[Ingredient, ...]:
         """Those that act on the update: the moments, a first one before a second, and the ones after them."""
         moments = [one for one in self.on_gradient if one.place in (*MOMENTS, Place.CORRECTION)]
-        rest = self.ingredients[len(self.on_gradient) :]
+        rest = [one for one in self.ingredients[len(self.on_gradient) :] if one.place < Place.WEIGHTS]
         return (*sorted(moments, key=lambda one: one.place), *rest)
+
+    @cached_property
+    def on_weights(self) -> tuple[Ingredient, ...]:
+        """Those that decay the weights."""
+        return tuple(one for one in self.ingredients if one.place == Place.WEIGHTS)
+
+    @cached_property
+    def after(self) -> tuple[Ingredient, ...]:
+        """Those that act after the step."""
+        return tuple(one for one in self.ingredients if one.place == Place.AFTER_THE_STEP)
 
     @cached_property
     def keeps(self) -> dict[str, Ingredient]:
@@ -103,6 +114,15 @@ def _read(item: Any) -> Ingredient:
     return INGREDIENTS[name](**arguments)
 
 
-def describe(recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the description that `read` takes: names and numbers only, so that any file can hold it."""
-    return [{"name": one.name, **asdict(one)} for one in recipe.ingredients]
+def describe(parts: Any) -> Any:
+    """Return the description of a chain, or of one for matrices and one for vectors: names and numbers only.
+
+    Raises:
+        ValueError: as `read` does; a mapping of other kinds than "matrices" and "vectors".
+    """
+    if isinstance(parts, Mapping):
+        if set(parts) != set(KINDS):
+            raise ValueError(f"parts are a list, or a mapping of {' and '.join(KINDS)}, and not of {', '.join(parts)}.")
+        return {kind: describe(parts[kind]) for kind in KINDS}
+    chain = parts if isinstance(parts, Recipe) else read(parts)
+    return [{"name": one.name, **asdict(one)} for one in chain.ingredients]

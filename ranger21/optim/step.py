@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Division(Protocol):
     """A second moment: what the update is to be divided by, and its mean."""
 
-    eps: float
+    @property
+    def eps(self) -> float: ...  # of the ingredient
 
     @property
     def gain(self) -> Number: ...  # by which the quotient is multiplied
@@ -33,7 +34,7 @@ class Step:
     """One step of parameters that are of one group, device, dtype and count of steps.
 
     Attributes:
-        t: the number of this step, counted for each parameter: 1, 2, …
+        t: the number of this step, counted for each parameter: 1, 2, …; with `capturable` a float64 tensor of no axes.
         lr, weight_decay: the group's.
         params: the weights; those before the step, until the update is subtracted.
         state: of every name, a tensor for each parameter.
@@ -53,7 +54,7 @@ class Step:
         params: Tensors,
         grads: Tensors,
         state: dict[str, Tensors],
-        t: int,
+        t: int | Tensor,
         lr: Number,
         weight_decay: float,
         spares: list[Tensors],
@@ -111,20 +112,20 @@ class Step:
         self._update = self.gradient
         for ingredient in self.recipe.on_update:
             ingredient.on_update(self)
-        for ingredient in self.recipe.ingredients:
+        for ingredient in self.recipe.on_weights:
             ingredient.on_weights(self)
         if self.factors is not None:
             torch._foreach_mul_(self.params, self.factors)
         self._subtract()
-        for ingredient in self.recipe.ingredients:
+        for ingredient in self.recipe.after:
             ingredient.after(self)
 
     def _subtract(self) -> None:
         """theta <- theta - lr update, the division and the gain in one pass where they are numbers on the host."""
-        if isinstance(self.lr, Tensor):
+        size = self.lr * (self.gain * (self.division.gain if self.division else 1.0))
+        if isinstance(size, Tensor):
             torch._foreach_sub_(self.params, torch._foreach_mul(self.update, self.lr))
         elif self.division is None:
-            torch._foreach_add_(self.params, self._update, alpha=-(self.lr * self.gain))
+            torch._foreach_add_(self.params, self._update, alpha=-size)
         else:
-            divisors, size = self.division.divisors(self.spare()), self.lr * (self.gain * self.division.gain)
-            torch._foreach_addcdiv_(self.params, self._update, divisors, -size)
+            torch._foreach_addcdiv_(self.params, self._update, self.division.divisors(self.spare()), -size)

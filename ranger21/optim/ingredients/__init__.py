@@ -1,17 +1,17 @@
-"""What an optimizer can be composed of: one ingredient, one file. To add one, list it here."""
+"""What an optimizer can be composed of: one ingredient, one file. A file that is put here is listed by itself."""
 
-from ranger21.optim.ingredients.agc import AGC
+import importlib
+import pkgutil
+
 from ranger21.optim.ingredients.base import Ingredient
-from ranger21.optim.ingredients.centralize import Centralize
-from ranger21.optim.ingredients.decay import Decay
-from ranger21.optim.ingredients.first_moment import FirstMoment
-from ranger21.optim.ingredients.l2 import L2
-from ranger21.optim.ingredients.lookahead import Lookahead
-from ranger21.optim.ingredients.normalize import Normalize
-from ranger21.optim.ingredients.pnm import PNM
-from ranger21.optim.ingredients.rectify import Rectify
-from ranger21.optim.ingredients.second_moment import SecondMoment
-from ranger21.optim.ingredients.trust_ratio import TrustRatio
 
-ALL = (AGC, Centralize, Normalize, FirstMoment, PNM, SecondMoment, Rectify, L2, TrustRatio, Decay, Lookahead)
+_MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+_FOUND = {one for module in _MODULES for one in vars(module).values() if isinstance(one, type)}
+ALL: tuple[type[Ingredient], ...] = tuple(
+    sorted(
+        (one for one in _FOUND if issubclass(one, Ingredient) and hasattr(one, "name")),
+        key=lambda one: (one.place, one.name),
+    )
+)
 INGREDIENTS: dict[str, type[Ingredient]] = {ingredient.name: ingredient for ingredient in ALL}
+LATE = {name for ingredient in ALL if ingredient.may_start_late for name in ingredient().keeps}  # of state tensors

@@ -50,7 +50,7 @@ def one_of(*choices: str | None) -> Range:
     words = [repr(choice) for choice in choices if choice is not None] + ["None"] * (None in choices)
     fits = {choice for choice in choices if choice is not None}
     return Range(
-        f"{', '.join(words[:-1])} or {words[-1]}", lambda x: isinstance(x, str) and x in fits or x is None in choices
+        f"{', '.join(words[:-1])} or {words[-1]}", lambda x: (isinstance(x, str) and x in fits) or x is None in choices
     )
 
 
@@ -73,6 +73,7 @@ class Ingredient:
     place: ClassVar[Place]
     role: ClassVar[str] = ""  # of the ingredients of one role a chain has at most one
     uses_gradient: ClassVar[bool] = False  # in `on_update` too
+    may_start_late: ClassVar[bool] = False  # in mid-run: what it keeps is not corrected for a start at the first step
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -82,7 +83,7 @@ class Ingredient:
 
     @property
     def sees(self) -> str:
-        """What it must see whole to be itself: "a unit", "a tensor", "all parameters", or nothing more than elements."""
+        """What it must see whole: "a unit", "a tensor", "all parameters"; empty: elements will do."""
         return ""
 
     @property

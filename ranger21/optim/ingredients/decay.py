@@ -27,7 +27,9 @@ class Decay(Ingredient):
 
     def check(self, chain: Sequence[Ingredient]) -> None:
         if self.stable and not any(other.role == "second moment" for other in chain):
-            raise ValueError("decay's stable divides by the second moment: put second_moment before it, or stable=null.")
+            raise ValueError(
+                "decay's stable divides by the second moment: put second_moment before it, or stable=null."
+            )
 
     @property
     def sees(self) -> str:

@@ -19,6 +19,7 @@ class Lookahead(Ingredient):
 
     name, place, role = "lookahead", Place.AFTER_THE_STEP, "lookahead"
     keeps = ("slow",)
+    may_start_late = True
     k: int = argument(5, COUNT)
     beta: float = argument(0.5, FRACTION)
 
@@ -26,7 +27,13 @@ class Lookahead(Ingredient):
         return param.detach().clone(memory_format=torch.preserve_format)
 
     def after(self, step: Step) -> None:
-        if step.t % self.k == 0:
+        now = step.t % self.k == 0
+        if isinstance(now, Tensor):
+            merged = torch._foreach_lerp(step.state["slow"], step.params, 1 - self.beta)
+            for param, slow, merge in zip(step.params, step.state["slow"], merged, strict=True):
+                slow.copy_(torch.where(now, merge, slow))
+                param.copy_(torch.where(now, merge, param))
+        elif now:
             merge_(step.params, step.state["slow"], self.beta)
 
 

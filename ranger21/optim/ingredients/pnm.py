@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
 from ranger21.optim.step import Step
-from ranger21.optim.tensors import Tensors, add
+from ranger21.optim.tensors import Tensors, add, copy_
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,25 @@ class PNM(Ingredient):
         return math.hypot(1 + self.beta0, self.beta0)
 
     def turns(self, step: Step) -> tuple[Tensors, Tensors]:
-        """Return the moments m_t, whose turn it is, and m_{t-1}."""
+        """Return the moments m_t, whose turn it is, and m_{t-1}; copies where steps are counted on the device."""
         odd, even = step.state["exp_avg_odd"], step.state["exp_avg_even"]
+        if isinstance(step.t, Tensor):
+            return chosen(step.t % 2 == 1, odd, even), chosen(step.t % 2 == 1, even, odd)
         return (odd, even) if step.t % 2 else (even, odd)
 
     def on_gradient(self, step: Step) -> None:
-        current, _ = self.turns(step)
+        current, previous = self.turns(step)
         torch._foreach_lerp_(current, step.gradient, 1 - self.beta1**2)
+        if isinstance(step.t, Tensor):
+            copy_(step.state["exp_avg_odd"], chosen(step.t % 2 == 1, current, previous))
+            copy_(step.state["exp_avg_even"], chosen(step.t % 2 == 1, previous, current))
 
     def on_update(self, step: Step) -> None:
         current, previous = self.turns(step)
         step.update = add(current, previous, alpha=-self.beta0 / (1 + self.beta0), out=step.spare())
         step.correction1 = 1 - self.beta1**step.t
         step.gain = 1 / step.correction1 * ((1 + self.beta0) / self.noise)
+
+
+def chosen(condition: Tensor, xs: Tensors, ys: Tensors) -> Tensors:
+    return [torch.where(condition, x, y) for x, y in zip(xs, ys, strict=True)]

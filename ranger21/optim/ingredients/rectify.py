@@ -1,12 +1,14 @@
 """RAdam's rectification."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from ranger21.optim.ingredients.base import Ingredient, Place
 from ranger21.optim.ingredients.second_moment import Second, SecondMoment
 from ranger21.optim.step import Step
+from ranger21.optim.tensors import Number, root
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,19 @@ class Rectify(Ingredient):
 
     def on_update(self, step: Step) -> None:
         assert isinstance(step.second, Second)
-        factor = rectification(step.t, step.second.moment.beta2)
-        step.second.rectification = factor
-        step.division = None if factor is None else step.second
+        longest, length = lengths(step.t, step.second.moment.beta2)
+        exists = length > 5
+        if isinstance(exists, Tensor):
+            step.second.divides = exists
+        elif not exists:
+            step.division = None
+            return
+        step.second.rectification = root(
+            (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        )
 
 
-def rectification(t: int, beta2: float) -> float | None:
-    """Return RAdam's r_t (its Algorithm 2); None as long as the variance that it corrects does not exist."""
+def lengths(t: int | Tensor, beta2: float) -> tuple[float, Number]:
+    """Return RAdam's rho_infinity and rho_t: the variance exists where the latter is above 5 (its Algorithm 2)."""
     longest = 2 / (1 - beta2) - 1
-    length = longest - 2 * t * beta2**t / (1 - beta2**t)
-    if length <= 5:
-        return None
-    return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return longest, longest - 2 * t * beta2**t / (1 - beta2**t)

@@ -68,6 +68,7 @@ class Second:
     values: Tensors
     correction: Number  # 1 - beta2^t
     rectification: Number | None = None
+    divides: Tensor | None = None  # whether it divides at all, where that is known on the device alone
 
     @property
     def eps(self) -> float:
@@ -76,9 +77,15 @@ class Second:
     @property
     def gain(self) -> Number:
         gain = root(self.correction) if self.moment.softplus is None else 1.0
-        return gain if self.rectification is None else self.rectification * gain
+        if self.rectification is not None:
+            gain = self.rectification * gain
+        return gain if self.divides is None else torch.where(self.divides, gain, 1.0)
 
     def divisors(self, out: Tensors | None) -> Tensors:
+        divisors = self._divisors(out)
+        return divisors if self.divides is None else [torch.where(self.divides, x, 1.0) for x in divisors]
+
+    def _divisors(self, out: Tensors | None) -> Tensors:
         if self.moment.softplus is not None:
             return [softplus((v / self.correction).sqrt() + self.eps, beta=self.moment.softplus) for v in self.values]
         roots = sqrt(self.values, out)

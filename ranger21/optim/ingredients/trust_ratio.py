@@ -29,7 +29,9 @@ class TrustRatio(Transform):
     def check(self, chain: Sequence[Ingredient]) -> None:
         before = {other.role for other in chain[: chain.index(self)]}
         if self.clamp == "paratrooper" and not before >= {"first moment", "second moment"}:
-            raise ValueError("trust_ratio's clamp=paratrooper is made of both moments' corrections: put both before it.")
+            raise ValueError(
+                "trust_ratio's clamp=paratrooper is made of both moments' corrections: put both before it."
+            )
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:
         weights = torch.stack(norms(step.params))

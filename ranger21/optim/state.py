@@ -1,0 +1,99 @@
+"""What is kept for a parameter from step to step: made, checked, handed to a step, loaded."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ranger21.optim.buckets import Group, Memory
+from ranger21.optim.ingredients import LATE
+from ranger21.optim.precision import HALF, KAHAN, HalfStep, state_dtype
+from ranger21.optim.recipe import Recipe
+from ranger21.optim.step import Step
+from ranger21.optim.switches import GONE, plain, require_no_capture
+from ranger21.optim.tensors import Tensors
+
+if TYPE_CHECKING:
+    from ranger21.optim.chain import Chain
+
+State = dict[str, Any]
+
+
+def prepare(param: Tensor, state: State, recipe: Recipe, group: Group) -> None:
+    """Set the count of a parameter's steps forward, and make its state where it is not there.
+
+    Raises:
+        RuntimeError: a moment would begin in mid-run, so that its correction for a start at zero would be wrong.
+    """
+    count = state.get("step", 0)
+    if group["capturable"]:
+        count = torch.as_tensor(count, dtype=torch.float32).to(param.device)
+    elif isinstance(count, Tensor):
+        count = int(count)
+    else:
+        require_no_capture()
+    if missing := amiss(state, recipe):
+        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {missing}. Make a new optimizer.")
+    for name, ingredient in recipe.keeps.items():
+        if name not in state:
+            state[name] = ingredient.start(name, param.detach().to(state_dtype(param)))
+    for name in LATE - recipe.keeps.keys():
+        state.pop(name, None)  # what is switched off and on again starts anew
+    if param.dtype in HALF and group["kahan_sum"] is not False:
+        if KAHAN not in state:
+            state[KAHAN] = torch.zeros_like(param, memory_format=torch.preserve_format)
+    else:
+        state.pop(KAHAN, None)
+    state["step"] = count + 1
+
+
+def amiss(state: State, recipe: Recipe) -> str:
+    """Return what a parameter's state lacks for the chain to go on from it; empty: nothing."""
+    lacks = [name for name in recipe.keeps if name not in state and name not in LATE]
+    if not state.keys() - LATE - {KAHAN} or not lacks:
+        return ""
+    return f"the state has {', '.join(state)} at step {plain(state.get('step', 'unknown'))}, and not {', '.join(lacks)}"
+
+
+def step_of(params: Tensors, states: list[State], recipe: Recipe, group: Group, memory: Memory) -> Step:
+    """Return the step of parameters that go together."""
+    count, rate, capturable = states[0]["step"], group["lr"], group["capturable"]
+    grads = [param.grad for param in params if param.grad is not None]
+    if group["maximize"]:
+        grads = list(torch._foreach_neg(grads))
+    if isinstance(rate, Tensor):
+        rate = rate.to(params[0].device).reshape(()) if capturable or rate.device.type != "cpu" else rate.item()
+    half = params[0].dtype in HALF
+    spares = [] if recipe.keeps_gradient or half else memory.spares(params)
+    state = {name: [state[name] for state in states] for name in recipe.keeps}
+    rest = (state, count.double() if capturable else count, rate, group["weight_decay"], spares)
+    if not half:
+        return Step(recipe, params, grads, *rest)
+    return HalfStep(recipe, params, grads, *rest, lost=[state[KAHAN] for state in states if KAHAN in state])
+
+
+def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
+    """Put right what torch has loaded: the groups filled and checked, the dtypes of the state as they were saved.
+
+    Torch casts the state to the parameter's dtype, which would round moments that are kept in float32.
+
+    Raises:
+        ValueError: a state that the optimizer cannot go on from.
+    """
+    for group in optimizer.param_groups:
+        for name in GONE:
+            group.pop(name, None)
+        group |= {name: value for name, value in optimizer.defaults.items() if name not in group}
+        optimizer.settle(group)
+    numbers: dict[Tensor, Any] = {}
+    for ours, theirs in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        numbers |= dict(zip(ours["params"], theirs["params"], strict=True))
+    for recipe, params in (pair for group in optimizer.param_groups for pair in optimizer.recipes(group)):
+        for param in params:
+            state = saved["state"].get(numbers[param], {})
+            if missing := amiss(state, recipe):
+                name = f"{type(optimizer).__name__} cannot go on from this state: of parameter {numbers[param]}"
+                raise ValueError(f"{name} {missing}.")
+            if param.dtype in HALF:
+                kept = {name: state[name] for name in recipe.keeps if name in state}
+                optimizer.state[param] |= {name: x.to(param.device, torch.float32).clone() for name, x in kept.items()}

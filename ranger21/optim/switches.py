@@ -1,0 +1,57 @@
+"""How a step is computed, named as torch names it: the arguments that every optimizer of ours has, and their checks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranger21.optim.ingredients.base import is_number
+
+SWITCHES: dict[str, bool | None] = {
+    "maximize": False,
+    "foreach": None,
+    "fused": None,
+    "capturable": False,
+    "differentiable": False,
+    "kahan_sum": None,
+}
+GONE = ("compile",)  # of groups in files of earlier versions: a step that was compiled differs by rounding alone
+
+
+def wrong_switch(group: Mapping[str, Any]) -> str:
+    """Return what is wrong with the switches of a group, as the rest of a sentence; empty: nothing."""
+    for name, default in SWITCHES.items():
+        value, choices = group[name], (True, False, None) if default is None else (True, False)
+        if not isinstance(value, bool | None) or value not in choices:
+            return f"{name} = {value!r} must be {', '.join(map(str, choices[:-1]))} or {choices[-1]}."
+    if group["fused"]:
+        return "fused = True must be None or False: there is no fused step yet."
+    if group["differentiable"]:
+        return "differentiable = True must be False: the step writes to weights and state in place, without a graph."
+    return ""
+
+
+def is_rate(value: Any) -> bool:
+    """Whether a value can be a learning rate: a number of at least 0, or a tensor of one element, which is not read."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return is_number(value) and value >= 0
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy's numbers as Python's, which a file of weights can hold."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(plain, value))
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+
+
+def require_no_capture() -> None:
+    """Raise a RuntimeError if a CUDA graph is being captured, in which counts on the host would stand still."""
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("A step that a CUDA graph captures needs capturable=True, which counts on the device.")
+
+
+def flattened(param: Tensor) -> bool:
+    """Whether FullyShardedDataParallel (the first one) has flattened a parameter, so that its units are lost."""
+    return bool(getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False))
