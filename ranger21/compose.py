@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ranger21.config import VARIANTS, Config, ModelConfig, RecordsConfig, TrainerConfig
+from ranger21.config import RETIRED, VARIANTS, Config, ModelConfig, RecordsConfig, TrainerConfig
 from ranger21.config.checks import require_types
 from ranger21.errors import UserError
 from ranger21.mistakes import CONFIG_ERRORS, explain, unknown_key
@@ -39,7 +39,8 @@ def parse(composed: DictConfig) -> Config:
                 if cls is None:
                     choices = ", ".join(VARIANTS[f.name])
                     raise UserError(f"{f.name}.name={node.get('name')} is not possible: it must be one of {choices}.")
-                if len(set(node) - {own.name for own in fields(cls)}) > 1:
+                own = {one.name for one in fields(cls)} | {key.partition(".")[2] for key in RETIRED}
+                if len(set(node) - own) > 1:
                     name = node.get("name")
                     raise UserError(
                         f"{f.name}.name={name} does not fit the other keys: {f.name}={name} brings its own."
@@ -70,6 +71,8 @@ def _plain(value: Any) -> Any:
 def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
     try:
         schema, values = OmegaConf.structured(cls), OmegaConf.to_container(node, resolve=True)
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if f"{prefix}.{key}" not in RETIRED}
         if isinstance(values, dict):
             require_types(cls, {str(key): value for key, value in values.items()}, f"{prefix}.")
         return OmegaConf.to_object(OmegaConf.merge(schema, values))

@@ -17,7 +17,7 @@ from ranger21.wording import first_few, reason, shown
 
 Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # the run's optimizer, for other tensors
 Clauses = Iterator[str]
-SWITCHES = ("fused", "foreach", "capturable", "differentiable", "compile")  # how a step is computed, on this machine
+SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how a step is computed, on this machine
 MOST = 2**62
 
 
@@ -147,8 +147,6 @@ def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:
         return
     params = [nn.Parameter(torch.ones_like(p, device="cpu"), p.requires_grad) for p in model.parameters()]
     example = make(params)
-    for group in example.param_groups:
-        group |= {key: False for key in ("compile",) if key in group}  # half a minute, for nothing
     take_step(example)
     own = example.state_dict()
     groups, states = saved["param_groups"], saved["state"]
@@ -164,8 +162,6 @@ def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:
         yield from _state_amiss(number, state, own["state"][number])
     try:  # what is missing shows when it is used
         example.load_state_dict(copy.deepcopy(saved))
-        for group in example.param_groups:
-            group |= {key: False for key in ("compile",) if key in group}  # half a minute, for nothing
         take_step(example)
     except Exception as error:
         yield f"its optimizer cannot make a step ({type(error).__name__}: {reason(error)})"

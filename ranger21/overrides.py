@@ -1,5 +1,6 @@
 """What is typed behind train.py, `key=value` and Hydra's flags, made readable for Hydra. Imports no torch."""
 
+import logging
 import os
 import re
 import shlex
@@ -15,9 +16,11 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from ranger21.arguments import setting
+from ranger21.config import RETIRED
 from ranger21.config.checks import require_path
 from ranger21.errors import UserError
 
+log = logging.getLogger("ranger21")
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins
@@ -79,6 +82,9 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
     """
     written = []
     for index, override in enumerate(overrides):
+        if (key := override.partition("=")[0].lstrip("+")) in RETIRED:
+            log.warning("%s is not there any more, and passed over: the step is not compiled by itself.", key)
+            continue
         if override.lstrip("+~").startswith("="):
             raise UserError(f"{override} names no key: an argument is key=value or group=choice.")
         if not _parses(override):

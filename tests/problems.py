@@ -42,7 +42,7 @@ PARATROOPER = [
     {"name": "trust_ratio", "of_step": True, "clamp": "paratrooper"},
     *("decay", "lookahead"),
 ]
-CHAINS: dict[str, list[Any]] = {
+CHAINS: dict[str, Any] = {
     "sgd": [],
     "adamw": ADAMW,
     "ranger": RANGER,
@@ -52,6 +52,11 @@ CHAINS: dict[str, list[Any]] = {
     "ranger21": RANGER21,
     "global": [{"name": "decay", "stable": "global"} if "stable" in part else part for part in RANGER21],
     "no first moment": ["agc", "centralize", "second_moment", {"name": "decay", "stable": "global"}, "lookahead"],
+    "nesterov, cautious": ["nesterov_moment", "second_moment", "cautious", "decay", "lookahead"],
+    "muon": {
+        "matrices": ["nesterov_moment", {"name": "orthogonalize", "scale": "rms"}, "decay"],
+        "vectors": ADAMW,
+    },
     "normalized": ["normalize", "pnm", {"name": "second_moment", "softplus": 50.0}, "lookahead"],
 }
 SYNCS = (

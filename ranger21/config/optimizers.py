@@ -1,9 +1,9 @@
 """The types and ranges of `optimizer`, one class for optimizers with the same arguments."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ranger21.config.checks import COUNT, NAMED, require, require_choice, require_number
+from ranger21.config.checks import COUNT, require, require_choice, require_number
 from ranger21.errors import UserError
 
 
@@ -39,7 +39,6 @@ class Ranger21Config(OptimizerConfig):
     norm_loss: bool
     lookahead_k: int
     lookahead_beta: float
-    compile: bool = field(metadata=NAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +78,6 @@ class OfficialConfig(OptimizerConfig):
 @dataclass
 class ChainConfig(OptimizerConfig):
     parts: Any  # a list: of each part its name, or a mapping with its name and arguments
-    compile: bool = field(metadata=NAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
