@@ -15,7 +15,7 @@ from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import prepare, restore, step_of
 from ranger21.optim.step import Step
 from ranger21.optim.switches import flattened, is_rate, plain, wrong_switch
-from ranger21.optim.tensors import Tensors, has_wide_units
+from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
 
 
 class Chain(Optimizer):
@@ -186,13 +186,14 @@ def together(steps: list[Step], wanted: set[str]) -> list[Step]:
 
 
 def share_mean(name: str, steps: list[Step]) -> None:
-    """Give every step the mean of something over the parameters of all steps."""
-    found = [one.adds(step) for step in steps for one in step.recipe.ingredients]
-    parts = [adds[name] for adds in found if name in adds]
-    if not parts:
+    """Give every step the mean of something over the parameters of all steps that have it."""
+    pairs = [(step, one.adds(step)) for step in steps for one in step.recipe.ingredients]
+    found = [(step, *adds[name]) for step, adds in pairs if name in adds]
+    if not found:
         return
     device = steps[0].params[0].device
-    totals = [total.to(device) for total, _ in parts]
-    mean = sum(totals, torch.zeros((), device=device)) / max(1, sum(count for _, count in parts))
-    for step in steps:
-        step.whole[name] = mean.to(step.params[0].device)
+    totals = [whole(total).to(device) for _, total, _ in found]
+    mean = sum(totals, torch.zeros((), device=device)) / max(1, sum(count for *_, count in found))
+    for step, total, _ in found:
+        mine = mean.to(step.params[0].device)
+        step.whole[name] = mine if is_plain(total) else torch.zeros_like(total) + mine

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from ranger21.optim.chain import Chain
@@ -86,6 +87,11 @@ class Lookahead(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._take_step()
+        return loss
+
+    @_disable_dynamo  # a user's torch.compile has it as it is, as it has that of a chain
+    def _take_step(self) -> None:
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
         slow = [self._slow(param) for param in params]
         self.inner.step()
@@ -94,7 +100,6 @@ class Lookahead(Optimizer):
             state["slow"], state["lookahead_step"] = one, state.get("lookahead_step", 0) + 1
             if state["lookahead_step"] % self.k == 0:
                 merge_([param], [one], self.beta)
-        return loss
 
     def _slow(self, param: Tensor) -> Tensor:
         """Take a parameter's slow weights out of the state, where the inner optimizer must not find them."""

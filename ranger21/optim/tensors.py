@@ -98,6 +98,11 @@ def is_plain(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter)
 
 
+def whole(x: Tensor) -> Tensor:
+    """Return all of a tensor that may be spread over devices."""
+    return x if is_plain(x) else x.full_tensor()  # type: ignore[attr-defined]
+
+
 def copy_(xs: Tensors, ys: Tensors) -> None:
     """Copy the second tensors into the first."""
     if all(map(is_plain, xs)):
