@@ -7,11 +7,12 @@ configuration (`python train.py --help`) does not have to wait for torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ranger21.optim.groups import parameter_groups
     from ranger21.optim.ranger21 import Ranger21
     from ranger21.optim.schedules import explore_exploit
 
 __version__ = "0.1.0"
-__all__ = ["Ranger21", "__version__", "explore_exploit"]
+__all__ = ["Ranger21", "__version__", "explore_exploit", "parameter_groups"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from ranger21.optim.schedules import explore_exploit
 
         return explore_exploit
+    if name == "parameter_groups":
+        from ranger21.optim.groups import parameter_groups
+
+        return parameter_groups
     raise AttributeError(f"module 'ranger21' has no attribute {name!r}")

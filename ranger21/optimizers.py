@@ -15,6 +15,7 @@ from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, Sca
 from ranger21.course import Course
 from ranger21.errors import UserError
 from ranger21.optim.chain import Chain
+from ranger21.optim.groups import parameter_groups
 from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import Ranger21Official
 from ranger21.optim.ranger21 import Ranger21
@@ -44,25 +45,6 @@ OTHERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "lamb": timm_optim.Lamb,
     "lion": timm_optim.Lion,
 }
-
-
-def decays(param: Tensor) -> bool:
-    """Whether a parameter is decayed by default: weights are; biases, norm scales and gains are not.
-
-    That is, tensors of fewer than two axes or of single-element units are left out. The paper does not say; leaving
-    them out for every optimizer alike keeps comparisons fair.
-    """
-    return param.ndim >= 2 and param.numel() > param.shape[0]
-
-
-def parameter_groups(params: Iterable[Tensor], weight_decay: float, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
-    """Two groups, decayed and not, of the parameters that are trained; a group without any is left out."""
-    trained = [p for p in params if p.requires_grad]
-    decayed = [p for p in trained if decay_norm_and_bias or decays(p)]
-    known = {id(p) for p in decayed}
-    others = [p for p in trained if id(p) not in known]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def build_optimizer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 from collections import Counter
@@ -17,7 +18,10 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranger21 import Ranger21
 from ranger21.optim.chain import Chain
+from ranger21.optim.lookahead import Lookahead
+from ranger21.optim.official import STATES, Ranger21Official
 
 ADAMW = ["first_moment", "second_moment", "decay"]
 RANGER = [
@@ -141,6 +145,22 @@ def resumes(
 def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[list[Parameter]], Chain]:
     """A chain, still without its parameters."""
     return lambda params: Chain(params, lr, parts, **kwargs)
+
+
+# Every optimizer of the project's own: what is promised of them is tested of each.
+EVERY: dict[str, Callable[..., Optimizer]] = {
+    "ranger21": Ranger21,
+    "ranger21, global": functools.partial(Ranger21, stable_decay="global", weight_decay=0.1),
+    **{f"official, {one}": functools.partial(Ranger21Official, state=one) for one in STATES},
+    **{
+        f"chain, {name}": functools.partial(Chain, lr=1e-2, parts=parts, weight_decay=0.1)
+        for name, parts in CHAINS.items()
+    },
+}
+AROUND: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's
+    "lookahead, sgd": lambda params: Lookahead(torch.optim.SGD(params, lr=0.05, momentum=0.9)),
+    "lookahead, adamw": lambda params: Lookahead(torch.optim.AdamW(params, lr=0.02)),
+}
 
 
 class Operations(TorchDispatchMode):

@@ -190,7 +190,12 @@ def test_what_counts_is_everything_that_train_py_can_reach() -> None:
                     todo.append(modules[file])
     without = {file for file in reached if not code.can_change_a_result(file)}
     assert without == {"ranger21/tracking/console.py", "ranger21/tracking/weights_and_biases.py"}
-    assert code.hashes().keys() >= {"train.py", "configs/config.yaml", "ranger21/loop.py", "ranger21/optim/ingredients/cautious.py"}
+    assert code.hashes().keys() >= {
+        "train.py",
+        "configs/config.yaml",
+        "ranger21/loop.py",
+        "ranger21/optim/ingredients/cautious.py",
+    }
     assert not [file for file in code.hashes() if file.startswith(code.WITHOUT_EFFECT)]
 
 

@@ -89,8 +89,9 @@ class Second:
         if self.moment.softplus is not None:
             return [softplus((v / self.correction).sqrt() + self.eps, beta=self.moment.softplus) for v in self.values]
         roots = sqrt(self.values, out)
+        eps = self.eps if self.rectification is not None else self.eps * root(self.correction)
         if self.eps == 0:  # 0 / 0 would be no number: an element that never had a gradient stays
             torch._foreach_clamp_min_(roots, torch.finfo(roots[0].dtype).tiny)
-        else:
-            torch._foreach_add_(roots, self.eps if self.rectification is not None else self.eps * root(self.correction))
+        else:  # the list has the host not wait for a tensor
+            torch._foreach_add_(roots, [eps] * len(roots) if isinstance(eps, Tensor) else eps)
         return roots
