@@ -72,7 +72,7 @@ def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
     try:
         schema, values = OmegaConf.structured(cls), OmegaConf.to_container(node, resolve=True)
         if isinstance(values, dict):
-            values = {key: value for key, value in values.items() if f"{prefix}.{key}" not in RETIRED}
+            values = {key: value for key, value in values.items() if f"{prefix}.{key}" not in RETIRED}  # type: ignore[str-bytes-safe]
         if isinstance(values, dict):
             require_types(cls, {str(key): value for key, value in values.items()}, f"{prefix}.")
         return OmegaConf.to_object(OmegaConf.merge(schema, values))

@@ -2,11 +2,11 @@
 
 Every round steps every optimizer once, so that noise hits all alike; all share weights and random gradients.
 ms: median over the rounds. x AdamW: median of the rounds' ratios to fused AdamW; of sums: all rounds' time over its.
-ATen ops: dispatched in a step; of the compiled one, the outermost that a profiler sees, and calls of compiled graphs.
+ATen ops: dispatched in a step.
 state B: its bytes for each element of the parameters. temporary: the peak of what the first seven steps, merges among
 them, allocate besides the state, over the size of the parameters. floor: passes, each of which reads or writes every
 parameter once, at the bandwidth of copy_, and of add_, which is in place as optimizers are (copy_ may first read what
-it overwrites). Fused AdamW: 7 (g, theta, m, v read; theta, m, v written). Ranger21, as core.py cuts up Algorithm 4: 6
+it overwrites). Fused AdamW: 7 (g, theta, m, v read; theta, m, v written). Ranger21, as `Step` cuts up Algorithm 4: 6
 in `observe` (g, theta, m_t-2, v; m_t, v), 3 for the maximum (v, v_max; v_max, whose mean it takes to move), 5 in `move`
 (theta, m_t, m_t-1, v_max; theta), a fifth of 4 in lookahead (slow, theta; slow, theta): 14.8. If all stays in a cache,
 v, v_max, m_t, theta (twice) are not read again, nor theta written again: 10.4, the least of any implementation."""
@@ -19,7 +19,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from timeit import timeit
 from typing import Any
@@ -50,7 +49,7 @@ examples:
   pip install --no-deps --target DIR ranger21==0.1.0 && python scripts/bench_optimizer.py --official DIR"""
 COLUMNS = ["optimizer", "ms", "min–max", "x AdamW", "of sums", "ATen ops", "state B", "temporary"]
 PASSES = {"fused AdamW, 7 passes": 7.0, "Ranger21, 10.4": 10.4, "Ranger21, nothing cached between phases, 14.8": 14.8}
-COMPILED, KOZISTR, OFFICIAL = "ranger21-compiled", "pytorch_optimizer", "official-package"
+KOZISTR, OFFICIAL = "pytorch_optimizer", "official-package"
 ADAMW: dict[str, Any] = {"adamw": {"fused": True}, "adamw-foreach": {"foreach": True}, "adamw-loop": {"foreach": False}}
 STREAMS = {"copy_": 2, "add_": 3}  # how often they read or write their memory
 Params = list[torch.Tensor]
@@ -68,8 +67,7 @@ def make(name: str, overrides: list[str], params: Params) -> Any:
 
 def settings(name: str, overrides: list[str]) -> dict[str, Any]:
     """Of an optimizer of the project's. Raises a UserError if there is no such, or it has no such setting."""
-    choice = ["optimizer=ranger21", "optimizer.compile=true"] if name == COMPILED else [f"optimizer={name}"]
-    return vars(compose_config([*choice, *overrides]).optimizer)
+    return vars(compose_config([f"optimizer={name}", *overrides]).optimizer)
 
 
 class Local:
@@ -78,7 +76,8 @@ class Local:
     def __init__(self, name: str, overrides: list[str], params: Params, grads: Params) -> None:
         self.name, self.overrides, self.params, self.grads = name, overrides, params, grads
         self.optimizer = make(name, overrides, params)
-        self.warm_up = [self("step") for _ in range(4)]
+        for _ in range(4):
+            self("step")
 
     def __call__(self, word: str) -> Any:
         torch._foreach_copy_([p.grad for p in self.params if p.grad is not None], self.grads)  # some write to them
@@ -91,14 +90,9 @@ class Local:
         changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
         peak = int(torch.tensor([0, *(change for _, change in changes)]).cumsum(0).max())
         facts = {"state": 4 * held / size, "temporary": (peak - held) / size}
-        if self.name != COMPILED:
-            with Counter() as counter:
-                self.optimizer.step()
-            return facts | {"operations": str(counter.count)}
-        calls = profiled(lambda: self.optimizer, 1).events()  # a dispatch mode would have the uncompiled step run
-        graphs = sum("Call CompiledFxGraph" in call.name for call in calls)
-        seen = sum("aten::" in call.name and "aten::" not in str(call.cpu_parent) for call in calls)
-        return facts | {"operations": f"{seen} + {graphs} graphs", "compile": self.warm_up[0] - min(self.warm_up)}
+        with Counter() as counter:
+            self.optimizer.step()
+        return facts | {"operations": str(counter.count)}
 
 
 class Counter(TorchDispatchMode):
@@ -169,7 +163,6 @@ def run_group(names: list[str], params: Params, grads: Params, args: argparse.Na
 
 def bench(names: list[str], params: Params, grads: Params, args: argparse.Namespace) -> None:
     size, others = sum(param.nbytes for param in params), [name for name in names if name != "adamw"]
-    toolchain = timeit(lambda: torch.compile(lambda x: x + 1)(torch.ones(8)), number=1) if COMPILED in names else 0.0
     together, found = args.group_size or max(1, 8 * 10**9 // (3 * size)), dict[str, Any]()
     for i in range(0, max(1, len(others)), together):
         found |= run_group(["adamw", *others[i : i + together]], params, grads, args)
@@ -185,13 +178,10 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
     for stream, bandwidth in bandwidths.items():
         floors = "; ".join(f"{name}: {passes * size / bandwidth * 1e3:.1f} ms" for name, passes in PASSES.items())
         console.print(f"floor at the {bandwidth / 1e9:.1f} GB/s of {stream}: {floors}")
-    if COMPILED in names:
-        hits, seconds = torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"], found[COMPILED]["compile"]
-        console.print(f"compiling: {seconds:.1f} s, {hits} hits in the cache; before it, x + 1: {toolchain:.1f} s")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         write_atomically(args.out / "bench.md", f"{console.export_text()}\n```text\n{__doc__}\n```\n")
-        facts = {"machine": machine, "args": vars(args), "bandwidths": bandwidths, "toolchain_seconds": toolchain}
+        facts = {"machine": machine, "args": vars(args), "bandwidths": bandwidths}
         write_atomically(args.out / "bench.json", json.dumps(facts | {"optimizers": found}, indent=1, default=str))
 
 
@@ -231,7 +221,6 @@ def main() -> None:
         metavar="N",
         help="optimizers in memory at a time besides adamw (default: for 8 GB)",
     )
-    add("--keep-cache", action="store_true", help="compile with the cache that there is, not with a fresh one")
     add("--profile", metavar="NAME", help="print where a step of this one spends its time, and no more")
     add("--drift", action="store_true", help="print how far float32 is off after 1,000 steps, and no more")
     add("--out", type=as_folder, metavar="DIR", help="where to write bench.md and bench.json")
@@ -239,24 +228,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     theirs = [KOZISTR] * bool(importlib.util.find_spec(KOZISTR)) + [OFFICIAL] * bool(args.official)
-    every = dict.fromkeys(["adamw", "adamw-foreach", "ranger21", COMPILED, *VARIANTS["optimizer"], *theirs])
+    every = dict.fromkeys(["adamw", "adamw-foreach", "ranger21", *VARIANTS["optimizer"], *theirs])
     with torch.device("meta"):
         model = build_model(compose_config([f"model={args.model}"]).model, 1000, 3)
     problem = weights_and_gradients([param.shape for param in model.parameters()])
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ |= {} if args.keep_cache else {"TORCHINDUCTOR_CACHE_DIR": cache}
-        if args.serve:
-            serve(args.serve, *problem)
-        elif args.drift:
-            drift()
-        elif args.profile:
-            local = Local(args.profile, args.override, *problem)
-            print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
-        else:
-            names = args.only.split(",") if args.only is not None else list(every)
-            for name in set(names).difference(ADAMW, [KOZISTR, OFFICIAL]):  # mistakes are told before an hour is spent
-                settings(name, args.override)
-            bench(names, *problem, args)
+    if args.serve:
+        serve(args.serve, *problem)
+    elif args.drift:
+        drift()
+    elif args.profile:
+        local = Local(args.profile, args.override, *problem)
+        print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
+    else:
+        names = args.only.split(",") if args.only is not None else list(every)
+        for name in set(names).difference(ADAMW, [KOZISTR, OFFICIAL]):  # mistakes are told before an hour is spent
+            settings(name, args.override)
+        bench(names, *problem, args)
 
 
 if __name__ == "__main__":

@@ -201,9 +201,10 @@ def test_waiting_would_be_seen(wait: Any) -> None:
         wait(torch.ones(3, device="meta"))
 
 
-def test_a_step_of_resnet50_is_at_most_1300_operations() -> None:
-    """With a merge of lookahead, for which the counts of steps are set. Tensors without memory will do."""
-    with torch.device("meta"):
+@pytest.mark.parametrize(("device", "most"), [("meta", 220), ("cpu", 1300)])
+def test_a_step_of_resnet50_is_few_operations(device: str, most: int) -> None:
+    """With a merge of lookahead, for which the counts of steps are set. What is no processor has one bucket."""
+    with torch.device(device):
         params = list(timm.create_model("resnet50").parameters())
     assert len(params) == 161
     optimizer, counts = Ranger21(params), {}
@@ -218,7 +219,7 @@ def test_a_step_of_resnet50_is_at_most_1300_operations() -> None:
             optimizer.step()
         assert operations.names["_foreach_copy_"] > 0, "that is the merge"
         counts[scope] = sum(operations.names.values())
-    assert max(counts.values()) <= 1300, counts
+    assert max(counts.values()) <= most, counts
 
 
 # Precision

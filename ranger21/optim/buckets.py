@@ -22,8 +22,8 @@ def buckets(params: Iterable[Tensor], state: Any, foreach: bool) -> Iterator[Ten
     """
     alike: dict[tuple[Any, ...], Tensors] = {}
     for param in params:
-        kind: tuple[Any, ...] = (param.device, param.dtype, state[param]["step"], getattr(param, "device_mesh", None))
-        kind += (param.ndim >= 2,) if param.device.type == "cpu" else ()
+        mesh, flat = None if is_plain(param) else getattr(param, "device_mesh", None), param.ndim < 2
+        kind = (param.device, param.dtype, state[param]["step"], mesh, flat and param.device.type == "cpu")
         alike.setdefault(kind, []).append(param)
     for same in alike.values():
         most = CACHED if same[0].device.type == "cpu" else sum(param.numel() for param in same)

@@ -14,7 +14,7 @@ from ranger21.optim.ingredients.base import is_number
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import prepare, restore, step_of
 from ranger21.optim.step import Step
-from ranger21.optim.switches import flattened, is_rate, plain, wrong_switch
+from ranger21.optim.switches import flattened, is_rate, plain, require_no_capture, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
 
 
@@ -136,6 +136,8 @@ class Chain(Optimizer):
 
     def steps(self, group: Group, recipe: Recipe, params: Tensors) -> Iterator[Step]:
         """Yield steps of parameters that can go together; their counts are set forward."""
+        if not group["capturable"]:
+            require_no_capture()
         memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
         for param in params:
             prepare(param, self.state[param], recipe, group)

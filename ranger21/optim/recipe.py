@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from ranger21.optim.ingredients import INGREDIENTS
+from ranger21.optim.ingredients import INGREDIENTS, LATE
 from ranger21.optim.ingredients.base import Ingredient, Place
 
 KINDS = ("matrices", "vectors")  # tensors whose units have more than one element, and the others
@@ -80,6 +80,11 @@ class Recipe:
     def keeps(self) -> dict[str, Ingredient]:
         """The names of the state tensors, and whose they are."""
         return {name: one for one in self.ingredients for name in one.keeps}
+
+    @cached_property
+    def drops(self) -> set[str]:
+        """The names of state tensors of ingredients that are switched off, and begin anew when they are on again."""
+        return LATE - self.keeps.keys()
 
     @cached_property
     def keeps_gradient(self) -> bool:

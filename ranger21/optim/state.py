@@ -10,7 +10,7 @@ from ranger21.optim.ingredients import LATE
 from ranger21.optim.precision import HALF, KAHAN, HalfStep, state_dtype
 from ranger21.optim.recipe import Recipe
 from ranger21.optim.step import Step
-from ranger21.optim.switches import GONE, plain, require_no_capture
+from ranger21.optim.switches import GONE, plain
 from ranger21.optim.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -30,27 +30,25 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group) -> None:
         count = torch.as_tensor(count, dtype=torch.float32).to(param.device)
     elif isinstance(count, Tensor):
         count = int(count)
-    else:
-        require_no_capture()
-    if missing := amiss(state, recipe):
-        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {missing}. Make a new optimizer.")
-    for name, ingredient in recipe.keeps.items():
-        if name not in state:
-            state[name] = ingredient.start(name, param.detach().to(state_dtype(param)))
-    for name in LATE - recipe.keeps.keys():
-        state.pop(name, None)  # what is switched off and on again starts anew
+    lacks = [name for name in recipe.keeps if name not in state]
+    if lacks and (wrong := amiss(state, lacks)):
+        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {wrong}. Make a new optimizer.")
+    for name in lacks:
+        state[name] = recipe.keeps[name].start(name, param.detach().to(state_dtype(param)))
+    for name in recipe.drops:
+        state.pop(name, None)
     if param.dtype in HALF and group["kahan_sum"] is not False:
         if KAHAN not in state:
             state[KAHAN] = torch.zeros_like(param, memory_format=torch.preserve_format)
-    else:
-        state.pop(KAHAN, None)
+    elif KAHAN in state:
+        del state[KAHAN]
     state["step"] = count + 1
 
 
-def amiss(state: State, recipe: Recipe) -> str:
-    """Return what a parameter's state lacks for the chain to go on from it; empty: nothing."""
-    lacks = [name for name in recipe.keeps if name not in state and name not in LATE]
-    if not state.keys() - LATE - {KAHAN} or not lacks:
+def amiss(state: State, lacks: list[str]) -> str:
+    """Return what is wrong with a parameter's state that lacks tensors of these names; empty: nothing."""
+    lacks = [name for name in lacks if name not in LATE]
+    if not lacks or not state.keys() - LATE - {KAHAN}:
         return ""
     return f"the state has {', '.join(state)} at step {plain(state.get('step', 'unknown'))}, and not {', '.join(lacks)}"
 
@@ -91,9 +89,9 @@ def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
     for recipe, params in (pair for group in optimizer.param_groups for pair in optimizer.recipes(group)):
         for param in params:
             state = saved["state"].get(numbers[param], {})
-            if missing := amiss(state, recipe):
+            if wrong := amiss(state, [name for name in recipe.keeps if name not in state]):
                 name = f"{type(optimizer).__name__} cannot go on from this state: of parameter {numbers[param]}"
-                raise ValueError(f"{name} {missing}.")
+                raise ValueError(f"{name} {wrong}.")
             if param.dtype in HALF:
                 kept = {name: state[name] for name in recipe.keeps if name in state}
                 optimizer.state[param] |= {name: x.to(param.device, torch.float32).clone() for name, x in kept.items()}
