@@ -233,6 +233,18 @@ def test_a_typed_chain_is_what_it_says() -> None:
     assert set(optimizer.state[model[0].weight]) == {"step", "exp_avg_odd", "exp_avg_even", "exp_avg_sq", "slow"}
 
 
+def test_matrices_and_vectors_can_be_typed_apart() -> None:
+    typed = "+optimizer.parts={matrices:[nesterov_moment,{name:orthogonalize,scale:rms},decay],vectors:[first_moment]}"
+    config: Any = compose_config(["optimizer=chain", "~optimizer.parts", typed])
+    config = config.optimizer
+    assert [part["name"] for part in config.parts["matrices"]] == ["nesterov_moment", "orthogonalize", "decay"]
+    model = copy.deepcopy(problem()[0])
+    optimizer = build(config, model, lr=0.03)
+    losses = train(model, optimizer, 20)
+    assert losses[-1] < 0.5 * losses[0]
+    assert set(optimizer.state[model[0].weight]) == set(optimizer.state[model[0].bias]) == {"step", "exp_avg"}
+
+
 def test_one_argument_of_one_part_can_be_typed_and_a_list_replaces_the_list() -> None:
     config: Any = compose_config(["optimizer=ranger", "optimizer.parts.5.k=9"]).optimizer
     assert config.parts[:5] == composed("ranger").parts[:5]

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from children import weights
 from conftest import ROOT, TINY, result
+from omegaconf import OmegaConf
 
 from ranger21 import code, experiment, naming
-from ranger21.compose import compose_config
+from ranger21.compose import compose_config, with_overrides
 from ranger21.data.sample import ensure_sample
 from ranger21.errors import UserError
 from ranger21.manifest import FORMAT, add_session, read_manifest
-from ranger21.records import RunDirectory
+from ranger21.naming import run_directory
+from ranger21.records import RunDirectory, read_config, to_dict
 from ranger21.sessions import session
 
 SHORT = [*TINY, "trainer.steps=2"]
@@ -274,3 +276,16 @@ def test_a_run_that_an_older_version_named_is_found(tmp_path: Path) -> None:
     newer.begin({}, session(1, "cpu", 0), "id2")
     with pytest.raises(UserError, match=rf"^{old} \(begun by an older version\) and {new} both have this run"):
         naming.run_directory(two)
+
+
+@pytest.mark.parametrize("typed", ["true", "false"])
+def test_what_compiled_a_step_is_passed_over(typed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`optimizer.compile` of earlier versions, in a command, in a run's config.yaml and in its checkpoint."""
+    plain = compose_config(["optimizer=ranger"])
+    config = compose_config(["optimizer=ranger", f"optimizer.compile={typed}"])
+    assert config == plain and "optimizer.compile is not there any more" in caplog.text
+    values = to_dict(plain)
+    values["optimizer"]["compile"] = typed == "true"
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+    assert read_config(tmp_path / "config.yaml") == with_overrides(values, []) == plain
+    assert run_directory(config) == run_directory(plain)

@@ -64,7 +64,7 @@ class Memory:
         starts = list(itertools.accumulate((param.numel() for param in params[:-1]), initial=0))
         return [
             [flat.as_strided(x.shape, x.stride(), half + start) for x, start in zip(params, starts, strict=True)]
-            for half in (0, size)
+            for half in (size, 0)  # the last is taken first, and aligned as memory is
         ]
 
 

@@ -26,16 +26,28 @@ class Chain(Optimizer):
 
     Args:
         params: tensors, or parameter groups as in every torch optimizer. All else can be set for a group.
-        lr: learning rate eta, at least 0.
+        lr: learning rate eta, at least 0; or a tensor of one element.
         parts: of each ingredient its name, or a mapping with its name and arguments: `["agc", {"name":
             "first_moment", "beta1": 0.95}, "second_moment", {"name": "decay", "stable": "global"}, "lookahead"]`. Or
             one such list for "matrices" and one for "vectors", in a mapping: a matrix has two or more axes, and units
             (all but the first axis) of more than one element.
         weight_decay: lambda, at least 0, for the ingredients `decay` and `l2`. 0 switches them off.
+        maximize: go up the gradient.
+        foreach: False: one tensor at a time, which takes less memory on an accelerator. None: True, many at a time.
+        fused: there is no fused step yet: None or False.
+        capturable: count steps on the device, and one tensor at a time, so that a CUDA graph can capture the step.
+        differentiable: False; the step works in place.
+        kahan_sum: for weights in bfloat16 and float16, keep what rounding takes from them (`kahan_comp` of the state)
+            and add it at the next step. None: True. Their other state is in float32 in any case.
 
     State, for each parameter: `step` (int) and tensors of the parameter's shape, dtype and memory format: `exp_avg`
-    (first_moment); `exp_avg_odd` and `exp_avg_even` (pnm); `exp_avg_sq` (second_moment) and `max_exp_avg_sq` (its
-    running_max); `slow` (lookahead).
+    (first_moment, nesterov_moment); `exp_avg_odd` and `exp_avg_even` (pnm); `exp_avg_sq` (second_moment) and
+    `max_exp_avg_sq` (its running_max); `slow` (lookahead).
+
+    What it must see whole: `docs/optimizers.md` tells for each ingredient whether that is a unit, a tensor or all
+    parameters. DTensors (fully_shard, tensor parallelism) are whole; an optimizer for each parameter, or for each
+    rank's share of them (ZeroRedundancyOptimizer), changes what is "global"; the first FullyShardedDataParallel is
+    refused.
 
     Raises:
         ValueError: an argument out of its range, an ingredient that does not exist, two that clash, naming them.

@@ -98,11 +98,13 @@ class Ranger21Official(Chain):
     centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed
     and thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active. Steps
     are counted for each parameter, as everywhere here; theirs are the last one's, which is the same as long as all have
-    gradients. A last parameter without a gradient is left alone; theirs decays it.
+    gradients. It must be one optimizer for all parameters. A last parameter without a gradient is left alone; theirs
+    decays it.
 
     Args:
         params: tensors, or one parameter group: theirs misplaces the decay of several in other ways still.
         lr, betas, eps, weight_decay, lookahead_k, lookahead_beta, agc_clipping, agc_eps: as in `Ranger21`.
+        maximize, foreach, fused, capturable, differentiable, kahan_sum: as in `Ranger21`.
         state: "may2021", the closest that can be had to what the paper ran; or "july2021", its later defaults: the
             gradient is also divided by its standard deviation, and the denominator goes through softplus.
 

@@ -32,7 +32,7 @@ class Ranger21(Chain):
 
     Args:
         params: tensors, or parameter groups as in every torch optimizer.
-        lr: learning rate eta, at least 0. The paper's is 3e-3.
+        lr: learning rate eta, at least 0; or a tensor of one element. The paper's is 3e-3.
         betas: (beta1, beta2), decay rates of the two moments, in [0, 1).
         pnm_beta: beta0, weight of the older first moment in positive-negative momentum, at least 0.
         eps: epsilon, at least 0: added to the root of the second moment; also the least root that stable decay takes.
@@ -48,9 +48,20 @@ class Ranger21(Chain):
         norm_loss: decay towards unit norm in place of zero.
         lookahead_k: steps between two merges, counted for each parameter. 0: no lookahead.
         lookahead_beta: weight of the slow weights in a merge, in [0, 1).
+        maximize: go up the gradient.
+        foreach: False: one tensor at a time, which takes less memory on an accelerator. None: True, many at a time.
+        fused: there is no fused step yet: None or False.
+        capturable: count steps on the device, and one tensor at a time, so that a CUDA graph can capture the step.
+        differentiable: False; the step works in place.
+        kahan_sum: for weights in bfloat16 and float16, keep what rounding takes from them (`kahan_comp` of the state)
+            and add it at the next step. None: True. Their other state is in float32 in any case.
 
     State, for each parameter: `step` (int); `exp_avg`, or `exp_avg_odd` and `exp_avg_even` with `pnm`; `exp_avg_sq`;
     `max_exp_avg_sq` with `pnm`; `slow` with lookahead. Tensors of the parameter's shape, dtype and memory format.
+
+    Clipping, centralization and norm loss see units whole, stable_decay="layer" tensors, "global" all parameters.
+    DTensors (fully_shard, tensor parallelism) are whole; an optimizer for each parameter, or for each rank's share of
+    them (ZeroRedundancyOptimizer), changes what is "global"; the first FullyShardedDataParallel is refused.
 
     Raises:
         ValueError: an argument out of its range, naming it.
