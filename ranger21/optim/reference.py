@@ -47,8 +47,6 @@ def step(
     d = torch.where(norm(θ) > 0, c * (1 - 1 / norm(θ)) * θ, 0.0)  # stable decay towards norm 1 ..................... 18
     θ = θ - η * u - d  # printed with the wrong sign, and η twice in d .............................................. 19
     if t % k == 0:
-        θ = state["l"] = (
-            β_lookahead * state["l"] + (1 - β_lookahead) * θ
-        )  # lookahead ......................... 20 to 23
+        θ = state["l"] = torch.lerp(state["l"], θ, 1 - β_lookahead)  # lookahead .......................... 20 to 23
     state |= {"m": m, "m_previous": state["m"], "v": v, "v_max": v_max}
     return θ
