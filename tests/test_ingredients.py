@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,12 @@ from torch.nn import Parameter
 
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients import ALL
+from ranger21.optim.ingredients.agc import AGC
+from ranger21.optim.ingredients.cautious import Cautious
 from ranger21.optim.ingredients.orthogonalize import Orthogonalize
+from ranger21.optim.ingredients.pnm import PNM
+from ranger21.optim.recipe import Recipe
+from ranger21.optim.step import Step
 
 MATRICES = [(4, 3, 3, 3), (5, 6), (6, 5), (8, 8), (4, 1, 1, 1)]
 MUON = ["nesterov_moment", "orthogonalize", "decay"]
@@ -129,5 +136,21 @@ def test_every_file_of_an_ingredient_is_listed() -> None:
 
     files = {path.stem for path in (ROOT / "ranger21" / "optim" / "ingredients").glob("*.py")} - {"__init__", "base"}
     assert {one.name for one in ALL} == files
-    table = (ROOT / "docs" / "optimizers.md").read_text()
-    assert all(f"| `{one.name}` |" in table for one in ALL)
+
+
+def test_an_ingredient_that_reads_the_gradient_late_must_declare_it() -> None:
+    """The gradient's memory is used again after the moments: what reads it there all the same would read anything."""
+
+    @dataclass(frozen=True)
+    class Undeclared(Cautious):
+        uses_gradient = False
+
+    recipe = Recipe((AGC(), PNM(), Undeclared()))
+    xs = [torch.ones(3, 2)]
+    state = {name: [torch.zeros(3, 2)] for name in recipe.keeps}
+    step = Step(recipe, xs, xs, state, 1, 0.1, 0.0, [])
+    step.observe()
+    with pytest.raises(AttributeError, match="gradient"):
+        step.move()
+    with pytest.raises(ValueError, match="There is no part Undeclared"):  # and not cautious in its place
+        Chain(random_params(), 1e-2, ["first_moment", Undeclared()])

@@ -1,4 +1,8 @@
-"""An optimizer composed of ingredients: it checks, keeps the state and gathers; `Step` and the ingredients step."""
+"""An optimizer composed of ingredients: the torch optimizer around `Step`, which does the arithmetic.
+
+The words: `parts` is how a user writes a chain down; `Recipe` is what is read from it, the ingredients in order; `Step`
+is one step of some parameters through a recipe.
+"""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,9 +44,8 @@ class Chain(Optimizer):
         kahan_sum: for weights in bfloat16 and float16, keep what rounding takes from them (`kahan_comp` of the state)
             and add it at the next step. None: True. Their other state is in float32 in any case.
 
-    State, for each parameter: `step` (int) and tensors of the parameter's shape, dtype and memory format: `exp_avg`
-    (first_moment, nesterov_moment); `exp_avg_odd` and `exp_avg_even` (pnm); `exp_avg_sq` (second_moment) and
-    `max_exp_avg_sq` (its running_max); `slow` (lookahead).
+    State, for each parameter: `step` (int; with `capturable` a tensor), and what the ingredients keep, by the names in
+    their `keeps`, such as `exp_avg`: tensors of the parameter's shape, dtype and memory format.
 
     What it must see whole: `docs/optimizers.md` tells for each ingredient whether that is a unit, a tensor or all
     parameters. DTensors (fully_shard, tensor parallelism) are whole; an optimizer for each parameter, or for each
@@ -108,7 +111,7 @@ class Chain(Optimizer):
             raise ValueError(f"{type(self).__name__}: {name} = {group[name]!r} must be {what}.")
 
     def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
-        """Yield the chains of a group, and the parameters that each is for."""
+        """Yield the recipes of a group, each with the parameters that it is for."""
         if not isinstance(group["parts"], Mapping):
             yield read(group["parts"]), group["params"]
             return
@@ -117,7 +120,7 @@ class Chain(Optimizer):
             yield read(group["parts"][kind]), [x for x in group["params"] if has_wide_units(x) == wide]
 
     def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
-        """Yield each group with its chains, and the parameters of each that have a gradient."""
+        """Yield each recipe with its group and those of its parameters that have a gradient."""
         for group in self.param_groups:
             for recipe, params in self.recipes(group):
                 yield group, recipe, [param for param in params if param.grad is not None]
@@ -132,7 +135,7 @@ class Chain(Optimizer):
         self._take_step()
         return loss
 
-    @_disable_dynamo  # a user's torch.compile has it as it is, exact and without compiling anew for every count
+    @_disable_dynamo  # a user's torch.compile runs it uncompiled: exact, and not compiled anew for every count
     def _take_step(self) -> None:
         chains = list(self.chains())
         for param in (param for _, _, params in chains for param in params):
@@ -147,7 +150,7 @@ class Chain(Optimizer):
             step.move()
 
     def steps(self, group: Group, recipe: Recipe, params: Tensors) -> Iterator[Step]:
-        """Yield steps of parameters that can go together; their counts are set forward."""
+        """Set the counts of the parameters forward, and yield the steps of those that can go together."""
         if not group["capturable"]:
             require_no_capture()
         memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
@@ -191,7 +194,7 @@ class Chain(Optimizer):
 
 
 def together(steps: list[Step], wanted: set[str]) -> list[Step]:
-    """Return the steps when all have taken the gradients in, and have the means over all parameters that are wanted."""
+    """Let all steps take the gradients in, then give them the means over all parameters that are wanted."""
     for step in steps:
         step.observe()
     for name in wanted:

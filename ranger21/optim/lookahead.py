@@ -1,4 +1,4 @@
-"""Lookahead around any optimizer. A chain has it as a part of its own."""
+"""Lookahead around any optimizer. For a `Chain` it is an ingredient, `ingredients.lookahead`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,13 @@ Hook = Callable[..., Any]
 
 
 class Lookahead(Optimizer):
-    """Every `k` steps of a parameter: l <- beta l + (1 - beta) theta, theta <- l (Zhang et al. 2019).
+    """Lookahead around another optimizer (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3).
 
-    l starts at the parameter's value before its first step. (In timm's Lookahead it starts at the first merge, which
-    therefore does nothing.) The counts and the slow weights live in the inner optimizer's state, as `lookahead_step`
-    and `slow`, so that its `state_dict` is whole at any step. Groups, schedulers and gradient scalers see the inner
-    optimizer's groups.
+    Every `k` steps of a parameter: l <- beta l + (1 - beta) theta; theta <- l. l starts at the parameter's value before
+    its first step. (In timm's Lookahead it starts at the first merge, which therefore does nothing.)
+
+    The counts and the slow weights live in the inner optimizer's state, as `lookahead_step` and `slow`, so that its
+    `state_dict` is whole at any step. Groups, schedulers and gradient scalers see the inner optimizer's groups.
 
     Args:
         inner: the optimizer that takes the steps.
@@ -48,7 +49,7 @@ class Lookahead(Optimizer):
         self.__init__(**state)  # type: ignore[misc]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group to the inner optimizer."""
+        """Add a group to the inner optimizer."""
         if not any(group is param_group for group in self.inner.param_groups):  # theirs, while this is made
             self.inner.add_param_group(param_group)
 
@@ -62,19 +63,19 @@ class Lookahead(Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
     def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Any:
-        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        """Register a hook, as in every torch optimizer. It is called with this optimizer, not the inner one."""
         return self.inner.register_state_dict_pre_hook(self._as_own(hook), prepend)
 
     def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Any:
-        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        """Register a hook, as in every torch optimizer. It is called with this optimizer, not the inner one."""
         return self.inner.register_state_dict_post_hook(self._as_own(hook), prepend)
 
     def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Any:
-        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        """Register a hook, as in every torch optimizer. It is called with this optimizer, not the inner one."""
         return self.inner.register_load_state_dict_pre_hook(self._as_own(hook), prepend)
 
     def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Any:
-        """As in every torch optimizer; the inner one calls it, with this one as its argument."""
+        """Register a hook, as in every torch optimizer. It is called with this optimizer, not the inner one."""
         return self.inner.register_load_state_dict_post_hook(self._as_own(hook), prepend)
 
     def _as_own(self, hook: Hook) -> Hook:
@@ -90,7 +91,7 @@ class Lookahead(Optimizer):
         self._take_step()
         return loss
 
-    @_disable_dynamo  # a user's torch.compile has it as it is, as it has that of a chain
+    @_disable_dynamo  # as in Chain
     def _take_step(self) -> None:
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
         slow = [self._slow(param) for param in params]

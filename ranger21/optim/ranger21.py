@@ -96,7 +96,7 @@ class Ranger21(Chain):
         super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
-        """Raises a ValueError that names the first argument of `group` which is out of its range."""
+        """Raise a ValueError that names the first argument of `group` which is out of its range."""
         self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
         for name in ("pnm_beta", "eps", "weight_decay"):
             self.require(group, name, is_number(group[name]) and group[name] >= 0, "a number of at least 0")

@@ -1,4 +1,4 @@
-"""A chain of ingredients: read from its description, and checked for what can be together, in which order."""
+"""The ingredients of a chain: read from `parts`, and checked for what can be together, in which order."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -94,7 +94,7 @@ class Recipe:
 
 
 def read(described: Iterable[Any]) -> Recipe:
-    """Return the chain that is described: of each ingredient its name, or a mapping with its name and arguments.
+    """Return the recipe that is described: of each ingredient its name, or a mapping with its name and arguments.
 
     Raises:
         ValueError: an ingredient or an argument that is not there, a value out of its range, ingredients that clash.
@@ -106,6 +106,11 @@ def read(described: Iterable[Any]) -> Recipe:
 
 def _read(item: Any) -> Ingredient:
     if isinstance(item, Ingredient):
+        if INGREDIENTS.get(item.name) is not type(item):  # a description, which has names only, would be of another
+            raise ValueError(
+                f"There is no part {type(item).__name__}: put its class, with a name of its own, in a file "
+                "of ranger21/optim/ingredients."
+            )
         return item
     arguments = {"name": item} if isinstance(item, str) else dict(item) if isinstance(item, Mapping) else {}
     name = arguments.pop("name", None)
@@ -120,7 +125,7 @@ def _read(item: Any) -> Ingredient:
 
 
 def describe(parts: Any) -> Any:
-    """Return the description of a chain, or of one for matrices and one for vectors: names and numbers only.
+    """Return the description (`parts`) of a recipe, or of one for matrices and one for vectors: names and numbers only.
 
     Raises:
         ValueError: as `read` does; a mapping of other kinds than "matrices" and "vectors".

@@ -1,4 +1,4 @@
-"""What is kept for a parameter from step to step: made, checked, handed to a step, loaded."""
+"""The state of a parameter from step to step: make it, check it, hand it to a step, load it."""
 
 from typing import TYPE_CHECKING, Any
 

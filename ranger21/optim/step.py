@@ -1,4 +1,4 @@
-"""One step of some parameters: what the ingredients of a chain read, and what they change."""
+"""One step of some parameters through a recipe: what its ingredients read, and what they change."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Division(Protocol):
-    """A second moment: what the update is to be divided by, and its mean."""
+    """What a second moment leaves behind: the divisor of the update, to be carried out as late as possible."""
 
     @property
     def eps(self) -> float: ...  # of the ingredient
@@ -38,12 +38,13 @@ class Step:
         lr, weight_decay: the group's.
         params: the weights; those before the step, until the update is subtracted.
         state: of every name, a tensor for each parameter.
-        gradient: what passes on its way to the moments. An ingredient puts its own result here.
+        gradient: what passes on its way to the moments. An ingredient puts its own result here. After the moments it is
+            there only if an ingredient `uses_gradient`, and its memory is used again otherwise.
         update: what passes after them, with a minus sign and the learning rate still to come.
         gain: a number that the update is yet to be multiplied by.
         division: what the update is yet to be divided by; None: nothing.
         correction1: 1 - beta1^t, the weight of all gradients in the first moment.
-        second: the second moment, be it divided by or not; None: the chain has none.
+        second: the second moment, whether or not the update is divided by it; None: the recipe has none.
         factors: what the weights are multiplied by before the update is subtracted; None: nothing.
         whole: means over all parameters of the optimizer, by name, for ingredients that want them.
     """
@@ -77,7 +78,7 @@ class Step:
 
     @property
     def update(self) -> Tensors:
-        """Whoever reads it gets the true one: the division and the gain that are due are carried out."""
+        """The update with all that was left to be done to it: reading it carries out the division and the gain."""
         if self.division is not None:
             self._update = list(torch._foreach_div(self._update, self.division.divisors(self.spare())))
             self.gain, self.division = self.gain * self.division.gain, None
@@ -110,6 +111,8 @@ class Step:
         if not self.recipe.keeps_gradient:
             self._spares, self._lent = self._spares + self._lent, []
         self._update = self.gradient
+        if not self.recipe.keeps_gradient:
+            del self.gradient  # whoever reads it without `uses_gradient` raises, and does not read memory used again
         for ingredient in self.recipe.on_update:
             ingredient.on_update(self)
         for ingredient in self.recipe.on_weights:

@@ -99,12 +99,12 @@ def at_most_1(x: Number) -> Number:
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether it is no subclass, such as a DTensor."""
+    """Whether a tensor is a plain one: not a DTensor or another subclass."""
     return type(x) in (Tensor, torch.nn.Parameter)
 
 
 def whole(x: Tensor) -> Tensor:
-    """Return all of a tensor that may be spread over devices."""
+    """Return a tensor whole: a DTensor gathered from its devices."""
     return x if is_plain(x) else x.full_tensor()  # type: ignore[attr-defined]
 
 
@@ -112,6 +112,6 @@ def copy_(xs: Tensors, ys: Tensors) -> None:
     """Copy the second tensors into the first."""
     if all(map(is_plain, xs)):
         torch._foreach_copy_(xs, ys)
-    else:  # _foreach_copy_ is not there for DTensors
+    else:  # DTensors have no _foreach_copy_
         for x, y in zip(xs, ys, strict=True):
             x.copy_(y)

@@ -13,7 +13,7 @@ from ranger21.optim.tensors import Tensors, mul, unit_norms
 class AGC(Transform):
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
-    Shortens every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights, the
+    Shorten every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights, the
     latter taken as at least `eps` so that a zero-initialised unit can leave zero.
     """
 

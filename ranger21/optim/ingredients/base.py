@@ -72,8 +72,8 @@ class Ingredient:
     name: ClassVar[str]
     place: ClassVar[Place]
     role: ClassVar[str] = ""  # of the ingredients of one role a chain has at most one
-    uses_gradient: ClassVar[bool] = False  # in `on_update` too
-    may_start_late: ClassVar[bool] = False  # in mid-run: what it keeps is not corrected for a start at the first step
+    uses_gradient: ClassVar[bool] = False  # reads `step.gradient` in `on_update`
+    may_start_late: ClassVar[bool] = False  # may be switched on in mid-run: what it keeps has no bias correction
 
     def __post_init__(self) -> None:
         for one in fields(self):

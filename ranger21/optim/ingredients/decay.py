@@ -18,7 +18,8 @@ class Decay(Ingredient):
 
     `stable`: c is over the root of the mean of v_hat (Xie et al. 2020; Ranger21 section 2.6, equation 6): of the
     tensor ("layer"), or of all elements of all parameters that have a gradient in this step ("global").
-    `norm_loss`: decay towards unit norm in place of zero (Georgiou et al. 2021; section 2.5, equation 5).
+    `norm_loss`: decay towards unit norm in place of zero (Georgiou et al. 2021; section 2.5, equation 5). Both together
+    are equation 7, line 18 of Algorithm 4.
     """
 
     name, place, role = "decay", Place.WEIGHTS, "decay"

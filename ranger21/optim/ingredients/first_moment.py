@@ -10,7 +10,7 @@ from ranger21.optim.step import Step
 
 @dataclass(frozen=True)
 class FirstMoment(Ingredient):
-    """Adam's running mean of the gradient, corrected for its start at zero (Algorithm 1, lines 4 and 7).
+    """Adam's running mean of the gradient, corrected for its start at zero (Algorithm 1, lines 4 and 5).
 
     m <- beta1 m + (1 - beta1) g; the update is m / (1 - beta1^t).
     """

@@ -11,7 +11,7 @@ from ranger21.optim.tensors import Tensors
 
 @dataclass(frozen=True)
 class L2(Transform):
-    """Adds weight_decay theta to what passes: to the gradient (Adam's decay, L2) or to the update (LAMB's)."""
+    """Add weight_decay theta to what passes: to the gradient (Adam's decay, L2) or to the update (LAMB's)."""
 
     name, place, role = "l2", Place.ANYWHERE, "decay"
 

@@ -21,7 +21,7 @@ from ranger21.optim.tensors import Number, Tensors, root, sqrt, totals
 
 @dataclass(frozen=True)
 class SecondMoment(Ingredient):
-    """Adam's running mean of the squared gradient, corrected for its start at zero (Algorithm 1, lines 6 and 8).
+    """Adam's running mean of the squared gradient, corrected for its start at zero (Algorithm 1, lines 6 to 8).
 
     v <- beta2 v + (1 - beta2) g^2; v_hat = v / (1 - beta2^t); the update is divided by sqrt(v_hat) + eps.
 

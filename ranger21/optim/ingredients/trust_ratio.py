@@ -12,7 +12,7 @@ from ranger21.optim.tensors import Tensors, mul, norms, root
 
 @dataclass(frozen=True)
 class TrustRatio(Transform):
-    """Scales every tensor to the size of its weights: LARS before the moments, LAMB after them (You et al. 2017, 2020).
+    """Scale every tensor to the size of its weights: LARS before the moments, LAMB after them (You et al. 2017, 2020).
 
     The ratio is `coefficient` ||theta|| / (||u|| + eps), and 1 where a norm is zero; with `of_step`, as in RangerLARS,
     u includes the learning rate. `clamp`: None; "ten", [0, 10]; or "paratrooper", max(1, min(1 / (r b), r)) with
