@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_folder, as_seconds, as_whole
+from ranger21.arguments import as_folder, as_path, as_seconds, as_whole
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
@@ -67,7 +67,7 @@ def main() -> int:
     for doubt in require_these(jobs):
         print(f"warning: {doubt}", file=sys.stderr)
     left = [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
-    tell_cost(jobs, left, options.at_once)
+    tell_cost(jobs, left, options)
     if left and (warning := other_code(jobs)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     out = options.out or outputs / f"{options.preset}-comparison"
@@ -96,6 +96,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
     parser.add_argument("--sbatch-compare", default="", metavar="OPTIONS", help="the same for the comparison's own job")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
+    parser.add_argument(
+        "--machine",
+        action="append",
+        default=[],
+        type=as_path,
+        metavar="FILE",
+        help="with --dry-run: the hours by what check_machine.py measured, where no run has logged its speed; can be "
+        "given again (default: machine.json, if it is here and of these runs)",
+    )
     parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
     parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: again and again")
     parser.add_argument(
@@ -128,6 +137,8 @@ def require_sense(options: argparse.Namespace) -> None:
             "--record asks before it copies, and there is no terminal to ask at: look at what it would copy with "
             "--record DIR --dry-run, then give --yes."
         )
+    if options.machine and not options.dry_run:
+        raise UserError("--machine is for --dry-run: give both.")
     if options.every and not options.status:
         raise UserError("--every is for --status: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):
@@ -139,14 +150,24 @@ def require_sense(options: argparse.Namespace) -> None:
             raise UserError(f'{option}="{text}" is not a command line ({error}).') from error
 
 
-def tell_cost(jobs: list[Job], left: list[Job], at_once: int) -> None:
+def tell_cost(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
     """How many runs there are, and what those to do will cost."""
-    from ranger21.grid.cost import cost
+    from ranger21.grid.cost import cost, require_use
+    from ranger21.machine.record import NAME, read
 
+    machines = [read(path) for path in options.machine]
+    require_use(jobs, machines)
+    if options.dry_run and not machines and Path(NAME).exists():  # the one that lies here is used if it fits
+        try:
+            machines = [read(Path(NAME))]
+            require_use(jobs, machines)
+        except UserError as error:
+            print(f"{NAME} is not used: {error}", file=sys.stderr)
+            machines = []
     ended = sum(job.ended for job in jobs)
     held = len(jobs) - ended - len(left)
     going = f", {held} running or held by SLURM" if held else ""
-    print(f"{len(jobs)} runs: {ended} ended{going}; {cost(jobs).sentence(at_once)}", flush=True)
+    print(f"{len(jobs)} runs: {ended} ended{going}; {cost(jobs, machines).sentence(options.at_once)}", flush=True)
 
 
 def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:

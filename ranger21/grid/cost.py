@@ -9,9 +9,12 @@ from pathlib import Path
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.room import size_text
+from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
+from ranger21.machine.record import Measured
 from ranger21.reading import Unreadable, read_json
 from ranger21.records import last_values
+from ranger21.wording import first_few
 
 IMAGENET_TRAIN = 1_281_167
 KEPT = 3  # checkpoints of a run: last, previous, best
@@ -19,12 +22,14 @@ KEPT = 3  # checkpoints of a run: last, previous, best
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the runs still to do. Hours are of runs; None where no run with the same model has shown its speed."""
+    """Of the runs still to do. Hours are of runs; None where neither a run with the same model has shown its speed,
+    nor a machine.json the speed of the same training."""
 
     runs: int
     hours: float | None
     unknown: tuple[str, ...]  # models whose speed is not known
     bytes: int | None
+    by: tuple[str, ...] = ()  # of whom there are speeds where no run has logged any
 
     def sentence(self, at_once: int) -> str:
         """What it costs, for people."""
@@ -35,14 +40,18 @@ class Cost:
         if self.hours is None:
             names = ", ".join(self.unknown)
             return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet"
+        by = f"measured ({'; '.join(self.by)})" if self.by else "logged so far"
         return (
-            f"{what}, about {self.hours:.3g} hours one after the other by the images/s logged so "
-            f"far, {self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices of a run), {disk}"
+            f"{what}, about {self.hours:.3g} hours one after the other by the images/s {by}, "
+            f"{self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices of a run), {disk}"
         )
 
 
-def cost(jobs: Sequence[Job]) -> Cost:
-    """The cost of the jobs that have not ended, what they have done already left out."""
+def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
+    """The cost of the jobs that have not ended, what they have done already left out.
+
+    Where no run of a model has logged a speed yet, it is that of a machine on which just this training was measured.
+    """
     speeds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
     logged = {job.directory: last_values(job.directory / "metrics.jsonl") for job in jobs}
@@ -51,16 +60,44 @@ def cost(jobs: Sequence[Job]) -> Cost:
             speeds.setdefault(job.config.model.label, []).append(speed)
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
+    hours, disk, by, unknown = 0.0, 0, dict[str, None](), dict[str, None]()
     left = [job for job in jobs if not job.ended]
-    models = dict.fromkeys(job.config.model.label for job in left)
-    unknown = tuple(model for model in models if model not in speeds)
-    disk = sum(KEPT * max(sizes[job.config.model.label]) for job in left) if sizes.keys() >= models.keys() else None
-    hours = None
-    if not unknown:
-        rates = {model: statistics.median(speeds[model]) * 3600 for model in models}
-        rest = [(job, images(job) * (1 - job.share(logged[job.directory]))) for job in left]
-        hours = sum(count / rates[job.config.model.label] for job, count in rest)
-    return Cost(len(left), hours, unknown, disk)
+    sized = True
+    for job in left:
+        label = job.config.model.label
+        machine = None if label in speeds else measured(job, machines)
+        rate = statistics.median(speeds[label]) if label in speeds else machine and machine.images_per_s
+        if rate:
+            hours += images(job) * (1 - job.share(logged[job.directory])) / rate / 3600
+        else:
+            unknown[f"{label} with {job.config.optimizer.name}" if machines else label] = None
+        if machine:
+            by[machine.told()] = None
+        held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
+        sized = sized and bool(held)
+        disk += KEPT * (held or 0)
+    return Cost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by))
+
+
+def measured(job: Job, machines: Sequence[Measured]) -> Measured | None:
+    """The machine.json of a job's training. Raises a UserError if there are two."""
+    found = [machine for machine in machines if machine.is_of(job.config)]
+    if len(found) > 1:
+        names = " and ".join(str(machine.path) for machine in found)
+        raise UserError(f"{names} are of the same training ({found[0].told()}; {found[1].told()}): give one of them.")
+    return found[0] if found else None
+
+
+def require_use(jobs: Sequence[Job], machines: Sequence[Measured]) -> None:
+    """Raise a UserError for a machine.json that is of none of the jobs' trainings, saying what it is of."""
+    for machine in machines:
+        if any(machine.is_of(job.config) for job in jobs):
+            continue
+        nearest = min((machine.differences(job.config) for job in jobs), key=len)
+        raise UserError(
+            f"{machine.path} ({machine.told()}) is of none of these runs: the nearest has {first_few(nearest)}. Give "
+            "one that scripts/check_machine.py made with the overrides of these runs."
+        )
 
 
 def images(job: Job) -> float:

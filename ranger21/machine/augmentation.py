@@ -1,0 +1,44 @@
+"""The augmentation on the device against the CPU's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ranger21.config import ImageFolderConfig
+from ranger21.data import on_device, transforms
+from ranger21.data.idx import SIDE
+from ranger21.machine.check import FAILED, Found, Machine
+from ranger21.machine.device import device_of, seconds
+
+IMAGES = 16
+SHARE = 1e-4  # of the values, that may be off by one step of 255
+
+
+def against_cpu(machine: Machine) -> Found:
+    """Make the same batch of random pixels the model's input on both, and compare, in steps of 255."""
+    here, config = device_of(machine), machine.config.data
+    numbers = np.random.default_rng(0).random((IMAGES, transforms.NUMBERS))
+    if isinstance(config, ImageFolderConfig):
+        side, channels = config.crop, 3
+        to_input = on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD).float()
+        row = transforms.FRONT_ENDS["fast"][0](config).left_to_do(numbers)
+    else:
+        side, channels, row = SIDE, 1, None
+        to_input = on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD).float()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (IMAGES, channels, side, side), dtype=torch.uint8, generator=generator)
+    rows = None if row is None else torch.from_numpy(row)
+    expected = to_input(images, rows)
+    step = to_input.scale.clone()  # of one of 255, in the model's input
+    to_input.to(here)
+    there = images.to(here), None if rows is None else rows.to(here)
+    off = ((to_input(*there).cpu().float() - expected) / step).abs()
+    taken = min(seconds(lambda: to_input(*there), here, 3))
+    largest, share = float(torch.nan_to_num(off, nan=float("inf")).max()), float((off > 0.5).float().mean())
+    rate = IMAGES / taken
+    seen = f"{share:.2%} of the values differ by a step of 255, the largest by {largest:.2g}; {rate:,.0f} images/s"
+    figures = {"share": share, "largest": largest, "images_per_s": rate}
+    if share > SHARE or largest > 1.5:
+        return Found(seen, FAILED, "the device's arithmetic is another than the CPU's: look at its driver", figures)
+    return Found(seen, numbers=figures)

@@ -1,0 +1,94 @@
+"""The largest batch that fits into the device's memory, by doubling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ranger21.config import ImageFolderConfig
+from ranger21.data.idx import SIDE
+from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.device import device_of
+from ranger21.memory import lacks_memory
+from ranger21.models import build_model, memory_format
+from ranger21.optimizers import build_optimizer
+from ranger21.precision import choose_precision
+
+MOST = 1 << 16  # images
+ON_CPU = 2  # times the configured batch, and no more: a CPU's memory is everybody's
+CLASSES = 1000
+
+
+def largest(machine: Machine) -> Found:
+    """Double the images of one pass until the device lacks memory for a whole step."""
+    here, config = device_of(machine), machine.config
+    wanted = max(1, config.data.batch_size // config.trainer.accumulate)
+    most = MOST if here.type == "cuda" else ON_CPU * wanted
+    fitting, stopped = doubled(lambda images: fits(machine, here, images), wanted, most)
+    numbers = {"images": fitting, "wanted": wanted, "stopped": stopped}
+    if fitting < wanted:
+        text = f"{fitting or 'no'} images a pass fit, {wanted} are wanted"
+        return Found(text, FAILED, "a smaller data.batch_size, trainer.accumulate, or more ranks", numbers)
+    if stopped:
+        why = "more were not tried" if here.type == "cuda" else "more were not tried: the CPU's memory is everybody's"
+        return Found(f"{fitting} images a pass fit; {why}", numbers=numbers)
+    seen = f"{fitting} images a pass fit, {2 * fitting} do not ({wanted} are wanted)"
+    if fitting == wanted:
+        return Found(seen, WARNING, "there is little to spare: leave the device to this job alone", numbers)
+    return Found(seen, numbers=numbers)
+
+
+def doubled(fit: Callable[[int], bool], first: int, most: int) -> tuple[int, bool]:
+    """Return the largest number that fits of `first`, twice that, and so on, and whether `most` ended the search.
+
+    If `first` does not fit, its halves are tried; 0: none fits.
+    """
+    if not fit(first):
+        while first > 1:
+            first //= 2
+            if fit(first):
+                return first, False
+        return 0, False
+    while 2 * first <= most:
+        if not fit(2 * first):
+            return first, False
+        first *= 2
+    return first, True
+
+
+def fits(machine: Machine, here: torch.device, images: int) -> bool:
+    """Whether there is memory for a step with so many images in one pass."""
+    try:
+        step(machine, here, images)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        return False
+    finally:
+        if here.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def step(machine: Machine, here: torch.device, images: int) -> None:
+    """Two whole steps of the configured model and optimizer on pixels of noise: the first makes the state."""
+    config = machine.config
+    side, channels = (config.data.crop, 3) if isinstance(config.data, ImageFolderConfig) else (SIDE, 1)
+    precision, form = choose_precision(config.trainer.precision, here), memory_format(config.trainer.channels_last)
+    model = build_model(config.model, CLASSES, channels).to(here, precision.weights)
+    model = model.to(memory_format=form)
+    optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
+    scaler = precision.scaler()
+    inputs = torch.rand(images, channels, side, side, device=here, dtype=precision.weights).to(memory_format=form)
+    labels = torch.zeros(images, dtype=torch.int64, device=here)
+    for _ in range(2):
+        with precision.autocast():
+            logits = model(inputs)
+        scaler.scale(F.cross_entropy(logits.to(precision.weights), labels)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+    if here.type == "cuda":
+        torch.cuda.synchronize(here)

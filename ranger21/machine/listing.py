@@ -1,0 +1,47 @@
+"""All checks in their order: first what takes no time. Imports no torch.
+
+A new one is a function in a file of this folder, and a line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by its name in the table: `function` of `module` in this folder, which takes a Machine, returns a Found.
+
+    Attributes:
+        quick: whether --quick has it, too.
+    """
+
+    name: str
+    module: str
+    function: str
+    quick: bool = True
+
+
+CHECKS = (
+    Check("Python and packages", "software", "packages"),
+    Check("driver and CUDA", "software", "driver"),
+    Check("SLURM", "services", "slurm"),
+    Check("W&B", "services", "wandb"),
+    Check("disk", "disk", "disk"),
+    Check("device", "device", "device"),
+    Check("number formats", "device", "formats"),
+    Check("all-reduce", "network", "all_reduce"),
+    Check("golden trajectories", "golden", "goldens"),
+    Check("optimizer against reference", "optimizer", "against_reference"),
+    Check("optimizer speed", "optimizer", "speed"),
+    Check("augmentation", "augmentation", "against_cpu"),
+    Check("data", "data", "sample"),
+    Check("pack", "data", "pack", quick=False),
+    Check("training", "training", "steps"),
+    Check("killed and resumed", "training", "resumed"),
+    Check("the same, deterministic", "training", "deterministic", quick=False),
+    Check("loader", "data", "loader"),
+    Check("largest batch", "batch", "largest", quick=False),
+)
+FIRST = "Python and packages"
+TOGETHER = "all-reduce"  # what every rank takes part in

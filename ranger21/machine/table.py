@@ -1,0 +1,33 @@
+"""The table of what was seen. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ranger21.machine.check import FAILED, OK, STATES, WARNING, Row
+from ranger21.wording import one_line
+
+STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
+LONGEST = 700  # characters of a cell
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A row for each check; the remedy stands below what was seen."""
+    made = Table("check", "", "what was seen, and what to do", "s", box=box.MARKDOWN)
+    made.columns[-1].justify = "right"
+    for row in rows:
+        seen = Text(one_line(row.found.seen, LONGEST))
+        if row.found.remedy:
+            seen.append(f" → {one_line(row.found.remedy, LONGEST)}", STYLES[row.found.state])
+        made.add_row(Text(row.check), Text(row.found.state, STYLES[row.found.state]), seen, f"{row.seconds:.1f}")
+    return made
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many rows are of each state."""
+    counts = {state: sum(row.found.state == state for row in rows) for state in STATES}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

@@ -1,0 +1,198 @@
+"""Some steps of the configured training by the real command, killed and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ranger21.checkpoint import Checkpoints
+from ranger21.checkpoint_file import State, read
+from ranger21.code import TRAIN
+from ranger21.config import ImageFolderConfig, TrainerConfig
+from ranger21.errors import UserError
+from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.device import device_of
+from ranger21.processes import die_with_the_parent
+from ranger21.wording import one_line
+
+STEPS, QUICK_STEPS = 20, 4  # between two checkpoints
+LOGS = 4  # lines of metrics between two checkpoints
+LOOK = 0.02  # seconds between two looks for a checkpoint
+WAITS = 0.05  # the share of the time that a training may wait for data
+
+
+def folder(machine: Machine) -> Path:
+    """The run directory of the steps."""
+    return machine.work / "run"
+
+
+def steps(machine: Machine) -> Found:
+    """Train until there are two checkpoints, then kill it (SIGKILL): speed, waiting and memory."""
+    run, aside = folder(machine), machine.work / "kept"
+    aside.mkdir(exist_ok=True)
+    with started(machine, run) as process:
+        memory = 0
+        while not (two := _kept(run, aside)) and process.poll() is None:
+            memory = max(memory, _resident(process.pid))
+            time.sleep(LOOK)
+        ended = process.poll()
+    two = two or _kept(run, aside)
+    if ended:
+        raise UserError(_said(run))
+    whole = (run / "metrics.jsonl").read_bytes().rpartition(b"\n")[0]  # without a line that the kill cut short
+    lines = [json.loads(line) for line in whole.splitlines()]
+    speeds = [line for line in lines if "perf/images_per_s" in line]
+    if not speeds:
+        return Found("it ended before it logged a speed", WARNING, "check a longer training")
+    used = speeds[len(speeds) // 4 :] if len(speeds) > 3 else speeds[-1:]
+    rate = statistics.median(line["perf/images_per_s"] for line in used)
+    waited = statistics.median(line["perf/data_wait"] for line in used)
+    peak = max((line.get("perf/gpu_memory_gb", 0.0) for line in lines), default=0.0)
+    numbers: dict[str, Any] = {
+        "images_per_s": rate, "data_wait": waited, "steps": lines[-1]["step"], "killed": bool(two),
+        "gpu_memory_gib": peak or None, "host_memory_gib": memory / 2**30,
+    }  # fmt: skip
+    if two:
+        numbers["checkpoint_bytes"] = (aside / "newer.pt").stat().st_size
+    held = f"{peak:.3g} GiB of the device" if peak else f"{memory / 2**30:.3g} GiB"
+    seen = f"{rate:,.4g} images/s over {len(used)} spans of steps, data_wait {waited:.1%}, peak memory {held}"
+    own = machine.config.data.workers
+    if waited > WAITS and (own or (own is None and device_of(machine).type != "cpu")):  # else the training loads
+        remedy = "the device waits for images: a pack (docs/data.md), or more data.workers; see the row of the loader"
+        return Found(seen, WARNING, remedy, numbers)
+    return Found(seen, numbers=numbers)
+
+
+def resumed(machine: Machine) -> Found:
+    """Go on from the first checkpoint of the killed training, to the second; compare the weights of both."""
+    return _compare(machine, (), exact=device_of(machine).type == "cpu")
+
+
+def deterministic(machine: Machine) -> Found:
+    """The same with `trainer.deterministic=true`, which promises the same bits."""
+    if "deterministic" not in TrainerConfig.__dataclass_fields__:
+        return Found("there is no trainer.deterministic in this version")
+    if device_of(machine).type == "cpu":
+        return Found("on the CPU every training is: see the row above")
+    for name in ("run", "kept"):
+        shutil.rmtree(machine.work / name, ignore_errors=True)
+    more = ("trainer.deterministic=true",)
+    run, aside = folder(machine), machine.work / "kept"
+    aside.mkdir()
+    with started(machine, run, more) as process:
+        while not _kept(run, aside) and process.poll() is None:
+            time.sleep(LOOK)
+        ended = process.poll()
+    if ended:
+        raise UserError(_said(run))
+    return _compare(machine, more, exact=True)
+
+
+def _compare(machine: Machine, more: tuple[str, ...], exact: bool) -> Found:
+    run, aside = folder(machine), machine.work / "kept"
+    if not ((aside / "older.pt").exists() and (aside / "newer.pt").exists()):
+        remedy = "the row of the training says why; a training that is too short for it cannot be checked"
+        return Found("not looked at: there are no two checkpoints of a killed training", WARNING, remedy)
+    checkpoints = Checkpoints(run / "checkpoints")
+    for path in run.joinpath("checkpoints").iterdir():
+        path.unlink()
+    shutil.copyfile(aside / "older.pt", checkpoints.last)
+    (run / "result.json").unlink(missing_ok=True)
+    before = checkpoints.last.stat().st_ino
+    with started(machine, run, more) as process:
+        while process.poll() is None and checkpoints.last.stat().st_ino == before:
+            time.sleep(LOOK)
+        ended = process.poll()
+    if ended:
+        raise UserError(_said(run))
+    older, there, here = read(aside / "older.pt"), read(aside / "newer.pt"), read(checkpoints.last)
+    at, steps = here["progress"]["step"], there["progress"]["step"]
+    if at != steps:
+        return Found(f"it saved at step {at} and not at step {steps}", FAILED, "report this: it is a fault of ours")
+    return verdict(_largest(there, here), _largest(there, older), older["progress"]["step"], steps, exact)
+
+
+def verdict(off: float, moved: float, begin: int, end: int, exact: bool) -> Found:
+    """How far the two are, beside how far the weights moved meanwhile."""
+    numbers = {"largest_difference": off, "moved": moved, "from_step": begin, "to_step": end}
+    seen = f"killed, resumed at step {begin}; the weights of step {end} differ by {off:.2g} at most"
+    if off == 0:
+        return Found(f"{seen}: the same bits", numbers=numbers)
+    seen += f" (they moved by {moved:.2g})"
+    if exact:
+        return Found(seen, FAILED, "they should be the same bits: report this with machine.json", numbers)
+    if not off < moved:
+        return Found(seen, FAILED, "resuming does not lead to the same weights: report this with machine.json", numbers)
+    return Found(f"{seen}; without trainer.deterministic a GPU promises no more", numbers=numbers)
+
+
+def _largest(one: State, other: State) -> float:
+    """The largest difference of two checkpoints' weights; infinite where one is not a number."""
+    found = 0.0
+    for name, tensor in one["model"].items():
+        if tensor.is_floating_point():
+            off = (tensor.double() - other["model"][name].double()).abs().max() if tensor.numel() else torch.zeros(())
+            found = max(found, float(torch.nan_to_num(off, nan=float("inf"))))
+    return found
+
+
+@contextlib.contextmanager
+def started(machine: Machine, run: Path, more: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Have train.py running with the user's overrides and those of the check; it is killed at the end."""
+    every = QUICK_STEPS if machine.quick else STEPS
+    own = [
+        f'run_dir="{run}"', "resume=auto", "logger=none", "trainer.checkpoint_every_minutes=null",
+        f"trainer.checkpoint_every_steps={every}", f"trainer.log_every_steps={max(1, every // LOGS)}",
+        "trainer.eval_every_epochs=1000000",
+    ]  # fmt: skip
+    if isinstance(machine.config.data, ImageFolderConfig):
+        own.append("data.stage=null")  # a copy of the whole pack would stay behind
+    command = [sys.executable, str(TRAIN), *machine.overrides, *own, *more]
+    with open(machine.work / "train.txt", "wb") as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_the_parent
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _kept(run: Path, aside: Path) -> bool:
+    """Keep the two newest checkpoints aside as soon as there are two, under names that the run does not use."""
+    places = Checkpoints(run / "checkpoints")
+    pairs = ((places.previous, aside / "older.pt"), (places.last, aside / "newer.pt"))
+    with contextlib.suppress(FileNotFoundError):
+        for place, kept in pairs:
+            kept.unlink(missing_ok=True)
+            os.link(place, kept)
+        same = all(place.samefile(kept) for place, kept in pairs)  # else the run has saved again meanwhile
+        return same and not places.previous.samefile(places.last)
+    return False
+
+
+def _resident(pid: int) -> int:
+    """The most memory that a process has held so far, in bytes; 0 where the system does not say."""
+    with contextlib.suppress(OSError, StopIteration, ValueError, IndexError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return 0
+
+
+def _said(run: Path) -> str:
+    """The sentence with which train.py ended."""
+    lines = (run.parent / "train.txt").read_text(errors="replace").strip().splitlines()
+    sentence = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
+    return f"train.py ended: {one_line(sentence.removeprefix('error: '), 600)}"

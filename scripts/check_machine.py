@@ -1,0 +1,149 @@
+#!/usr/bin/env python
+"""Look at a new GPU node or cluster account for ten minutes, before a thousand GPU hours are spent on it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.arguments import as_file, as_seconds
+from ranger21.ending import ending_well
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ranger21.config import Config
+    from ranger21.machine.check import Row
+    from ranger21.machine.listing import Check
+
+HELP = """\
+Look at a new GPU node or cluster account for ten minutes, before a thousand GPU hours are
+spent on it: what is there, whether it computes what it should, and how fast.
+
+It takes train.py's overrides, and checks the training that they configure:
+
+  what is there     Python, torch, driver, CUDA, SLURM's view, the GPU and its memory
+  whether it is     bf16, fp16 and TF32; sums over the GPUs (NCCL; gloo on a CPU); the golden
+  right             trajectories; Ranger21 many tensors at a time, one by one and fused, against
+                    its reference; the augmentation against the CPU's; a sample of the images;
+                    the pack's sums; the configured training by train.py, killed (SIGKILL) and
+                    resumed: by how much the weights differ
+  how fast          the optimizer's step beside torch's fused AdamW; images/s, the share of the
+                    time spent waiting for data, peak memory; the loader with 1, 4, 8, ... processes;
+                    the largest batch that fits; a checkpoint on the disk; W&B's server
+
+A table tells for each check what was seen: ok, warning (it runs, but not as it could) or failed,
+and what to do. The exit status is 1 if a check failed. A check that hangs is ended after --limit
+seconds, and one that crashes is a row of the table, too.
+
+Nothing is left behind but machine.json (and what train.py itself keeps in the cache of the user:
+the index of the images). reproduce.py --dry-run --machine machine.json estimates its hours by it."""
+
+EXAMPLES = """\
+examples:
+  python scripts/check_machine.py data.root=/data/imagenet              the paper's training, about ten minutes
+  python scripts/check_machine.py model=nf_resnet50 data.pack=/data/packed --out nf.json
+  python scripts/check_machine.py --quick experiment=demo               a minute, without any data
+  srun -N 2 --ntasks-per-node=4 --gpus-per-node=4 python scripts/check_machine.py data.pack=/data/packed
+                                                                        ... with sums over both nodes
+then: python scripts/reproduce.py --preset paper --dry-run --machine machine.json --machine nf.json"""
+
+QUICK = 60.0  # seconds
+
+
+def main() -> int:
+    """Run the command; the exit status is 1 if a check failed."""
+    parser = argparse.ArgumentParser(
+        prog="python scripts/check_machine.py",
+        description=HELP,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group=choice or key=value, as for train.py")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK:g} seconds: fewer steps and images, no pack's sums, no largest batch; the rest is left out",
+    )
+    parser.add_argument(
+        "--limit", type=as_seconds, default=600.0, metavar="SECONDS", help="the most for one check (default: 600)"
+    )
+    parser.add_argument(
+        "--out",
+        type=as_file(".json"),
+        default=Path("machine.json"),
+        metavar="FILE",
+        help="what was seen, for programs; another file is never overwritten (default: %(default)s)",
+    )
+    options = parser.parse_intermixed_args()
+    # What takes long to import is imported where it is needed: --help and mistakes are told at once.
+    from ranger21.compose import compose_config
+    from ranger21.machine.listing import CHECKS, TOGETHER
+    from ranger21.machine.record import require_place
+    from ranger21.ranks import environment
+    from ranger21.stopping import heeded
+
+    config = compose_config(options.overrides)
+    for number in heeded():
+        signal.signal(number, signal.default_int_handler)  # so that what is temporary is removed
+    if (environment() or {"rank": 0})["rank"]:
+        look(options, config, [check for check in CHECKS if check.name == TOGETHER], lambda name: None)
+        return 0  # rank 0 tells
+    require_place(options.out)
+    return tell(options, config, [check for check in CHECKS if check.quick or not options.quick])
+
+
+def look(
+    options: argparse.Namespace, config: Config, checks: Sequence[Check], begins: Callable[[str], None]
+) -> list[Row]:
+    """Do the checks in folders that are gone at the end."""
+    from ranger21.machine.places import working
+    from ranger21.machine.running import Order, rows
+
+    with (
+        tempfile.TemporaryDirectory(prefix="check-machine-", ignore_cleanup_errors=True) as temporary,
+        working(config, Path(temporary)) as work,
+    ):
+        total = QUICK if options.quick else None
+        order = Order(tuple(options.overrides), options.quick, options.limit, total, work, Path(temporary))
+        return list(rows(order, checks, begins))
+
+
+def tell(options: argparse.Namespace, config: Config, checks: Sequence[Check]) -> int:
+    """Do the checks, print the table and write machine.json."""
+    from rich.console import Console
+
+    from ranger21.machine.check import FAILED
+    from ranger21.machine.record import write
+    from ranger21.machine.table import summary, table
+
+    begun, progress = time.monotonic(), Console(stderr=True, highlight=False)
+    names = [check.name for check in checks]
+    with progress.status("") as status:
+
+        def begins(name: str) -> None:
+            told = f"{names.index(name) + 1}/{len(names)}  {time.monotonic() - begun:.0f} s  {name}"
+            status.update(told)
+            if not progress.is_terminal:
+                progress.print(told, markup=False, soft_wrap=True)
+
+        found = look(options, config, checks, begins)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table(found))
+    write(options.out, config, found, options.quick, len(found) == len(checks))
+    taken = time.monotonic() - begun
+    left = f", {len(checks) - len(found)} not done" if len(found) < len(checks) else ""
+    print(f"{summary(found)}{left}, in {taken:.0f} s; wrote {options.out}")
+    return 1 if any(row.found.state == FAILED for row in found) else 0
+
+
+if __name__ == "__main__":
+    with ending_well("looks anew"):
+        sys.exit(main())

@@ -1,0 +1,321 @@
+"""check_machine.py: the real command once, on a tiny training; and each check where something is broken."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY
+
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.grid.cost import cost, require_use
+from ranger21.grid.jobs import expand
+from ranger21.grid.presets import PRESETS
+from ranger21.machine import batch, data, golden, network, optimizer, record, services, training, worker
+from ranger21.machine.check import FAILED, OK, WARNING, Found, Machine, Row
+from ranger21.machine.disk import disk
+from ranger21.machine.listing import CHECKS
+from ranger21.machine.places import working
+from ranger21.machine.running import Order, Worker, rows
+
+SCRIPT = ROOT / "scripts" / "check_machine.py"
+
+
+def machine(place: Path, *overrides: str, quick: bool = True) -> Machine:
+    """What a check is given."""
+    words = ("logger=none", f"outputs={place / 'runs'}", *overrides)
+    return Machine(compose_config(list(words)), words, quick, place)
+
+
+def started(cwd: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """The command, with a folder of its own for what is temporary."""
+    (cwd / "tmp").mkdir(exist_ok=True)
+    own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(cwd / "tmp"), "WANDB_BASE_URL": "http://127.0.0.1:9", **more}
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=os.environ | own, stdout=-1, stderr=-1, text=True)
+
+
+@pytest.fixture(scope="module")
+def real(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, dict[str, Any]]:
+    """The command's folder, exit code, table and machine.json, of the tiny training and all checks."""
+    place = tmp_path_factory.mktemp("machine")
+    tiny = [*TINY, f"data.root={images}", "trainer.epochs=100", "data.workers=1", "logger=wandb"]
+    process = started(place, *tiny, "outputs=there/runs", "--limit", "200")
+    out, err = process.communicate(timeout=280)
+    assert (place / "machine.json").is_file(), err
+    return place, process.returncode, out, json.loads((place / "machine.json").read_text())
+
+
+def test_every_check_has_its_row_and_nothing_is_left_behind(real: tuple[Path, int, str, dict[str, Any]]) -> None:
+    place, code, table, facts = real
+    assert [check["check"] for check in facts["checks"]] == [check.name for check in CHECKS]
+    failed = [check for check in facts["checks"] if check["state"] == FAILED]
+    assert (code, failed) == (0, []), table
+    for check in CHECKS:
+        assert f"| {check.name} " in table
+    assert sorted(path.name for path in place.rglob("*")) == ["machine.json", "tmp"]
+
+
+def test_what_was_seen(real: tuple[Path, int, str, dict[str, Any]]) -> None:
+    numbers = {check["check"]: check["numbers"] for check in real[3]["checks"]}
+    assert numbers["all-reduce"]["ranks"] == 2 and numbers["all-reduce"]["wrong"] == 0
+    assert numbers["golden trajectories"]["trajectories"] == 10
+    assert {"foreach", "one by one"} <= set(numbers["optimizer against reference"]["off"])
+    assert all(off < 1e-5 for off in numbers["optimizer against reference"]["off"].values())
+    assert numbers["killed and resumed"]["largest_difference"] == 0
+    assert numbers["killed and resumed"]["moved"] > 1e-3
+    assert numbers["killed and resumed"]["to_step"] - numbers["killed and resumed"]["from_step"] == 20
+    assert numbers["training"]["killed"] and numbers["training"]["images_per_s"] > 0
+    assert numbers["training"]["checkpoint_bytes"] < numbers["disk"]["checkpoint_bytes"] * 1.5
+    assert numbers["largest batch"]["images"] == 32
+    assert numbers["loader"]["workers"] == 1 and numbers["loader"]["eaten"] == numbers["training"]["images_per_s"]
+    assert numbers["W&B"] == {"reachable": False, "online": False}
+
+
+# What is broken, and the row that says so
+
+
+def test_a_broken_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(golden.FOLDER, tmp_path / "golden")
+    broken = tmp_path / "golden" / "paper-all-on.npz"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    (tmp_path / "golden" / "paper-no-pnm.npz").unlink()
+    shutil.copyfile(golden.FOLDER / "paper-adamw.npz", tmp_path / "golden" / "paper-no-norm_loss.npz")
+    monkeypatch.setattr(golden, "FOLDER", tmp_path / "golden")
+    monkeypatch.setattr(golden, "PROJECT", tmp_path)
+    monkeypatch.setattr(golden, "NAMES", ("paper-all-on", "paper-no-pnm", "paper-no-norm_loss"))
+    monkeypatch.setattr(golden, "optimizer_of", _as_named(golden.optimizer_of))
+    found = golden.goldens(machine(tmp_path))
+    assert found.state == FAILED and found.numbers["trajectories"] == 0
+    assert "paper-all-on.npz cannot be followed" in found.seen
+    assert "paper-no-pnm.npz cannot be followed" in found.seen
+    assert "paper-no-norm_loss is off by" in found.seen
+    assert "git checkout golden" in found.remedy
+
+
+def _as_named(real: Any) -> Any:
+    """The default optimizer for every trajectory: a step that computes another algorithm."""
+
+    def wrong(name: str, golden: dict[str, Any], *rest: Any) -> Any:
+        return real(name, golden | {"kwargs": json.dumps({"lr": 3e-3})}, *rest)
+
+    return wrong
+
+
+def test_the_goldens_are_those_of_the_tests() -> None:
+    assert {f"{name}.npz" for name in golden.NAMES} == {path.name for path in golden.FOLDER.glob("*.npz")}
+
+
+def test_an_unwritable_disk(tmp_path: Path) -> None:
+    place = Path("/proc/self")  # where even root makes no folder
+    found = disk(machine(tmp_path, f"run_dir={place / 'runs'}", "model=resnet10t"))
+    assert (found.state, found.remedy) == (FAILED, "choose outputs= on a disk that can") or "make room" in found.remedy
+    with working(machine(tmp_path, f"run_dir={place / 'runs'}").config, tmp_path) as work:
+        assert work == tmp_path / "work"  # the other checks go on elsewhere
+
+
+def test_a_missing_pack_and_missing_images(tmp_path: Path, images: Path) -> None:
+    for name in ("data", "loader", "pack"):
+        found, whole = worker.look(name, machine(tmp_path, f"data.pack={tmp_path / 'pack'}"))
+        assert (found.state, whole) == (FAILED, True)
+        assert f"data.pack={tmp_path / 'pack'} is not a pack" in found.seen or "pack" in found.seen
+    found, _ = worker.look("data", machine(tmp_path, f"data.root={tmp_path / 'nowhere'}"))
+    assert found.state == FAILED and "nowhere" in found.seen
+    copy = shutil.copytree(images, tmp_path / "images")
+    for path in copy.rglob("*.JPEG"):
+        path.write_bytes(b"no image")
+    found, _ = worker.look("data", machine(tmp_path, f"data.root={copy}"))
+    assert found.state == FAILED and found.numbers["unreadable"] == found.numbers["decoded"] > 0
+
+
+def test_a_check_that_raises_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(machine: Machine) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(optimizer, "speed", broken)
+    found, whole = worker.look("optimizer speed", machine(tmp_path))
+    assert not whole  # the next check has a process of its own
+    assert (found.state, found.seen) == (FAILED, "RuntimeError: CUDA error: an illegal memory access was encountered")
+    assert "in broken" in found.numbers["traceback"]
+
+
+def order(place: Path, limit: float, total: float | None = None) -> Order:
+    (place / "temporary").mkdir(exist_ok=True)
+    return Order(("experiment=demo",), True, limit, total, place, place / "temporary")
+
+
+def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
+    names: list[str] = []
+    found = list(rows(order(tmp_path, 0.01), CHECKS[1:3], names.append))  # Python itself takes longer to start
+    assert names == [row.check for row in found] == [check.name for check in CHECKS[1:3]]
+    assert {(row.found.state, row.found.seen) for row in found} == {(FAILED, "nothing came within 0.01 s")}
+    (late,) = rows(order(tmp_path, 600, 0.01), CHECKS[1:2], names.append)
+    assert (late.found.state, late.found.remedy) == (WARNING, "run it without --quick")
+    (left_out,) = rows(order(tmp_path, 600, 0.0), CHECKS[1:2], names.append)
+    assert left_out.found.seen == "left out: the 0 s of --quick are over"
+    with Worker(order(tmp_path, 600), {}) as dead:
+        os.kill(dead.pid, signal.SIGKILL)
+        found_dead, whole = dead.ask(CHECKS[1].name, 60)
+    assert (found_dead.state, found_dead.seen, whole) == (
+        FAILED,
+        "the process that looked was killed by SIGKILL",
+        False,
+    )
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    process = started(tmp_path, "experiment=demo", "outputs=runs")
+    assert process.stderr and process.stderr.readline().startswith("1/")
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "stopped: the same command again looks anew" in process.stderr.read()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["tmp"]
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
+    for number, content in enumerate((b'{"kind": "another"}', b"notes", b"[1]", b"")):
+        path = tmp_path / f"{number}.json"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"is not a machine\.json: it is left alone"):
+            record.require_place(path)
+        assert path.read_bytes() == content
+    with pytest.raises(UserError, match="cannot be written"):
+        record.require_place(tmp_path / "missing" / "machine.json")
+
+
+# Verdicts
+
+
+def test_the_weights_of_a_resumed_training() -> None:
+    assert training.verdict(0.0, 0.1, 20, 40, exact=True).state == OK
+    assert training.verdict(1e-9, 0.1, 20, 40, exact=True).state == FAILED
+    assert training.verdict(1e-4, 0.1, 20, 40, exact=False).state == OK
+    assert training.verdict(0.1, 0.1, 20, 40, exact=False).state == FAILED
+    assert training.verdict(math.inf, 0.1, 20, 40, exact=False).state == FAILED
+
+
+def test_a_training_that_ends_says_why(tmp_path: Path) -> None:
+    found, whole = worker.look("training", machine(tmp_path, f"data.root={tmp_path / 'nowhere'}"))
+    assert (found.state, whole) == (FAILED, True)
+    assert found.seen.startswith("train.py ended: ") and "nowhere" in found.seen
+    found, _ = worker.look("killed and resumed", machine(tmp_path))
+    assert found.state == WARNING and "no two checkpoints" in found.seen
+
+
+def test_doubling() -> None:
+    assert batch.doubled(lambda images: images <= 100, 16, 1000) == (64, False)
+    assert batch.doubled(lambda images: images <= 100, 16, 64) == (64, True)
+    assert batch.doubled(lambda images: images <= 5, 16, 1000) == (4, False)
+    assert batch.doubled(lambda images: False, 16, 1000) == (0, False)
+
+
+def test_numbers_of_loader_processes() -> None:
+    assert data.tried(0, 2) == [0, 1, 2]
+    assert data.tried(7, 16) == [1, 4, 7, 8, 16]
+
+
+def test_a_wrong_sum() -> None:
+    numbers = {"backend": "NCCL", "ranks": 2, "bytes": 1 << 20, "bus_bytes_per_s": 1e9, "wrong": 1.0}
+    assert network.told(numbers, False).state == FAILED
+    assert network.told(numbers | {"wrong": 0.0}, True).state == OK
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def healthy() -> Iterator[str]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), Healthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_wandb(tmp_path: Path, healthy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("logger=wandb", "logger.mode=online")
+    monkeypatch.setenv("WANDB_BASE_URL", healthy)
+    assert services.wandb(machine(tmp_path, *words)).state == OK
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    found = services.wandb(machine(tmp_path, *words))
+    assert (found.state, found.numbers) == (FAILED, {"reachable": False, "online": True})
+    assert services.wandb(machine(tmp_path, "logger=wandb")).state == OK
+    assert services.wandb(machine(tmp_path)).seen == "the run does not use it"
+
+
+def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no scontrol, as in a container
+    for name, value in {"JOB_ID": "7", "JOB_NUM_NODES": "2", "CPUS_ON_NODE": "8"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    found = services.slurm(machine(tmp_path))
+    assert found.state == WARNING and "job 7: nodes 2, cpus on node 8" in found.seen
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert services.slurm(machine(tmp_path)).seen == "not here"
+
+
+# What reproduce.py makes of it
+
+
+def written(place: Path, name: str, *overrides: str, speed: float = 1000.0) -> Path:
+    numbers = {"training": {"images_per_s": speed, "checkpoint_bytes": 10**8}, "device": {"device": "NVIDIA H200"}}
+    found = [Row(check, Found("", numbers=values), 1.0) for check, values in numbers.items()]
+    record.write(place / name, compose_config(list(overrides)), found, quick=True, whole=True)
+    return place / name
+
+
+def test_the_cost_by_machine_json(tmp_path: Path) -> None:
+    jobs = expand(PRESETS["paper"], 1, ["model=resnet50"], [f"outputs={tmp_path / 'runs'}"])
+    ranger = record.read(written(tmp_path, "r.json", "model=resnet50", "optimizer=ranger21"))
+    adamw = record.read(written(tmp_path, "a.json", "model=resnet50", "optimizer=adamw", "seed=7", speed=2000.0))
+    known = cost(jobs, [ranger, adamw])
+    images = 60 * 1_281_167
+    assert known.hours == pytest.approx(images / 1000 / 3600 + images / 2000 / 3600)
+    assert known.bytes == 2 * 3 * 10**8
+    assert f"{ranger.path}: 1,000 for resnet50 with ranger21 on NVIDIA H200" in known.sentence(1)
+    assert cost(jobs, [ranger]).unknown == ("resnet50 with adamw",)
+    with pytest.raises(UserError, match=r"are of the same training .*: give one of them"):
+        cost(jobs, [ranger, ranger])
+
+
+@pytest.mark.parametrize(
+    "other", ["model=resnet18", "data.batch_size=128", "data.crop=224", "trainer.precision=fp32", "optimizer.pnm=false"]
+)
+def test_a_machine_json_of_another_training_is_refused(tmp_path: Path, other: str) -> None:
+    jobs = expand(PRESETS["paper"], 1, ["model=resnet50"], [f"outputs={tmp_path / 'runs'}"])
+    foreign = record.read(written(tmp_path, "m.json", "model=resnet50", other))
+    with pytest.raises(UserError, match=rf"is of none of these runs: the nearest has .*{other.partition('=')[0]}"):
+        require_use(jobs, [foreign])
+    assert cost(jobs, [foreign]).hours is None
+
+
+def test_a_machine_json_that_cannot_be_used(tmp_path: Path) -> None:
+    path = written(tmp_path, "m.json", "model=resnet50")
+    whole = json.loads(path.read_text())
+    for change, words in (
+        ({"kind": "x"}, "is not a machine.json"),
+        ({"format": 99}, "the format is 99"),
+        ({"checks": 1}, "checks is not a list"),
+        ({"checks": []}, "has no speed of a training"),
+    ):
+        path.write_text(json.dumps(whole | change))
+        with pytest.raises(UserError, match=words):
+            record.read(path)
