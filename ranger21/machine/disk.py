@@ -26,7 +26,7 @@ def disk(machine: Machine) -> Found:
     place = disk_of(config)
     size = estimated(machine)
     free = shutil.disk_usage(place).free
-    numbers = {"free_bytes": free, "checkpoint_bytes": size}
+    numbers: dict[str, float] = {"free_bytes": free, "checkpoint_bytes": size}
     told = f"{place}: {size_text(free)} free; a run keeps {KEPT} checkpoints of up to {size_text(size)}"
     if free < (KEPT + 1) * size:
         return Found(told, FAILED, "make room, or choose outputs= on another disk", numbers)

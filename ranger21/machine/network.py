@@ -22,7 +22,7 @@ from ranger21.wording import reason
 
 BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}  # about ResNet50's gradients twice over; less for gloo
 TIMES = 5
-PATIENCE = 120  # seconds, with ranks of this machine
+PATIENCE = 300  # seconds: rank 0 looks at other things before
 REMEDY = "NCCL_DEBUG=INFO says more; NCCL_SOCKET_IFNAME (GLOO_SOCKET_IFNAME) chooses the network (docs/cluster.md)"
 
 
@@ -32,7 +32,8 @@ def all_reduce(machine: Machine) -> Found:
     On a CPU it is added up over two processes.
     """
     if machine.ranks:
-        with variables(machine.ranks):
+        patience = {} if "RANGER21_PATIENCE" in os.environ else {"RANGER21_PATIENCE": str(PATIENCE)}
+        with variables({**machine.ranks, **patience}):
             place = environment()
             if place and place["size"] > 1:
                 return told(measure(machine.config.trainer.device), place["size"] > place["local_size"])

@@ -39,17 +39,8 @@ def folder(machine: Machine) -> Path:
 
 def steps(machine: Machine) -> Found:
     """Train until there are two checkpoints, then kill it (SIGKILL): speed, waiting and memory."""
+    two, memory = killed(machine)
     run, aside = folder(machine), machine.work / "kept"
-    aside.mkdir(exist_ok=True)
-    with started(machine, run) as process:
-        memory = 0
-        while not (two := _kept(run, aside)) and process.poll() is None:
-            memory = max(memory, _resident(process.pid))
-            time.sleep(LOOK)
-        ended = process.poll()
-    two = two or _kept(run, aside)
-    if ended:
-        raise UserError(_said(run))
     whole = (run / "metrics.jsonl").read_bytes().rpartition(b"\n")[0]  # without a line that the kill cut short
     lines = [json.loads(line) for line in whole.splitlines()]
     speeds = [line for line in lines if "perf/images_per_s" in line]
@@ -88,15 +79,27 @@ def deterministic(machine: Machine) -> Found:
     for name in ("run", "kept"):
         shutil.rmtree(machine.work / name, ignore_errors=True)
     more = ("trainer.deterministic=true",)
+    killed(machine, more)
+    return _compare(machine, more, exact=True)
+
+
+def killed(machine: Machine, more: tuple[str, ...] = ()) -> tuple[bool, int]:
+    """Train until there are two checkpoints, which are kept aside, and kill it.
+
+    Returns whether there are two (a short training ends before), and the most memory that the process held, in bytes.
+    Raises a UserError if the training ends with an error.
+    """
     run, aside = folder(machine), machine.work / "kept"
-    aside.mkdir()
+    aside.mkdir(exist_ok=True)
+    memory = 0
     with started(machine, run, more) as process:
-        while not _kept(run, aside) and process.poll() is None:
+        while not (two := _kept(run, aside)) and process.poll() is None:
+            memory = max(memory, _resident(process.pid))
             time.sleep(LOOK)
         ended = process.poll()
     if ended:
         raise UserError(_said(run))
-    return _compare(machine, more, exact=True)
+    return two or _kept(run, aside), memory
 
 
 def _compare(machine: Machine, more: tuple[str, ...], exact: bool) -> Found:
