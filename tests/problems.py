@@ -158,8 +158,8 @@ EVERY: dict[str, Callable[..., Optimizer]] = {
     },
 }
 AROUND: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's
-    "lookahead, sgd": lambda params: Lookahead(torch.optim.SGD(params, lr=0.05, momentum=0.9)),
-    "lookahead, adamw": lambda params: Lookahead(torch.optim.AdamW(params, lr=0.02)),
+    "lookahead, sgd": lambda params, **more: Lookahead(torch.optim.SGD(params, lr=0.05, momentum=0.9, **more)),
+    "lookahead, adamw": lambda params, **more: Lookahead(torch.optim.AdamW(params, lr=0.02, **more)),
 }
 
 

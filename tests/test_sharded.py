@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
-SAVED, LAST = 6, 9  # steps: after a merge of lookahead, and between two
+SAVED, LAST = 5, 7  # steps: a merge of lookahead is the last before the checkpoint
 CLOSE, ALL = 1e-12, EVERY | AROUND
+Side = tuple[nn.Module, Any]  # a model and its optimizer
+Pair = tuple[Side, Side]  # on one rank, and on two
 
 
 def network() -> nn.Module:
@@ -30,24 +33,21 @@ def network() -> nn.Module:
 def fully_sharded(mesh: DeviceMesh) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
-    model = network()
-    for layer in (0, 2, 3):
-        fully_shard(model[layer], mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    return fully_shard(network(), mesh=mesh)
 
 
 def tensor_parallel(mesh: DeviceMesh) -> nn.Module:
-    """The linear layers' rows are on both ranks; the norm's parameters are plain."""
-    plan = {name: ColwiseParallel(output_layouts=Replicate()) for name in ("0", "3")}
-    return parallelize_module(network(), mesh, plan)
+    """The first layer's rows are on both ranks; the other parameters are plain."""
+    return parallelize_module(network(), mesh, {"0": ColwiseParallel(output_layouts=Replicate())})
 
 
-def train(model: nn.Module, optimizer: Any, step: int) -> None:
-    generator = torch.Generator().manual_seed(step)
-    images = torch.randn(8, 6, generator=generator, dtype=torch.float64)
-    optimizer.zero_grad()
-    F.cross_entropy(model(images), torch.randint(4, (8,), generator=generator)).backward()
-    optimizer.step()
+def train(model: nn.Module, optimizer: Any, steps: Iterable[int]) -> None:
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(8, 6, generator=generator, dtype=torch.float64)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), torch.randint(4, (8,), generator=generator)).backward()
+        optimizer.step()
 
 
 def distance(plain: nn.Module, spread: nn.Module) -> float:
@@ -57,42 +57,52 @@ def distance(plain: nn.Module, spread: nn.Module) -> float:
     )
 
 
-def compare(make: Any, spread: Any, mesh: DeviceMesh, folder: Path) -> tuple[float, float]:
-    """How far it is from one rank's after some steps, and after more that go on from a distributed checkpoint."""
-    plain, shared = network(), spread(mesh)
-    optimizers = make(list(plain.parameters())), make(list(shared.parameters()))
-    for step in range(SAVED):
-        train(plain, optimizers[0], step)
-        train(shared, optimizers[1], step)
-    first = distance(plain, shared)
-    if spread is tensor_parallel:
-        return first, 0.0  # its checkpoints are made as the others
-    weights, state = get_state_dict(shared, optimizers[1])
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder)
-    again = spread(mesh)
-    with torch.no_grad():
-        for param in again.parameters():
-            param.add_(1.0)
-    optimizer = make(list(again.parameters()))
-    weights, state = get_state_dict(again, optimizer)
-    loaded = {"model": weights, "optimizer": state}
-    dcp.load(loaded, checkpoint_id=folder)
-    set_state_dict(again, optimizer, model_state_dict=loaded["model"], optim_state_dict=loaded["optimizer"])
-    for step in range(SAVED, LAST):
-        train(plain, optimizers[0], step)
-        train(again, optimizer, step)
-    return first, distance(plain, again)
+def check(name: str, pair: Pair) -> None:
+    if (found := distance(pair[0][0], pair[1][0])) > CLOSE:
+        sys.exit(f"{name}: {found}")
+
+
+def trained(make: Any, model: nn.Module) -> Side:
+    optimizer = make(list(model.parameters()))
+    train(model, optimizer, range(SAVED))
+    return model, optimizer
+
+
+def state_of(side: Side) -> dict[str, Any]:
+    return dict(zip(("model", "optimizer"), get_state_dict(*side), strict=True))
+
+
+def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: str) -> None:
+    """Replace each sharded model and optimizer by new ones, with what a distributed checkpoint holds of the old."""
+    dcp.save({name: state_of(shared) for name, (_, shared) in pairs.items()}, checkpoint_id=folder)
+    again: dict[str, Any] = {}
+    for name, (plain, _) in pairs.items():
+        model = fully_sharded(mesh)
+        with torch.no_grad():
+            for param in model.parameters():
+                param.add_(1.0)
+        pairs[name] = plain, (model, ALL[name](list(model.parameters())))
+        again[name] = state_of(pairs[name][1])
+    dcp.load(again, checkpoint_id=folder)
+    for name, (_, shared) in pairs.items():
+        set_state_dict(*shared, model_state_dict=again[name]["model"], optim_state_dict=again[name]["optimizer"])
 
 
 def rank(number: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=number, world_size=2, init_method=f"file://{folder}/store")
     mesh = init_device_mesh("cpu", (2,))
-    for spread in (fully_sharded, tensor_parallel):
-        for i, (name, make) in enumerate(ALL.items()):
-            found = compare(make, spread, mesh, Path(folder) / f"{spread.__name__}-{i}")
-            if max(found) > CLOSE:
-                sys.exit(f"{spread.__name__}, {name}: {found}")
+    plain = {name: trained(make, network()) for name, make in ALL.items()}
+    for name, make in ALL.items():
+        check(f"{name}, tensor parallel", (plain[name], trained(make, tensor_parallel(mesh))))
+    pairs = {name: (plain[name], trained(make, fully_sharded(mesh))) for name, make in ALL.items()}
+    for name, pair in pairs.items():
+        check(f"{name}, fully sharded", pair)
+    go_on_from_a_checkpoint(pairs, mesh, f"{folder}/checkpoint")
+    for name, pair in pairs.items():
+        for side in pair:
+            train(*side, range(SAVED, LAST))
+        check(f"{name}, from a checkpoint", pair)
     dist.destroy_process_group()
 
 
