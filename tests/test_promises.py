@@ -334,7 +334,20 @@ def test_what_the_first_fsdp_has_flattened_is_refused(mark: str) -> None:
     setattr(param, mark, True)
     with pytest.raises(ValueError, match=r"must see a unit whole.*fully_shard"):
         Ranger21([param])
+    with pytest.raises(ValueError, match=r"must see all parameters whole.*fully_shard"):
+        Chain([param], 0.1, ["second_moment", {"name": "decay", "stable": "global"}])
     Chain([param], 0.1, CHAINS["adamw"])
+
+
+@every_or_around
+def test_a_graph_is_not_captured_while_counts_are_on_the_host(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pretended capture: none can be had without a GPU."""
+    params = random_params()
+    optimizer = make(params)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match=r"cannot capture this step.*capturable=True"):
+        walk(optimizer, params, range(1))
 
 
 def test_lookahead_around_a_chain_keeps_its_own_slow_weights() -> None:

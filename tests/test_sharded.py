@@ -16,6 +16,7 @@ from problems import AROUND, EVERY
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
@@ -88,6 +89,15 @@ def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: st
         set_state_dict(*shared, model_state_dict=again[name]["model"], optim_state_dict=again[name]["optimizer"])
 
 
+def refuse_a_share() -> None:
+    """ZeroRedundancyOptimizer is as good as any for what needs no more than a tensor."""
+    for name in ("ranger21", "chain, lamb"):
+        train(*trained(lambda params, one=name: ZeroRedundancyOptimizer(params, ALL[one]), network()), range(1))
+    for name in ("ranger21, global", "official, july2021", "chain, global"):
+        with pytest.raises(ValueError, match="must see all parameters whole, and ZeroRedundancyOptimizer"):
+            ZeroRedundancyOptimizer(network().parameters(), ALL[name])
+
+
 def rank(number: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=number, world_size=2, init_method=f"file://{folder}/store")
@@ -103,6 +113,7 @@ def rank(number: int, folder: str) -> None:
         for side in pair:
             train(*side, range(SAVED, LAST))
         check(f"{name}, from a checkpoint", pair)
+    refuse_a_share()
     dist.destroy_process_group()
 
 

@@ -18,7 +18,7 @@ from ranger21.optim.ingredients.base import is_number
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import prepare, restore, step_of
 from ranger21.optim.step import Step
-from ranger21.optim.switches import flattened, is_rate, plain, require_no_capture, wrong_switch
+from ranger21.optim.switches import hidden, is_rate, plain, require_no_capture, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
 
 
@@ -48,9 +48,8 @@ class Chain(Optimizer):
     their `keeps`, such as `exp_avg`: tensors of the parameter's shape, dtype and memory format.
 
     What it must see whole: `docs/optimizers.md` tells for each ingredient whether that is a unit, a tensor or all
-    parameters. DTensors (fully_shard, tensor parallelism) are whole; an optimizer for each parameter, or for each
-    rank's share of them (ZeroRedundancyOptimizer), changes what is "global"; the first FullyShardedDataParallel is
-    refused.
+    parameters. DTensors (fully_shard, tensor parallelism) are whole. The first FullyShardedDataParallel is refused, and
+    where all parameters matter ZeroRedundancyOptimizer. An optimizer for each parameter changes what is "global".
 
     Raises:
         ValueError: an argument out of its range, an ingredient that does not exist, two that clash, naming them.
@@ -94,11 +93,8 @@ class Chain(Optimizer):
         for recipe, params in self.recipes(group):
             for one, param in itertools.product(recipe.ingredients, params):
                 one.check_param(param)
-                if one.sees in ("a unit", "a tensor") and flattened(param):
-                    raise ValueError(
-                        f"{type(self).__name__}: {one.name} must see {one.sees} whole, and FullyShardedDataParallel "
-                        "flattens the parameters: use fully_shard."
-                    )
+                if wrong := hidden(one.sees, param):
+                    raise ValueError(f"{type(self).__name__}: {one.name} must see {one.sees} whole, and {wrong}.")
 
     def check(self, group: Group) -> None:
         """Raise a ValueError that names the first argument of `group` which is out of its range."""
@@ -152,7 +148,7 @@ class Chain(Optimizer):
     def steps(self, group: Group, recipe: Recipe, params: Tensors) -> Iterator[Step]:
         """Set the counts of the parameters forward, and yield the steps of those that can go together."""
         if not group["capturable"]:
-            require_no_capture()
+            require_no_capture("set capturable=True, which counts on the device")
         memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
         for param in params:
             prepare(param, self.state[param], recipe, group)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients.lookahead import Lookahead as Ingredient
 from ranger21.optim.ingredients.lookahead import merge_
+from ranger21.optim.switches import require_no_capture
 
 Hook = Callable[..., Any]
 
@@ -93,6 +94,7 @@ class Lookahead(Optimizer):
 
     @_disable_dynamo  # as in Chain
     def _take_step(self) -> None:
+        require_no_capture("use a Chain with lookahead and capturable=True, which counts on the device")
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
         slow = [self._slow(param) for param in params]
         self.inner.step()

@@ -95,11 +95,11 @@ class Ranger21Official(Chain):
     """The authors' released code, in one of two states; `step` reproduces its trajectories.
 
     How it differs from `Ranger21`, which is the paper's Algorithm 4: units, and a floor of 1e-6, in the clipping;
-    centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed
-    and thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active. Steps
-    are counted for each parameter, as everywhere here; theirs are the last one's, which is the same as long as all have
-    gradients. It must be one optimizer for all parameters. A last parameter without a gradient is left alone; theirs
-    decays it.
+    centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed and
+    thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active. Steps are
+    counted for each parameter, as everywhere here; theirs are the last one's, which is the same as long as all have
+    gradients. It must be one optimizer for all parameters (ZeroRedundancyOptimizer is refused). A last parameter
+    without a gradient is left alone; theirs decays it.
 
     Args:
         params: tensors, or one parameter group: theirs misplaces the decay of several in other ways still.

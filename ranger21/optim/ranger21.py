@@ -60,8 +60,8 @@ class Ranger21(Chain):
     `max_exp_avg_sq` with `pnm`; `slow` with lookahead. Tensors of the parameter's shape, dtype and memory format.
 
     Clipping, centralization and norm loss see units whole, stable_decay="layer" tensors, "global" all parameters.
-    DTensors (fully_shard, tensor parallelism) are whole; an optimizer for each parameter, or for each rank's share of
-    them (ZeroRedundancyOptimizer), changes what is "global"; the first FullyShardedDataParallel is refused.
+    DTensors (fully_shard, tensor parallelism) are whole. The first FullyShardedDataParallel is refused, and with
+    "global" ZeroRedundancyOptimizer. An optimizer for each parameter changes what is "global".
 
     Raises:
         ValueError: an argument out of its range, naming it.

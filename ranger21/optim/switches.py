@@ -1,5 +1,6 @@
 """How a step is computed, named as torch names it: the arguments that every optimizer of ours has, and their checks."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ SWITCHES: dict[str, bool | None] = {
     "differentiable": False,
     "kahan_sum": None,
 }
+ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 GONE = ("compile",)  # of groups in files of earlier versions: a step that was compiled differs by rounding alone
 
 
@@ -46,12 +48,24 @@ def plain(value: Any) -> Any:
     return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
 
 
-def require_no_capture() -> None:
+def require_no_capture(otherwise: str) -> None:
     """Raise a RuntimeError if a CUDA graph is being captured, in which counts on the host would stand still."""
     if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError("A step that a CUDA graph captures needs capturable=True, which counts on the device.")
+        raise RuntimeError(f"A CUDA graph cannot capture this step, whose count of steps is on the host: {otherwise}.")
 
 
-def flattened(param: Tensor) -> bool:
-    """Whether FullyShardedDataParallel (the first one) has flattened a parameter, so that its units are lost."""
-    return bool(getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False))
+def hidden(sees: str, param: Tensor) -> str:
+    """Return what keeps an ingredient from seeing what it must see whole, as a clause; empty: nothing is known to."""
+    if sees and (getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False)):
+        return "FullyShardedDataParallel flattens the parameters: use fully_shard"
+    if sees == "all parameters" and is_called_by(ZERO):
+        return "ZeroRedundancyOptimizer gives each process a share of the parameters: use fully_shard"
+    return ""
+
+
+def is_called_by(module: str) -> bool:
+    """Whether a function of this module is on the stack."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    return frame is not None

@@ -82,16 +82,13 @@ class Second:
         return gain if self.divides is None else torch.where(self.divides, gain, 1.0)
 
     def divisors(self, out: Tensors | None) -> Tensors:
-        divisors = self._divisors(out)
-        return divisors if self.divides is None else [torch.where(self.divides, x, 1.0) for x in divisors]
-
-    def _divisors(self, out: Tensors | None) -> Tensors:
         if self.moment.softplus is not None:
-            return [softplus((v / self.correction).sqrt() + self.eps, beta=self.moment.softplus) for v in self.values]
-        roots = sqrt(self.values, out)
-        eps = self.eps if self.rectification is not None else self.eps * root(self.correction)
-        if self.eps == 0:  # 0 / 0 would be no number: an element that never had a gradient stays
-            torch._foreach_clamp_min_(roots, torch.finfo(roots[0].dtype).tiny)
-        else:  # the list has the host not wait for a tensor
-            torch._foreach_add_(roots, [eps] * len(roots) if isinstance(eps, Tensor) else eps)
-        return roots
+            found = [softplus((v / self.correction).sqrt() + self.eps, beta=self.moment.softplus) for v in self.values]
+        else:
+            found = sqrt(self.values, out)
+            eps = self.eps if self.rectification is not None else self.eps * root(self.correction)
+            if self.eps == 0:  # 0 / 0 would be no number: an element that never had a gradient stays
+                torch._foreach_clamp_min_(found, torch.finfo(found[0].dtype).tiny)
+            else:  # the list has the host not wait for a tensor
+                torch._foreach_add_(found, [eps] * len(found) if isinstance(eps, Tensor) else eps)
+        return found if self.divides is None else [torch.where(self.divides, x, 1.0) for x in found]
