@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import math
 import os
+import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY
+from slurm_cluster import Cluster
 
 from ranger21.compose import compose_config
 from ranger21.errors import UserError
@@ -25,7 +29,6 @@ from ranger21.grid.jobs import expand
 from ranger21.grid.presets import PRESETS
 from ranger21.machine import batch, data, golden, network, optimizer, record, services, training, worker
 from ranger21.machine.check import FAILED, OK, WARNING, Found, Machine, Row
-from ranger21.machine.disk import disk
 from ranger21.machine.listing import CHECKS
 from ranger21.machine.places import working
 from ranger21.machine.running import Order, Worker, rows
@@ -118,10 +121,27 @@ def test_the_goldens_are_those_of_the_tests() -> None:
     assert {f"{name}.npz" for name in golden.NAMES} == {path.name for path in golden.FOLDER.glob("*.npz")}
 
 
+@contextlib.contextmanager
+def limited(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_an_unwritable_disk(tmp_path: Path) -> None:
     place = Path("/proc/self")  # where even root makes no folder
-    found = disk(machine(tmp_path, f"run_dir={place / 'runs'}", "model=resnet10t"))
-    assert (found.state, found.remedy) == (FAILED, "choose outputs= on a disk that can") or "make room" in found.remedy
+    found, whole = worker.look("disk", machine(tmp_path, f"run_dir={place / 'runs'}"))
+    assert (found.state, whole) == (FAILED, True)
+    assert "cannot be written" in found.seen or "0.0 kB free" in found.seen
+    with limited(1000):  # bytes of a file: as a quota that is used up
+        found, whole = worker.look("disk", machine(tmp_path))
+    assert (found.state, found.remedy, whole) == (FAILED, "choose outputs= on a disk that can", True)
+    assert "cannot be written" in found.seen and "File too large" in found.seen
+    assert not [path for path in tmp_path.iterdir() if "check-machine" in path.name]
     with working(machine(tmp_path, f"run_dir={place / 'runs'}").config, tmp_path) as work:
         assert work == tmp_path / "work"  # the other checks go on elsewhere
 
@@ -319,3 +339,21 @@ def test_a_machine_json_that_cannot_be_used(tmp_path: Path) -> None:
         path.write_text(json.dumps(whole | change))
         with pytest.raises(UserError, match=words):
             record.read(path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sums_over_two_nodes_of_slurm(cluster: Cluster, images: Path, tmp_path: Path) -> None:
+    tiny = [*TINY, f"data.root={images}", "trainer.epochs=100", f"outputs={tmp_path / 'runs'}"]
+    look = [sys.executable, str(SCRIPT), *tiny, "--out", str(tmp_path / "machine.json"), "--limit", "200"]
+    script = tmp_path / "job.sbatch"
+    script.write_text(f"#!/bin/bash\nsrun --nodes=2 --ntasks=2 {shlex.join(look)}\n")
+    job = cluster.sbatch("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", str(script))
+    cluster.wait(job, "COMPLETED", "FAILED", seconds=400)
+    assert cluster.job(job) == "COMPLETED", cluster.output(job)
+    checks = json.loads((tmp_path / "machine.json").read_text())["checks"]
+    seen = {check["check"]: check["seen"] for check in checks}
+    assert seen["all-reduce"].startswith("gloo, 2 ranks over several nodes")
+    assert seen["SLURM"].startswith(f"job {job}: nodes 2")
+    assert "the same bits" in seen["killed and resumed"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".sbatch"] == ["machine.json"]

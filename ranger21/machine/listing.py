@@ -27,6 +27,7 @@ CHECKS = (
     Check("driver and CUDA", "software", "driver"),
     Check("SLURM", "services", "slurm"),
     Check("W&B", "services", "wandb"),
+    Check("model", "model", "model"),
     Check("disk", "disk", "disk"),
     Check("device", "device", "device"),
     Check("number formats", "device", "formats"),

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from ranger21 import Ranger21
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of, seconds
-from ranger21.models import build_model
+from ranger21.machine.model import on_meta
 from ranger21.optim import reference
 from ranger21.wording import reason
 
@@ -72,8 +72,7 @@ def _farthest(way: dict[str, Any], begin: Any, grads: Any, end: Any, here: torch
 def speed(machine: Machine) -> Found:
     """Milliseconds a step on the weights of the configured model, beside torch's fused AdamW."""
     here = device_of(machine)
-    with torch.device("meta"):
-        shapes = [param.shape for param in build_model(machine.config.model, 1000, 3).parameters()]
+    shapes = [param.shape for param in on_meta(machine.config).parameters()]
     params = [Parameter(torch.randn(shape, device=here) * 0.05) for shape in shapes]
     for param in params:
         param.grad = torch.randn_like(param) * 1e-3
