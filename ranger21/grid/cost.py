@@ -40,7 +40,7 @@ class Cost:
         if self.hours is None:
             names = ", ".join(self.unknown)
             return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet"
-        by = f"measured ({'; '.join(self.by)})" if self.by else "logged so far"
+        by = f"logged so far or measured ({'; '.join(self.by)})" if self.by else "logged so far"
         return (
             f"{what}, about {self.hours:.3g} hours one after the other by the images/s {by}, "
             f"{self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices of a run), {disk}"
@@ -72,7 +72,7 @@ def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
         else:
             unknown[f"{label} with {job.config.optimizer.name}" if machines else label] = None
         if machine:
-            by[machine.told()] = None
+            by[f"{machine.path}: {machine.told()}"] = None
         held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
         sized = sized and bool(held)
         disk += KEPT * (held or 0)

@@ -8,11 +8,12 @@ import torch
 from ranger21.config import ImageFolderConfig
 from ranger21.data import on_device, transforms
 from ranger21.data.idx import SIDE
-from ranger21.machine.check import FAILED, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of, seconds
 
 IMAGES = 16
-SHARE = 1e-4  # of the values, that may be off by one step of 255
+SHARE = 1e-4  # of the values, that may be off by a step of 255
+MOST = 3.5  # steps of 255: three operations round, one after the other
 
 
 def against_cpu(machine: Machine) -> Found:
@@ -39,6 +40,8 @@ def against_cpu(machine: Machine) -> Found:
     rate = IMAGES / taken
     seen = f"{share:.2%} of the values differ by a step of 255, the largest by {largest:.2g}; {rate:,.0f} images/s"
     figures = {"share": share, "largest": largest, "images_per_s": rate}
-    if share > SHARE or largest > 1.5:
-        return Found(seen, FAILED, "the device's arithmetic is another than the CPU's: look at its driver", figures)
+    if not largest <= MOST:
+        return Found(seen, FAILED, "the device computes another augmentation than the CPU: report this", figures)
+    if share > SHARE:
+        return Found(seen, WARNING, "more than rounding explains: report this with machine.json", figures)
     return Found(seen, numbers=figures)

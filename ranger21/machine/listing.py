@@ -14,12 +14,14 @@ class Check:
 
     Attributes:
         quick: whether --quick has it, too.
+        starts: whether it starts processes that use the device, which some sites let one process have at a time.
     """
 
     name: str
     module: str
     function: str
     quick: bool = True
+    starts: bool = False
 
 
 CHECKS = (
@@ -31,16 +33,16 @@ CHECKS = (
     Check("disk", "disk", "disk"),
     Check("device", "device", "device"),
     Check("number formats", "device", "formats"),
-    Check("all-reduce", "network", "all_reduce"),
+    Check("all-reduce", "network", "all_reduce", starts=True),
     Check("golden trajectories", "golden", "goldens"),
     Check("optimizer against reference", "optimizer", "against_reference"),
     Check("optimizer speed", "optimizer", "speed"),
     Check("augmentation", "augmentation", "against_cpu"),
     Check("data", "data", "sample"),
     Check("pack", "data", "pack", quick=False),
-    Check("training", "training", "steps"),
-    Check("killed and resumed", "training", "resumed"),
-    Check("the same, deterministic", "training", "deterministic", quick=False),
+    Check("training", "training", "steps", starts=True),
+    Check("killed and resumed", "training", "resumed", starts=True),
+    Check("the same, deterministic", "training", "deterministic", quick=False, starts=True),
     Check("loader", "data", "loader"),
     Check("largest batch", "batch", "largest", quick=False),
 )

@@ -124,9 +124,9 @@ class Measured:
         return [f"{key}={shown(its, str)} (not {shown(own, str)})" for key, its, own in pairs if its != own]
 
     def told(self) -> str:
-        """Of whom it is, for people."""
+        """Return of what it is, for people."""
         model, optimizer = (shown(self.training.get(key), str) for key in ("model.name", "optimizer.name"))
-        return f"{self.path}: {self.images_per_s:,.4g} for {model} with {optimizer} on {one_line(self.whose)}"
+        return f"{self.images_per_s:,.4g} for {model} with {optimizer} on {one_line(self.whose)}"
 
 
 def read(path: Path) -> Measured:
@@ -144,5 +144,6 @@ def read(path: Path) -> Measured:
     if not isinstance(speed, int | float) or not speed > 0:
         raise UserError(f"{path} has no speed of a training: the check of it failed. {CURE.capitalize()}.")
     device = str(numbers.get("device", {}).get("device", "an unknown device"))
-    whose = f"{device} of {facts['host']}, {facts['started'][:10]}"
+    failed = ", where a check failed" if any(check["state"] == FAILED for check in facts["checks"]) else ""
+    whose = f"{device} of {facts['host']}, {facts['started'][:10]}{failed}"
     return Measured(path, facts["training"], float(speed), size if isinstance(size, int) else None, whose)

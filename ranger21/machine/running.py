@@ -46,6 +46,7 @@ class Worker:
 
     def __init__(self, order: Order, numbers: dict[str, Any]) -> None:
         self.said = order.temporary / "said.txt"
+        self.holds_device = False
         self._here, there = multiprocessing.Pipe()
         path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         # Threads that spin keep each other from working where a machine is shared: train.py has it, too.
@@ -94,6 +95,7 @@ class Worker:
             if isinstance(error, TimeoutError):
                 raise
             return self._died(), False
+        self.holds_device = answer["holds"]
         return Found(**answer["found"]), answer["whole"]
 
     def _died(self) -> Found:
@@ -119,6 +121,9 @@ def rows(order: Order, checks: Iterable[Check], begins: Callable[[str], None]) -
                 late = Found(f"left out: the {order.total:g} s of --quick are over", WARNING, LATER)
                 yield Row(check.name, late, 0.0)
                 continue
+            if worker and check.starts and worker.holds_device:
+                stack.pop_all().close()
+                worker = None
             worker = worker or stack.enter_context(Worker(order, numbers))
             try:
                 found, whole = worker.ask(check.name, left)

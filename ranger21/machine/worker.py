@@ -47,16 +47,16 @@ def look(name: str, machine: Machine) -> tuple[Found, bool]:
     except Exception as error:
         told = {"traceback": "".join(traceback.format_exception(error))[-MOST:]}
         return Found(f"{type(error).__name__}: {reason(error)}", FAILED, FAULT, told), False
-    finally:
-        _free()
 
 
-def _free() -> None:
-    """Give the device's memory back: the next check may have another process work on it."""
+def _free() -> bool:
+    """Give the device's memory back, for other processes. Returns whether this one still holds the device."""
     gc.collect()
     torch: Any = sys.modules.get("torch")  # if a check has imported it
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    torch.cuda.empty_cache()
+    return True
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
         found, whole = look(name, machine)
         machine.numbers[name] = found.numbers
         sys.stdout.flush()
-        there.send_bytes(json.dumps({"found": vars(found), "whole": whole}).encode())
+        there.send_bytes(json.dumps({"found": vars(found), "whole": whole, "holds": _free()}).encode())
 
 
 if __name__ == "__main__":
