@@ -23,7 +23,7 @@ from ranger21.processes import granted_cores
 from ranger21.wording import first_few
 
 SAMPLE, QUICK_SAMPLE = 256, 32  # images of each split that are decoded
-SECONDS, QUICK_SECONDS = 3.0, 1.5  # of loading with each number of processes
+SECONDS, QUICK_SECONDS = 2.0, 1.0  # of loading with each number of processes
 SPARE = 1.2  # times what the device eats: what the loader should give
 
 
