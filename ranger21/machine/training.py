@@ -78,7 +78,7 @@ def deterministic(machine: Machine) -> Found:
         return Found("on the CPU every training is: see the row above")
     for name in ("run", "kept"):
         shutil.rmtree(machine.work / name, ignore_errors=True)
-    more = ("trainer.deterministic=true",)
+    more = ("trainer.deterministic=true", "trainer.cudnn_benchmark=null")  # whatever was typed: they exclude each other
     killed(machine, more)
     return _compare(machine, more, exact=True)
 
