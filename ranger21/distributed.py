@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ranger21.errors import UserError
 from ranger21.heartbeat import Heartbeat
-from ranger21.ranks import environment, seconds_of_patience, tasks_left_alone
+from ranger21.ranks import environment, record_collectives, seconds_of_patience, tasks_left_alone
 from ranger21.wording import reason
 
 T = TypeVar("T")
@@ -164,8 +165,11 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 
 
 @contextlib.contextmanager
-def join(device: str) -> Iterator[World]:
-    """The world this process belongs to; the process group is set up and taken down around it."""
+def join(device: str, traces: Path | None = None) -> Iterator[World]:
+    """The world this process belongs to; the process group is set up and taken down around it.
+
+    `traces`: where NCCL's flight recorder writes if a collective fails; None: where the user has it write.
+    """
     place = environment() or {"rank": 0, "size": 1, "local_rank": 0, "local_size": 1}
     chosen = choose_device(device, place["local_rank"])
     if chosen.type == "cuda":
@@ -182,6 +186,8 @@ def join(device: str) -> Iterator[World]:
     if world.size == world.local_size and any(name == "lo" for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one node's ranks need no network
     store, line = meet(world, patience)
+    if traces:
+        record_collectives(traces)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     try:
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT)

@@ -15,6 +15,7 @@ from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.distributed import World
 from ranger21.errors import UserError
 from ranger21.memory import enough_to_train
+from ranger21.numerics import computing
 from ranger21.records import RunDirectory
 from ranger21.run import Run
 from ranger21.stopping import StopFlag, leave_word
@@ -30,13 +31,14 @@ def run(config: Config, directory: Path) -> int:
 
     Whatever can be refused is refused before the directory is made; one that is there is taken first.
     """
-    with StopFlag() as stop, distributed.join(config.trainer.device) as world:
+    with StopFlag() as stop, computing(config.trainer), distributed.join(config.trainer.device, directory) as world:
         log_to_console(world.main)
         place = RunDirectory(directory)
         if ended := world.on_main(lambda: look(place, config)):
             world.on_main(lambda: leave_alone(place, config, ended))
             return 0
-        configure_torch(config, world)
+        if world.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(world.device)
         if isinstance(config.logger, WandbConfig):
             choices(config.logger, directory, config.experiment)  # refused now rather than when all is made
         world.on_main(lambda: require_it_runs(config, world.size))
@@ -91,11 +93,3 @@ def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
         log.info("Stopped while the pack was being copied; the same command goes on from there.")
         world.on_main(leave_word)
     return code
-
-
-def configure_torch(config: Config, world: World) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = config.trainer.tf32
-    torch.backends.cudnn.allow_tf32 = config.trainer.tf32
-    torch.backends.cudnn.benchmark = config.trainer.cudnn_benchmark
-    if world.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(world.device)

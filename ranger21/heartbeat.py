@@ -5,6 +5,8 @@ import sys
 import threading
 from typing import Any
 
+from ranger21.stalls import write_stacks
+
 BEATS = 12  # missed, before a rank is given up
 
 
@@ -52,6 +54,7 @@ class Heartbeat:
     def _give_up(self, why: str) -> None:
         if self._over.wait(self.patience / BEATS):  # no failure: the run has ended, there a moment before here
             return
+        write_stacks(why)
         sys.stderr.write(f"error: Rank {self.rank} ends, since {why}: the same command goes on from the checkpoint.\n")
         sys.stderr.flush()
         os._exit(1)

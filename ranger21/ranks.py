@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 from ranger21.errors import UserError
 
@@ -107,3 +108,18 @@ def seconds_of_patience() -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
         raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be whole seconds, 1 to 9999999.")
     return int(text)
+
+
+def record_collectives(folder: Path) -> None:
+    """Have NCCL's flight recorder write each rank's last 2,000 collectives to FOLDER/nccl-rank-N if one fails.
+
+    What the user has set, by torch's names of today or by older ones, stays.
+    """
+    wanted = {
+        ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"): "2000",
+        ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"): str(folder.absolute() / "nccl-rank-"),
+        ("TORCH_NCCL_DUMP_ON_TIMEOUT",): "1",
+    }
+    for names, value in wanted.items():
+        if not any(name in os.environ for name in names):
+            os.environ[names[0]] = value

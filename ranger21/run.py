@@ -10,15 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21 import randomness, records, sessions
+from ranger21 import observers, randomness, records, sessions, stalls
 from ranger21.checkpoint import Checkpoints
 from ranger21.checkpoint_file import FORMAT, State
 from ranger21.classes import require_same_classes
-from ranger21.config import (
-    Config,
-    WandbConfig,
-    named_values,
-)
+from ranger21.config import Config, named_values
 from ranger21.data.build import Data
 from ranger21.data.facts import data_facts
 from ranger21.data.loader import Loader, available_workers
@@ -34,14 +30,13 @@ from ranger21.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.plan import make_plan
 from ranger21.precision import choose_precision
 from ranger21.presence import Presence
+from ranger21.ranks import seconds_of_patience
 from ranger21.records import RunDirectory
 from ranger21.resuming import Origin
 from ranger21.stopping import StopFlag, leave_word
 from ranger21.summary import show_result, summarize
 from ranger21.tracking import FanOut, Tracker
-from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines, require_lines
-from ranger21.tracking.weights_and_biases import WandbTracker
 from ranger21.undo import Undo
 from ranger21.weights import named, read_any, start_from
 from ranger21.wording import shown
@@ -66,6 +61,7 @@ class Run:
         self.checkpoints = self.origin.checkpoints
         self.progress, self.metrics_size, self.metrics_rest = Progress(), 0, ""
         self.wandb_id = uuid.uuid4().hex[:12]
+        self.stalls = stalls.Stalls(place.path, world.rank, seconds_of_patience())
         self.substituted, self.unreadable = 0, list[str]()  # before this process: images that others stood for
         self.newest = world.on_main(self.origin.find)
         self.begun_from: dict[str, str] = {}  # a hash of the weights of model.init_from, in the process that read them
@@ -100,10 +96,17 @@ class Run:
         """Trains from where it was restored, and records how it ended."""
         kept = self.world.on_main(self.settle)
         self.announce(kept)
-        self.trackers = self.make_trackers() if self.world.main else FanOut([])
+        done, trackers = self.progress.step, list[Tracker]([self.stalls])
+        trackers += observers.of_the_rank(self.config, self.place, self.world, self.plan, done)
+        if self.world.main:
+            self.presence = Presence(self.place, self.lines)
+            rest = (self.lines, self.plan, done, self.wandb_id)
+            trackers = observers.of_the_run(self.config, self.place, *rest) + trackers
+        self.trackers = FanOut(trackers)
         job, exit_code, result = self.make_job(), 1, None
         try:
-            ending = train(job, self.progress)
+            with self.stalls:
+                ending = train(job, self.progress)
             exit_code = self.stop.code if ending == "stopped" else 0
             result = self.conclude(ending)
         finally:
@@ -144,15 +147,6 @@ class Run:
         session |= self.begun_from | ({"kept": kept} if kept else {})
         self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
 
-    def make_trackers(self) -> FanOut:
-        self.presence = Presence(self.place, self.lines)
-        trackers: list[Tracker] = [self.lines, ConsoleTracker(self.plan.total_steps, self.progress.step)]
-        logger = self.config.logger
-        if isinstance(logger, WandbConfig):
-            values = records.to_dict(self.config)
-            trackers.append(WandbTracker(logger, self.wandb_id, self.place.path, self.config.experiment, values))
-        return FanOut(trackers)
-
     def make_job(self) -> Job:
         config, world = self.config, self.world
         model: nn.Module = torch.compile(self.model) if config.trainer.compile else self.model  # type: ignore[assignment]
@@ -164,10 +158,14 @@ class Run:
         self.loaders = Loader(self.data.train, keys, *rest), Loader(self.data.val, eval_keys, *rest)
 
         def validate(interrupted: Interrupted) -> dict[str, float] | None:
+            def asked() -> bool:
+                stalls.alive()
+                return interrupted()
+
             world.share_buffers(self.model)
             model.eval()
             smoothing = config.trainer.label_smoothing
-            others = (self.to_input, world, self.precision, smoothing, self.format, interrupted)
+            others = (self.to_input, world, self.precision, smoothing, self.format, asked)
             return evaluate(model, self.loaders[1], *others)
 
         return Job(

@@ -32,9 +32,9 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     """The range test of a configuration. Imports torch."""
     from ranger21 import distributed
     from ranger21.data.build import build_data, prepare_data
-    from ranger21.experiment import configure_torch
     from ranger21.lr_finder import range_test
     from ranger21.memory import enough_to_train
+    from ranger21.numerics import computing
     from ranger21.records import RunDirectory
     from ranger21.run import Run
     from ranger21.stopping import StopFlag
@@ -42,10 +42,9 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     from ranger21.tracking.console import ConsoleTracker
     from ranger21.trial import require_it_runs
 
-    with distributed.join(config.trainer.device) as world:
+    with computing(config.trainer), distributed.join(config.trainer.device) as world:
         if world.size > 1:
             raise UserError("find_lr.py runs in one process: start it without torchrun.")
-        configure_torch(config, world)
         prepare_data(config.data)
         require_it_runs(config, world.size)
         with tempfile.TemporaryDirectory() as nowhere:

@@ -23,7 +23,7 @@ DATA_WITHOUT_TORCH = (
 FIRST_WITHOUT_TORCH = (
     "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
     "files.py", "locks.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
-    "manifest.py", "reading.py", "records.py", "sessions.py", "wording.py",
+    "manifest.py", "reading.py", "records.py", "sessions.py", "stalls.py", "wording.py",
 )  # fmt: skip
 MACHINE_WITHOUT_TORCH = ("check", "listing", "places", "record", "running", "table", "worker")
 TORCH_FREE = [

@@ -91,6 +91,18 @@ def test_ranks_precision_device_and_what_rounds_differently_are_told(make: Make,
     ]
 
 
+def test_older_runs_were_not_deterministic(make: Make, tmp_path: Path) -> None:
+    """They say nothing of it, in config.yaml or in the settings of a session."""
+    for seed, settings in enumerate(({}, {"trainer.compile": False}, {"trainer.deterministic": True})):
+        path = make("adamw", seed, **({"trainer__deterministic": True} if seed == 2 else {}))
+        manifest(path)
+        whole = json.loads((path / "manifest.json").read_text())
+        whole["sessions"][0]["settings"] = settings
+        (path / "manifest.json").write_text(json.dumps(whole))
+    (told,) = said(tmp_path, "Not the same")
+    assert "trainer.deterministic false (adamw seed 0, 1), true (adamw seed 2)" in told
+
+
 def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make: Make, tmp_path: Path) -> None:
     make("adamw", 0)  # whose config does not say
     make("adamw", 1, trainer__accumulate=1)

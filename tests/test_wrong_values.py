@@ -14,7 +14,7 @@ VALUES: dict[str, list[str]] = {
         "optimizer.centralize=2", "optimizer.pnm=maybe", "optimizer.norm_loss=1.0",
         "optimizer.decay_norm_and_bias=yes",
         "optimizer.centralize=0", "trainer.tf32=2", "trainer.compile=1", "trainer.channels_last=x",
-        "trainer.cudnn_benchmark=null", "model.remove_batch_norm=2", "model.remove_skips=[true]", "debug=2",
+        "trainer.channels_last=null", "model.remove_batch_norm=2", "model.remove_skips=[true]", "debug=2",
         "optimizer=lars optimizer.always_adapt=1", "optimizer=radam optimizer.decoupled_weight_decay=3",
     ],
     "it must be a whole number": [

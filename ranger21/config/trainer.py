@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass, field
 
 from ranger21.config.checks import COUNT, NAMED, NEUTRAL, require, require_choice, require_number
+from ranger21.errors import UserError
+
+LONGEST_PROFILE = 100  # steps
 
 
 @dataclass
@@ -18,11 +21,14 @@ class TrainerConfig:
     accumulate: int  # a batch norm and dropout look at one pass, not at the whole batch
     device: str = field(metadata=NEUTRAL)
     channels_last: bool = field(metadata=NAMED)
-    cudnn_benchmark: bool = field(metadata=NAMED)
+    cudnn_benchmark: bool | None = field(metadata=NAMED)  # None: unless `deterministic`
     compile: bool = field(metadata=NAMED)
     log_every_steps: int = field(metadata=NEUTRAL)
     checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
     checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
+    # Older runs do not have these.
+    deterministic: bool = field(default=False, metadata=NAMED)
+    profile: int = field(default=0, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps", "steps", "checkpoint_every_steps"):
@@ -33,5 +39,13 @@ class TrainerConfig:
         require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
         require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        require_number("trainer.profile", self.profile, 0, LONGEST_PROFILE + 1)
+        if self.cudnn_benchmark is None:
+            self.cudnn_benchmark = not self.deterministic
+        if self.deterministic and self.cudnn_benchmark:
+            raise UserError(
+                "trainer.deterministic=true and trainer.cudnn_benchmark=true contradict each other, since cuDNN would "
+                "choose its kernels by a stopwatch: add trainer.cudnn_benchmark=false, or leave one of the two away."
+            )
         known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
         require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")

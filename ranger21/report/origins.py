@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ranger21.code import Code, recorded_code
-from ranger21.config import named_keys
+from ranger21.config import LATER, named_keys
 from ranger21.data.identity import NAMES
 from ranger21.report.groups import Group, show
 from ranger21.report.runs import Run
@@ -36,7 +36,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
             known = facts if isinstance(facts, dict) else {}
             yield from ((name, str(known[name])) for name in names if known.get(name) is not None)
     settings = [session.get("settings") for session in run.sessions]
-    for values in [each for each in settings if isinstance(each, dict) and each] or [run.config]:
+    later = {key: value for part in LATER.values() for key, value in part.items() if key in named_keys()}
+    for recorded in [each for each in settings if isinstance(each, dict) and each] or [run.config]:
+        values = later | recorded
         yield from ((key, show(values[key])) for key in sorted(named_keys() & values.keys()))
 
 
