@@ -105,7 +105,7 @@ def is_plain(x: Tensor) -> bool:
 
 def whole(x: Tensor) -> Tensor:
     """Return a tensor whole: a DTensor gathered from its devices."""
-    return x if is_plain(x) else x.full_tensor()  # type: ignore[attr-defined]
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
 
 
 def copy_(xs: Tensors, ys: Tensors) -> None:

@@ -1,0 +1,109 @@
+"""A pretended CUDA device: tensors without contents, on which one may compute but not look.
+
+torch's FakeTensorMode raises where the host reads a tensor (`.item()`, `bool()`, `nonzero()`, `tolist()`), but lets
+copies between devices pass. `Watch` refuses those that are not expected. What is pretended: that CUDA is there, the two
+fused steps of torch's that cannot be (they return nothing), and the engine of the backward pass, which wants a device's
+threads: its nodes are called one after the other here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+class Watch(TorchDispatchMode):
+    """Refuses what makes the host wait for the device: copies between the two, and reads.
+
+    Args:
+        copies: functions that may copy to the device, asynchronously.
+        reads: functions that may read one number; they are told `0.0`.
+
+    Attributes:
+        copied, read: how often each of them did.
+    """
+
+    def __init__(self, copies: list[Any], reads: list[Any]) -> None:
+        super().__init__()
+        self.copies, self.reads = [[one.__code__ for one in some] for some in (copies, reads)]
+        self.copied, self.read = 0, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = function.overloadpacket.__name__
+        if name == "_local_scalar_dense" and args[0].device.type == "cuda" and called_by(self.reads):
+            self.read += 1
+            return 0.0
+        result = function(*args, **kwargs)
+        before, after = sides((args, kwargs)), sides(result)
+        if name in ("_to_copy", "copy_") and len(before | after) > 1:
+            expected = "cuda" in after and (kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,)))
+            assert expected and called_by(self.copies), f"{function}: a copy between the devices makes the host wait"
+            self.copied += 1
+        else:  # a single number on the CPU goes along as an argument; more is copied
+            assert len(sides((args, kwargs), least=1) | after) < 2, f"{function}: tensors of both devices"
+        return result
+
+
+def sides(tree: Any, least: int = 0) -> set[str]:
+    """The kinds of device of the tensors of at least so many dimensions."""
+    return {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.ndim >= least}
+
+
+def called_by(codes: list[CodeType]) -> bool:
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def backward(loss: Tensor, gradient: Tensor | None = None, *_: Any) -> None:
+    """As `loss.backward()`, node by node."""
+    order: list[Any] = []
+    seen, rest = set(), [(loss.grad_fn, False)]
+    while rest:
+        node, done = rest.pop()
+        if done:
+            order.append(node)
+        elif node is not None and node not in seen:
+            seen.add(node)
+            rest += [(node, True), *((before, False) for before, _ in node.next_functions)]
+    given: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss) if gradient is None else gradient}}
+    with torch.no_grad():
+        for node in reversed(order):
+            have = given.pop(node)
+            found = node(*(have.get(place) for place in range(len(node._input_metadata))))
+            found = found if isinstance(found, tuple) else (found,)
+            for grad, (before, place) in zip(found, node.next_functions, strict=False):
+                if before is not None and grad is not None:
+                    wanted = before._input_metadata[place]
+                    grad = grad.sum_to_size(wanted.shape).to(wanted.dtype)
+                    there = given.setdefault(before, {})
+                    there[place] = there[place] + grad if place in there else grad
+
+
+@contextlib.contextmanager
+def pretended_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Inside, tensors are without contents, and CUDA seems to be there for autocast and the gradient scaler."""
+    patch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    patch.setattr("torch.amp.grad_scaler.amp_definitely_not_available", lambda: False, raising=False)
+    patch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    patch.setattr(torch.Tensor, "backward", backward)
+    with torch.library._scoped_library("aten", "IMPL") as aten, FakeTensorMode(allow_non_fake_inputs=False):
+        for name in ("_fused_sgd_", "_fused_adagrad_"):
+            aten.impl(name, lambda *args, **kwargs: None, "Meta")
+        yield

@@ -1,0 +1,175 @@
+"""One step of the real loop on a pretended CUDA device: the host reads nothing and waits for no copy.
+
+It proves what the host does, and nothing of what a device computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from pretended import CPU, CUDA, Watch, pretended_cuda
+from torch import Tensor, nn
+
+from ranger21 import loop
+from ranger21.compose import compose_config, composing
+from ranger21.config import VARIANTS, Config
+from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
+from ranger21.data.pictures import Batch
+from ranger21.distributed import World, choose_device
+from ranger21.errors import UserError
+from ranger21.loop import Clock, Job
+from ranger21.meters import Meter, NonFinite
+from ranger21.models import memory_format
+from ranger21.optimizers import build_optimizer, build_schedule
+from ranger21.plan import make_plan
+from ranger21.precision import choose_precision
+from ranger21.stopping import StopFlag
+from ranger21.tracking import FanOut
+from ranger21.undo import Undo
+
+IMAGES, STEPS = 640, 3  # with a log line after the second
+
+
+def batches(config: Config) -> Iterator[Batch]:
+    """As loaders make them, on the CPU."""
+    count = config.data.batch_size // config.trainer.accumulate
+    while True:
+        images = torch.empty(count, 32, 32, 3, dtype=torch.uint8, device=CPU).permute(0, 3, 1, 2)
+        yield Batch(images, torch.empty(count, 7, device=CPU), torch.empty(count, dtype=torch.int64, device=CPU), [])
+
+
+def make_job(config: Config) -> Job:
+    """The parts of a run on the pretended device, as `Run` puts them together."""
+    world = World(rank=0, size=1, local_rank=0, local_size=1, device=CUDA)
+    precision, plan = choose_precision(config.trainer.precision, CUDA), make_plan(config, IMAGES)
+    shape = memory_format(config.trainer.channels_last)
+    with CUDA:
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(4, 10)),
+        )
+        for module in model.modules():  # parameters without contents cannot be moved
+            for name, param in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(param.detach().to(precision.weights)))
+    optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
+    return Job(
+        model=model.train(),
+        optimizer=optimizer,
+        schedule=build_schedule(config.schedule, plan.course),
+        scaler=precision.scaler(),
+        batches=batches(config),  # type: ignore[arg-type]
+        substitutes=None,
+        to_input=ToInput(IMAGENET_MEAN, IMAGENET_STD).to(CUDA, precision.weights),
+        evaluate=lambda interrupted: None,
+        save=lambda progress, best: None,
+        tracker=FanOut([]),
+        world=world,
+        precision=precision,
+        plan=plan,
+        meter=Meter(world),
+        nonfinite=NonFinite(world),
+        stop=StopFlag(),
+        undo=Undo(model, optimizer) if config.trainer.on_nonfinite == "skip" else None,
+        seed=0,
+        label_smoothing=config.trainer.label_smoothing,
+        memory_format=shape,
+    )
+
+
+def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> Watch:
+    """Take some steps of such a run; return what was seen. Raises where the host waits."""
+    config = compose_config(["trainer.log_every_steps=2", *overrides])
+    with pretended_cuda(patch):
+        job = make_job(config)
+        clock = Clock(0.0, None)
+        watch = Watch([Batch.to], [torch.amp.GradScaler._maybe_opt_step])
+        with watch:
+            for step in range(1, steps + 1):
+                loop.take_step(job, step, clock)
+    assert next(job.model.parameters()).device == CUDA and job.optimizer.state
+    assert watch.copied == 3 * steps * config.trainer.accumulate  # images, what is left to do, labels
+    return watch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    with composing():
+        yield
+
+
+@pytest.mark.parametrize("optimizer", VARIANTS["optimizer"])
+def test_the_host_waits_in_no_step_of_any_optimizer(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two passes a step, of which one may be left out, and a merge of lookahead."""
+    merge = (
+        ["optimizer.lookahead_k=2"]
+        if "lookahead_k" in {f.name for f in fields(VARIANTS["optimizer"][optimizer])}
+        else []
+    )
+    more = ["trainer.on_nonfinite=skip", "trainer.accumulate=2", *merge]
+    assert run([f"optimizer={optimizer}", *more], monkeypatch).read == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64", "fp16"])
+@pytest.mark.parametrize("optimizer", ["ranger21", "adamw"])
+@pytest.mark.parametrize("undo", ["stop", "skip"])
+def test_nor_in_any_precision(precision: str, optimizer: str, undo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But torch's gradient scaler reads whether to step, once a step, for an optimizer that does not see to it."""
+    overrides = [f"trainer.precision={precision}", f"optimizer={optimizer}", f"trainer.on_nonfinite={undo}"]
+    read = run([*overrides, "optimizer.lookahead_k=2"], monkeypatch).read
+    assert read == (STEPS if precision == "fp16" else 0)
+
+
+def unlike(one: Callable[..., Any], then: Callable[[Tensor], Any]) -> Callable[..., Any]:
+    """The function, and then something done with what it returns."""
+
+    def changed(*args: Any) -> Any:
+        found = one(*args)
+        then(found)
+        return found
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Tensor.item, bool, float, Tensor.tolist, Tensor.cpu, torch.nonzero, Tensor.numpy,
+        lambda t: t.to("cpu", non_blocking=True), lambda t: torch.empty(2, 2, device=CPU).to(t.device),
+        lambda t: torch.tensor([1.0, 2.0], device=t.device), lambda t: torch.zeros(2, device=t.device)[torch.arange(2)],
+        lambda t: t.copy_(torch.zeros((), device=CPU)), lambda t: t if t > 0 else None,
+        lambda t: torch.empty(2, device=CPU).to(t.device, non_blocking=True),
+    ],
+)  # fmt: skip
+def test_a_look_at_the_device_would_be_seen(look: Callable[[Tensor], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "forward_backward", unlike(loop.forward_backward, look))
+    with pytest.raises((AssertionError, RuntimeError, TypeError)) as caught:
+        run([], monkeypatch, steps=1)
+    assert any(entry.name == "changed" for entry in caught.traceback)
+
+
+def test_which_gpu_a_rank_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its place on its node; a GPU that is not there, and one for all ranks, are refused."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    taken = [
+        choose_device(name, rank) for name, rank in (("auto", 0), ("cuda", 3), ("cuda", 5), ("cuda:2", 0), ("cpu", 1))
+    ]
+    assert list(map(str, taken)) == ["cuda:0", "cuda:3", "cuda:1", "cuda:2", "cpu"]
+    with pytest.raises(UserError, match=r"trainer.device=cuda:4: there are 4 CUDA devices, counted from 0"):
+        choose_device("cuda:4", 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="would put every rank on one GPU"):
+        choose_device("cuda:1", 0)
+
+
+def test_which_precision_a_gpu_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old GPU")
+    for has_bf16, expected in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)
+        assert choose_precision("auto", CUDA).name == choose_precision("bf16", CUDA).name == expected
+    assert choose_precision("fp32", CUDA).name == "fp32" and choose_precision("auto", CPU).name == "fp32"
