@@ -70,7 +70,7 @@ def build_optimizer(
     else:
         groups = parameter_groups(params, weight_decay, decay_norm_and_bias)
         if name in OURS:
-            optimizer = OURS[name](groups, lr=lr, **(lookahead if name == "ranger21" else {}), **kwargs)
+            optimizer = ours(name, groups, lr=lr, **(lookahead if name == "ranger21" else {}), **kwargs)
         elif name in FUSED:
             fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
             optimizer = FUSED[name](groups, lr=lr, fused=fused, **kwargs)
@@ -83,6 +83,16 @@ def build_optimizer(
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     return optimizer
+
+
+def ours(name: str, groups: list[dict[str, Any]], fused: bool | None = None, **kwargs: Any) -> torch.optim.Optimizer:
+    """An optimizer of the project's own. Raises a UserError where the fused step is asked for and cannot be."""
+    try:
+        return OURS[name](groups, fused=fused, **kwargs)
+    except ValueError as error:
+        if not fused:
+            raise
+        raise UserError(f"optimizer.fused=true: {error} Leave it out: null is fused where that can be.") from error
 
 
 def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:

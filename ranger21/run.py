@@ -83,6 +83,10 @@ class Run:
     def optimizer_for(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         return build_optimizer(params=params, **self.values)
 
+    def example_for(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer for tensors on the CPU, with the same state, however the run's own is computed."""
+        return build_optimizer(params=params, **{name: x for name, x in self.values.items() if name != "fused"})
+
     def build_model(self) -> nn.Module:
         torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
         model = build_model(self.config.model, len(self.data.classes), self.data.channels)
@@ -259,7 +263,7 @@ class Run:
                 "device like the one before."
             )
         rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
-        require_fits(state, path, self.model, self.optimizer_for, *rest)
+        require_fits(state, path, self.model, self.example_for, *rest)
         step = None if state.get("metrics_rest") else state["progress"].get("logged_step")
         require_lines(self.place.metrics, state["metrics_size"], step)
 

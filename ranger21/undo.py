@@ -8,7 +8,7 @@ class Undo:
     """Keeps a copy of weights, buffers and optimizer state (their memory, once more) while `trainer.on_nonfinite=skip`.
 
     What an optimizer counts on the host, such as Ranger21's own step, goes on counting: a step left out is one whose
-    gradient was zero and whose effect was taken back.
+    gradient was zero and whose effect was taken back. What it counts on the device, as a fused step does, is put back.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

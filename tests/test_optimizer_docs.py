@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT
 from problems import ADAMW, same, walk
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -126,6 +127,19 @@ def maximize(make: Make) -> str:
     return "yes" if ((up - down) * up.grad).sum() > 0 else "no"
 
 
+def fused(make: Make) -> str:
+    """On a pretended GPU; and no chain gets it whose ingredients are others."""
+    with FakeTensorMode():
+        params = [Parameter(torch.empty(3, 2, device="cuda"))]
+        try:
+            make(params, fused=True)
+        except ValueError:
+            return "no"
+        with pytest.raises(ValueError, match="Algorithm 4, or less of it"):
+            Chain(params, 1e-2, ["first_moment", "second_moment", "rectify"], fused=True)
+    return "Algorithm 4, or less of it"
+
+
 def capturable(make: Make) -> str:
     optimizer, params = grown(make, capturable=True)
     return "yes" if isinstance(optimizer.state[params[0]]["step"], Tensor) else "no"
@@ -148,7 +162,7 @@ def covered(name: str, cases: dict[str, Any]) -> bool:
 
 PROBES: dict[str, Callable[[str, Make], str]] = {
     "`foreach`": lambda _, make: "no" if refuses(make, foreach=False) or refuses(make, foreach=True) else "yes",
-    "`fused`": lambda _, make: "not yet" if refuses(make, fused=True) else "yes",
+    "`fused`": lambda _, make: fused(make),
     "`capturable`": lambda _, make: capturable(make),
     "`maximize`": lambda _, make: maximize(make),
     "lr as a tensor": lambda _, make: "no" if refuses(make, lr=torch.tensor(1e-2)) else "yes",

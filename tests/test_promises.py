@@ -86,7 +86,7 @@ def test_capturable_can_be_switched_in_mid_run(make: Make) -> None:
 @pytest.mark.parametrize(
     ("switch", "value", "words"),
     [
-        ("fused", True, "no fused step yet"),
+        ("fused", True, "here"),
         ("differentiable", True, "in place"),
         ("maximize", None, "True or False"),
         ("foreach", 1, "True, False or None"),

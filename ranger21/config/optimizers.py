@@ -1,9 +1,9 @@
 """The types and ranges of `optimizer`, one class for optimizers with the same arguments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ranger21.config.checks import COUNT, require, require_choice, require_number
+from ranger21.config.checks import COUNT, NAMED, require, require_choice, require_number
 from ranger21.errors import UserError
 
 
@@ -39,6 +39,7 @@ class Ranger21Config(OptimizerConfig):
     norm_loss: bool
     lookahead_k: int
     lookahead_beta: float
+    fused: bool | None = field(default=None, metadata=NAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +88,13 @@ class ChainConfig(OptimizerConfig):
             self.parts = describe(self.parts)
         except ValueError as error:
             raise UserError(f"optimizer.parts: {error}") from error
+
+
+@dataclass
+class OwnChainConfig(ChainConfig):
+    """A chain of the user's own, of which the others are known not to be what the fused step does."""
+
+    fused: bool | None = field(default=None, metadata=NAMED)
 
 
 @dataclass
@@ -189,7 +197,7 @@ OPTIMIZERS: dict[str, type] = {
     "ranger": ChainConfig,
     "rangerlars": ChainConfig,
     "paratrooper": ChainConfig,
-    "chain": ChainConfig,
+    "chain": OwnChainConfig,
     "adamw": AdamConfig,
     "adam": AdamConfig,
     "radam": RAdamConfig,

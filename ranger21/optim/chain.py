@@ -4,6 +4,7 @@ The words: `parts` is how a user writes a chain down; `Recipe` is what is read f
 is one step of some parameters through a recipe.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
+from ranger21.optim import fused
 from ranger21.optim.buckets import Group, Memory, buckets
+from ranger21.optim.fused.step import FusedStep
 from ranger21.optim.ingredients.base import is_number
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
-from ranger21.optim.state import prepare, restore, step_of
+from ranger21.optim.state import count_on_host, prepare, restore, step_of
 from ranger21.optim.step import Step
 from ranger21.optim.switches import hidden, is_rate, plain, require_no_capture, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
@@ -38,7 +41,8 @@ class Chain(Optimizer):
         weight_decay: lambda, at least 0, for the ingredients `decay` and `l2`. 0 switches them off.
         maximize: go up the gradient.
         foreach: False: one tensor at a time, which takes less memory on an accelerator. None: True, many at a time.
-        fused: there is no fused step yet: None or False.
+        fused: True: the whole step in three launches of Triton kernels, for chains that are Algorithm 4 or less of it
+            (AdamW's too), of float32 and half-precision tensors on a GPU. None: where that is possible.
         capturable: count steps on the device, and one tensor at a time, so that a CUDA graph can capture the step.
         differentiable: False; the step works in place.
         kahan_sum: for weights in bfloat16 and float16, keep what rounding takes from them (`kahan_comp` of the state)
@@ -91,6 +95,10 @@ class Chain(Optimizer):
             raise ValueError(f"{type(self).__name__}: {wrong}")
         self.check(group)
         for recipe, params in self.recipes(group):
+            try:
+                fused.wanted(group, recipe, params)
+            except ValueError as error:
+                raise ValueError(f"{type(self).__name__}: {error}") from error
             for one, param in itertools.product(recipe.ingredients, params):
                 one.check_param(param)
                 if wrong := hidden(one.sees, param):
@@ -116,10 +124,10 @@ class Chain(Optimizer):
             yield read(group["parts"][kind]), [x for x in group["params"] if has_wide_units(x) == wide]
 
     def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
-        """Yield each recipe with its group and those of its parameters that have a gradient."""
+        """Yield each recipe with its group and its parameters."""
         for group in self.param_groups:
             for recipe, params in self.recipes(group):
-                yield group, recipe, [param for param in params if param.grad is not None]
+                yield group, recipe, params
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -134,10 +142,10 @@ class Chain(Optimizer):
     @_disable_dynamo  # a user's torch.compile runs it uncompiled: exact, and not compiled anew for every count
     def _take_step(self) -> None:
         chains = list(self.chains())
-        for param in (param for _, _, params in chains for param in params):
+        for param in (param for _, _, params in chains for param in params if param.grad is not None):
             self.check_gradient(param)
-        steps: Iterable[Step] = (step for chain in chains for step in self.steps(*chain))
         wanted = {one.wants(group["weight_decay"]) for group, recipe, _ in chains for one in recipe.ingredients} - {""}
+        steps: Iterable[Step | FusedStep] = (step for chain in chains for step in self.steps(*chain, wanted))
         if wanted:
             steps = together(list(steps), wanted)
         for step in steps:
@@ -145,15 +153,33 @@ class Chain(Optimizer):
                 step.observe()
             step.move()
 
-    def steps(self, group: Group, recipe: Recipe, params: Tensors) -> Iterator[Step]:
-        """Set the counts of the parameters forward, and yield the steps of those that can go together."""
+    def steps(self, group: Group, recipe: Recipe, params: Tensors, wanted: set[str]) -> Iterator[Step | FusedStep]:
+        """Set the counts of those that have a gradient forward, and yield the steps of those that can go together.
+
+        Args:
+            wanted: means over all parameters of the optimizer, by name, which the steps add something to.
+        """
         if not group["capturable"]:
             require_no_capture("set capturable=True, which counts on the device")
-        memory = self.__dict__.setdefault("_memory", Memory())  # neither copied nor saved with the optimizer
-        for param in params:
-            prepare(param, self.state[param], recipe, group)
-        for some in buckets(params, self.state, group["foreach"] is not False and not group["capturable"]):
+        stepped = [param for param in params if param.grad is not None]
+        fast = fused.wanted(group, recipe, stepped)
+        for param in stepped:
+            prepare(param, self.state[param], recipe, group, fast)
+        if fast:
+            kernels = self.__dict__.setdefault("_fused", fused.Fused())  # neither copied nor saved with the optimizer
+            scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}
+            known = [param for param in params if self.state.get(param)]
+            states = [self.state[param] for param in known]
+            yield from kernels.steps(recipe, known, states, group, "v_hat" in wanted, **scaler)
+            return
+        memory = self.__dict__.setdefault("_memory", Memory())  # as `_fused`
+        for some in buckets(stepped, self.state, group["foreach"] is not False and not group["capturable"]):
             yield step_of(some, [self.state[param] for param in some], recipe, group, memory)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether torch's gradient scaler leaves it to the step to divide gradients, and to leave itself out."""
+        return all(fused.wanted(*chain) for chain in self.chains() if chain[2])
 
     def check_gradient(self, param: Tensor) -> None:
         """Raise a RuntimeError if the gradient is one that the ingredients are not defined for."""
@@ -164,8 +190,10 @@ class Chain(Optimizer):
             raise RuntimeError(f"{name} does not support complex parameters; optimize torch.view_as_real of them.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, as in every torch optimizer, NumPy's numbers as Python's."""
+        """Return the state, as in every torch optimizer, NumPy's numbers as Python's, counts of fused steps as int."""
         state = super().state_dict()
+        numbers = [i for group in state["param_groups"] if not group["capturable"] for i in group["params"]]
+        count_on_host(state["state"], [i for i in numbers if i in state["state"]])
         for group in state["param_groups"]:
             group |= {name: plain(value) for name, value in group.items()}
         return state
@@ -178,9 +206,11 @@ class Chain(Optimizer):
         """
         loaded: dict[str, Any] = {}
         hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.update(state))
-        before = self.__getstate__()
+        before, own = self.__getstate__(), [group["fused"] for group in self.param_groups]
         try:
             super().load_state_dict(state_dict)
+            for group, choice in zip(self.param_groups, own, strict=True):
+                group["fused"] = choice  # of this machine, and not of the one that saved
             restore(self, loaded)
         except Exception:
             self.__setstate__(before)
@@ -189,7 +219,7 @@ class Chain(Optimizer):
             hook.remove()
 
 
-def together(steps: list[Step], wanted: set[str]) -> list[Step]:
+def together(steps: list[Step | FusedStep], wanted: set[str]) -> list[Step | FusedStep]:
     """Let all steps take the gradients in, then give them the means over all parameters that are wanted."""
     for step in steps:
         step.observe()
@@ -198,15 +228,15 @@ def together(steps: list[Step], wanted: set[str]) -> list[Step]:
     return steps
 
 
-def share_mean(name: str, steps: list[Step]) -> None:
+def share_mean(name: str, steps: list[Step | FusedStep]) -> None:
     """Give every step the mean of something over the parameters of all steps that have it."""
-    pairs = [(step, one.adds(step)) for step in steps for one in step.recipe.ingredients]
+    pairs = [(step, step.adds()) for step in steps]
     found = [(step, *adds[name]) for step, adds in pairs if name in adds]
     if not found:
         return
     device = steps[0].params[0].device
     totals = [whole(total).to(device) for _, total, _ in found]
-    mean = sum(totals, torch.zeros((), device=device)) / max(1, sum(count for *_, count in found))
+    mean = functools.reduce(torch.add, totals) / max(1, sum(count for *_, count in found))
     for step, total, _ in found:
         mine = mean.to(step.params[0].device)
         step.whole[name] = mine if is_plain(total) else torch.zeros_like(total) + mine

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 
 
-def prepare(param: Tensor, state: State, recipe: Recipe, group: Group) -> None:
+def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bool) -> None:
     """Set the count of a parameter's steps forward, and make its state where it is not there.
+
+    The kernels of a `fused` step count by themselves, on the device.
 
     Raises:
         RuntimeError: a moment would begin in mid-run, so that its correction for a start at zero would be wrong.
     """
     count = state.get("step", 0)
-    if group["capturable"]:
-        count = torch.as_tensor(count, dtype=torch.float32).to(param.device)
+    if fused or group["capturable"]:
+        count = torch.as_tensor(count, dtype=torch.float32, device=param.device)
     elif isinstance(count, Tensor):
         count = int(count)
     lacks = [name for name in recipe.keeps if name not in state]
@@ -42,7 +44,16 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group) -> None:
             state[KAHAN] = torch.zeros_like(param, memory_format=torch.preserve_format)
     elif KAHAN in state:
         del state[KAHAN]
-    state["step"] = count + 1
+    state["step"] = count if fused else count + 1
+
+
+def count_on_host(states: dict[Any, State], numbers: list[Any]) -> None:
+    """Put counts of steps that are on a device into the state as int, in place of the states of these numbers."""
+    counted = [i for i in numbers if isinstance(states[i].get("step"), Tensor)]
+    if counted:
+        counts = torch.stack([states[i]["step"].reshape(()).cpu() for i in counted]).tolist()
+        for i, count in zip(counted, counts, strict=True):
+            states[i] = states[i] | {"step": int(count)}
 
 
 def amiss(state: State, lacks: list[str]) -> str:

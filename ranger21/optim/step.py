@@ -106,6 +106,10 @@ class Step:
         for ingredient in self.recipe.on_gradient:
             ingredient.on_gradient(self)
 
+    def adds(self) -> dict[str, tuple[Tensor, int]]:
+        """Return sums over the parameters, and the numbers of their elements, for means over all of the optimizer."""
+        return {name: pair for one in self.recipe.ingredients for name, pair in one.adds(self).items()}
+
     def move(self) -> None:
         """Step the weights."""
         if not self.recipe.keeps_gradient:

@@ -27,8 +27,8 @@ def wrong_switch(group: Mapping[str, Any]) -> str:
         value, choices = group[name], (True, False, None) if default is None else (True, False)
         if not isinstance(value, bool | None) or value not in choices:
             return f"{name} = {value!r} must be {', '.join(map(str, choices[:-1]))} or {choices[-1]}."
-    if group["fused"]:
-        return "fused = True must be None or False: there is no fused step yet."
+    if group["fused"] and group["foreach"]:
+        return "fused = True and foreach = True exclude each other, as in torch's optimizers."
     if group["differentiable"]:
         return "differentiable = True must be False: the step writes to weights and state in place, without a graph."
     return ""

@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 Tensors = list[Tensor]
 Number = float | Tensor  # a tensor of no axes where the learning rate or the count of steps is one
@@ -100,7 +101,7 @@ def at_most_1(x: Number) -> Number:
 
 def is_plain(x: Tensor) -> bool:
     """Whether a tensor is a plain one: not a DTensor or another subclass."""
-    return type(x) in (Tensor, torch.nn.Parameter)
+    return type(x) in (Tensor, torch.nn.Parameter, FakeTensor)
 
 
 def whole(x: Tensor) -> Tensor:

@@ -1,0 +1,152 @@
+"""A step of some parameters by the kernels, in the place of `ranger21.optim.step.Step`."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranger21.optim.buckets import Group
+from ranger21.optim.fused import operators  # noqa: F401  it registers torch.ops.ranger21
+from ranger21.optim.fused.algorithm import Algorithm
+from ranger21.optim.fused.tables import Tables, addresses, like
+from ranger21.optim.ingredients.pnm import PNM
+from ranger21.optim.precision import KAHAN
+from ranger21.optim.tensors import Tensors
+
+State = dict[str, Any]
+TINY = torch.finfo(torch.float32).tiny
+
+
+def log(base: float) -> float:
+    """Return the logarithm of a decay rate; of 0 that of one so small that it makes no difference in float32."""
+    return math.log(base) if base > 0 else -100.0
+
+
+class FusedStep:
+    """One step of parameters that are of one group, device and dtype.
+
+    The counts of steps are on the device, and the kernels count them, so that a step can be left out for which a
+    gradient scaler finds what is infinite, without the host's knowing.
+
+    Args:
+        tables: of the parameters of the group that have a state; those without a gradient are left alone.
+        states: theirs.
+        shares: whether the sum of v_hat is wanted, for a mean over all parameters of the optimizer.
+        grad_scale, found_inf: what a gradient scaler gives torch's fused optimizers: what gradients are to be divided
+            by, and whether one is not finite.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        tables: Tables,
+        states: list[State],
+        group: Group,
+        shares: bool,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
+    ) -> None:
+        self._algorithm, self._tables, self._group, self._shares = algorithm, tables, group, shares
+        self.params = [param for param in tables.params if param.grad is not None]
+        self.whole: dict[str, Tensor] = {}
+        device, rate = tables.params[0].device, group["lr"]
+        on_device = isinstance(rate, Tensor) and (rate.device.type != "cpu" or device.type == "cpu")
+        self._rate = rate.to(device, torch.float32).reshape(()) if on_device else None  # never read by the host
+        self._lr = 0.0 if on_device else float(rate)
+        self._scale = None if grad_scale is None else grad_scale.to(device, torch.float32)
+        self._found = None if found_inf is None else found_inf.to(device, torch.float32)
+        decay = algorithm.decay if group["weight_decay"] else None
+        self._decays, self._stable = decay is not None, decay.stable if decay else None
+        self._norm_loss = bool(decay and decay.norm_loss)
+        self._pnm = isinstance(algorithm.moment, PNM)
+        self._locate(states)
+
+    def _locate(self, states: list[State]) -> None:
+        """Tell the kernels where the tensors are; state in other strides than its parameter's is laid out anew."""
+        params, tables = self._tables.params, self._tables
+        first = ("exp_avg_odd", "exp_avg_even") if self._pnm else ("exp_avg", "")
+        names = ("step", *first, "exp_avg_sq", "max_exp_avg_sq", "slow", KAHAN)  # in the kernels' order
+
+        def places() -> list[int]:
+            return sum((addresses(state.get(name) for state in states) for name in names), addresses(params))
+
+        self._at, changed = tables.at.of(places())
+        if changed:
+            for param, state in zip(params, states, strict=True):
+                state |= {name: like(state[name], param) for name in names[1:] if name in state}
+            self._at, _ = tables.at.of(places())
+        grads = [None if param.grad is None else like(param.grad, param) for param in params]
+        self._grads = [grad for grad in grads if grad is not None]
+        self._grads_at, _ = tables.grads.of(addresses(grads))
+        self._states = [state for state, grad in zip(states, grads, strict=True) if grad is not None]
+        self._kahan = KAHAN in self._states[0]
+
+    def _kept(self, *names: str) -> Tensors:
+        return [state[name] for name in names for state in self._states if name in state]
+
+    def observe(self) -> None:
+        """Take the gradients in, and make the numbers of the step."""
+        one, tables, group = self._algorithm, self._tables, self._group
+        moment, second, clip = one.moment, one.second, one.clipping
+        weight = 1 - (moment.beta1**2 if self._pnm else moment.beta1)
+        layer = self._stable == "layer"
+        torch.ops.ranger21.observe(
+            self.params,
+            self._grads,
+            self._kept("exp_avg", "exp_avg_odd", "exp_avg_even", "exp_avg_sq", "max_exp_avg_sq"),
+            [self._at, self._grads_at, tables.rows, tables.shapes],
+            [tables.norms, tables.sums],
+            self._scale,
+            self._found,
+            [
+                -1.0 if group["maximize"] else 1.0,
+                *((clip.clipping, clip.eps) if clip else (0.0, 0.0)),
+                *(weight, second.beta2, 1 - second.beta2, log(second.beta2)),
+            ],
+            [
+                *(bool(clip), bool(one.centralize), self._pnm, second.running_max, self._norm_loss),
+                *(layer or self._shares, self._kahan),
+            ],
+        )
+        torch.ops.ranger21.settle(
+            self._kept("step"),
+            [self._at, self._grads_at, tables.shapes, tables.sums],
+            [tables.numbers, tables.total],
+            self._found,
+            self._rate,
+            self._lr,
+            [
+                (1 + moment.beta0) / moment.noise if isinstance(moment, PNM) else 1.0,
+                *(second.eps, group["weight_decay"], log(moment.beta1), log(second.beta2)),
+            ],
+            [layer, self._shares],
+        )
+
+    def adds(self) -> dict[str, tuple[Tensor, int]]:
+        """Return the sum of v_hat, and the number of its elements, as `Step.adds` does."""
+        return {"v_hat": (self._tables.total, sum(param.numel() for param in self.params))}
+
+    def move(self) -> None:
+        """Step the weights."""
+        one, tables = self._algorithm, self._tables
+        moment, second, lookahead = one.moment, one.second, one.lookahead
+        total = self.whole["v_hat"].float() if self._stable == "global" else tables.total
+        older = moment.beta0 / (1 + moment.beta0) if isinstance(moment, PNM) else 0.0
+        k, beta = (lookahead.k, lookahead.beta) if lookahead else (0, 0.0)
+        largest = "max_exp_avg_sq" if second.running_max else "exp_avg_sq"
+        torch.ops.ranger21.move(
+            self.params,
+            self._kept("slow", KAHAN),
+            self._kept("exp_avg", "exp_avg_odd", "exp_avg_even", largest),
+            [self._at, self._grads_at, tables.rows, tables.norms, tables.numbers, total],
+            self._found,
+            self._rate,
+            self._lr,
+            [older, second.eps, self._group["weight_decay"], 1 - beta, TINY, math.sqrt(TINY)],
+            [
+                *(self._pnm, second.running_max, self._decays, self._norm_loss),
+                *(self._stable == "global", k, self._kahan),
+            ],
+        )
+        torch.autograd.graph.increment_version(self.params)  # a backward that needs them as they were must know

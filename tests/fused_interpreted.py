@@ -1,0 +1,232 @@
+"""Tests of the fused step by Triton's interpreter, for which TRITON_INTERPRET=1 must be set before torch is imported.
+
+`test_fused.py` runs them in a process of their own. The interpreter cuts bfloat16 off where a GPU rounds it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from ranger21 import Ranger21
+from ranger21.optim import reference
+from ranger21.optim.chain import Chain
+from ranger21.optim.fused.tables import Uploaded
+
+assert os.environ.get("TRITON_INTERPRET") == "1", "run tests/test_fused.py"
+SHAPES = [(2, 3), (5,), (), (2, 1, 1, 1)]
+OFF: dict[str, Any] = {
+    "agc_clipping": None, "centralize": False, "pnm": False, "stable_decay": None, "norm_loss": False, "lookahead_k": 0,
+}  # fmt: skip
+
+
+def made(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: torch.dtype = torch.float32) -> list[Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
+
+
+def walk(optimizer: Optimizer, params: list[Parameter], steps: range, missing: int = -1) -> list[Tensor]:
+    """Steps with gradients of all sizes; the parameter `missing` has none at the even ones."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(100 + step)
+        for i, param in enumerate(params):
+            grad = torch.randn(param.shape, generator=generator) * 10.0 ** (-(step % 3))
+            param.grad = None if i == missing and step % 2 == 0 else grad.to(param.dtype)
+        optimizer.step()
+    return [param.detach().clone() for param in params]
+
+
+def far(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The largest difference, absolute below 1 and relative above."""
+    pairs = [(x.detach().double(), y.detach().double()) for x, y in zip(ours, theirs, strict=True) if x.numel()]
+    return max((float(((x - y).abs() / y.abs().clamp(min=1)).max()) for x, y in pairs), default=0.0)
+
+
+def states(optimizer: Optimizer) -> list[Any]:
+    return list(optimizer.state_dict()["state"].values())
+
+
+def require_alike(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -> None:
+    """The same state, of the same layout, within rounding."""
+    assert len(states(ours)) == len(states(theirs))
+    for mine, its in zip(states(ours), states(theirs), strict=True):
+        assert mine.keys() == its.keys() and mine["step"] == its["step"] and type(mine["step"]) is int
+        kept = [name for name in mine if name != "step"]
+        assert all(mine[name].dtype == its[name].dtype for name in kept)
+        assert far([mine[name] for name in kept], [its[name] for name in kept]) < tolerance
+
+
+def duel(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES, missing: int = -1, **switches: Any) -> None:
+    """The fused step goes where foreach goes."""
+    mine, its = made(shapes), made(shapes)
+    ours, theirs = Ranger21(mine, fused=True, **switches), Ranger21(its, fused=False, **switches)
+    assert far(walk(ours, mine, range(steps), missing), walk(theirs, its, range(steps), missing)) < 1e-6
+    require_alike(ours, theirs)
+
+
+def test_it_is_the_paper_s_step() -> None:
+    params, kept = made(), [dict[str, Any]() for _ in SHAPES]
+    weights = [param.detach().clone() for param in params]
+    optimizer = Ranger21(params, lr=1e-2, weight_decay=0.1, fused=True)
+    for step in range(5):
+        walk(optimizer, params, range(step, step + 1))
+        pairs = zip(weights, params, kept, strict=True)
+        weights = [reference.step(θ, param.grad, state, 1e-2, λ=0.1) for θ, param, state in pairs]  # type: ignore[arg-type]
+        assert far(params, weights) < 1e-6
+
+
+shape = st.lists(st.integers(1, 4), max_size=4).map(tuple).filter(lambda x: not x or x[0] < 4)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    shapes=st.lists(shape, min_size=1, max_size=2),
+    switches=st.fixed_dictionaries(
+        {"lr": st.sampled_from([3e-3, 0.1]), "weight_decay": st.sampled_from([0.0, 1e-2, 1.0])},
+        optional={
+            "agc_clipping": st.sampled_from([None, 0.1]), "centralize": st.just(False), "pnm": st.just(False),
+            "stable_decay": st.sampled_from([None, "global"]), "norm_loss": st.just(False),
+            "lookahead_k": st.sampled_from([0, 2]), "maximize": st.just(True), "betas": st.just((0.0, 0.5)),
+        },
+    ),
+)  # fmt: skip
+def test_every_switch_as_foreach_has_it(shapes: list[tuple[int, ...]], switches: dict[str, Any]) -> None:
+    duel(3, shapes, **switches)
+
+
+def test_everything_off_is_adamw() -> None:
+    params, twins = made(), made()
+    ours = Chain(params, 1e-2, ["first_moment", "second_moment", "decay"], weight_decay=0.1, fused=True)
+    theirs = torch.optim.AdamW(twins, lr=1e-2, weight_decay=0.1)
+    assert far(walk(ours, params, range(4)), walk(theirs, twins, range(4))) < 1e-6
+
+
+def test_tensors_of_every_layout() -> None:
+    """Transposed, channels_last, rows beyond a block, without elements; and gradients in strides of their own."""
+    duel(2, [(1, 2500), (0, 3), (1500,)])
+
+    def odd() -> list[Parameter]:
+        transposed, last = made([(3, 4), (2, 3, 2, 2)])
+        return [Parameter(transposed.detach().t()), Parameter(last.detach().to(memory_format=torch.channels_last))]
+
+    mine, its = odd(), odd()
+    ours, theirs = Ranger21(mine, fused=True), Ranger21(its, foreach=True)
+    assert far(walk(ours, mine, range(3)), walk(theirs, its, range(3))) < 1e-6
+    plain = Ranger21(copied := [Parameter(param.detach().contiguous()) for param in mine], fused=True)
+    plain.load_state_dict(ours.state_dict())  # whose state is laid out as the other parameters were
+    assert far(walk(plain, copied, range(3, 5)), walk(ours, mine, range(3, 5))) < 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 1e-6), (torch.bfloat16, 1e-4)])
+def test_half_precision_and_what_rounding_takes(dtype: torch.dtype, most: float) -> None:
+    mine, its = made(dtype=dtype), made(dtype=dtype)
+    ours, theirs = Ranger21(mine, lr=1e-4, fused=True), Ranger21(its, lr=1e-4, fused=False)
+    walk(ours, mine, range(2))
+    walk(theirs, its, range(2))
+    exact = [[p.float() + o.state[p]["kahan_comp"].float() for p in ps] for o, ps in ((ours, mine), (theirs, its))]
+    assert far(*exact) < most
+    lossy = Ranger21(rounded := made(dtype=dtype), fused=True, kahan_sum=False)
+    walk(lossy, rounded, range(1))
+    assert all("kahan_comp" not in state and state["exp_avg_sq"].dtype == torch.float32 for state in states(lossy))
+
+
+def test_parameters_without_a_gradient_are_left_alone() -> None:
+    duel(5, missing=0, lookahead_k=2)
+    duel(2, missing=1, stable_decay="global", weight_decay=0.1)
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_global_mean_over_groups(second: bool) -> None:
+    """One without decay, which has its share in the mean too, be it fused or not."""
+    ends = []
+    for fused in ((True, second), (False, False)):
+        params = made()
+        groups: list[dict[str, Any]] = [{"params": params[:2], "fused": fused[0]}]
+        groups.append({"params": params[2:], "fused": fused[1], "weight_decay": 0.0, "lr": 1e-2})
+        ends.append(walk(Ranger21(groups, stable_decay="global", weight_decay=0.5), params, range(3)))
+    assert far(*ends) < 1e-6
+
+
+def test_a_gradient_scaler_leaves_it_to_the_step() -> None:
+    params, twins = made(), made()
+    ours, theirs = Ranger21(params, fused=True), Ranger21(twins, fused=True)
+    assert ours._step_supports_amp_scaling and not Ranger21(made())._step_supports_amp_scaling
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for step in range(3):
+        before, kept = copy.deepcopy(params), copy.deepcopy(states(ours))
+        scaler.scale(sum((param * (step + 1)).sum() for param in params)).backward()  # type: ignore[union-attr]
+        if step == 1:
+            params[0].grad.view(-1)[0] = torch.inf  # type: ignore[union-attr]
+        scaler.step(ours)
+        scaler.update()
+        if step == 1:
+            assert all(torch.equal(x, y) for x, y in zip(params, before, strict=True))
+            pairs = [(a[n], b[n]) for a, b in zip(states(ours), kept, strict=True) for n in a]
+            assert all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in pairs)
+        else:
+            for twin in twins:
+                twin.grad = torch.full_like(twin, step + 1)
+            theirs.step()
+        ours.zero_grad()
+    assert far(params, twins) < 1e-6
+
+
+def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
+    params, twins, third = made(), made(), made()
+    ours, again = Ranger21(params, fused=True), Ranger21(twins, fused=True)
+    assert all(map(torch.equal, walk(ours, params, range(3)), walk(again, twins, range(3))))
+    with torch.no_grad():
+        for x, y in zip(third, params, strict=True):
+            x.copy_(y)
+    other = Ranger21(third, fused=False)
+    other.load_state_dict(copy.deepcopy(ours.state_dict()))
+    assert other.param_groups[0]["fused"] is False, "the machine's own choice"
+    assert far(walk(ours, params, range(3, 6)), walk(other, third, range(3, 6))) < 1e-6
+    again.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        for x, y in zip(twins, third, strict=True):
+            x.copy_(y)
+    back = copy.deepcopy(again)
+    assert all(
+        map(torch.equal, walk(again, twins, range(7, 9)), walk(back, back.param_groups[0]["params"], range(7, 9)))
+    )
+
+
+def test_what_may_change_between_two_steps() -> None:
+    """Where a weight's memory is, its rate as a tensor, and the sign."""
+    ends = []
+    for fused in (True, False):
+        params = made()
+        optimizer = Ranger21(params, lr=torch.tensor(1e-2), fused=fused, maximize=True)
+        walk(optimizer, params, range(1))
+        params[0].data = params[0].data.clone() * 2
+        optimizer.param_groups[0]["lr"].fill_(1e-3)
+        ends.append(walk(optimizer, params, range(1, 3)))
+    assert far(*ends) < 1e-6
+
+
+def test_a_backward_that_needs_the_weights_as_they_were_fails() -> None:
+    (param,) = made([(2, 3)])
+    optimizer = Ranger21([param], fused=True)
+    loss = (param**2).sum()
+    param.grad = torch.ones_like(param)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_only_tables_that_changed_go_up() -> None:
+    uploaded = Uploaded(torch.device("cpu"))
+    first, changed = uploaded.of([1, 2])
+    assert changed and uploaded.of([1, 2]) == (first, False)
+    assert uploaded.of([1, 3])[1]

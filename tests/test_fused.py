@@ -1,0 +1,106 @@
+"""The fused step: by Triton's interpreter in a process of its own, on a pretended GPU, refused, and in a run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from children import assert_same, run, weights
+from conftest import ROOT
+from problems import Operations
+from torch._subclasses import FakeTensorMode
+from torch.nn import Parameter
+
+from ranger21 import Ranger21
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.experiment import run as start
+from ranger21.optim.chain import Chain
+
+pytest.importorskip("triton")
+
+
+def test_by_the_interpreter() -> None:
+    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    args = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "tests/fused_interpreted.py"]
+    done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+HOST = ("detach", "alias", "view", "device", "_record_function_enter_new", "_record_function_exit")  # no launch
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_three_launches_on_a_pretended_gpu(scope: str) -> None:
+    """One more for a mean over all parameters. Nothing waits for the device."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        params = [Parameter(torch.empty(shape)) for shape in ((3, 4), (5,), ())]
+        optimizer = Ranger21(params, stable_decay=scope)
+        assert optimizer._step_supports_amp_scaling
+        for step in range(3):
+            for param in params:
+                param.grad = None if step == 1 and param.ndim == 1 else torch.empty_like(param)
+            with Operations() as operations:
+                optimizer.step()
+        launched = {name: n for name, n in operations.names.items() if name not in HOST}
+        assert launched == {"observe": 1, "settle": 1, "move": 1} | ({"div": 1} if scope == "global" else {})
+
+
+REFUSED = {
+    "a GPU": (lambda: Ranger21([torch.zeros(3)], fused=True)),
+    "float64": (lambda: Ranger21([torch.zeros(3, dtype=torch.float64, device="cuda")], fused=True)),
+    "capturable": (lambda: Ranger21([torch.zeros(3, device="cuda")], fused=True, capturable=True)),
+    "not first_moment, second_moment, rectify": (
+        lambda: Chain([torch.zeros(3, device="cuda")], 1.0, ["first_moment", "second_moment", "rectify"], fused=True)
+    ),
+    "exclude each other": (lambda: Ranger21([torch.zeros(3, device="cuda")], fused=True, foreach=True)),
+    "row by row": (lambda: Ranger21([torch.zeros(4, 6, device="cuda")[:, ::2]], fused=True)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_fused_is_told(words: str) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(ValueError, match=words):
+        REFUSED[words]()
+
+
+def test_what_cannot_be_fused_is_not_by_default() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        param = Parameter(torch.empty(4, dtype=torch.float64))
+        param.grad = torch.empty_like(param)
+        optimizer = Ranger21([param])
+        with Operations() as operations:
+            optimizer.step()
+    assert not optimizer._step_supports_amp_scaling and "observe" not in operations.names
+
+
+def three_runs(overrides: list[str], place: Path) -> None:
+    """A run, one that is killed, and the same command again, each forked from a process that has the interpreter."""
+    fork, ends = multiprocessing.get_context("fork"), []
+    for name, die_at in (("whole", None), ("killed", 2), ("killed", None)):
+        process = fork.Process(target=run, args=(overrides, place / name, {}, die_at, "before"))
+        process.start()
+        process.join()
+        ends.append(process.exitcode)
+    assert ends == [0, -9, 0], ends
+
+
+def test_a_run_that_is_killed_and_resumed(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    small = [one.replace("[8,16,16,16],stem_width:8", "[4,4,4,4],stem_width:4") for one in tiny]
+    overrides = [*small, "optimizer.fused=true", "trainer.steps=3", "trainer.checkpoint_every_steps=1"]
+    process = multiprocessing.get_context("spawn").Process(target=three_runs, args=(overrides, tmp_path))
+    process.start()
+    process.join(240)
+    assert process.exitcode == 0, [path.read_text()[-2000:] for path in tmp_path.glob("*.out")]
+    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_a_run_without_a_gpu_refuses_it(tiny: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"optimizer\.fused=true: .* is on cpu, and Triton's kernels need a GPU"):
+        start(compose_config([*tiny, "optimizer.fused=true"]), tmp_path / "run")
