@@ -43,7 +43,7 @@ def evaluate(
         with enough_memory(what, "a smaller data.eval_batch_size"):
             images, rest, labels = batch.to(world.device)
             with precision.autocast():
-                logits = model(to_input(images, rest).contiguous(memory_format=memory_format))
+                logits = model(to_input(images, rest, precision.inputs, memory_format))
             logits = logits.to(precision.weights)
             sums += _sums(logits, labels, label_smoothing).to(dtype)
             if observe:

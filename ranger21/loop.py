@@ -179,7 +179,7 @@ def take_step(job: Job, step: int, clock: Clock) -> Tensor | None:
 def forward_backward(job: Job, batch: Any, passes: int) -> Tensor:
     """One pass of several: the loss of this rank's images, its share of the gradient added to the parameters'."""
     images, rest, labels = batch.to(job.world.device)
-    inputs = job.to_input(images, rest).contiguous(memory_format=job.memory_format)
+    inputs = job.to_input(images, rest, job.precision.inputs, job.memory_format)
     with job.precision.autocast():
         logits = job.model(inputs)
     logits = logits.to(job.precision.weights)

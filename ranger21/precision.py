@@ -22,6 +22,11 @@ class Precision:
     def weights(self) -> torch.dtype:
         return torch.float64 if self.name == "fp64" else torch.float32
 
+    @property
+    def inputs(self) -> torch.dtype:
+        """What a batch is rounded to once, so that autocast need not do it again."""
+        return AUTOCAST.get(self.name, self.weights)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.name in AUTOCAST:
             return torch.autocast(self.device.type, AUTOCAST[self.name])

@@ -335,7 +335,7 @@ def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
     batch = Batch(torch.ones(4, 3), None, torch.zeros(4, dtype=torch.int64), [])
     job: Any = SimpleNamespace(
         model=model, optimizer=optimizer, schedule=schedule, scaler=torch.amp.GradScaler("cpu", enabled=False),
-        batches=iter([batch] * 20), to_input=lambda images, rest: images, world=WORLD,
+        batches=iter([batch] * 20), to_input=lambda images, *_: images, world=WORLD,
         precision=Precision("fp32", WORLD.device),
         plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None), meter=Meter(WORLD), nonfinite=NonFinite(WORLD), undo=None,
         seed=0, label_smoothing=0.1, memory_format=torch.contiguous_format,

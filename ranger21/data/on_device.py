@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ranger21.data import fused
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2860,), (0.3530,)
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R 601), as Pillow and torchvision have it
@@ -40,7 +42,8 @@ class ToInput(nn.Module):
     """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std.
 
     Flipped and jittered before, if there is a row for each image that says how (`flips_and_jitters`). Made in float64;
-    move it to the device and the number format of the model.
+    move it to the device and the number format of the model. On CUDA two Triton kernels do it all, once they have
+    been found to agree with the operations here, which are the reference (`ranger21.data.fused`).
     """
 
     scale: Tensor
@@ -52,13 +55,37 @@ class ToInput(nn.Module):
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
         self.register_buffer("shift", -center / spread, persistent=False)
 
-    def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
-        """A new tensor of the images' memory format. `rows`: (batch, 7), flip, three factors, three places."""
-        result = torch.empty_like(images, dtype=self.scale.dtype)
+    def forward(
+        self,
+        images: Tensor,
+        rows: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> Tensor:
+        """Return a new tensor.
+
+        Args:
+            rows: (batch, 7), flip, three factors, three places.
+            dtype: of the result, to which it is rounded once. Default: this module's.
+            memory_format: of the result. Default: the images'.
+        """
+        dtype = dtype or self.scale.dtype
+        if memory_format == torch.preserve_format:
+            by_pixel = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+        else:
+            by_pixel = memory_format == torch.channels_last
+        if fused.suits(images, self.scale, dtype) and fused.trusted(images.device, dtype, by_pixel):
+            return fused.augment(images, rows, self.scale, self.shift, dtype, by_pixel)
+        made = self.by_operations(images, rows, dtype)
+        return made if memory_format == torch.preserve_format else made.contiguous(memory_format=memory_format)
+
+    def by_operations(self, images: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Return the same by single operations, in the images' memory format."""
+        result = torch.empty_like(images, dtype=dtype)
         chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
         for begin in range(0, len(images), max(1, chunk)):
             part = slice(begin, begin + chunk)
-            floats = images[part].to(result.dtype, memory_format=torch.contiguous_format)  # planes are quicker
+            floats = images[part].to(self.scale.dtype, memory_format=torch.contiguous_format)  # planes are quicker
             if rows is not None:
                 flips = rows[part, 0, None, None, None].bool()
                 floats = jitter(torch.where(flips, floats.flip(3), floats), rows[part, 1:4], rows[part, 4:])

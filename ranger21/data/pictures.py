@@ -1,6 +1,8 @@
 """Batches of pictures: a source seen through a transform."""
 
+import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,9 +34,29 @@ class Batch(NamedTuple):
     unreadable: list[str]  # sentences about the images that others stand for
 
     def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Images, what is left to do and labels on the device; from pinned memory, without waiting for it."""
-        rest = self.rest if self.rest is None else self.rest.to(device, non_blocking=True)
-        return self.images.to(device, non_blocking=True), rest, self.labels.to(device, non_blocking=True)
+        """Return images, what is left to do and labels on the device.
+
+        Nothing here waits for pinned memory to be copied. On an accelerator the copy has a stream of its own: it begins
+        at once, while the device still computes what it was given before, and what is computed from it waits for it.
+        """
+        side = copying_stream(device)
+        with side or nullcontext():
+            rest = self.rest if self.rest is None else self.rest.to(device, non_blocking=True)
+            made = self.images.to(device, non_blocking=True), rest, self.labels.to(device, non_blocking=True)
+        if side:
+            computing = torch.accelerator.current_stream(device)
+            computing.wait_stream(side)
+            for part in made:
+                if part is not None:
+                    part.record_stream(computing)  # its memory belongs to `side`, which may not take it back before
+        return made
+
+
+@functools.cache
+def copying_stream(device: torch.device) -> torch.Stream | None:
+    """Return the stream on which batches are copied to a device; None where there are no streams, as on a CPU."""
+    here = torch.accelerator.current_accelerator(check_available=True)
+    return torch.Stream(device) if here and here.type == device.type and here.type != "mps" else None
 
 
 class Pictures(Dataset[Any]):
