@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any
@@ -32,13 +33,14 @@ class Watch(TorchDispatchMode):
         reads: functions that may read one number; they are told `0.0`.
 
     Attributes:
-        copied, read: how often each of them did.
+        copied: how often each of them did, by its name.
+        read: how often they did.
     """
 
     def __init__(self, copies: list[Any], reads: list[Any]) -> None:
         super().__init__()
         self.copies, self.reads = [[one.__code__ for one in some] for some in (copies, reads)]
-        self.copied, self.read = 0, 0
+        self.copied, self.read = Counter[str](), 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -50,8 +52,9 @@ class Watch(TorchDispatchMode):
         before, after = sides((args, kwargs)), sides(result)
         if name in ("_to_copy", "copy_") and len(before | after) > 1:
             expected = "cuda" in after and (kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,)))
-            assert expected and called_by(self.copies), f"{function}: a copy between the devices makes the host wait"
-            self.copied += 1
+            caller = called_by(self.copies)
+            assert expected and caller, f"{function}: a copy between the devices makes the host wait"
+            self.copied[caller] += 1
         else:  # a single number on the CPU goes along as an argument; more is copied
             assert len(sides((args, kwargs), least=1) | after) < 2, f"{function}: tensors of both devices"
         return result
@@ -62,13 +65,14 @@ def sides(tree: Any, least: int = 0) -> set[str]:
     return {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.ndim >= least}
 
 
-def called_by(codes: list[CodeType]) -> bool:
+def called_by(codes: list[CodeType]) -> str:
+    """Which of the functions is running, by its name; empty: none."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code in codes:
-            return True
+            return frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return ""
 
 
 def backward(loss: Tensor, gradient: Tensor | None = None, *_: Any) -> None:

@@ -29,7 +29,9 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bo
     """
     count = state.get("step", 0)
     if fused or group["capturable"]:
-        count = torch.as_tensor(count, dtype=torch.float32, device=param.device)
+        if not isinstance(count, Tensor):
+            count = torch.full((), count, dtype=torch.float32, device=param.device)
+        count = count.to(param.device, torch.float32)
     elif isinstance(count, Tensor):
         count = int(count)
     lacks = [name for name in recipe.keeps if name not in state]

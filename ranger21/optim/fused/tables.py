@@ -49,6 +49,13 @@ def addresses(xs: Iterable[Any]) -> list[int]:
     return [x.data_ptr() or 1 if isinstance(x, Tensor) and not isinstance(x, FakeTensor) else 0 for x in xs]
 
 
+def upload(numbers: Any, device: torch.device) -> Tensor:
+    """Return int64 on a device; the host waits for nothing: torch lends pinned memory anew when the copy is done."""
+    pinned = device.type == "cuda" and torch.cuda.is_available()
+    host = torch.tensor(numbers, dtype=torch.int64, device="cpu", pin_memory=pinned)
+    return host.to(device, non_blocking=True)
+
+
 class Uploaded:
     """Numbers on the device that go up when they have changed, without a synchronisation."""
 
@@ -56,15 +63,10 @@ class Uploaded:
         self._device, self._known, self._there = device, list[int](), torch.empty(0)
 
     def of(self, numbers: list[int]) -> tuple[Tensor, bool]:
-        """Return the numbers on the device, int64, and whether they have changed.
-
-        They go up from pinned memory, of which torch lends other pieces until the copy is done.
-        """
+        """Return the numbers on the device, int64, and whether they have changed."""
         changed = numbers != self._known
         if changed:
-            pinned = self._device.type == "cuda" and torch.cuda.is_available()
-            host = torch.tensor(numbers, dtype=torch.int64, device="cpu", pin_memory=pinned)
-            self._known, self._there = numbers, host.to(self._device, non_blocking=True)
+            self._known, self._there = numbers, upload(numbers, self._device)
         return self._there, changed
 
 
@@ -82,7 +84,7 @@ class Tables:
         self._known = self._layouts()
         self.at, self.grads = Uploaded(device), Uploaded(device)
         found = [rows_of(i, param) for i, param in enumerate(params)]
-        counts = [rows.shape[1] for rows in found]
+        counts = [len(rows) for rows in found]
         firsts = [sum(counts[:i]) for i in range(len(counts))]
         shapes = [
             [*(max(1, param.numel()) for param in params), 0],
@@ -90,8 +92,8 @@ class Tables:
             [*counts, sum(counts)],
             [*(int(has_wide_units(param)) for param in params), 0],
         ]
-        self.rows = torch.cat(found, 1).to(device)
-        self.shapes = torch.tensor(shapes, dtype=torch.int64, device="cpu").to(device)
+        self.rows = upload(list(zip(*(row for rows in found for row in rows), strict=True)), device)
+        self.shapes = upload(shapes, device)
 
         def new(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
@@ -107,14 +109,12 @@ class Tables:
         return self._known == self._layouts()
 
 
-def rows_of(number: int, x: Tensor) -> Tensor:
-    """Return the rows of a tensor, int64 of shape (4, rows): its number, and their offsets, lengths and strides.
+def rows_of(number: int, x: Tensor) -> list[tuple[int, int, int, int]]:
+    """Return the rows of a tensor: of each the tensor's number, its offset, length and stride.
 
     A tensor without elements has one row, of length 0; one of no axes has one of length 1.
     """
     units = x.shape[0] if x.ndim >= 2 and x.numel() else 1
     stride = row_stride(tuple(x.shape), x.stride()) or 1
-    rest = torch.tensor([[number], [0], [x.numel() // units], [stride]], dtype=torch.int64, device="cpu")
-    rows = rest.expand(4, units).clone()
-    rows[1] = torch.arange(units, device="cpu") * (x.stride(0) if x.ndim >= 2 else 1)
-    return rows
+    apart = x.stride(0) if x.ndim >= 2 else 1
+    return [(number, i * apart, x.numel() // units, stride) for i in range(units)]
