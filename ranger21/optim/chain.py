@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 from ranger21.optim import fused
 from ranger21.optim.buckets import Group, Memory, buckets
 from ranger21.optim.fused.step import FusedStep
-from ranger21.optim.ingredients.base import is_number
+from ranger21.optim.ingredients.base import is_number, plain
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import count_on_host, prepare, restore, step_of
 from ranger21.optim.step import Step
-from ranger21.optim.switches import hidden, is_rate, plain, require_no_capture, wrong_switch
+from ranger21.optim.switches import hidden, is_rate, require_no_capture, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
 
 

@@ -1,5 +1,6 @@
 """The state of a parameter from step to step: make it, check it, hand it to a step, load it."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,10 +8,11 @@ from torch import Tensor
 
 from ranger21.optim.buckets import Group, Memory
 from ranger21.optim.ingredients import LATE
+from ranger21.optim.ingredients.base import plain
 from ranger21.optim.precision import HALF, KAHAN, HalfStep, state_dtype
 from ranger21.optim.recipe import Recipe
 from ranger21.optim.step import Step
-from ranger21.optim.switches import GONE, plain
+from ranger21.optim.switches import GONE
 from ranger21.optim.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -83,6 +85,14 @@ def step_of(params: Tensors, states: list[State], recipe: Recipe, group: Group, 
     return HalfStep(recipe, params, grads, *rest, lost=[state[KAHAN] for state in states if KAHAN in state])
 
 
+def misfit(param: Tensor, state: State, names: Iterable[str]) -> str:
+    """Return which tensor of the state is not of the parameter's shape, as the rest of a sentence; empty: none."""
+    for name in names:
+        if name in state and state[name].shape != param.shape:
+            return f"{name} has the shape {tuple(state[name].shape)}, and the parameter {tuple(param.shape)}"
+    return ""
+
+
 def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
     """Put right what torch has loaded: the groups filled and checked, the dtypes of the state as they were saved.
 
@@ -102,7 +112,8 @@ def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
     for recipe, params in (pair for group in optimizer.param_groups for pair in optimizer.recipes(group)):
         for param in params:
             state = saved["state"].get(numbers[param], {})
-            if wrong := amiss(state, [name for name in recipe.keeps if name not in state]):
+            lacks = [name for name in recipe.keeps if name not in state]
+            if wrong := amiss(state, lacks) or misfit(param, state, (*recipe.keeps, KAHAN)):
                 name = f"{type(optimizer).__name__} cannot go on from this state: of parameter {numbers[param]}"
                 raise ValueError(f"{name} {wrong}.")
             if param.dtype in HALF:

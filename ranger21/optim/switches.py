@@ -41,13 +41,6 @@ def is_rate(value: Any) -> bool:
     return is_number(value) and value >= 0
 
 
-def plain(value: Any) -> Any:
-    """Return NumPy's numbers as Python's, which a file of weights can hold."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(plain, value))
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
-
-
 def require_no_capture(otherwise: str) -> None:
     """Raise a RuntimeError if a CUDA graph is being captured, in which counts on the host would stand still."""
     if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():

@@ -38,6 +38,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def plain(value: Any) -> Any:
+    """Return NumPy's numbers and arrays as Python's, which a file of weights can hold."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(plain, value))
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
+
+
 FRACTION = Range("a number in [0, 1)", lambda x: is_number(x) and 0 <= x < 1)
 AT_LEAST_0 = Range("a number of at least 0", lambda x: is_number(x) and x >= 0)
 ABOVE_0 = Range("a number above 0", lambda x: is_number(x) and x > 0)
@@ -77,7 +84,8 @@ class Ingredient:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value, range = getattr(self, one.name), one.metadata["range"]
+            value, range = plain(getattr(self, one.name)), one.metadata["range"]
+            object.__setattr__(self, one.name, value)
             if not range.has(value):
                 raise ValueError(f"{self.name}: {one.name} = {value!r} must be {range.words}.")
 
