@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -99,6 +100,7 @@ def refuse_a_share() -> None:
 
 
 def rank(number: int, folder: str) -> None:
+    faulthandler.enable()  # a rank that is aborted tells where
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=number, world_size=2, init_method=f"file://{folder}/store")
     mesh = init_device_mesh("cpu", (2,))
@@ -114,6 +116,7 @@ def rank(number: int, folder: str) -> None:
             train(*side, range(SAVED, LAST))
         check(f"{name}, from a checkpoint", pair)
     refuse_a_share()
+    dist.barrier()  # neither leaves while the other still talks to it
     dist.destroy_process_group()
 
 
