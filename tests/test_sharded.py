@@ -28,8 +28,9 @@ Pair = tuple[Side, Side]  # on one rank, and on two
 
 
 def network() -> nn.Module:
+    """With rows that cannot be shared out evenly, a matrix of one row, and one of one column."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 4)).double()
+    return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.LayerNorm(7), nn.Linear(7, 1), nn.Linear(1, 4)).double()
 
 
 def fully_sharded(mesh: DeviceMesh) -> nn.Module:

@@ -19,7 +19,7 @@ from ranger21.optim.buckets import Group, Memory, buckets
 from ranger21.optim.fused.step import FusedStep
 from ranger21.optim.ingredients.base import is_number, plain
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
-from ranger21.optim.state import count_on_host, prepare, restore, step_of
+from ranger21.optim.state import count_on_host, prepare, require_state, restore, step_of
 from ranger21.optim.step import Step
 from ranger21.optim.switches import hidden, is_rate, require_no_capture, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
@@ -126,6 +126,7 @@ class Chain(Optimizer):
     def chains(self) -> Iterator[tuple[Group, Recipe, Tensors]]:
         """Yield each recipe with its group and its parameters."""
         for group in self.param_groups:
+            group |= {name: plain(value) for name, value in group.items() if name != "params"}  # set since `settle`
             for recipe, params in self.recipes(group):
                 yield group, recipe, params
 
@@ -142,8 +143,11 @@ class Chain(Optimizer):
     @_disable_dynamo  # a user's torch.compile runs it uncompiled: exact, and not compiled anew for every count
     def _take_step(self) -> None:
         chains = list(self.chains())
-        for param in (param for _, _, params in chains for param in params if param.grad is not None):
-            self.check_gradient(param)
+        for recipe, param in ((recipe, param) for _, recipe, params in chains for param in params):
+            if param.grad is not None:
+                self.check_gradient(param)
+                if not recipe.keeps.keys() <= self.state[param].keys():
+                    require_state(self.state[param], recipe)
         wanted = {one.wants(group["weight_decay"]) for group, recipe, _ in chains for one in recipe.ingredients} - {""}
         steps: Iterable[Step | FusedStep] = (step for chain in chains for step in self.steps(*chain, wanted))
         if wanted:
@@ -194,8 +198,7 @@ class Chain(Optimizer):
         state = super().state_dict()
         numbers = [i for group in state["param_groups"] if not group["capturable"] for i in group["params"]]
         count_on_host(state["state"], [i for i in numbers if i in state["state"]])
-        for group in state["param_groups"]:
-            group |= {name: plain(value) for name, value in group.items()}
+        state["param_groups"] = plain(state["param_groups"])
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Lookahead(Optimizer):
         beta: weight of the slow weights in a merge, in [0, 1).
 
     Raises:
-        ValueError: `k` or `beta` out of its range; an inner optimizer that has lookahead already.
+        ValueError: `k` or `beta` out of its range; an inner optimizer that has lookahead already, or is LBFGS.
     """
 
     def __init__(self, inner: Optimizer, k: int = 5, beta: float = 0.5) -> None:
@@ -39,6 +39,8 @@ class Lookahead(Optimizer):
         has = isinstance(inner, Chain) and any("slow" in recipe.keeps for _, recipe, _ in inner.chains())
         if isinstance(inner, Lookahead) or has:
             raise ValueError(f"{type(inner).__name__} has lookahead already: there can be one only.")
+        if isinstance(inner, torch.optim.LBFGS):
+            raise ValueError("LBFGS calls a closure for many gradients in a step: Lookahead cannot be put around it.")
         self.inner, self.k, self.beta = inner, part.k, part.beta
         super().__init__(inner.param_groups, {})
         self.param_groups, self.state, self.defaults = inner.param_groups, inner.state, inner.defaults

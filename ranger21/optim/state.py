@@ -25,9 +25,6 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bo
     """Set the count of a parameter's steps forward, and make its state where it is not there.
 
     The kernels of a `fused` step count by themselves, on the device.
-
-    Raises:
-        RuntimeError: a moment would begin in mid-run, so that its correction for a start at zero would be wrong.
     """
     count = state.get("step", 0)
     if fused or group["capturable"]:
@@ -36,10 +33,7 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bo
         count = count.to(param.device, torch.float32)
     elif isinstance(count, Tensor):
         count = int(count)
-    lacks = [name for name in recipe.keeps if name not in state]
-    if lacks and (wrong := amiss(state, lacks)):
-        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {wrong}. Make a new optimizer.")
-    for name in lacks:
+    for name in [name for name in recipe.keeps if name not in state]:
         state[name] = recipe.keeps[name].start(name, param.detach().to(state_dtype(param)))
     for name in recipe.drops:
         state.pop(name, None)
@@ -48,7 +42,10 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bo
             state[KAHAN] = torch.zeros_like(param, memory_format=torch.preserve_format)
     elif KAHAN in state:
         del state[KAHAN]
-    state["step"] = count if fused else count + 1
+    if isinstance(count, Tensor):  # in place: a CUDA graph knows it by its address
+        state["step"] = count if fused else count.add_(1)
+    else:
+        state["step"] = count + 1
 
 
 def count_on_host(states: dict[Any, State], numbers: list[Any]) -> None:
@@ -60,10 +57,17 @@ def count_on_host(states: dict[Any, State], numbers: list[Any]) -> None:
             states[i] = states[i] | {"step": int(count)}
 
 
-def amiss(state: State, lacks: list[str]) -> str:
-    """Return what is wrong with a parameter's state that lacks tensors of these names; empty: nothing."""
-    lacks = [name for name in lacks if name not in LATE]
-    if not lacks or not state.keys() - LATE - {KAHAN}:
+def require_state(state: State, recipe: Recipe) -> None:
+    """Raise a RuntimeError if a moment would begin in mid-run: its correction for a start at zero would be wrong."""
+    if wrong := amiss(state, recipe):
+        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {wrong}. Make a new optimizer.")
+
+
+def amiss(state: State, recipe: Recipe) -> str:
+    """Return what a parameter's state lacks, of moments and their count, if it has others; empty: nothing."""
+    moments = [name for name in recipe.keeps if name not in LATE]
+    lacks = [name for name in (*moments, "step") if name not in state]
+    if not moments or not lacks or not state.keys() - LATE - {KAHAN}:
         return ""
     return f"the state has {', '.join(state)} at step {plain(state.get('step', 'unknown'))}, and not {', '.join(lacks)}"
 
@@ -77,6 +81,8 @@ def step_of(params: Tensors, states: list[State], recipe: Recipe, group: Group, 
     if isinstance(rate, Tensor):
         rate = rate.to(params[0].device).reshape(()) if capturable or rate.device.type != "cpu" else rate.item()
     half = params[0].dtype in HALF
+    if not half:
+        grads = [grad if grad.dtype == params[0].dtype else grad.to(params[0].dtype) for grad in grads]
     spares = [] if recipe.keeps_gradient or half else memory.spares(params)
     state = {name: [state[name] for state in states] for name in recipe.keeps}
     rest = (state, count.double() if capturable else count, rate, group["weight_decay"], spares)
@@ -112,8 +118,7 @@ def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
     for recipe, params in (pair for group in optimizer.param_groups for pair in optimizer.recipes(group)):
         for param in params:
             state = saved["state"].get(numbers[param], {})
-            lacks = [name for name in recipe.keeps if name not in state]
-            if wrong := amiss(state, lacks) or misfit(param, state, (*recipe.keeps, KAHAN)):
+            if wrong := amiss(state, recipe) or misfit(param, state, (*recipe.keeps, KAHAN)):
                 name = f"{type(optimizer).__name__} cannot go on from this state: of parameter {numbers[param]}"
                 raise ValueError(f"{name} {wrong}.")
             if param.dtype in HALF:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ranger21.optim.tensors import Number, Tensors, unit_norms
+from ranger21.optim.tensors import Number, Tensors, copy_, is_plain, mul, spread_as, unit_norms
 
 if TYPE_CHECKING:
     from ranger21.optim.recipe import Recipe
@@ -121,7 +121,9 @@ class Step:
             ingredient.on_update(self)
         for ingredient in self.recipe.on_weights:
             ingredient.on_weights(self)
-        if self.factors is not None:
+        if isinstance(self.factors, list) and not is_plain(self.params[0]):
+            copy_(self.params, spread_as(mul(self.params, self.factors), self.params))
+        elif self.factors is not None:
             torch._foreach_mul_(self.params, self.factors)
         self._subtract()
         for ingredient in self.recipe.after:

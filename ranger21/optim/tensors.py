@@ -5,6 +5,7 @@ a matrix), and the whole of a tensor of fewer axes. Nothing here asks the device
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,6 +108,19 @@ def is_plain(x: Tensor) -> bool:
 def whole(x: Tensor) -> Tensor:
     """Return a tensor whole: a DTensor gathered from its devices."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x
+
+
+def spread_as(ys: list[Any], xs: list[Any]) -> Tensors:
+    """Return tensors spread over devices as those of the step are.
+
+    A DTensor of one unit is not, once it has met what is of its units: torch takes the unit axis for one to broadcast.
+    """
+    if not hasattr(xs[0], "placements"):
+        return ys
+    return [
+        y if y.placements == x.placements else y.redistribute(placements=x.placements)
+        for y, x in zip(ys, xs, strict=True)
+    ]
 
 
 def copy_(xs: Tensors, ys: Tensors) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ranger21.optim.step import Step
-from ranger21.optim.tensors import Tensors
+from ranger21.optim.tensors import Tensors, spread_as
 
 
 class Place(IntEnum):
@@ -40,6 +40,8 @@ def is_number(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """Return NumPy's numbers and arrays as Python's, which a file of weights can hold."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
     if isinstance(value, tuple | list):
         return type(value)(map(plain, value))
     return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
@@ -138,7 +140,7 @@ class Transform(Ingredient):
         raise NotImplementedError
 
     def on_gradient(self, step: Step) -> None:
-        step.gradient = self.apply(step, step.gradient)
+        step.gradient = spread_as(self.apply(step, step.gradient), step.params)
 
     def on_update(self, step: Step) -> None:
-        step.update = self.apply(step, step.update)
+        step.update = spread_as(self.apply(step, step.update), step.params)

@@ -1,5 +1,6 @@
 """Adam's second moment, and the division by its root."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,8 +88,8 @@ class Second:
         else:
             found = sqrt(self.values, out)
             eps = self.eps if self.rectification is not None else self.eps * root(self.correction)
-            if self.eps == 0:  # 0 / 0 would be no number: an element that never had a gradient stays
-                torch._foreach_clamp_min_(found, torch.finfo(found[0].dtype).tiny)
+            if self.eps == 0:  # an element whose gradients were all 0, or too small for their squares, stays
+                found = [torch.where(x == 0, math.inf, x) for x in found]
             else:  # the list has the host not wait for a tensor
                 torch._foreach_add_(found, [eps] * len(found) if isinstance(eps, Tensor) else eps)
         return found if self.divides is None else [torch.where(self.divides, x, 1.0) for x in found]
