@@ -108,7 +108,7 @@ def look(
     from ranger21.machine.running import Order, rows
 
     with (
-        tempfile.TemporaryDirectory(prefix="check-machine-", ignore_cleanup_errors=True) as temporary,
+        tempfile.TemporaryDirectory(prefix="cm-", ignore_cleanup_errors=True) as temporary,
         working(config, Path(temporary)) as work,
     ):
         total = QUICK if options.quick else None

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,16 @@ def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
         "the process that looked was killed by SIGKILL",
         False,
     )
+
+
+def test_a_long_tmpdir(tmp_path: Path) -> None:
+    """A folder too long for sockets is not handed down."""
+    for name, kept in (("s", True), ("l" * 90, False)):
+        (tmp_path / name).mkdir()
+        own = replace(order(tmp_path, 600), temporary=tmp_path / name)
+        with Worker(own, {}) as one:
+            environ = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
+        assert (f"TMPDIR={own.temporary}".encode() in environ) == kept
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:

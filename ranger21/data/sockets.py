@@ -12,6 +12,7 @@ from ranger21.errors import UserError
 from ranger21.locks import take
 
 MARK = "of-ranger21"  # a file in our folders: others' programs have such folders, too, and do not lock them
+LONGEST = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")  # of TMPDIR
 _held: dict[Path, int] = {}  # descriptors that stay open as long as this process lives
 
 
@@ -57,14 +58,15 @@ def sweep_sockets(temporary: Path) -> None:
                 os.close(descriptor)
 
 
-def _require_short(folder: str) -> None:
-    """Raise a UserError if TMPDIR is too long: the system limits the path of a socket.
+def is_short(folder: str) -> bool:
+    """Whether sockets can be in a folder: the system limits their paths."""
+    return len(os.fsencode(folder)) <= LONGEST
 
-    torch waits for ever for one that could not be made.
-    """
-    longest = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")
-    if len(os.fsencode(folder)) > longest:
+
+def _require_short(folder: str) -> None:
+    """Raise a UserError if TMPDIR is too long: torch waits for ever for a socket that could not be made."""
+    if not is_short(folder):
         raise UserError(
             f"TMPDIR={folder} is too long for the sockets of loader processes: set TMPDIR to a folder with a path of "
-            f"at most {longest} characters, or set data.workers=0."
+            f"at most {LONGEST} characters, or set data.workers=0."
         )

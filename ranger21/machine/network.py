@@ -90,8 +90,9 @@ def over_processes(ranks: int, device: str) -> dict[str, Any]:
         raise UserError(f"A rank of {ranks} on this machine died without a word: {REMEDY}.") from error
     finally:
         for process in processes:
-            process.join(5)
-            process.kill()
+            if process.pid is not None:  # it was started
+                process.join(5)
+                process.kill()
     if isinstance(answer, str):
         raise UserError(answer)
     return answer

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.code import PROJECT
+from ranger21.data.sockets import is_short
 from ranger21.machine.check import FAILED, WARNING, Found, Row
 from ranger21.machine.listing import FIRST, Check
 from ranger21.wording import one_line
@@ -30,7 +32,7 @@ class Order:
     Attributes:
         limit: the most seconds for one check.
         total: the most seconds for all of them, of which none begins later; None: no end.
-        work, temporary: empty folders, for what is written and for TMPDIR.
+        work, temporary: empty folders, for what is written and for TMPDIR, unless its path would be too long.
     """
 
     overrides: tuple[str, ...]
@@ -49,8 +51,9 @@ class Worker:
         self.holds_device = False
         self._here, there = multiprocessing.Pipe()
         path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        temporary = str(order.temporary) if is_short(str(order.temporary)) else tempfile.gettempdir()
         # Threads that spin keep each other from working where a machine is shared: train.py has it, too.
-        env = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"PYTHONPATH": path, "TMPDIR": str(order.temporary)}
+        env = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"PYTHONPATH": path, "TMPDIR": temporary}
         command = [sys.executable, "-m", "ranger21.machine.worker", str(there.fileno())]
         with open(self.said, "wb") as said:
             self._process = subprocess.Popen(
