@@ -81,6 +81,8 @@ def test_what_cannot_be_fused_is_not_by_default() -> None:
 
 def three_runs(overrides: list[str], place: Path) -> None:
     """A run, one that is killed, and the same command again, each forked from a process that has the interpreter."""
+    for decay in (1e-4, 0.0):  # the runs inherit what the step's check of itself finds
+        Ranger21([Parameter(torch.ones(2))], weight_decay=decay, fused=True)
     fork, ends = multiprocessing.get_context("fork"), []
     for name, die_at in (("whole", None), ("killed", 2), ("killed", None)):
         process = fork.Process(target=run, args=(overrides, place / name, {}, die_at, "before"))

@@ -4,7 +4,6 @@ The words: `parts` is how a user writes a chain down; `Recipe` is what is read f
 is one step of some parameters through a recipe.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -16,13 +15,15 @@ from torch.optim import Optimizer
 
 from ranger21.optim import fused
 from ranger21.optim.buckets import Group, Memory, buckets
+from ranger21.optim.fused.check import passes
 from ranger21.optim.fused.step import FusedStep
 from ranger21.optim.ingredients.base import is_number, plain
+from ranger21.optim.means import means, together
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import count_on_host, prepare, require_state, restore, step_of
 from ranger21.optim.step import Step
 from ranger21.optim.switches import hidden, is_rate, require_no_capture, wrong_switch
-from ranger21.optim.tensors import Tensors, has_wide_units, is_plain, whole
+from ranger21.optim.tensors import Tensors, has_wide_units
 
 
 class Chain(Optimizer):
@@ -95,14 +96,12 @@ class Chain(Optimizer):
             raise ValueError(f"{type(self).__name__}: {wrong}")
         self.check(group)
         for recipe, params in self.recipes(group):
-            try:
-                fused.wanted(group, recipe, params)
-            except ValueError as error:
-                raise ValueError(f"{type(self).__name__}: {error}") from error
             for one, param in itertools.product(recipe.ingredients, params):
                 one.check_param(param)
                 if wrong := hidden(one.sees, param):
                     raise ValueError(f"{type(self).__name__}: {one.name} must see {one.sees} whole, and {wrong}.")
+            if group["fused"]:
+                self.is_fused(group, recipe, params, means([(group, recipe, params)]))
 
     def check(self, group: Group) -> None:
         """Raise a ValueError that names the first argument of `group` which is out of its range."""
@@ -148,7 +147,7 @@ class Chain(Optimizer):
                 self.check_gradient(param)
                 if not recipe.keeps.keys() <= self.state[param].keys():
                     require_state(self.state[param], recipe)
-        wanted = {one.wants(group["weight_decay"]) for group, recipe, _ in chains for one in recipe.ingredients} - {""}
+        wanted = means(chains)
         steps: Iterable[Step | FusedStep] = (step for chain in chains for step in self.steps(*chain, wanted))
         if wanted:
             steps = together(list(steps), wanted)
@@ -166,12 +165,12 @@ class Chain(Optimizer):
         if not group["capturable"]:
             require_no_capture("set capturable=True, which counts on the device")
         stepped = [param for param in params if param.grad is not None]
-        fast = fused.wanted(group, recipe, stepped)
+        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}
+        fast = self.is_fused(group, recipe, stepped, wanted, any(one is not None for one in scaler.values()))
         for param in stepped:
             prepare(param, self.state[param], recipe, group, fast)
         if fast:
             kernels = self.__dict__.setdefault("_fused", fused.Fused())  # neither copied nor saved with the optimizer
-            scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}
             known = [param for param in params if self.state.get(param)]
             states = [self.state[param] for param in known]
             yield from kernels.steps(recipe, known, states, group, "v_hat" in wanted, **scaler)
@@ -183,7 +182,20 @@ class Chain(Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether torch's gradient scaler leaves it to the step to divide gradients, and to leave itself out."""
-        return all(fused.wanted(*chain) for chain in self.chains() if chain[2])
+        chains = list(self.chains())
+        wanted = means(chains)
+        return all(self.is_fused(*chain, wanted, scaled=True) for chain in chains if chain[2])
+
+    def is_fused(self, group: Group, recipe: Recipe, params: Tensors, wanted: set[str], scaled: bool = False) -> bool:
+        """Whether the parameters have the fused step: it is wanted, and found to do here what foreach does.
+
+        Raises:
+            ValueError: it is asked for and cannot be, telling why.
+        """
+        try:
+            return fused.wanted(group, recipe, params) and passes(group, recipe, params, "v_hat" in wanted, scaled)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from error
 
     def check_gradient(self, param: Tensor) -> None:
         """Raise a RuntimeError if the gradient is one that the ingredients are not defined for."""
@@ -220,26 +232,3 @@ class Chain(Optimizer):
             raise
         finally:
             hook.remove()
-
-
-def together(steps: list[Step | FusedStep], wanted: set[str]) -> list[Step | FusedStep]:
-    """Let all steps take the gradients in, then give them the means over all parameters that are wanted."""
-    for step in steps:
-        step.observe()
-    for name in wanted:
-        share_mean(name, steps)
-    return steps
-
-
-def share_mean(name: str, steps: list[Step | FusedStep]) -> None:
-    """Give every step the mean of something over the parameters of all steps that have it."""
-    pairs = [(step, step.adds()) for step in steps]
-    found = [(step, *adds[name]) for step, adds in pairs if name in adds]
-    if not found:
-        return
-    device = steps[0].params[0].device
-    totals = [whole(total).to(device) for _, total, _ in found]
-    mean = functools.reduce(torch.add, totals) / max(1, sum(count for *_, count in found))
-    for step, total, _ in found:
-        mine = mean.to(step.params[0].device)
-        step.whole[name] = mine if is_plain(total) else torch.zeros_like(total) + mine

@@ -23,6 +23,11 @@ def log(base: float) -> float:
     return math.log(base) if base > 0 else -100.0
 
 
+def rate_is_on(device: torch.device, rate: float | Tensor) -> bool:
+    """Whether a learning rate is a tensor that the kernels read, so that the host never does."""
+    return isinstance(rate, Tensor) and (rate.device.type != "cpu" or device.type == "cpu")
+
+
 class FusedStep:
     """One step of parameters that are of one group, device and dtype.
 
@@ -51,8 +56,8 @@ class FusedStep:
         self.params = [param for param in tables.params if param.grad is not None]
         self.whole: dict[str, Tensor] = {}
         device, rate = tables.params[0].device, group["lr"]
-        on_device = isinstance(rate, Tensor) and (rate.device.type != "cpu" or device.type == "cpu")
-        self._rate = rate.to(device, torch.float32).reshape(()) if on_device else None  # never read by the host
+        on_device = rate_is_on(device, rate)
+        self._rate = rate.to(device, torch.float32).reshape(()) if on_device else None
         self._lr = 0.0 if on_device else float(rate)
         self._scale = None if grad_scale is None else grad_scale.to(device, torch.float32)
         self._found = None if found_inf is None else found_inf.to(device, torch.float32)
