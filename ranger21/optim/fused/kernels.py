@@ -223,7 +223,7 @@ def kept_share(
 @triton.jit(do_not_specialize=["tensors", "row_count"])
 def move(
     at, grads, rows, norms, numbers, total, found, lr, tensors, row_count, older, eps, weight_decay, weight_slow,
-    tiny, least,
+    least,
     DTYPE: tl.constexpr, PNM: tl.constexpr, MAXIMUM: tl.constexpr, DECAYS: tl.constexpr, NORM_LOSS: tl.constexpr,
     GLOBAL: tl.constexpr, K: tl.constexpr, KAHAN: tl.constexpr, FINDS: tl.constexpr, RATE_IS_TENSOR: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -233,7 +233,7 @@ def move(
     Args:
         older: beta0 / (1 + beta0), the weight of the moment before with PNM.
         weight_slow: 1 - beta, the weight of the weights in a merge.
-        tiny, least: what the root of v and the norm of a row are taken for at least, against a division by zero.
+        least: what the norm of a row is taken for at least, against a division by zero.
         GLOBAL: whether the decay is over the root of `total`.
         K: steps between two merges; 0: none.
     """
@@ -268,7 +268,7 @@ def move(
         if PNM:  # line 12
             u -= older * tl.load(before + i * stride, mask=i < length, other=0.0)
         divisor = tl.sqrt(tl.load(second + i * stride, mask=i < length, other=1.0)) + epsilon
-        u = u / tl.maximum(divisor, tiny, propagate_nan=ALL)  # line 16
+        u = u / tl.where(divisor == 0.0, float("inf"), divisor)  # line 16; with eps = 0, 0 / 0 is no step
         theta = theta * keep - size * u  # line 19
         if K:  # lines 20 to 23
             merges = (i < length) & (t % K == 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ranger21.optim.tensors import Tensors
 
 LIBRARY = torch.library.Library("ranger21", "FRAGMENT")
-BLOCK = 1024  # elements that a program takes at a time
+BLOCK = 512  # elements that a program takes at a time; with 1,024 some of the kernels spill registers
 
 LIBRARY.define(
     "observe(Tensor[] params, Tensor[] grads, Tensor(a!)[] moments, Tensor[] tables, Tensor(b!)[] memory,"

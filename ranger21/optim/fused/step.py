@@ -148,7 +148,7 @@ class FusedStep:
             self._found,
             self._rate,
             self._lr,
-            [older, second.eps, self._group["weight_decay"], 1 - beta, TINY, math.sqrt(TINY)],
+            [older, second.eps, self._group["weight_decay"], 1 - beta, math.sqrt(TINY)],
             [
                 *(self._pnm, second.running_max, self._decays, self._norm_loss),
                 *(self._stable == "global", k, self._kahan),

@@ -1,0 +1,85 @@
+"""What the kernels of the fused step read and write, of which their operators' schemas tell a part."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from ranger21.gpu.compiled import Launch, launches
+from ranger21.gpu.traffic import Weigh, nbytes
+from ranger21.optim import fused
+from ranger21.optim.chain import Chain
+from ranger21.optim.ranger21 import Ranger21
+
+STATE = 4  # bytes of an element of float32
+
+
+def elements(params: list[Tensor]) -> int:
+    """Return the number of elements of all parameters together."""
+    return sum(param.numel() for param in params)
+
+
+def observe(
+    params: Any, grads: Any, moments: Any, tables: Any, memory: Any, scale: Any, found: Any, numbers: Any, switches: Any
+) -> float:
+    """Return the bytes of `observe`: the gradient is read twice where something must be known of a row before."""
+    clips, centralizes, _, maximum, norms, _, kahan = switches
+    looks = nbytes(params) * bool(clips or norms) * (1 + kahan) + nbytes(grads) * bool(clips or centralizes)
+    takes = nbytes(grads) + 2 * STATE * elements(params) * (2 + maximum)
+    return looks + takes + nbytes(tables) + nbytes(memory)
+
+
+def settle(steps: Any, tables: Any, memory: Any, *rest: Any) -> float:
+    """Return the bytes of `settle`: counts, sums and numbers."""
+    return 2 * nbytes(steps) + nbytes(tables) + nbytes(memory)
+
+
+def move(params: Any, kept: Any, moments: Any, tables: Any, found: Any, rate: Any, lr: Any, *rest: Any) -> float:
+    """Return the bytes of `move`, those of a merge every k steps shared out over the steps."""
+    _, switches = rest
+    pnm, _, _, _, _, k, kahan = switches
+    read = STATE * elements(params) * (2 + pnm)
+    merge = 2 * STATE * elements(params) / k if k else 0
+    return read + 2 * nbytes(params) * (1 + kahan) + merge + nbytes(tables)
+
+
+WEIGH: Mapping[str, Weigh] = {"ranger21::observe": observe, "ranger21::settle": settle, "ranger21::move": move}
+
+
+def parameters(dtype: torch.dtype) -> list[Tensor]:
+    return [torch.zeros(4, 3, dtype=dtype), torch.zeros(5, dtype=dtype)]
+
+
+ADAMW = ["first_moment", "second_moment", "decay"]
+CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient scaler has its say
+    "float32": (lambda: Ranger21(parameters(torch.float32)), False),
+    "float32, global, scaler": (lambda: Ranger21(parameters(torch.float32), stable_decay="global"), True),
+    "bfloat16, Kahan": (lambda: Ranger21(parameters(torch.bfloat16)), False),
+    "AdamW's chain, float32": (lambda: Chain(parameters(torch.float32), 1e-3, ADAMW, weight_decay=0.1), False),
+    "AdamW's chain, bfloat16": (lambda: Chain(parameters(torch.bfloat16), 1e-3, ADAMW, weight_decay=0.1), False),
+}
+
+
+def asked(case: str) -> list[Launch]:
+    """Return the launches of a step of a case, as the optimizer makes them; none is carried out."""
+    make, scaled = CASES[case]
+
+    def step() -> None:
+        optimizer = make()
+        for param in optimizer.param_groups[0]["params"]:
+            param.grad = torch.ones_like(param)
+        if scaled:
+            optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.zeros(())  # type: ignore[attr-defined]
+        optimizer.step()
+
+    with _as_if_on_a_gpu():
+        return launches(step)
+
+
+@contextlib.contextmanager
+def _as_if_on_a_gpu() -> Iterator[None]:
+    with mock.patch.object(fused, "wanted", lambda *_: True):
+        yield

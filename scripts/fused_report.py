@@ -1,0 +1,38 @@
+"""What the work for a GPU beside the network needs: registers, launches, bytes. No GPU is needed, and none is used.
+
+Prints three tables, or writes them into docs/gpu.md: what compilers make of the fused step's kernels for some GPUs;
+launches of a step and passes over the parameters, counted on a pretended device; and what they would cost in time, by
+arithmetic. Takes a minute."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.code import PROJECT
+from ranger21.ending import ending_well
+
+EXAMPLES = """\
+examples:
+  python scripts/fused_report.py
+  python scripts/fused_report.py --write        # into docs/gpu.md"""
+
+
+def main() -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/gpu.md, too")
+    options = parser.parse_args()
+    from ranger21.gpu import report, tables
+
+    sections = {"kernels": report.kernels()} | report.counted()
+    for name, content in sections.items():
+        print(f"{name}\n\n{content}\n")
+    if options.write:
+        tables.write(PROJECT / "docs" / "gpu.md", sections)
+
+
+if __name__ == "__main__":
+    with ending_well("counts anew"):
+        main()

@@ -1,0 +1,52 @@
+"""The tables of docs/gpu.md are those that are computed; no kernel spills registers, on any kind of GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from ranger21.gpu import report, tables
+from ranger21.gpu.compiled import ARCHITECTURES
+from ranger21.gpu.fused import CASES
+
+pytest.importorskip("triton")
+
+
+COMPILED = ["float32, global, scaler", "bfloat16, Kahan", "AdamW's chain, bfloat16"]  # the script does all
+
+
+def page() -> str:
+    return (ROOT / "docs" / "gpu.md").read_text()
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
+
+
+def test_launches_passes_and_times_are_those_of_the_docs() -> None:
+    found = report.counted()
+    for name, content in found.items():
+        assert tables.section(page(), name) == content, "python scripts/fused_report.py --write"
+    (cost,) = [row for row in rows(found["steps"]) if row[0] == report.FUSED]
+    assert all(int(launches) <= 4 for launches in cost[1::2]) and all(float(passes) <= 14.5 for passes in cost[2::2])
+    (all_together,) = [row for row in rows(found["steps"]) if "global" in row[0]]
+    assert all(int(launches) <= 4 for launches in all_together[1::2])
+
+
+def test_no_kernel_spills_or_has_atomics() -> None:
+    """Registers depend on Triton's version: the docs tell its version, and this test what must hold with any."""
+    code = f"from ranger21.gpu import report; print(report.kernels({COMPILED}))"
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    heads, _, *kernels = rows(done.stdout.strip())
+    assert heads[1:-3] == list(ARCHITECTURES) and len(kernels) == 3 * len(COMPILED)
+    assert {(row[-3], row[-2]) for row in kernels} == {("0", "0")}, done.stdout
+    told = rows(tables.section(page(), "kernels"))[2:]
+    assert {row[0] for row in kernels} <= {row[0] for row in told} and len(told) == 3 * len(CASES)
+    assert {(row[-3], row[-2]) for row in told} == {("0", "0")}
+    assert all(0 < int(registers) <= 255 for row in kernels for registers in row[1:-3])
