@@ -101,7 +101,7 @@ def test_the_loop_knows_no_concrete_thing() -> None:
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/distributed.py"}),
         (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/tracking/wandb_file.py"}),
         (("wandb_workspaces",), {"ranger21/tracking/workspace.py"}),
-        (("triton",), {f"ranger21/{name}.py" for name in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
+        (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
         (("timm",), {f"ranger21/{name}.py" for name in ("models", "optimizers", "pretrained", "weights")}),
         (("hydra",), {f"ranger21/{name}.py" for name in ("compose", "mistakes", "naming", "overrides")}),
         (("matplotlib",), {"ranger21/report/figures.py", "ranger21/report/landscape_figures.py"}),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
+from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,6 +21,7 @@ from ranger21.data import fused, pictures
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
 from ranger21.gpu.traffic import Traffic
+
 
 def test_by_the_interpreter(record_property: Callable) -> None:
     pytest.importorskip("triton")
