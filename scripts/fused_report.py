@@ -5,13 +5,14 @@ launches of a step and passes over the parameters, counted on a pretended device
 arithmetic. Takes a minute."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ranger21.code import PROJECT
-from ranger21.ending import ending_well
+from ranger21.ending import ending_well, fail
 
 EXAMPLES = """\
 examples:
@@ -24,6 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/gpu.md, too")
     options = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        fail("TRITON_INTERPRET=1 has Triton interpret kernels, where this compiles them: unset it.")
     from ranger21.gpu import report, tables
 
     sections = {"kernels": report.kernels()} | report.counted()

@@ -236,3 +236,15 @@ def test_only_tables_that_changed_go_up() -> None:
     first, changed = uploaded.of([1, 2])
     assert changed and uploaded.of([1, 2]) == (first, False)
     assert uploaded.of([1, 3])[1]
+
+
+def test_no_eps_and_a_gradient_too_small_for_its_square_is_no_step() -> None:
+    ends = []
+    for fused in (True, False):
+        (param,) = params = [Parameter(torch.ones(2, 3))]
+        optimizer = Ranger21(params, lr=1e-3, eps=0.0, fused=fused, **OFF)
+        for size in (1e-24, 0.0, 1e-20):
+            param.grad = torch.full((2, 3), size)
+            optimizer.step()
+        ends.append(param.detach().clone())
+    assert far(*([end] for end in ends)) < 1e-6 and ends[0].isfinite().all()

@@ -1,16 +1,18 @@
 """What the kernels of the fused step read and write, of which their operators' schemas tell a part."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
 from torch import Tensor
 
-from ranger21.gpu.compiled import Launch, launches
 from ranger21.gpu.traffic import Weigh, nbytes
 from ranger21.optim.chain import Chain
 from ranger21.optim.ranger21 import Ranger21
+
+if TYPE_CHECKING:
+    from ranger21.gpu.compiled import Launch
 
 STATE = 4  # bytes of an element of float32
 
@@ -61,8 +63,10 @@ CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient
 }
 
 
-def asked(case: str) -> list[Launch]:
-    """Return the launches of a step of a case, as the optimizer makes them; none is carried out."""
+def asked(case: str) -> "list[Launch]":
+    """Return the launches of a step of a case, as the optimizer makes them; none is carried out. It needs Triton."""
+    from ranger21.gpu.compiled import launches
+
     make, scaled = CASES[case]
 
     def step() -> None:

@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from ranger21.data import fused as augmentation
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.gpu import tables
-from ranger21.gpu.compiled import ARCHITECTURES, resources
 from ranger21.gpu.fused import CASES, asked
 from ranger21.gpu.steps import MODELS, Cost, cost, shapes, size
 from ranger21.gpu.traffic import Traffic, pretended
@@ -27,7 +26,9 @@ STEPS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
 
 
 def kernels(cases: Iterable[str] = tuple(CASES)) -> str:
-    """Return the table of what every kernel of the fused step needs, a row a kernel and case."""
+    """Return the table of what every kernel of the fused step needs, a row a kernel and case. It needs Triton."""
+    from ranger21.gpu.compiled import ARCHITECTURES, resources
+
     rows = []
     for case in cases:
         found = {(one.kernel, one.architecture): one for one in resources(asked(case))}
