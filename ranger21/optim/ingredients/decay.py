@@ -44,8 +44,10 @@ class Decay(Ingredient):
         if not step.weight_decay or not (isinstance(step.lr, Tensor) or step.lr):
             return
         decay = step.lr * step.weight_decay
-        pulls: Tensors | Number = at_most_1(decay)
-        if self.stable and step.second is not None:
+        pulls: Tensors | Number
+        if not self.stable or step.second is None:
+            pulls = at_most_1(decay)
+        else:
             mean_v_hat = (
                 step.whole["v_hat"].expand(len(step.params))
                 if self.stable == "global"

@@ -46,7 +46,7 @@ class SecondMoment(Ingredient):
         torch._foreach_addcmul_(v, g, g, 1 - self.beta2)
         if self.running_max:
             torch._foreach_maximum_(step.state["max_exp_avg_sq"], v)
-        step.second = Second(self, step.state[self.keeps[-1]], 1 - self.beta2**step.t)
+        step.second = Second(self, self.eps, step.state[self.keeps[-1]], 1 - self.beta2**step.t)
 
     def on_update(self, step: Step) -> None:
         step.division = step.second
@@ -66,14 +66,11 @@ class Second:
     """
 
     moment: SecondMoment
+    eps: float
     values: Tensors
     correction: Number  # 1 - beta2^t
     rectification: Number | None = None
     divides: Tensor | None = None  # whether it divides at all, where that is known on the device alone
-
-    @property
-    def eps(self) -> float:
-        return self.moment.eps
 
     @property
     def gain(self) -> Number:
