@@ -11,9 +11,10 @@ from ranger21.errors import UserError
 from ranger21.report.comparisons import Comparison
 from ranger21.report.figures import Bar, write_bars
 from ranger21.report.groups import Group
-from ranger21.report.statistics import Difference, some_pairs
+from ranger21.report.statistics import some_pairs
 from ranger21.report.summary import final_top1, seeds
 from ranger21.report.text import create, escaped, table_lines
+from ranger21.report.verdicts import Difference
 
 # In the order of the ladder: the setting of each ingredient, and its value when it is off.
 INGREDIENTS: dict[str, tuple[str, Any]] = {

@@ -9,8 +9,9 @@ from ranger21.report import claim_figures as figures
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import Evidence, evidence
 from ranger21.report.runs import DIVERGED, FINISHED, Run
-from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, difference, estimate
+from ranger21.report.statistics import Estimate, difference, estimate
 from ranger21.report.summary import best, final_top1, seeds
+from ranger21.report.ttests import ENOUGH_SEEDS
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "cannot tell"
 TOO_FEW, NOT_RUN = "too few seeds", "not run"

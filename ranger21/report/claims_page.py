@@ -17,8 +17,8 @@ from ranger21.report.claims import (
 )
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import evidence
-from ranger21.report.statistics import ENOUGH_SEEDS
 from ranger21.report.text import escaped, table_lines
+from ranger21.report.ttests import ENOUGH_SEEDS
 
 HEAD = f"""# The paper's claims, and what these runs say
 

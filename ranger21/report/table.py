@@ -15,9 +15,10 @@ from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.origins import mixtures
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
-from ranger21.report.statistics import ENOUGH_SEEDS, Estimate, Pair
+from ranger21.report.statistics import Estimate, Pair
 from ranger21.report.summary import Row, final_top1, pairs
 from ranger21.report.text import create, escaped, table_lines
+from ranger21.report.ttests import ENOUGH_SEEDS
 from ranger21.wording import defused
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}

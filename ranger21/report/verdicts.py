@@ -1,0 +1,73 @@
+"""What can be said of the difference of two groups, and the sentence that says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ranger21.report.ttests import ENOUGH_SEEDS
+
+Verdict = Literal["better", "worse", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two groups a and b: mean a - mean b in the values' unit, and what can be said of it.
+
+    `low, high` is the interval of this difference alone; `low_adjusted, high_adjusted` holds for all pairs of the
+    family at once (Bonferroni's). `p` is two-sided; `p_adjusted` is Holm's, and the verdict follows it. Holm's is the
+    sharper: an adjusted interval may hold 0 beside "better" or "worse", but always does beside "cannot tell".
+    Without two values in each group there is no p and no interval; without ENOUGH_SEEDS nothing adjusted.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    low_adjusted: float | None
+    high_adjusted: float | None
+    n_a: int  # seeds that the difference is taken over
+    n_b: int
+    paired: bool
+    left_out: int  # seeds of either group without a partner in the other, if paired
+    family: int  # how many pairs the correction is for
+    confidence: float
+    verdict: Verdict
+
+    def sentence(self, a: str, b: str, unit: str = "", digits: int = 2) -> str:
+        """What to tell a reader of the groups `a` and `b`; amounts have so many decimals."""
+        counts, unit = f"n = {self.n_a} and {self.n_b}", unit and f" {unit}"
+        doubt = f"Whether {a} is better than {b} we cannot tell with"
+        if min(self.n_a, self.n_b) < ENOUGH_SEEDS:
+            so_far = f"The difference so far is {_decimals(self.mean, digits)}{unit}."
+            return f"{doubt} too few seeds ({counts}): at least {ENOUGH_SEEDS} are needed. {so_far}"
+        if self.verdict == "cannot tell":
+            text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
+            return f"{text} ({self._details(digits)})."
+        text = f"{a} is {self.verdict} than {b} by {_decimals(abs(self.mean), digits)}{unit}"
+        return f"{text} ({self._details(digits, counts)})."
+
+    def _details(self, digits: int, *counts: str) -> str:
+        """What stands in the brackets; beside "better by" and "worse by" the interval is of the amount."""
+        amount = self.verdict != "cannot tell" and self.mean < 0
+        low, high = (-(self.high or 0.0), -(self.low or 0.0)) if amount else (self.low or 0.0, self.high or 0.0)
+        said = [f"{100 * self.confidence:g} % interval {_decimals(low, digits)} to {_decimals(high, digits)}"]
+        if self.verdict == "cannot tell" and (low > 0 or high < 0):
+            wide = " to ".join(_decimals(end or 0.0, digits) for end in (self.low_adjusted, self.high_adjusted))
+            said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs at once"]
+        said += ["no spread over the seeds"] if low == high else []
+        said.append(_p(self.p_adjusted or 0.0) + (f" after Holm over {self.family} pairs" if self.family > 1 else ""))
+        said += [*counts, "paired by seed"] if self.paired else counts
+        said += [f"{self.left_out} without a partner left out"] if self.left_out else []
+        return ", ".join(said)
+
+
+def _decimals(value: float, digits: int) -> str:
+    """With so many decimals, and no minus before zeros."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _p(p: float) -> str:
+    """With more decimals for a smaller p."""
+    return f"p = {p:.{2 if p >= 0.1 else 3 if p >= 0.01 else 4}f}" if p >= 1e-4 else "p < 0.0001"
