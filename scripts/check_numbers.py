@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Recompute every number that README and docs quote from committed records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.code import PROJECT
+from ranger21.ending import ending_well
+
+HELP = """\
+Recompute every number that README and docs quote from committed records.
+
+docs/numbers.yaml holds the phrases that quote them. Each is made anew from the records and looked for in its text; the
+tables in results/ are written anew and compared. The exit status is 1 if one is stale."""
+EXAMPLES = """\
+examples:
+  python scripts/check_numbers.py
+  python scripts/check_numbers.py --others README.md      the numbers of a text that come from no record"""
+
+
+def main() -> int:
+    """Run the command; the exit status is 1 if a number is stale."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python scripts/check_numbers.py", description=HELP, epilog=EXAMPLES, formatter_class=form
+    )
+    parser.add_argument("--others", metavar="TEXT", help="list the numbers of a text that come from no record")
+    options = parser.parse_args()
+    from ranger21.report import numbers
+
+    phrases = numbers.check(PROJECT / "docs" / "numbers.yaml", PROJECT)
+    if options.others:
+        text = (PROJECT / options.others).read_text(encoding="utf-8")
+        print("\n".join(numbers.others(text, [one for one in phrases if one.text == options.others])))
+        return 0
+    stale = [phrase for phrase in phrases if not phrase.found]
+    for phrase in stale:
+        print(f"stale: {phrase.text} does not say: {phrase.said}")
+    for text in dict.fromkeys(phrase.text for phrase in phrases):
+        own = [phrase for phrase in phrases if phrase.text == text]
+        left = numbers.others((PROJECT / text).read_text(encoding="utf-8"), own)
+        print(f"{text}: {sum(one.numbers for one in own)} numbers from records; {len(left)} others")
+    print(f"{sum(phrase.numbers for phrase in phrases)} numbers from records, {len(stale)} phrases stale")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    with ending_well("checks anew"):
+        sys.exit(main())
