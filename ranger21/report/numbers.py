@@ -18,8 +18,9 @@ from ranger21.reading import Unreadable, read_yaml
 from ranger21.report.ablation import contributions
 from ranger21.report.comparisons import Comparison
 from ranger21.report.runs import DIVERGED, Run
-from ranger21.report.statistics import Difference, Estimate
+from ranger21.report.statistics import Estimate
 from ranger21.report.summary import Row, final_top1, pairs
+from ranger21.report.verdicts import Difference
 from ranger21.report.write import examine
 
 PLACE = re.compile(r"\{([^{}]+)\}")
