@@ -39,7 +39,7 @@ from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.jsonl import JsonLines, require_lines
 from ranger21.undo import Undo
 from ranger21.weights import named, read_any, start_from
-from ranger21.wording import shown
+from ranger21.wording import first_few, shown
 
 log = logging.getLogger("ranger21")
 
@@ -142,6 +142,10 @@ class Run:
         counts = (len(data.train), len(data.val), len(data.classes))
         ranks = (self.precision.name, self.world.device.type, self.world.size)
         log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
+        if data.kept:
+            by_class = first_few([f"{name} {count:,}" for name, count in data.kept.items()], 12)
+            text = "data.imbalance=%g leaves of the training images, by class: %s."
+            log.info(text, self.config.data.imbalance, by_class)
         if self.progress.step:
             log.info("Resumed at step %d of %d.", self.progress.step, plan.total_steps)
         size, device, step = self.world.size, self.world.describe(), self.progress.step

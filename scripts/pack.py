@@ -39,8 +39,9 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     config = compose_config(args.overrides).data
     if not isinstance(config, ImageFolderConfig) or config.pack:
         raise UserError("Only folders of images can be packed: data=imagenet or data=sample, and without data.pack.")
-    if config.classes is not None or config.fraction != 1:
-        raise UserError("A pack holds all images: data.classes and data.fraction choose among them when training.")
+    if config.classes is not None or config.fraction != 1 or config.imbalance is not None:
+        some = "data.classes, data.fraction and data.imbalance"
+        raise UserError(f"A pack holds all images: {some} choose among them when training.")
     require_data(config)
     prepare_data(config)
     root, indices = image_folders(config)

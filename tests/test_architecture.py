@@ -16,7 +16,7 @@ PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "arrays", "checksums", "copying", "identity", "index", "index_cache", "indexing", "layout",
+    "archives", "arrays", "checksums", "copying", "identity", "imbalance", "index", "index_cache", "indexing", "layout",
     "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "sockets",
     "stage", "subset", "verify",
 )  # fmt: skip

@@ -195,6 +195,7 @@ OTHERS: dict[str, Any] = {
     "classes": 10,
     "on_bad_image": "substitute",
     "train_images": 1000,
+    "imbalance": 1.0,
     "workers": 3,
     "root": "/elsewhere",
     "steps": 100,

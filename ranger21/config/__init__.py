@@ -110,6 +110,7 @@ RETIRED = {"optimizer.compile"}
 # Keys of a part that came later, with the value that says what older runs did: they can be put beside newer ones.
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
+    "data": {"data.imbalance": None},
     "trainer": {"trainer.accumulate": 1, "trainer.deterministic": False},
 }
 

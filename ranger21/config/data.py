@@ -21,8 +21,11 @@ class DataConfig:
     workers: int | None = field(metadata=NEUTRAL)
     timeout: float = field(metadata=NEUTRAL)
     eval_batch_size: int = field(metadata=NEUTRAL)
+    imbalance: float | None = field(default=None, kw_only=True)  # which older runs do not have
 
     def __post_init__(self) -> None:
+        if self.imbalance is not None:
+            require_number("data.imbalance", self.imbalance, 0, 11, open_low=True)
         for name in ("batch_size", "eval_batch_size"):
             require_number(f"data.{name}", getattr(self, name), 1, COUNT)
         if self.root is not None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import nn
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
 from ranger21.data.identity import Comparison, Match, compare, identify
+from ranger21.data.idx import IdxPictures
+from ranger21.data.imbalance import Thinned, choose_zipf
 from ranger21.data.index import Index
 from ranger21.data.indexing import read_index
 from ranger21.data.layout import (
@@ -50,6 +52,7 @@ class Data:
     to_input: nn.Module
     fingerprint: str
     names: str
+    kept: dict[str, int] | None = field(default=None, init=False)  # images of each class, with data.imbalance
     skipped: int = 0  # images of both splits that a pack lacks, because they could not be read when it was made
 
 
@@ -72,9 +75,20 @@ def prepare_data(config: DataConfig) -> None:
 def build_data(config: DataConfig, seed: int) -> Data:
     """Open the data set. Raises a UserError if it is not there or not what it should be."""
     if isinstance(config, FashionMNISTConfig):
-        return _fashion_mnist(config, seed)
+        return _imbalanced(_fashion_mnist(config, seed), config, seed)
     assert isinstance(config, ImageFolderConfig)
-    return _images(config, seed)
+    return _imbalanced(_images(config, seed), config, seed)
+
+
+def _imbalanced(data: Data, config: DataConfig, seed: int) -> Data:
+    """The data with the training images that data.imbalance leaves; its fingerprint is of all of them."""
+    if config.imbalance is None:
+        return data
+    source: Any = data.train.source
+    name = source.name if isinstance(source, IdxPictures) else source.index.all_paths().__getitem__
+    chosen, kept = choose_zipf(source.labels, name, data.classes, config.imbalance, seed)
+    data.train.source, data.kept = Thinned(source, chosen), kept
+    return data
 
 
 def build_if_there(config: DataConfig, seed: int) -> Data:
@@ -206,8 +220,6 @@ def fashion_mnist_root(config: DataConfig) -> Path:
 
 
 def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
-    from ranger21.data.idx import IdxPictures
-
     root = fashion_mnist_root(config)
     train = IdxPictures(root, "train", limit=config.train_images)
     val = IdxPictures(root, "t10k")

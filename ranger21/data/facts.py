@@ -14,8 +14,9 @@ def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
     if not place:
         root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
         place = {"root": str(root.absolute())}
+    kept = {"images_of_class": data.kept} if data.kept else {}
     skipped = {"skipped_by_pack": data.skipped} if data.skipped else {}
-    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | skipped
+    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | kept | skipped
 
 
 def named_place(config: DataConfig) -> dict[str, str]:

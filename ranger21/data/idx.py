@@ -46,8 +46,10 @@ class IdxPictures:
     ]
 
     def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
+        self.split = split
         self.images = read_idx(root / f"{split}-images-idx3-ubyte")[:limit]
         self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")[:limit]
+        self.numbers = np.arange(len(self.images))  # their places in the file
         if self.images.shape[1:] != (SIDE, SIDE) or self.labels.ndim != 1 or (self.labels >= len(self.CLASSES)).any():
             raise UserError(f"{root} has {split} images or labels that are not Fashion-MNIST's: fetch it again.")
         if len(self.images) != len(self.labels):
@@ -59,6 +61,10 @@ class IdxPictures:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.images[index], int(self.labels[index])
+
+    def name(self, image: int) -> bytes:
+        """What tells a picture from others: its split, and its place in the file."""
+        return f"{self.split}/{self.numbers[image]}".encode()
 
     def digest(self) -> str:
         return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()[:32]

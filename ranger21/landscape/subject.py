@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from ranger21.models import build_model, load_weights
 from ranger21.precision import Precision
 from ranger21.randomness import ORDER, generator
 from ranger21.weights import Weights, named, with_data_in_place
+
+log = logging.getLogger("ranger21")
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,9 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     The loss is taken over images as in validation; the statistics of batch norms come from batches of training images,
     augmented as in training.
     """
+    if config.imbalance is not None:
+        log.warning("The images are drawn from all training images: data.imbalance=%g is left aside.", config.imbalance)
+        config = replace(config, imbalance=None)
     prepare_data(config)
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)
