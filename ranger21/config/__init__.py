@@ -25,6 +25,7 @@ from ranger21.config.schedules import (
     ScheduleConfig,
 )
 from ranger21.config.trainer import TrainerConfig
+from ranger21.config.tuning import TuningConfig
 
 __all__ = [
     "DataConfig",
@@ -34,6 +35,7 @@ __all__ = [
     "ModelConfig",
     "RecordsConfig",
     "TrainerConfig",
+    "TuningConfig",
     "WandbConfig",
 ]
 
@@ -57,6 +59,7 @@ class Config:
     resume: str = field(metadata=NEUTRAL)
     debug: bool = field(metadata=NEUTRAL)
     records: RecordsConfig = field(default_factory=RecordsConfig, metadata=NEUTRAL)
+    tuning: TuningConfig = field(default_factory=TuningConfig, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None

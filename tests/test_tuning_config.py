@@ -1,0 +1,47 @@
+"""What a run's configuration says of how its values were chosen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+from omegaconf import OmegaConf
+
+from ranger21 import compose
+from ranger21.compose import compose_config
+from ranger21.config import TuningConfig, result_values
+from ranger21.errors import UserError
+from ranger21.naming import run_directory
+
+
+def test_a_tuned_run_is_the_run_with_these_values_and_says_so() -> None:
+    plain = compose_config(["experiment=demo", "optimizer.lr=0.01"])
+    tuned = compose_config(["experiment=demo", "optimizer.lr=0.01", "tuning.trials=16", "tuning.record=0123abcd"])
+    assert plain.tuning == TuningConfig(0, None)
+    assert (tuned.tuning.trials, tuned.tuning.record) == (16, "0123abcd")
+    assert run_directory(tuned) == run_directory(plain)
+    assert result_values(tuned) == result_values(plain)
+
+
+def test_a_run_of_before_is_untuned() -> None:
+    values = asdict(compose_config([]))
+    del values["tuning"]
+    assert compose.parse(OmegaConf.create(values)).tuning == TuningConfig()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["tuning.trials=-1"], "tuning.trials=-1 is not possible"),
+        (["tuning.trials=true"], "tuning.trials=True is not possible: it must be a whole number"),
+        (["tuning.trials=8", "tuning.record=tuned.json"], "tuning.record='tuned.json' is not possible: .* a hash"),
+        (["tuning.record=0123abcd"], "tuning.record=0123abcd needs its trials: say tuning.trials=N"),
+        (["tuning.trails=8"], "tuning.trails"),
+    ],
+)
+def test_what_cannot_be_is_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        try:
+            compose_config(overrides)
+        except compose.CONFIG_ERRORS as error:
+            raise UserError(compose.explain(error)) from error
