@@ -46,7 +46,8 @@ written to --out:
   index.html            the page to open: every curve to explore, tables, links; works offline
   claims.md             the paper's claims C1 to C8 beside what these runs say
   table.md, table.csv   n, top-1, top-5, loss, time and images/s, mean ± standard deviation, 95 % interval
-  pairs.csv             each pair of groups: the difference, its interval, the test after Holm's correction
+  pairs.csv             each pair of groups: the difference, its interval, the tests after Holm's correction
+                        (better, worse, equivalent within the protocol's margin, or cannot tell)
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 

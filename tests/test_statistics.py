@@ -31,9 +31,11 @@ def seeds(values: Array | list[float], first: int = 0) -> dict[int, float]:
     return dict(enumerate(map(float, values), first))
 
 
-def compare(a: dict[int, float], b: dict[int, float], higher_is_better: bool = True, level: float = 0.95) -> Difference:
+def compare(
+    a: dict[int, float], b: dict[int, float], higher_is_better: bool = True, level: float = 0.95, **options: float
+) -> Difference:
     """`difference` of groups that have values."""
-    found = difference(a, b, higher_is_better, level)
+    found = difference(a, b, higher_is_better, level, **options)
     assert found is not None
     return found
 

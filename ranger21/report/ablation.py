@@ -9,6 +9,7 @@ from typing import Any
 
 from ranger21.errors import UserError
 from ranger21.report.comparisons import Comparison
+from ranger21.report.equivalence import margin_of
 from ranger21.report.figures import Bar, write_bars
 from ranger21.report.groups import Group
 from ranger21.report.statistics import some_pairs
@@ -66,7 +67,8 @@ def contributions(comparison: Comparison) -> list[Contribution]:
     values = {_mark(on): seeds(group.runs, final_top1) for on, group in groups.items()}
     asked = [(_mark(with_it), _mark(frozenset(without))) for _, _, with_it, without in wanted]
     known = [(a, b) for a, b in asked if values[a] and values[b]]
-    found = {(pair.a, pair.b): pair.difference for pair in some_pairs(values, list(dict.fromkeys(known)))}
+    judged = some_pairs(values, list(dict.fromkeys(known)), margin=margin_of(comparison.runs))
+    found = {(pair.a, pair.b): pair.difference for pair in judged}
     return [
         Contribution(name, company, found[pair])
         for (name, company, _, _), pair in zip(wanted, asked, strict=True)
@@ -95,15 +97,22 @@ def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
     return (
         f"## {escaped(comparison.title)}: what each ingredient of Ranger21 contributes\n\n"
         "Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "
-        f"alone), and p after Holm over the {found[0].difference.family} differences with enough seeds. Diverged runs "
-        f"are left out.\n\n{table}\n"
+        f"alone), and p after Holm over the {found[0].difference.family} differences with enough seeds. Equivalent: "
+        f"it is shown to contribute less than {margin_of(comparison.runs):g} points either way. Diverged runs are "
+        f"left out.\n\n{table}\n"
     )
 
 
 def _cell(difference: Difference) -> str:
     interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
     p = "" if difference.p_adjusted is None else f", p = {difference.p_adjusted:.2g}"
-    verdict = difference.verdict if difference.verdict != "cannot tell" else f"cannot tell, n = {difference.n_a}"
+    close = difference.equivalence if difference.equivalence and difference.equivalence.within else None
+    verdict: str = difference.verdict
+    if verdict == "cannot tell":
+        verdict += f", n = {difference.n_a}"
+    elif close:
+        within = f"within {close.margin:g}, p = {close.p_adjusted:.2g}"
+        verdict += f" ({within})" if verdict == "equivalent" else f", but {within}"
     return f"{difference.mean:+.2f}{interval}{p}: {verdict}"
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
-from ranger21.report.ttests import ENOUGH_SEEDS, Seeds, TTest, moments, scale_of, t_test
+from ranger21.report.equivalence import equivalences
+from ranger21.report.ttests import ENOUGH_SEEDS, Seeds, TTest, holm, moments, scale_of, t_test
 from ranger21.report.verdicts import Difference, Verdict
 
 
@@ -58,23 +59,34 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | No
     return Estimate(mean * scale, None if sd is None else sd * scale, low, high, n)
 
 
-def difference(a: Seeds, b: Seeds, higher_is_better: bool = True, confidence: float = 0.95) -> Difference | None:
+def difference(
+    a: Seeds, b: Seeds, higher_is_better: bool = True, confidence: float = 0.95, *, margin: float | None = None
+) -> Difference | None:
     """a - b by itself, a family of one; None where a group is empty.
 
     Paired by seed (the t-test of the differences) where the two have nearly the same seeds: at least ENOUGH_SEEDS are
     common, and at least two are common for each that only one of the groups has and that is left out. Otherwise by
     Welch's test over all seeds. The choice looks at the seeds alone, never at the values.
+
+    Args:
+        margin: in the values' unit; two groups that differ by less are as good as each other, which is tested, too.
     """
-    return _judge([t_test(a, b)], higher_is_better, confidence)[0] if a and b else None
+    return _judge([t_test(a, b)], higher_is_better, confidence, margin)[0] if a and b else None
 
 
-def all_pairs(groups: Mapping[str, Seeds], higher_is_better: bool = True, confidence: float = 0.95) -> list[Pair]:
+def all_pairs(
+    groups: Mapping[str, Seeds],
+    higher_is_better: bool = True,
+    confidence: float = 0.95,
+    *,
+    margin: float | None = None,
+) -> list[Pair]:
     """Every pair of groups that have a value, in the groups' order.
 
     The family of the correction is the pairs with ENOUGH_SEEDS in both groups: the others are not tested.
     """
     labels = [label for label, seeds in groups.items() if seeds]
-    return some_pairs(groups, list(combinations(labels, 2)), higher_is_better, confidence)
+    return some_pairs(groups, list(combinations(labels, 2)), higher_is_better, confidence, margin=margin)
 
 
 def some_pairs(
@@ -82,34 +94,28 @@ def some_pairs(
     pairs: Sequence[tuple[str, str]],
     higher_is_better: bool = True,
     confidence: float = 0.95,
+    *,
+    margin: float | None = None,
 ) -> list[Pair]:
     """The pairs that are asked for, of groups that have a value: they alone are the family of the correction."""
-    judged = _judge([t_test(groups[a], groups[b]) for a, b in pairs], higher_is_better, confidence)
+    judged = _judge([t_test(groups[a], groups[b]) for a, b in pairs], higher_is_better, confidence, margin)
     return [Pair(a, b, found) for (a, b), found in zip(pairs, judged, strict=True)]
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: the smallest times m, the next times m - 1, …, none below the one before, at most 1."""
-    adjusted, least = [0.0] * len(p), 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        least = max(least, min(1.0, (len(p) - rank) * p[index]))
-        adjusted[index] = least
-    return adjusted
-
-
-def _judge(tests: Sequence[TTest], higher_is_better: bool, confidence: float) -> list[Difference]:
+def _judge(tests: Sequence[TTest], higher_is_better: bool, confidence: float, margin: float | None) -> list[Difference]:
     """What each test says, corrected for there being the others."""
-    enough = [min(test.n_a, test.n_b) >= ENOUGH_SEEDS for test in tests]
-    adjusted = iter(holm([test.p or 0.0 for test, tested in zip(tests, enough, strict=True) if tested]))
-    family, judged = sum(enough), []
-    each = 1 - (1 - confidence) / max(1, family)
-    for test, tested in zip(tests, enough, strict=True):
-        alone = test.interval(confidence)
-        wide = test.interval(each) if tested else (None, None)
-        p = next(adjusted) if tested else None
-        verdict: Verdict = "cannot tell"
+    tested = [test for test in tests if min(test.n_a, test.n_b) >= ENOUGH_SEEDS]
+    adjusted = iter(holm([test.p or 0.0 for test in tested]))
+    close = iter(equivalences(tested, margin, confidence) if margin is not None else [None] * len(tested))
+    each, judged = 1 - (1 - confidence) / max(1, len(tested)), []
+    for test in tests:
+        alone, enough = test.interval(confidence), test in tested
+        wide = test.interval(each) if enough else (None, None)
+        p, equivalence = (next(adjusted), next(close)) if enough else (None, None)
+        verdict: Verdict = "equivalent" if equivalence and equivalence.within else "cannot tell"
         if p is not None and p < 1 - confidence:
             verdict = "better" if (test.mean > 0) == higher_is_better else "worse"
-        mean, paired, left_out, n = test.mean * test.scale, test.paired, test.left_out, (test.n_a, test.n_b)
-        judged.append(Difference(mean, *alone, test.p, p, *wide, *n, paired, left_out, family, confidence, verdict))
+        amounts = (test.mean * test.scale, *alone, test.p, p, *wide)
+        counts = (test.n_a, test.n_b, test.paired, test.left_out, len(tested))
+        judged.append(Difference(*amounts, *counts, confidence, verdict, equivalence))
     return judged

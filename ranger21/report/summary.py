@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ranger21.report.equivalence import margin_of
 from ranger21.report.groups import Group
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.statistics import Estimate, Pair, all_pairs, by_seed, estimate
@@ -40,9 +41,16 @@ def summarise(groups: Iterable[Group]) -> list[Row]:
     return sorted(rows, key=lambda row: -row.final_top1.mean if row.final_top1 else float("inf"))
 
 
-def pairs(rows: Sequence[Row], figure: Figure, higher_is_better: bool = True) -> list[Pair]:
-    """Every pair of groups, the better one first: the difference of a figure of their finished runs."""
-    return all_pairs({row.group.label: seeds(row.group.runs, figure) for row in rows}, higher_is_better)
+def top1_pairs(rows: Sequence[Row]) -> list[Pair]:
+    """Every pair of groups by final top-1 (points), the better one first, judged with the margin of the runs."""
+    found = {row.group.label: seeds(row.group.runs, final_top1) for row in rows}
+    return all_pairs(found, margin=margin_of(run for row in rows for run in row.group.runs))
+
+
+def loss_pairs(rows: Sequence[Row]) -> list[Pair]:
+    """Every pair of groups by final loss, in nats. No margin is fixed for losses, so none are equivalent."""
+    found = {row.group.label: seeds(row.group.runs, lambda run: run.final("val/loss")) for row in rows}
+    return all_pairs(found, higher_is_better=False)
 
 
 def seeds(runs: Iterable[Run], figure: Figure) -> dict[int, float]:

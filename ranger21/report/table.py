@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ranger21.report.comparisons import Comparison
+from ranger21.report.equivalence import margins
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.origins import mixtures
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import Estimate, Pair
-from ranger21.report.summary import Row, final_top1, pairs
+from ranger21.report.summary import Row, loss_pairs, top1_pairs
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
 from ranger21.wording import defused
@@ -24,7 +25,7 @@ from ranger21.wording import defused
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
 MANY_PAIRS = 15
-FIGURES: dict[str, Callable[[Run], float | None]] = {"top1": final_top1, "loss": lambda run: run.final("val/loss")}
+PAIRS: dict[str, Callable[[Sequence[Row]], list[Pair]]] = {"top1": top1_pairs, "loss": loss_pairs}
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
@@ -33,7 +34,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     Where there are many pairs, those that cannot be told apart are named only beside the first group.
     """
     diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in rows}
-    said, unsaid, found = [], 0, pairs(rows, final_top1)
+    said, unsaid, found = [], 0, top1_pairs(rows)
     for a, b, difference in found:
         if len(found) > MANY_PAIRS and difference.verdict == "cannot tell" and a != found[0].a:
             unsaid += 1
@@ -61,6 +62,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
             said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
         if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
             said.append(f"{row.group.label}: stopped and resumed: seed {', '.join(again)}.")
+    if len(several := margins(run for row in rows for run in row.group.runs)) > 1:
+        told = ", ".join(f"{margin:g}" for margin in several)
+        said.append(f"The runs' protocols set different margins of equivalence ({told} points): the smallest counts.")
     if hidden := unnamed_differences([row.group for row in rows]):
         said.append(f"Also different between these groups: {', '.join(hidden)}.")
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
@@ -173,17 +177,17 @@ def _parts(value: Estimate | None) -> tuple[float | None, ...]:
 
 def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
     """Every pair of groups of every comparison, with full precision, by final top-1 (points) and final loss (nats)."""
+    fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
+    close = ("margin", "p", "p_adjusted", "within")
     with create(path) as file:
         writer = csv.writer(file)
-        fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
-        writer.writerow(["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"])
+        head = ["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"]
+        writer.writerow([*head, "margin", "p_margin", "p_margin_adjusted", "within_margin"])
         for comparison in comparisons:
             diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in comparison.rows}
-            for name, figure in FIGURES.items():
-                found: Sequence[Pair] = pairs(comparison.rows, figure, higher_is_better=name == "top1")
-                for a, b, difference in found:
-                    lost = [diverged[a], diverged[b]]
+            for name, find in PAIRS.items():
+                for a, b, difference in find(comparison.rows):
                     numbers: list[Any] = [getattr(difference, field) for field in fields]
-                    writer.writerow(
-                        [defused(comparison.title), name, defused(a), defused(b), *numbers, *lost, difference.verdict]
-                    )
+                    numbers += [diverged[a], diverged[b], difference.verdict]
+                    numbers += [getattr(difference.equivalence, field, None) for field in close]
+                    writer.writerow([defused(comparison.title), name, defused(a), defused(b), *numbers])

@@ -1,4 +1,4 @@
-"""Student's and Welch's t-tests, of numbers of any size."""
+"""Student's and Welch's t-tests of numbers of any size, and Holm's correction for many of them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ class TTest(NamedTuple):
             return None if self.error is None else float(self.mean == 0)
         return float(2 * stdtr(self.df, -abs(self.mean) / self.error))
 
+    def p_within(self, margin: float) -> float | None:
+        """Of two one-sided tests that the mean lies between -margin and margin (in the values' unit): the larger."""
+        room = margin / self.scale - abs(self.mean)
+        if not self.error:
+            return None if self.error is None else float(room <= 0)
+        return float(stdtr(self.df, -room / self.error))
+
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
         """Of the mean, in the values' unit."""
         if not 0 < confidence < 1:
@@ -61,6 +68,15 @@ def t_test(a: Seeds, b: Seeds) -> TTest:
         return TTest(mean, 0.0, len(a) + len(b) - 2, scale, len(a), len(b))
     df = 1 / ((part_a / whole) ** 2 / (len(a) - 1) + (part_b / whole) ** 2 / (len(b) - 1))  # Welch–Satterthwaite
     return TTest(mean, math.sqrt(whole), df, scale, len(a), len(b))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: the smallest times m, the next times m - 1, …, none below the one before, at most 1."""
+    adjusted, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        least = max(least, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = least
+    return adjusted
 
 
 def scale_of(values: Sequence[float]) -> float:

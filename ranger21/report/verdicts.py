@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ranger21.report.equivalence import Equivalence
 from ranger21.report.ttests import ENOUGH_SEEDS
 
-Verdict = Literal["better", "worse", "cannot tell"]
+Verdict = Literal["better", "worse", "equivalent", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,9 @@ class Difference:
 
     `low, high` is the interval of this difference alone; `low_adjusted, high_adjusted` holds for all pairs of the
     family at once (Bonferroni's). `p` is two-sided; `p_adjusted` is Holm's, and the verdict follows it. Holm's is the
-    sharper: an adjusted interval may hold 0 beside "better" or "worse", but always does beside "cannot tell".
+    sharper: an adjusted interval may hold 0 beside "better" or "worse", but always does beside the others.
+    "equivalent" is the verdict where no difference is shown, and that it is smaller than the margin is; both can be
+    shown of one pair, which is then "better" or "worse", with `equivalence.within`.
     Without two values in each group there is no p and no interval; without ENOUGH_SEEDS nothing adjusted.
     """
 
@@ -34,6 +38,7 @@ class Difference:
     family: int  # how many pairs the correction is for
     confidence: float
     verdict: Verdict
+    equivalence: Equivalence | None = None  # None without a margin or without ENOUGH_SEEDS
 
     def sentence(self, a: str, b: str, unit: str = "", digits: int = 2) -> str:
         """What to tell a reader of the groups `a` and `b`; amounts have so many decimals."""
@@ -45,7 +50,12 @@ class Difference:
         if self.verdict == "cannot tell":
             text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
             return f"{text} ({self._details(digits)})."
+        if self.verdict == "equivalent" and self.equivalence:
+            text = f"{a} and {b} are equivalent within {self.equivalence.margin:g}{unit}: the difference is"
+            return f"{text} {_decimals(self.mean, digits)}{unit} ({self._closeness(digits, counts)})."
         text = f"{a} is {self.verdict} than {b} by {_decimals(abs(self.mean), digits)}{unit}"
+        if self.equivalence and self.equivalence.within:
+            text += f", but by less than the margin of {self.equivalence.margin:g}{unit}"
         return f"{text} ({self._details(digits, counts)})."
 
     def _details(self, digits: int, *counts: str) -> str:
@@ -57,10 +67,26 @@ class Difference:
             wide = " to ".join(_decimals(end or 0.0, digits) for end in (self.low_adjusted, self.high_adjusted))
             said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs at once"]
         said += ["no spread over the seeds"] if low == high else []
-        said.append(_p(self.p_adjusted or 0.0) + (f" after Holm over {self.family} pairs" if self.family > 1 else ""))
-        said += [*counts, "paired by seed"] if self.paired else counts
-        said += [f"{self.left_out} without a partner left out"] if self.left_out else []
-        return ", ".join(said)
+        said.append(self._after_holm(self.p_adjusted or 0.0))
+        if self.verdict != "cannot tell" and self.equivalence and self.equivalence.within:
+            said.append(f"and {_p(self.equivalence.p_adjusted)} for less than the margin")
+        return ", ".join([*said, *self._pairing(counts)])
+
+    def _closeness(self, digits: int, counts: str) -> str:
+        """What stands in the brackets of "equivalent"."""
+        found = self.equivalence
+        if found is None:
+            return counts
+        level = 100 * (1 - 2 * (1 - self.confidence))
+        interval = f"{level:g} % interval {_decimals(found.low, digits)} to {_decimals(found.high, digits)}"
+        return ", ".join([interval, self._after_holm(found.p_adjusted), *self._pairing([counts])])
+
+    def _after_holm(self, p: float) -> str:
+        return _p(p) + (f" after Holm over {self.family} pairs" if self.family > 1 else "")
+
+    def _pairing(self, counts: Sequence[str]) -> list[str]:
+        said = [*counts, "paired by seed"] if self.paired else [*counts]
+        return said + ([f"{self.left_out} without a partner left out"] if self.left_out else [])
 
 
 def _decimals(value: float, digits: int) -> str:

@@ -1,0 +1,76 @@
+"""Equivalence in simulated experiments: how often it is said where it is false, and where it is true.
+
+`pytest tests/test_simulations_equivalence.py --junitxml=FILE` keeps what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from test_simulations import Record
+from test_statistics import compare, seeds
+
+from ranger21.report.statistics import Pair, all_pairs
+
+EXPERIMENTS = 1000
+FEW = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # 5 %, and three binomial standard deviations
+MARGIN = 0.5
+
+
+def families(
+    means: Sequence[float], sd: float, n: int, paired: bool, experiments: int = EXPERIMENTS
+) -> list[list[Pair]]:
+    """Simulated comparisons of groups with these means, and with `n` seeds each."""
+    random, found = np.random.default_rng(n), []
+    for _ in range(experiments):
+        shared = random.normal(0.0, 1.0, n) if paired else np.zeros(n)
+        groups = {
+            str(i): seeds(random.normal(mean, sd, n) + shared, first=0 if paired else 100 * i)
+            for i, mean in enumerate(means)
+        }
+        found.append(all_pairs(groups, margin=MARGIN))
+    return found
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_hardly_ever_equivalent_at_the_margin(n: int, paired: bool, record_property: Record) -> None:
+    pairs = [found.equivalence for ((_, _, found),) in families((MARGIN, 0.0), 0.1, n, paired, 3 * EXPERIMENTS)]
+    false = sum(found is not None and found.within for found in pairs) / len(pairs)
+    record_property("false_equivalent", false)
+    assert 0.02 <= false <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(pairs))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_hardly_ever_any_false_one_among_many_pairs(n: int, paired: bool, record_property: Record) -> None:
+    """Of two groups of twins the margin apart: no twins may be called different, no others equivalent."""
+    any_equivalent = any_different = any_error = uncorrected = 0
+    for pairs in families((MARGIN, MARGIN, 0.0, 0.0), 0.1, n, paired):
+        twins = [found for a, b, found in pairs if int(a) // 2 == int(b) // 2]
+        apart = [found.equivalence for a, b, found in pairs if int(a) // 2 != int(b) // 2]
+        equivalent = any(found is not None and found.within for found in apart)
+        different = any(found.verdict in ("better", "worse") for found in twins)
+        uncorrected += any(found is not None and found.p < 0.05 for found in apart)
+        any_equivalent, any_different = any_equivalent + equivalent, any_different + different
+        any_error += equivalent or different
+    record_property("any_false_equivalent", any_equivalent / EXPERIMENTS)
+    record_property("any_false_difference", any_different / EXPERIMENTS)
+    record_property("any_error", any_error / EXPERIMENTS)
+    assert max(any_equivalent, any_different) / EXPERIMENTS <= FEW
+    assert any_error / EXPERIMENTS <= 2 * FEW
+    assert uncorrected / EXPERIMENTS > 0.1  # so that a correction that is missing would be seen
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_equal_groups_are_found_equivalent_where_the_spread_permits(n: int, record_property: Record) -> None:
+    random, said = np.random.default_rng(n), {}
+    for sd in (0.1, 0.3, 0.8):
+        found = [compare(*map(seeds, random.normal(0.0, sd, (2, n))), margin=MARGIN) for _ in range(EXPERIMENTS)]
+        said[sd] = sum(difference.verdict == "equivalent" for difference in found) / EXPERIMENTS
+        record_property(f"equivalent_sd_{sd}", said[sd])
+    assert said[0.1] > (0.8 if n == 3 else 0.9)  # the others are nearly all "better" or "worse" within the margin
+    assert said[0.8] < 0.4 and said[0.1] > said[0.3] > said[0.8]
