@@ -19,7 +19,7 @@ from ranger21.report.ablation import contributions
 from ranger21.report.comparisons import Comparison
 from ranger21.report.runs import DIVERGED, Run
 from ranger21.report.statistics import Estimate
-from ranger21.report.summary import Row, final_top1, pairs
+from ranger21.report.summary import Row, top1_pairs
 from ranger21.report.verdicts import Difference
 from ranger21.report.write import examine
 
@@ -124,7 +124,7 @@ def _difference(comparison: Comparison, a: str, b: str) -> Difference:
     """a - b by final top-1, in points, after the correction over all pairs of the comparison."""
     ordered = sorted(comparison.rows, key=lambda row: row.group.label not in (a, b))
     rows = sorted(ordered, key=lambda row: row.group.label != a)  # a before b, so that the difference is a - b
-    return next(pair.difference for pair in pairs(rows, final_top1) if (pair.a, pair.b) == (a, b))
+    return next(pair.difference for pair in top1_pairs(rows) if (pair.a, pair.b) == (a, b))
 
 
 def _of_ingredient(comparison: Comparison, who: str, what: str) -> str:
