@@ -48,6 +48,7 @@ written to --out:
   table.md, table.csv   n, top-1, top-5, loss, time and images/s, mean ± standard deviation, 95 % interval
   pairs.csv             each pair of groups: the difference, its interval, the tests after Holm's correction
                         (better, worse, equivalent within the protocol's margin, or cannot tell)
+  targets.md, .csv      time to target, if the runs' protocol has targets: how many runs reached it, and when
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 

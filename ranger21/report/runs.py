@@ -55,6 +55,11 @@ class Run:
         return fingerprint if isinstance(fingerprint, str) else None
 
     @property
+    def watched(self) -> str:
+        """What its validations while it trained read, as the metrics name it."""
+        return "holdout" if self.config.get("data.holdout") else "val"
+
+    @property
     def sessions(self) -> list[dict[str, Any]]:
         """What the manifest says of each process that took the run up."""
         sessions = self.manifest.get("sessions")

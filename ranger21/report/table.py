@@ -98,10 +98,15 @@ def _interval(value: Estimate | None) -> str:
     return "–" if value is None or value.low is None else f"{value.low:.2f} to {value.high:.2f}"
 
 
+def time_unit(longest: float) -> tuple[str, float]:
+    """The largest unit of time that so many seconds fill, and how many seconds it has."""
+    return ("h", 3600.0) if longest >= 3600 else ("min", 60.0) if longest >= 60 else ("s", 1.0)
+
+
 def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Heading and cell of each column; the time's unit is the largest that the longest run fills."""
     longest = max((row.time.mean for row in rows if row.time), default=0.0)
-    unit, scale = ("h", 3600.0) if longest >= 3600 else ("min", 60.0) if longest >= 60 else ("s", 1.0)
+    unit, scale = time_unit(longest)
     return {
         "group": lambda row: row.group.label,
         "n": lambda row: str(row.n),

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.report import claims_page, table
+from ranger21.report import claims_page, table, targets_table
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
 from ranger21.report.runs import find_runs
+from ranger21.report.targets import targets_of
 from ranger21.report.text import create, escaped
 
 
@@ -35,6 +36,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
         "claims.md": claims_page.markdown(report.comparisons),
         "table.md": "\n\n".join([*map(escaped, report.remarks), *map(table.markdown, report.comparisons)]),
     }
+    if with_targets := [comparison for comparison in report.comparisons if targets_of(comparison)]:
+        texts["targets.md"] = targets_table.markdown(with_targets)
     for name, text in texts.items():
         with create(out / name) as file:
             file.write(text)
@@ -42,16 +45,21 @@ def write_report(report: Report, out: Path) -> list[Path]:
     table.write_pairs(report.comparisons, out / "pairs.csv")
     folders = [_figures(comparison, out) for comparison in report.comparisons]
     files = [*texts, "table.csv", "pairs.csv"]
+    if with_targets:
+        targets_table.write_csv(with_targets, out / "targets.csv")
+        files.append("targets.csv")
     return [_page(report, out, files), *(out / name for name in files), *folders]
 
 
 def _figures(comparison: Comparison, out: Path) -> Path:
     """The comparison's figures, in a folder of its own."""
     from ranger21.report.gallery import write_gallery  # matplotlib takes a second to import
+    from ranger21.report.targets_figure import write_targets_figure
 
     folder = out / comparison.slug
     folder.mkdir(exist_ok=True)
     write_gallery(comparison, folder)
+    write_targets_figure(comparison, folder)
     return folder
 
 
@@ -68,4 +76,5 @@ def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
         for group in comparison.groups
     ]
     tables = [comparison_section(comparison) for comparison in report.comparisons]
+    tables += [targets_table.section(comparison) for comparison in report.comparisons if targets_of(comparison)]
     return write_page(groups, out, title=title, links=links, tables=tables)
