@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ranger21.config import neutral_keys
+from ranger21.config.checks import COUNT
 from ranger21.report.runs import Run
 from ranger21.wording import one_line
 
@@ -37,6 +38,11 @@ class Group:
     settings: dict[str, Any]
     runs: tuple[Run, ...]
 
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """By how many trials the values were chosen, as its runs say; 0: nobody tuned them."""
+        return tuple(sorted({trials_of(run) for run in self.runs}))
+
     def having(self, status: str) -> list[Run]:
         """The runs with this status."""
         return [run for run in self.runs if run.status == status]
@@ -51,8 +57,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         mark = json.dumps({key: canonical(value) for key, value in kept.items()}, sort_keys=True)
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
-    everyone = list(settings.values())
-    labels = {mark: _label(kept, everyone) for mark, kept in settings.items()}
+    labels = _labels(settings, {mark: {trials_of(run) for run in found} for mark, found in members.items()})
     for mark, label in list(labels.items()):  # such as of the text "null" and of null
         if list(labels.values()).count(label) > 1:
             labels[mark] = f"{label} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
@@ -60,6 +65,12 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         Group(labels[mark], settings[mark], tuple(sorted(found, key=_seed_order))) for mark, found in members.items()
     ]
     return sorted(groups, key=lambda group: group.label)
+
+
+def trials_of(run: Run) -> int:
+    """Return by how many trials a run's values were chosen, 0 where its config names none."""
+    trials = run.config.get("tuning.trials")
+    return trials if isinstance(trials, int) and not isinstance(trials, bool) and 0 < trials < COUNT else 0
 
 
 def unnamed_differences(groups: Sequence[Group]) -> list[str]:
@@ -80,6 +91,29 @@ def unnamed_differences(groups: Sequence[Group]) -> list[str]:
             each = "; ".join(f"{name} {' / '.join(seen)}" for name, seen in values.items())
             phrases.append(one_line(f"{key} ({each})", most=1000))
     return phrases
+
+
+def _labels(settings: Mapping[str, dict[str, Any]], trials: Mapping[str, set[int]]) -> dict[str, str]:
+    """The label of each group's settings.
+
+    Where some groups were tuned, each is told from those that were tuned likewise, and says so: what its trials chose
+    is a matter of the notes (`ranger21.report.tuned`).
+    """
+    tuned = {mark: " and ".join(map(_tuned, sorted(counts))) for mark, counts in trials.items()}
+    if set(tuned.values()) == {_tuned(0)}:
+        return {mark: _label(kept, list(settings.values())) for mark, kept in settings.items()}
+    alike = {mark: [settings[other] for other in settings if tuned[other] == tuned[mark]] for mark in settings}
+    return {mark: f"{_named(kept, alike[mark])} ({tuned[mark]})" for mark, kept in settings.items()}
+
+
+def _named(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
+    """The same label with the optimizer's name in it, even if all have this optimizer."""
+    name, label = show(mine.get(OPTIMIZER, "run")), _label(mine, everyone)
+    return label if label.split(" ")[0] == name else f"{name} {label}"
+
+
+def _tuned(trials: int) -> str:
+    return f"tuned, {trials} trial{'s' if trials > 1 else ''}" if trials else "untuned"
 
 
 def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:

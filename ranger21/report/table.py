@@ -20,6 +20,7 @@ from ranger21.report.statistics import Estimate, Pair
 from ranger21.report.summary import Row, loss_pairs, top1_pairs
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
+from ranger21.report.tuned import tuning_notes
 from ranger21.wording import defused
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
@@ -65,7 +66,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if len(several := margins(run for row in rows for run in row.group.runs)) > 1:
         told = ", ".join(f"{margin:g}" for margin in several)
         said.append(f"The runs' protocols set different margins of equivalence ({told} points): the smallest counts.")
-    if hidden := unnamed_differences([row.group for row in rows]):
+    said += tuning_notes([row.group for row in rows])
+    if hidden := unnamed_differences([row.group for row in rows if not any(row.group.trials)]):
         said.append(f"Also different between these groups: {', '.join(hidden)}.")
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
         said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")

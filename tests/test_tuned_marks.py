@@ -1,0 +1,104 @@
+"""How a comparison marks what was tuned, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import Make
+from omegaconf import OmegaConf
+
+from ranger21.report import table
+from ranger21.report.runs import find_runs
+from ranger21.report.write import examine, write_report
+
+CHOSEN = {"tuning__trials": 16, "tuning__record": "0123abcd"}
+CAUTION = "No run says that its values were tuned: another learning rate may change this order."
+
+
+def comparison(place: Path) -> Any:
+    (only,) = examine([str(place / "outputs")]).comparisons
+    return only
+
+
+def labels(place: Path) -> list[str]:
+    return [group.label for group in comparison(place).groups]
+
+
+def five(make: Make, optimizer: str, top1: float, **settings: Any) -> None:
+    """Five fresh seeds whose final top-1 lie around a mean."""
+    mark = "-".join(map(str, settings.values())).replace("/", "_")
+    for seed in range(5):
+        make(optimizer, 100 + seed, (50.0, top1 + 0.1 * seed), name=f"{optimizer}-{mark}-s{seed}", **settings)
+
+
+def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make: Make, tmp_path: Path) -> None:
+    """Whatever the trials chose: it stands in the notes, and in no label."""
+    for optimizer, lr, top1 in (("adamw", 1e-2, 70.0), ("ranger21", 2e-2, 72.0)):
+        five(make, optimizer, top1 - 5)
+        five(make, optimizer, top1, optimizer__lr=lr, schedule__name="cosine", schedule__linear_warmup="5%", **CHOSEN)
+    assert labels(tmp_path) == [
+        "adamw (tuned, 16 trials)",
+        "adamw (untuned)",
+        "ranger21 (tuned, 16 trials)",
+        "ranger21 (untuned)",
+    ]
+    rows = comparison(tmp_path).rows
+    said = table.notes(rows)
+    chosen = "optimizer.lr=0.02 (untuned: 0.003), schedule.linear_warmup=5% (untuned: unset), schedule.name=cosine"
+    assert f"ranger21 (tuned, 16 trials): {chosen} (untuned: constant)." in said
+    assert CAUTION not in said
+    assert [note for note in said if note.startswith("Also different")] == [
+        "Also different between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
+    ]
+    assert "ranger21 (tuned, 16 trials) is better than adamw (untuned) by 7.00 points" in " ".join(table.sentences(rows))
+    write_report(examine([str(tmp_path / "outputs")]), tmp_path / "out")
+    for name in ("table.md", "table.csv", "pairs.csv", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "adamw (untuned)" in text and "ranger21 (tuned, 16 trials)" in text, name
+
+
+def test_two_tuned_groups_of_one_optimizer_are_told_apart(make: Make, tmp_path: Path) -> None:
+    five(make, "adamw", 60.0)
+    five(make, "adamw", 70.0, optimizer__lr=0.01, **CHOSEN)
+    five(make, "adamw", 71.0, optimizer__lr=0.02, **CHOSEN)
+    five(make, "adamw", 72.0, optimizer__lr=0.03, tuning__trials=1)
+    assert labels(tmp_path) == [
+        "adamw (tuned, 1 trial)",
+        "adamw (untuned)",
+        "adamw lr=0.01 (tuned, 16 trials)",
+        "adamw lr=0.02 (tuned, 16 trials)",
+    ]
+
+
+def test_a_winner_with_the_values_of_the_default_is_one_group(make: Make, tmp_path: Path) -> None:
+    make("adamw", 0)
+    make("adamw", 1, **CHOSEN)
+    assert labels(tmp_path) == ["adamw (untuned and tuned, 16 trials)"]
+
+
+def test_a_tuned_group_alone_tells_all_that_was_chosen(make: Make, tmp_path: Path) -> None:
+    make("nesterov", 0, optimizer__lr=0.03, **CHOSEN)
+    assert labels(tmp_path) == ["nesterov (tuned, 16 trials)"]
+    wanted = "nesterov (tuned, 16 trials): optimizer.lr=0.03, optimizer.momentum=0.9, optimizer.name=nesterov, "
+    assert f"{wanted}schedule.name=constant." in table.notes(comparison(tmp_path).rows)
+
+
+def test_where_nothing_was_tuned_labels_are_as_they_were_and_a_note_says_it(make: Make, tmp_path: Path) -> None:
+    make("adamw", 0)
+    make("adamw", 1, optimizer__lr=0.5)
+    make("ranger21", 0, tuning__trials=0)
+    assert labels(tmp_path) == ["adamw lr=0.001", "adamw lr=0.5", "ranger21"]
+    assert table.notes(comparison(tmp_path).rows).count(CAUTION) == 1
+
+
+@pytest.mark.parametrize("value", [True, "16", -3, 2**31, 1.5, [16], None])
+def test_what_is_no_count_of_trials_is_none(value: Any, make: Make, tmp_path: Path) -> None:
+    """A record of a stranger's may say anything."""
+    path = make("adamw", 0)
+    config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+    (path / "config.yaml").write_text(json.dumps(config | {"tuning": {"trials": value}}))
+    assert len(find_runs([str(tmp_path)]).runs) == 1
+    assert labels(tmp_path) == ["adamw"]
