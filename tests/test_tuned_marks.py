@@ -53,7 +53,8 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make:
     assert [note for note in said if note.startswith("Also different")] == [
         "Also different between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
     ]
-    assert "ranger21 (tuned, 16 trials) is better than adamw (untuned) by 7.00 points" in " ".join(table.sentences(rows))
+    better = "ranger21 (tuned, 16 trials) is better than adamw (untuned) by 7.00 points"
+    assert better in " ".join(table.sentences(rows))
     write_report(examine([str(tmp_path / "outputs")]), tmp_path / "out")
     for name in ("table.md", "table.csv", "pairs.csv", "index.html"):
         text = (tmp_path / "out" / name).read_text()
