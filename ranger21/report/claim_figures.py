@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from ranger21.report.chance import chance, count
 from ranger21.report.metrics import Array
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import by_seed
@@ -15,7 +16,6 @@ from ranger21.report.statistics import by_seed
 LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
 EARLY = 1 / 6  # of the run: epoch 10 of 60
 CHANCE_MARGIN = 1.0  # points above chance that are chance still, or three standard errors if those are more
-CLASSES = {"imagenet": 1000, "fashion_mnist": 10}  # where no manifest tells
 
 
 def validation_loss(run: Run) -> tuple[Array, Array]:
@@ -76,15 +76,12 @@ def leaves_chance(run: Run) -> bool | None:
     None where that cannot be said: the count of classes is not known, or a run without an end has not come as far as
     EARLY, where the paper stopped. A diverged run that was at chance until then has not left it.
     """
-    whole = run.config.get("data.classes") is None
-    classes = _count(run, "classes") or (CLASSES.get(str(run.config.get("data.name"))) if whole else None)
-    values = run.series("val/acc1")[1]
-    if not classes or classes < 2:
+    values, guessing = run.series("val/acc1")[1], chance(run)
+    if guessing is None:
         return None
-    chance = 1 / classes
-    images = _count(run, "val_images")
-    noise = 300 * math.sqrt(chance * (1 - chance) / images) if images else 0.0
-    if bool((values > 100 * chance + max(CHANCE_MARGIN, noise)).any()):
+    images = count(run, "val_images")
+    noise = 3 * math.sqrt(guessing * (100 - guessing) / images) if images else 0.0
+    if bool((values > guessing + max(CHANCE_MARGIN, noise)).any()):
         return True
     length = run.config.get("trainer.epochs")
     too_early = run.status == RUNNING and (run.last("epoch") or 0.0) < EARLY * (length if finite(length) else math.inf)
@@ -113,9 +110,3 @@ def _delay(leader: Run, follower: Run) -> tuple[float, float | None] | None:
         return None
     epoch = reached(follower, mark[1])
     return mark[0] / end, None if epoch is None else epoch / own_end
-
-
-def _count(run: Run, name: str) -> int | None:
-    """A count of the manifest's about the data."""
-    value = run.data.get(name)
-    return value if finite(value) and isinstance(value, int) and value > 0 else None
