@@ -31,6 +31,7 @@ WITHOUT_EFFECT = (
         for name in ("console", "merged", "sync", "wandb_file", "weights_and_biases", "workspace")
     ),
     "ranger21/lr_finder.py",
+    "configs/protocol/",
 )
 
 

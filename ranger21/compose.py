@@ -11,14 +11,29 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ranger21.config import RETIRED, VARIANTS, Config, ModelConfig, RecordsConfig, TrainerConfig, TuningConfig
+from ranger21.config import (
+    RETIRED,
+    VARIANTS,
+    Config,
+    ModelConfig,
+    ProtocolConfig,
+    RecordsConfig,
+    TrainerConfig,
+    TuningConfig,
+)
 from ranger21.config.checks import require_types
 from ranger21.errors import UserError
 from ranger21.mistakes import CONFIG_ERRORS, explain, unknown_key
 from ranger21.overrides import CONFIG_DIR, offer_timm_models, readable
 
 # Of one kind each.
-PARTS = {"model": ModelConfig, "trainer": TrainerConfig, "records": RecordsConfig, "tuning": TuningConfig}
+PARTS = {
+    "model": ModelConfig,
+    "trainer": TrainerConfig,
+    "protocol": ProtocolConfig,
+    "records": RecordsConfig,
+    "tuning": TuningConfig,
+}
 
 
 def parse(composed: DictConfig) -> Config:

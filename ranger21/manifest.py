@@ -22,6 +22,7 @@ SHAPE = {
     "data": {"fingerprint?": str, "names?": str, "unreadable?": [str]},
     "sessions": [{"started?": str, "resumed_from_step?": int, "git?": {"commit?": str, "changed?": {}}, "code?": str}],
     "code?": {},
+    "protocol?": {"name?": str, "hash?": str},
     "id?": str,
     "first_checkpoint?": int,
 }  # of what is used
@@ -37,9 +38,18 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def new_manifest(data: Mapping[str, Any]) -> Manifest:
-    """The manifest of a run that begins on this data."""
-    return {"format": FORMAT, "data": dict(data), "code": {}, "sessions": []}
+def new_manifest(data: Mapping[str, Any], protocol: Mapping[str, str] | None = None) -> Manifest:
+    """The manifest of a run that begins on this data, under a protocol of this name and hash."""
+    under = {"protocol": dict(protocol)} if protocol else {}
+    return {"format": FORMAT, "data": dict(data), **under, "code": {}, "sessions": []}
+
+
+def warn_of_another_protocol(manifest: Manifest, now: Mapping[str, str] | None) -> None:
+    """Warn if a run that is taken up began under another protocol than the one chosen now: it keeps its own."""
+    then = manifest.get("protocol")
+    if then and now and dict(then) != dict(now):
+        told = [f"{protocol.get('name')} ({protocol.get('hash')})" for protocol in (then, now)]
+        log.warning("This run began under the protocol %s and keeps it, though %s was chosen now.", *told)
 
 
 def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:

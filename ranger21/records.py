@@ -25,6 +25,7 @@ from ranger21.manifest import (
     read_manifest,
     require_same_data,
     require_same_place,
+    warn_of_another_protocol,
 )
 from ranger21.reading import Unreadable, misfit, open_regular, read_json, read_yaml, require_regular
 from ranger21.tracking import number
@@ -207,9 +208,19 @@ class RunDirectory:
         if self.manifest.exists():
             require_same_place(self.path, read_manifest(self.manifest)["data"], now, why)
 
-    def begin(self, data: Mapping[str, Any], session: Mapping[str, Any], run_id: str) -> None:
-        """Notes in the manifest that a process takes the run up, on data that `require_data` has seen."""
-        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data)
+    def begin(
+        self,
+        data: Mapping[str, Any],
+        session: Mapping[str, Any],
+        run_id: str,
+        protocol: Mapping[str, str] | None = None,
+    ) -> None:
+        """Notes in the manifest that a process takes the run up, on data that `require_data` has seen.
+
+        A run keeps the protocol (name and hash) that it began under.
+        """
+        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data, protocol)
+        warn_of_another_protocol(manifest, protocol)
         manifest["id"], step = run_id, session["resumed_from_step"]
         manifest["first_checkpoint"] = (manifest.get("first_checkpoint") or step) if step else None
         add_session(manifest, session)

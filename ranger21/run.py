@@ -15,6 +15,7 @@ from ranger21.checkpoint import Checkpoints
 from ranger21.checkpoint_file import FORMAT, State
 from ranger21.classes import require_same_classes
 from ranger21.config import Config, named_values
+from ranger21.config.protocol import protocol_mark
 from ranger21.data.build import Data
 from ranger21.data.facts import data_facts
 from ranger21.data.loader import Loader, available_workers
@@ -153,7 +154,8 @@ class Run:
         full = self.config.records.diff == "full"
         session = sessions.session(size, device, step, named_values(self.config), full_diff=full, **more)
         session |= self.begun_from | ({"kept": kept} if kept else {})
-        self.world.on_main(lambda: self.place.begin(data_facts(self.config.data, data), session, self.wandb_id))
+        facts, under = data_facts(self.config.data, data), protocol_mark(self.config.protocol)
+        self.world.on_main(lambda: self.place.begin(facts, session, self.wandb_id, under))
 
     def make_job(self) -> Job:
         config, world = self.config, self.world

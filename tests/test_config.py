@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ranger21 import compose, naming
 from ranger21.compose import compose_config
-from ranger21.config import RETIRED, VARIANTS, Config, ModelConfig, TrainerConfig, result_values
+from ranger21.config import RETIRED, VARIANTS, Config, ModelConfig, ProtocolConfig, TrainerConfig, result_values
 from ranger21.errors import UserError
 from ranger21.naming import run_directory
 from ranger21.overrides import CONFIG_DIR
@@ -29,6 +29,7 @@ CLASSES: dict[str, dict[str, type]] = {
     **VARIANTS,
     "model": {"resnet50": ModelConfig},
     "trainer": {"default": TrainerConfig},
+    "protocol": {"none": ProtocolConfig},
     "": {"config": Config},
 }
 # What names the directory itself is looked at by hand.
@@ -213,6 +214,9 @@ OTHERS: dict[str, Any] = {
     "initial_accumulator_value": 1.0,
     "anneal": "linear",
     "final": 0.01,
+    "seeds": [3],
+    "metric": "val/loss",
+    "targets": [50.0],
     **dict.fromkeys(("linear_warmup", "warmup", "warmdown", "every", "over", "rise", "half_cycle"), "7 images"),
 }
 
@@ -305,6 +309,12 @@ IMPOSSIBLE = [
     ("trainer", "default", "device", ["tpu", "cuda:x", "cpu:first", "cuda:-1", ""]),
     ("trainer", "default", "checkpoint_every_minutes", [0.0, math.nan]),
     ("logger", "wandb", "mode", ["disabled"]),
+    ("protocol", "none", "name", [" "]),
+    ("protocol", "none", "seeds", [[0, -1], [3, 3]]),
+    ("protocol", "none", "metric", ["train/acc1"]),
+    ("protocol", "none", "margin", [0.0, 100.0, math.nan]),
+    ("protocol", "none", "targets", [[0.0], [101.0], [70.0, 60.0], [60.0, 60.0], [math.nan]]),
+    ("protocol", "none", "min_validations", [0]),
     ("", "", "seed", [-1, 2**31]),
     ("", "", "resume", ["always"]),
 ]

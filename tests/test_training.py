@@ -65,6 +65,7 @@ def test_torchrun_and_the_run_directory(tiny, tmp_path):
         assert {"time", "train/loss", "train/acc1", "lr", "grad_norm"} <= row.keys()
     manifest = json.loads((directory / "manifest.json").read_text())
     assert manifest["sessions"][0]["hardware"]["ranks"] == 2 and manifest["sessions"][0]["packages"]["torch"]
+    assert manifest["protocol"]["name"] == "paper" and len(manifest["protocol"]["hash"]) == 16
     best = max((row for row in rows if "val/acc1" in row), key=lambda row: row["val/acc1"])
     assert result(directory)["best"]["val/acc1"] == pytest.approx(best["val/acc1"])
     assert read(directory / "checkpoints" / "best.pt")["progress"]["step"] == result(directory)["best"]["step"]

@@ -14,6 +14,7 @@ from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConf
 from ranger21.config.logger import LoggerConfig, WandbConfig
 from ranger21.config.model import ModelConfig
 from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
+from ranger21.config.protocol import ProtocolConfig
 from ranger21.config.records import RecordsConfig
 from ranger21.config.schedules import (
     BATCH_SCHEDULES,
@@ -33,6 +34,7 @@ __all__ = [
     "ImageFolderConfig",
     "LinearBatchConfig",
     "ModelConfig",
+    "ProtocolConfig",
     "RecordsConfig",
     "TrainerConfig",
     "TuningConfig",
@@ -60,6 +62,7 @@ class Config:
     debug: bool = field(metadata=NEUTRAL)
     records: RecordsConfig = field(default_factory=RecordsConfig, metadata=NEUTRAL)
     tuning: TuningConfig = field(default_factory=TuningConfig, metadata=NEUTRAL)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None

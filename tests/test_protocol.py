@@ -1,0 +1,98 @@
+"""The protocol: fixed before the runs, recorded with each, and no part of what a run computes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from ranger21.compose import compose_config
+from ranger21.config import ProtocolConfig
+from ranger21.config.protocol import protocol_hash, protocol_mark
+from ranger21.naming import run_directory
+from ranger21.overrides import CONFIG_DIR
+from ranger21.records import RunDirectory, read_config, to_dict
+from ranger21.report.protocols import protocol
+from ranger21.report.runs import find_runs
+from ranger21.sessions import session
+
+NAMES = sorted(path.stem for path in CONFIG_DIR.glob("protocol/*.yaml"))
+
+
+def test_a_protocol_changes_no_runs_directory() -> None:
+    plain = compose_config([])
+    assert plain.protocol.name == "paper"  # experiment=paper's
+    assert {run_directory(compose_config([f"protocol={name}"])) for name in NAMES} == {run_directory(plain)}
+    assert compose_config(["experiment=demo"]).protocol == ProtocolConfig()
+    assert compose_config(["protocol=none"]).protocol == ProtocolConfig()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
+def test_a_protocol_fixes_everything(name: str) -> None:
+    chosen = compose_config([f"protocol={name}"]).protocol
+    assert chosen.name == name and len(chosen.seeds) >= 5 and chosen.targets and chosen.stopping
+    if name != "paper":
+        assert min(chosen.seeds) >= 100  # trials of tuning have smaller ones
+
+
+def test_the_hash_is_of_the_content() -> None:
+    one = compose_config(["protocol=paper"]).protocol
+    same = [
+        replace(one, seeds=one.seeds[::-1]),
+        replace(one, stopping=one.stopping.replace(" ", "\n  ") + "\n"),
+        compose_config(["protocol=paper", "protocol.targets=[60.0,68.0,71.08,73.69]"]).protocol,
+    ]
+    assert {protocol_hash(other) for other in same} == {protocol_hash(one)}
+    changes: list[dict[str, Any]] = [
+        {"name": "mine"}, {"seeds": [0, 1, 2]}, {"metric": "val/loss"}, {"margin": 0.4}, {"targets": [60.0]},
+        {"min_validations": 3}, {"stopping": "when it looks good"},
+    ]  # fmt: skip
+    assert {key for change in changes for key in change} == set(asdict(one))
+    others = {protocol_hash(replace(one, **change)) for change in changes}
+    assert len(others | {protocol_hash(one)}) == len(changes) + 1
+
+
+def test_a_run_keeps_the_protocol_that_it_began_under(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = compose_config(["data.root=/data"])
+    place = RunDirectory(tmp_path / "run")
+    place.claim(config)
+    with caplog.at_level(logging.WARNING, "ranger21"):
+        place.begin({}, session(1, "cpu", 0), "id", protocol_mark(config.protocol))
+        place.begin({}, session(1, "cpu", 3), "id", protocol_mark(config.protocol))
+        assert "protocol" not in caplog.text
+        place.begin({}, session(1, "cpu", 5), "id", protocol_mark(ProtocolConfig()))
+    assert "This run began under the protocol paper (" in caplog.text
+    assert json.loads(place.manifest.read_text())["protocol"] == protocol_mark(config.protocol)
+    assert read_config(place.config).protocol == config.protocol
+
+
+def recorded(path: Path, *overrides: str, without: bool = False) -> Path:
+    path.mkdir(parents=True)
+    values = to_dict(compose_config(list(overrides)))
+    if without:
+        del values["protocol"]
+    OmegaConf.save(OmegaConf.create(values), path / "config.yaml")
+    (path / "metrics.jsonl").write_text("")
+    return path
+
+
+def test_a_run_of_before_there_were_protocols_has_none(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "old", without=True)
+    assert read_config(path / "config.yaml").protocol == ProtocolConfig()
+    (run,) = find_runs([str(path)]).runs
+    assert protocol(run) == ProtocolConfig()
+
+
+@pytest.mark.parametrize("nonsense", [{"margin": "wide"}, {"seeds": 3}, {"targets": [[1]]}, {"margin": -1.0}])
+def test_a_strangers_protocol_is_none(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+    path = recorded(tmp_path / "x")
+    values: Any = OmegaConf.load(path / "config.yaml")
+    values.protocol.update(nonsense)
+    OmegaConf.save(values, path / "config.yaml")
+    (run,) = find_runs([str(path)]).runs
+    assert protocol(run) == ProtocolConfig()
