@@ -34,9 +34,8 @@ def write_run(
     """A run of the real configuration whose validations are evenly spread over 60 epochs."""
     path.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(to_dict(compose_config(list(overrides)))), path / "config.yaml")
-    (path / "manifest.json").write_text(
-        json.dumps({"data": {"fingerprint": "f", "classes": classes, "train_images": 1_281_167, **counts}})
-    )
+    data = {"fingerprint": "f", "classes": classes, "train_images": 1_281_167, "val_images": 50_000, **counts}
+    (path / "manifest.json").write_text(json.dumps({"data": data}))
     rows: list[dict[str, Any]] = []
     for index, value in enumerate(top1, start=1):
         rows.append({"step": index * 10, "epoch": EPOCHS * index / len(top1), "val/acc1": value})

@@ -12,6 +12,7 @@ from ranger21.report.comparisons import Comparison
 from ranger21.report.equivalence import margin_of
 from ranger21.report.figures import Bar, write_bars
 from ranger21.report.groups import Group
+from ranger21.report.resolution import quantum
 from ranger21.report.statistics import some_pairs
 from ranger21.report.summary import final_top1, seeds
 from ranger21.report.text import create, escaped, table_lines
@@ -67,7 +68,8 @@ def contributions(comparison: Comparison) -> list[Contribution]:
     values = {_mark(on): seeds(group.runs, final_top1) for on, group in groups.items()}
     asked = [(_mark(with_it), _mark(frozenset(without))) for _, _, with_it, without in wanted]
     known = [(a, b) for a, b in asked if values[a] and values[b]]
-    judged = some_pairs(values, list(dict.fromkeys(known)), margin=margin_of(comparison.runs))
+    runs = comparison.runs
+    judged = some_pairs(values, list(dict.fromkeys(known)), quantum=quantum(runs), margin=margin_of(runs))
     found = {(pair.a, pair.b): pair.difference for pair in judged}
     return [
         Contribution(name, company, found[pair])

@@ -64,6 +64,11 @@ def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[dict[
     )
 
 
+def between_validations(runs: Sequence[Run]) -> float:
+    """The longest step from one validation to the next, as a share of the run's length; 0 without validations."""
+    return max((1 / len(losses) for run in runs if len(losses := validation_loss(run)[1])), default=0.0)
+
+
 def best_is_last(run: Run) -> bool:
     """Whether the highest validation top-1 is that of the last validation."""
     values = run.series("val/acc1")[1]

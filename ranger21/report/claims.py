@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ranger21.report import claim_figures as figures
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import Evidence, evidence
+from ranger21.report.resolution import quantum
 from ranger21.report.runs import DIVERGED, FINISHED, Run
 from ranger21.report.statistics import Estimate, difference, estimate
 from ranger21.report.summary import best, final_top1, seeds
@@ -76,8 +77,10 @@ def _in_words_of_its_scale(verdict: str, found: Evidence) -> str:
 
 def _within(ours: Estimate, low: float, high: float) -> str:
     """Whether a mean lies between two limits; contradicted only if its whole interval lies outside."""
-    if ours.n < ENOUGH_SEEDS or ours.low is None or ours.high is None:
+    if ours.n < ENOUGH_SEEDS:
         return TOO_FEW
+    if ours.low is None or ours.high is None:
+        return UNDECIDED
     if low <= ours.mean <= high:
         return REPRODUCED
     return CONTRADICTED if ours.high < low or ours.low > high else UNDECIDED
@@ -85,8 +88,10 @@ def _within(ours: Estimate, low: float, high: float) -> str:
 
 def _sign(low: float | None, high: float | None, n: int) -> str:
     """Whether an interval excludes 0 on the claimed side (above), on the other, or not at all."""
-    if n < ENOUGH_SEEDS or low is None or high is None:
+    if n < ENOUGH_SEEDS:
         return TOO_FEW
+    if low is None or high is None:
+        return UNDECIDED
     return REPRODUCED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
 
 
@@ -95,9 +100,9 @@ def _shown(mean: float, low: float | None, high: float | None, unit: str, digits
     return f"{mean:.{digits}f}{unit}{spread}"
 
 
-def _near(values: Mapping[int, float], target: float, detail: str) -> tuple[str, str]:
-    """A mean over seeds against the paper's figure."""
-    ours = estimate(values.values())
+def _near(values: Mapping[int, float], target: float, step: float, detail: str) -> tuple[str, str]:
+    """A mean over seeds of values that move in steps of `step`, against the paper's figure."""
+    ours = estimate(values.values(), quantum=step)
     if ours is None:
         return "–", NOT_RUN
     text = f"{_shown(ours.mean, ours.low, ours.high, ' %')}, n = {ours.n}{detail}"
@@ -108,19 +113,20 @@ def _c1(found: Evidence) -> tuple[str, str]:
     finished = [run for run in found.ranger21 if run.status == FINISHED]
     at_end = sum(figures.best_is_last(run) for run in finished)
     detail = f"; best at the last validation in {at_end} of {len(finished)} runs{found.lost(found.ranger21)}"
-    text, verdict = _near(seeds(found.ranger21, final_top1), RANGER21_TOP1, detail)
+    text, verdict = _near(seeds(found.ranger21, final_top1), RANGER21_TOP1, quantum(found.ranger21), detail)
     return text, _unless_flattered(verdict, found.flattered(found.ranger21))
 
 
 def _c2(found: Evidence) -> tuple[str, str]:
     reached = estimate(seeds(found.adamw, lambda run: best(run)[1]).values())
     detail = (f"; at epoch {reached.mean:.1f}" if reached else "") + found.lost(found.adamw)
-    text, verdict = _near(seeds(found.adamw, lambda run: best(run)[0]), ADAMW_TOP1, detail)
+    text, verdict = _near(seeds(found.adamw, lambda run: best(run)[0]), ADAMW_TOP1, quantum(found.adamw), detail)
     return text, _unless_flattered(verdict, found.flattered(found.adamw))
 
 
 def _c3(found: Evidence) -> tuple[str, str]:
-    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, lambda run: best(run)[0]))
+    step = quantum([*found.ranger21, *found.adamw])
+    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, lambda run: best(run)[0]), quantum=step)
     if gap is None:
         return "–", NOT_RUN
     counts = f", n = {gap.n_a} and {gap.n_b}{found.lost(found.ranger21, found.adamw)}"
@@ -131,7 +137,8 @@ def _c3(found: Evidence) -> tuple[str, str]:
 
 def _c4(found: Evidence) -> tuple[str, str]:
     pairs, never = figures.catching_up(found.ranger21, found.adamw)
-    ours = estimate(EPOCHS * later for _, later in pairs.values())
+    step = figures.between_validations(found.adamw)
+    ours = estimate((EPOCHS * later for _, later in pairs.values()), quantum=EPOCHS * step)
     if ours is None:
         enough = any(run.status == FINISHED for run in found.ranger21) and any(
             run.status == FINISHED for run in found.adamw
@@ -143,7 +150,7 @@ def _c4(found: Evidence) -> tuple[str, str]:
     if found.at_papers_scale:
         verdict = _within(ours, MATCHED_AT - EPOCHS_TOLERANCE, EPOCHS)
     else:
-        delay = estimate(later - early for early, later in pairs.values())
+        delay = estimate((later - early for early, later in pairs.values()), quantum=step)
         verdict = _sign(delay.low, delay.high, delay.n) if delay else NOT_RUN
     return text, _unless_flattered(verdict, found.flattered(found.ranger21, found.adamw))
 

@@ -14,13 +14,16 @@ from itertools import combinations
 from typing import NamedTuple
 
 from ranger21.report.equivalence import equivalences
-from ranger21.report.ttests import ENOUGH_SEEDS, Seeds, TTest, holm, moments, scale_of, t_test
+from ranger21.report.ttests import ENOUGH_SEEDS, Seeds, TTest, holm, least_error, moments, scale_of, t_test
 from ranger21.report.verdicts import Difference, Verdict
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of n values, their sample sd and the interval of the mean (all three None for n = 1), in their unit."""
+    """Mean of n values, their sample sd (None for n = 1) and the interval of the mean, in their unit.
+
+    There is no interval for n = 1, and none for equal values whose quantum is not known: nothing tells their spread.
+    """
 
     mean: float
     sd: float | None
@@ -46,21 +49,33 @@ def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
     return {seed: mean.mean for seed, mean in means.items() if mean}
 
 
-def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | None:
-    """Mean, spread and Student's interval of the mean; None without a value."""
+def estimate(values: Iterable[float], confidence: float = 0.95, *, quantum: float = 0.0) -> Estimate | None:
+    """Mean, spread and Student's interval of the mean; None without a value.
+
+    Args:
+        quantum: the step between values that are possible, in their unit; 0 where it is not known, or there is none.
+            The interval is never narrower than it.
+    """
     values = list(values)
-    scale = scale_of(values)
+    scale = scale_of([*values, quantum])
     if not values:
         return None
     n = len(values)
     mean, variance = moments([value / scale for value in values])
     sd = None if variance is None else math.sqrt(variance)
-    low, high = TTest(mean, None if sd is None else sd / math.sqrt(n), n - 1, scale).interval(confidence)
+    error = None if sd is None else max(sd / math.sqrt(n), least_error(quantum) / scale) or None
+    low, high = TTest(mean, error, n - 1, scale).interval(confidence)
     return Estimate(mean * scale, None if sd is None else sd * scale, low, high, n)
 
 
 def difference(
-    a: Seeds, b: Seeds, higher_is_better: bool = True, confidence: float = 0.95, *, margin: float | None = None
+    a: Seeds,
+    b: Seeds,
+    higher_is_better: bool = True,
+    confidence: float = 0.95,
+    *,
+    quantum: float = 0.0,
+    margin: float | None = None,
 ) -> Difference | None:
     """a - b by itself, a family of one; None where a group is empty.
 
@@ -69,9 +84,10 @@ def difference(
     Welch's test over all seeds. The choice looks at the seeds alone, never at the values.
 
     Args:
+        quantum: as of `estimate`.
         margin: in the values' unit; two groups that differ by less are as good as each other, which is tested, too.
     """
-    return _judge([t_test(a, b)], higher_is_better, confidence, margin)[0] if a and b else None
+    return _judge([t_test(a, b, quantum)], higher_is_better, confidence, margin)[0] if a and b else None
 
 
 def all_pairs(
@@ -79,14 +95,17 @@ def all_pairs(
     higher_is_better: bool = True,
     confidence: float = 0.95,
     *,
+    quantum: float = 0.0,
     margin: float | None = None,
 ) -> list[Pair]:
     """Every pair of groups that have a value, in the groups' order.
 
-    The family of the correction is the pairs with ENOUGH_SEEDS in both groups: the others are not tested.
+    The family of the correction is the pairs with ENOUGH_SEEDS in both groups, and with any spread: the others are not
+    tested.
     """
     labels = [label for label, seeds in groups.items() if seeds]
-    return some_pairs(groups, list(combinations(labels, 2)), higher_is_better, confidence, margin=margin)
+    pairs = list(combinations(labels, 2))
+    return some_pairs(groups, pairs, higher_is_better, confidence, quantum=quantum, margin=margin)
 
 
 def some_pairs(
@@ -95,16 +114,18 @@ def some_pairs(
     higher_is_better: bool = True,
     confidence: float = 0.95,
     *,
+    quantum: float = 0.0,
     margin: float | None = None,
 ) -> list[Pair]:
     """The pairs that are asked for, of groups that have a value: they alone are the family of the correction."""
-    judged = _judge([t_test(groups[a], groups[b]) for a, b in pairs], higher_is_better, confidence, margin)
+    tests = [t_test(groups[a], groups[b], quantum) for a, b in pairs]
+    judged = _judge(tests, higher_is_better, confidence, margin)
     return [Pair(a, b, found) for (a, b), found in zip(pairs, judged, strict=True)]
 
 
 def _judge(tests: Sequence[TTest], higher_is_better: bool, confidence: float, margin: float | None) -> list[Difference]:
     """What each test says, corrected for there being the others."""
-    tested = [test for test in tests if min(test.n_a, test.n_b) >= ENOUGH_SEEDS]
+    tested = [test for test in tests if min(test.n_a, test.n_b) >= ENOUGH_SEEDS and test.error]
     adjusted = iter(holm([test.p or 0.0 for test in tested]))
     close = iter(equivalences(tested, margin, confidence) if margin is not None else [None] * len(tested))
     each, judged = 1 - (1 - confidence) / max(1, len(tested)), []

@@ -10,6 +10,7 @@ import numpy as np
 
 from ranger21.report.equivalence import margin_of
 from ranger21.report.groups import Group
+from ranger21.report.resolution import quantum
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.statistics import Estimate, Pair, all_pairs, by_seed, estimate
 
@@ -44,7 +45,8 @@ def summarise(groups: Iterable[Group]) -> list[Row]:
 def top1_pairs(rows: Sequence[Row]) -> list[Pair]:
     """Every pair of groups by final top-1 (points), the better one first, judged with the margin of the runs."""
     found = {row.group.label: seeds(row.group.runs, final_top1) for row in rows}
-    return all_pairs(found, margin=margin_of(run for row in rows for run in row.group.runs))
+    runs = [run for row in rows for run in row.group.runs]
+    return all_pairs(found, quantum=quantum(runs), margin=margin_of(runs))
 
 
 def loss_pairs(rows: Sequence[Row]) -> list[Pair]:
@@ -83,15 +85,17 @@ def best(run: Run) -> tuple[float, float] | tuple[None, None]:
 def _row(group: Group) -> Row:
     """One group's figures."""
 
-    def over(figure: Figure) -> Estimate | None:
-        return estimate(seeds(group.runs, figure).values())
+    def over(figure: Figure, step: float = 0.0) -> Estimate | None:
+        return estimate(seeds(group.runs, figure).values(), quantum=step)
+
+    step = quantum(group.runs)
 
     return Row(
         group=group,
-        final_top1=over(final_top1),
-        best_top1=over(lambda run: best(run)[0]),
+        final_top1=over(final_top1, step),
+        best_top1=over(lambda run: best(run)[0], step),
         best_epoch=over(lambda run: best(run)[1]),
-        final_top5=over(lambda run: run.final("val/acc5")),
+        final_top5=over(lambda run: run.final("val/acc5"), step),
         final_loss=over(lambda run: run.final("val/loss")),
         time=over(lambda run: run.last("time")),
         images_per_s=over(lambda run: _median(run, "perf/images_per_s")),

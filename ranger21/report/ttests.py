@@ -18,7 +18,7 @@ class TTest(NamedTuple):
     """A t-test whose family is not known yet; `mean` and its standard error are in units of `scale`."""
 
     mean: float
-    error: float | None  # None without two values in each group
+    error: float | None  # None without two values in each group, and without any spread of values of unknown quantum
     df: float
     scale: float
     n_a: int = 0
@@ -28,17 +28,13 @@ class TTest(NamedTuple):
 
     @property
     def p(self) -> float | None:
-        """Two-sided. Without any spread: 1 for a difference of 0, 0 for every other."""
-        if not self.error:
-            return None if self.error is None else float(self.mean == 0)
-        return float(2 * stdtr(self.df, -abs(self.mean) / self.error))
+        """Two-sided."""
+        return None if self.error is None else float(2 * stdtr(self.df, -abs(self.mean) / self.error))
 
     def p_within(self, margin: float) -> float | None:
         """Of two one-sided tests that the mean lies between -margin and margin (in the values' unit): the larger."""
         room = margin / self.scale - abs(self.mean)
-        if not self.error:
-            return None if self.error is None else float(room <= 0)
-        return float(stdtr(self.df, -room / self.error))
+        return None if self.error is None else float(stdtr(self.df, -room / self.error))
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
         """Of the mean, in the values' unit."""
@@ -50,24 +46,34 @@ class TTest(NamedTuple):
         return (self.mean - half) * self.scale, (self.mean + half) * self.scale
 
 
-def t_test(a: Seeds, b: Seeds) -> TTest:
+def t_test(a: Seeds, b: Seeds, quantum: float = 0.0) -> TTest:
     """The test that `difference` describes, of groups that have a value."""
-    scale = scale_of([*a.values(), *b.values()])
+    scale = scale_of([*a.values(), *b.values(), quantum])
     common = [seed for seed in a if seed in b]
     left_out = len(a) + len(b) - 2 * len(common)
+    least = math.sqrt(2) * least_error(quantum) / scale
     if len(common) >= max(ENOUGH_SEEDS, MATCHED_FOR_EACH_LEFT_OUT * left_out):
         n = len(common)
         mean, variance = moments([a[seed] / scale - b[seed] / scale for seed in common])
-        return TTest(mean, math.sqrt((variance or 0.0) / n), n - 1, scale, n, n, True, left_out)
+        error = max(math.sqrt((variance or 0.0) / n), least) or None
+        return TTest(mean, error, n - 1, scale, n, n, True, left_out)
     (mean_a, variance_a), (mean_b, variance_b) = (moments([x / scale for x in group.values()]) for group in (a, b))
     mean = mean_a - mean_b
     if variance_a is None or variance_b is None:
         return TTest(mean, None, math.nan, scale, len(a), len(b))
     part_a, part_b = variance_a / len(a), variance_b / len(b)
     if not (whole := part_a + part_b):
-        return TTest(mean, 0.0, len(a) + len(b) - 2, scale, len(a), len(b))
+        return TTest(mean, least or None, len(a) + len(b) - 2, scale, len(a), len(b))
     df = 1 / ((part_a / whole) ** 2 / (len(a) - 1) + (part_b / whole) ** 2 / (len(b) - 1))  # Welch–Satterthwaite
-    return TTest(mean, math.sqrt(whole), df, scale, len(a), len(b))
+    return TTest(mean, max(math.sqrt(whole), least), df, scale, len(a), len(b))
+
+
+def least_error(quantum: float) -> float:
+    """The standard error that a mean of values in steps of `quantum` has at least: that of one rounded value.
+
+    It does not fall with the number of values: where they spread by less than a step, all are rounded the same way.
+    """
+    return quantum / math.sqrt(12)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -21,7 +21,8 @@ class Difference:
     sharper: an adjusted interval may hold 0 beside "better" or "worse", but always does beside the others.
     "equivalent" is the verdict where no difference is shown, and that it is smaller than the margin is; both can be
     shown of one pair, which is then "better" or "worse", with `equivalence.within`.
-    Without two values in each group there is no p and no interval; without ENOUGH_SEEDS nothing adjusted.
+    Without two values in each group there is no p and no interval, nor without any spread where the values' quantum is
+    not known; without ENOUGH_SEEDS nothing is adjusted.
     """
 
     mean: float
@@ -47,6 +48,9 @@ class Difference:
         if min(self.n_a, self.n_b) < ENOUGH_SEEDS:
             so_far = f"The difference so far is {_decimals(self.mean, digits)}{unit}."
             return f"{doubt} too few seeds ({counts}): at least {ENOUGH_SEEDS} are needed. {so_far}"
+        if self.p_adjusted is None:
+            text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
+            return f"{text} for every seed alike, and without any spread nothing tells how sure that is."
         if self.verdict == "cannot tell":
             text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
             return f"{text} ({self._details(digits)})."
@@ -66,7 +70,6 @@ class Difference:
         if self.verdict == "cannot tell" and (low > 0 or high < 0):
             wide = " to ".join(_decimals(end or 0.0, digits) for end in (self.low_adjusted, self.high_adjusted))
             said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs at once"]
-        said += ["no spread over the seeds"] if low == high else []
         said.append(self._after_holm(self.p_adjusted or 0.0))
         if self.verdict != "cannot tell" and self.equivalence and self.equivalence.within:
             said.append(f"and {_p(self.equivalence.p_adjusted)} for less than the margin")

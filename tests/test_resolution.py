@@ -1,0 +1,88 @@
+"""The quantum of the validation set: the least spread that an interval and a test of accuracies allow for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_runs import Make
+from test_statistics import QUICK, compare, ends, seeds
+
+from ranger21.report import table
+from ranger21.report.resolution import quantum
+from ranger21.report.runs import find_runs
+from ranger21.report.statistics import estimate
+from ranger21.report.write import examine
+
+STEPS = st.lists(st.integers(0, 40), min_size=3, max_size=10)
+
+
+@pytest.mark.parametrize("images", [30, 10_000, 50_000])
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("first", [0, 100])
+def test_equal_values_are_known_to_a_step_at_best(n: int, images: int, first: int) -> None:
+    step = 100 / images
+    level = estimate([73.0] * n, quantum=step)
+    assert level is not None and level.sd == 0 and level.low is not None and level.high is not None
+    assert step < level.high - level.low < 2.5 * step
+    same = compare(seeds([73.0] * n), seeds([73.0] * n, first), quantum=step)
+    assert (same.mean, same.p, same.verdict) == (0.0, 1.0, "cannot tell")
+    assert ends(same)[1] - ends(same)[0] > step
+    for image in (1, 2, 20):
+        apart = compare(seeds([73.0 + image * step] * n), seeds([73.0] * n, first), quantum=step)
+        assert apart.p is not None and apart.p > 0
+        assert apart.verdict == ("better" if apart.p < 0.05 else "cannot tell")
+        assert image != 20 or apart.verdict == "better"
+        assert (image, n) != (1, 3) or apart.verdict == "cannot tell"
+
+
+@QUICK
+@given(a=STEPS, b=STEPS, first=st.sampled_from([0, 100]))
+def test_never_surer_than_a_step_and_never_surer_than_without(a: list[int], b: list[int], first: int) -> None:
+    one, two = seeds([73 + x / 100 for x in a]), seeds([73 + x / 100 for x in b], first)
+    coarse, fine = compare(one, two, quantum=0.01), compare(one, two)
+    assert ends(coarse)[1] - ends(coarse)[0] > 0.01
+    assert coarse.mean == fine.mean and (fine.p is None or coarse.p >= fine.p)
+    if fine.low is not None and fine.high - fine.low > 0.05:  # with enough spread nothing changes
+        assert coarse == fine
+    level = estimate(one.values(), quantum=0.01)
+    assert level is not None and level.high - level.low > 0.01
+
+
+def with_images(path: Path, count: int) -> Path:
+    (path / "manifest.json").write_text(json.dumps({"data": {"val_images": count}}))
+    return path
+
+
+def test_the_step_is_the_validation_sets(make: Make, tmp_path: Path) -> None:
+    with_images(make("adamw", 0), 50_000)
+    make("adamw", 1)
+    with_images(make("ranger21", 0), 10_000)
+    (tmp_path / "outputs" / "test" / "resnet50-adamw-s1" / "manifest.json").write_text('{"data": {"val_images": -3}}')
+    runs = {f"{run.config['optimizer.name']}{run.seed}": run for run in find_runs([str(tmp_path)]).runs}
+    assert quantum(runs.values()) == 0.01
+    assert quantum([runs["adamw0"], runs["adamw1"]]) == 0.002
+    assert quantum([runs["adamw1"]]) == quantum([]) == quantum(runs.values(), "holdout") == 0.0
+
+
+def test_three_seeds_a_hundredth_apart_in_a_small_set(make: Make, tmp_path: Path) -> None:
+    """30 images: one of them is 3.33 points, so that 73.33 three times is no certainty, nor is 76.67."""
+    for seed in range(3):
+        make("ranger21", seed, (50.0, 76.666667))
+        make("adamw", seed, (50.0, 73.333333))
+    blind = table.markdown(examine([str(tmp_path / "outputs")]).comparisons[0])
+    assert (
+        "we cannot tell with n = 3 and 3: the difference is 3.33 points for every seed alike, and without any" in blind
+    )
+    for path in (tmp_path / "outputs" / "test").iterdir():
+        with_images(path, 30)
+    comparison = examine([str(tmp_path / "outputs")]).comparisons[0]
+    row = comparison.rows[0].final_top1
+    assert row is not None and row.high - row.low > 100 / 30
+    told = table.markdown(comparison)
+    assert (
+        "we cannot tell with n = 3 and 3: the difference is 3.33 points (95 % interval -2.52 to 9.19, p = 0.13" in told
+    )
