@@ -181,14 +181,6 @@ def test_a_finished_run_that_lost_its_end_is_not_counted(make: Make, tmp_path: P
     assert sentences(comparison.rows) == []
 
 
-def test_a_last_value_that_is_no_number_is_no_value(make: Make, tmp_path: Path) -> None:
-    make(tail='{"step": 30, "epoch": 3.0, "val/acc1": 61.0, "val/loss": null}\n')
-    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
-    assert comparison.rows[0].final_loss is None
-    assert comparison.rows[0].final_top1 is not None
-    assert comparison.rows[0].final_top1.mean == 61.0
-
-
 @pytest.mark.parametrize("seed", ["abc", "[1]", "true", "1.5"])
 def test_an_odd_seed_is_told(make: Make, tmp_path: Path, seed: str) -> None:
     path = make("adamw", 0)

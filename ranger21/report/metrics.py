@@ -25,6 +25,7 @@ BLOCK = 100_000  # lines that become arrays at a time
 class Metrics:
     """The steps at which a run logged something, rising, and for each metric where it did and the finite values.
 
+    `undefined` has for each metric the last step at which it was logged and was not finite, if there is one.
     `repeated` counts lines that a resumed run wrote again, `broken` lines that are no JSON object with a step; the
     last line is not counted if it is cut.
     """
@@ -33,11 +34,20 @@ class Metrics:
     columns: dict[str, tuple[NDArray[np.int32], Array]]  # metric: positions in `steps`, values
     repeated: int = 0
     broken: int = 0
+    undefined: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Metrics:
         """Of a run that logged nothing."""
         return cls(np.empty(0), {})
+
+    def undefined_at_last(self, prefixes: tuple[str, ...]) -> tuple[float, list[str]]:
+        """The last step that has a metric with one of these prefixes, and which of them were not finite there."""
+        mine = {key: step for key, step in self.undefined.items() if key.startswith(prefixes)}
+        columns = [where for key, (where, _) in self.columns.items() if key.startswith(prefixes)]
+        known = [self.steps[where[-1]] for where in columns if len(where)]
+        last = max([*known, *mine.values()], default=-1.0)
+        return float(last), sorted(key for key, step in mine.items() if step == last)
 
     def series(self, key: str, x: str) -> tuple[Array, Array]:
         """The values of `key` against those of `x` (`step` or another metric), where both were logged."""
@@ -137,12 +147,15 @@ def _merged(lines: _Lines, broken: int) -> Metrics:
     steps, place = np.unique(logged[kept], return_inverse=True)
     position = np.full(len(logged), -1, np.int32)
     position[kept] = place
-    columns, everywhere = {}, np.arange(len(steps), dtype=np.int32)
+    columns, undefined, everywhere = {}, dict[str, float](), np.arange(len(steps), dtype=np.int32)
     for key, parts in lines.parts.items():
         where, values = position[np.concatenate([p for p, _ in parts])], np.concatenate([v for _, v in parts])
         good = (where >= 0) & (np.abs(values) <= LARGEST_VALUE)
+        bad = where[~good & (where >= 0)]
+        if len(bad) and len(lost := np.setdiff1d(bad, where[good])):
+            undefined[key] = float(steps[lost[-1]])
         where, values = where[good], values[good]
         last = np.append(where[1:] != where[:-1], True)[: len(where)]  # positions never fall: equal ones are neighbours
         where, values = where[last], values[last]
         columns[key] = (everywhere if len(where) == len(steps) else where, values)
-    return Metrics(steps, columns, int(len(logged) - kept.sum()), broken)
+    return Metrics(steps, columns, int(len(logged) - kept.sum()), broken, undefined)

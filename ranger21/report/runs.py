@@ -21,6 +21,7 @@ from ranger21.wording import one_line
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 NAMES = ("model.name", "data.name", "optimizer.name", "schedule.name")
+SPLITS = ("val/", "holdout/")  # what validation metrics begin with
 GIVE = "give run directories, parents of them, quoted globs, or .wandb files"
 LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
@@ -151,6 +152,9 @@ def read_run(path: Path) -> Run | str:
     if status == FINISHED and (lost := _lost(metrics, parts["result.json"])):
         notes.append(lost)
         status = RUNNING
+    if status == FINISHED and (ruined := not_finite(metrics)):
+        notes.append(ruined)
+        status = DIVERGED
     ended = status if status in (FINISHED, DIVERGED) else RUNNING
     return Run(path, config, ended, parts["result.json"], metrics, parts["manifest.json"], tuple(notes))
 
@@ -163,6 +167,14 @@ def _lost(metrics: Metrics, result: dict[str, Any]) -> str | None:
         return None
     reached = f"{metrics.steps[-1]:.0f}" if len(metrics.steps) else "no step"
     return f"it finished at step {step}, but metrics.jsonl ends at {reached}: counted as unfinished"
+
+
+def not_finite(metrics: Metrics) -> str | None:
+    """The clause on a finished run whose last validation is not finite: it failed. None for a sound one."""
+    step, keys = metrics.undefined_at_last(SPLITS)
+    return (
+        f"{', '.join(keys)} of its last validation (step {step:.0f}) not finite: counted as diverged" if keys else None
+    )
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

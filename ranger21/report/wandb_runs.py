@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.report.metrics import Metrics, from_rows
-from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite, settings
+from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite, not_finite, settings
 from ranger21.tracking.wandb_file import Fragment, merge, read_fragments
 
 
@@ -27,7 +27,11 @@ def _run(whole: Fragment, parts: list[Fragment]) -> Run | str:
     notes = ["read from W&B's file: it has no manifest, so the images are taken to be those of the other runs"]
     notes += ["W&B's file is cut or damaged"] if any(part.cut for part in parts) else []
     metrics = from_rows(whole.rows)
-    return Run(whole.path, config, _status(whole, config, metrics), {}, metrics, notes=tuple(notes))
+    status = _status(whole, config, metrics)
+    if status == FINISHED and (ruined := not_finite(metrics)):
+        notes.append(ruined)
+        status = DIVERGED
+    return Run(whole.path, config, status, {}, metrics, notes=tuple(notes))
 
 
 def _status(whole: Fragment, config: dict[str, Any], metrics: Metrics) -> str:
