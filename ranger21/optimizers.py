@@ -26,6 +26,7 @@ OURS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "ranger": Chain,
     "rangerlars": Chain,
     "paratrooper": Chain,
+    "muon": Chain,
     "chain": Chain,
 }
 FUSED: dict[str, Callable[..., torch.optim.Optimizer]] = {  # torch's, with a fused step on the CPU and on CUDA

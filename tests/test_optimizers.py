@@ -30,7 +30,7 @@ WITHOUT_GROUPS = "ranger21_official"  # it has one group, whatever `decay_norm_a
 # Rates with which 20 steps are enough for the little problem below, where the configured ones are not.
 RATES = {
     "ranger21": 0.03, "ranger21_official": 0.03, "ranger": 0.2, "rangerlars": 0.03, "paratrooper": 0.1, "radam": 0.05,
-    "gd": 0.2, "lamb": 0.05, "lion": 0.003, "larc": 2.0,
+    "gd": 0.2, "lamb": 0.05, "lion": 0.003, "larc": 2.0, "muon": 0.03,
 }  # fmt: skip
 
 
@@ -42,6 +42,9 @@ def composed(name: str) -> OptimizerConfig:
 def chosen(name: str, lookahead: bool) -> OptimizerConfig:
     """The configuration of an optimizer, with Lookahead or without."""
     config = composed(name)
+    if name == "muon":  # whose matrices and vectors have their own parts, without Lookahead
+        more = [{"name": "lookahead", "k": 5, "beta": 0.5}] if lookahead else []
+        return replace(config, parts={kind: [*parts, *more] for kind, parts in config.parts.items()})
     if isinstance(config, ChainConfig):
         parts = [part for part in config.parts if part["name"] != "lookahead"]
         assert len(parts) == len(config.parts) - 1

@@ -197,6 +197,7 @@ OPTIMIZERS: dict[str, type] = {
     "ranger": ChainConfig,
     "rangerlars": ChainConfig,
     "paratrooper": ChainConfig,
+    "muon": ChainConfig,
     "chain": OwnChainConfig,
     "adamw": AdamConfig,
     "adam": AdamConfig,
