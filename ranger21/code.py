@@ -19,9 +19,10 @@ MOST = 6  # files that a sentence names
 LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 
 # Of `train.py`, `configs/` and `ranger21/`, what cannot change a run's result: it starts, disturbs, shows or compares
-# runs, or makes data sets, which have an identity of their own. What is in doubt is not here.
+# runs, chooses values for them, or makes data sets, which have an identity of their own. What is in doubt is not here.
 WITHOUT_EFFECT = (
-    *(f"ranger21/{room}/" for room in ("faults", "gpu", "grid", "landscape", "machine", "report")),
+    *(f"ranger21/{room}/" for room in ("faults", "gpu", "grid", "landscape", "machine", "report", "tuning")),
+    "configs/space/",
     *(
         f"ranger21/data/{name}.py"
         for name in ("archives", "checksums", "oddities", "packing", "parquet", "photographs", "prepare", "verify")

@@ -22,7 +22,8 @@ from ranger21.errors import UserError
 
 log = logging.getLogger("ranger21")
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
-GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+SPACE = "space"  # the folder of search spaces, which tune.py reads
+GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != SPACE)
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins
 
 
@@ -100,6 +101,10 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
 
 def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
     key, value = parsed.key_or_group, parsed.value()
+    if key == SPACE:
+        raise UserError(
+            f"{override} is not possible: scripts/tune.py draws from configs/{SPACE}, and train.py does not."
+        )
     if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
         raise UserError(f"{override} is not possible: {key} is a group, of which one is chosen.")
     if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):

@@ -27,7 +27,7 @@ FIRST_WITHOUT_TORCH = (
 )  # fmt: skip
 MACHINE_WITHOUT_TORCH = ("check", "listing", "places", "record", "running", "table", "worker")
 TORCH_FREE = [
-    *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config")),
+    *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config", "tuning")),
     *(ROOT / "ranger21" / name for name in FIRST_WITHOUT_TORCH),
     *(ROOT / "ranger21" / "machine" / f"{name}.py" for name in MACHINE_WITHOUT_TORCH),
     *(path for path in sorted((ROOT / "ranger21" / "data").glob("*.py")) if path.stem in DATA_WITHOUT_TORCH),

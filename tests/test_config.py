@@ -22,7 +22,9 @@ from ranger21.overrides import CONFIG_DIR
 from ranger21.report.groups import IGNORED
 from ranger21.report.runs import read_settings
 
-FILES = sorted((p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name != "ablation")
+FILES = sorted(
+    (p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name not in ("ablation", "space")
+)
 ABLATION = sorted(path.stem for path in CONFIG_DIR.glob("ablation/*.yaml"))
 # The classes of each part of the configuration, by the file that gives their values.
 CLASSES: dict[str, dict[str, type]] = {

@@ -1,0 +1,183 @@
+"""tuned.json: what a tuning came to. Its bytes depend on the trials alone, not on who ran them, when or in which order.
+
+{"version": 1,
+ "tuned": [                                     # by experiment, then optimizer, in order of their names
+   {"experiment": "fair_resnet", "optimizer": "adamw",
+    "budget": {"trials": 16, "rungs": 1, "rounds": 1, "seed": 0},
+    "arguments": ["data.root=…"],               # what was typed behind the command, alike for all trials
+    "spaces": [                                 # one a round; each wider than the one before
+      {"hash": "1ca88ec103d72ae9", "dimensions": {"optimizer.lr": {"low": 1e-4, "high": 0.1}, …}}],
+    "trials": [                                 # by round, rung, point
+      {"round": 0, "rung": 0, "point": 0,       # counted from 0; the last rung has the whole length
+       "values": {"optimizer.lr": 0.02656, "warmup": "0", …},     # by dimension
+       "overrides": ["optimizer.lr=0.02656", …],                  # of train.py, behind optimizer=…
+       "directory": "fair_resnet/resnet10t-adamw-s0-1234abcd",    # below OUTPUTS/tuning
+       "state": "finished",                     # or "diverged", which is worse than any objective
+       "objective": 88.25}],                    # the holdout's top-1 at the end, per cent; null if it diverged
+    "winner": {"round": 0, "rung": 0, "point": 7, …},   # that trial, whole; null if every trial diverged
+    "edges": [{"dimension": "optimizer.lr", "side": "high"}]}]}   # where no trial lay further out than the winner
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+from ranger21.files import write_atomically
+from ranger21.reading import read_json
+
+NAME, VERSION = "tuned.json", 1
+FINISHED, DIVERGED = "finished", "diverged"
+SIDES = ("low", "high")
+TRIAL = {
+    "round": int, "rung": int, "point": int, "values": dict, "overrides": [str], "directory": str, "state": str,
+    "objective?": float,
+}  # fmt: skip
+SHAPE = {
+    "version": int,
+    "tuned": [
+        {
+            "experiment": str, "optimizer": str, "arguments": [str],
+            "budget": {"trials": int, "rungs": int, "rounds": int, "seed": int},
+            "spaces": [{"hash": str, "dimensions": dict}],
+            "trials": [TRIAL], "winner?": TRIAL, "edges": [{"dimension": str, "side": str}],
+        }
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every optimizer of an experiment gets alike.
+
+    Attributes:
+        trials: in each round.
+        rungs: of successive halving; 1 without it.
+        rounds: 2 if the spaces were widened.
+        seed: of the trials' runs.
+    """
+
+    trials: int
+    rungs: int
+    rounds: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a tuning.
+
+    Attributes:
+        round: 0, or 1 in the wider spaces.
+        rung: of successive halving, from 0; the last has the whole length.
+        point: of the sequence that all optimizers share.
+        values: by dimension of the space.
+        overrides: of train.py that these values mean.
+        directory: of the run, below OUTPUTS/tuning.
+        state: FINISHED or DIVERGED.
+        objective: the holdout's top-1 at the end of the run, per cent; None if it diverged, which is worse than any.
+    """
+
+    round: int
+    rung: int
+    point: int
+    values: Mapping[str, float | str]
+    overrides: tuple[str, ...]
+    directory: str
+    state: str
+    objective: float | None
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """What sorts trials of one length, the best first; of equals the earlier point."""
+        worst = float("inf")
+        return (worst if self.objective is None else -self.objective, self.round, self.point)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A dimension in which no trial lay further out than the winner, to the SIDE "low" or "high"."""
+
+    dimension: str
+    side: str
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the trials of one optimizer in one experiment came to.
+
+    Attributes:
+        spaces: their hash and dimensions, one a round.
+        trials: of all rounds and rungs.
+        winner: the best trial of the whole length; None if all diverged.
+        edges: where the space may have ended too early.
+        arguments: of train.py that were typed for all trials.
+    """
+
+    experiment: str
+    optimizer: str
+    budget: Budget
+    arguments: tuple[str, ...]
+    spaces: tuple[Mapping[str, Any], ...]
+    trials: tuple[Trial, ...]
+    winner: Trial | None
+    edges: tuple[Edge, ...]
+
+
+def write_tuned(path: Path, tuned: Sequence[Tuned]) -> None:
+    """Write the record, whole or not at all."""
+    ordered = sorted(tuned, key=lambda one: (one.experiment, one.optimizer))
+    content = {"version": VERSION, "tuned": [asdict(one) for one in ordered]}
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_tuned(path: Path) -> list[Tuned]:
+    """Read a record. Raises a UserError for one that is missing, damaged, or of a newer version."""
+    cure = "make it again with scripts/tune.py, which runs no trial twice"
+    found = read_json(path, {"version": int}, cure=cure)
+    if found["version"] != VERSION:
+        raise UserError(
+            f"{path} has version {found['version']}, and this code reads version {VERSION}: use newer code."
+        )
+    found = read_json(path, SHAPE, cure=cure)
+    return [_tuned(path, entry) for entry in found["tuned"]]
+
+
+def record_hash(path: Path) -> str:
+    """The hash of a record, by which a run's `tuning.record` names it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
+    if any(edge["side"] not in SIDES for edge in entry["edges"]):
+        raise UserError(f"{path} is damaged: an edge has a side that is none of {', '.join(SIDES)}.")
+    return Tuned(
+        entry["experiment"],
+        entry["optimizer"],
+        Budget(**_known(Budget, entry["budget"])),
+        tuple(entry["arguments"]),
+        tuple(entry["spaces"]),
+        tuple(_trial(path, trial) for trial in entry["trials"]),
+        _trial(path, entry["winner"]) if entry.get("winner") else None,
+        tuple(Edge(**_known(Edge, edge)) for edge in entry["edges"]),
+    )
+
+
+def _trial(path: Path, found: Mapping[str, Any]) -> Trial:
+    state, objective, directory = found["state"], found.get("objective"), Path(found["directory"])
+    if directory.is_absolute() or ".." in directory.parts:
+        raise UserError(f"{path} is damaged: the run directory {directory} is not below OUTPUTS/tuning.")
+    if state not in (FINISHED, DIVERGED) or (state == FINISHED) != (objective is not None):
+        raise UserError(
+            f"{path} is damaged: trial {found['point']} has the state {state!r} and the objective {objective}."
+        )
+    return Trial(**{**_known(Trial, found), "overrides": tuple(found["overrides"]), "objective": objective})
+
+
+def _known(cls: type, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: found[f.name] for f in fields(cls) if f.name in found}

@@ -1,0 +1,169 @@
+"""Search spaces and the points that trials are drawn from: the same for every optimizer, and never by position."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranger21.compose import compose_config, composing
+from ranger21.config import result_values
+from ranger21.errors import UserError
+from ranger21.tuning.points import DIMENSIONS, unit_points
+from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, write_tuned
+from ranger21.tuning.space import COLUMNS, SPACES, Choice, Range, Space, read_space
+
+OPTIMIZERS = ("adamw", "lion", "muon", "nesterov", "ranger21", "ranger21_official")
+POINTS = st.tuples(*[st.floats(0, 1, exclude_max=True)] * DIMENSIONS)
+
+
+def test_the_first_points_are_those_of_a_longer_sequence_and_the_same_for_ever() -> None:
+    longest = unit_points(64)
+    assert all(unit_points(count) == longest[:count] for count in (1, 2, 3, 16, 33))
+    assert [round(part, 6) for part in longest[0][:4]] == [0.808073, 0.245805, 0.152355, 0.174379]
+    for column in zip(*unit_points(16), strict=True):  # one in each sixteenth of every dimension
+        assert sorted(int(part * 16) for part in column) == list(range(16))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> None:
+    space, default = read_space(optimizer), compose_config([f"optimizer={optimizer}"])
+    assert {path.stem for path in SPACES.glob("*.yaml")} == set(OPTIMIZERS)
+    assert set(COLUMNS) < set(space.dimensions)
+    assert 5 <= len(space.dimensions) <= 6
+    seen = []
+    with composing():
+        schedules = len(space.dimensions["schedule"].content())
+        for number in range(schedules):
+            for other in (0, 0.5, 0.999999):  # every choice of three, and both ends of a range
+                part = (number + 0.999999 * (number == schedules - 1)) / schedules
+                columns = [part, part, other, part, *[other] * (DIMENSIONS - 4)]
+                config = compose_config([f"optimizer={optimizer}", *space.overrides(space.values(tuple(columns)))])
+                assert config.optimizer.name == optimizer
+                seen.append(result_values(config))
+    lr, decay = space.dimensions["optimizer.lr"], space.dimensions["optimizer.weight_decay"]
+    assert isinstance(lr, Range) and isinstance(decay, Range)
+    assert lr.high / lr.low == pytest.approx(1000) == decay.high / decay.low
+    assert (lr.low * lr.high) ** 0.5 == pytest.approx(default.optimizer.lr, rel=0.1)  # around the default
+    assert default.schedule.name in {values["schedule.name"] for values in seen}  # its own
+    assert {"cosine"} < {values["schedule.name"] for values in seen}
+    for schedule in {values["schedule.name"] for values in seen}:
+        of_it = [values for values in seen if values["schedule.name"] == schedule]
+        lengths = {str(values.get("schedule.warmup", 0)) + str(values["schedule.linear_warmup"]) for values in of_it}
+        assert len(lengths) == 3, (schedule, lengths)
+
+
+@given(part=st.floats(0, 1, exclude_max=True), low=st.floats(1e-8, 1), ratio=st.floats(1.1, 1e6))
+def test_a_range_is_uniform_in_its_logarithm_and_stays_within(part: float, low: float, ratio: float) -> None:
+    value = Range(low, low * ratio).at(part)
+    assert value == pytest.approx(low * ratio**part, rel=1e-3)
+    assert float(f"{value:.4g}") == value  # as typed
+
+
+@given(point=POINTS, names=st.permutations(["schedule", "optimizer.lr", "warmup", "optimizer.betas", "optimizer.a"]))
+def test_a_dimension_has_its_column_by_name_whatever_stands_beside_it(
+    point: tuple[float, ...], names: list[str]
+) -> None:
+    choices = {str(n): (f"optimizer.x={n}",) for n in range(4)}
+    dimensions = {name: Range(1e-3, 1.0) if name == "optimizer.lr" else Choice(choices) for name in names}
+    values = Space("x", dimensions).values(point)
+    assert values["optimizer.lr"] == Range(1e-3, 1.0).at(point[0])
+    assert values["warmup"] == str(int(4 * point[2]))
+    assert values["optimizer.a"] == str(int(4 * point[4]))  # the others by their names
+    assert Space("x", dimensions).hash == Space("y", dict(sorted(dimensions.items()))).hash
+    fewer = {name: one for name, one in dimensions.items() if name != "optimizer.betas"}
+    assert Space("x", fewer).values(point).items() <= values.items()
+
+
+def test_every_optimizer_has_the_same_parts_of_its_own_ranges() -> None:
+    spaces = [read_space(optimizer) for optimizer in OPTIMIZERS]
+    for point in unit_points(8):
+        parts = set()
+        for space in spaces:
+            rate = space.dimensions["optimizer.lr"]
+            assert isinstance(rate, Range)
+            parts.add(round(math.log10(float(space.values(point)["optimizer.lr"]) / rate.low), 2))
+        assert len(parts) == 1
+        assert len({space.values(point)["warmup"] for space in spaces}) == 1
+
+
+def test_a_wider_space_holds_the_old_one_and_is_another() -> None:
+    space = read_space("adamw")
+    for side, ends in (("low", (1e-5, 0.1)), ("high", (1e-4, 1.0))):
+        wide = space.widened("optimizer.lr", side)
+        assert wide.dimensions["optimizer.lr"] == Range(*ends)
+        assert wide.hash != space.hash
+        assert {**wide.dimensions, "optimizer.lr": None} == {**space.dimensions, "optimizer.lr": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "it is empty"),
+        ("optimizer.lr: {low: 1, high: 1}", "optimizer.lr: low=1 must be below high=1."),
+        ("optimizer.lr: {low: 0, high: 1}", "must be numbers above 0, as it is the logarithm"),
+        ("optimizer.lr: {low: 1e-3, high: .inf}", "must be numbers above 0"),
+        ("optimizer.lr: {low: 1e-3, high: 1, log: true}", "optimizer.lr is none of what a dimension can be"),
+        ("optimizer.lr: 1e-3", "optimizer.lr is none of what a dimension can be"),
+        ("optimizer.lr: [1e-3]", "needs two different values at least"),
+        ("optimizer.lr: [1, 1]", "needs two different values at least"),
+        ("seed: [0, 1]", "seed is no key that a space may choose"),
+        ("warmup: [0, 5%]", "warmup is no key that a space may choose, and no choice names it as {warmup}."),
+        ("data.batch_size: {low: 1, high: 64}", "'data.batch_size=1' is not possible: a space chooses"),
+        ("a: {x: [seed=1], y: [seed=2]}", "'seed=1' is not possible: a space chooses"),
+        ("a: {x: [schedule], y: []}", "'schedule' is not possible"),
+        ("a: {x: ['schedule.linear_warmup={b}'], y: []}", "a names {b}, which has no list of values here."),
+        ("\n".join(f"optimizer.a{n}: [1, 2]" for n in range(5)), "it has 5 dimensions"),
+        ("optimizer.lr: [1, 2]\noptimizer.lr: [1, 3]", "duplicate key"),
+        ("optimizer.lr: &a [1, 2]\noptimizer.eps: *a", "alias"),
+    ],
+)
+def test_what_cannot_be_a_space_is_told(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "adamw.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_space("adamw", tmp_path)
+    assert words in str(error.value) and "adamw.yaml" in str(error.value)
+
+
+def test_an_optimizer_without_a_space_is_told_who_has_one() -> None:
+    with pytest.raises(UserError, match="optimizer=lamb has no search space: there are those of adamw, lion, muon,"):
+        read_space("lamb")
+
+
+@pytest.mark.parametrize("override", ["space=adamw", "+space=adamw", "space.x=1"])
+def test_a_space_is_no_choice_of_a_run(override: str) -> None:
+    with pytest.raises((UserError, Exception), match="space"):
+        compose_config([override])
+
+
+def test_the_record_comes_back_as_it_was_written_and_what_is_wrong_in_it_is_told(tmp_path: Path) -> None:
+    trials = [
+        Trial(0, 0, 0, {"optimizer.lr": 1e-3}, ("optimizer.lr=0.001",), "x/a", "finished", 80.0),
+        Trial(0, 0, 1, {"optimizer.lr": 1.0}, ("optimizer.lr=1.0",), "x/b", "diverged", None),
+    ]
+    space = {"hash": "0" * 16, "dimensions": {"optimizer.lr": {"low": 1e-3, "high": 1.0}}}
+    edges = (Edge("optimizer.lr", "low"),)
+    entries = [
+        Tuned("x", name, Budget(2, 1, 1, 0), ("a=1",), (space,), tuple(trials), winner, edges)
+        for name, winner in (("a", trials[0]), ("b", None))
+    ]
+    path = tmp_path / "tuned.json"
+    write_tuned(path, entries[::-1])
+    assert read_tuned(path) == entries
+    assert min(trials, key=lambda trial: trial.rank) == trials[0]
+    text = path.read_text()
+    for old, new, words in (
+        ('"version": 1', '"version": 2', "has version 2, and this code reads version 1"),
+        ('"finished"', '"fine"', "has the state 'fine'"),
+        ('"diverged"', '"finished"', "has the state 'finished' and the objective None"),
+        ('"x/a"', '"/x/a"', "is not below OUTPUTS/tuning"),
+        ('"low"\n', '"left"\n', "is damaged"),
+        ('"seed": 0', '"seed": null', "is damaged"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=words):
+            read_tuned(path)
