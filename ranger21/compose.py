@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ranger21.config import (
     RETIRED,
+    SEEDS,
     VARIANTS,
     Config,
     ModelConfig,
@@ -41,7 +42,7 @@ def parse(composed: DictConfig) -> Config:
     parts: dict[str, Any] = {}
     try:
         for f in fields(Config):
-            if f.name not in composed and f.default_factory is not MISSING:
+            if f.name not in composed and not (f.default is MISSING and f.default_factory is MISSING):
                 continue  # a key that older runs do not have
             if f.name not in composed:
                 raise UserError(f"{f.name} is missing: a run needs it, so leave ~{f.name} away.")
@@ -70,7 +71,7 @@ def parse(composed: DictConfig) -> Config:
         if unknown:
             raise UserError(unknown_key(sorted(map(str, unknown))[0], list(parts)))
         top = OmegaConf.structured(Config)
-        names = ("experiment", "seed", "outputs", "run_dir", "resume", "debug")
+        names = [n for n in ("experiment", *SEEDS, "outputs", "run_dir", "resume", "debug") if n in parts]
         require_types(Config, {name: _plain(parts[name]) for name in names})
         for name in names:
             top[name] = parts[name]

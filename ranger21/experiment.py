@@ -44,14 +44,14 @@ def run(config: Config, directory: Path) -> int:
         world.on_main(lambda: require_it_runs(config, world.size))
         world.on_main(lambda: prepare_data(config.data))
         with enough_to_train(config, world.size, world.device):
-            data = build_data(config.data, config.seed)
+            data = build_data(config.data, config.seed_of_data)
             world.on_main(lambda: place.require_data(data_facts(config.data, data)))
             this = Run(config, place, world, data, stop)
             world.on_main(lambda: claim(place, config))
             if wants_copy(config.data):
                 if code := copy_pack(config.data, world, stop):
                     return code
-                this.data = build_data(staged(config.data), config.seed)
+                this.data = build_data(staged(config.data), config.seed_of_data)
             return this.go()
 
 
@@ -77,7 +77,7 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
     The run has no need of the data any more: where it was then and cannot be read now, only that is said.
     """
     try:
-        data = build_if_there(config.data, config.seed)
+        data = build_if_there(config.data, config.seed_of_data)
     except UserError as error:
         place.require_place(named_place(config.data), error)
         log.warning("Cannot check whether the images are those of %s: %s", place.path, error)

@@ -44,6 +44,7 @@ class Plan:
     log_every_steps: int
     checkpoint_every_steps: int | None
     checkpoint_every_minutes: float | None
+    eval_every_steps: int | None = None  # in place of every so many epochs
 
     @property
     def total_steps(self) -> int:
@@ -54,8 +55,12 @@ class Plan:
         return self.accumulate * self.course.size(step) // self.course.unit
 
     def evaluates(self, step: int) -> bool:
-        epochs = self.course.ends_epoch(step) if step > 0 else 0
-        return step == self.total_steps or (epochs > 0 and epochs % self.eval_every_epochs == 0)
+        if step <= 0 or step == self.total_steps:
+            return step == self.total_steps
+        if self.eval_every_steps:
+            return step % self.eval_every_steps == 0
+        epochs = self.course.ends_epoch(step)
+        return epochs > 0 and epochs % self.eval_every_epochs == 0
 
     def logs(self, step: int) -> bool:
         return step > 0 and (step % self.log_every_steps == 0 or self.evaluates(step))
@@ -86,7 +91,7 @@ class Job:
     nonfinite: NonFinite
     stop: StopFlag
     undo: Undo | None  # leaves a non-finite step out
-    seed: int
+    seed: int  # of dropout and the like
     label_smoothing: float
     memory_format: torch.memory_format
 

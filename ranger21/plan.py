@@ -26,4 +26,5 @@ def make_plan(config: Config, train_images: int) -> Plan:
         log_every_steps=t.log_every_steps,
         checkpoint_every_steps=t.checkpoint_every_steps,
         checkpoint_every_minutes=t.checkpoint_every_minutes,
+        eval_every_steps=t.eval_every_steps,
     )

@@ -89,7 +89,7 @@ class Run:
         return build_optimizer(params=params, **{name: x for name, x in self.values.items() if name != "fused"})
 
     def build_model(self) -> nn.Module:
-        torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed))
+        torch.manual_seed(randomness.seed(randomness.NOISE, self.config.seed_of_weights))
         model = build_model(self.config.model, len(self.data.classes), self.data.channels)
         if self.config.model.init_from and not self.newest:
             weights = named(read_any(self.config.model.init_from), self.data)
@@ -162,7 +162,7 @@ class Run:
         model: nn.Module = torch.compile(self.model) if config.trainer.compile else self.model  # type: ignore[assignment]
         pin = world.device.type == "cuda"
         first, last = self.progress.step + 1, self.plan.total_steps
-        keys = TrainBatches(self.plan.course, config.seed, first, last, self.share)
+        keys = TrainBatches(self.plan.course, config.seed_of_data, first, last, self.share)
         eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
         rest = (self.workers, pin, config.data.timeout)
         self.loaders = Loader(self.data.train, keys, *rest), Loader(self.data.val, eval_keys, *rest)
@@ -196,7 +196,7 @@ class Run:
             nonfinite=self.nonfinite,
             stop=self.stop,
             undo=Undo(self.model, self.optimizer) if config.trainer.on_nonfinite == "skip" else None,
-            seed=config.seed,
+            seed=config.seed_of_data,
             label_smoothing=config.trainer.label_smoothing,
             memory_format=self.format,
         )

@@ -50,7 +50,8 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
         with tempfile.TemporaryDirectory() as nowhere:
             pass  # it is gone again: there is nothing to resume and nothing to save, and a signal may end all at once
         with enough_to_train(config, world.size, world.device):
-            run = Run(config, RunDirectory(Path(nowhere)), world, build_data(config.data, config.seed), StopFlag())
+            data = build_data(config.data, config.seed_of_data)
+            run = Run(config, RunDirectory(Path(nowhere)), world, data, StopFlag())
             run.trackers = FanOut([ConsoleTracker(steps, 0)])
             job = run.make_job()
             try:

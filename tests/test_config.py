@@ -199,6 +199,9 @@ OTHERS: dict[str, Any] = {
     "on_bad_image": "substitute",
     "train_images": 1000,
     "imbalance": 1.0,
+    "eval_every_steps": 5,
+    "init_seed": 1,
+    "data_seed": 1,
     "workers": 3,
     "root": "/elsewhere",
     "steps": 100,
@@ -334,4 +337,4 @@ def test_impossible_values_are_refused(part: str, variant: str, name: str, value
 
 def test_the_report_ignores_what_does_not_change_a_result() -> None:
     """Besides, it puts the seeds of a group together."""
-    assert neutral_keys() | {"seed"} == set(IGNORED) - RETIRED
+    assert neutral_keys() | {"seed", "init_seed", "data_seed"} == set(IGNORED) - RETIRED

@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 
+SEEDS = ("seed", "init_seed", "data_seed")
+
+
 @dataclass
 class Config:
     """A whole run. `parse` in `ranger21.compose` makes it from what Hydra composed."""
@@ -63,15 +66,35 @@ class Config:
     records: RecordsConfig = field(default_factory=RecordsConfig, metadata=NEUTRAL)
     tuning: TuningConfig = field(default_factory=TuningConfig, metadata=NEUTRAL)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig, metadata=NEUTRAL)
+    init_seed: int | None = None
+    data_seed: int | None = None
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None
         require(folder, "experiment", repr(self.experiment), "the name of a folder, without / and no dot in front")
-        require_number("seed", self.seed, 0, COUNT)
+        for name in SEEDS:
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), 0, COUNT)
         require_choice("resume", self.resume, ("auto", "never", "best", "scratch"))
         self.outputs = require_path("outputs", self.outputs)
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
+
+    @property
+    def seed_of_weights(self) -> int:
+        """The seed of what is drawn before the first step."""
+        return self.seed if self.init_seed is None else self.init_seed
+
+    @property
+    def seed_of_data(self) -> int:
+        """The seed of what is drawn for a step: its images, their augmentation, dropout; and of data.imbalance."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def seeds(self) -> str:
+        """Both as text: one number, or INIT/DATA where they differ."""
+        both = (self.seed_of_weights, self.seed_of_data)
+        return "/".join(map(str, dict.fromkeys(both)))
 
 
 # Which dataclass a part of the configuration has, by the name in it.
@@ -117,7 +140,7 @@ RETIRED = {"optimizer.compile"}
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
     "data": {"data.imbalance": None},
-    "trainer": {"trainer.accumulate": 1, "trainer.deterministic": False},
+    "trainer": {"trainer.accumulate": 1, "trainer.deterministic": False, "trainer.eval_every_steps": None},
 }
 
 

@@ -29,9 +29,11 @@ class TrainerConfig:
     # Older runs do not have these.
     deterministic: bool = field(default=False, metadata=NAMED)
     profile: int = field(default=0, metadata=NEUTRAL)
+    eval_every_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "eval_every_epochs", "accumulate", "log_every_steps", "steps", "checkpoint_every_steps"):
+        counts = ("epochs", "eval_every_epochs", "accumulate", "log_every_steps")
+        for name in (*counts, "steps", "eval_every_steps", "checkpoint_every_steps"):
             if getattr(self, name) is not None:
                 require_number(f"trainer.{name}", getattr(self, name), 1, COUNT)
         if self.checkpoint_every_minutes is not None:

@@ -32,7 +32,7 @@ def require_these(jobs: Sequence[Job]) -> list[str]:
             continue
         mark = repr(job.config.data)
         if mark not in data:
-            data[mark] = _now(job.config.data, job.config.seed)
+            data[mark] = _now(job.config.data, job.config.seed_of_data)
         now = data[mark]
         if isinstance(now, str):
             doubts[now] = f"Cannot check whether the runs that have ended used these images: {now}"

@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
-        return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seed}"
+        return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seeds}"
 
     def require_same_model(self, other: "Checkpoint") -> None:
         """Raise a UserError if the other's weights are not points of the same space."""

@@ -31,7 +31,7 @@ def opened(machine: Machine) -> Data:
     """The data set. Raises a UserError if it is not there or not what it should be."""
     require_data(machine.config.data)
     prepare_data(machine.config.data)
-    return build_data(machine.config.data, machine.config.seed)
+    return build_data(machine.config.data, machine.config.seed_of_data)
 
 
 def sample(machine: Machine) -> Found:
@@ -103,7 +103,7 @@ def _rate(machine: Machine, data: Data, workers: int) -> float:
     """Images a second, after the first batches, which wait for the processes to start."""
     batch = machine.config.data.batch_size
     course = Course(len(data.train), batch, 1000, None, None)
-    keys = TrainBatches(course, machine.config.seed, 1, course.total_steps, Share())
+    keys = TrainBatches(course, machine.config.seed_of_data, 1, course.total_steps, Share())
     pin = device_of(machine).type == "cuda"
     batches = iter(Loader(data.train, keys, workers, pin, machine.config.data.timeout))
     limit = QUICK_SECONDS if machine.quick else SECONDS

@@ -12,6 +12,7 @@ from ranger21.report.chance import chance, count
 from ranger21.report.metrics import Array
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import by_seed
+from ranger21.report.ttests import Seed
 
 LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
 EARLY = 1 / 6  # of the run: epoch 10 of 60
@@ -45,7 +46,7 @@ def reached(run: Run, loss: float) -> float | None:
     return float(epochs[first - 1] + share * (epochs[first] - epochs[first - 1]))
 
 
-def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[dict[int, tuple[float, float]], int]:
+def catching_up(leaders: Sequence[Run], followers: Sequence[Run]) -> tuple[dict[Seed, tuple[float, float]], int]:
     """For each seed that both have: the leader's early epoch, and the follower's with the same loss (claim C4).
 
     In shares of the run's length; the mean where a seed was run more than once, as its runs are not independent. Also

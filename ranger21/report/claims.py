@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ranger21.report import claim_figures as figures
@@ -12,7 +12,7 @@ from ranger21.report.resolution import quantum
 from ranger21.report.runs import DIVERGED, FINISHED, Run
 from ranger21.report.statistics import Estimate, difference, estimate
 from ranger21.report.summary import best, final_top1, seeds
-from ranger21.report.ttests import ENOUGH_SEEDS
+from ranger21.report.ttests import ENOUGH_SEEDS, Seeds
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "cannot tell"
 TOO_FEW, NOT_RUN = "too few seeds", "not run"
@@ -100,7 +100,7 @@ def _shown(mean: float, low: float | None, high: float | None, unit: str, digits
     return f"{mean:.{digits}f}{unit}{spread}"
 
 
-def _near(values: Mapping[int, float], target: float, step: float, detail: str) -> tuple[str, str]:
+def _near(values: Seeds, target: float, step: float, detail: str) -> tuple[str, str]:
     """A mean over seeds of values that move in steps of `step`, against the paper's figure."""
     ours = estimate(values.values(), quantum=step)
     if ours is None:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ranger21.config import neutral_keys
+from ranger21.config import SEEDS, neutral_keys
 from ranger21.config.checks import COUNT
 from ranger21.report.runs import Run
 from ranger21.wording import one_line
 
 # Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.
-IGNORED: tuple[str, ...] = ("seed", *sorted(neutral_keys()))
+IGNORED: tuple[str, ...] = (*SEEDS, *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
 BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # an optimizer's config brings its schedule
@@ -187,6 +187,6 @@ def beneath(key: str, prefixes: Sequence[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _seed_order(run: Run) -> tuple[bool, int, str]:
-    """Sort key of runs: the seed, none before all others, then the path."""
-    return run.seed is not None, run.seed or 0, str(run.path)
+def _seed_order(run: Run) -> tuple[bool, list[int], str]:
+    """Sort key of runs: the seeds, none before all others, then the path."""
+    return run.seed is not None, [int(part) for part in str(run.seed or 0).split("/")], str(run.path)

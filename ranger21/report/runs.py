@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ranger21.arguments import expand
-from ranger21.config import LATER
+from ranger21.config import LATER, SEEDS
 from ranger21.errors import UserError
 from ranger21.files import newer
 from ranger21.manifest import FORMAT
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.reading import LARGEST_LINES, Unreadable, read_json, read_yaml
 from ranger21.report.metrics import Array, Metrics, read_metrics
+from ranger21.report.ttests import Seed
 from ranger21.tracking import number
 from ranger21.wording import one_line
 
@@ -39,9 +40,10 @@ class Run:
     notes: tuple[str, ...] = ()  # what could not be read of it
 
     @property
-    def seed(self) -> int | None:
-        """The seed, None where the config has none."""
-        return self.config.get("seed")
+    def seed(self) -> Seed | None:
+        """What pairs it with a run of another group: its seed, or INIT/DATA where those differ; None without one."""
+        both = [self.config[key] if self.config.get(key) is not None else self.config.get("seed") for key in SEEDS[1:]]
+        return None if None in both else both[0] if both[0] == both[1] else f"{both[0]}/{both[1]}"
 
     @property
     def data(self) -> dict[str, Any]:
@@ -210,9 +212,10 @@ def settings(tree: dict[str, Any]) -> dict[str, Any] | str:
     """A config tree with dotted keys and with what is newer than it, or what is wrong with it."""
     later = {key: value for part, values in LATER.items() if part in tree for key, value in values.items()}
     flat = later | flatten(tree)
-    seed = flat.get("seed")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        return f"its seed, {one_line(str(seed))}, is no whole number"
+    for key in SEEDS:
+        seed = flat.get(key)
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            return f"its {key}, {one_line(str(seed))}, is no whole number"
     for key in NAMES:
         if not isinstance(flat.get(key), str | None):
             return f"its {key} is no text"

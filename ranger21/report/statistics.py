@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from ranger21.report.equivalence import equivalences
-from ranger21.report.ttests import ENOUGH_SEEDS, Seeds, TTest, holm, least_error, moments, scale_of, t_test
+from ranger21.report.ttests import ENOUGH_SEEDS, Seed, Seeds, TTest, holm, least_error, moments, scale_of, t_test
 from ranger21.report.verdicts import Difference, Verdict
 
 
@@ -40,9 +40,9 @@ class Pair(NamedTuple):
     difference: Difference
 
 
-def by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
+def by_seed(values: Iterable[tuple[Seed, float]]) -> dict[Seed, float]:
     """A value for each seed: the mean where a seed occurs more than once, as its runs are not independent."""
-    found: dict[int, list[float]] = {}
+    found: dict[Seed, list[float]] = {}
     for seed, value in values:
         found.setdefault(seed, []).append(value)
     means = {seed: estimate(group) for seed, group in found.items()}

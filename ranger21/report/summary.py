@@ -13,6 +13,7 @@ from ranger21.report.groups import Group
 from ranger21.report.resolution import quantum
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.statistics import Estimate, Pair, all_pairs, by_seed, estimate
+from ranger21.report.ttests import Seed
 
 Figure = Callable[[Run], float | None]  # a number of a run, None where it has none
 
@@ -55,7 +56,7 @@ def loss_pairs(rows: Sequence[Row]) -> list[Pair]:
     return all_pairs(found, higher_is_better=False)
 
 
-def seeds(runs: Iterable[Run], figure: Figure) -> dict[int, float]:
+def seeds(runs: Iterable[Run], figure: Figure) -> dict[Seed, float]:
     """A figure of the finished runs by their seeds, the mean where a seed was run more than once.
 
     A run without a seed counts as one of its own, which no other run shares.

@@ -59,6 +59,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
             said.append(
                 f"{row.group.label}: more than one finished run has seed {', '.join(twice)}: their mean counts, once."
             )
+        said += _shared_seeds(row.group.label, row.group.having(FINISHED))
         for run in row.group.runs:
             said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
         if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
@@ -72,6 +73,18 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
         said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")
     return said + mixtures([row.group for row in rows])
+
+
+def _shared_seeds(label: str, runs: Sequence[Run]) -> list[str]:
+    """A sentence on runs INIT/DATA with one of the two in common: their spread shows nothing of it."""
+    both = [str(run.seed).partition("/") for run in runs if isinstance(run.seed, int | str)]
+    inits, data = {init for init, _, _ in both}, {last or init for init, _, last in both}
+    if len(inits) == 1 < len(data):
+        common = f"all runs have the initial weights of seed {inits.pop()}"
+        return [f"{label}: {common}: their spread is of the data's order."]
+    if len(data) == 1 < len(inits):
+        return [f"{label}: all runs have the data of seed {data.pop()}: their spread is of the initial weights."]
+    return []
 
 
 def _left_out(label: str, run: Run) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy.special import stdtr, stdtrit  # Student's t: its distribution function and quantiles
 
 ENOUGH_SEEDS = 3  # in each group; with fewer there is no verdict
 MATCHED_FOR_EACH_LEFT_OUT = 2
 
-Seeds = Mapping[int, float]  # a group: the value of each seed
+Seed = int | str  # as text where it is of several: what alike in all of them is paired
+Seeds = Mapping[Any, float]  # a group: the value of each Seed
 
 
 class TTest(NamedTuple):

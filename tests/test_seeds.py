@@ -1,0 +1,117 @@
+"""Each seed changes what it is of and nothing else; runs are paired by both."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from children import assert_same, weights
+from conftest import TINY, repeatable
+from made_runs import Make
+from test_resume import children
+
+from ranger21 import randomness
+from ranger21.compose import compose_config
+from ranger21.data.build import build_data
+from ranger21.distributed import join
+from ranger21.errors import UserError
+from ranger21.naming import run_directory
+from ranger21.numerics import computing
+from ranger21.records import RunDirectory
+from ranger21.report.comparisons import compare_like_with_like
+from ranger21.report.runs import find_runs
+from ranger21.report.summary import top1_pairs
+from ranger21.report.table import notes
+from ranger21.run import Run
+from ranger21.stopping import StopFlag
+from ranger21.tracking import FanOut
+
+Start = Callable[..., tuple[Any, ...]]
+
+
+@pytest.fixture
+def start(images: Path, tmp_path: Path) -> Start:
+    """What a run begins with: its weights, the pixels, the numbers left to the device, labels, and dropout's seed."""
+
+    def begin(*overrides: str) -> tuple[Any, ...]:
+        config = compose_config([*TINY, f"data.root={images}", *overrides])
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        with StopFlag() as stop, computing(config.trainer), join("cpu", place) as world:
+            run = Run(config, RunDirectory(place), world, build_data(config.data, config.seed_of_data), stop)
+            run.trackers = FanOut([])
+            job = run.make_job()
+            batch = next(job.batches)
+            job.batches.close()
+        first = torch.cat([tensor.flatten() for tensor in run.model.state_dict().values()])
+        noise = randomness.seed(randomness.NOISE, job.seed, 1, 0)
+        return first, batch.images, batch.rest, batch.labels, torch.tensor(noise % 2**62)
+
+    return begin
+
+
+def alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> list[bool]:
+    return [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+
+
+def test_each_seed_changes_its_own_part_alone(start: Start) -> None:
+    zero, five = start("seed=0"), start("seed=5")
+    assert alike(zero, five) == [False] * 5
+    assert alike(zero, start("init_seed=5")) == [False, True, True, True, True]
+    assert alike(zero, start("data_seed=5")) == [True, False, False, False, False]
+    assert all(alike(five, start("init_seed=5", "data_seed=5"))) and all(alike(five, start("seed=5", "init_seed=5")))
+
+
+def test_the_ranks_of_the_classes_are_the_datas(images: Path) -> None:
+    def kept(*overrides: str) -> list[str]:
+        config = compose_config([*TINY, f"data.root={images}", "data.imbalance=1", *overrides])
+        return list(build_data(config.data, config.seed_of_data).kept or {})
+
+    assert kept() == kept("init_seed=5") != kept("data_seed=5") == kept("seed=5")
+
+
+def test_runs_that_differ_in_a_seed_are_different_runs() -> None:
+    several = ([], ["init_seed=0"], ["data_seed=1"], ["init_seed=1"], ["seed=1"], ["seed=1", "init_seed=0"])
+    configs = [compose_config([*TINY, "data.root=/d", *more]) for more in several]
+    assert len({run_directory(config) for config in configs}) == len(several)
+    assert [config.seeds for config in configs] == ["0", "0", "0/1", "1/0", "1", "0/1"]
+    for override in ("init_seed=-1", "data_seed=1.5", "init_seed=True"):
+        with pytest.raises(UserError, match=f"^{override} is not possible: it must be a"):
+            compose_config([override])
+
+
+def test_a_killed_run_with_seeds_of_its_own_resumes_exactly(tiny: list[str], tmp_path: Path) -> None:
+    """And so does one that is validated every so many steps."""
+    rest = [*tiny, "init_seed=3", "data_seed=4", "trainer.eval_every_steps=7", "trainer.checkpoint_every_steps=null"]
+    assert children(rest, tmp_path / "whole", 1) == [0]
+    for at in (8, 15):
+        assert children(rest, tmp_path / "killed", 1, die_at=at, when="after") == [-9]
+    assert children(rest, tmp_path / "killed", 1) == [0]
+    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert repeatable(tmp_path / "killed") == repeatable(tmp_path / "whole")
+    validated = [line["step"] for line in repeatable(tmp_path / "whole") if "val/acc1" in line]
+    assert validated == [7, 14, 20]  # in place of 5, 10, 15, 20
+    by_epoch = [word for word in rest if "eval_every" not in word]
+    assert children(by_epoch, tmp_path / "epochs", 1) == [0]
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "epochs")
+    assert all(torch.equal(tensor, other["model"][name]) for name, tensor in one["model"].items())
+
+
+def test_runs_are_paired_by_both_seeds(make: Make, tmp_path: Path) -> None:
+    """Runs that share one of the two are no pair: they were paired by `seed`, and by nothing else."""
+    for number in range(4):
+        make("adamw", number, (40.0, 60.0 + number), init_seed=0)  # 0, 0/1, 0/2, 0/3
+        make("ranger21", number, (40.0, 70.0 + number))  # 0, 1, 2, 3
+        make("nesterov", 9, (40.0, 50.0 + number), name=f"n{number}", init_seed=0, data_seed=number)
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
+    assert [[run.seed for run in group.runs] for group in comparison.groups] == [
+        [0, "0/1", "0/2", "0/3"], [0, "0/1", "0/2", "0/3"], [0, 1, 2, 3]
+    ]  # fmt: skip
+    assert {(pair.a, pair.b): pair.difference.paired for pair in top1_pairs(comparison.rows)} == {
+        ("ranger21", "adamw"): False, ("ranger21", "nesterov"): False, ("adamw", "nesterov"): True
+    }  # fmt: skip
+    told = [note for note in notes(comparison.rows) if "their spread is" in note]
+    assert told == [
+        f"{label}: all runs have the initial weights of seed 0: their spread is of the data's order."
+        for label in ("adamw", "nesterov")
+    ]
