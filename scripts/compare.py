@@ -49,6 +49,8 @@ written to --out:
   pairs.csv             each pair of groups: the difference, its interval, the tests after Holm's correction
                         (better, worse, equivalent within the protocol's margin, or cannot tell)
   targets.md, .csv      time to target, if the runs' protocol has targets: how many runs reached it, and when
+  workloads.md, .csv    if comparisons share optimizers: one verdict over all of them, scores, profiles, figures;
+  workloads_pairs.csv   each pair of optimizers
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 
@@ -102,6 +104,8 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
         console.print(table.terminal(comparison.rows, comparison.title))
         for sentence in (*table.notes(comparison.rows), *table.sentences(comparison.rows)):
             console.print(printable(f"- {sentence}"), markup=False, highlight=False)
+    for sentence in report.overall.sentences if report.overall else ():
+        console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for remark in report.remarks:
         console.print(printable(remark), markup=False, highlight=False)
     written = write_report(report, out)

@@ -88,14 +88,15 @@ class Bar:
     high: float | None
 
 
-def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path) -> list[Path]:
-    """Write values with their intervals, a row each and the kinds side by side, as PNG and SVG."""
+def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path, zero: bool = True) -> list[Path]:
+    """Write values with their intervals, a row each and the kinds side by side, as PNG and SVG; 0 is shown or not."""
     kinds = list(dict.fromkeys(bar.kind for bar in bars))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 1.2 + 0.5 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        axes.axvline(0, color=GREY, linewidth=0.8)
+        if zero:
+            axes.axvline(0, color=GREY, linewidth=0.8)
         for index, kind in enumerate(kinds):
             mine = [bar for bar in bars if bar.kind == kind]
             heights = [rows.index(bar.row) + 0.2 * (index - (len(kinds) - 1) / 2) for bar in mine]

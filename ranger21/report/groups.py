@@ -99,8 +99,8 @@ def _labels(settings: Mapping[str, dict[str, Any]], trials: Mapping[str, set[int
     Where some groups were tuned, each is told from those that were tuned likewise, and says so: what its trials chose
     is a matter of the notes (`ranger21.report.tuned`).
     """
-    tuned = {mark: " and ".join(map(_tuned, sorted(counts))) for mark, counts in trials.items()}
-    if set(tuned.values()) == {_tuned(0)}:
+    tuned = {mark: " and ".join(map(how_tuned, sorted(counts))) for mark, counts in trials.items()}
+    if set(tuned.values()) == {how_tuned(0)}:
         return {mark: _label(kept, list(settings.values())) for mark, kept in settings.items()}
     alike = {mark: [settings[other] for other in settings if tuned[other] == tuned[mark]] for mark in settings}
     return {mark: f"{_named(kept, alike[mark])} ({tuned[mark]})" for mark, kept in settings.items()}
@@ -112,7 +112,8 @@ def _named(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
     return label if label.split(" ")[0] == name else f"{name} {label}"
 
 
-def _tuned(trials: int) -> str:
+def how_tuned(trials: int) -> str:
+    """`tuned, 16 trials`, or `untuned`."""
     return f"tuned, {trials} trial{'s' if trials > 1 else ''}" if trials else "untuned"
 
 

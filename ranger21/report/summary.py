@@ -63,11 +63,12 @@ def seeds(runs: Iterable[Run], figure: Figure) -> dict[Seed, float]:
     """
     finished = [run for run in runs if run.status == FINISHED]
     known = [(run, value) for run in finished if (value := figure(run)) is not None]
-    return by_seed((_own_seed(run) if run.seed is None else run.seed, value) for run, value in known)
+    return by_seed((seed_of(run), value) for run, value in known)
 
 
-def _own_seed(run: Run) -> int:
-    return -1 - zlib.crc32(str(run.path).encode())
+def seed_of(run: Run) -> int:
+    """A run's seed; a number of its own where it has none."""
+    return -1 - zlib.crc32(str(run.path).encode()) if run.seed is None else run.seed
 
 
 def final_top1(run: Run) -> float | None:

@@ -82,7 +82,7 @@ def not_asked(comparison: Comparison) -> list[str]:
 
 def at_target(comparison: Comparison, target: float) -> list[GroupAtTarget]:
     """Every group's courses to a target, the fastest group first; none of a group whose runs do not tell."""
-    found = [GroupAtTarget(group, target, _courses(group, target)) for group in comparison.groups]
+    found = [GroupAtTarget(group, target, courses(group, target)) for group in comparison.groups]
     return sorted((each for each in found if each.courses), key=lambda each: each.order)
 
 
@@ -117,7 +117,7 @@ def _measured(run: Run, step: float) -> dict[str, float]:
     }
 
 
-def _courses(group: Group, target: float) -> tuple[Course, ...]:
+def courses(group: Group, target: float) -> tuple[Course, ...]:
     """A course for each seed: of several runs with one seed, which are not independent, the slowest that has ended."""
     seeds: dict[object, list[tuple[bool, Course]]] = {}
     for run in group.runs:

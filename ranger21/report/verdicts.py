@@ -72,7 +72,7 @@ class Difference:
             said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs at once"]
         said.append(self._after_holm(self.p_adjusted or 0.0))
         if self.verdict != "cannot tell" and self.equivalence and self.equivalence.within:
-            said.append(f"and {_p(self.equivalence.p_adjusted)} for less than the margin")
+            said.append(f"and {show_p(self.equivalence.p_adjusted)} for less than the margin")
         return ", ".join([*said, *self._pairing(counts)])
 
     def _closeness(self, digits: int, counts: str) -> str:
@@ -85,7 +85,7 @@ class Difference:
         return ", ".join([interval, self._after_holm(found.p_adjusted), *self._pairing([counts])])
 
     def _after_holm(self, p: float) -> str:
-        return _p(p) + (f" after Holm over {self.family} pairs" if self.family > 1 else "")
+        return show_p(p) + (f" after Holm over {self.family} pairs" if self.family > 1 else "")
 
     def _pairing(self, counts: Sequence[str]) -> list[str]:
         said = [*counts, "paired by seed"] if self.paired else [*counts]
@@ -97,6 +97,6 @@ def _decimals(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def _p(p: float) -> str:
+def show_p(p: float) -> str:
     """With more decimals for a smaller p."""
     return f"p = {p:.{2 if p >= 0.1 else 3 if p >= 0.01 else 4}f}" if p >= 1e-4 else "p < 0.0001"

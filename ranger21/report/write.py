@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from ranger21.report import claims_page, table, targets_table
+from ranger21.report import claims_page, table, targets_table, workloads_text
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
 from ranger21.report.runs import find_runs
 from ranger21.report.targets import targets_of
 from ranger21.report.text import create, escaped
+from ranger21.report.workloads import Overall, over_workloads
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class Report:
 
     comparisons: list[Comparison]
     remarks: list[str]
+
+    @cached_property
+    def overall(self) -> Overall | None:
+        """What they say together; None where they share no optimizers."""
+        return over_workloads(self.comparisons)
 
 
 def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
@@ -38,6 +45,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
     }
     if with_targets := [comparison for comparison in report.comparisons if targets_of(comparison)]:
         texts["targets.md"] = targets_table.markdown(with_targets)
+    if report.overall:
+        texts["workloads.md"] = workloads_text.markdown(report.overall)
     for name, text in texts.items():
         with create(out / name) as file:
             file.write(text)
@@ -48,6 +57,9 @@ def write_report(report: Report, out: Path) -> list[Path]:
     if with_targets:
         targets_table.write_csv(with_targets, out / "targets.csv")
         files.append("targets.csv")
+    if report.overall:
+        files += workloads_text.write_csvs(report.overall, out)
+        _overall_figures(report.overall, out)
     return [_page(report, out, files), *(out / name for name in files), *folders]
 
 
@@ -63,6 +75,12 @@ def _figures(comparison: Comparison, out: Path) -> Path:
     return folder
 
 
+def _overall_figures(overall: Overall, out: Path) -> None:
+    from ranger21.report.workloads_figures import write_workloads_figures  # matplotlib takes a second to import
+
+    write_workloads_figures(overall, out)
+
+
 def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
     """index.html: the curves of all runs, a section for each comparison, and links to the other files."""
     from ranger21.report.page import write_page
@@ -75,6 +93,7 @@ def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
         for comparison in report.comparisons
         for group in comparison.groups
     ]
-    tables = [comparison_section(comparison) for comparison in report.comparisons]
+    tables = [workloads_text.section(report.overall)] if report.overall else []
+    tables += [comparison_section(comparison) for comparison in report.comparisons]
     tables += [targets_table.section(comparison) for comparison in report.comparisons if targets_of(comparison)]
     return write_page(groups, out, title=title, links=links, tables=tables)
