@@ -12,6 +12,7 @@ from ranger21.report.groups import Group
 from ranger21.report.runs import FINISHED, RUNNING, Run
 from ranger21.report.statistics import by_seed
 from ranger21.report.summary import final_top1, seed_of
+from ranger21.report.ttests import Seed
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Scores:
     depends on no other run. A failed run has the score 0, and is the worst of all where runs are ranked.
     """
 
-    top1: dict[int, float]  # per cent
-    failed: frozenset[int]
+    top1: dict[Seed, float]  # per cent
+    failed: frozenset[Seed]
     running: int  # runs without an end, which do not count yet
     chance: float | None  # per cent
 

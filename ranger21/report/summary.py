@@ -66,7 +66,7 @@ def seeds(runs: Iterable[Run], figure: Figure) -> dict[Seed, float]:
     return by_seed((seed_of(run), value) for run, value in known)
 
 
-def seed_of(run: Run) -> int:
+def seed_of(run: Run) -> Seed:
     """A run's seed; a number of its own where it has none."""
     return -1 - zlib.crc32(str(run.path).encode()) if run.seed is None else run.seed
 
