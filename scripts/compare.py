@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_folder
+from ranger21.arguments import as_folder, as_path
 from ranger21.ending import ending_well
 from ranger21.wording import printable
 
@@ -36,6 +36,9 @@ examples:
   batch sizes, which otherwise are different recipes
     python scripts/compare.py outputs/batches --across data.batch_size
 
+  winners of a tuning beside the untuned defaults, and what their trials tried
+    python scripts/compare.py outputs/fair_deep --tuned outputs/tuning/tuned.json
+
   what each ingredient of Ranger21 contributes, over the runs of experiment=ablation
     python scripts/compare.py --ablation outputs/ablation
 
@@ -51,6 +54,7 @@ written to --out:
   targets.md, .csv      time to target, if the runs' protocol has targets: how many runs reached it, and when
   workloads.md, .csv    if comparisons share optimizers: one verdict over all of them, scores, profiles, figures;
   workloads_pairs.csv   each pair of optimizers
+  tuning.md             with --tuned: spaces, trials, default against best of k, sensitivity, what diverged
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 
@@ -82,17 +86,27 @@ def main() -> None:
     parser.add_argument(
         "--ablation", action="store_true", help="write also ablation.md: what each ingredient contributes"
     )
+    parser.add_argument(
+        "--tuned",
+        action="append",
+        default=[],
+        type=as_path,
+        metavar="FILE",
+        help="write also tuning.md: what the trials of this tuned.json tried and chose; can be given again",
+    )
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever a directory's name holds
-    compare(options.runs, options.out, options.across, options.ablation)
+    compare(options.runs, options.out, options.across, options.ablation, options.tuned)
 
 
-def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> None:
+def compare(runs: list[str], out: Path, across: list[str], ablation: bool, tuned: list[Path]) -> None:
     """Read the runs, print the tables and what they say, write everything into `out`, and print where."""
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
     from ranger21.report.write import examine, write_report
+    from ranger21.tuning.record import read_tuned
 
+    records = [record for path in tuned for record in read_tuned(path)]
     report = examine(runs, across)
 
     from rich.console import Console
@@ -116,6 +130,10 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool) -> No
         if not made:
             print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient (run experiment=ablation)")
         written += made
+    if records:
+        from ranger21.report.tuning_page import write_tuning
+
+        written += write_tuning(records, [run for one in report.comparisons for run in one.runs], out)
     print()
     for path in written:
         print(printable(f"wrote {path}"))

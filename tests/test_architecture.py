@@ -104,7 +104,10 @@ def test_the_loop_knows_no_concrete_thing() -> None:
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
         (("timm",), {f"ranger21/{name}.py" for name in ("models", "optimizers", "pretrained", "weights")}),
         (("hydra",), {f"ranger21/{name}.py" for name in ("compose", "mistakes", "naming", "overrides")}),
-        (("matplotlib",), {f"ranger21/report/{x}.py" for x in ("figures", "landscape_figures", "stairs")}),
+        (
+            ("matplotlib",),
+            {f"ranger21/report/{x}.py" for x in ("figures", "landscape_figures", "stairs", "tuning_figures")},
+        ),
     ],
 )
 def test_a_library_has_one_room(modules: tuple[str, ...], rooms: set[str]) -> None:

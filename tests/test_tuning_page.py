@@ -1,0 +1,166 @@
+"""tuning.md: what was tried, what came of it, and what the winners are worth on fresh seeds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from made_runs import Make
+from matplotlib.image import imread
+
+from ranger21.errors import UserError
+from ranger21.report.best_of import best_of
+from ranger21.report.runs import find_runs
+from ranger21.report.tuning_page import markdown, notes, tunings, write_tuning
+from ranger21.tuning.record import Budget, Edge, Trial, Tuned, write_tuned
+
+TOP1 = {"adamw": (70.0, None, 72.0, 60.0), "nesterov": (50.0, 65.0, None, None)}
+SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1}, "schedule": {"constant": ["schedule=constant"], "cosine": []}}
+
+
+def tuned(optimizer: str, top1: tuple[float | None, ...] | None = None, rungs: int = 1) -> Tuned:
+    """Four trials, of which the best wins."""
+    values = TOP1[optimizer] if top1 is None else top1
+    trials = tuple(
+        Trial(
+            round=0, rung=rungs - 1, point=point, values={"optimizer.lr": 10.0 ** (point - 4), "schedule": "cosine"},
+            overrides=(f"optimizer.lr={10.0 ** (point - 4)!r}", "schedule=cosine"),
+            directory=f"test/{optimizer}-{point}", state="diverged" if value is None else "finished", objective=value,
+        )
+        for point, value in enumerate(values)
+    )  # fmt: skip
+    ended = [trial for trial in trials if trial.objective is not None]
+    winner = min(ended, key=lambda trial: trial.rank) if ended else None
+    spaces = ({"hash": "0" * 16, "dimensions": SPACE},)
+    return Tuned("test", optimizer, Budget(len(trials), rungs, 1, 0), (), spaces, trials, winner, ())
+
+
+def fresh(make: Make, optimizer: str, top1: tuple[float, ...], **settings: object) -> None:
+    """Runs on fresh seeds whose last top-1 on the holdout is known; on the official validation set it is another."""
+    for number, value in enumerate(top1):
+        tail = json.dumps({"step": 20, "epoch": 2.0, "time": 1.0, "holdout/acc1": value}) + "\n"
+        name = f"{optimizer}-{'tuned' if settings else 'untuned'}-{number}"
+        path = make(optimizer, 100 + number, (11.0, 12.0), tail=tail, name=name, **settings)
+        (path / "manifest.json").write_text(json.dumps({"data": {"classes": 5}}))
+
+
+@pytest.fixture
+def workload(make: Make, tmp_path: Path) -> Path:
+    fresh(make, "adamw", (61.0, 62.0, 63.0))
+    fresh(make, "adamw", (71.0, 71.5, 72.0), optimizer__lr=1e-2, tuning__trials=4)
+    fresh(make, "nesterov", (55.0, 56.0))
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def row(text: str, name: str) -> list[str]:
+    return next(
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(name)
+    )
+
+
+def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(workload: Path) -> None:
+    runs = find_runs([str(workload / "outputs")]).runs
+    text = markdown(tunings([tuned("nesterov"), tuned("adamw")], runs))
+    assert row(text, "| optimizer ")[1:] == [
+        "untuned",
+        "best of 1",
+        "best of 2",
+        "best of 4",
+        "tuned",
+        "diverged trials",
+    ]
+    values = (70.0, 20.0, 72.0, 60.0)  # what diverged counts as guessing one of five classes
+    one, two = best_of(values, 1), best_of(values, 2)
+    assert row(text, "| adamw ") == [
+        "adamw",
+        "62.00 ± 1.00 (n = 3)",
+        f"{one.mean:.2f} ({one.low:.2f} to {one.high:.2f})",
+        f"{two.mean:.2f} ({two.low:.2f} to {two.high:.2f})",
+        "72.00",
+        "71.50 ± 0.50 (n = 3)",
+        "1 of 4",
+    ]
+    assert row(text, "| nesterov ")[-3:] == ["65.00", "–", "2 of 4"]
+    assert "- nesterov: the winner has not run on fresh seeds." in text
+    assert "| adamw | optimizer.lr | 0.0001 to 0.1, uniform in the logarithm | 0.01 |" in text
+    assert "| adamw | schedule | constant, cosine | cosine |" in text
+    assert "| 2 | 0.01 | cosine | **72.00** |" in text and "| 1 | 0.001 | cosine | diverged |" in text
+
+
+def test_the_same_records_give_the_same_files_in_any_order(workload: Path) -> None:
+    runs = find_runs([str(workload / "outputs")]).runs
+    for name, order in (("a", 1), ("b", -1)):
+        (workload / name).mkdir()
+        written = write_tuning([tuned("nesterov"), tuned("adamw")][::order], runs[::order], workload / name)
+        assert written == [workload / name / "tuning.md", workload / name / "tuning"]
+    files = sorted((path.relative_to(workload / "a") for path in (workload / "a").rglob("*.*")), key=str)
+    figures = [f"tuning/test-{what}.{kind}" for what in ("lr", "trials") for kind in ("png", "svg")]
+    assert sorted(map(str, files)) == sorted(["tuning.md", *figures])
+    for path in files:
+        assert (workload / "a" / path).read_bytes() == (workload / "b" / path).read_bytes(), path
+    text = (workload / "a" / "tuning.md").read_text()
+    for path in files:
+        if path.suffix == ".png":
+            assert f"]({path})" in text
+            assert imread(workload / "a" / path)[..., :3].std() > 0.02
+
+
+def said(*found: Tuned) -> str:
+    return " ".join(notes(tunings(found, [])["test"]))
+
+
+def test_what_is_not_fair_or_not_known_is_said() -> None:
+    assert "adamw: every trial diverged, so it has no winner" in said(tuned("adamw", (None, None)))
+    unequal = said(tuned("adamw"), tuned("nesterov", (50.0, 60.0)))
+    assert "The optimizers did not get the same (adamw 4 trials, seed 0, 1 round(s); nesterov 2 trials" in unequal
+    assert "did not get the same" not in said(tuned("adamw"), tuned("nesterov"))
+    edge = replace(tuned("adamw"), edges=(Edge("optimizer.lr", "high"), Edge("optimizer.weight_decay", "low")))
+    assert "adamw: no trial had a higher optimizer.lr than the winner: the best value may lie outside" in said(edge)
+    assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in said(edge)
+
+
+def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
+    with pytest.raises(UserError, match=r"names the experiment '\.\./x', which is no folder"):
+        tunings([replace(tuned("adamw"), experiment="../x")], [])
+    with pytest.raises(UserError, match=r"Two records are of adamw in test: give the one"):
+        tunings([tuned("adamw"), tuned("nesterov"), tuned("adamw")], [])
+    odd = replace(tuned("adamw"), trials=tuple(replace(t, values={"optimizer.lr": "x"}) for t in tuned("adamw").trials))
+    assert "-lr.png" not in markdown(tunings([odd], []))
+
+
+def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -> None:
+    """A trial of successive halving that was cut short has another schedule: it is no sample of the whole length."""
+    whole = tuned("adamw", rungs=2)
+    short = tuple(replace(trial, rung=0, objective=90.0, state="finished") for trial in whole.trials)
+    halved = replace(whole, trials=(*short, *whole.trials))
+    text = markdown(tunings([halved], []))
+    assert row(text, "| adamw ")[4] == "72.00"
+    assert "4 of its trials were shorter (successive halving)" in text
+    assert "| 0.0.1 | 0.001 | cosine | 90.00 |" in text
+
+
+def test_runs_with_other_numbers_than_the_winner_are_not_its_own(make: Make, tmp_path: Path) -> None:
+    fresh(make, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4)
+    (found,) = tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
+    assert found.tuned_runs == [] and found.untuned_runs == []
+
+
+def test_compare_writes_it_and_tells_a_record_that_is_none(workload: Path) -> None:
+    write_tuned(workload / "tuned.json", [tuned("adamw"), tuned("nesterov")])
+    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), str(workload / "outputs")]
+    options = {"capture_output": True, "text": True, "timeout": 120}
+    done = [
+        subprocess.run([*script, "--out", str(workload / "made"), "--tuned", str(workload / name)], **options)
+        for name in ("tuned.json", "nothing.json")
+    ]
+    assert done[0].returncode == 0, done[0].stderr
+    assert f"wrote {workload / 'made' / 'tuning.md'}" in done[0].stdout
+    assert "| adamw | 62.00 ± 1.00 (n = 3) |" in (workload / "made" / "tuning.md").read_text()
+    assert "adamw (tuned, 4 trials)" in (workload / "made" / "table.md").read_text()
+    assert done[1].returncode == 1 and done[1].stderr.startswith("error: ") and "nothing.json" in done[1].stderr
