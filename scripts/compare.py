@@ -7,12 +7,16 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ranger21.arguments import as_folder, as_path
+from ranger21.arguments import as_folder, as_path, as_positive
 from ranger21.ending import ending_well
 from ranger21.wording import printable
+
+if TYPE_CHECKING:
+    from ranger21.report.comparisons import Comparison
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
@@ -42,6 +46,9 @@ examples:
   what each ingredient of Ranger21 contributes, over the runs of experiment=ablation
     python scripts/compare.py --ablation outputs/ablation
 
+  how many seeds it takes to find 0.3 points, by the spread of the runs that are there
+    python scripts/compare.py outputs/paper --power 0.3
+
   from W&B's files, where the run directories are not at hand
     python scripts/compare.py "wandb/offline-run-*/*.wandb"
 
@@ -55,6 +62,7 @@ written to --out:
   workloads.md, .csv    if comparisons share optimizers: one verdict over all of them, scores, profiles, figures;
   workloads_pairs.csv   each pair of optimizers
   tuning.md             with --tuned: spaces, trials, default against best of k, sensitivity, what diverged
+  power.md              with --power: how many seeds find such a gap, for each pair of groups
   COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
 
 
@@ -94,20 +102,26 @@ def main() -> None:
         metavar="FILE",
         help="write also tuning.md: what the trials of this tuned.json tried and chose; can be given again",
     )
+    parser.add_argument(
+        "--power",
+        type=as_positive,
+        metavar="POINTS",
+        help="write also power.md: how many seeds find such a gap in top-1, by the spread seen in the runs",
+    )
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever a directory's name holds
-    compare(options.runs, options.out, options.across, options.ablation, options.tuned)
+    compare(options)
 
 
-def compare(runs: list[str], out: Path, across: list[str], ablation: bool, tuned: list[Path]) -> None:
-    """Read the runs, print the tables and what they say, write everything into `out`, and print where."""
+def compare(options: argparse.Namespace) -> None:
+    """Read the runs, print the tables and what they say, write everything into the folder, and print where."""
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
     from ranger21.report.write import examine, write_report
     from ranger21.tuning.record import read_tuned
 
-    records = [record for path in tuned for record in read_tuned(path)]
-    report = examine(runs, across)
+    records = [record for path in options.tuned for record in read_tuned(path)]
+    report, out = examine(options.runs, options.across), options.out
 
     from rich.console import Console
 
@@ -123,7 +137,7 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool, tuned
     for remark in report.remarks:
         console.print(printable(remark), markup=False, highlight=False)
     written = write_report(report, out)
-    if ablation:
+    if options.ablation:
         from ranger21.report.ablation import write_ablation
 
         made = write_ablation(report.comparisons, out)
@@ -134,9 +148,24 @@ def compare(runs: list[str], out: Path, across: list[str], ablation: bool, tuned
         from ranger21.report.tuning_page import write_tuning
 
         written += write_tuning(records, [run for one in report.comparisons for run in one.runs], out)
+    if options.power is not None:
+        written += show_power(report.comparisons, options.power, out)
     print()
     for path in written:
         print(printable(f"wrote {path}"))
+
+
+def show_power(comparisons: list[Comparison], gap: float, out: Path) -> list[Path]:
+    """Print how many seeds find a gap in each comparison; write power.md, and return its path if there is anything."""
+    from ranger21.report.power_table import plans, summary, write_power
+
+    print()
+    for comparison in comparisons:
+        print(printable(f"- {comparison.title}: {summary(plans(comparison, gap), gap)}"))
+    made = write_power(comparisons, gap, out)
+    if made is None:
+        print("no power.md: no two groups have finished runs")
+    return [made] if made else []
 
 
 if __name__ == "__main__":

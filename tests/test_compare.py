@@ -48,14 +48,16 @@ def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path:
     make("nesterov", 1, (40.0,), status="diverged", trainer__epochs=3, tail='{"step": 15, "epoch": 1.5, "train/lo')
     make("nesterov", 2, (), status="running", trainer__epochs=3)
     out = tmp_path / "made" / "here"
-    done = compare(tmp_path / "outputs", "--out", out)
+    done = compare(tmp_path / "outputs", "--out", out, "--power", 0.5)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    names = ["index.html", "claims.md", "table.md", "table.csv", "pairs.csv", "resnet50-on-sample"]
+    names = ["index.html", "claims.md", "table.md", "table.csv", "pairs.csv", "resnet50-on-sample", "power.md"]
     written = [line for line in done.stdout.splitlines() if line.startswith("wrote")]
     assert written == [f"wrote {out / name}" for name in names]
     assert "71.00 ± 1.00" in done.stdout
     assert "ranger21 is better than adamw by 9.67 points" in " ".join(done.stdout.split())
+    assert "Seeds of each group that find a gap of 0.5 points" in done.stdout
+    assert "| ranger21 | adamw | 3 and 3 |" in (out / "power.md").read_text()
     folder = out / "resnet50-on-sample"
     pictures = sorted(folder.glob("*.png"))
     wanted = {"figure1_schedule", "figure2_curves", "figure3_start", "accuracy", "gradient_norm", "smoothness"}

@@ -122,6 +122,7 @@ CASES = [
     ("export.py '' x.pth", 1, "An empty path names no checkpoint"),
     ("export.py $NOTHING ''", 2, "argument target: an empty path names nothing"),
     ("compare.py $NOTHING --out ''", 2, "argument --out: an empty path names nothing"),
+    ("compare.py $NOTHING --power 0", 2, "argument --power: 0 is not possible: it must be a finite number above 0"),
     ("fault_campaign.py --seed -1", 2, "argument --seed: -1 is not possible"),
     ("fault_campaign.py --work ''", 2, "argument --work: an empty path names nothing"),
     ("landscape.py $NOTHING --ceiling inf", 1, "--ceiling=inf is not possible"),
