@@ -10,6 +10,7 @@ from ranger21.data.pictures import Batch
 from ranger21.distributed import World
 from ranger21.memory import enough_memory
 from ranger21.precision import Precision
+from ranger21.splits import OFFICIAL
 
 Interrupted = Callable[[], bool]
 Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels
@@ -26,11 +27,13 @@ def evaluate(
     memory_format: torch.memory_format = torch.contiguous_format,
     interrupted: Interrupted = lambda: False,
     observe: Observer | None = None,
+    split: str = OFFICIAL,
 ) -> dict[str, float] | None:
     """Cross-entropy (nats per image) without and with label smoothing, top-1 and top-5 accuracy (per cent).
 
     `model` must be in evaluation mode. Every rank hands in its own share of the batches, as many as every other;
     `interrupted` is asked once a batch, and None is returned if it says yes; `observe` sees every batch's logits.
+    The metrics are named `val/loss`, `val/loss_smoothed`, `val/acc1` and `val/acc5`, by the split that is read.
     """
     dtype = torch.float32 if world.device.type == "mps" else torch.float64
     sums = torch.zeros(5, device=world.device, dtype=dtype)
@@ -50,10 +53,10 @@ def evaluate(
                 observe(logits, labels)
     images_seen, loss, smoothed, top1, top5 = world.reduce(sums).tolist()
     return {
-        "val/loss": loss / images_seen,
-        "val/loss_smoothed": smoothed / images_seen,
-        "val/acc1": 100 * top1 / images_seen,
-        "val/acc5": 100 * top5 / images_seen,
+        f"{split}/loss": loss / images_seen,
+        f"{split}/loss_smoothed": smoothed / images_seen,
+        f"{split}/acc1": 100 * top1 / images_seen,
+        f"{split}/acc5": 100 * top5 / images_seen,
     }
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ranger21.checkpoint_file import State
 from ranger21.errors import UserError
 from ranger21.loop import Progress
+from ranger21.splits import OFFICIAL
 from ranger21.wording import first_few, reason, shown
 
 Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # the run's optimizer, for other tensors
@@ -22,7 +23,14 @@ MOST = 2**62
 
 
 def require_fits(
-    state: State, path: Path, model: nn.Module, make: Make, scaler: Mapping[str, Any], steps: int, classes: int
+    state: State,
+    path: Path,
+    model: nn.Module,
+    make: Make,
+    scaler: Mapping[str, Any],
+    steps: int,
+    classes: int,
+    watched: str = OFFICIAL,
 ) -> None:
     """Raises a UserError if a part of the state is not what this run would have saved.
 
@@ -34,9 +42,10 @@ def require_fits(
         scaler: the state of the run's gradient scaler.
         steps: of the whole run.
         classes: of the data.
+        watched: the split by which the best validation is chosen.
     """
     looks: list[Callable[[], Clauses]] = [
-        lambda: numbers_amiss(state, steps, classes),
+        lambda: numbers_amiss(state, steps, classes, watched),
         lambda: model_amiss(state["model"], model),
         lambda: scaler_amiss(state["scaler"], scaler),
         lambda: optimizer_amiss(state["optimizer"], model, make),
@@ -53,7 +62,7 @@ def require_fits(
             )
 
 
-def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
+def numbers_amiss(state: State, steps: int, classes: int, watched: str) -> Clauses:
     """What is wrong with all that is no tensor."""
     progress, data, known = state["progress"], state["data"], {f.name for f in fields(Progress)}
     if not isinstance(progress, dict) or not {"step", "saved_step"} <= progress.keys() <= known:
@@ -74,7 +83,8 @@ def numbers_amiss(state: State, steps: int, classes: int) -> Clauses:
         values = progress.get(name, {})
         good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
         good = good and all(isinstance(value, int | float) for value in values.values())
-        if not good or (values and not ({"step", "val/acc1"} <= values.keys() and is_count(values["step"], step))):
+        good = good and (not values or {"step", f"{watched}/acc1"} <= values.keys())
+        if not good or (values and not is_count(values["step"], step)):
             yield f"its {name} validation is not made of numbers"
     if not is_row(state["meter"], is_number):
         yield "its sums of the loss are not three numbers"

@@ -15,6 +15,7 @@ from ranger21.course import Course
 from ranger21.distributed import Agreement, World, no_sync
 from ranger21.meters import Meter, NonFinite
 from ranger21.precision import Precision
+from ranger21.splits import OFFICIAL, split_of
 from ranger21.stopping import StopFlag
 from ranger21.tracking import Tracker
 from ranger21.undo import Undo
@@ -94,6 +95,7 @@ class Job:
     seed: int  # of dropout and the like
     label_smoothing: float
     memory_format: torch.memory_format
+    watched: str = OFFICIAL  # the split by whose top-1 the best validation is chosen
 
 
 class Clock:
@@ -272,9 +274,10 @@ def validate(job: Job, progress: Progress, agreement: Agreement, metrics: dict[s
     if result is None:
         return stop, False
     metrics |= result
-    better = not progress.best or result["val/acc1"] > progress.best["val/acc1"]
+    key = f"{job.watched}/acc1"
+    better = not progress.best or result[key] > progress.best[key]
     progress.evaluated_step = progress.step
     progress.last = {"step": progress.step, "epoch": job.plan.course.epoch(progress.step), **result}
     if better:
-        progress.best = dict(progress.last)
+        progress.best = {name: value for name, value in progress.last.items() if split_of(name) in (None, job.watched)}
     return 0, better

@@ -19,10 +19,10 @@ from ranger21.config.protocol import protocol_mark
 from ranger21.data.build import Data
 from ranger21.data.facts import data_facts
 from ranger21.data.loader import Loader, available_workers
-from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
+from ranger21.data.order import Share, TrainBatches, require_batches
 from ranger21.distributed import World
 from ranger21.errors import UserError
-from ranger21.evaluation import Interrupted, evaluate
+from ranger21.evaluation import Interrupted
 from ranger21.fitting import is_names, require_fits
 from ranger21.loop import Job, Progress, train
 from ranger21.meters import Meter, NonFinite
@@ -39,6 +39,7 @@ from ranger21.summary import show_result, summarize
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.jsonl import JsonLines, require_lines
 from ranger21.undo import Undo
+from ranger21.validations import Validations
 from ranger21.weights import named, read_any, start_from
 from ranger21.wording import first_few, shown
 
@@ -138,9 +139,9 @@ class Run:
         """Says what is trained, and notes in the manifest that this process takes the run up."""
         data, plan = self.data, self.plan
         log.info("Run directory %s", self.place.path)
-        text = "%s, %.1f million parameters · %s · %s schedule · %d + %d images of %d classes · %s on %s x %d"
+        text = "%s, %.1f million parameters · %s · %s schedule · %s images of %d classes · %s on %s x %d"
         model, optimizer, schedule = self.config.model.label, self.config.optimizer.name, self.config.schedule.name
-        counts = (len(data.train), len(data.val), len(data.classes))
+        counts = (data.counts, len(data.classes))
         ranks = (self.precision.name, self.world.device.type, self.world.size)
         log.info(text, model, parameter_count(self.model) / 1e6, optimizer, schedule, *counts, *ranks)
         if data.kept:
@@ -163,20 +164,16 @@ class Run:
         pin = world.device.type == "cuda"
         first, last = self.progress.step + 1, self.plan.total_steps
         keys = TrainBatches(self.plan.course, config.seed_of_data, first, last, self.share)
-        eval_keys = EvalBatches(len(self.data.val), config.data.eval_batch_size, self.share)
         rest = (self.workers, pin, config.data.timeout)
-        self.loaders = Loader(self.data.train, keys, *rest), Loader(self.data.val, eval_keys, *rest)
+        validations = Validations(config, self.data, self.share, *rest)
+        self.loaders = Loader(self.data.train, keys, *rest), *validations.loaders.values()
 
         def validate(interrupted: Interrupted) -> dict[str, float] | None:
-            def asked() -> bool:
-                stalls.alive()
-                return interrupted()
-
             world.share_buffers(self.model)
             model.eval()
-            smoothing = config.trainer.label_smoothing
-            others = (self.to_input, world, self.precision, smoothing, self.format, asked)
-            return evaluate(model, self.loaders[1], *others)
+            how = {"to_input": self.to_input, "world": world, "precision": self.precision, "memory_format": self.format}
+            how["label_smoothing"] = config.trainer.label_smoothing
+            return validations.run(model, self.progress.step == last, interrupted, **how)
 
         return Job(
             model=world.wrap(model),
@@ -199,6 +196,7 @@ class Run:
             seed=config.seed_of_data,
             label_smoothing=config.trainer.label_smoothing,
             memory_format=self.format,
+            watched=validations.watched,
         )
 
     def substitutes(self) -> int:
@@ -268,7 +266,7 @@ class Run:
                 f"{self.place.path} was begun in {precision} and would go on in {self.precision.name}: use a "
                 "device like the one before."
             )
-        rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes))
+        rest = (self.scaler.state_dict(), self.plan.total_steps, len(self.data.classes), self.data.watched)
         require_fits(state, path, self.model, self.example_for, *rest)
         step = None if state.get("metrics_rest") else state["progress"].get("logged_step")
         require_lines(self.place.metrics, state["metrics_size"], step)

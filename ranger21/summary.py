@@ -7,10 +7,12 @@ from typing import Any
 from rich.table import Table
 
 from ranger21.loop import Plan, Progress
+from ranger21.splits import HOLDOUT, OFFICIAL, VALIDATED
 from ranger21.tracking.console import console, duration
 from ranger21.tracking.jsonl import rounded
 
 log = logging.getLogger("ranger21")
+SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}
 
 
 def summarize(ending: str, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:
@@ -46,10 +48,12 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
         table.add_column(column, justify="left" if column == "validation" else "right")
     for name in ("final", "best"):
         row = result[name]
-        if row:
-            loss = "not finite" if row["val/loss"] is None else f"{row['val/loss']:.4f}"
-            numbers = (f"{row['val/acc1']:.2f}", f"{row['val/acc5']:.2f}", loss, f"{row['epoch']:.1f}")
-            table.add_row(name, *numbers, str(row["step"]))
+        splits = [split for split in VALIDATED if f"{split}/acc1" in row]
+        for split in splits:
+            loss = row[f"{split}/loss"]
+            numbers = [f"{row[f'{split}/{key}']:.2f}" for key in ("acc1", "acc5")]
+            numbers += ["not finite" if loss is None else f"{loss:.4f}", f"{row['epoch']:.1f}", str(row["step"])]
+            table.add_row(name if split == OFFICIAL and len(splits) == 1 else f"{name}, {SHOWN[split]}", *numbers)
     console.print(table)
     console.print("Written:")
     for path in sorted(directory.rglob("*")):

@@ -27,6 +27,7 @@ from ranger21.config.schedules import (
 )
 from ranger21.config.trainer import TrainerConfig
 from ranger21.config.tuning import TuningConfig
+from ranger21.errors import UserError
 
 __all__ = [
     "DataConfig",
@@ -77,6 +78,11 @@ class Config:
                 require_number(name, getattr(self, name), 0, COUNT)
         require_choice("resume", self.resume, ("auto", "never", "best", "scratch"))
         self.outputs = require_path("outputs", self.outputs)
+        if not self.trainer.final_validation and not self.data.holdout:
+            raise UserError(
+                "trainer.final_validation=false is not possible without a holdout, since every validation then reads "
+                "the official validation set: say data.holdout=N."
+            )
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
 
@@ -139,8 +145,13 @@ RETIRED = {"optimizer.compile"}
 # Keys of a part that came later, with the value that says what older runs did: they can be put beside newer ones.
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
-    "data": {"data.imbalance": None},
-    "trainer": {"trainer.accumulate": 1, "trainer.deterministic": False, "trainer.eval_every_steps": None},
+    "data": {"data.holdout": 0, "data.imbalance": None},
+    "trainer": {
+        "trainer.accumulate": 1,
+        "trainer.deterministic": False,
+        "trainer.eval_every_steps": None,
+        "trainer.final_validation": True,
+    },
 }
 
 

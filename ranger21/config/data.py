@@ -21,6 +21,7 @@ class DataConfig:
     workers: int | None = field(metadata=NEUTRAL)
     timeout: float = field(metadata=NEUTRAL)
     eval_batch_size: int = field(metadata=NEUTRAL)
+    holdout: int = field(default=0, kw_only=True)  # which older runs do not have
     imbalance: float | None = field(default=None, kw_only=True)  # which older runs do not have
 
     def __post_init__(self) -> None:
@@ -28,6 +29,7 @@ class DataConfig:
             require_number("data.imbalance", self.imbalance, 0, 11, open_low=True)
         for name in ("batch_size", "eval_batch_size"):
             require_number(f"data.{name}", getattr(self, name), 1, COUNT)
+        require_number("data.holdout", self.holdout, 0, COUNT)
         if self.root is not None:
             self.root = require_path("data.root", self.root)
         if self.workers is not None:

@@ -30,6 +30,7 @@ class TrainerConfig:
     deterministic: bool = field(default=False, metadata=NAMED)
     profile: int = field(default=0, metadata=NEUTRAL)
     eval_every_steps: int | None = None
+    final_validation: bool = True
 
     def __post_init__(self) -> None:
         counts = ("epochs", "eval_every_epochs", "accumulate", "log_every_steps")

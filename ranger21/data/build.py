@@ -1,5 +1,6 @@
 """From the configuration of a data set to the data set."""
 
+import copy
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
+from ranger21.data.choice import choose, choose_of_array, names_of_array
 from ranger21.data.identity import Comparison, Match, compare, identify
 from ranger21.data.idx import IdxPictures
 from ranger21.data.imbalance import Thinned, choose_zipf
@@ -19,7 +21,6 @@ from ranger21.data.indexing import read_index
 from ranger21.data.layout import (
     SPLITS,
     cache_directory,
-    common_classes,
     find_fashion_mnist,
     has_image_folders,
     require_data,
@@ -29,9 +30,11 @@ from ranger21.data.pack import FACTS, Recipe, read_facts, require_pack, source_f
 from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import AGAIN, Folder, Packed
-from ranger21.data.subset import choose_images
+from ranger21.data.subset import digest_of_names
 from ranger21.errors import UserError
+from ranger21.splits import HOLDOUT, watched
 
+FOLDERS = {"train": "train", "val": "val", HOLDOUT: "train"}  # where the images of a split lie
 log = logging.getLogger("ranger21")
 
 
@@ -39,10 +42,10 @@ log = logging.getLogger("ranger21")
 class Data:
     """A data set, ready to be loaded.
 
-    `to_input` turns a uint8 batch on any device, and what is left to be done to it, into the model's input of
-    `channels` channels; `fingerprint` changes when the names, classes or sizes in bytes of images do, or how a pack
-    keeps them (of Fashion-MNIST: when a pixel does), `names` when the names or classes do: `ranger21.data.identity`
-    compares them with what was recorded.
+    `holdout` are images of the training split that are not trained on. `to_input` turns a uint8 batch on any device,
+    and what is left to be done to it, into the model's input of `channels` channels; `fingerprint` changes when the
+    names, classes or sizes in bytes of images do, or how a pack keeps them (of Fashion-MNIST: when a pixel does),
+    `names` when the names or classes do: `ranger21.data.identity` compares them with what was recorded.
     """
 
     train: Pictures
@@ -54,6 +57,23 @@ class Data:
     names: str
     kept: dict[str, int] | None = field(default=None, init=False)  # images of each class, with data.imbalance
     skipped: int = 0  # images of both splits that a pack lacks, because they could not be read when it was made
+    holdout: Pictures | None = None
+    held_out: str = ""  # a hash of the names of those in it
+
+    @property
+    def watched(self) -> str:
+        """The split that is validated on before a run's end."""
+        return watched(self.holdout is not None)
+
+    @property
+    def counts(self) -> str:
+        """How many images there are for training and for validation."""
+        held = "" if self.holdout is None else f" + {len(self.holdout)} held out"
+        return f"{len(self.train)}{held} + {len(self.val)}"
+
+    def validated(self, split: str) -> Pictures:
+        """The images of that split."""
+        return self.holdout if split == HOLDOUT and self.holdout is not None else self.val
 
 
 def prepare_data(config: DataConfig) -> None:
@@ -153,37 +173,26 @@ def _images(config: ImageFolderConfig, seed: int) -> Data:
     indices = {split: source.index for split, source in sources.items()}
     identity = identify(indices)
     identity = identity.kept_as(kept) if kept else identity
+    held = sources.get(HOLDOUT)
     return Data(
         train=Pictures(sources["train"], train(config), seed, substitute),
         val=Pictures(sources["val"], val(config), substitute=substitute),
         classes=list(indices["train"].classes),
         channels=3,
         to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
-        skipped=sum(getattr(source, "skipped", 0) for source in sources.values()),
+        skipped=sum(getattr(sources[split], "skipped", 0) for split in SPLITS),
+        holdout=Pictures(held, val(config), substitute=substitute) if held else None,
+        held_out=digest_of_names(held.index.all_paths()) if held else "",
         **identity.facts(),
     )
 
 
-def _chosen(config: ImageFolderConfig, indices: dict[str, Index]) -> dict[str, tuple[Any, list[int]]] | None:
-    """Of each split the numbers of the images, and the classes, that are chosen; None: all."""
-    if config.classes is None and config.fraction == 1:
-        return None
-    place = config.pack or str(image_root(config))
-    names = common_classes(indices["train"].classes, indices["val"].classes, config.classes, place)
-    classes = {split: [index.classes.index(name) for name in names] for split, index in indices.items()}
-    fractions = {"train": config.fraction, "val": 1.0}
-    return {
-        split: (choose_images(index, classes[split], fractions[split]), classes[split])
-        for split, index in indices.items()
-    }
-
-
 def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     root, indices = image_folders(config)
-    chosen = _chosen(config, indices)
+    chosen = choose(config, indices, str(root))
     if chosen:
-        indices = {split: index.select(*chosen[split]) for split, index in indices.items()}
-    return {split: Folder(root / split, index) for split, index in indices.items()}, ""
+        indices = {split: indices[FOLDERS[split]].select(*what) for split, what in chosen.items()}
+    return {split: Folder(root / FOLDERS[split], index) for split, index in indices.items()}, ""
 
 
 def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
@@ -194,9 +203,11 @@ def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     for split, source in sources.items():
         if list(source.index.classes) != facts["classes"]:
             raise UserError(f"{pack / f'{split}.npz'} is of another pack than {pack / FACTS}: {AGAIN}.")
-    chosen = _chosen(config, {split: source.index for split, source in sources.items()})
-    for split, source in sources.items() if chosen else ():
-        source.choose(*chosen[split])  # type: ignore[index]
+    chosen = choose(config, {split: source.index for split, source in sources.items()}, str(pack))
+    if chosen:
+        sources = {split: copy.copy(sources[FOLDERS[split]]) for split in chosen}
+        for split, source in sources.items():
+            source.choose(*chosen[split])
     # Raw pixels are what `fast` makes of the files themselves: the two can stand for each other.
     same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
     return sources, "" if same else str(Recipe(**facts["recipe"]))
@@ -221,9 +232,14 @@ def fashion_mnist_root(config: DataConfig) -> Path:
 
 def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
     root = fashion_mnist_root(config)
-    train = IdxPictures(root, "train", limit=config.train_images)
+    train, held = IdxPictures(root, "train"), None
+    if config.holdout:
+        numbers = choose_of_array(config, train.labels, IdxPictures.CLASSES)
+        train, held = (train.only(numbers[split]) for split in ("train", HOLDOUT))
+    else:
+        train = train.only(slice(config.train_images))
     val = IdxPictures(root, "t10k")
-    pixels = f"pixels:{train.digest()}{val.digest()}"
+    pixels = f"pixels:{train.digest()}{val.digest()}" + (held.digest() if held else "")
     return Data(
         train=Pictures(train, transforms.ShiftAndFlip(config), seed),
         val=Pictures(val, transforms.AsIs()),
@@ -232,4 +248,6 @@ def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
         to_input=on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD),
         fingerprint=pixels,
         names=pixels,
+        holdout=Pictures(held, transforms.AsIs()) if held else None,
+        held_out=digest_of_names(names_of_array(numbers[HOLDOUT])) if held else "",
     )

@@ -14,9 +14,12 @@ def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
     if not place:
         root = image_root(config) if isinstance(config, ImageFolderConfig) else fashion_mnist_root(config)
         place = {"root": str(root.absolute())}
+    if data.holdout is not None:
+        counts["holdout_images"] = len(data.holdout)
+    held_out = {"held_out": data.held_out} if data.held_out else {}
     kept = {"images_of_class": data.kept} if data.kept else {}
     skipped = {"skipped_by_pack": data.skipped} if data.skipped else {}
-    return {"fingerprint": data.fingerprint, "names": data.names} | counts | place | kept | skipped
+    return {"fingerprint": data.fingerprint, "names": data.names} | counts | held_out | place | kept | skipped
 
 
 def named_place(config: DataConfig) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Fashion-MNIST's idx files, plain or gzipped: a header of big-endian integers, then bytes."""
 
+import copy
 import gzip
 import hashlib
 import zlib
@@ -45,16 +46,22 @@ class IdxPictures:
         "Ankle-boot",
     ]
 
-    def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
+    def __init__(self, root: Path, split: str) -> None:
         self.split = split
-        self.images = read_idx(root / f"{split}-images-idx3-ubyte")[:limit]
-        self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")[:limit]
+        self.images = read_idx(root / f"{split}-images-idx3-ubyte")
+        self.labels = read_idx(root / f"{split}-labels-idx1-ubyte")
         self.numbers = np.arange(len(self.images))  # their places in the file
         if self.images.shape[1:] != (SIDE, SIDE) or self.labels.ndim != 1 or (self.labels >= len(self.CLASSES)).any():
             raise UserError(f"{root} has {split} images or labels that are not Fashion-MNIST's: fetch it again.")
         if len(self.images) != len(self.labels):
             counts = f"{len(self.images)} {split} images but {len(self.labels)} labels"
             raise UserError(f"{root} has {counts}: fetch Fashion-MNIST again.")
+
+    def only(self, numbers: np.ndarray | slice) -> "IdxPictures":
+        """Those of them."""
+        some = copy.copy(self)
+        some.images, some.labels, some.numbers = self.images[numbers], self.labels[numbers], self.numbers[numbers]
+        return some
 
     def __len__(self) -> int:
         return len(self.images)

@@ -17,6 +17,7 @@ from ranger21.processes import granted_cores, in_parallel
 from ranger21.reading import LARGEST_LINES, Unreadable, read_json, read_yaml
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.report.ttests import Seed
+from ranger21.splits import split_of, watched
 from ranger21.tracking import number
 from ranger21.wording import one_line
 
@@ -46,6 +47,11 @@ class Run:
         return None if None in both else both[0] if both[0] == both[1] else f"{both[0]}/{both[1]}"
 
     @property
+    def watched(self) -> str:
+        """The split that its validations read before its end: "holdout", or "val", the official validation set."""
+        return watched(self.config.get("data.holdout"))
+
+    @property
     def data(self) -> dict[str, Any]:
         """What the manifest says of the data, which may be nothing."""
         data = self.manifest.get("data")
@@ -56,11 +62,6 @@ class Run:
         """The fingerprint of the images, None where no manifest tells it."""
         fingerprint = self.data.get("fingerprint")
         return fingerprint if isinstance(fingerprint, str) else None
-
-    @property
-    def watched(self) -> str:
-        """What its validations while it trained read, as the metrics name it."""
-        return "holdout" if self.config.get("data.holdout") else "val"
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -79,7 +80,7 @@ class Run:
 
     def final(self, key: str) -> float | None:
         """The value of `key` at the last validation, None where it was not finite there."""
-        steps = [self.series(name, "step") for name in self.metrics.columns if name.startswith("val/")]
+        steps = [self.series(name, "step") for name in self.metrics.columns if split_of(name)]
         last = max((float(found[0][-1]) for found in steps if len(found[0])), default=None)
         where, values = self.series(key, "step")
         return float(values[-1]) if len(where) and where[-1] == last else None

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ranger21.errors import UserError
 from ranger21.files import put_back
+from ranger21.splits import VALIDATED, split_of
 from ranger21.tracking import Metrics
 from ranger21.wording import printable
 
@@ -114,10 +115,10 @@ def sentence(metrics: Metrics) -> str:
         "grad_norm": "grad {:.3g}",
         "perf/images_per_s": "{:.0f} images/s",
         "perf/data_wait": "data wait {:.0%}",
-        "val/loss": "| val loss {:.4f}",
-        "val/acc1": "top-1 {:.2f} %",
-        "val/acc5": "top-5 {:.2f} %",
     }
+    for split in VALIDATED:
+        formats |= {f"{split}/loss": f"| {split} loss {{:.4f}}", f"{split}/acc1": "top-1 {:.2f} %"}
+        formats[f"{split}/acc5"] = "top-5 {:.2f} %"
     return "  ".join(parts + [text.format(metrics[name]) for name, text in formats.items() if name in metrics])
 
 
@@ -150,10 +151,8 @@ class ConsoleTracker:
     def log(self, metrics: Metrics) -> None:
         step = int(metrics["step"])
         if self._bar is not None:
-            self._bar.update(
-                self._task, numbers=sentence({k: v for k, v in metrics.items() if not k.startswith("val/")})
-            )
-        if self._bar is None or "val/acc1" in metrics:
+            self._bar.update(self._task, numbers=sentence({k: v for k, v in metrics.items() if not split_of(k)}))
+        if self._bar is None or any(map(split_of, metrics)):
             log.info("%s  left %s", sentence(metrics), self.left(step))
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:

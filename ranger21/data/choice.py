@@ -1,0 +1,48 @@
+"""Which images a run is made of: those that its configuration chooses of each split, and the holdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranger21.config import FashionMNISTConfig, ImageFolderConfig
+from ranger21.data.layout import common_classes
+from ranger21.data.subset import choose_holdout, choose_images
+from ranger21.splits import HOLDOUT
+
+if TYPE_CHECKING:
+    from ranger21.data.index import Index
+
+Chosen = dict[str, tuple[np.ndarray, list[int]]]  # of each split the numbers of the images and of the classes
+
+
+def choose(config: ImageFolderConfig, indices: dict[str, Index], place: str) -> Chosen | None:
+    """Of `train`, `val` and, if there is one, `holdout` (numbers in `train`) what is chosen; None: all.
+
+    The holdout is chosen from all training images of the chosen classes, so it is the same whatever subset the rest is.
+    """
+    if config.classes is None and config.fraction == 1 and not config.holdout:
+        return None
+    train, val = indices["train"], indices["val"]
+    names = common_classes(train.classes, val.classes, config.classes, place)
+    of_train, of_val = ([index.classes.index(name) for name in names] for index in (train, val))
+    chosen: Chosen = {"val": (choose_images(val, of_val, 1.0), of_val)}
+    held = None
+    if config.holdout:
+        by_label = dict(zip(of_train, names, strict=True))
+        held = choose_holdout(train.labels, train.all_paths(), by_label, config.holdout)
+        chosen[HOLDOUT] = held, of_train
+    return {"train": (choose_images(train, of_train, config.fraction, held), of_train)} | chosen
+
+
+def choose_of_array(config: FashionMNISTConfig, labels: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
+    """The same of training images that are known by their numbers."""
+    held = choose_holdout(labels, names_of_array(np.arange(len(labels))), dict(enumerate(classes)), config.holdout)
+    rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
+    return {"train": rest[: config.train_images], HOLDOUT: held}
+
+
+def names_of_array(numbers: np.ndarray) -> list[bytes]:
+    """What stands for the names of training images in an array."""
+    return [b"train/%d" % number for number in numbers.tolist()]
