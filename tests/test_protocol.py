@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_claims import write_run
 from omegaconf import OmegaConf
 
 from ranger21.compose import compose_config
@@ -17,8 +20,10 @@ from ranger21.config.protocol import protocol_hash, protocol_mark
 from ranger21.naming import run_directory
 from ranger21.overrides import CONFIG_DIR
 from ranger21.records import RunDirectory, read_config, to_dict
-from ranger21.report.protocols import protocol
-from ranger21.report.runs import find_runs
+from ranger21.report.claims_page import markdown
+from ranger21.report.comparisons import compare_like_with_like
+from ranger21.report.protocols import protocol, told
+from ranger21.report.runs import Run, find_runs
 from ranger21.sessions import session
 
 NAMES = sorted(path.stem for path in CONFIG_DIR.glob("protocol/*.yaml"))
@@ -96,3 +101,89 @@ def test_a_strangers_protocol_is_none(tmp_path: Path, nonsense: dict[str, Any]) 
     OmegaConf.save(values, path / "config.yaml")
     (run,) = find_runs([str(path)]).runs
     assert protocol(run) == ProtocolConfig()
+
+
+# Departures
+
+
+@cache
+def begun_under(overrides: tuple[str, ...]) -> dict[str, str]:
+    return protocol_mark(compose_config(list(overrides)).protocol)
+
+
+def made(path: Path, optimizer: str, seed: int, *overrides: str, top1: int = 60, status: str = "finished") -> Run:
+    """A run of experiment=paper that began under its configuration's protocol."""
+    write_run(path, [f"optimizer={optimizer}", f"seed={seed}", *overrides], [70.0] * top1, status=status)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["protocol"] = begun_under(overrides)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return read(path)
+
+
+def read(path: Path) -> Run:
+    (run,) = find_runs([str(path)]).runs
+    return run
+
+
+def line(runs: list[Run]) -> str:
+    (comparison,) = compare_like_with_like(runs)
+    return told(comparison)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Two optimizers with every seed of the protocol."""
+    place = tmp_path_factory.mktemp("whole")
+    return [made(place / f"{o}{seed}", o, seed) for o, seed in itertools.product(("ranger21", "adamw"), range(5))]
+
+
+def test_what_keeps_to_its_protocol_has_no_departure(whole: list[Run]) -> None:
+    digest = protocol_hash(compose_config([]).protocol)
+    assert line(whole) == f"protocol paper ({digest}); no departure from it."
+    assert digest in markdown(compare_like_with_like(whole))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "seed", "overrides", "settings", "words"),
+    [
+        ("adamw", 7, [], {}, "seeds not in it: 7 (adamw)"),
+        ("adamw", 4, ["outputs=x"], {}, "seeds run more than once: 4 (adamw)"),
+        ("lion", 0, [], {}, "seeds missing: 1, 2, 3, 4 (lion)"),
+        ("lion", 0, [], {"top1": 59}, "fewer than 60 validations: lion seed 0"),
+        ("lion", 0, [], {"status": "running"}, "not ended: lion seed 0"),
+        ("lion", 0, ["protocol=none"], {}, "no protocol (lion seed 0)"),
+        ("lion", 0, ["protocol.margin=5"], {}, "several protocols, so none holds for all: paper ("),
+    ],
+)
+def test_each_departure_is_said(
+    whole: list[Run], tmp_path: Path, optimizer: str, seed: int, overrides: list[str], settings: Any, words: str
+) -> None:
+    assert words in line([*whole, made(tmp_path / "more", optimizer, seed, *overrides, **settings)])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["protocol.margin=5"], "it is not what configs/protocol/paper.yaml says here (margin)"),
+        (["protocol.metric=val/loss"], "it decides by val/loss, these tables by val/acc1"),
+        (["trainer.epochs=30"], "not the data or the training of experiment=paper: trainer.epochs"),
+        (["protocol.seeds=[0,1]", "protocol.name=mine"], "protocol mine ("),
+    ],
+)
+def test_a_departure_of_all_runs_is_said(tmp_path: Path, overrides: list[str], words: str) -> None:
+    assert words in line([made(tmp_path / str(seed), "adamw", seed, *overrides) for seed in range(2)])
+
+
+def test_runs_without_a_protocol_had_nothing_fixed(tmp_path: Path) -> None:
+    assert (
+        line([made(tmp_path / "run", "adamw", 0, "protocol=none")])
+        == "no protocol: nothing was fixed before these runs."
+    )
+
+
+def test_a_config_that_was_changed_afterwards_is_said(tmp_path: Path) -> None:
+    path = made(tmp_path / "run", "adamw", 0).path
+    values: Any = OmegaConf.load(path / "config.yaml")
+    values.protocol.seeds = [0]
+    OmegaConf.save(values, path / "config.yaml")
+    assert "config.yaml has another protocol than manifest.json: adamw seed 0" in line([read(path)])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+from scipy.special import ndtri  # the normal distribution's quantiles
 
 from ranger21.report.chance import chance, count
 from ranger21.report.metrics import Array
@@ -14,14 +15,24 @@ from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import by_seed
 from ranger21.report.ttests import Seed
 
-LOSS = "val/loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
+LOSS = "loss_smoothed"  # the paper's is taken for the validation's, with label smoothing (an inference)
 EARLY = 1 / 6  # of the run: epoch 10 of 60
-CHANCE_MARGIN = 1.0  # points above chance that are chance still, or three standard errors if those are more
+LATEST_EARLY = 1 / 4  # of the run: a first validation that comes later is not early
+END = 1 / 4  # of the validations, the last ones, but at least FEWEST_AT_END
+FEWEST_AT_END = 3
+SMOOTHEST = 1e-9  # what no curve is smoother than: its logarithm can be taken
+CHANCE_MARGIN = 1.0  # points above chance that are chance still, or what a run at chance hardly ever exceeds, if more
+ONCE = 0.00135  # how often a run at chance exceeds that, whatever its number of validations: as three standard errors
 
 
 def validation_loss(run: Run) -> tuple[Array, Array]:
     """Epochs and validation losses, with label smoothing."""
-    return run.series(LOSS)
+    return run.series(f"{run.watched}/{LOSS}")
+
+
+def validations(run: Run) -> int:
+    """How many validations a run has, while it trained and at its end."""
+    return len(run.series(f"{run.watched}/acc1")[1])
 
 
 def roughness(run: Run) -> float | None:
@@ -31,6 +42,41 @@ def roughness(run: Run) -> float | None:
     """
     loss = validation_loss(run)[1]
     return float(np.abs(np.diff(np.log(loss), 2)).mean()) if len(loss) > 2 and (loss > 0).all() else None
+
+
+def log_roughness(run: Run) -> float | None:
+    """The logarithm of the roughness, so that of two curves one is smoother by a factor."""
+    rough = roughness(run)
+    return None if rough is None else math.log(max(rough, SMOOTHEST))
+
+
+def early_loss(run: Run) -> float | None:
+    """The loss of the validation nearest to a sixth of the run (claim C4); None if that is later than a quarter."""
+    mark = _early_validation(run)
+    return None if mark is None else float(validation_loss(run)[1][mark])
+
+
+def lowest_early_loss(run: Run) -> float | None:
+    """The lowest loss until then."""
+    mark = _early_validation(run)
+    return None if mark is None else float(validation_loss(run)[1][: mark + 1].min())
+
+
+def early_epoch(runs: Sequence[Run]) -> tuple[float, float]:
+    """The epoch of that validation, and the last epoch, of the first finished run that has them."""
+    for run in runs:
+        if run.status == FINISHED and (mark := _early_validation(run)) is not None:
+            return float(validation_loss(run)[0][mark]), run.last("epoch") or 0.0
+    return 0.0, 0.0
+
+
+def last_slope(run: Run) -> float | None:
+    """The slope of top-1 over the last validations, in points an epoch (claim C7); None without enough of them."""
+    epochs, values = run.series(f"{run.watched}/acc1")
+    count = max(FEWEST_AT_END, round(END * len(values)))
+    if len(values) < count or epochs[-count] == epochs[-1]:
+        return None
+    return float(np.polyfit(epochs[-count:] - epochs[-1], values[-count:], 1)[0])
 
 
 def reached(run: Run, loss: float) -> float | None:
@@ -72,7 +118,7 @@ def between_validations(runs: Sequence[Run]) -> float:
 
 def best_is_last(run: Run) -> bool:
     """Whether the highest validation top-1 is that of the last validation."""
-    values = run.series("val/acc1")[1]
+    values = run.series(f"{run.watched}/acc1")[1]
     return bool(len(values)) and float(values.max()) == float(values[-1])
 
 
@@ -82,11 +128,12 @@ def leaves_chance(run: Run) -> bool | None:
     None where that cannot be said: the count of classes is not known, or a run without an end has not come as far as
     EARLY, where the paper stopped. A diverged run that was at chance until then has not left it.
     """
-    values, guessing = run.series("val/acc1")[1], chance(run)
+    values, guessing = run.series(f"{run.watched}/acc1")[1], chance(run)
     if guessing is None:
         return None
-    images = count(run, "val_images")
-    noise = 3 * math.sqrt(guessing * (100 - guessing) / images) if images else 0.0
+    images = run.config.get("data.holdout") or count(run, "val_images")
+    each = -float(ndtri(ONCE / max(1, len(values))))  # standard errors: more looks, more of them by chance
+    noise = each * math.sqrt(guessing * (100 - guessing) / images) if finite(images) and images > 0 else 0.0
     if bool((values > guessing + max(CHANCE_MARGIN, noise)).any()):
         return True
     length = run.config.get("trainer.epochs")
@@ -95,13 +142,19 @@ def leaves_chance(run: Run) -> bool | None:
 
 
 def _early(run: Run) -> tuple[float, float] | None:
-    """The epoch of the validation nearest to a sixth of the run, and its loss; None if it is the first validation."""
+    """The epoch of the early validation, and its loss; None if it is the first validation, which nothing precedes."""
+    mark = _early_validation(run)
     epochs, losses = validation_loss(run)
-    last = run.last("epoch")
-    if not len(epochs) or last is None:
+    return (float(epochs[mark]), float(losses[mark])) if mark else None
+
+
+def _early_validation(run: Run) -> int | None:
+    """Which validation is nearest to a sixth of the run; None if that is later than a quarter."""
+    epochs, last = validation_loss(run)[0], run.last("epoch")
+    if not len(epochs) or not last:
         return None
     index = int(np.abs(epochs - EARLY * last).argmin())
-    return (float(epochs[index]), float(losses[index])) if index else None
+    return index if epochs[index] <= LATEST_EARLY * last else None
 
 
 def _delay(leader: Run, follower: Run) -> tuple[float, float | None] | None:

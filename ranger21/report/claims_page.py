@@ -4,39 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranger21.report.claim_figures import CHANCE_MARGIN
-from ranger21.report.claims import (
-    CLAIMS,
-    EPOCHS_TOLERANCE,
-    HEADS,
-    MATCHED_AT,
-    NOT_RUN,
-    TOLERANCE,
-    Finding,
-    findings,
-)
+from ranger21.report.claim_figures import CHANCE_MARGIN, FEWEST_AT_END
+from ranger21.report.claim_judges import EPOCHS_TOLERANCE, MATCHED_AT, TOLERANCE
+from ranger21.report.claim_rules import ENOUGH_FOR_A_SHARE, ENOUGH_VALIDATIONS, NOT_RUN
+from ranger21.report.claims import CLAIMS, HEADS, Finding, findings
 from ranger21.report.comparisons import Comparison
 from ranger21.report.papers_runs import evidence
+from ranger21.report.protocols import told as told_protocol
 from ranger21.report.text import escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
 
 HEAD = f"""# The paper's claims, and what these runs say
 
 Wright and Demeure, *Ranger21: a synergistic deep learning optimizer* (2021), section 4; one run each there, but for C6.
-What counts as what was fixed beforehand:
+What counts as what, by rules of 2026-11-29. They were fixed before anyone trained ImageNet with this code, but after
+the small runs of the project's own results/: for those they are no test that was planned beforehand.
 
-- at the paper's scale (ImageNet's 1,281,167 images, every setting of experiment=paper): C1, C2 are `reproduced` if the
-  mean is within {TOLERANCE} points of the paper's, C4 if it is epoch {MATCHED_AT - EPOCHS_TOLERANCE} of 60 or later,
-  `contradicted` if the whole 95 % interval lies outside; C3, C5 are `reproduced` if the interval of the difference
-  excludes 0 on the claimed side, `contradicted` if on the other; C6 if all runs stay at chance (within
-  {CHANCE_MARGIN:g} point, or three standard errors of the accuracy if that is more; a run without an end counts from a
-  sixth of its length on), C7 if all train and are best at their last validation; in between `cannot tell`, and so where
-  more than a fifth of a contestant's runs diverged (C1 to C5); with fewer than {ENOUGH_SEEDS} seeds `too few seeds`;
-- at any other scale the same rules say only `holds at this scale`, `fails at this scale` or `cannot tell` (C1 and C2
-  are not asked), C4 by whether AdamW arrives later than Ranger21 with an interval that excludes 0.
+- A verdict needs the whole 95 % interval (Student's, over seeds), never the mean alone.
+- A size (C1, C2, C3b: within {TOLERANCE} points of the paper's; C4b: within {EPOCHS_TOLERANCE} epochs of epoch
+  {MATCHED_AT}) is `reproduced` if the whole interval lies within these limits, `contradicted` if the whole of it lies
+  outside. Sizes are asked at the paper's scale alone (ImageNet's 1,281,167 images, every setting of experiment=paper).
+- A direction (C3a, C4a, C5, C7b) is `reproduced` if the interval excludes 0 on the claimed side, `contradicted` if on
+  the other. C4a goes by the losses at the validation nearest to a sixth of the run, if that is no later than a quarter:
+  AdamW is later if the lowest that it had until then is above Ranger21's, and not later if its loss there is below.
+  C5 is of the logarithm of the roughness, C7b of the slope of top-1 over the last quarter of the validations
+  ({FEWEST_AT_END} at least); runs with fewer than {ENOUGH_VALIDATIONS} validations say nothing of either.
+- C6 and C7a say "always". They are `reproduced` if it is so for every seed, of {ENOUGH_FOR_A_SHARE} at least, which
+  shows that it would be so for most (one-sided 95 % limit of Clopper and Pearson), `contradicted` if that limit shows
+  that for most it would not. At chance is within {CHANCE_MARGIN:g} point of it, or what one of 740 runs at chance
+  exceeds, if that is more; a run without an end counts from a sixth of its length on.
+- In between it is `cannot tell`, and so it is where more than a fifth of a contestant's runs diverged (C1 to C5, C7b).
+  With fewer than {ENOUGH_SEEDS} seeds (C6, C7a: {ENOUGH_FOR_A_SHARE}) it is `too few seeds`.
+- At any other scale the same rules say only `holds at this scale`, `fails at this scale` or `cannot tell`.
 
 The contestants are optimizer=ranger21 and optimizer=adamw with nothing else chosen: all ingredients and its schedule
-against a constant rate, both 3e-3. Intervals are Student's, of means over seeds, and each claim's alone."""
+against a constant rate, both 3e-3. Each interval holds for its claim alone."""
 
 SMALL = """The paper itself warns (footnote 6) that sets as small as MNIST and CIFAR-10 do not tell optimizers apart.
 What holds or fails here is a statement on this scale alone."""
@@ -56,6 +58,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     for comparison in small:
         parts += [f"## At a reduced scale: {escaped(comparison.title)}", table(told[comparison.title])]
     parts += [SMALL] if small else []
+    fixed = "\n".join(f"- {escaped(c.title)}: {escaped(told_protocol(c))}" for c in comparisons)
+    parts += ["## What was fixed before the runs", fixed]
     drawn = "; ".join(f"{escaped(comparison.title)}: `{comparison.slug}/`" for comparison in comparisons)
     parts.append(f"C8, the figures: redrawn from these runs ({drawn}).")
     return "\n\n".join(parts) + "\n"

@@ -23,7 +23,7 @@ def mixtures(groups: Sequence[Group]) -> list[str]:
         for what, value in _facts(run):
             holders = facts.setdefault(what, {}).setdefault(value, [])
             holders += [] if run in holders else [run]
-    mixed = [f"{what} {_each(groups, found)}" for what, found in facts.items() if len(found) > 1]
+    mixed = [f"{what} {each(groups, found)}" for what, found in facts.items() if len(found) > 1]
     told = [f"Not the same for all of these runs: {'; '.join(mixed)}."] if mixed else []
     return _code(groups, runs) + told + _weights(groups, runs) + _images(groups, runs) + _substitutes(groups, runs)
 
@@ -61,7 +61,7 @@ def _code(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
     for code, held in states:
         named.setdefault(code.name if code.name not in named else f"{code.name} (other contents)", []).extend(held)
     differ = f"; different: {first_few(sorted(files), MOST)}" if files else ""
-    return [f"These runs are not all of the same code: {_each(groups, named)}{differ}."]
+    return [f"These runs are not all of the same code: {each(groups, named)}{differ}."]
 
 
 def _weights(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
@@ -72,7 +72,7 @@ def _weights(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
         for mark in marks:
             found.setdefault(show(run.config.get("model.init_from")), {}).setdefault(mark, []).append(run)
     text = "model.init_from={} was not the same weights for all of these runs: {}."
-    return [text.format(name, _each(groups, held)) for name, held in found.items() if len(held) > 1]
+    return [text.format(name, each(groups, held)) for name, held in found.items() if len(held) > 1]
 
 
 def _images(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
@@ -80,23 +80,26 @@ def _images(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
     by_name = [run for run in runs if run.images and run.images.startswith(NAMES)]
     if not by_name or all(run in by_name for run in runs if run.images):
         return []
-    who = _who(groups, by_name)
-    return [f"The images of {who} are taken for those of the other runs by their names: no sizes are recorded of them."]
+    names = who(groups, by_name)
+    return [
+        f"The images of {names} are taken for those of the other runs by their names: no sizes are recorded of them."
+    ]
 
 
 def _substitutes(groups: Sequence[Group], runs: Sequence[Run]) -> list[str]:
     """Where other images stood for some that could not be read, the runs were not trained on the same."""
     lists = [(run, run.data.get("unreadable")) for run in runs]
-    counts = [f"{len(names)} in {_who(groups, [run])}" for run, names in lists if isinstance(names, list) and names]
+    counts = [f"{len(names)} in {who(groups, [run])}" for run, names in lists if isinstance(names, list) and names]
     return [f"Images that could not be read and for which others stood: {', '.join(counts)}."] if counts else []
 
 
-def _each(groups: Sequence[Group], found: Mapping[str, list[Run]]) -> str:
-    parts = [f"{value} ({_who(groups, held)})" for value, held in sorted(found.items())]
+def each(groups: Sequence[Group], found: Mapping[str, list[Run]]) -> str:
+    """Values, each with the runs that have it."""
+    parts = [f"{value} ({who(groups, held)})" for value, held in sorted(found.items())]
     return first_few(parts, MOST)
 
 
-def _who(groups: Sequence[Group], runs: Sequence[Run]) -> str:
+def who(groups: Sequence[Group], runs: Sequence[Run]) -> str:
     """Runs by group and seed; a group alone where all of its runs are meant."""
     held = {group.label: [run for run in group.runs if run in runs] for group in groups}
     seeds = {label: ", ".join(str(run.seed) for run in some) for label, some in held.items()}

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from html import escape
 
 from ranger21.report import table
-from ranger21.report.claims import HEADS, NOT_RUN, findings
+from ranger21.report.claim_rules import NOT_RUN
+from ranger21.report.claims import HEADS, findings
 from ranger21.report.comparisons import Comparison
 from ranger21.report.gallery import gallery
 from ranger21.report.page_tables import html_table

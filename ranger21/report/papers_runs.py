@@ -58,13 +58,13 @@ def evidence(comparison: Comparison) -> Evidence:
 
 def _contestant(groups: Sequence[Group], optimizer: str) -> list[Run]:
     """The runs of the groups with a config's settings; groups of two experiments may both have them."""
-    wanted = _composed(f"optimizer={optimizer}", OPTIMIZATION)
+    wanted = composed(f"optimizer={optimizer}", OPTIMIZATION)
     return [run for group in groups if _agree(group.settings, wanted, OPTIMIZATION) for run in group.runs]
 
 
 def _at_papers_scale(comparison: Comparison, runs: Sequence[Run]) -> bool:
     """Whether the recipe is experiment=paper's with one of its models, and the images are as many as ImageNet's."""
-    if not any(_agree(comparison.recipe, _composed(f"model={model}", RECIPE), RECIPE) for model in MODELS):
+    if not any(_agree(comparison.recipe, composed(f"model={model}", RECIPE), RECIPE) for model in MODELS):
         return False
     return bool(runs) and all(run.data.get(key) == count for run in runs for key, count in IMAGENET.items())
 
@@ -78,7 +78,7 @@ def _agree(settings: dict[str, Any], wanted: dict[str, Any], prefixes: Sequence[
 
 
 @functools.cache
-def _composed(choice: str, prefixes: tuple[str, ...]) -> dict[str, Any]:
+def composed(choice: str, prefixes: tuple[str, ...]) -> dict[str, Any]:
     """The settings beneath the prefixes that experiment=paper has with this choice."""
-    composed = flatten(to_dict(compose_config([choice])))
-    return {key: value for key, value in composed.items() if beneath(key, prefixes) and not beneath(key, IGNORED)}
+    whole = flatten(to_dict(compose_config([choice])))
+    return {key: value for key, value in whole.items() if beneath(key, prefixes) and not beneath(key, IGNORED)}
