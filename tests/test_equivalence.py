@@ -16,6 +16,7 @@ from test_statistics import QUICK, VALUES, compare, seeds
 
 from ranger21.report import table
 from ranger21.report.equivalence import Equivalence, margin_of
+from ranger21.report.page_sections import comparison_section
 from ranger21.report.runs import find_runs
 from ranger21.report.statistics import all_pairs, difference
 from ranger21.report.ttests import holm
@@ -128,6 +129,7 @@ def test_by_top1_alone_and_with_the_margin_of_the_protocol(make: Make, tmp_path:
         assert (rows["loss"]["margin"], rows["loss"]["within_margin"]) == ("", "")
         said = f"are equivalent within {margin or 0.5:g} points"
         assert (said in table.markdown(comparison)) is (verdict == "equivalent")
+        assert (said in comparison_section(comparison)[1]) is (verdict == "equivalent")
 
 
 def test_the_smallest_margin_counts_and_is_said(make: Make, tmp_path: Path) -> None:
