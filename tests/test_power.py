@@ -101,6 +101,7 @@ def test_more_noise_more_pairs_and_smaller_gaps_need_more_seeds() -> None:
 
 def test_what_power_says_of_runs(make: Make, tmp_path: Path) -> None:
     finals = {"adamw": (60.0, 61.0, 63.0, 61.5), "ranger21": (60.2, 60.9, 63.4, 61.6), "nesterov": (62.0,)}
+    make("nesterov", 1, (10.0,), status="diverged", trainer__epochs=2)  # no noise that seeds average out
     for optimizer, values in finals.items():
         for seed, value in enumerate(values):
             make(optimizer, seed, (50.0, value))
@@ -121,7 +122,8 @@ def test_what_power_says_of_runs(make: Make, tmp_path: Path) -> None:
     assert f": {whole.paired.seeds} paired by seed (by 1 of 3 pairs: the others tell no spread), " in said
     text = markdown(comparison, 0.3)
     assert f"| {whole.found:.2f} | {spread.sd:.2f} | {whole.paired.seeds} ({whole.paired.low} to " in text
-    assert "| nesterov | adamw | 1 and 4 | – | – | – | – | – |" in text or "| nesterov | ranger21 | 1 and 4 | –" in text
+    rows = [line for line in text.splitlines() if "nesterov" in line and line.endswith("| – | – | – | – | – |")]
+    assert len(rows) == 2
     assert write_power([comparison], 0.3, tmp_path) == tmp_path / "power.md"
 
 

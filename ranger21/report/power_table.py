@@ -9,6 +9,7 @@ from pathlib import Path
 from ranger21.report.comparisons import Comparison
 from ranger21.report.power import MOST, POWER, Spread, gap_found, paired_spread, seeds_needed, unpaired_spread
 from ranger21.report.resolution import quantum
+from ranger21.report.runs import FINISHED
 from ranger21.report.statistics import Pair
 from ranger21.report.summary import final_top1, seeds, top1_pairs
 from ranger21.report.text import create, escaped, table_lines
@@ -20,7 +21,8 @@ HEADS = (
 EXPLAINED = f"""\
 "Gap that they find": in points, by the test that compares the seeds of now, with a chance of {100 * POWER:g} %.
 "Seeds needed" are of each group; in brackets if the spread lies at either end of its 95 % interval, as few seeds hardly
-tell it. Spreads and gaps are of finished runs: that runs fail is no noise that more seeds average out."""
+tell it. Spreads are of finished runs: that runs fail is no noise that more seeds average out. Where one failed and the
+pair is compared by ranks, no gap is given."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Plan:
 
 def plans(comparison: Comparison, gap: float) -> list[Plan]:
     """Every pair of groups that have finished runs, in the order of the table."""
-    values = {row.group.label: seeds(row.group.runs, final_top1) for row in comparison.rows}
+    values = {row.group.label: seeds(row.group.having(FINISHED), final_top1) for row in comparison.rows}
     pairs, step = top1_pairs(comparison.rows), quantum(comparison.runs)
 
     def need(spread: Spread | None) -> Need | None:
@@ -66,7 +68,8 @@ def plans(comparison: Comparison, gap: float) -> list[Plan]:
         a, b = values[pair.a], values[pair.b]
         together, apart, test = paired_spread(a, b), unpaired_spread(a, b), pair.difference
         spread, n = together if test.paired else apart, (test.n_a, test.n_b)
-        found = gap_found(spread, n, test.family, step) if spread and test.p_adjusted is not None else None
+        by_t = test.low_adjusted is not None  # and not by ranks, as where a run failed
+        found = gap_found(spread, n, test.family, step) if spread and by_t else None
         return Plan(pair.a, pair.b, len(a), len(b), found, need(together), need(apart))
 
     return [plan(pair) for pair in pairs]
