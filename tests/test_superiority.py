@@ -111,6 +111,16 @@ def test_the_interval_of_the_interquartile_mean_is_the_same_every_time() -> None
     assert estimate_interquartile([[0.5], []]) is None
 
 
+def test_the_error_is_that_of_the_runs_that_count() -> None:
+    """Of four workloads far apart that of the middle two, which a bootstrap with as many draws as runs makes too small."""
+    strata = [[level + spread * z for z in (-1.0, 0.0, 1.0)] for level, spread in ((0, 9), (20, 1), (40, 2), (60, 9))]
+    found = estimate_interquartile(strata)
+    assert found is not None
+    assert found.sd is not None
+    assert (found.mean, found.sd) == pytest.approx((30.0, math.sqrt((1 + 4) / 3) / 2), rel=0.06)
+    assert found.high == pytest.approx(30 + stats.t.ppf(0.975, 4) * found.sd)
+
+
 # Simulations
 
 

@@ -88,7 +88,7 @@ def tables(overall: Overall) -> list[Part]:
                     pair.a,
                     pair.b,
                     f"{pair.found.probability:.2f}",
-                    f"{pair.found.low:.2f} to {pair.found.high:.2f}",
+                    "–" if pair.few else f"{pair.found.low:.2f} to {pair.found.high:.2f}",
                     "–" if pair.p_adjusted is None else show_p(pair.p_adjusted).removeprefix("p = ").removeprefix("p "),
                     pair.verdict,
                     *(f"{each:.2f}" for each in pair.found.each),
