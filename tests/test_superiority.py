@@ -21,7 +21,7 @@ from ranger21.report.workloads import LEVEL, judge
 
 Array = NDArray[np.float64]
 Record = Callable[[str, object], None]
-EXPERIMENTS = 400
+EXPERIMENTS = 300
 FEW = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / EXPERIMENTS)
 LEVELS = np.array([0.88, 0.75, 0.72, 0.55])[:, None]  # of four workloads, and their spreads over seeds
 SPREADS = np.array([0.003, 0.006, 0.009, 0.025])[:, None]
@@ -112,7 +112,7 @@ def test_the_interval_of_the_interquartile_mean_is_the_same_every_time() -> None
 
 
 def test_the_error_is_that_of_the_runs_that_count() -> None:
-    """Of four workloads far apart that of the middle two, which a bootstrap with as many draws as runs makes too small."""
+    """Of four workloads far apart that of the middle two; a bootstrap of as many draws as runs makes it too small."""
     strata = [[level + spread * z for z in (-1.0, 0.0, 1.0)] for level, spread in ((0, 9), (20, 1), (40, 2), (60, 9))]
     found = estimate_interquartile(strata)
     assert found is not None
@@ -130,8 +130,8 @@ def test_the_interval_of_the_interquartile_mean_covers_it(
 ) -> None:
     random = np.random.default_rng(n)
     truth = interquartile_mean((LEVELS + SPREADS * random.normal(size=(4, 50_000))).tolist())
-    found = [estimate_interquartile((LEVELS + SPREADS * random.normal(size=(4, n))).tolist()) for _ in range(250)]
-    covered = sum(e is not None and e.low is not None and e.low <= truth <= (e.high or 0) for e in found) / 250
+    found = [estimate_interquartile((LEVELS + SPREADS * random.normal(size=(4, n))).tolist()) for _ in range(150)]
+    covered = sum(e is not None and e.low is not None and e.low <= truth <= (e.high or 0) for e in found) / 150
     record_property("covered", covered)
     assert least <= covered <= most
 
