@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,11 @@ def run(seed: int, top1: Array, loss: Array | None = None) -> Run:
     return Run(Path(str(seed)), config, "finished", {}, Metrics(steps, columns), manifest)
 
 
-def ends(values: Iterable[float]) -> list[Run]:
-    """A run of one validation for each value."""
-    return [run(seed, np.array([value])) for seed, value in enumerate(values)]
+def ends(values: Iterable[float], lost_below: float = -math.inf) -> list[Run]:
+    """A run of one validation for each value; those below a limit diverge."""
+    runs = [run(seed, np.array([value])) for seed, value in enumerate(values)]
+    lost = [run.final("val/acc1") < lost_below for run in runs]
+    return [replace(run, status="diverged") if gone else run for run, gone in zip(runs, lost, strict=True)]
 
 
 def falling(random: np.random.Generator, n: int, noise: float = 0.05, start: float = 1.0) -> list[Run]:
@@ -79,6 +82,10 @@ EDGES = {
     "C1 half a point off": (judges.c1, lambda r, n: (ends(r.normal(73.19, 0.2, n)), [])),
     "C2 half a point off": (judges.c2, lambda r, n: ([], ends(r.normal(71.58, 0.2, n)))),
     "C3a equal": (judges.c3_direction, lambda r, n: (ends(r.normal(72, 0.2, n)), ends(r.normal(72, 0.2, n)))),
+    "C3a equal, AdamW loses its worst fifth": (
+        judges.c3_direction,
+        lambda r, n: (ends(r.normal(72, 0.2, n)), ends(r.normal(72, 0.2, n), lost_below=72 - 0.2 * 0.8416)),
+    ),
     "C3b half a point off": (judges.c3_size, lambda r, n: (ends(r.normal(74.11, 0.2, n)), ends(r.normal(71, 0.2, n)))),
     "C4a equal": (judges.c4_direction, lambda r, n: (falling(r, n), falling(r, n))),
     "C5 equal": (judges.c5, lambda r, n: (falling(r, n), falling(r, n))),

@@ -75,7 +75,7 @@ def _gap(found: Evidence, rule: Rule) -> Judged:
         return "–", NOT_RUN
     runs = (found.ranger21, found.adamw)
     text = f"{shown(gap.mean, gap.low, gap.high, ' points')}, n = {gap.n_a} and {gap.n_b}{found.lost(*runs)}"
-    return text, unless(rule(gap.low, gap.high, min(gap.n_a, gap.n_b)), found.flattered(*runs))
+    return text, unless(rule(gap.low, gap.high, min(gap.n_a, gap.n_b)), found.failed(*runs))
 
 
 def c4_direction(found: Evidence) -> Judged:
@@ -96,7 +96,7 @@ def c4_direction(found: Evidence) -> Judged:
         text += f"; not above it in {sum(pairs)} of {len(pairs)} seeds"
     late, early = sign(lowest.low, lowest.high, n), sign(there.low, there.high, n)
     verdict = late if late in (REPRODUCED, TOO_FEW) else early if early == CONTRADICTED else UNDECIDED
-    return text + found.lost(*runs), unless(verdict, found.flattered(*runs))
+    return text + found.lost(*runs), unless(verdict, found.failed(*runs))
 
 
 def c4_size(found: Evidence) -> Judged:
@@ -110,7 +110,7 @@ def c4_size(found: Evidence) -> Judged:
     lost += found.lost(found.ranger21, found.adamw)
     text = f"at epoch {shown(ours.mean, ours.low, ours.high, f' of {EPOCHS}', 1)}, n = {ours.n}{lost}"
     verdict = within(ours.low, ours.high, ours.n, MATCHED_AT - EPOCHS_TOLERANCE, MATCHED_AT + EPOCHS_TOLERANCE)
-    return text, unless(verdict, found.flattered(found.ranger21, found.adamw))
+    return text, unless(verdict, found.failed(found.ranger21, found.adamw))
 
 
 def c5(found: Evidence) -> Judged:
@@ -123,7 +123,7 @@ def c5(found: Evidence) -> Judged:
     text = " against ".join(f"{mean.mean:.4f}" for mean in means if mean) + f", n = {gap.n_b} and {gap.n_a}"
     few = _too_few_validations([*found.ranger21, *found.adamw])
     verdict = UNDECIDED if few else sign(gap.low, gap.high, min(gap.n_a, gap.n_b))
-    return text + few + found.lost(*runs), unless(verdict, found.flattered(*runs))
+    return text + few + found.lost(*runs), unless(verdict, found.failed(*runs))
 
 
 def c6(found: Evidence) -> Judged:

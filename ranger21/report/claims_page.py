@@ -33,8 +33,10 @@ the small runs of the project's own results/: for those they are no test that wa
   shows that it would be so for most (one-sided 95 % limit of Clopper and Pearson), `contradicted` if that limit shows
   that for most it would not. At chance is within {CHANCE_MARGIN:g} point of it, or what one of 740 runs at chance
   exceeds, if that is more; a run without an end counts from a sixth of its length on.
-- In between it is `cannot tell`, and so it is where more than a fifth of a contestant's runs diverged (C1 to C5, C7b).
-  With fewer than {ENOUGH_SEEDS} seeds (C6, C7a: {ENOUGH_FOR_A_SHARE}) it is `too few seeds`.
+- In between it is `cannot tell`. A run that diverged, or ended in NaN, has failed. The mean of one contestant (C1, C2,
+  C7b) is of its finished runs, and tells nothing if more than a fifth failed; a comparison of the two (C3 to C5) tells
+  nothing where a single run failed, as the rest would flatter who lost it.
+- With fewer than {ENOUGH_SEEDS} seeds (C6, C7a: {ENOUGH_FOR_A_SHARE}) it is `too few seeds`.
 - At any other scale the same rules say only `holds at this scale`, `fails at this scale` or `cannot tell`.
 
 The contestants are optimizer=ranger21 and optimizer=adamw with nothing else chosen: all ingredients and its schedule

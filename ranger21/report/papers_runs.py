@@ -10,6 +10,7 @@ from typing import Any
 from ranger21.compose import compose_config
 from ranger21.records import to_dict
 from ranger21.report.comparisons import DATA, RECIPE, Comparison
+from ranger21.report.failures import failed
 from ranger21.report.groups import BROUGHT, IGNORED, Group, beneath, canonical
 from ranger21.report.runs import DIVERGED, FINISHED, Run, flatten
 
@@ -41,12 +42,13 @@ class Evidence:
         diverged = sum(run.status == DIVERGED for run in ended)
         return f"; {diverged} of {len(ended)} runs diverged and are left out" if diverged else ""
 
-    def flattered(self, *contestants: Sequence[Run]) -> bool:
-        """Whether more than a fifth of a contestant's runs diverged: then the rest say little."""
-        counts = [
-            [sum(run.status == status for run in runs) for status in (DIVERGED, FINISHED)] for runs in contestants
-        ]
-        return any(4 * diverged > finished for diverged, finished in counts)
+    def failed(self, *contestants: Sequence[Run]) -> bool:
+        """Whether a run failed: to compare the rest would flatter the contestant that lost it."""
+        return any(failed(run) for runs in contestants for run in runs)
+
+    def flattered(self, runs: Sequence[Run]) -> bool:
+        """Whether more than a fifth of a contestant's runs failed: then the mean of the rest says little."""
+        return 4 * sum(map(failed, runs)) > sum(run.status == FINISHED for run in runs)
 
 
 def evidence(comparison: Comparison) -> Evidence:
