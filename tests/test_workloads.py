@@ -67,13 +67,16 @@ def test_two_workloads_that_share_two_optimizers_are_needed(grid: Grid, tmp_path
     grid("nesterov", 60.0, 61.0, networks=("resnet50", "vgg16"))
     grid("ranger21", 60.0, networks=("vit",))
     assert met(tmp_path).workloads == []
-    assert over_workloads(compare_like_with_like(find_runs([str(tmp_path)]).runs)) is None
+    report = examine([str(tmp_path)])
+    assert report.overall is None
+    assert report.remarks[-1].startswith("There is no verdict over all of them together: no two share two optimizers")
     grid("nesterov", 60.0, networks=("vit",))
     meeting = met(tmp_path)
     assert [workload.title for workload in meeting.workloads] == ["resnet50 on fashion_mnist", "vit on fashion_mnist"]
     assert meeting.contestants == ["adamw", "nesterov"]
     assert meeting.remarks == [
-        "vgg16 on fashion_mnist has no part in this: fewer than two of its optimizers are in another comparison."
+        "vgg16 on fashion_mnist has no part in this: fewer than two of its optimizers are in another comparison, too, "
+        "with one group each."
     ]
 
 

@@ -11,6 +11,7 @@ from ranger21.report.groups import BROUGHT, OPTIMIZER, UNSET, Group, beneath, ho
 from ranger21.wording import first_few
 
 SCHEDULE = "schedule.name"
+NO_PART = "fewer than two of its optimizers are in another comparison, too, with one group each"
 
 
 class Contestant(NamedTuple):
@@ -60,26 +61,25 @@ def meet(comparisons: Sequence[Comparison]) -> Meeting:
     """
     found = [_entries(comparison) for comparison in comparisons]
     crowded = {c.optimizer for entries in found for c, _ in entries if not c.trials and _untuned(entries, c) > 1}
-    remarks, fields = [], []
+    fields: list[dict[Contestant, Group]] = []
+    collisions: list[list[str]] = []
     for comparison, entries in zip(comparisons, found, strict=True):
-        field: dict[Contestant, list[Group]] = {}
+        alike: dict[Contestant, list[Group]] = {}
         for contestant, group in entries:
             split = contestant.optimizer in crowded and not contestant.trials
-            field.setdefault(contestant if split else contestant._replace(schedule=""), []).append(group)
-        for contestant, groups in list(field.items()):
-            if len(groups) > 1:
-                del field[contestant]
-                remarks.append(_collision(comparison, contestant, groups))
-        fields.append((comparison, {contestant: group for contestant, (group,) in field.items()}))
-    shared = _shared([set(field) for _, field in fields])
+            alike.setdefault(contestant if split else contestant._replace(schedule=""), []).append(group)
+        fields.append({contestant: groups[0] for contestant, groups in alike.items() if len(groups) == 1})
+        collisions.append([_collision(comparison, c, groups) for c, groups in alike.items() if len(groups) > 1])
+    shared = _shared([set(field) for field in fields])
     names = _names({contestant for field in shared for contestant in field})
-    workloads = [
-        Workload(comparison, {names[c]: field[c] for c in sorted(kept)})
-        for (comparison, field), kept in zip(fields, shared, strict=True)
-        if kept
-    ]
-    meeting = Meeting(workloads, remarks)
-    return replace(meeting, remarks=remarks + _absences(meeting, comparisons)) if workloads else meeting
+    workloads, remarks = [], []
+    for comparison, field, kept, collided in zip(comparisons, fields, shared, collisions, strict=True):
+        if kept:
+            workloads.append(Workload(comparison, {names[c]: field[c] for c in sorted(kept)}))
+            remarks += collided
+        else:
+            remarks.append(f"{comparison.title} has no part in this: {NO_PART}.")
+    return Meeting(workloads, [*remarks, *_absences(workloads)])
 
 
 def _entries(comparison: Comparison) -> list[tuple[Contestant, Group]]:
@@ -124,17 +124,13 @@ def _collision(comparison: Comparison, contestant: Contestant, groups: Sequence[
     return f"{comparison.title}: {len(groups)} groups are {name}, {how_tuned(contestant.trials)}; none counts: {told}."
 
 
-def _absences(meeting: Meeting, comparisons: Sequence[Comparison]) -> list[str]:
-    """The sentences on comparisons without a part, and on contestants that are not on every workload."""
-    told = [
-        f"{comparison.title} has no part in this: fewer than two of its optimizers are in another comparison."
-        for comparison in comparisons
-        if not any(workload.comparison is comparison for workload in meeting.workloads)
-    ]
-    for name in meeting.contestants:
-        if missing := [workload.title for workload in meeting.workloads if name not in workload.groups]:
+def _absences(workloads: Sequence[Workload]) -> list[str]:
+    """The sentences on contestants that are not on every workload, or not the same on all."""
+    told = []
+    for name in sorted({name for workload in workloads for name in workload.groups}):
+        if missing := [workload.title for workload in workloads if name not in workload.groups]:
             told.append(f"{name} is missing on {first_few(missing)}: there is no verdict on it.")
-        groups = [workload.groups[name] for workload in meeting.workloads if name in workload.groups]
+        groups = [workload.groups[name] for workload in workloads if name in workload.groups]
         if changes := [] if any(trials_of(run) for run in groups[0].runs) else _changes(groups):
             told.append(f"{name} has other values on other workloads: {first_few(changes, 4)}.")
     return told

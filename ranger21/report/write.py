@@ -33,7 +33,12 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
     found = find_runs(patterns)
     comparisons = compare_like_with_like(found.runs, across)
     apart = separation(comparisons)
-    return Report(comparisons, [*found.left_out, *([apart] if apart else [])])
+    report = Report(comparisons, [*found.left_out, *([apart] if apart else [])])
+    if apart and not report.overall:
+        report.remarks.append(
+            "There is no verdict over all of them together: no two share two optimizers, each with one group."
+        )
+    return report
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
