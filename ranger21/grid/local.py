@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -31,21 +31,39 @@ class Local:
     def __init__(self, at_once: int, told: Callable[[Job, int], None]) -> None:
         self.at_once, self.told = at_once, told
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped, self._lock = False, threading.Lock()
+        self._stopped, self._lock, self._asking = False, threading.Lock(), threading.Lock()
 
-    def run(self, jobs: Sequence[Job]) -> list[Job]:
-        """Runs the jobs to their ends and returns those that failed. Ctrl-C and SIGTERM let each save a checkpoint."""
-        failed = []
+    @property
+    def stopped(self) -> bool:
+        """Whether no further job is started."""
+        return self._stopped
+
+    def run(self, jobs: Iterable[Job]) -> list[Job]:
+        """Runs the jobs to their ends and returns those that failed. Ctrl-C and SIGTERM let each save a checkpoint.
+
+        A job is asked for when it can start; one thread asks at a time.
+        """
+        source, failed = iter(jobs), list[Job]()
         with ThreadPoolExecutor(self.at_once) as pool:
-            futures = [pool.submit(self._run, job) for job in jobs]
+            futures = [pool.submit(self._work, source) for _ in range(self.at_once)]
             try:
-                for job, future in zip(jobs, futures, strict=True):
-                    if future.result():
-                        failed.append(job)
+                for future in futures:
+                    failed += future.result()
             except BaseException:
                 self._stop()
                 raise
         return failed
+
+    def _work(self, source: Iterator[Job]) -> list[Job]:
+        failed = []
+        while (job := self._next(source)) is not None:
+            if self._run(job):
+                failed.append(job)
+        return failed
+
+    def _next(self, source: Iterator[Job]) -> Job | None:
+        with self._asking:
+            return None if self._stopped else next(source, None)
 
     def _run(self, job: Job) -> int:
         job.directory.mkdir(parents=True, exist_ok=True)

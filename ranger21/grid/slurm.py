@@ -29,7 +29,7 @@ class Submission:
     runs: Path
     jobs: Sequence[Job]
     array: list[str]  # empty: no runs, the comparison alone
-    compare: list[str]  # empty: nothing at all
+    compare: list[str]  # empty: no comparison
 
     def compare_after(self, array: str) -> list[str]:
         """The comparison's command when the array has its id."""
@@ -43,18 +43,24 @@ class Slurm:
     What SLURM holds of it is known from the jobs' own commands: sbatch's answer may be lost.
     """
 
-    def __init__(self, folder: Path, options: Sequence[str], compare_options: Sequence[str]) -> None:
-        """`options`, such as --partition=gpu, are arguments of sbatch for the runs, others for the comparison."""
+    def __init__(
+        self, folder: Path, options: Sequence[str], compare_options: Sequence[str], command: str = "reproduce.py"
+    ) -> None:
+        """`options`, such as --partition=gpu, are arguments of sbatch for the runs, others for the comparison.
+
+        `command` is what submits.
+        """
+        self.command = command
         self.folder, self.options, self.compare_options = folder.resolve(), list(options), list(compare_options)
 
-    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> Submission:
+    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str] | None) -> Submission:
         """The commands for those of the jobs that SLURM does not hold yet, at most `at_once` at a time.
 
-        `comparison` are compare.py's arguments; it waits also for the jobs that are held. Writes nothing.
+        `comparison` are compare.py's arguments, None for none; it waits for those that are held, too. Writes nothing.
         """
         queue = self._queue()
         held = self._held(queue)
-        compared = " ".join([str(COMPARE.absolute()), *comparison]) in queue
+        compared = comparison is None or " ".join([str(COMPARE.absolute()), *comparison]) in queue
         jobs = [job for job in jobs if job.directory not in held]
         numbers = [int(name) for path in self.folder.glob("runs-*.txt") if (name := path.stem[5:]).isdecimal()]
         runs = self.folder / f"runs-{1 + max(numbers, default=0)}.txt"  # never one that a queued task may still read
@@ -62,13 +68,15 @@ class Slurm:
             return Submission(runs, [], [], [])
         array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
         array += [f"--output={self.folder}/{runs.stem}_%a.out", str(TRAIN), f"@{runs}"]
+        if comparison is None:
+            return Submission(runs, jobs, array if jobs else [], [])
         others = sorted({job.partition("_")[0] for job in held.values()})
         waits = ":".join(["afterany", *(["ARRAY"] if jobs else []), *others])
         compare = ["sbatch", "--parsable", f"--dependency={waits}", "--kill-on-invalid-dep=yes", *self.compare_options]
         compare += [f"--output={self.folder}/compare-%j.out"]
         return Submission(runs, jobs, array if jobs else [], [*compare, str(COMPARE), *comparison])
 
-    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str]) -> str:
+    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str] | None) -> str:
         """Submits as `plan` says; returns what was done.
 
         Raises a UserError if sbatch refuses, or if another process is submitting the same grid.
@@ -76,9 +84,9 @@ class Slurm:
         if not TRAIN.is_file():
             raise UserError(f"{TRAIN} is not here: type this in the project's folder.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, f"{self.folder}: another reproduce.py is submitting: wait for it.") as lock:
+        with locked(self.folder, f"{self.folder}: another {self.command} is submitting: wait for it.") as lock:
             plan = self.plan(jobs, at_once, comparison)
-            if not plan.compare:
+            if not (plan.jobs or plan.compare):
                 return NOTHING
             array, what = "", "no run"
             if plan.jobs:
@@ -87,6 +95,8 @@ class Slurm:
                 write_atomically(self.folder / SUBMITTED, json.dumps(self._noted() | places, indent=1))
                 array = _sbatch(plan.array, lock)
                 what = f"{len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} as array {array}"
+            if not plan.compare:
+                return f"submitted {what}"
             after = _sbatch(plan.compare_after(array), lock)
         return f"submitted {what}, and the comparison {after} that waits for all"
 

@@ -103,7 +103,7 @@ class Space:
         named = {f"{{{name}}}": str(value) for name, value in values.items()}
         return tuple(NAMED.sub(lambda match: named[match[0]], word) for word in words)
 
-    def keys(self) -> set[str]:
+    def sets(self) -> set[str]:
         """The keys of train.py that a trial sets."""
         keys: set[str] = set()
         for name, one in self.dimensions.items():

@@ -1,0 +1,162 @@
+"""Optuna's journal of the trials: which wait, which were taken, which have ended, for all workers together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ranger21.errors import UserError
+from ranger21.tuning.plan import Stage, Task
+from ranger21.tuning.record import Trial
+from ranger21.tuning.space import Range, Space
+
+NAME = "tuning.journal"
+CURE = "move it away: the runs that are there are adopted, and no trial runs twice"
+
+
+class Journal:
+    """Optuna's JournalStorage in one file, with a study for each stage, whose trials are enqueued at once.
+
+    It is the queue and the record of who did what; results are read from the runs themselves. Its methods are called
+    by one thread of one process at a time.
+
+    Raises a UserError without Optuna, and for a file that is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._optuna = _optuna()
+        self._studies: dict[str, Any] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+        _cut_torn_line(path)
+        backends = self._optuna.storages.journal
+        with self._reading():
+            place = str(path.resolve())
+            backend = backends.JournalFileBackend(place, lock_obj=backends.JournalFileOpenLock(place))
+            self._storage = self._optuna.storages.JournalStorage(backend)
+
+    def enqueue(self, tasks: Sequence[Task]) -> None:
+        """Enqueue those of the trials that are not there yet.
+
+        Raises a UserError for studies of another space, or of other runs.
+        """
+        with self._reading():
+            for task in tasks:
+                study = self._study(task.stage)
+                known = self._numbers.get((task.stage.name, task.point))
+                directory = f"{task.stage.experiment}/{task.job.directory.name}"
+                if known is None:
+                    study.add_trial(self._waiting(task, directory))
+                    self._note(task.stage, study)
+                elif (then := self._trial(task).user_attrs.get("directory")) != directory:
+                    raise UserError(
+                        f"{self.path}: trial {task.point} of {task.stage.name} was the run {then}, and is {directory} "
+                        f"by this command: choose another outputs=, or {CURE}."
+                    )
+
+    def take(self, task: Task) -> None:
+        """Note that a trial is being run."""
+        with self._reading():
+            trial = self._trial(task)
+            if trial.state == self._optuna.trial.TrialState.WAITING:
+                self._storage.set_trial_state_values(trial._trial_id, self._optuna.trial.TrialState.RUNNING)
+
+    def tell(self, task: Task, came: Trial) -> None:
+        """Note what a trial came to; a divergence is 0, the worst top-1.
+
+        Raises a UserError if the journal has another result of it.
+        """
+        value = 0.0 if came.objective is None else came.objective
+        self.take(task)
+        with self._reading():
+            trial = self._trial(task)
+            if not trial.state.is_finished():
+                self._study(task.stage).tell(trial.number, value)
+            elif trial.value != value:
+                raise UserError(
+                    f"{self.path}: trial {task.point} of {task.stage.name} came to {trial.value}, and "
+                    f"{task.job.directory} has {value} now. If that run is the right one, {CURE}."
+                )
+
+    def has_ended(self, task: Task) -> bool:
+        """Whether a result of the trial is noted."""
+        with self._reading():
+            return bool(self._trial(task).state.is_finished())
+
+    def _study(self, stage: Stage) -> Any:
+        if stage.name not in self._studies:
+            study = self._optuna.create_study(
+                storage=self._storage,
+                study_name=stage.name,
+                direction="maximize",
+                sampler=self._optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is enqueued
+                load_if_exists=True,
+            )
+            if "space" not in study.user_attrs:
+                study.set_user_attr("space", stage.space.hash)
+            if study.user_attrs["space"] != stage.space.hash:
+                raise UserError(
+                    f"{self.path} has trials of {stage.name} in another space ({study.user_attrs['space']}, and "
+                    f"configs/space/{stage.optimizer}.yaml is {stage.space.hash}): choose another outputs=, or {CURE}."
+                )
+            self._studies[stage.name] = study
+            self._note(stage, study)
+        return self._studies[stage.name]
+
+    def _note(self, stage: Stage, study: Any) -> None:
+        for trial in study.get_trials(deepcopy=False):
+            self._numbers.setdefault((stage.name, trial.user_attrs["point"]), trial._trial_id)
+
+    def _trial(self, task: Task) -> Any:
+        return self._storage.get_trial(self._numbers[task.stage.name, task.point])
+
+    def _waiting(self, task: Task, directory: str) -> Any:
+        """The trial as Optuna has it, at its point."""
+        distributions = _distributions(self._optuna.distributions, task.stage.space)
+        return self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.WAITING,
+            params={name: task.values[name] for name in distributions},
+            distributions=distributions,
+            user_attrs={"point": task.point, "directory": directory},
+        )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what Optuna raises over a file that it did not write into a sentence."""
+        try:
+            yield
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise UserError(f"{self.path} is damaged, or not a journal of Optuna's ({told}): {CURE}.") from error
+
+
+def _distributions(kinds: Any, space: Space) -> dict[str, Any]:
+    return {
+        name: kinds.FloatDistribution(one.low, one.high, log=True)
+        if isinstance(one, Range)
+        else kinds.CategoricalDistribution(list(one.options))
+        for name, one in space.dimensions.items()
+    }
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("Tuning needs Optuna: pip install 'ranger21-imagenet[tune]', or pip install optuna.") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Take away a last line without its end, which a killed writer left: what is appended to it would be lost."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)

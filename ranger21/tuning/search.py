@@ -1,0 +1,131 @@
+"""The course of a tuning: rungs that end for all before the next begins, and a second round in wider spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ranger21.errors import UserError
+from ranger21.tuning.outcome import best, edges, outcome, widened, winner
+from ranger21.tuning.plan import Planner, Request, Stage, Task
+from ranger21.tuning.record import NAME, Budget, Edge, Trial, Tuned, read_tuned, write_tuned
+from ranger21.tuning.space import Space
+
+Key = tuple[str, str]  # experiment, optimizer
+
+
+class Search:
+    """Plans a tuning phase by phase, each by what came of those before, for all optimizers alike."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.planner = request, Planner(request)
+        self.keys: list[Key] = [(e, o) for e in request.experiments for o in request.optimizers]
+        self.trials: dict[Key, list[Trial]] = {key: [] for key in self.keys}
+        self.spaces: dict[Key, list[Space]] = {key: [self.planner.spaces[key[1]]] for key in self.keys}
+        self._others = self._require_alike()
+
+    def phases(self) -> Iterator[list[Task]]:
+        """The tasks of each phase, in the order in which they start. The next is for when all have ended."""
+        yield from self._round(0, self.keys)
+        if not self.request.widen:
+            return
+        wider = [key for key in self.keys if self._beyond(key[0])]
+        for key in wider:
+            self.spaces[key].append(widened(self.spaces[key][0], self._beyond(key[0])))
+        if wider:
+            yield from self._round(1, wider)
+
+    def _round(self, number: int, keys: list[Key]) -> Iterator[list[Task]]:
+        count = self.request.trials
+        points = {key: list(range(number * count, (number + 1) * count)) for key in keys}
+        for rung in range(self.request.rungs):
+            tasks = self.tasks(number, rung, points)
+            yield tasks
+            came: dict[Key, list[Trial]] = {key: [] for key in keys}
+            for task in tasks:
+                came[task.stage.experiment, task.stage.optimizer].append(outcome(task))
+            for key, trials in came.items():
+                trials.sort(key=lambda trial: trial.point)
+                self.trials[key] += trials
+                points[key] = sorted(trial.point for trial in best(trials, self.left(rung + 1)))
+
+    def left(self, rung: int) -> int:
+        """How many trials of an optimizer a rung has: half of the one before, and one at least."""
+        return max(1, self.request.trials >> rung)
+
+    def tasks(self, number: int, rung: int, points: Mapping[Key, list[int]]) -> list[Task]:
+        """The trials of a rung, the optimizers in turn, so that what is cut short is even over them."""
+        found: list[Task] = []
+        for (experiment, optimizer), chosen in points.items():
+            space = self.spaces[experiment, optimizer][number]
+            stage = Stage(experiment, optimizer, number, rung, self.request.rungs, space)
+            found += self.planner.tasks(stage, chosen)
+        rank = {key: place for place, key in enumerate(points)}
+        turn = {id(task): points[task.stage.experiment, task.stage.optimizer].index(task.point) for task in found}
+        return sorted(found, key=lambda task: (turn[id(task)], rank[task.stage.experiment, task.stage.optimizer]))
+
+    def _beyond(self, experiment: str) -> set[Edge]:
+        """Where the first round's winner of some optimizer is at an edge of its space."""
+        found: set[Edge] = set()
+        for key in self.keys:
+            if key[0] == experiment:
+                first = [trial for trial in self.trials[key] if trial.round == 0]
+                found |= set(edges(self.spaces[key][0], winner(first, self.request.rungs), first))
+        return found
+
+    def tuned(self) -> list[Tuned]:
+        """What all trials came to, when the last phase has ended."""
+        found = []
+        for key in self.keys:
+            trials, spaces, request = self.trials[key], self.spaces[key], self.request
+            won = winner(trials, request.rungs)
+            found.append(
+                Tuned(
+                    *key,
+                    Budget(request.trials, request.rungs, len(spaces), request.seed),
+                    request.arguments,
+                    tuple({"hash": space.hash, "dimensions": space.content()} for space in spaces),
+                    tuple(trials),
+                    won,
+                    edges(spaces[-1], won, trials),
+                )
+            )
+        return found
+
+    def write(self) -> Path:
+        """Write tuned.json and return where; what it has of other experiments and optimizers stays."""
+        path = self.request.place / NAME
+        write_tuned(path, [*self._others, *self.tuned()])
+        return path
+
+    def present(self) -> list[Task]:
+        """The tasks of the first phase that has not ended, or of the last."""
+        self.trials = {key: [] for key in self.keys}
+        self.spaces = {key: spaces[:1] for key, spaces in self.spaces.items()}
+        tasks: list[Task] = []
+        for tasks in self.phases():
+            if not all(task.job.ended for task in tasks):
+                break
+        return tasks
+
+    def later(self) -> list[Task]:
+        """As many tasks of later rungs as there will be, at any points: they cost the same."""
+        found: list[Task] = []
+        for rung in range(1, self.request.rungs):
+            found += self.tasks(0, rung, {key: list(range(self.left(rung))) for key in self.keys})
+        return found
+
+    def _require_alike(self) -> list[Tuned]:
+        """What tuned.json has besides. Raises a UserError for optimizers of an experiment with unequal budgets."""
+        path = self.request.place / NAME
+        if not path.exists():
+            return []
+        others = [one for one in read_tuned(path) if (one.experiment, one.optimizer) not in self.keys]
+        own = Budget(self.request.trials, self.request.rungs, 1, self.request.seed)
+        for one in others:
+            if one.experiment in self.request.experiments and (one.budget != own or self.request.widen):
+                raise UserError(
+                    f"{path} has optimizer={one.optimizer} of experiment={one.experiment}, which this command leaves "
+                    "out and whose budget might differ from the others': name it in --optimizers, too."
+                )
+        return others

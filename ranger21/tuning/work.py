@@ -1,0 +1,108 @@
+"""Running a phase's trials to their ends: by this command, by others that were typed beside it, or by SLURM."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ranger21.grid.jobs import Job
+from ranger21.grid.local import Local
+from ranger21.records import in_use
+from ranger21.tuning.claims import Claims
+from ranger21.tuning.journal import NAME, Journal
+from ranger21.tuning.outcome import outcome
+from ranger21.tuning.plan import Task
+
+PAUSE = 1.0  # seconds between two looks at what others run
+
+
+class Worker:
+    """Takes trials from the queue, one after the other, until all of a phase have ended.
+
+    Whether a trial has ended, its run's directory tells, whoever ran it. A trial whose worker died is taken over; one
+    that still runs, or that SLURM holds, is waited for.
+
+    Args:
+        place: of the runs and the journal.
+        queued: the run directories that SLURM holds, asked for again and again.
+        told: is called with each trial that has ended, by whomever.
+    """
+
+    def __init__(self, place: Path, queued: Callable[[], object], told: Callable[[Task], None]) -> None:
+        self.claims = Claims(place / ".claims")
+        self.told, self._queued = told, queued
+        self._lock = threading.Lock()
+        with self.claims.turn():
+            self.journal = Journal(place / NAME)
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Enqueue a phase's trials, and note those that have ended."""
+        self._open = list(tasks)
+        self._failed: dict[Path, Task] = {}
+        with self._lock, self.claims.turn():
+            self.journal.enqueue(tasks)
+        self.collect()
+
+    def collect(self) -> list[Task]:
+        """Note the trials that have ended; return the others."""
+        with self._lock, self.claims.turn():
+            self._collect()
+            return list(self._open)
+
+    def run(self, at_once: int) -> list[Task]:
+        """Run the trials to their ends, so many at a time, and return those that failed here."""
+        local = Local(at_once, self._ended)
+        local.run(self._jobs(local))
+        self.collect()
+        return [task for task in self._open if task.job.directory in self._failed]
+
+    def submitted(self, tasks: Sequence[Task]) -> None:
+        """Note that a scheduler has trials."""
+        with self._lock, self.claims.turn():
+            for task in tasks:
+                self.journal.take(task)
+
+    def _jobs(self, local: Local) -> Iterator[Job]:
+        while not local.stopped:
+            with self._lock, self.claims.turn():
+                self._collect()
+                task = self._next()
+                left = [task for task in self._open if task.job.directory not in self._failed]
+            if task is not None:
+                yield task.job
+            elif not left:
+                return
+            else:
+                time.sleep(PAUSE)
+
+    def _next(self) -> Task | None:
+        """The first trial that nobody has, claimed."""
+        queued = self._queued()
+        for task in self._open:
+            directory = task.job.directory
+            if directory in self._failed or directory in queued or in_use(directory):  # type: ignore[operator]
+                continue
+            if self.claims.take(_name(directory)):
+                self.journal.take(task)
+                return task
+        return None
+
+    def _collect(self) -> None:
+        for task in [task for task in self._open if task.job.ended]:
+            self._open.remove(task)
+            self.journal.tell(task, outcome(task))
+            self.told(task)
+
+    def _ended(self, job: Job, code: int) -> None:
+        with self._lock, self.claims.turn():
+            self.claims.release(_name(job.directory))
+            task = next((task for task in self._open if task.job.directory == job.directory), None)
+            if task is not None and not job.ended and not in_use(job.directory):
+                self._failed[job.directory] = task
+            self._collect()
+
+
+def _name(directory: Path) -> str:
+    return f"{directory.parent.name}/{directory.name}"

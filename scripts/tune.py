@@ -1,0 +1,153 @@
+#!/usr/bin/env python
+"""Tune several optimizers alike: each its own space, all the same number of trials at the same points."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranger21.ending import ending_well
+from ranger21.tuning.options import parse, requested
+
+if TYPE_CHECKING:
+    from ranger21.grid.slurm import Slurm
+    from ranger21.tuning.plan import Task
+    from ranger21.tuning.search import Search
+
+
+def main() -> int:
+    """Run the command; the exit status is 1 if a trial failed."""
+    options = parse()
+    from ranger21.grid.slurm import Slurm
+    from ranger21.tuning.search import Search
+
+    request = requested(options)
+    search = Search(request)
+    slurm = Slurm(request.place / ".grid", shlex.split(options.sbatch), [], "tune.py")
+    if options.status:
+        return status(search, slurm, options.every)
+    first = next(search.phases())
+    look_around(search, first, options)
+    if options.dry_run:
+        return dry_run(search, first, slurm, options)
+    return tune(search, slurm, options)
+
+
+def look_around(search: Search, first: list[Task], options: argparse.Namespace) -> None:
+    """Tell what there is and what it will cost, and warn of runs that may not fit. Raise a UserError if they do not."""
+    from ranger21.grid.cost import cost
+    from ranger21.grid.likeness import other_code, require_these
+
+    jobs = [task.job for task in first]
+    for warning in (*require_these(jobs), other_code(jobs)):
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+    request, later = search.request, search.later()
+    rungs = f", {request.rungs} rungs" if request.rungs > 1 else ""
+    print(
+        f"{len(search.keys)} optimizers and experiments, {request.trials} trials each{rungs}: "
+        f"{sum(job.ended for job in jobs)} of {len(jobs)} ended; "
+        f"{cost([*jobs, *(task.job for task in later)]).sentence(options.at_once)}"
+        f"{', and as much again where a space is widened' if request.widen else ''}",
+        flush=True,
+    )
+
+
+def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.Namespace) -> int:
+    """Print what would be typed for the first phase."""
+    from ranger21.grid.local import typed
+
+    jobs = [task.job for task in first if not task.job.ended]
+    if options.launcher == "slurm":
+        plan = slurm.plan(jobs, options.at_once, None)
+        print("\n".join(shlex.join(job.overrides) for job in plan.jobs))
+        print(shlex.join(plan.array))
+    else:
+        print("\n".join(typed(job) for job in jobs))
+    for rung in range(1, search.request.rungs):
+        print(f"# then, of each optimizer, the best {search.left(rung)} at twice that length")
+    return 0
+
+
+def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
+    """Run, or submit, phase after phase, and write what came."""
+    from ranger21.grid.local import typed
+    from ranger21.stopping import heeded
+    from ranger21.tuning.outcome import outcome
+    from ranger21.tuning.work import Worker
+
+    for number in heeded():
+        signal.signal(number, signal.default_int_handler)
+    count = itertools.count(1)
+    size = 0
+
+    def told(task: Task) -> None:
+        came = outcome(task)
+        shown = came.state if came.objective is None else f"{came.objective:.2f} %"
+        print(f"{next(count)}/{size}  {task.stage.name}, trial {task.point}: {shown}  {task.job.directory}", flush=True)
+
+    worker = Worker(search.request.place, slurm.queued, told)
+    for tasks in search.phases():
+        count, size = itertools.count(1), len(tasks)
+        worker.begin(tasks)
+        if options.launcher == "slurm":
+            if left := worker.collect():
+                print(slurm.submit([task.job for task in left], options.at_once, None))
+                worker.submitted(left)
+                print(f"{len(left)} trials to wait for: type the same again to collect them.")
+                return 0
+            continue
+        if failed := worker.run(options.at_once):
+            for task in failed:
+                print(f"failed: {typed(task.job)}\n  see {task.job.directory / 'launcher.txt'}", file=sys.stderr)
+            return 1
+    return finish(search)
+
+
+def finish(search: Search) -> int:
+    """Write tuned.json, and say who won with what."""
+    path = search.write()
+    for one in search.tuned():
+        won = one.winner
+        if won is None:
+            print(f"{one.experiment}, {one.optimizer}: all trials diverged", file=sys.stderr)
+            continue
+        print(f"{one.experiment}, {one.optimizer}: {won.objective:.2f} % with {shlex.join(won.overrides)}")
+        for edge in one.edges:
+            print(
+                f"  no trial had a {edge.side}er {edge.dimension} than its {won.values[edge.dimension]}: the best may lie"
+                f" beyond{'' if search.request.widen else ' (--widen looks there)'}"
+            )
+    print(f"written: {path}")
+    return 0
+
+
+def status(search: Search, slurm: Slurm, every: float | None) -> int:
+    """Print the table of the present phase once, or keep it up to date."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from ranger21.grid.progress import table
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    jobs = [task.job for task in search.present()]
+    if every is None:
+        console.print(table(jobs, slurm))
+        return 0
+    with Live(table(jobs, slurm), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(every)
+            live.update(table([task.job for task in search.present()], slurm), refresh=True)
+
+
+if __name__ == "__main__":
+    with ending_well("does what is missing"):
+        sys.exit(main())
