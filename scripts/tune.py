@@ -123,8 +123,8 @@ def finish(search: Search) -> int:
         print(f"{one.experiment}, {one.optimizer}: {won.objective:.2f} % with {shlex.join(won.overrides)}")
         for edge in one.edges:
             print(
-                f"  no trial had a {edge.side}er {edge.dimension} than its {won.values[edge.dimension]}: the best may lie"
-                f" beyond{'' if search.request.widen else ' (--widen looks there)'}"
+                f"  no trial had a {edge.side}er {edge.dimension} than its {won.values[edge.dimension]}: the best may "
+                f"lie beyond{'' if search.request.widen else ' (--widen looks there)'}"
             )
     print(f"written: {path}")
     return 0

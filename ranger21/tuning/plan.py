@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.compose import compose_config, composing
-from ranger21.config import Config
+from ranger21.config import Config, neutral_keys
 from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
 from ranger21.mistakes import CONFIG_ERRORS, explain
@@ -40,6 +40,13 @@ class Request:
     seed: int
     outputs: str
     arguments: tuple[str, ...]
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Those of the arguments that change a result: not where the data lie, nor how fast a run is."""
+        neutral = neutral_keys()
+        keys = {word: word.partition("=")[0].lstrip("+~") for word in self.arguments}
+        return tuple(word for word, key in keys.items() if not {key, key.partition(".")[0]} & neutral)
 
     @property
     def place(self) -> Path:

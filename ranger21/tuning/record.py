@@ -4,7 +4,7 @@
  "tuned": [                                     # by experiment, then optimizer, in order of their names
    {"experiment": "fair_resnet", "optimizer": "adamw",
     "budget": {"trials": 16, "rungs": 1, "rounds": 1, "seed": 0},
-    "arguments": ["data.root=…"],               # what was typed behind the command, alike for all trials
+    "arguments": ["trainer.epochs=2"],          # what was typed for all trials and changes their results
     "spaces": [                                 # one a round; each wider than the one before
       {"hash": "1ca88ec103d72ae9", "dimensions": {"optimizer.lr": {"low": 1e-4, "high": 0.1}, …}}],
     "trials": [                                 # by round, rung, point

@@ -83,7 +83,7 @@ class Search:
                 Tuned(
                     *key,
                     Budget(request.trials, request.rungs, len(spaces), request.seed),
-                    request.arguments,
+                    request.recorded,
                     tuple({"hash": space.hash, "dimensions": space.content()} for space in spaces),
                     tuple(trials),
                     won,

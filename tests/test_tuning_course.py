@@ -1,0 +1,280 @@
+"""The course of a tuning, by results made here: rungs, divergence, edges, wider spaces, budgets, the journal."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.tuning import plan
+from ranger21.tuning.claims import Claims
+from ranger21.tuning.journal import Journal
+from ranger21.tuning.outcome import outcome
+from ranger21.tuning.plan import Request, Task
+from ranger21.tuning.record import Edge, Tuned, read_tuned
+from ranger21.tuning.search import Search
+from ranger21.tuning.space import Choice, Range, Space
+
+SMALL = ("data.holdout=100", "trainer.steps=8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composed() -> Iterator[None]:
+    """The same command composes to the same configuration: once is enough for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = functools.cache(lambda words: compose_config(list(words)))
+        patch.setattr(plan, "compose_config", lambda words: kept(tuple(words)))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def request(named: str = "adamw,nesterov", **changes: object) -> Request:
+    asked = Request(("fashion_mnist",), tuple(named.split(",")), 4, 1, False, 0, "outputs", SMALL)
+    return replace(asked, **changes)  # type: ignore[arg-type]
+
+
+def end(task: Task, top1: float | None, loss: float | None = 1.0) -> None:
+    """Let the trial's run have ended; None: it diverged."""
+    task.job.directory.mkdir(parents=True, exist_ok=True)
+    status = "diverged" if top1 is None else "finished"
+    final = {} if top1 is None else {"final": {"holdout/acc1": top1, "holdout/loss": loss}}
+    (task.job.directory / "result.json").write_text(json.dumps({"status": status, **final}))
+
+
+def by_rate(task: Task) -> float:
+    """A higher rate is better, whatever else."""
+    return 50 + 10 * math.log10(float(task.values["optimizer.lr"]))
+
+
+def finish(search: Search, top1: Callable[[Task], float | None] = by_rate) -> tuple[list[list[Task]], list[Tuned]]:
+    phases = []
+    for tasks in search.phases():
+        phases.append(tasks)
+        for task in reversed(tasks):  # the order in which they end is not theirs
+            end(task, top1(task))
+    return phases, search.tuned()
+
+
+def test_all_get_the_same_points_and_the_best_of_each_wins(tmp_path: Path) -> None:
+    (tasks,), tuned = finish(Search(request()))
+    assert [(task.stage.optimizer, task.point) for task in tasks] == [
+        (optimizer, point) for point in range(4) for optimizer in ("adamw", "nesterov")
+    ]
+    for one in tuned:
+        assert one.winner is not None
+        assert one.winner.values["optimizer.lr"] == max(trial.values["optimizer.lr"] for trial in one.trials)
+        assert Edge("optimizer.lr", "high") in one.edges and Edge("optimizer.lr", "low") not in one.edges
+    for task in tasks:
+        assert {"seed=0", "trainer.final_validation=false", "outputs=outputs/tuning"} < set(task.job.overrides)
+        assert task.job.config.data.holdout == 100 and not task.job.config.trainer.final_validation
+        assert task.job.directory.is_relative_to("outputs/tuning")
+
+
+def test_each_rung_is_a_whole_run_of_its_own_length_and_the_same_share_goes_on(tmp_path: Path) -> None:
+    phases, tuned = finish(Search(request(trials=5, rungs=3)))
+    assert [len(tasks) for tasks in phases] == [10, 4, 2]
+    for tasks, steps in zip(phases, (2, 4, 8), strict=True):
+        assert {task.job.config.trainer.steps for task in tasks} == {steps}
+    for one in tuned:
+        first = {trial.point: trial.objective for trial in one.trials if trial.rung == 0}
+        ranked = sorted(first, key=lambda point: -(first[point] or 0))
+        assert {trial.point for trial in one.trials if trial.rung == 1} == set(ranked[:2])
+        assert [trial.point for trial in one.trials if trial.rung == 2] == ranked[:1]
+        assert one.winner == one.trials[-1]
+
+
+def test_what_diverges_is_worse_than_anything_else(tmp_path: Path) -> None:
+    def result(task: Task) -> float | None:
+        return None if task.point % 2 == 0 else float(task.point == 1)
+
+    _, tuned = finish(Search(request()), result)
+    assert [one.winner and (one.winner.point, one.winner.objective) for one in tuned] == [(1, 1.0)] * 2
+    _, none = finish(Search(request()), lambda task: None)
+    assert [(one.winner, one.edges) for one in none] == [(None, ())] * 2
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence_and_a_missing_holdout_an_error(tmp_path: Path) -> None:
+    search = Search(request("adamw", trials=1))
+    phases = search.phases()
+    (task,) = next(phases)
+    end(task, 90.0, None)
+    assert next(phases, None) is None
+    assert search.tuned()[0].trials[0].state == "diverged"
+    (task.job.directory / "result.json").write_text('{"status": "finished", "final": {"val/acc1": 90.0}}')
+    phases = Search(request("adamw", trials=1)).phases()
+    next(phases)
+    with pytest.raises(UserError, match="has no holdout/acc1: it is of a run without a holdout"):
+        next(phases, None)
+
+
+def test_a_winner_at_an_edge_widens_the_spaces_of_all() -> None:
+    """AdamW's best is the highest rate; SGD's is not, and both get as many trials in wider spaces."""
+
+    def result(task: Task) -> float:
+        rate = by_rate(task)
+        return rate if task.stage.optimizer == "adamw" else 90 - abs(rate - 33)
+
+    phases, tuned = finish(Search(request(widen=True)), result)
+    assert [len(tasks) for tasks in phases] == [8, 8]
+    assert {task.point for task in phases[1]} == {4, 5, 6, 7}
+    for optimizer, high in (("adamw", 1.0), ("nesterov", 8.0)):
+        stages = [task.stage for task in phases[1] if task.stage.optimizer == optimizer]
+        old = Search(request()).planner.spaces[optimizer].dimensions["optimizer.lr"]
+        assert isinstance(old, Range)
+        assert {stage.space.dimensions["optimizer.lr"] for stage in stages} == {replace(old, high=high)}
+    for one in tuned:
+        assert one.budget.rounds == 2 and len(one.spaces) == 2 and len(one.trials) == 8
+        assert one.winner == min(one.trials, key=lambda trial: trial.rank)
+
+
+def test_without_an_edge_there_is_no_second_round() -> None:
+    search = Search(request("adamw", trials=6, widen=True))
+    drawn = {task.point: task.values for task in next(search.phases())}
+    inner = set(drawn)
+    for name in ("optimizer.lr", "optimizer.weight_decay"):
+        ordered = sorted(drawn, key=lambda point: float(drawn[point][name]))
+        inner -= {ordered[0], ordered[-1]}
+    phases, tuned = finish(search, lambda task: 90.0 if task.point == min(inner) else None)
+    assert len(phases) == 1 and not any(one.edges for one in tuned)
+
+
+def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path: Path) -> None:
+    search = Search(request())
+    finish(search)
+    path = search.write()
+    before = path.read_bytes()
+    again = Search(request())
+    finish(again)
+    again.write()
+    assert path.read_bytes() == before
+    third = Search(request("lion"))
+    finish(third)
+    third.write()
+    assert [one.optimizer for one in read_tuned(path)] == ["adamw", "lion", "nesterov"]
+    for changes in ({"trials": 5}, {"widen": True}, {"seed": 1}, {"rungs": 2}):
+        with pytest.raises(
+            UserError, match=r"has optimizer=adamw of experiment=fashion_mnist.* name it in --optimizers"
+        ):
+            Search(request("muon", **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arguments": ()}, "has data.holdout=0, so its trials would be judged by the official validation set"),
+        ({"arguments": (*SMALL, "seed=3")}, "seed=3 is not possible: every trial sets seed itself"),
+        ({"arguments": (*SMALL, "trainer.final_validation=true")}, "every trial sets trainer.final_validation itself"),
+        ({"arguments": (*SMALL, "optimizer.lr=1")}, "optimizer.lr is tuned, by configs/space/adamw.yaml"),
+        ({"arguments": (*SMALL, "schedule=cosine")}, "schedule is tuned, by configs/space/adamw.yaml"),
+        ({"optimizers": ("lamb",)}, "optimizer=lamb has no search space"),
+        (
+            {"rungs": 5},
+            "--halving 5 is not possible: experiment=fashion_mnist has trainer.steps=8, of which there is no",
+        ),
+        (
+            {"rungs": 2, "arguments": ("data.holdout=100", "trainer.epochs=3")},
+            "has trainer.epochs=3, of which there is",
+        ),
+    ],
+)
+def test_what_cannot_be_tuned_is_told(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        next(Search(request("adamw", **{"trials": 1, **changes})).phases())  # type: ignore[arg-type]
+    assert words in str(error.value)
+
+
+def test_a_value_that_train_refuses_is_told_with_its_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search(request("adamw", trials=1))
+    wrong = Choice({"a": ("schedule=cosine", "schedule.final=2")})
+    space = Space("adamw", {**search.spaces["fashion_mnist", "adamw"][0].dimensions, "schedule": wrong})
+    search.spaces["fashion_mnist", "adamw"] = [space]
+    with pytest.raises(UserError, match=r"configs/space/adamw.yaml, point 0: schedule.final=2.0 is not possible"):
+        next(search.phases())
+
+
+# The journal
+
+
+@pytest.fixture
+def queued(here: None) -> tuple[Journal, list[Task]]:
+    """A journal with two trials of two optimizers, the first of which has ended."""
+    tasks = next(Search(request(trials=2)).phases())
+    place = Path("outputs/tuning")
+    place.mkdir(parents=True)
+    journal = Journal(place / "tuning.journal")
+    journal.enqueue(tasks)
+    for task in tasks:
+        end(task, 50.0)
+    journal.tell(tasks[0], outcome(tasks[0]))
+    return journal, tasks
+
+
+def test_what_is_noted_is_there_for_the_next_process(queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    again = Journal(journal.path)
+    again.enqueue(tasks)
+    again.enqueue(tasks)
+    assert [again.has_ended(task) for task in tasks] == [True, False, False, False]
+    assert journal.path.read_text().count('"op_code":4') == 4  # created once
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":6,"trial', b"{"])
+def test_a_line_that_a_killed_worker_left_is_no_harm(torn: bytes, queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    whole = journal.path.read_bytes()
+    with open(journal.path, "ab") as file:
+        file.write(torn)
+    again = Journal(journal.path)
+    assert journal.path.read_bytes() == whole
+    again.enqueue(tasks)
+    again.tell(tasks[1], outcome(tasks[1]))
+    assert Journal(journal.path).path.read_bytes().startswith(whole)
+
+
+@pytest.mark.parametrize("line", ["rubbish", "[]", "{}", '{"op_code": 99}', '{"op_code":6,"trial_id":77,"state":1}'])
+def test_a_damaged_journal_is_told_and_what_to_do(line: str, queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    text = journal.path.read_text().splitlines()
+    journal.path.write_text("\n".join([*text[:3], line, *text[3:], ""]))
+    with pytest.raises(UserError, match=r"tuning.journal is damaged, or not a journal of Optuna's .*move it away"):
+        Journal(journal.path).enqueue(tasks)
+
+
+def test_a_journal_of_another_space_or_of_other_runs_is_refused(queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    wide = [replace(t, stage=replace(t.stage, space=t.stage.space.widened("optimizer.lr", "low"))) for t in tasks]
+    with pytest.raises(UserError, match="has trials of fashion_mnist/adamw/round 1/rung 1 of 1 in another space"):
+        Journal(journal.path).enqueue(wide)
+    other = [replace(t, job=replace(t.job, directory=t.job.directory.with_name("other"))) for t in tasks]
+    with pytest.raises(UserError, match=r"trial 0 of fashion_mnist/adamw/round 1/rung 1 of 1 was the run .*, and is"):
+        Journal(journal.path).enqueue(other)
+    end(tasks[0], 60.0)
+    with pytest.raises(UserError, match=r"trial 0 of .* came to 50.0, and .* has 60.0 now"):
+        journal.tell(tasks[0], outcome(tasks[0]))
+
+
+def test_without_optuna_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"^Tuning needs Optuna: pip install 'ranger21-imagenet\[tune\]', or"):
+        Journal(tmp_path / "tuning.journal")
+
+
+def test_a_trial_has_one_worker_until_it_is_released_or_dies(tmp_path: Path) -> None:
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    assert one.take("a/b") and not one.take("a/b") and not other.take("a/b") and other.take("a/c")
+    one.release("a/b")
+    assert other.take("a/b")
+    with one.turn():
+        assert other._lock("turn") is None
