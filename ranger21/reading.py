@@ -82,7 +82,13 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "r
 
     Raises an Unreadable.
     """
-    text = _read(path, LARGEST_JSON, cure)
+    return parse_json(_read(path, LARGEST_JSON, cure), path, shape, cure)
+
+
+def parse_json(
+    text: str, path: Path, shape: Mapping[str, Any] | None = None, cure: str = "restore it"
+) -> dict[str, Any]:
+    """The same of a text that has been read from `path`."""
     if sum(map(text.count, "[{,")) > MOST_JSON:
         raise Unreadable(path, f"it has more than {MOST_JSON:,} values", cure)
     try:

@@ -75,7 +75,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUNS", help="run directories, parents of them, quoted globs, or .wandb files"
+        "runs",
+        nargs="+",
+        metavar="RUNS",
+        help="run directories, parents of them, runs.jsonl.gz, quoted globs, or .wandb files",
     )
     parser.add_argument(
         "--out",

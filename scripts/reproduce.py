@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +110,8 @@ def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Nam
 def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
     """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
     from ranger21.grid.local import Local, typed
-    from ranger21.grid.record import comparison, publication, records
+    from ranger21.grid.record import comparison, publication, record, records
+    from ranger21.report.record_file import NAME
     from ranger21.stopping import heeded
 
     if options.dry_run:
@@ -121,9 +123,20 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
         signal.signal(number, signal.default_int_handler)
     done = len(jobs) - len(left)
 
+    file, one_at_a_time = options.record and options.record / NAME, threading.Lock()
+
     def told(job: Job, code: int) -> None:
+        with one_at_a_time:
+            tell(job, code)
+
+    def tell(job: Job, code: int) -> None:
         nonlocal done
         done += 1
+        if file and options.yes and job.ended:
+            try:
+                record(records([job]), file)
+            except UserError as error:
+                print(f"warning: {error}", file=sys.stderr)
         print(f"{done}/{len(jobs)}  {job.directory}  {job.state if not code else f'exit code {code}'}", flush=True)
 
     failed = Local(options.at_once, told).run(left)
@@ -131,24 +144,25 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
         print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
     code = 0
     if any(job.ended for job in jobs):
-        runs = options.record and options.record / "runs"
-        if runs and not copied(jobs, runs, options.yes):
+        if file and not copied(jobs, file, options.yes):
             return 1
-        arguments = comparison(jobs, options.record or out, runs)
+        arguments = comparison(jobs, options.record or out, file)
         code = subprocess.run([sys.executable, str(COMPARE), *arguments], check=False).returncode
     return 1 if failed else code
 
 
-def copied(jobs: list[Job], runs: Path, yes: bool) -> bool:
+def copied(jobs: list[Job], file: Path, yes: bool) -> bool:
     """Show what is to be copied for a publication, and copy it; False if the user would rather not."""
     from ranger21.grid.record import publication, record, records
 
     found = records(jobs)
     print(f"--record copies {publication(found)}", flush=True)
-    if not yes and input(f"copy them to {runs}? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not yes and input(f"copy them to {file}? [y/N] ").strip().lower() not in ("y", "yes"):
         print("nothing was copied, and nothing compared", file=sys.stderr)
         return False
-    print(f"{record(found, runs)} records copied to {runs}")
+    print(f"{record(found, file)} records copied to {file}")
+    if (older := file.with_name("runs")).is_dir():
+        print(f"warning: {older} has records of an older version, which are not in {file.name}", file=sys.stderr)
     return True
 
 

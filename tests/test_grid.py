@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from ranger21.grid.record import record, records
 from ranger21.naming import run_directory
 from ranger21.records import in_use
 from ranger21.report.ablation import INGREDIENTS
+from ranger21.report.record_file import entries
 from ranger21.report.runs import RUNNING
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,8 +105,10 @@ def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_p
 
 
 def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: Path) -> None:
+    kept = tmp_path / "kept" / "runs.jsonl.gz"
     slow = [*four, "trainer.steps=30", "trainer.checkpoint_every_steps=1"]
-    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *slow]
+    recorded = [*slow, "--record", str(kept.parent), "--yes"]
+    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *recorded]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     outputs = tmp_path / "outputs"
     wait_for(lambda: any(path.stat().st_size for path in outputs.rglob("metrics.jsonl")))
@@ -116,12 +120,15 @@ def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: P
         os.kill(runner, signal.SIGCONT)
     assert "running" in seen
     assert "missing" in seen
+    wait_for(kept.exists)  # as soon as the first run has ended
     process.send_signal(signal.SIGHUP)  # the terminal closes; its runs, in sessions of their own, do not hear of it
     assert process.wait(120) == 130
     wait_for(lambda: not any(in_use(path.parent) for path in outputs.rglob(".lock")))
     done = {path: path.stat().st_mtime_ns for path in outputs.rglob("result.json")}
-    again = reproduce(*slow)
+    again = reproduce(*recorded)
     assert again.returncode == 0, again.stdout + again.stderr
+    assert "4 records copied to" in again.stdout and (kept.parent / "table.md").is_file()
+    assert len([entry for entry in entries(kept) if not isinstance(entry, str)]) == 4
     for path in outputs.rglob("metrics.jsonl"):
         steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
         assert steps == sorted(set(steps))
@@ -220,11 +227,16 @@ def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:
     }
     (job.directory / "manifest.json").write_text(json.dumps({"data": {"classes": 10}, "sessions": [session]}))
     (job.directory / "checkpoints").mkdir()
-    assert record(records([job]), tmp_path / "kept") == 1
-    place = tmp_path / "kept" / "demo" / "a"
-    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "metrics.jsonl", "result.json"]
+    file = tmp_path / "kept" / "runs.jsonl.gz"
+    assert record(records([job]), file) == 1
+    _, head, *lines = gzip.decompress(file.read_bytes()).splitlines()
     kept = {"command": ["python3", "train.py", "seed=1"], "hardware": {"cores": 2}}
-    assert json.loads((place / "manifest.json").read_text()) == {"data": {"classes": 10}, "sessions": [kept]}
+    assert json.loads(head) == {
+        "run": "demo/a",
+        "manifest": {"data": {"classes": 10}, "sessions": [kept]},
+        "result": {"status": "finished"},
+    }
+    assert b"\n".join(lines[:-1]) + b"\n" == (job.directory / "metrics.jsonl").read_bytes() + b"\n"
     for damaged in ("", "[]", '{"sessions": [3]}'):
         (job.directory / "manifest.json").write_text(damaged)
         assert record(records([job]), tmp_path / f"kept{len(damaged)}") == 1

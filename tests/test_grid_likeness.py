@@ -18,6 +18,7 @@ from ranger21.grid.likeness import other_code, require_these
 from ranger21.grid.record import record, records
 from ranger21.grid.slurm import Slurm
 from ranger21.naming import run_directory
+from ranger21.report.record_file import entries, first_line, write
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +69,16 @@ def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, P
 
 def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path], tmp_path: Path) -> None:
     job, _ = ended
-    assert record(records([job]), tmp_path) == record(records([job]), tmp_path) == 1
-    place = tmp_path / Path(*job.directory.parts[-2:])
-    kept = json.loads((place / "manifest.json").read_text())
+    file = tmp_path / "runs.jsonl.gz"
+    assert record(records([job]), file) == record(records([job]), file) == 1
+    (entry,) = entries(file)
+    assert not isinstance(entry, str)
+    kept = entry.parts["manifest"]
     assert "root" not in kept["data"] and kept["sessions"][0]["code"] in kept["code"]
     kept["sessions"][0]["started"] = "2026-01-01T00:00:00+00:00"
-    (place / "manifest.json").write_text(json.dumps(kept))
-    with pytest.raises(UserError, match=r"has the record of another run, begun 2026-01-01"):
-        record(records([job]), tmp_path)
+    write(file, [(entry.name, [first_line(entry.name, entry.parts)])])
+    with pytest.raises(UserError, match=rf"has the record of another run by the name {entry.name}, begun 2026-01-01"):
+        record(records([job]), file)
 
 
 def test_a_list_of_runs_is_never_written_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
@@ -113,16 +114,14 @@ def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 def test_records_for_publication_are_shown_and_masked(job: Job, tmp_path: Path, images: Path) -> None:
     found = records([job])
     told = publication(found)
-    assert told.startswith("the records of 1 runs, 4 files, ")
+    assert told.startswith("the records of 1 runs, 0.0 MB before they are compressed: ")
     assert str(images) in told and "2 values that looked like keys masked" in told
-    assert record(found, tmp_path / "kept") == 1
-    texts = {path.name: path.read_text() for path in tmp_path.glob("kept/*/*/*")}
-    assert texts.keys() == {"config.yaml", "manifest.json", "metrics.jsonl", "result.json"}
-    assert not any(secret in text for text in texts.values() for secret in (KEY, "hunter2", "/home/somebody"))
-    before, after = (
-        json.loads(text) for text in ((job.directory / "manifest.json").read_text(), texts["manifest.json"])
-    )
-    codes = [recorded_code(manifest, manifest["sessions"][0]) for manifest in (before, after)]
+    assert record(found, tmp_path / "kept.jsonl.gz") == 1
+    text = gzip.decompress((tmp_path / "kept.jsonl.gz").read_bytes()).decode()
+    assert not any(secret in text for secret in (KEY, "hunter2", "/home/somebody"))
+    before, after = json.loads((job.directory / "manifest.json").read_text()), json.loads(text.splitlines()[1])
+    assert after.keys() == {"run", "config", "manifest", "result"}
+    codes = [recorded_code(manifest, manifest["sessions"][0]) for manifest in (before, after["manifest"])]
     assert codes[0] is not None and codes[0] == codes[1]
 
 

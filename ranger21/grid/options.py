@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
         "--record",
         type=as_folder,
         metavar="DIR",
-        help="also copy the runs' records (no checkpoints) there, fit to be published, and compare there; what is in "
+        help="also keep the runs' records in DIR/runs.jsonl.gz, fit to be published, and compare in DIR; what is in "
         "them is shown before",
     )
     parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")

@@ -5,40 +5,56 @@ from __future__ import annotations
 import getpass
 import json
 import re
-import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ranger21.code import in_diff
 from ranger21.errors import UserError
-from ranger21.files import replacing, write_atomically
 from ranger21.grid.jobs import Job
-from ranger21.masking import MASK, masked, masked_values
-from ranger21.reading import Unreadable, read_json
-from ranger21.wording import first_few
+from ranger21.masking import MASK, masked_values
+from ranger21.reading import Unreadable, misfit, read_json, read_lines, read_yaml
+from ranger21.report import record_file
+from ranger21.wording import first_few, one_line
 
-MANIFEST = "manifest.json"
-COPIED = ("metrics.jsonl", "result.json")  # as they are: they hold numbers
 PATH = re.compile(r"(?:^|(?<=[\s=:,'\"\[({]))/[^\s,:'\"\])}/]+/[^\s,'\"\])}]*", re.MULTILINE)
 MOST = 6  # paths that are shown
+METRICS = "metrics.jsonl"
+BEGUN = {"sessions": [{"started": str}]}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of one run: the files that are copied as they are, and the texts of those that are not."""
+    """What is kept of one run: its metrics as they are, its `config`, `manifest` and `result` as they can be shown."""
 
-    job: Job
-    copied: tuple[str, ...]
-    texts: dict[str, str]
+    directory: Path
+    parts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """EXPERIMENT/RUN, by which files of records know it."""
+        return "/".join(self.directory.parts[-2:])
+
+    def lines(self) -> Iterator[bytes]:
+        """What the file has of it, but for its last line. Raises an Unreadable for metrics that no run writes."""
+        yield record_file.first_line(self.name, self.parts)
+        if (self.directory / METRICS).exists():
+            yield from (line if line.endswith(b"\n") else line + b"\n" for line in read_lines(self.directory / METRICS))
+
+    @property
+    def text(self) -> str:
+        """The parts, to be searched."""
+        return json.dumps(self.parts, ensure_ascii=False)
 
     @property
     def size(self) -> int:
-        """Its bytes."""
-        sizes = ((self.job.directory / name).stat().st_size for name in self.copied)
-        return sum(sizes) + sum(len(text.encode()) for text in self.texts.values())
+        """Its bytes before they are compressed."""
+        metrics = self.directory / METRICS
+        return len(self.text.encode("utf-8", "replace")) + (metrics.stat().st_size if metrics.exists() else 0)
 
 
 def records(jobs: Sequence[Job]) -> list[Record]:
@@ -49,22 +65,21 @@ def records(jobs: Sequence[Job]) -> list[Record]:
     which the names of the files and a hash of each stay.
     """
     try:
-        return [_record(job) for job in jobs if job.ended]
+        return [record_of(job.directory) for job in jobs if job.ended]
     except OSError as error:
         raise UserError(f"The runs' records cannot be read: {error.strerror or error} ({error.filename})") from error
 
 
 def publication(found: Sequence[Record]) -> str:
     """Return what the records say of their machine and its user, for a last look before they are published."""
-    texts = [text for record in found for text in record.texts.values()]
+    texts = [record.text for record in found]
     paths = sorted({path for text in texts for path in PATH.findall(text)})
     facts = {
         "paths": first_few(paths, MOST, ", ") if paths else "",
         "names": ", ".join(sorted(name for name in _own_names() if any(name in text for text in texts))),
         "masked": str(sum(text.count(MASK) for text in texts) or ""),
-        "diffs": str(sum('"diff":' in record.texts.get(MANIFEST, "") for record in found) or ""),
+        "diffs": str(sum('"diff":' in text for text in texts) or ""),
     }
-    files = sum(len(record.copied) + len(record.texts) for record in found)
     size = sum(record.size for record in found) / 1e6
     told = {
         "paths": "with these paths in them: {}",
@@ -74,30 +89,54 @@ def publication(found: Sequence[Record]) -> str:
     }
     lines = [f"  {text.format(facts[key])}" for key, text in told.items() if facts[key]]
     kinds = "settings, numbers, commands, versions, hardware"
-    head = f"the records of {len(found)} runs, {files} files, {size:.1f} MB: {kinds}"
+    head = f"the records of {len(found)} runs, {size:.1f} MB before they are compressed: {kinds}"
     return "\n".join([head, *lines])
 
 
-def record(found: Sequence[Record], folder: Path) -> int:
-    """Write records to FOLDER/EXPERIMENT/RUN; return how many.
+def record(found: Sequence[Record], file: Path) -> int:
+    """Put records into a file that may have others already, and return how many.
 
-    Raises a UserError if `folder` cannot be written to, or has the record of another run by the same name.
+    Those of the same runs are replaced. If all are there as they are, the file is left alone. Raises a UserError if it
+    cannot be written, is damaged, or has the record of another run by the name of one of these.
     """
+    new = {one.name: one for one in found}
     try:
-        for one in found:
-            place = folder / Path(*one.job.directory.parts[-2:])
-            place.mkdir(parents=True, exist_ok=True)
-            there, here = (_begun(path / MANIFEST) for path in (place, one.job.directory))
-            if there and here and there != here:
-                raise UserError(f"{place} has the record of another run, begun {there}: choose another --record.")
-            for name in one.copied:
-                with replacing(place / name) as new:
-                    shutil.copyfile(one.job.directory / name, new)
-            for name, text in one.texts.items():
-                write_atomically(place / name, text)
+        there = _there(file, new) if file.exists() else {}
+        if any(record_file.digest(one.lines()) != there.get(name) for name, one in new.items()):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            record_file.write(file, _merged(file if there else None, new))
     except OSError as error:
-        raise UserError(f"cannot copy to {folder}: {error.strerror or error} ({error.filename})") from error
-    return len(found)
+        raise UserError(f"cannot copy to {file}: {error.strerror or error} ({error.filename})") from error
+    return len(new)
+
+
+def _there(file: Path, new: Mapping[str, Record]) -> dict[str, str]:
+    """The runs that a file has, and their digests."""
+    found: dict[str, str] = {}
+    for entry in record_file.entries(file):
+        if not isinstance(entry, str):
+            deque(entry.metrics(), maxlen=0)
+        if isinstance(entry, str) or not entry.whole:
+            what = entry if isinstance(entry, str) else f"{one_line(entry.name)} in {file} is not as it was written."
+            raise UserError(f"{what} Nothing was added: restore {file}, or choose another --record.")
+        found[entry.name] = entry.sha256
+        here, own = (_begun(parts) for parts in (entry.parts, new[entry.name].parts if entry.name in new else {}))
+        if here and own and here != own:
+            text = f"has the record of another run by the name {entry.name}, begun {here}"
+            raise UserError(f"{file} {text}: choose another --record.")
+    return found
+
+
+def _merged(file: Path | None, new: Mapping[str, Record]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """The runs of a file and the new ones, in order of their names."""
+    waiting = deque(sorted(new.values(), key=lambda one: record_file.by_name(one.name)))
+    for entry in record_file.entries(file) if file else ():
+        if isinstance(entry, str) or entry.name in new:
+            continue
+        while waiting and record_file.by_name(waiting[0].name) < record_file.by_name(entry.name):
+            yield waiting[0].name, waiting.popleft().lines()
+        yield entry.name, chain([entry.head], entry.metrics())
+    yield from ((one.name, one.lines()) for one in waiting)
 
 
 def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None) -> list[str]:
@@ -107,26 +146,24 @@ def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None) -> list
     return [*places, *ablation, "--out", str(out)]
 
 
-def _record(job: Job) -> Record:
-    made: dict[str, Callable[[Path], str | None]] = {"config.yaml": _settings, MANIFEST: _without_the_machine}
-    texts = {name: text for name, make in made.items() if (text := make(job.directory / name)) is not None}
-    return Record(job, tuple(name for name in COPIED if (job.directory / name).exists()), texts)
+def record_of(directory: Path) -> Record:
+    """What is kept of the run in a directory. Raises an Unreadable if its settings or result are damaged."""
+    config = directory / "config.yaml"
+    parts = {
+        "config": masked_values(read_yaml(config)) if config.exists() else None,  # compare.py says that it is missing
+        "manifest": _without_the_machine(directory / "manifest.json"),
+        "result": read_json(directory / "result.json"),
+    }
+    return Record(directory, parts)
 
 
-def _settings(path: Path) -> str | None:
-    """A config.yaml with its keys masked; None if there is none: compare.py says that it is missing."""
-    return masked(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _begun(path: Path) -> str | None:
+def _begun(parts: Mapping[str, Any]) -> str | None:
     """Return when a run was begun, which tells it from another with the same settings."""
-    try:
-        return str(read_json(path, {"sessions": [{"started": str}]})["sessions"][0]["started"])
-    except (Unreadable, IndexError):
-        return None
+    manifest = parts.get("manifest") or {}
+    return None if misfit(manifest, BEGUN) or not manifest["sessions"] else str(manifest["sessions"][0]["started"])
 
 
-def _without_the_machine(path: Path) -> str | None:
+def _without_the_machine(path: Path) -> Any:
     """A manifest that can be shown to others; None if there is none, or none that can be read."""
     try:
         manifest = read_json(path, {"sessions": [{"command": [str], "hardware": {}}], "data": {}})
@@ -143,7 +180,7 @@ def _without_the_machine(path: Path) -> str | None:
         return None  # compare.py says that it is missing
     except ValueError:  # a command of fewer words
         return None
-    return json.dumps(masked_values(manifest), indent=2)
+    return masked_values(manifest)
 
 
 def _without_an_older_diff(git: Any) -> None:

@@ -86,15 +86,20 @@ class _Lines:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read metrics.jsonl. Lines of one step are merged, the later value of a metric being kept.
+    """Read metrics.jsonl, as `from_lines` takes it. The errors are those of `read_lines`."""
+    return from_lines(read_lines(path))
 
-    A step back is a resumed run: it replaces everything logged beyond that step. The errors are those of `read_lines`.
+
+def from_lines(lines: Iterable[bytes]) -> Metrics:
+    """Take the lines of a metrics.jsonl. Lines of one step are merged, the later value of a metric being kept.
+
+    A step back is a resumed run: it replaces everything logged beyond that step.
     """
     rows, broken = _Lines(), 0
     keys: tuple[str, ...] = ()
     block: list[tuple[Any, ...]] = []
     cut = False
-    for line in read_lines(path):
+    for line in lines:
         row = _parse(line)
         cut = row is None and bool(line.strip(b"\0 \n"))
         if row is None:

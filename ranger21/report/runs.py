@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from ranger21.arguments import expand
 from ranger21.config import LATER, SEEDS
 from ranger21.errors import UserError
 from ranger21.files import newer
@@ -16,6 +15,7 @@ from ranger21.manifest import FORMAT
 from ranger21.processes import granted_cores, in_parallel
 from ranger21.reading import LARGEST_LINES, Unreadable, read_json, read_yaml
 from ranger21.report.metrics import Array, Metrics, read_metrics
+from ranger21.report.places import find_places
 from ranger21.report.ttests import Seed
 from ranger21.splits import split_of, watched
 from ranger21.tracking import number
@@ -24,7 +24,7 @@ from ranger21.wording import one_line
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 NAMES = ("model.name", "data.name", "optimizer.name", "schedule.name")
 SPLITS = ("val/", "holdout/")  # what validation metrics begin with
-GIVE = "give run directories, parents of them, quoted globs, or .wandb files"
+NO_CONFIG = "it has no config.yaml, so what it ran is unknown"
 LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
 
@@ -100,24 +100,13 @@ class Found:
 
 
 def find_runs(patterns: Iterable[str]) -> Found:
-    """Read every run that the arguments name: run directories, parents of them, globs, or offline `.wandb` files.
+    """Read every run that the arguments name: run directories, files of records, their parents, globs, `.wandb` files.
 
     Raises a UserError if there is none at all that can be read.
     """
     wanted = list(patterns)
-    directories: dict[Path, Path] = {}
-    files: dict[Path, Path] = {}
-    for pattern in wanted:
-        try:
-            for place in expand(pattern, GIVE):
-                found = list(_run_directories(place))
-                for directory in found:
-                    directories.setdefault(directory.resolve(), directory)
-                for file in () if found else _wandb_files(place):
-                    files.setdefault(file.resolve(), file)
-        except OSError as error:
-            raise UserError(f"{error.filename or pattern} cannot be read ({error.strerror}): {GIVE}.") from error
-    readings = [*_read_all([path for _, path in sorted(directories.items())]), *_read_wandb(sorted(files.values()))]
+    places = find_places(wanted)
+    readings = [*_read_all(places.directories), *_read_records(places.records), *_read_wandb(places.wandb)]
     runs = [reading for reading in readings if isinstance(reading, Run)]
     left_out = [reading for reading in readings if isinstance(reading, str)]
     if not runs:
@@ -131,15 +120,13 @@ def read_run(path: Path) -> Run | str:
     config = read_settings(path / "config.yaml")
     if isinstance(config, str):
         return f"{path} is left out: {config}."
-    notes = []
-    parts: dict[str, dict[str, Any]] = {}
+    notes = list[str]()
+    parts: dict[str, Any] = {}
     for name in ("result.json", "manifest.json"):
         content = _read_json(path / name)
         parts[name] = content if isinstance(content, dict) else {}
         if isinstance(content, str):
             notes.append(content)
-        if why := newer(parts[name], FORMAT):
-            return f"{path} is left out: of {name}, {why}."
     try:
         metrics = read_metrics(path / "metrics.jsonl")
     except Unreadable as error:
@@ -147,19 +134,35 @@ def read_run(path: Path) -> Run | str:
     except OSError as error:
         metrics = Metrics.empty()
         notes.append(f"metrics.jsonl cannot be read ({error.strerror})")
+    return assembled(path, config, parts["result.json"], parts["manifest.json"], metrics, notes)
+
+
+def assembled(
+    path: Path,
+    config: dict[str, Any],
+    result: dict[str, Any],
+    manifest: dict[str, Any],
+    metrics: Metrics,
+    notes: Sequence[str] = (),
+) -> Run | str:
+    """Put a run together, or say why it is left out. `notes` are of what could not be read of it."""
+    said = list(notes)
+    for name, part in (("result.json", result), ("manifest.json", manifest)):
+        if why := newer(part, FORMAT):
+            return f"{path} is left out: of {name}, {why}."
     if metrics.broken:
-        notes.append(f"{metrics.broken} unreadable line(s) of metrics.jsonl skipped")
+        said.append(f"{metrics.broken} unreadable line(s) of metrics.jsonl skipped")
     if metrics.repeated:
-        notes.append(f"{metrics.repeated} line(s) that were logged again after a restart dropped")
-    status = parts["result.json"].get("status")
-    if status == FINISHED and (lost := _lost(metrics, parts["result.json"])):
-        notes.append(lost)
+        said.append(f"{metrics.repeated} line(s) that were logged again after a restart dropped")
+    status = result.get("status")
+    if status == FINISHED and (lost := _lost(metrics, result)):
+        said.append(lost)
         status = RUNNING
     if status == FINISHED and (ruined := not_finite(metrics)):
-        notes.append(ruined)
+        said.append(ruined)
         status = DIVERGED
     ended = status if status in (FINISHED, DIVERGED) else RUNNING
-    return Run(path, config, ended, parts["result.json"], metrics, parts["manifest.json"], tuple(notes))
+    return Run(path, config, ended, result, metrics, manifest, tuple(said))
 
 
 def _lost(metrics: Metrics, result: dict[str, Any]) -> str | None:
@@ -202,7 +205,7 @@ def read_settings(path: Path) -> dict[str, Any] | str:
         tree = read_yaml(path)
     except Unreadable as error:
         if error.missing:
-            return "it has no config.yaml, so what it ran is unknown"
+            return NO_CONFIG
         return f"its config.yaml cannot be read ({error.why})"
     if not tree:
         return "its config.yaml holds no configuration"
@@ -233,6 +236,13 @@ def _read_all(directories: list[Path]) -> list[Run | str]:
     return [read[path] for path in directories]
 
 
+def _read_records(files: list[Path]) -> list[Run | str]:
+    """Every run in these files."""
+    from ranger21.report.record_runs import read_records  # which makes runs of what it reads
+
+    return [reading for file in files for reading in read_records(file)]
+
+
 def _read_wandb(files: list[Path]) -> list[Run | str]:
     """Offline W&B files, the fragments of one run put together."""
     if not files:
@@ -240,28 +250,6 @@ def _read_wandb(files: list[Path]) -> list[Run | str]:
     from ranger21.report.wandb_runs import read_wandb_runs  # W&B takes a second to import
 
     return read_wandb_runs(files)
-
-
-def _run_directories(place: Path) -> Iterator[Path]:
-    """`place` if it is a run directory, else those beneath it."""
-    if _is_run(place):
-        yield place
-    elif place.is_dir():
-        for name in ("metrics.jsonl", "manifest.json"):
-            yield from (file.parent for file in place.rglob(name) if _is_run(file.parent))
-
-
-def _is_run(place: Path) -> bool:
-    """Whether this is a run directory, maybe one that never came to its first line."""
-    metrics = place / "metrics.jsonl"
-    return (metrics.exists() and not metrics.is_dir()) or all(
-        (place / n).is_file() for n in ("config.yaml", "manifest.json")
-    )
-
-
-def _wandb_files(place: Path) -> list[Path]:
-    """`place` if it is a `.wandb` file, else those beneath it."""
-    return [place] if place.suffix == ".wandb" and place.is_file() else sorted(place.rglob("*.wandb"))
 
 
 def _read_json(path: Path) -> dict[str, Any] | str | None:

@@ -22,10 +22,9 @@ from ranger21.report.targets import (
     validation_gap,
 )
 from ranger21.report.text import create, escaped, table_lines
-from ranger21.splits import HOLDOUT, OFFICIAL
 from ranger21.wording import defused, first_few
 
-SPLITS = {OFFICIAL: "the official validation set", HOLDOUT: "the holdout of the training set"}
+SPLITS = {"val": "the official validation set", "holdout": "the holdout of the training set"}
 PICTURE = "time_to_target"
 HEAD = f"""# Time to target
 
@@ -57,7 +56,7 @@ def section(comparison: Comparison) -> tuple[str, str]:
     for target in targets_of(comparison):
         heads, cells = table(at_target(comparison, target))
         rows = [[escape(cell) for cell in row] for row in cells]
-        parts += [f"<p>Top-1 of {target:g} %:</p>", html_table(map(escape, heads), rows, "targets")]
+        parts += [f"<h3>Top-1 of {target:g} %</h3>", html_table(map(escape, heads), rows, "targets")]
     link = f'<a href="{escape(comparison.slug)}/{PICTURE}.svg">the share of runs that reached it, against steps</a>'
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(comparison))
     return f"Time to target: {comparison.title}", "\n".join([*parts, f"<p>Figure: {link}</p>", f"<ul>{said}</ul>"])
