@@ -23,8 +23,8 @@ Compare runs: is one optimizer better than another, by how much, and how sure ar
 
 Runs that differ in nothing but their seed form a group, named by the settings that
 set it apart: the optimizer, or say stable_decay=global. Groups are compared with each
-other if all settings of model, data and trainer agree; others are kept apart. Figures are over
-finished runs; running and diverged ones are counted, marked, and left out of the means."""
+other if all settings of model, data and trainer agree; others are kept apart. A run that
+diverged is a result: it counts as chance. Running ones are counted, marked, and left out."""
 
 EXAMPLES = """\
 examples:

@@ -81,7 +81,7 @@ def test_diverged_runs_are_told_and_many_leave_it_undecided(tmp_path: Path) -> N
     pair(tmp_path, PAPER, papers(73.6), papers(71.0))
     for seed in (7, 8):
         write_run(tmp_path / f"d{seed}", [*PAPER, "optimizer=ranger21", f"seed={seed}"], [0.1], status="diverged")
-    assert ours(tmp_path)["C1"].endswith("; 2 of 5 runs diverged and are left out")
+    assert ours(tmp_path)["C1"].endswith("; 2 of 5 runs diverged and count as chance")
     found = statuses(tmp_path)
     assert (found["C1"], found["C2"], found["C3a"], found["C4a"]) == ("cannot tell", "reproduced", *["cannot tell"] * 2)
 

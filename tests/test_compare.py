@@ -72,12 +72,12 @@ def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path:
     assert [row["group"] for row in rows] == ["ranger21", "adamw", "nesterov"]
     assert float(rows[1]["final_top1_percent_mean"]) == pytest.approx(184 / 3)
     assert float(rows[1]["final_top1_percent_sd"]) == pytest.approx(statistics.stdev(finals["adamw"]))
-    assert rows[2]["final_top1_percent_sd"] == ""
-    assert [rows[2][key] for key in ("n", "diverged", "running", "seeds")] == ["1", "1", "1", "0 1 2"]
+    assert rows[2]["final_top1_of_finished_percent_sd"] == ""
+    assert [rows[2][key] for key in ("n", "diverged", "running", "seeds")] == ["2", "1", "1", "0 1 2"]
     found = {(r["figure"], r["a"], r["b"]): r for r in csv.DictReader((out / "pairs.csv").read_text().splitlines())}
     assert found["top1", "ranger21", "adamw"]["verdict_on_a"] == "better"
     assert float(found["top1", "ranger21", "adamw"]["mean"]) == pytest.approx(71 - 184 / 3)
-    assert found["loss", "ranger21", "nesterov"]["verdict_on_a"] == "cannot tell"
+    assert found["top1", "ranger21", "nesterov"]["verdict_on_a"] == "cannot tell"
 
 
 def test_the_same_runs_give_the_same_files(make: Make, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,31 +223,33 @@ def test_no_cell_breaks_a_table(make: Make, tmp_path: Path) -> None:
     assert rows[1].startswith(r"| note=x \| y\\nz | 1 | 0 |")
 
 
-def test_running_and_diverged_runs_are_marked_and_not_averaged(make: Make, tmp_path: Path) -> None:
+def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make: Make, tmp_path: Path) -> None:
     make(seed=0, top1=(50.0, 60.0), trainer__epochs=2)
     make(seed=1, top1=(50.0, 99.0), status="diverged", trainer__epochs=2)
     make(seed=2, top1=(55.0,), status="running", trainer__epochs=2)
     rows = summarise(group_runs(find_runs([str(tmp_path)]).runs))
-    assert rows[0].final_top1 == estimate([60.0])
+    assert rows[0].final_top1 == replace(estimate([60.0, 0.0]), low=None, high=None)
     text = section(tmp_path)
-    assert "| adamw | 1 | 1 | 1 | 0, 1×, 2○ | 60.00 | – | 60.00 |" in text
-    assert "× adamw, seed 1: diverged at step 20 (epoch 2); not in the means." in text
+    assert "| adamw | 2 | 1 of 2 (1 to 99 %) | 1 | 0, 1×, 2○ | 30.00 ± 42.43 | – | 60.00 (n = 1) |" in text
+    said = "counts as 0 % top-1 (the worst, as the count of classes is not known)"
+    assert f"× adamw, seed 1: diverged at step 20 (epoch 2); {said}." in text
     assert "○ adamw, seed 2: running or stopped at epoch 1, top-1 55.00 %; not in the means." in text
 
 
-def test_group_without_finished_run_comes_last(make: Make, tmp_path: Path) -> None:
-    make("adamw", status="diverged", top1=(90.0,), trainer__epochs=2)
+def test_group_of_which_no_run_has_ended_comes_last(make: Make, tmp_path: Path) -> None:
+    make("adamw", status="running", top1=(90.0,), trainer__epochs=2)
+    make("ranger21", status="diverged", top1=(90.0,), trainer__epochs=2)
     make("nesterov", top1=(10.0, 20.0))
     rows = summarise(group_runs(find_runs([str(tmp_path)]).runs))
-    assert [row.group.label for row in rows] == ["nesterov", "adamw"]
-    assert "| adamw | 0 | 1 | 0 | 0× | – | – | – | – | – | – |" in section(tmp_path)
+    assert [row.group.label for row in rows] == ["nesterov", "ranger21", "adamw"]
+    assert "| adamw | 0 | 0 | 1 | 0○ | – | – | – | – | – | – |" in section(tmp_path)
 
 
 def test_one_seed_run_twice_is_told(make: Make, tmp_path: Path) -> None:
     make(name="a")
     make(name="b")
     said = notes(summarise(group_runs(find_runs([str(tmp_path)]).runs)))
-    assert any("more than one finished run has seed 0" in note for note in said)
+    assert any("more than one run that has ended has seed 0" in note for note in said)
     assert any("adamw (n = 1)" in note for note in said)  # one seed, although two runs
 
 

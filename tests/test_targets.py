@@ -17,8 +17,9 @@ from scipy.stats import beta
 
 from ranger21.report import targets_table
 from ranger21.report.comparisons import Comparison, compare_like_with_like
+from ranger21.report.proportions import share_interval
 from ranger21.report.runs import find_runs
-from ranger21.report.survival import Arrivals, share_interval
+from ranger21.report.survival import Arrivals
 from ranger21.report.targets import GroupAtTarget, at_target, not_asked, targets_of
 from ranger21.report.targets_figure import write_targets_figure
 from ranger21.report.targets_table import median_of, notes

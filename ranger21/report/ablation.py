@@ -100,8 +100,9 @@ def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
         f"## {escaped(comparison.title)}: what each ingredient of Ranger21 contributes\n\n"
         "Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "
         f"alone), and p after Holm over the {found[0].difference.family} differences with enough seeds. Equivalent: "
-        f"it is shown to contribute less than {margin_of(comparison.runs):g} points either way. Diverged runs are "
-        f"left out.\n\n{table}\n"
+        f"it is shown to contribute less than {margin_of(comparison.runs):g} points either way. A "
+        "diverged run counts as chance; where one is among those compared, p is of a test of ranks, and there is no "
+        f"interval.\n\n{table}\n"
     )
 
 
@@ -115,7 +116,9 @@ def _cell(difference: Difference) -> str:
     elif close:
         within = f"within {close.margin:g}, p = {close.p_adjusted:.2g}"
         verdict += f" ({within})" if verdict == "equivalent" else f", but {within}"
-    return f"{difference.mean:+.2f}{interval}{p}: {verdict}"
+    a, b = difference.failed
+    lost = f" ({a} of {difference.n_a} with it diverged, {b} of {difference.n_b} without)" if a or b else ""
+    return f"{difference.mean:+.2f}{interval}{p}: {verdict}{lost}"
 
 
 def _draw(found: Sequence[Contribution], path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ranger21.report import claim_figures as figures
 from ranger21.report.claim_rules import (
@@ -19,17 +19,20 @@ from ranger21.report.claim_rules import (
     within,
 )
 from ranger21.report.papers_runs import Evidence
+from ranger21.report.ranks import Outcomes
 from ranger21.report.resolution import quantum
 from ranger21.report.runs import DIVERGED, FINISHED, Run
 from ranger21.report.statistics import difference, estimate
-from ranger21.report.summary import best, final_top1, seed_of, seeds
-from ranger21.report.ttests import Seed, Seeds
+from ranger21.report.summary import best, best_top1, final_top1, mean_of, seed_of, seeds
+from ranger21.report.ttests import ENOUGH_SEEDS, Seed
+from ranger21.report.verdicts import Difference
 
 RANGER21_TOP1, ADAMW_TOP1, GAP, TOLERANCE = 73.69, 71.08, 2.61, 0.5  # per cent; points
 MATCHED_AT, EPOCHS_TOLERANCE, EPOCHS = 35, 5, 60
 
+BY_RANKS = {"better": REPRODUCED, "worse": CONTRADICTED}
+
 Judged = tuple[str, str]
-Rule = Callable[[float | None, float | None, int], str]  # an interval and its number of seeds: a verdict
 
 
 def c1(found: Evidence) -> Judged:
@@ -44,38 +47,44 @@ def c2(found: Evidence) -> Judged:
     """AdamW's best top-1 against the paper's."""
     reached = estimate(seeds(found.adamw, lambda run: best(run)[1]).values())
     detail = f"; at epoch {reached.mean:.1f}" if reached else ""
-    return _near(seeds(found.adamw, lambda run: best(run)[0]), ADAMW_TOP1, detail, found, found.adamw)
+    return _near(seeds(found.adamw, best_top1), ADAMW_TOP1, detail, found, found.adamw)
 
 
-def _near(values: Seeds, target: float, detail: str, found: Evidence, runs: Sequence[Run]) -> Judged:
+def _near(values: Outcomes, target: float, detail: str, found: Evidence, runs: Sequence[Run]) -> Judged:
     """A mean over seeds against the paper's figure."""
-    ours = estimate(values.values(), quantum=quantum(runs))
+    ours = mean_of(values, quantum(runs))
     if ours is None:
         return "–", NOT_RUN
-    text = f"{shown(ours.mean, ours.low, ours.high, ' %')}, n = {ours.n}{detail}{found.lost(runs)}"
+    lost = found.lost(runs, counted=True)
+    text = f"{shown(ours.mean, ours.low, ours.high, ' %')}, n = {ours.n}{detail}{lost}"
     return text, unless(
         within(ours.low, ours.high, ours.n, target - TOLERANCE, target + TOLERANCE), found.flattered(runs)
     )
 
 
 def c3_direction(found: Evidence) -> Judged:
-    """Whether Ranger21's final top-1 is above AdamW's best."""
-    return _gap(found, sign)
+    """Whether Ranger21's final top-1 is above AdamW's best; by ranks where a run diverged, which is then the lowest."""
+    gap, text = _gap(found)
+    if gap and any(gap.failed) and min(gap.n_a, gap.n_b) >= ENOUGH_SEEDS:
+        return text, BY_RANKS.get(gap.verdict, UNDECIDED)
+    return text, sign(gap.low, gap.high, min(gap.n_a, gap.n_b)) if gap else NOT_RUN
 
 
 def c3_size(found: Evidence) -> Judged:
     """Whether it is above by as much as in the paper."""
-    return _gap(found, lambda low, high, n: within(low, high, n, GAP - TOLERANCE, GAP + TOLERANCE))
-
-
-def _gap(found: Evidence, rule: Rule) -> Judged:
-    step = quantum([*found.ranger21, *found.adamw])
-    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, lambda run: best(run)[0]), quantum=step)
+    gap, text = _gap(found)
     if gap is None:
-        return "–", NOT_RUN
-    runs = (found.ranger21, found.adamw)
-    text = f"{shown(gap.mean, gap.low, gap.high, ' points')}, n = {gap.n_a} and {gap.n_b}{found.lost(*runs)}"
-    return text, unless(rule(gap.low, gap.high, min(gap.n_a, gap.n_b)), found.failed(*runs))
+        return text, NOT_RUN
+    return text, within(gap.low, gap.high, min(gap.n_a, gap.n_b), GAP - TOLERANCE, GAP + TOLERANCE)
+
+
+def _gap(found: Evidence) -> tuple[Difference | None, str]:
+    step = quantum([*found.ranger21, *found.adamw])
+    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, best_top1), quantum=step)
+    if gap is None:
+        return None, "–"
+    lost = found.lost(found.ranger21, found.adamw, counted=True)
+    return gap, f"{shown(gap.mean, gap.low, gap.high, ' points')}, n = {gap.n_a} and {gap.n_b}{lost}"
 
 
 def c4_direction(found: Evidence) -> Judged:

@@ -33,9 +33,9 @@ the small runs of the project's own results/: for those they are no test that wa
   shows that it would be so for most (one-sided 95 % limit of Clopper and Pearson), `contradicted` if that limit shows
   that for most it would not. At chance is within {CHANCE_MARGIN:g} point of it, or what one of 740 runs at chance
   exceeds, if that is more; a run without an end counts from a sixth of its length on.
-- In between it is `cannot tell`. A run that diverged, or ended in NaN, has failed. The mean of one contestant (C1, C2,
-  C7b) is of its finished runs, and tells nothing if more than a fifth failed; a comparison of the two (C3 to C5) tells
-  nothing where a single run failed, as the rest would flatter who lost it.
+- In between it is `cannot tell`. A run that diverged, or ended in NaN, has failed. It counts as chance in C1 to C3: a
+  size then has no interval and is `cannot tell`, and C3a goes by a test of ranks. C4 and C5, which compare finished
+  runs, tell nothing where a single run failed, as the rest would flatter who lost it, and C7b if more than a fifth did.
 - With fewer than {ENOUGH_SEEDS} seeds (C6, C7a: {ENOUGH_FOR_A_SHARE}) it is `too few seeds`.
 - At any other scale the same rules say only `holds at this scale`, `fails at this scale` or `cannot tell`.
 

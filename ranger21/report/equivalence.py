@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ranger21.report.ranks import RankTest
 from ranger21.report.runs import Run, finite
 from ranger21.report.ttests import TTest, holm
 
@@ -30,7 +31,7 @@ class Equivalence:
     within: bool  # shown: the difference is smaller than the margin
 
 
-def equivalences(tests: Sequence[TTest], margin: float, confidence: float) -> list[Equivalence]:
+def equivalences(tests: Sequence[TTest | RankTest], margin: float, confidence: float) -> list[Equivalence]:
     """What tests that have a p say, each corrected for there being the others.
 
     Raises:

@@ -136,9 +136,9 @@ def _caption(groups: Sequence[Group], panels: Sequence[Panel], more: str) -> str
     curves = [panel for panel in panels if panel.curve is not None]
     if any(len(group.having(FINISHED)) > 1 for group in groups):
         if curves:
-            phrases.insert(0, "line: mean over n runs, band: smallest to largest")
+            phrases.insert(0, "line: mean over n finished runs, band: smallest to largest")
         if len(curves) < len(panels):
-            phrases.insert(0, "points: runs, line: their mean")
+            phrases.insert(0, "points: finished runs, line: their mean")
     if any(panel.log for panel in curves) and any(group.having(DIVERGED) for group in groups):
         phrases.append("a diverging curve is cut off above the others")
     text = "; ".join(phrases)

@@ -36,11 +36,12 @@ class Evidence:
         recipe = self.comparison.recipe
         return not (recipe.get("model.remove_batch_norm") or str(recipe.get("model.name", "")).startswith(NORM_FREE))
 
-    def lost(self, *contestants: Sequence[Run]) -> str:
-        """What to add to a figure over finished runs: how many diverged."""
+    def lost(self, *contestants: Sequence[Run], counted: bool = False) -> str:
+        """What to add to a figure: how many runs diverged, and whether they are `counted` in it, as chance."""
         ended = [run for runs in contestants for run in runs if run.status in (FINISHED, DIVERGED)]
         diverged = sum(run.status == DIVERGED for run in ended)
-        return f"; {diverged} of {len(ended)} runs diverged and are left out" if diverged else ""
+        what = "count as chance" if counted else "are left out"
+        return f"; {diverged} of {len(ended)} runs diverged and {what}" if diverged else ""
 
     def failed(self, *contestants: Sequence[Run]) -> bool:
         """Whether a run failed: to compare the rest would flatter the contestant that lost it."""

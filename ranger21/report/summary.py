@@ -1,29 +1,36 @@
-"""Each group's figures over its finished runs, and what can be said of each pair of groups."""
+"""Each group's figures over the runs that have ended, failed ones among them, and what can be said of each pair."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ranger21.report.equivalence import margin_of
+from ranger21.report.failures import Figure, Scored, failed, loss_of_failed, top1_of_failed, top5_of_failed
 from ranger21.report.groups import Group
+from ranger21.report.proportions import Contrast, Share, contrasts
+from ranger21.report.ranks import Outcomes
 from ranger21.report.resolution import quantum
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.statistics import Estimate, Pair, all_pairs, by_seed, estimate
 from ranger21.report.ttests import Seed
 
-Figure = Callable[[Run], float | None]  # a number of a run, None where it has none
-
 
 @dataclass(frozen=True)
 class Row:
-    """One group's figures over the seeds of its finished runs; None where no finished run has a value."""
+    """One group's figures over its seeds; None where no run has a value.
+
+    A failed run counts in accuracies and the loss (see `failures`); where one did, they have no interval. It has no
+    best epoch, time and images/s.
+    """
 
     group: Group
+    failures: Share  # seeds that failed, of those that have ended
     final_top1: Estimate | None  # per cent
+    finished_top1: Estimate | None  # per cent; of finished runs alone, which flatters a group that lost runs
     best_top1: Estimate | None  # per cent
     best_epoch: Estimate | None  # epochs
     final_top5: Estimate | None  # per cent
@@ -33,12 +40,12 @@ class Row:
 
     @property
     def n(self) -> int:
-        """How many seeds have finished."""
-        return len(seeds(self.group.runs, lambda run: 0.0))
+        """How many seeds have ended."""
+        return self.failures.n
 
 
 def summarise(groups: Iterable[Group]) -> list[Row]:
-    """A row a group, best final top-1 first, groups without a finished run last."""
+    """A row a group, best final top-1 first, groups of which no run has ended last."""
     rows = [_row(group) for group in groups]
     return sorted(rows, key=lambda row: -row.final_top1.mean if row.final_top1 else float("inf"))
 
@@ -52,28 +59,42 @@ def top1_pairs(rows: Sequence[Row]) -> list[Pair]:
 
 def loss_pairs(rows: Sequence[Row]) -> list[Pair]:
     """Every pair of groups by final loss, in nats. No margin is fixed for losses, so none are equivalent."""
-    found = {row.group.label: seeds(row.group.runs, lambda run: run.final("val/loss")) for row in rows}
+    found = {row.group.label: seeds(row.group.runs, final_loss) for row in rows}
     return all_pairs(found, higher_is_better=False)
 
 
-def seeds(runs: Iterable[Run], figure: Figure) -> dict[Seed, float]:
-    """A figure of the finished runs by their seeds, the mean where a seed was run more than once.
+def failure_pairs(rows: Sequence[Row]) -> list[tuple[str, str, Contrast]]:
+    """Every pair of groups one of which has a failed seed: which of them fails more often."""
+    return contrasts({row.group.label: row.failures for row in rows})
 
-    A run without a seed counts as one of its own, which no other run shares.
+
+def seeds(runs: Iterable[Run], figure: Figure) -> Outcomes:
+    """A figure by seeds, the mean where a seed was run more than once; one of its runs failed, the seed did.
+
+    Of finished runs, and if it is Scored of failed ones, too. There is none at all where a failed run has none: the
+    others alone would flatter. A run without a seed counts as one of its own, which no other run shares.
     """
-    finished = [run for run in runs if run.status == FINISHED]
-    known = [(run, value) for run in finished if (value := figure(run)) is not None]
-    return by_seed((seed_of(run), value) for run, value in known)
+    known: list[tuple[Run, float]] = []
+    for run in runs:
+        if run.status != FINISHED and not (isinstance(figure, Scored) and failed(run)):
+            continue
+        value = figure(run)
+        if value is None and failed(run):
+            return Outcomes({})
+        known += [] if value is None else [(run, value)]
+    lost = [seed_of(run) for run, _ in known if failed(run)]
+    return Outcomes(by_seed((seed_of(run), value) for run, value in known), lost)
+
+
+def mean_of(outcomes: Outcomes, step: float = 0.0) -> Estimate | None:
+    """The mean over seeds, failed ones among them; then without an interval: such values are far from normal."""
+    found = estimate(outcomes.values(), quantum=step)
+    return replace(found, low=None, high=None) if found and outcomes.failed else found
 
 
 def seed_of(run: Run) -> Seed:
     """A run's seed; a number of its own where it has none."""
     return -1 - zlib.crc32(str(run.path).encode()) if run.seed is None else run.seed
-
-
-def final_top1(run: Run) -> float | None:
-    """The last validation's top-1, in per cent."""
-    return run.final("val/acc1")
 
 
 def best(run: Run) -> tuple[float, float] | tuple[None, None]:
@@ -84,21 +105,29 @@ def best(run: Run) -> tuple[float, float] | tuple[None, None]:
     return float(values.max()), float(epochs[values.argmax()])
 
 
+final_top1 = Scored(lambda run: run.final("val/acc1"), top1_of_failed)  # the last validation's, in per cent
+best_top1 = Scored(lambda run: best(run)[0], top1_of_failed)  # the highest validation's, in per cent
+final_top5 = Scored(lambda run: run.final("val/acc5"), top5_of_failed)  # the last validation's, in per cent
+final_loss = Scored(lambda run: run.final("val/loss"), loss_of_failed)  # nats, without label smoothing
+
+
 def _row(group: Group) -> Row:
     """One group's figures."""
 
     def over(figure: Figure, step: float = 0.0) -> Estimate | None:
-        return estimate(seeds(group.runs, figure).values(), quantum=step)
+        return mean_of(seeds(group.runs, figure), step)
 
     step = quantum(group.runs)
-
+    all_ended = seeds(group.runs, Scored(lambda run: 1.0, lambda run: 0.0))
     return Row(
         group=group,
+        failures=Share(len(all_ended.failed), len(all_ended)),
         final_top1=over(final_top1, step),
-        best_top1=over(lambda run: best(run)[0], step),
+        finished_top1=over(final_top1.of, step),
+        best_top1=over(best_top1, step),
         best_epoch=over(lambda run: best(run)[1]),
-        final_top5=over(lambda run: run.final("val/acc5"), step),
-        final_loss=over(lambda run: run.final("val/loss")),
+        final_top5=over(final_top5, step),
+        final_loss=over(final_loss),
         time=over(lambda run: run.last("time")),
         images_per_s=over(lambda run: _median(run, "perf/images_per_s")),
     )

@@ -74,12 +74,6 @@ class Arrivals:
         return Median(value, _half(times, np.where(np.isnan(high), share, high)), _half(times, low))
 
 
-def share_interval(count: int, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's interval (1934) of a share of which `count` of `n` (at least 1) were seen."""
-    interval = stats.binomtest(count, n).proportion_ci(CONFIDENCE, method="exact")
-    return float(interval.low), float(interval.high)
-
-
 def _half(times: Array, share: Array) -> float:
     """The first time with at least half; infinite without one. NaN is not half."""
     found = np.flatnonzero(share >= 0.5 - 1e-9)

@@ -13,11 +13,12 @@ from rich.text import Text
 
 from ranger21.report.comparisons import Comparison
 from ranger21.report.equivalence import margins
+from ranger21.report.failure_notes import counts_as, failure_notes, failure_sentences, what_counts
 from ranger21.report.groups import unnamed_differences
 from ranger21.report.origins import mixtures
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING, Run, finite
 from ranger21.report.statistics import Estimate, Pair
-from ranger21.report.summary import Row, loss_pairs, top1_pairs
+from ranger21.report.summary import Row, failure_pairs, loss_pairs, top1_pairs
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
 from ranger21.report.tuned import tuning_notes
@@ -30,36 +31,32 @@ PAIRS: dict[str, Callable[[Sequence[Row]], list[Pair]]] = {"top1": top1_pairs, "
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """What can be said of each pair of groups by their final top-1, the better group first.
+    """What can be said of each pair of groups by their final top-1, the better group first, and by how often they fail.
 
     Where there are many pairs, those that cannot be told apart are named only beside the first group.
     """
-    diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in rows}
     said, unsaid, found = [], 0, top1_pairs(rows)
     for a, b, difference in found:
         if len(found) > MANY_PAIRS and difference.verdict == "cannot tell" and a != found[0].a:
             unsaid += 1
             continue
-        text = difference.sentence(a, b, unit="points")
-        lost = [f"{diverged[name]} run(s) of {name}" for name in (a, b) if diverged[name]]
-        said.append(f"{text} Not counted: {' and '.join(lost)} that diverged." if lost else text)
-    return said + ([f"The other {unsaid} pairs cannot be told apart either (pairs.csv)."] if unsaid else [])
+        said.append(difference.sentence(a, b, unit="points"))
+    said += [f"The other {unsaid} pairs cannot be told apart either (pairs.csv)."] if unsaid else []
+    return said + failure_sentences(rows)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """The sentences beneath the table: what the figures are, and what they do not hold."""
-    said = [
-        "Mean ± sample standard deviation over n seeds, of finished runs; all but time and images/s are of validation."
-    ]
+    finished = "Mean ± sample standard deviation over n seeds, of finished runs; "
+    said = [what_counts(rows) or f"{finished}all but time and images/s are of validation.", *failure_notes(rows)]
     for row in rows:
-        said += [_left_out(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
+        said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
-        seeds = [run.seed for run in row.group.having(FINISHED)]
+        seeds = [run.seed for run in row.group.runs if run.status != RUNNING]
         if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
-            said.append(
-                f"{row.group.label}: more than one finished run has seed {', '.join(twice)}: their mean counts, once."
-            )
-        said += _shared_seeds(row.group.label, row.group.having(FINISHED))
+            told = f"more than one run that has ended has seed {', '.join(twice)}: their mean counts, once"
+            said.append(f"{row.group.label}: {told}.")
+        said += _shared_seeds(row.group.label, [run for run in row.group.runs if run.status != RUNNING])
         for run in row.group.runs:
             said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
         if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
@@ -87,8 +84,8 @@ def _shared_seeds(label: str, runs: Sequence[Run]) -> list[str]:
     return []
 
 
-def _left_out(label: str, run: Run) -> str:
-    """The sentence on a run that the means leave out."""
+def _not_finished(label: str, run: Run) -> str:
+    """The sentence on a run that diverged or still runs."""
     epoch = run.last("epoch")
     reached = "before its first logged step" if epoch is None else f"at epoch {epoch:.4g}"
     top1 = run.last("val/acc1")
@@ -96,7 +93,7 @@ def _left_out(label: str, run: Run) -> str:
     if run.status == DIVERGED:
         step = run.result.get("diverged_at_step", run.result.get("step"))
         where = reached if not finite(step) else f"at step {step} ({reached.removeprefix('at ')})"
-        return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: {SAID[DIVERGED]} {where}; not in the means."
+        return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: {SAID[DIVERGED]} {where}; {counts_as(run)}."
     return f"{MARKS[RUNNING]} {label}, seed {run.seed}: {SAID[RUNNING]} {reached}{shown}; not in the means."
 
 
@@ -106,6 +103,12 @@ def _cell(value: Estimate | None, digits: int, row: Row, scale: float = 1.0) -> 
         return "–"
     spread = "" if value.sd is None else f" ± {value.sd / scale:.{digits}f}"
     return f"{value.mean / scale:.{digits}f}{spread}" + (f" (n = {value.n})" if value.n != row.n else "")
+
+
+def _alone(row: Row) -> str:
+    """The mean of finished runs beside that of all: only where they differ, and always with its count."""
+    found = row.finished_top1
+    return "–" if found is None or not row.failures.count else f"{_cell(found, 2, row)}"
 
 
 def _interval(value: Estimate | None) -> str:
@@ -122,14 +125,17 @@ def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Heading and cell of each column; the time's unit is the largest that the longest run fills."""
     longest = max((row.time.mean for row in rows if row.time), default=0.0)
     unit, scale = time_unit(longest)
+    lost = any(row.failures.count for row in rows)
+    alone: dict[str, Callable[[Row], str]] = {"of finished runs alone (%)": lambda row: _alone(row)}
     return {
         "group": lambda row: row.group.label,
         "n": lambda row: str(row.n),
-        "diverged": lambda row: str(len(row.group.having(DIVERGED))),
+        "diverged": lambda row: str(row.failures) if lost else "0",
         "running": lambda row: str(len(row.group.having(RUNNING))),
         "seeds": lambda row: ", ".join(f"{run.seed}{MARKS[run.status]}" for run in row.group.runs),
         "final top-1 (%)": lambda row: _cell(row.final_top1, 2, row),
         "95 % interval": lambda row: _interval(row.final_top1),
+        **(alone if lost else {}),
         "best top-1 (%)": lambda row: _cell(row.best_top1, 2, row),
         "best epoch": lambda row: _cell(row.best_epoch, 1, row),
         "top-5 (%)": lambda row: _cell(row.final_top5, 2, row),
@@ -168,6 +174,7 @@ def terminal(rows: Sequence[Row], title: str) -> Table:
 
 STATS: dict[str, Callable[[Row], Estimate | None]] = {
     "final_top1_percent": lambda row: row.final_top1,
+    "final_top1_of_finished_percent": lambda row: row.finished_top1,
     "best_top1_percent": lambda row: row.best_top1,
     "best_epoch": lambda row: row.best_epoch,
     "final_top5_percent": lambda row: row.final_top5,
@@ -181,11 +188,22 @@ def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
     """The tables with full precision: mean, sd and interval apart, the time in seconds, empty cells for no value."""
     with create(path) as file:
         writer = csv.writer(file)
-        head = ["comparison", "group", "n", "diverged", "running", "seeds"]
+        head = [
+            "comparison",
+            "group",
+            "n",
+            "diverged",
+            "diverged_low_percent",
+            "diverged_high_percent",
+            "running",
+            "seeds",
+        ]
         writer.writerow(head + [f"{name}_{part}" for name in STATS for part in ("mean", "sd", "low", "high")])
         for comparison in comparisons:
             for row in comparison.rows:
-                counts = [row.n, len(row.group.having(DIVERGED)), len(row.group.having(RUNNING))]
+                low, high = row.failures.interval or (None, None)
+                share = [None if end is None else 100 * end for end in (low, high)]
+                counts = [row.n, row.failures.count, *share, len(row.group.having(RUNNING))]
                 seeds = " ".join(str(run.seed) for run in row.group.runs)
                 figures = [cell for get in STATS.values() for cell in _parts(get(row))]
                 writer.writerow([defused(comparison.title), defused(row.group.label), *counts, seeds, *figures])
@@ -196,18 +214,25 @@ def _parts(value: Estimate | None) -> tuple[float | None, ...]:
 
 
 def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Every pair of groups of every comparison, with full precision, by final top-1 (points) and final loss (nats)."""
+    """Every pair of groups of every comparison, with full precision.
+
+    By final top-1 (points), by final loss (nats), and by how often they diverge (points of the share).
+    """
     fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
     close = ("margin", "p", "p_adjusted", "within")
     with create(path) as file:
         writer = csv.writer(file)
         head = ["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"]
-        writer.writerow([*head, "margin", "p_margin", "p_margin_adjusted", "within_margin"])
+        writer.writerow([*head, "margin", "p_margin", "p_margin_adjusted", "within_margin", "test"])
         for comparison in comparisons:
-            diverged = {row.group.label: len(row.group.having(DIVERGED)) for row in comparison.rows}
+            title, diverged = comparison.title, {row.group.label: row.failures.count for row in comparison.rows}
             for name, find in PAIRS.items():
                 for a, b, difference in find(comparison.rows):
                     numbers: list[Any] = [getattr(difference, field) for field in fields]
                     numbers += [diverged[a], diverged[b], difference.verdict]
                     numbers += [getattr(difference.equivalence, field, None) for field in close]
-                    writer.writerow([defused(comparison.title), name, defused(a), defused(b), *numbers])
+                    writer.writerow([defused(title), name, defused(a), defused(b), *numbers, difference.test])
+            for a, b, found in failure_pairs(comparison.rows):
+                numbers = [found.mean, None, None, found.p, found.p_adjusted, None, None, found.a.n, found.b.n, False]
+                numbers += [found.a.count, found.b.count, found.verdict, *[None] * len(close)]
+                writer.writerow([defused(title), "diverged", defused(a), defused(b), *numbers, "Fisher"])

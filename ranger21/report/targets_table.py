@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ranger21.report.comparisons import Comparison
 from ranger21.report.page_tables import html_table
-from ranger21.report.survival import ENOUGH_RUNS, Median, share_interval
+from ranger21.report.proportions import share_interval
+from ranger21.report.survival import ENOUGH_RUNS, Median
 from ranger21.report.table import time_unit
 from ranger21.report.targets import (
     MEASURES,

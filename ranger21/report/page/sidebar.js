@@ -8,7 +8,7 @@ function buildSidebar() {
   const told = new Set(DATA.groups.flatMap(group => group.runs.map(run => run.status)));
   const keys = Object.entries(DATA.states).filter(([status, { mark }]) => mark && told.has(status));
   document.getElementById("key").textContent = keys.map(([, { mark, said }]) => `${mark} ${said} run`)
-    .concat("n counts finished runs; only these are averaged.").join("; ");
+    .concat("n counts finished runs; curves average only these.").join("; ");
   document.getElementById("filter").addEventListener("input", event => change({ filter: event.target.value }));
   document.getElementById("show-all").addEventListener("click", () => change({ hidden: new Set(), off: new Set() }));
   document.getElementById("show-none").addEventListener("click", () =>
