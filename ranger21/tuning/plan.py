@@ -16,7 +16,10 @@ from ranger21.tuning.points import unit_points
 from ranger21.tuning.space import Space, Value, read_space
 
 FOLDER = "tuning"  # of the trials' runs, below OUTPUTS
-OURS = ("experiment", "optimizer", "seed", "run_dir", "trainer.final_validation")  # keys that each trial sets itself
+# Keys that each trial sets itself.
+OURS = ("experiment", "optimizer", "seed", "run_dir", "trainer.final_validation", "trainer.eval_every_steps")
+# No trial reads the official validation set. Validations on the way are for the time to a target, and cost time here.
+UNSEEN = ("trainer.final_validation=false", "trainer.eval_every_steps=null")
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class Planner:
     def _job(self, stage: Stage, overrides: Sequence[str]) -> Job:
         words = (
             *(f"experiment={stage.experiment}", f"optimizer={stage.optimizer}", *self.request.arguments, *overrides),
-            *(*self._length(stage), "trainer.final_validation=false"),
+            *(*self._length(stage), *UNSEEN),
             *(f"seed={self.request.seed}", f"outputs={self.request.place}"),
         )
         config = compose_config(list(words))
