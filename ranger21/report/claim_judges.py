@@ -57,9 +57,7 @@ def _near(values: Outcomes, target: float, detail: str, found: Evidence, runs: S
         return "–", NOT_RUN
     lost = found.lost(runs, counted=True)
     text = f"{shown(ours.mean, ours.low, ours.high, ' %')}, n = {ours.n}{detail}{lost}"
-    return text, unless(
-        within(ours.low, ours.high, ours.n, target - TOLERANCE, target + TOLERANCE), found.flattered(runs)
-    )
+    return text, within(ours.low, ours.high, ours.n, target - TOLERANCE, target + TOLERANCE)
 
 
 def c3_direction(found: Evidence) -> Judged:
