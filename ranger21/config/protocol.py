@@ -25,6 +25,9 @@ class ProtocolConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "protocol.name", repr(self.name), "a name")
+        for key in ("seeds", "targets"):  # OmegaConf lets lists of lists through
+            numbers = all(isinstance(value, int | float) for value in getattr(self, key))
+            require(numbers, f"protocol.{key}", getattr(self, key), "a list of numbers, such as [1,2]")
         for seed in self.seeds:
             require_number("protocol.seeds", seed, 0, COUNT)
         require(len(set(self.seeds)) == len(self.seeds), "protocol.seeds", self.seeds, "a list without repetitions")
