@@ -82,6 +82,22 @@ def test_fashion_mnist(tmp_path: Path) -> None:
     assert all((data.train.source[image][0] % 10 == label).all() for image, label in enumerate(labels))
 
 
+@pytest.mark.parametrize("which", ["folder", "idx"])
+def test_the_holdout_is_taken_before_and_stays_balanced(which: str, config: ImageFolderConfig, tmp_path: Path) -> None:
+    """What it leaves is made rare: 6 or 10 images of the most frequent class, and none of the holdout's."""
+    both = config if which == "folder" else replace(idx_files(tmp_path / "idx", train=120), imbalance=1.0)
+    some = [build_data(replace(both, holdout=20, imbalance=law), seed) for law, seed in ((1.0, 0), (1.0, 5), (None, 0))]
+    assert len({(data.fingerprint, data.held_out) for data in some}) == 1
+    for data in some[:2]:
+        source = data.holdout.source
+        assert np.bincount([source[image][1] for image in range(20)]).tolist() == [2] * 10
+        assert list(data.kept.values())[:3] == ([6, 3, 2] if which == "folder" else [10, 5, 3])
+        held = {source[image][0].name if which == "folder" else source.name(image) for image in range(20)}
+        own = data.train.source
+        names = [own[n][0].name if which == "folder" else own.source.name(own.kept[n]) for n in range(len(own))]
+        assert len(set(names)) == len(names) == sum(data.kept.values()) and not held & set(names)
+
+
 def test_a_run_says_what_it_kept_and_resumes(images: Path, tmp_path: Path) -> None:
     rest = [*TINY, f"data.root={images}", "data.imbalance=1", "data.batch_size=4", "trainer.epochs=2"]
     assert children(rest, tmp_path / "whole", 1) == [0]

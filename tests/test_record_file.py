@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,24 @@ def test_the_same_runs_give_the_same_bytes_in_whatever_order_they_come(made: lis
     names = [entry.name for entry in entries(tmp_path / "c" / NAME) if not isinstance(entry, str)]
     assert names == sorted(f"test/{place.name}" for place in made)
     assert [path.name for path in (tmp_path / "c").iterdir()] == [NAME]
+
+
+def test_a_run_that_is_there_twice_counts_once(made: list[Path], tmp_path: Path) -> None:
+    """In its directory, a copy of that, and a file of records; the one that has come furthest is taken."""
+    for number, place in enumerate(made):
+        session = SESSION | {"started": f"2026-11-01T00:00:{number:02}"}
+        (place / "manifest.json").write_text(json.dumps({"data": {}, "sessions": [session]}))
+    keep(made, tmp_path / "kept" / NAME)
+    copy = shutil.copytree(made[0], tmp_path / "outputs" / "copy")
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "train/loss": 1.0}\n')
+    found = find_runs([str(tmp_path / "outputs"), str(tmp_path / "kept")])
+    assert len(found.runs) == len(made) and len(found.left_out) == len(made) + 1
+    assert f"{made[0]} is left out: it is the same run as {copy}." in found.left_out
+    kept = tmp_path / "kept" / NAME / "test" / made[1].name
+    assert f"{kept} is left out: it is the same run as {made[1]}." in found.left_out
+    (made[1] / "config.yaml").write_text((made[1] / "config.yaml").read_text().replace("seed: 1", "seed: 9"))
+    assert len(find_runs([str(made[1]), str(tmp_path / "kept")]).runs) == len(made) + 1
 
 
 def test_any_reader_of_json_can_read_it(made: list[Path], tmp_path: Path) -> None:

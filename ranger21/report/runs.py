@@ -17,6 +17,7 @@ from ranger21.reading import LARGEST_LINES, Unreadable, read_json, read_yaml
 from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.report.places import find_places
 from ranger21.report.ttests import Seed
+from ranger21.report.twice import once
 from ranger21.splits import split_of, watched
 from ranger21.tracking import number
 from ranger21.wording import one_line
@@ -106,7 +107,7 @@ def find_runs(patterns: Iterable[str]) -> Found:
     """
     wanted = list(patterns)
     places = find_places(wanted)
-    readings = [*_read_all(places.directories), *_read_records(places.records), *_read_wandb(places.wandb)]
+    readings = once([*_read_all(places.directories), *_read_records(places.records), *_read_wandb(places.wandb)])
     runs = [reading for reading in readings if isinstance(reading, Run)]
     left_out = [reading for reading in readings if isinstance(reading, str)]
     if not runs:
