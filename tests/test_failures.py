@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from made_runs import Make
+from test_tuning_page import tuned
 
 from ranger21.report.ablation import contributions
 from ranger21.report.ablation import markdown as ablation_markdown
 from ranger21.report.comparisons import Comparison
 from ranger21.report.failures import failed, loss_of_failed, top1_of_failed, top5_of_failed
-from ranger21.report.runs import Run, read_run
+from ranger21.report.runs import Run, find_runs, read_run
 from ranger21.report.summary import loss_pairs, top1_pairs
 from ranger21.report.table import markdown, notes, sentences
+from ranger21.report.tuning_page import markdown as tuning_markdown
+from ranger21.report.tuning_page import tunings
 from ranger21.report.write import examine, write_report
 
 ADAMW = (75.02, 74.98, 75.01, 74.99, 75.0)
@@ -191,3 +194,12 @@ def test_the_ablation_counts_diverged_runs(make: Make, tmp_path: Path) -> None:
     cell = "-29.58, p = 1: cannot tell, n = 5 (2 of 5 with it diverged, 0 of 5 without)"
     text = ablation_markdown(comparison, contributions(comparison))
     assert cell in text and "A diverged run counts as chance" in text
+
+
+def test_tuned_values_that_diverge_on_fresh_seeds_are_not_flattered(make: Make, tmp_path: Path) -> None:
+    for seed, value in enumerate((80.0, 82.0, 99.0)):
+        tail = json.dumps({"step": 30, "epoch": 3.0, "holdout/acc1": value}) + "\n"
+        path = make("adamw", seed, (50.0, 60.0), "diverged" if seed == 2 else "finished", tail=tail)
+        (path / "manifest.json").write_text(json.dumps({"data": {"classes": 10}}))
+    text = tuning_markdown(tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs))
+    assert "| adamw | 57.33 ± 41.00 (n = 3, 1 diverged) |" in text

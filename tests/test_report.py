@@ -287,7 +287,7 @@ def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make: Make, tmp_
     panel = Panel("top-1", lambda run: run.series("val/acc1"), log=False)
     figure = make_figure(group_runs(find_runs([str(tmp_path)]).runs), [panel], "")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["adamw (n = 3)", "ranger21 (n = 1)", "diverged run"]
+    assert texts == ["adamw (n = 3)", "ranger21 (n = 1, 1 diverged)", "diverged run"]
     (axes,) = figure.axes
     assert len(axes.collections) == 1
     adamw = np.asarray(axes.lines[0].get_ydata())

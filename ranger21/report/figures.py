@@ -228,7 +228,8 @@ def _legend(groups: Sequence[Group]) -> list[Line2D]:
     """An entry a group with its n, and one for each mark that occurs."""
     handles = []
     for index, group in enumerate(groups):
-        text = textwrap.fill(f"{group.label} (n = {len(group.having(FINISHED))})", 44)
+        lost = f", {len(group.having(DIVERGED))} diverged" if group.having(DIVERGED) else ""
+        text = textwrap.fill(f"{group.label} (n = {len(group.having(FINISHED))}{lost})", 44)
         handles.append(Line2D([], [], color=_colour(index), linestyle=_dash(index), linewidth=1.7, label=text))
     for status, text in ((DIVERGED, "diverged run"), (RUNNING, "unfinished run")):
         if any(group.having(status) for group in groups):

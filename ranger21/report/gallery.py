@@ -111,7 +111,7 @@ def _catching_up(found: Evidence) -> list[Picture]:
         known = np.array([(epoch, when) for epoch, when in later if when is not None]).reshape(-1, 2)
         return known[:, 0], known[:, 1]
 
-    panel = Panel("Epoch at which the same loss is reached", curve, x="epoch of Ranger21")
+    panel = Panel("Epoch at which the same loss is reached", curve, x="epoch of Ranger21's finished runs")
     mark = f"claim C4 is about epoch {EARLY * epochs[-1]:.3g}"
     return [
         Picture("catching_up", "Catching up (claim C4)", (panel,), f"a curve ends where a run never gets there; {mark}")

@@ -13,15 +13,16 @@ from urllib.parse import quote
 from ranger21.errors import UserError
 from ranger21.report.best_of import BestOf, best_of
 from ranger21.report.chance import chance
+from ranger21.report.failures import Scored, failed, top1_of_failed
 from ranger21.report.groups import OPTIMIZER, show, trials_of
-from ranger21.report.runs import DIVERGED, FINISHED, Run
-from ranger21.report.statistics import estimate
-from ranger21.report.summary import seeds
+from ranger21.report.runs import FINISHED, Run
+from ranger21.report.summary import mean_of, seeds
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.tuning.record import Trial, Tuned
 from ranger21.wording import one_line
 
 METRIC = "holdout/acc1"
+AT_THE_END = Scored(lambda run: run.last(METRIC), top1_of_failed)  # in per cent
 TOP1 = "top-1 on the holdout (%)"
 LR = "optimizer.lr"
 HEAD = """# How the values were tuned
@@ -165,18 +166,17 @@ def _best(one: Tuning, count: int) -> str:
 
 
 def _spread(runs: Sequence[Run]) -> str:
-    """Mean ± sd of the runs that finished, and how many did not."""
-    found = estimate(seeds(runs, lambda run: run.last(METRIC)).values())
-    lost = sum(run.status == DIVERGED for run in runs)
-    failed = f"{lost} of {len(runs)} diverged" if lost else ""
+    """Mean ± sd over seeds, and how many diverged: they count as chance."""
+    found = mean_of(seeds(runs, AT_THE_END))
     if found is None:
-        return failed or "–"
+        return "–"
     sd = "" if found.sd is None else f" ± {found.sd:.2f}"
-    return f"{found.mean:.2f}{sd} (n = {found.n}{', ' if failed else ''}{failed})"
+    lost = sum(map(failed, runs))
+    return f"{found.mean:.2f}{sd} (n = {found.n}{f', {lost} diverged' if lost else ''})"
 
 
 def _mean(runs: Sequence[Run]) -> float | None:
-    found = estimate(seeds(runs, lambda run: run.last(METRIC)).values())
+    found = mean_of(seeds(runs, AT_THE_END))
     return found.mean if found else None
 
 
