@@ -39,14 +39,18 @@ def main() -> int:
         print("\n".join(numbers.others(text, [one for one in phrases if one.text == options.others])))
         return 0
     stale = [phrase for phrase in phrases if not phrase.found]
+    tables = numbers.stale_tables(PROJECT / "docs" / "numbers.yaml", PROJECT)
     for phrase in stale:
         print(f"stale: {phrase.text} does not say: {phrase.said}")
+    for name in tables:
+        print(f"stale: {name} is not what compare.py makes of its records")
     for text in dict.fromkeys(phrase.text for phrase in phrases):
         own = [phrase for phrase in phrases if phrase.text == text]
         left = numbers.others((PROJECT / text).read_text(encoding="utf-8"), own)
         print(f"{text}: {sum(one.numbers for one in own)} numbers from records; {len(left)} others")
-    print(f"{sum(phrase.numbers for phrase in phrases)} numbers from records, {len(stale)} phrases stale")
-    return 1 if stale else 0
+    count = sum(phrase.numbers for phrase in phrases)
+    print(f"{count} numbers from records; {len(stale)} phrases and {len(tables)} tables are stale")
+    return 1 if stale or tables else 0
 
 
 if __name__ == "__main__":

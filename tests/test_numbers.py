@@ -10,9 +10,10 @@ from made_runs import Make
 
 from ranger21.errors import UserError
 from ranger21.report import numbers
+from ranger21.report.write import examine, write_tables
 
 STATEMENTS = """\
-records: {made: outputs}
+records: {made: outputs/test}
 texts:
   text.md:
     made:
@@ -74,3 +75,12 @@ def test_what_no_record_has_is_told(place: Path, before: str, after: str, told: 
     statements.write_text(statements.read_text().replace(before, after))
     with pytest.raises(UserError, match=told):
         numbers.check(statements, place)
+
+
+def test_a_table_is_stale_if_a_record_changes(place: Path) -> None:
+    outputs = place / "outputs"
+    write_tables(examine([str(outputs)]), outputs)
+    assert numbers.stale_tables(place / "numbers.yaml", place) == []
+    metrics = outputs / "test" / "resnet50-adamw-s2" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("72.0", "72.6"))
+    assert {"outputs/table.md", "outputs/pairs.csv"} <= set(numbers.stale_tables(place / "numbers.yaml", place))

@@ -83,11 +83,16 @@ def write_ablation(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
     if not told:
         return []
-    text = "\n\n".join(markdown(comparison, found) for comparison, found in told)
     with create(out / "ablation.md") as file:
-        file.write(text)
+        file.write(text_of(comparisons))
     pictures = [_draw(found, out / comparison.slug / "ablation") for comparison, found in told]
     return [out / "ablation.md", *(path for paths in pictures for path in paths)]
+
+
+def text_of(comparisons: Sequence[Comparison]) -> str:
+    """Return what ablation.md says of those comparisons that have such runs."""
+    told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
+    return "\n\n".join(markdown(comparison, found) for comparison, found in told)
 
 
 def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:

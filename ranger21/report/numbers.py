@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +16,14 @@ from typing import Any
 
 from ranger21.errors import UserError
 from ranger21.reading import Unreadable, read_yaml
+from ranger21.report import ablation
 from ranger21.report.ablation import contributions
 from ranger21.report.comparisons import Comparison
 from ranger21.report.runs import DIVERGED, Run
 from ranger21.report.statistics import Estimate
 from ranger21.report.summary import Row, top1_pairs
 from ranger21.report.verdicts import Difference
-from ranger21.report.write import examine
+from ranger21.report.write import examine, write_tables
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
@@ -63,7 +65,7 @@ class Records:
             if len(parts) == 2:
                 return OF_ALL[parts[1]](comparison.runs)
             who, what = parts[1:]
-            if " given " in f"{who} ":
+            if ": " in who:
                 return _of_ingredient(comparison, who, what)
             if " - " in who:
                 a, b = (self.names.get(name, name) for name in who.split(" - "))
@@ -108,6 +110,28 @@ def _checked(text: str, phrase: str, records: Records, content: str) -> Phrase:
     return Phrase(text, said, said in content, len(PLACE.findall(phrase)))
 
 
+def stale_tables(statements: Path, root: Path) -> list[str]:
+    """Return the tables beside committed records that are not what compare.py makes of these records now."""
+    stale = []
+    for folder in dict.fromkeys((root / place).parent for place in read_yaml(statements)["records"].values()):
+        if (folder / "table.md").exists():
+            stale += [str((folder / name).relative_to(root)) for name in _stale_in(folder)]
+    return stale
+
+
+def _stale_in(folder: Path) -> list[str]:
+    report = examine([str(folder)])
+    with tempfile.TemporaryDirectory() as scratch:
+        made = {name: (Path(scratch) / name).read_bytes() for name in write_tables(report, Path(scratch))}
+    if (folder / "ablation.md").exists():
+        made["ablation.md"] = ablation.text_of(report.comparisons).encode()
+    return [name for name, made_now in made.items() if not _same(folder / name, made_now)]
+
+
+def _same(committed: Path, made_now: bytes) -> bool:
+    return committed.exists() and committed.read_bytes() == made_now
+
+
 def others(text: str, phrases: Sequence[Phrase]) -> list[str]:
     """Return the numbers of a text that no phrase has: settings, versions, the paper's, times that no record holds."""
     for phrase in phrases:
@@ -128,7 +152,7 @@ def _difference(comparison: Comparison, a: str, b: str) -> Difference:
 
 
 def _of_ingredient(comparison: Comparison, who: str, what: str) -> str:
-    ingredient, _, company = who.partition(" given ")
+    ingredient, _, company = who.partition(": ")
     found = next(c for c in contributions(comparison) if (c.ingredient, c.company) == (ingredient, company))
     return OF_PAIR[what](found.difference)
 

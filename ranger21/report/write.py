@@ -43,6 +43,15 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
 
 def write_report(report: Report, out: Path) -> list[Path]:
     """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first."""
+    files = write_tables(report, out)
+    folders = [_figures(comparison, out) for comparison in report.comparisons]
+    if report.overall:
+        _overall_figures(report.overall, out)
+    return [_page(report, out, files), *(out / name for name in files), *folders]
+
+
+def write_tables(report: Report, out: Path) -> list[str]:
+    """Write all that has no pictures into `out`; returns the files' names."""
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "claims.md": claims_page.markdown(report.comparisons),
@@ -57,15 +66,13 @@ def write_report(report: Report, out: Path) -> list[Path]:
             file.write(text)
     table.write_csv(report.comparisons, out / "table.csv")
     table.write_pairs(report.comparisons, out / "pairs.csv")
-    folders = [_figures(comparison, out) for comparison in report.comparisons]
     files = [*texts, "table.csv", "pairs.csv"]
     if with_targets:
         targets_table.write_csv(with_targets, out / "targets.csv")
         files.append("targets.csv")
     if report.overall:
         files += workloads_text.write_csvs(report.overall, out)
-        _overall_figures(report.overall, out)
-    return [_page(report, out, files), *(out / name for name in files), *folders]
+    return files
 
 
 def _figures(comparison: Comparison, out: Path) -> Path:
