@@ -2,6 +2,7 @@
 
 HOLDOUT, OFFICIAL = "holdout", "val"
 VALIDATED = (HOLDOUT, OFFICIAL)
+SAID = {OFFICIAL: "the official validation set", HOLDOUT: "the holdout of the training set"}
 
 
 def watched(holdout: object) -> str:

@@ -82,7 +82,12 @@ def parser() -> argparse.ArgumentParser:
     add("--margin", type=float, default=settings.margin, help=text)
     add("--seed", type=int, default=settings.seed, help="of the random directions (default: %(default)s)")
     add("--images", type=int, default=settings.images, help="of the loss (default: %(default)s)")
-    add("--split", choices=("train", "val"), default=settings.split, help="of which they are (default: %(default)s)")
+    add(
+        "--split",
+        choices=("train", "val", "holdout"),
+        default=settings.split,
+        help="of which they are (default: %(default)s)",
+    )
     add("--bn", choices=("recompute", "keep"), default=settings.bn, help="see above (default: %(default)s)")
     add("--bn-images", type=int, default=settings.bn_images, help="(default: %(default)s)")
     text = "under one vmap; 1: one after the other, the faster on CPUs (default: %(default)s)"

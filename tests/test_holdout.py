@@ -1,6 +1,8 @@
 """The holdout: cut from train alike on every machine, and all that a run sees before its end."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from test_resume import children
 from timm.models.resnet import ResNet
 from torch import nn
 
-from ranger21 import experiment
+from ranger21 import experiment, validations
 from ranger21.checkpoint_file import read
 from ranger21.compose import compose_config
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
@@ -172,6 +174,25 @@ def test_no_image_of_the_official_set_is_read_before_the_end(broken, tmp_path) -
     assert repeatable(tmp_path / "run") == repeatable(tmp_path / "whole")
     mine, others = (weights(tmp_path / name)["model"] for name in ("run", "whole"))
     assert all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
+
+
+def test_a_stop_while_the_official_set_is_read_leaves_all_of_it_for_later(images, tmp_path, monkeypatch) -> None:
+    assert run(tmp_path / "whole", f"data.root={images}") == 0
+    real, asked = validations.evaluate, list[str]()
+
+    def stopped(*args: Any, split: str, **more: Any) -> dict[str, float] | None:
+        asked.append(split)
+        if asked == ["holdout", "holdout", "val"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, split=split, **more)
+
+    monkeypatch.setattr(validations, "evaluate", stopped)
+    assert run(tmp_path / "run", f"data.root={images}") == 143
+    assert not [key for row in lines(tmp_path / "run") for key in row if key.startswith("val/")]
+    assert run(tmp_path / "run", f"data.root={images}") == 0
+    assert asked == ["holdout", "holdout", "val", "holdout", "val"]
+    assert repeatable(tmp_path / "run") == repeatable(tmp_path / "whole")
+    assert result(tmp_path / "run")["final"] == result(tmp_path / "whole")["final"]
 
 
 def test_the_best_is_chosen_by_the_holdout(images, tmp_path) -> None:

@@ -68,8 +68,8 @@ class Data:
     @property
     def counts(self) -> str:
         """How many images there are for training and for validation."""
-        held = "" if self.holdout is None else f" + {len(self.holdout)} held out"
-        return f"{len(self.train)}{held} + {len(self.val)}"
+        held = "" if self.holdout is None else f" + {len(self.holdout):,} held out"
+        return f"{len(self.train):,}{held} + {len(self.val):,}"
 
     def validated(self, split: str) -> Pictures:
         """The images of that split."""

@@ -15,6 +15,7 @@ from ranger21.grid.jobs import MISSING, STARTED, Job
 from ranger21.grid.slurm import Slurm
 from ranger21.records import in_use, last_values, tail
 from ranger21.report.runs import DIVERGED, FINISHED, RUNNING
+from ranger21.splits import HOLDOUT, OFFICIAL, watched
 from ranger21.tracking.console import duration
 from ranger21.wording import one_line
 
@@ -33,6 +34,7 @@ class Progress:
     images_per_s: float | None = None
     left: float | None = None
     error: str = ""
+    split: str = OFFICIAL  # of which the top-1 is
 
 
 def progress(job: Job, queued: Container[Path] = (), output: Path | None = None) -> Progress:
@@ -48,7 +50,9 @@ def progress(job: Job, queued: Container[Path] = (), output: Path | None = None)
     left = None
     if state == RUNNING and time and (share := job.share(last)):
         left = max(0.0, time * (1 / share - 1))
-    return Progress(state, last.get("epoch"), last.get("val/acc1"), last.get("perf/images_per_s"), left, error)
+    split = watched(f"{HOLDOUT}/acc1" in last)
+    top1 = last.get(f"{split}/acc1")
+    return Progress(state, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
 
 
 def table(jobs: Sequence[Job], slurm: Slurm) -> Table:
@@ -63,7 +67,8 @@ def table(jobs: Sequence[Job], slurm: Slurm) -> Table:
     for job, now in zip(jobs, found, strict=True):
         colour = COLOURS.get(now.state, "default")
         name = "/".join(job.directory.parts[-2:])
-        numbers = [_shown(now.epoch, ".2f"), _shown(now.top1, ".2f"), _shown(now.images_per_s, ".0f")]
+        top1 = _shown(now.top1, ".2f") + (" (holdout)" if now.split == HOLDOUT else "")
+        numbers = [_shown(now.epoch, ".2f"), top1, _shown(now.images_per_s, ".0f")]
         left = "" if now.left is None else duration(now.left)
         result.add_row(
             Text(one_line(name)), Text(now.state, colour), *numbers, left, Text(one_line(now.error, most=500))

@@ -19,7 +19,7 @@ class Settings:
         margin: of a plane, around the three checkpoints, in parts of their extent.
         seed: of the random directions.
         images: over which the loss is taken.
-        split: `train` or `val`, of which they are.
+        split: `train`, `val` or `holdout` (of a run that has one), of which they are.
         bn: `recompute` or `keep` the running statistics.
         bn_images: from which they are recomputed, in whole batches of data.batch_size.
         points_at_once: under one vmap; 1: one after the other.

@@ -26,6 +26,7 @@ from ranger21.landscape.settings import Settings
 from ranger21.models import build_model, load_weights
 from ranger21.precision import Precision
 from ranger21.randomness import ORDER, generator
+from ranger21.splits import HOLDOUT
 from ranger21.weights import Weights, named, with_data_in_place
 
 log = logging.getLogger("ranger21")
@@ -175,7 +176,11 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     prepare_data(config)
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)
-    seen = data.val if settings.split == "val" else Pictures(data.train.source, data.val.transform)
+    if settings.split == HOLDOUT and data.holdout is None:
+        raise UserError("--split holdout is not possible, since the run has none: say --split val, or data.holdout=N.")
+    seen = data.validated(settings.split)
+    if settings.split == "train":
+        seen = Pictures(data.train.source, data.val.transform)
     workers = available_workers(1, world.device.type) if config.workers is None else config.workers
 
     def load(pictures: Pictures, count: int, batch_size: int) -> list[Batch]:

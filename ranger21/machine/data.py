@@ -35,12 +35,12 @@ def opened(machine: Machine) -> Data:
 
 
 def sample(machine: Machine) -> Found:
-    """Decode some images of both splits, drawn at random."""
+    """Decode some images to train and to validate on, drawn at random."""
     data = opened(machine)
     most = QUICK_SAMPLE if machine.quick else SAMPLE
     bad: list[str] = []
     begun, count = time.perf_counter(), 0
-    for pictures in (data.train, data.val):
+    for pictures in (data.train, data.validated(data.watched)):
         chosen = np.random.default_rng(0).permutation(len(pictures))[:most]
         for index in chosen.tolist():
             if isinstance(made := pictures.__getitems__([(0, index)]), UserError):
@@ -54,7 +54,7 @@ def sample(machine: Machine) -> Found:
     }  # fmt: skip
     if bad:
         return Found(f"{len(bad)} of {count} images cannot be read: {first_few(bad, 1)}", FAILED, "", numbers)
-    counts = f"{len(data.train):,} + {len(data.val):,} images of {len(data.classes):,} classes"
+    counts = f"{data.counts} images of {len(data.classes):,} classes"
     return Found(f"{counts}; {count} decoded, {rate:,.0f} images/s in one process", numbers=numbers)
 
 

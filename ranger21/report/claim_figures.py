@@ -26,7 +26,7 @@ ONCE = 0.00135  # how often a run at chance exceeds that, whatever its number of
 
 
 def validation_loss(run: Run) -> tuple[Array, Array]:
-    """Epochs and validation losses, with label smoothing."""
+    """Epochs and losses of the validations while it trained, with label smoothing."""
     return run.series(f"{run.watched}/{LOSS}")
 
 

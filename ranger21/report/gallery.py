@@ -14,7 +14,9 @@ from ranger21.report.curves import Curve, average, bin_width, binned
 from ranger21.report.figures import Panel, write_figure
 from ranger21.report.papers_runs import Evidence, evidence
 from ranger21.report.runs import FINISHED, Run
+from ranger21.splits import HOLDOUT, OFFICIAL
 
+TITLES = {OFFICIAL: "validation", HOLDOUT: "holdout"}
 START = 1 / 3  # of a run, which the paper's Figure 3 shows: 20 epochs of 60
 
 
@@ -39,14 +41,16 @@ def gallery(comparison: Comparison) -> list[Picture]:
         return binned(run.series("train/loss"), width)
 
     train = Panel("Training loss", objective, log=True)
-    loss = Panel("Validation loss, label-smoothed", validation_loss, log=True)
+    watched = " or ".join(sorted({TITLES[run.watched] for run in comparison.runs}, reverse=True)).capitalize()
+    loss = Panel(f"{watched} loss, label-smoothed", validation_loss, log=True)
+    top1 = f"{watched} top-1 (%)"
     start = longest * START or None
     curves = "figure2_curves" if found.has_batch_norm else "figure4_curves"
     pictures = [
         Picture("figure1_schedule", "Learning rate", (Panel("Learning rate", _binned("lr", width)),)),
-        Picture(curves, "Loss and accuracy", (train, loss, Panel("Validation top-1 (%)", _of("val/acc1"))), bins),
+        Picture(curves, "Loss and accuracy", (train, loss, Panel(top1, _top1())), bins),
         Picture("figure3_start", "The first third", (_until(train, start), _until(loss, start)), bins),
-        Picture("accuracy", "Accuracy against epochs, images and time", _accuracies()),
+        Picture("accuracy", "Accuracy against epochs, images and time", _accuracies(top1)),
         Picture("gradient_norm", "Gradient norm", (Panel("Gradient norm", _binned("grad_norm", width), log=True),)),
         Picture("smoothness", "Smoothness (claim C5)", (_smoothness(),), "log of the validation loss, epoch by epoch"),
     ]
@@ -61,11 +65,11 @@ def write_gallery(comparison: Comparison, out: Path) -> list[Path]:
     return paths
 
 
-def _of(key: str, x: str = "epoch", scale: float = 1.0) -> Callable[[Run], Curve]:
-    """The curve of a metric, x divided by `scale`."""
+def _top1(x: str = "epoch", scale: float = 1.0) -> Callable[[Run], Curve]:
+    """The top-1 of the validations while a run trained, x divided by `scale`."""
 
     def curve(run: Run) -> Curve:
-        where, values = run.series(key, x)
+        where, values = run.series(f"{run.watched}/acc1", x)
         return where / scale, values
 
     return curve
@@ -86,12 +90,12 @@ def _until(panel: Panel, end: float | None) -> Panel:
     return Panel(panel.title, curve, panel.log, end=end)
 
 
-def _accuracies() -> tuple[Panel, ...]:
+def _accuracies(title: str) -> tuple[Panel, ...]:
     """Top-1 against each measure of what it costs."""
     return (
-        Panel("Validation top-1 (%)", _of("val/acc1")),
-        Panel("Validation top-1 (%)", _of("val/acc1", "images_seen", 1e6), x="million images"),
-        Panel("Validation top-1 (%)", _of("val/acc1", "time", 3600), x="hours"),
+        Panel(title, _top1()),
+        Panel(title, _top1("images_seen", 1e6), x="million images"),
+        Panel(title, _top1("time", 3600), x="hours"),
     )
 
 

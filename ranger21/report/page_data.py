@@ -10,7 +10,7 @@ import numpy as np
 from ranger21.report.figures import COLOURS, DASHES
 from ranger21.report.groups import Group
 from ranger21.report.metrics import Array
-from ranger21.report.panels import AXES, PANELS, SCHEDULE, VALIDATION
+from ranger21.report.panels import AXES, PANELS, SCHEDULE, VALIDATION, WATCHED
 from ranger21.report.runs import Run
 from ranger21.report.table import MARKS, SAID
 
@@ -37,7 +37,7 @@ def page_data(groups: Sequence[Group]) -> dict[str, Any]:
             "unit": panel.unit,
             "section": panel.section,
             "log": panel.log,
-            "smooth": panel.section not in (VALIDATION, SCHEDULE),
+            "smooth": panel.section not in (VALIDATION, WATCHED, SCHEDULE),
         }
         for panel in PANELS
         if panel.metric in logged

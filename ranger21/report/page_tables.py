@@ -9,6 +9,7 @@ from typing import Any
 from ranger21.report.groups import Group, show
 from ranger21.report.runs import DIVERGED, Run, finite
 from ranger21.report.table import MARKS, SAID
+from ranger21.splits import HOLDOUT, OFFICIAL
 
 NOTHING = "–"
 
@@ -30,7 +31,7 @@ def run_table(groups: Sequence[Group]) -> str:
             escape(str(run.seed)),
             escape(_state(run)),
             _number(run.last("epoch"), ".4g"),
-            _number(run.last("val/acc1"), ".2f"),
+            _last_top1(run),
             f"<code>{escape(str(run.path))}</code>" + "".join(f"<br>{escape(note)}" for note in run.notes),
         ]
         for index, group in enumerate(groups)
@@ -58,6 +59,12 @@ def _state(run: Run) -> str:
     step = run.result.get("diverged_at_step", run.result.get("step"))
     where = f" at step {step}" if run.status == DIVERGED and finite(step) else ""
     return f"{MARKS[run.status]} {SAID[run.status]}{where}".strip()
+
+
+def _last_top1(run: Run) -> str:
+    """The last top-1: of the official validation set if it was read, else of the holdout, which is said."""
+    final, held = run.last(f"{OFFICIAL}/acc1"), run.last(f"{HOLDOUT}/acc1")
+    return _number(final, ".2f") if held is None or final is not None else f"{held:.2f} (holdout)"
 
 
 def _setting(settings: dict[str, Any], key: str) -> str:

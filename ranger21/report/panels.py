@@ -16,13 +16,18 @@ class Panel:
     log: bool = False  # whether y is logarithmic at first
 
 
-VALIDATION, TRAINING, SCHEDULE, GRADIENT, SPEED = "Validation", "Training", "Schedule", "Gradient", "Throughput"
+VALIDATION, WATCHED, TRAINING, SCHEDULE = "Validation", "Holdout of the training set", "Training", "Schedule"
+GRADIENT, SPEED = "Gradient", "Throughput"
 
 PANELS = (
     Panel("val/acc1", "Top-1 accuracy", "%", VALIDATION),
     Panel("val/loss", "Loss", "nats", VALIDATION, log=True),
     Panel("val/acc5", "Top-5 accuracy", "%", VALIDATION),
     Panel("val/loss_smoothed", "Loss with label smoothing", "nats", VALIDATION, log=True),
+    Panel("holdout/acc1", "Top-1 accuracy", "%", WATCHED),
+    Panel("holdout/loss", "Loss", "nats", WATCHED, log=True),
+    Panel("holdout/acc5", "Top-5 accuracy", "%", WATCHED),
+    Panel("holdout/loss_smoothed", "Loss with label smoothing", "nats", WATCHED, log=True),
     Panel("train/loss", "Objective", "nats", TRAINING, log=True),
     Panel("train/acc1", "Top-1 accuracy on augmented images", "%", TRAINING),
     Panel("train/skipped_steps", "Steps left out, not finite", "steps", TRAINING),

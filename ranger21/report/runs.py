@@ -18,13 +18,12 @@ from ranger21.report.metrics import Array, Metrics, read_metrics
 from ranger21.report.places import find_places
 from ranger21.report.ttests import Seed
 from ranger21.report.twice import once
-from ranger21.splits import split_of, watched
+from ranger21.splits import VALIDATED, split_of, watched
 from ranger21.tracking import number
 from ranger21.wording import one_line
 
 FINISHED, DIVERGED, RUNNING = "finished", "diverged", "running"
 NAMES = ("model.name", "data.name", "optimizer.name", "schedule.name")
-SPLITS = ("val/", "holdout/")  # what validation metrics begin with
 NO_CONFIG = "it has no config.yaml, so what it ran is unknown"
 LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
 
@@ -178,7 +177,7 @@ def _lost(metrics: Metrics, result: dict[str, Any]) -> str | None:
 
 def not_finite(metrics: Metrics) -> str | None:
     """The clause on a finished run whose last validation is not finite: it failed. None for a sound one."""
-    step, keys = metrics.undefined_at_last(SPLITS)
+    step, keys = metrics.undefined_at_last(tuple(f"{split}/" for split in VALIDATED))
     return (
         f"{', '.join(keys)} of its last validation (step {step:.0f}) not finite: counted as diverged" if keys else None
     )

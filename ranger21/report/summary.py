@@ -98,8 +98,8 @@ def seed_of(run: Run) -> Seed:
 
 
 def best(run: Run) -> tuple[float, float] | tuple[None, None]:
-    """The run's highest validation top-1 (per cent) and the first epoch that reached it."""
-    epochs, values = run.series("val/acc1")
+    """The highest top-1 (per cent) of the validations while it trained, and the first epoch that reached it."""
+    epochs, values = run.series(f"{run.watched}/acc1")
     if not len(values):
         return None, None
     return float(values.max()), float(epochs[values.argmax()])
@@ -124,7 +124,7 @@ def _row(group: Group) -> Row:
         failures=Share(len(all_ended.failed), len(all_ended)),
         final_top1=over(final_top1, step),
         finished_top1=over(final_top1.of, step),
-        best_top1=over(best_top1, step),
+        best_top1=over(best_top1, quantum(group.runs, group.runs[0].watched)),
         best_epoch=over(lambda run: best(run)[1]),
         final_top5=over(final_top5, step),
         final_loss=over(final_loss),

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ranger21.report import looked_at
 from ranger21.report.comparisons import Comparison
 from ranger21.report.equivalence import margins
 from ranger21.report.failure_notes import counts_as, failure_notes, failure_sentences, what_counts
@@ -22,6 +23,7 @@ from ranger21.report.summary import Row, failure_pairs, loss_pairs, top1_pairs
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
 from ranger21.report.tuned import tuning_notes
+from ranger21.splits import HOLDOUT
 from ranger21.wording import defused
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
@@ -49,6 +51,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     """The sentences beneath the table: what the figures are, and what they do not hold."""
     finished = "Mean ± sample standard deviation over n seeds, of finished runs; "
     said = [what_counts(rows) or f"{finished}all but time and images/s are of validation.", *failure_notes(rows)]
+    said += looked_at.sentences([row.group for row in rows])
     for row in rows:
         said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
@@ -88,8 +91,8 @@ def _not_finished(label: str, run: Run) -> str:
     """The sentence on a run that diverged or still runs."""
     epoch = run.last("epoch")
     reached = "before its first logged step" if epoch is None else f"at epoch {epoch:.4g}"
-    top1 = run.last("val/acc1")
-    shown = "" if top1 is None else f", top-1 {top1:.2f} %"
+    top1 = run.last(f"{run.watched}/acc1")
+    shown = "" if top1 is None else f", top-1 {top1:.2f} %" + (" of the holdout" if run.watched == HOLDOUT else "")
     if run.status == DIVERGED:
         step = run.result.get("diverged_at_step", run.result.get("step"))
         where = reached if not finite(step) else f"at step {step} ({reached.removeprefix('at ')})"

@@ -23,9 +23,9 @@ from ranger21.report.targets import (
     validation_gap,
 )
 from ranger21.report.text import create, escaped, table_lines
+from ranger21.splits import SAID
 from ranger21.wording import defused, first_few
 
-SPLITS = {"val": "the official validation set", "holdout": "the holdout of the training set"}
 PICTURE = "time_to_target"
 HEAD = f"""# Time to target
 
@@ -94,7 +94,7 @@ def table(rows: Sequence[GroupAtTarget]) -> tuple[list[str], list[list[str]]]:
 
 def notes(comparison: Comparison) -> list[str]:
     """What belongs beneath the tables: what was validated on, how often, and what is left out."""
-    splits = sorted({SPLITS.get(run.watched, run.watched) for run in comparison.runs})
+    splits = sorted({SAID[run.watched] for run in comparison.runs})
     said = [f"Top-1 is that on {' or '.join(splits)}."]
     widest = {group.label: max(map(validation_gap, group.runs), default=0.0) for group in comparison.groups}
     for steps in sorted(set(widest.values()) - {0.0}):

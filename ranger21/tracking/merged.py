@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.reading import Unreadable, read_json, read_lines, too_much
+from ranger21.splits import HOLDOUT, split_of, watched
 from ranger21.tracking import number
 from ranger21.tracking.wandb_file import Fragment, merge, pack, read_records, record_class
 
@@ -80,9 +81,10 @@ def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
         result = {}
     best = result.get("best")
     if not best or not isinstance(best, dict):
-        valid = [row for row in rows if math.isfinite(number(row.get("val/acc1")))]
-        top = max(valid, key=lambda row: row["val/acc1"], default={})
-        best = {key: value for key, value in top.items() if key in ("step", "epoch") or key.startswith("val/")}
+        split = watched(any(f"{HOLDOUT}/acc1" in row for row in rows))
+        valid = [row for row in rows if math.isfinite(number(row.get(f"{split}/acc1")))]
+        top = max(valid, key=lambda row: row[f"{split}/acc1"], default={})
+        best = {key: value for key, value in top.items() if key in ("step", "epoch") or split_of(key) == split}
     status = {"status": result["status"]} if "status" in result else {}
     return status | {f"best/{key}": value for key, value in best.items()}
 

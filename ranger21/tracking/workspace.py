@@ -14,7 +14,7 @@ from ranger21.wording import reason
 
 NAME = "Ranger21"
 AXIS = "epoch"
-COLUMNS = ("best/val/acc1", "best/epoch", "val/acc1")  # of the runs' table
+COLUMNS = ("best/holdout/acc1", "best/val/acc1", "best/epoch", "val/acc1")  # of the runs' table
 # What sets runs apart, as a rule, besides their seed.
 GROUPS = ("optimizer.name", "schedule.name", "model.name", "model.remove_batch_norm", "model.remove_skips")
 SPREAD = "stddev"  # or stderr: between the seeds of a group

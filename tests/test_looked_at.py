@@ -1,0 +1,129 @@
+"""What reports say of runs with a holdout: which images a number is of, and the curves of what was looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import Make
+from test_grid import job_in
+from test_report import read, section
+
+from ranger21.compose import compose_config
+from ranger21.distributed import join
+from ranger21.errors import UserError
+from ranger21.grid.progress import progress
+from ranger21.landscape.settings import Settings
+from ranger21.landscape.subject import load_images
+from ranger21.precision import choose_precision
+from ranger21.report.claim_figures import best_is_last, leaves_chance, roughness
+from ranger21.report.comparisons import Comparison, compare_like_with_like
+from ranger21.report.gallery import gallery
+from ranger21.report.groups import group_runs
+from ranger21.report.page_tables import run_table
+from ranger21.report.runs import find_runs
+from ranger21.report.summary import best, final_top1
+from ranger21.report.table import markdown
+from ranger21.tracking.merged import OfflineRun, outcome
+from ranger21.tracking.wandb_file import Fragment
+
+HELD = (30.0, 80.0, 70.0)  # top-1 on the holdout after each epoch
+OFFICIAL = 55.0  # on the official validation set, after the last
+
+
+@pytest.fixture
+def held(make: Make) -> Make:
+    """Makes a run of three epochs that looked at a holdout; `final` is what it read at its end, None for nothing."""
+
+    def make_held(final: float | None = OFFICIAL, **settings: Any) -> Path:
+        never = {} if final is not None else {"trainer__final_validation": False}
+        path = make(top1=HELD, data__holdout=1000, **settings, **never)
+        rows = [json.loads(line.replace('"val/', '"holdout/')) for line in (path / "metrics.jsonl").open()]
+        if final is not None:
+            rows[-1] |= {"val/acc1": final, "val/acc5": 90.0, "val/loss": 2.0, "val/loss_smoothed": 2.5}
+        (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = {"classes": 10, "val_images": 300, "holdout_images": 1000}
+        (path / "manifest.json").write_text(json.dumps({"data": data}))
+        return path
+
+    return make_held
+
+
+def mixed(tmp_path: Path) -> Comparison:
+    """The only comparison of runs with and without a holdout."""
+    across = ("data.holdout", "trainer.final_validation")
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs, across)
+    return comparison
+
+
+def test_final_figures_are_of_the_official_set_and_the_best_is_of_the_holdout(held: Make) -> None:
+    run = read(held())
+    assert (run.watched, final_top1(run), best(run)) == ("holdout", OFFICIAL, (80.0, 2.0))
+    assert not best_is_last(run) and leaves_chance(run) and roughness(run) is not None
+    trial = read(held(final=None, seed=1))
+    assert (trial.final("holdout/acc1"), final_top1(trial), best(trial)) == (70.0, None, (80.0, 2.0))
+
+
+def test_of_an_official_set_that_is_not_better_than_chance_nothing_is_concluded_while_it_trains(held: Make) -> None:
+    assert leaves_chance(read(held(final=10.0)))  # the holdout left it
+
+
+def test_the_table_says_which_images_a_figure_is_of(held: Make, make: Make, tmp_path: Path) -> None:
+    held(seed=0)
+    text = section(tmp_path)
+    assert "Best top-1 is of the holdout of the training set (data.holdout), by which best.pt was chosen" in text
+    assert "read once, at the end" in text and "flatters" not in text
+    held(final=None, seed=1, name="trial")
+    held(seed=2, status="running", name="running")
+    make(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
+    text = markdown(mixed(tmp_path))
+    assert "chosen on the official validation set itself (data.holdout=0): the best of several looks flatters" in text
+    assert "never read the official validation set (trainer.final_validation=false), and has no final figures." in text
+    assert "running or stopped at epoch 3, top-1 70.00 % of the holdout; not in the means" in text
+
+
+def test_without_a_holdout_the_best_is_said_to_be_chosen_on_the_validation_set(make: Make, tmp_path: Path) -> None:
+    make()
+    assert "Best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0)" in section(
+        tmp_path
+    )
+
+
+def test_curves_and_the_page_name_what_they_show(held: Make, make: Make, tmp_path: Path) -> None:
+    runs = [read(held()), read(held(final=None, seed=1))]
+    (comparison, *_) = compare_like_with_like(runs)
+    panels = {panel.title: panel for picture in gallery(comparison) for panel in picture.panels}
+    curve = panels["Holdout top-1 (%)"].curve
+    assert curve is not None and list(curve(runs[0])[1]) == list(HELD)
+    assert "Holdout loss, label-smoothed" in panels and not [title for title in panels if "alidation" in title]
+    table = run_table(group_runs(runs))
+    assert f"<td>{OFFICIAL:.2f}</td>" in table and "<td>70.00 (holdout)</td>" in table
+    make(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
+    titles = {panel.title for picture in gallery(mixed(tmp_path)) for panel in picture.panels}
+    assert {"Validation or holdout top-1 (%)", "Validation or holdout loss, label-smoothed"} <= titles
+
+
+def test_the_best_of_a_merged_wandb_run_is_of_the_holdout(tmp_path: Path) -> None:
+    rows = [{"step": step, "holdout/acc1": top1, "lr": 1} for step, top1 in ((2, 10.0), (4, 30.0), (6, 20.0))]
+    rows[-1] |= {"val/acc1": 99.0}
+    run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
+    assert outcome(run, rows) == {"best/step": 4, "best/holdout/acc1": 30.0}
+
+
+def test_the_progress_of_a_grid_says_of_what_its_top1_is(tmp_path: Path) -> None:
+    now = progress(job_in(tmp_path / "a", **{"holdout/acc1": 12.5, "val/acc1": 11.0}))
+    assert (now.top1, now.split) == (12.5, "holdout")
+
+
+def test_a_landscape_of_the_holdout_needs_one(images: Path) -> None:
+    words = ["data=imagenet", f"data.root={images}", "data.resize=36", "data.crop=32", "data.batch_size=16"]
+    words += ["trainer.device=cpu"]
+    settings = Settings(("run",), split="holdout", images=12, bn_images=16)
+    with join("cpu") as world:
+        precision = choose_precision("fp32", world.device)
+        with pytest.raises(UserError, match="--split holdout is not possible"):
+            load_images(compose_config(words).data, settings, world, precision)
+        data = compose_config([*words, "data.holdout=10"]).data
+        assert sum(len(batch.labels) for batch in load_images(data, settings, world, precision).batches) == 10
