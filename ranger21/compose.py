@@ -1,13 +1,16 @@
 """From Hydra's composition to a typed configuration. Imports no torch."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -105,6 +108,29 @@ def compose_config(overrides: list[str]) -> Config:
         return parse(compose("config", words))
     with composing():
         return parse(compose("config", words))
+
+
+class Composer:
+    """Composes many commands with the same choices of groups: some times as fast as `compose_config`, which it equals.
+
+    Only within `composing`.
+    """
+
+    def __init__(self) -> None:
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, overrides: list[str]) -> Config:
+        """Return what `train.py` would make of these command-line arguments."""
+        words = readable(overrides)
+        offer_timm_models(words)
+        parsed = OverridesParser.create().parse_overrides(words)
+        values = [one for one in parsed if "." in one.key_or_group and not one.is_hydra_override()]
+        choices = tuple(str(one.input_line) for one in parsed if one not in values)
+        if choices not in self._composed:
+            self._composed[choices] = compose("config", list(choices))
+        node = copy.deepcopy(self._composed[choices])
+        ConfigLoaderImpl._apply_overrides_to_config(values, node)  # as Hydra itself does behind the choices
+        return parse(node)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import shlex
 import signal
 import sys
@@ -68,8 +67,7 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
     jobs = [task.job for task in first if not task.job.ended]
     if options.launcher == "slurm":
         plan = slurm.plan(jobs, options.at_once, None)
-        print("\n".join(shlex.join(job.overrides) for job in plan.jobs))
-        print(shlex.join(plan.array))
+        print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
     else:
         print("\n".join(typed(job) for job in jobs))
     for rung in range(1, search.request.rungs):
@@ -79,29 +77,42 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
 
 def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     """Run, or submit, phase after phase, and write what came."""
+    from ranger21.grid.cost import cost
+    from ranger21.grid.likeness import require_these
     from ranger21.grid.local import typed
+    from ranger21.records import in_use
     from ranger21.stopping import heeded
+    from ranger21.tracking.console import duration
     from ranger21.tuning.outcome import outcome
     from ranger21.tuning.work import Worker
 
     for number in heeded():
         signal.signal(number, signal.default_int_handler)
-    count = itertools.count(1)
-    size = 0
+    present: list[Task] = []
 
     def told(task: Task) -> None:
         came = outcome(task)
         shown = came.state if came.objective is None else f"{came.objective:.2f} %"
-        print(f"{next(count)}/{size}  {task.stage.name}, trial {task.point}: {shown}  {task.job.directory}", flush=True)
+        jobs = [task.job for task in present]
+        ended = sum(job.ended for job in jobs)
+        hours = cost(jobs).hours if ended < len(jobs) else None
+        left = f"  about {duration(3600 * hours / options.at_once)} left" if hours else ""
+        print(
+            f"{ended}/{len(jobs)}  {task.stage.told}, trial {task.point}: {shown}{left}  {task.job.directory}",
+            flush=True,
+        )
 
     worker = Worker(search.request.place, slurm.queued, told)
-    for tasks in search.phases():
-        count, size = itertools.count(1), len(tasks)
+    for phase, tasks in enumerate(search.phases()):
+        for warning in require_these([task.job for task in tasks]) if phase else ():
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        present[:] = tasks
         worker.begin(tasks)
         if options.launcher == "slurm":
             if left := worker.collect():
-                print(slurm.submit([task.job for task in left], options.at_once, None))
-                worker.submitted(left)
+                free = [task for task in left if not in_use(task.job.directory)]
+                print(slurm.submit([task.job for task in free], options.at_once, None))
+                worker.submitted(free)
                 print(f"{len(left)} trials to wait for: type the same again to collect them.")
                 return 0
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.compose import compose_config
+from ranger21.compose import Composer, compose_config, composing
 from ranger21.errors import UserError
 from ranger21.tuning import plan
 from ranger21.tuning.claims import Claims
@@ -22,16 +22,18 @@ from ranger21.tuning.plan import Request, Task
 from ranger21.tuning.record import Edge, Tuned, read_tuned
 from ranger21.tuning.search import Search
 from ranger21.tuning.space import Choice, Range, Space
+from ranger21.tuning.work import Worker
 
 SMALL = ("data.holdout=100", "trainer.steps=8")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def composed() -> Iterator[None]:
-    """The same command composes to the same configuration: once is enough for all tests."""
+    """What has the same choices is composed once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        kept = functools.cache(lambda words: compose_config(list(words)))
+        kept, composer = functools.cache(lambda words: compose_config(list(words))), Composer()
         patch.setattr(plan, "compose_config", lambda words: kept(tuple(words)))
+        patch.setattr(plan, "Composer", lambda: composer)
         yield
 
 
@@ -81,6 +83,15 @@ def test_all_get_the_same_points_and_the_best_of_each_wins(tmp_path: Path) -> No
         assert {"seed=0", "outputs=outputs/tuning"} | at_the_end_alone < set(task.job.overrides)
         assert task.job.config.data.holdout == 100 and not task.job.config.trainer.final_validation
         assert task.job.directory.is_relative_to("outputs/tuning")
+
+
+@pytest.mark.parametrize("optimizer", ["ranger21_official", "muon"])
+def test_a_trial_is_what_train_makes_of_its_command(optimizer: str) -> None:
+    """Also where the schedule has the rate in it, or a list is reached into, and a user's own key is added."""
+    more = (*SMALL, "+model.kwargs.drop_rate=0.1", "model=resnet10t", "trainer.epochs=3", "trainer.log_every_steps=7")
+    tasks = next(Search(request(optimizer, arguments=more)).phases())
+    with composing():
+        assert [task.job.config for task in tasks] == [compose_config(list(task.job.overrides)) for task in tasks]
 
 
 def test_each_rung_is_a_whole_run_of_its_own_length_and_the_same_share_goes_on(tmp_path: Path) -> None:
@@ -164,7 +175,8 @@ def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path
     finish(third)
     third.write()
     assert [one.optimizer for one in read_tuned(path)] == ["adamw", "lion", "nesterov"]
-    for changes in ({"trials": 5}, {"widen": True}, {"seed": 1}, {"rungs": 2}):
+    longer = {"arguments": ("data.holdout=100", "trainer.steps=16")}
+    for changes in ({"trials": 5}, {"widen": True}, {"seed": 1}, {"rungs": 2}, longer):
         with pytest.raises(
             UserError, match=r"has optimizer=adamw of experiment=fashion_mnist.* name it in --optimizers"
         ):
@@ -279,3 +291,32 @@ def test_a_trial_has_one_worker_until_it_is_released_or_dies(tmp_path: Path) -> 
     assert other.take("a/b")
     with one.turn():
         assert other._lock("turn") is None
+
+
+# The workers
+
+
+def test_what_has_ended_is_adopted_without_a_start(here: None) -> None:
+    tasks = next(Search(request("adamw", trials=2)).phases())
+    for task in tasks:
+        end(task, 50.0)
+    told: list[int] = []
+    worker = Worker(Path("outputs/tuning"), lambda: (), lambda task: told.append(task.point))
+    worker.begin(tasks)
+    assert worker.run(2) == [] and told == [0, 1]
+    assert [worker.journal.has_ended(task) for task in tasks] == [True, True]
+    assert not list(Path("outputs").rglob("launcher.txt"))
+
+
+def test_a_trial_goes_to_the_next_worker_when_its_own_dies_and_to_none_while_it_is_queued(here: None) -> None:
+    tasks = next(Search(request("adamw", trials=3)).phases())
+    queued: set[Path] = {tasks[0].job.directory}
+    one, other = (Worker(Path("outputs/tuning"), lambda: queued, lambda task: None) for _ in range(2))
+    one.begin(tasks)
+    other.begin(tasks)
+    assert [worker._next() for worker in (one, other, one)] == [tasks[1], tasks[2], None]
+    queued.clear()
+    assert other._next() == tasks[0]
+    for name in list(one.claims._held):  # as the end of its process does
+        one.claims.release(name)
+    assert (other._next(), other._next()) == (tasks[1], None)

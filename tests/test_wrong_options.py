@@ -56,6 +56,11 @@ NUMBERS = [
     ("show_schedule.py --images -1", "--images: -1 is not possible"),
     ("show_schedule.py --images nan", "--images: "),
     ("show_schedule.py --images 100000000000000", "--images: 100000000000000 is not possible"),  # MemoryError
+    ("tune.py --trials 0", "--trials: 0 is not possible"),
+    ("tune.py --trials 1025", "--trials: 1025 is not possible"),
+    ("tune.py --halving 1", "--halving: 1 is not possible"),
+    ("tune.py --seed -1", "--seed: -1 is not possible"),
+    ("tune.py --at-once 0", "--at-once: 0 is not possible"),
     ("rosenbrock.py --steps 0", "--steps: 0 is not possible"),
     ("rosenbrock.py --steps -1", "--steps: -1 is not possible"),
     ("rosenbrock.py --search-steps 0", "--search-steps: 0 is not possible"),

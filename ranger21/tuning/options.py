@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from ranger21.arguments import as_seconds, as_whole
+from ranger21.compose import compose_config
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
 from ranger21.tuning.plan import Request
@@ -93,7 +94,7 @@ def requested(options: argparse.Namespace) -> Request:
     """What the command line asks for."""
     words = [word.partition("=") for word in options.overrides]
     experiments = [name for key, _, names in words if key == "experiment" for name in names.split(",") if name]
-    outputs = [value for key, _, value in words if key == "outputs"]
+    outputs = ["".join(word) for word in words if word[0] == "outputs"]
     optimizers = [name for name in (options.optimizers or "").split(",") if name]
     trials = options.trials or 16
     if options.preset:
@@ -115,6 +116,6 @@ def requested(options: argparse.Namespace) -> Request:
         options.halving or 1,
         options.widen,
         options.seed,
-        outputs[-1] if outputs else "outputs",
+        compose_config(outputs).outputs,
         tuple("".join(word) for word in words if word[0] not in ("experiment", "outputs")),
     )

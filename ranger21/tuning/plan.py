@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.compose import compose_config, composing
+from ranger21.arguments import setting
+from ranger21.compose import Composer, compose_config, composing
 from ranger21.config import Config, neutral_keys
 from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
@@ -72,6 +73,12 @@ class Stage:
     def name(self) -> str:
         return f"{self.experiment}/{self.optimizer}/round {self.round + 1}/rung {self.rung + 1} of {self.rungs}"
 
+    @property
+    def told(self) -> str:
+        """The name for people, who need no rounds and rungs where there is one."""
+        more = f", round {self.round + 1}" if self.round else ""
+        return f"{self.experiment}, {self.optimizer}{more}{f', rung {self.rung + 1}' if self.rungs > 1 else ''}"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -94,6 +101,7 @@ class Planner:
         self.request = request
         self.spaces = {optimizer: read_space(optimizer) for optimizer in request.optimizers}
         self._require_room()
+        self._composer = Composer()
         self._known: dict[tuple[str, str, int], Task] = {}
         with composing():
             self._bases = {experiment: self._base(experiment) for experiment in request.experiments}
@@ -139,9 +147,9 @@ class Planner:
         words = (
             *(f"experiment={stage.experiment}", f"optimizer={stage.optimizer}", *self.request.arguments, *overrides),
             *(*self._length(stage), *UNSEEN),
-            *(f"seed={self.request.seed}", f"outputs={self.request.place}"),
+            *(f"seed={self.request.seed}", setting("outputs", self.request.place)),
         )
-        config = compose_config(list(words))
+        config = self._composer.compose(list(words))
         return Job(words, config, run_directory(config))
 
     def _length(self, stage: Stage) -> list[str]:

@@ -123,9 +123,10 @@ class Search:
         others = [one for one in read_tuned(path) if (one.experiment, one.optimizer) not in self.keys]
         own = Budget(self.request.trials, self.request.rungs, 1, self.request.seed)
         for one in others:
-            if one.experiment in self.request.experiments and (one.budget != own or self.request.widen):
+            alike = one.budget == own and one.arguments == self.request.recorded and not self.request.widen
+            if one.experiment in self.request.experiments and not alike:
                 raise UserError(
                     f"{path} has optimizer={one.optimizer} of experiment={one.experiment}, which this command leaves "
-                    "out and whose budget might differ from the others': name it in --optimizers, too."
+                    "out and would not tune alike: name it in --optimizers, too."
                 )
         return others

@@ -123,8 +123,9 @@ class Space:
 def read_space(optimizer: str, folder: Path = SPACES) -> Space:
     """Read an optimizer's space. Raises a UserError for one that does not exist or cannot be."""
     path = folder / f"{optimizer}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if optimizer not in names:
+        known = ", ".join(names)
         raise UserError(
             f"optimizer={optimizer} has no search space: there are those of {known}. Write {path}, as theirs are."
         )
