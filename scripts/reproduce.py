@@ -23,6 +23,9 @@ from ranger21.grid.presets import PRESETS
 if TYPE_CHECKING:
     from ranger21.grid.jobs import Job
     from ranger21.grid.slurm import Slurm
+    from ranger21.tuning.contest import Contest
+    from ranger21.tuning.plan import Task
+    from ranger21.tuning.search import Search
 
 COMPARE = Path(__file__).with_name("compare.py")
 
@@ -31,29 +34,56 @@ def main() -> int:
     """Run the command; the exit status is 1 if a run or the comparison failed."""
     options = parse()
     from ranger21.grid.jobs import expand
-    from ranger21.grid.likeness import other_code, require_these
     from ranger21.grid.slurm import Slurm
-    from ranger21.records import in_use
+    from ranger21.tuning.contest import contest
 
-    jobs = expand(PRESETS[options.preset], options.seeds, options.only, options.overrides)
+    chosen = (PRESETS[options.preset], options.seeds, options.only, options.overrides)
+    found = contest(*chosen, options.tuned) if chosen[0].trials else None
+    jobs = found.runs() if found else expand(*chosen)
+    searches = found.searches() if found else []
+    trials = found.trials() if found else []
     outputs = Path(jobs[0].config.outputs)
     sbatch = (shlex.split(options.sbatch), shlex.split(options.sbatch_compare))
     slurm = Slurm(outputs / ".grid" / options.preset, *sbatch)
     if options.status:
-        return status(jobs, slurm, options.every)
-    queued = slurm.queued()
-    for doubt in require_these(jobs):
-        print(f"warning: {doubt}", file=sys.stderr)
-    left = [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
-    tell_cost(jobs, left, options)
-    if left and (warning := other_code(jobs)):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        return status([*trials, *jobs], slurm, options.every)
+    left = look_around(jobs, trials, found, slurm, options)
     out = options.out or outputs / f"{options.preset}-comparison"
-    return (submit if options.launcher == "slurm" else run_here)(jobs, left, slurm, options, out)
+    if options.dry_run and options.launcher == "local":
+        return dry_run(jobs, left, found, options)
+    if searches and options.launcher == "slurm":
+        return submit_trials(searches, slurm, options)
+    if options.launcher == "slurm":
+        return submit(jobs, left, found, slurm, options, out)
+    return run_here(jobs, left, found, slurm, options, out)
 
 
-def tell_cost(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
-    """How many runs there are, and what those to do will cost."""
+def look_around(
+    jobs: list[Job], trials: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace
+) -> list[Job]:
+    """Tell what there is and what it will cost, and warn of runs that may not fit; return the runs to do."""
+    from ranger21.grid.likeness import other_code, require_these
+
+    for doubt in require_these([*trials, *jobs]):
+        print(f"warning: {doubt}", file=sys.stderr)
+    left = to_do(jobs, slurm)
+    to_come = found.to_come() if found else []
+    tell_cost([*trials, *jobs, *to_come], [*to_do(trials, slurm), *left, *to_come], len(trials), options)
+    if (left or trials) and (warning := other_code([*trials, *jobs])):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    return left
+
+
+def to_do(jobs: list[Job], slurm: Slurm) -> list[Job]:
+    """The runs that have not ended, and that nobody has."""
+    from ranger21.records import in_use
+
+    queued = slurm.queued()
+    return [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
+
+
+def tell_cost(jobs: list[Job], left: list[Job], trials: int, options: argparse.Namespace) -> None:
+    """How many runs there are, trials among them, and what those to do will cost."""
     from ranger21.grid.cost import cost, require_use
     from ranger21.machine.record import NAME, read
 
@@ -69,7 +99,8 @@ def tell_cost(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> 
     ended = sum(job.ended for job in jobs)
     held = len(jobs) - ended - len(left)
     going = f", {held} running or held by SLURM" if held else ""
-    print(f"{len(jobs)} runs: {ended} ended{going}; {cost(jobs, machines).sentence(options.at_once)}", flush=True)
+    runs = f"{len(jobs)} runs{f', {trials} of them trials' if trials else ''}"
+    print(f"{runs}: {ended} ended{going}; {cost(jobs, machines).sentence(options.at_once)}", flush=True)
 
 
 def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
@@ -89,12 +120,28 @@ def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
             live.update(table(jobs, slurm), refresh=True)
 
 
-def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
+def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:
+    """Submit the trials, or print them. Their winners' runs are submitted when they have ended."""
+    from ranger21.tuning.contest import enqueue
+
+    if options.dry_run:
+        trials = to_do([task.job for search in searches for task in next(search.phases())], slurm)
+        plan = slurm.plan(trials, options.at_once, None)
+        print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
+    else:
+        print(slurm.submit([task.job for task in enqueue(searches, slurm.queued)], options.at_once, None))
+    print("# when the trials have ended: the same command again, for the runs of the defaults and of the winners")
+    return 0
+
+
+def submit(
+    jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
+) -> int:
     """Submit what is left, or print how."""
     from ranger21.grid.record import comparison
     from ranger21.grid.slurm import NOTHING
 
-    arguments = comparison(jobs, out)
+    arguments = comparison(jobs, out, tuned=found.record if found else None)
     told = NOTHING
     if not options.dry_run:
         told = slurm.submit(left, options.at_once, arguments)
@@ -107,22 +154,66 @@ def submit(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Nam
     return 0
 
 
-def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.Namespace, out: Path) -> int:
+def dry_run(jobs: list[Job], left: list[Job], found: Contest | None, options: argparse.Namespace) -> int:
+    """Print what would be typed for what is left."""
+    from ranger21.grid.local import typed
+    from ranger21.grid.record import publication, records
+    from ranger21.tuning.contest import as_typed
+
+    for search in found.searches() if found else ():
+        print(as_typed(search.request))
+    print("\n".join(typed(job) for job in left))
+    if found and (late := found.to_come()):
+        print(f"# and the winners of the trials, on the same seeds: {len(late)} runs")
+    if options.record:
+        print(f"# --record would copy {publication(records(jobs))}")
+    return 0
+
+
+def run_here(
+    jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
+) -> int:
     """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
-    from ranger21.grid.local import Local, typed
-    from ranger21.grid.record import comparison, publication, record, records
-    from ranger21.report.record_file import NAME
     from ranger21.stopping import heeded
 
-    if options.dry_run:
-        print("\n".join(typed(job) for job in left))
-        if options.record:
-            print(f"# --record would copy {publication(records(jobs))}")
-        return 0
     for number in heeded():
         signal.signal(number, signal.default_int_handler)
-    done = len(jobs) - len(left)
+    if found is None:
+        return conclude(jobs, run(jobs, left, options), None, options, out)
+    failed = False
+    searches = {search.request.experiments[0]: search for search in found.searches()}
+    for experiment in found.experiments:  # one after the other, so that what is cut short has whole workloads
+        if experiment in searches and not tune(searches[experiment], slurm, options):
+            return 1
+        part = found.runs(experiment)
+        failed = run(part, to_do(part, slurm), options) or failed
+    return conclude(found.runs(), failed, found, options, out)
 
+
+def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> bool:
+    """Run a workload's trials; False if some failed, so that there are no winners yet."""
+    from ranger21.grid.local import typed
+    from ranger21.tuning import contest
+    from ranger21.tuning.outcome import outcome
+
+    def told(task: Task) -> None:
+        came = outcome(task)
+        top1 = came.state if came.objective is None else f"{came.objective:.2f} %"
+        print(f"trial {task.point} of {task.stage.optimizer}, {task.job.directory}: {top1}", flush=True)
+
+    failed = contest.tune(search, slurm.queued, options.at_once, told)
+    for task in failed:
+        print(f"failed: {typed(task.job)}\n  see {task.job.directory / 'launcher.txt'}", file=sys.stderr)
+    return not failed
+
+
+def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
+    """Run what is left; whether a run failed. With --yes the record of each is kept as it ends."""
+    from ranger21.grid.local import Local, typed
+    from ranger21.grid.record import record, records
+    from ranger21.report.record_file import NAME
+
+    done = len(jobs) - len(left)
     file, one_at_a_time = options.record and options.record / NAME, threading.Lock()
 
     def told(job: Job, code: int) -> None:
@@ -142,11 +233,23 @@ def run_here(jobs: list[Job], left: list[Job], slurm: Slurm, options: argparse.N
     failed = Local(options.at_once, told).run(left)
     for job in failed:
         print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
-    code = 0
+    return bool(failed)
+
+
+def conclude(jobs: list[Job], failed: bool, found: Contest | None, options: argparse.Namespace, out: Path) -> int:
+    """Compare what has ended, and copy its records if that is wanted."""
+    from ranger21.grid.record import comparison
+    from ranger21.report.record_file import NAME
+    from ranger21.tuning.contest import publish
+
+    code, tuned = 0, found.record if found else None
+    file = options.record and options.record / NAME
     if any(job.ended for job in jobs):
         if file and not copied(jobs, file, options.yes):
             return 1
-        arguments = comparison(jobs, options.record or out, file)
+        if tuned and options.record:
+            tuned = publish(tuned, options.record)
+        arguments = comparison(jobs, options.record or out, file, tuned=tuned)
         code = subprocess.run([sys.executable, str(COMPARE), *arguments], check=False).returncode
     return 1 if failed else code
 

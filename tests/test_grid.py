@@ -53,7 +53,7 @@ def test_every_run_of_a_preset_composes_and_has_a_directory_of_its_own(name: str
     jobs = expand(preset, None, [], [])
     assert len(jobs) == len(list(preset.runs())) == len({job.directory for job in jobs})
     seeds = {job.config.seed for job in jobs}
-    assert seeds == set(range(preset.seeds))
+    assert seeds == set(range(preset.first_seed, preset.first_seed + preset.seeds))
     for job in (jobs[0], jobs[-1]):  # what is composed once for all seeds is what train.py makes of it
         assert job.config == compose_config(list(job.overrides))
         assert job.directory == run_directory(job.config)
@@ -216,6 +216,16 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
     left = images(begun) * (1 - 1.5 / begun.config.trainer.epochs) + images(missing)
     assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
     assert cost([missing]).hours is None
+
+
+def test_without_a_speed_the_cost_is_told_in_images(tmp_path: Path) -> None:
+    """Of as many of ImageNet's classes as are chosen, less the holdout."""
+    config = compose_config(["experiment=imagenet100", "data.root=/nowhere"])
+    found = cost([Job((), config, tmp_path / "a")])
+    assert found.hours is None and found.images == 16 * (128_117 - 5_000)
+    small = compose_config(["experiment=fair_resnet"])
+    assert images(Job((), small, tmp_path / "b")) == small.trainer.epochs * 55_000
+    assert "(1.97 million images take 0.547 hours at 1,000 images/s)" in found.sentence(1)
 
 
 def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ranger21.errors import UserError
 from ranger21.report.best_of import best_of
 from ranger21.report.runs import find_runs
 from ranger21.report.tuning_page import markdown, notes, tunings, write_tuning
-from ranger21.tuning.record import Budget, Edge, Trial, Tuned, write_tuned
+from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, tuned_hash, write_tuned
 
 TOP1 = {"adamw": (70.0, None, 72.0, 60.0), "nesterov": (50.0, 65.0, None, None)}
 SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1}, "schedule": {"constant": ["schedule=constant"], "cosine": []}}
@@ -49,10 +49,15 @@ def fresh(make: Make, optimizer: str, top1: tuple[float, ...], **settings: objec
         (path / "manifest.json").write_text(json.dumps({"data": {"classes": 5}}))
 
 
+def winner(optimizer: str) -> dict[str, object]:
+    """What the runs of the winner say of how they were tuned."""
+    return {"tuning__trials": 4, "tuning__record": tuned_hash(tuned(optimizer))}
+
+
 @pytest.fixture
 def workload(make: Make, tmp_path: Path) -> Path:
     fresh(make, "adamw", (61.0, 62.0, 63.0))
-    fresh(make, "adamw", (71.0, 71.5, 72.0), optimizer__lr=1e-2, tuning__trials=4)
+    fresh(make, "adamw", (71.0, 71.5, 72.0), optimizer__lr=1e-2, **winner("adamw"))
     fresh(make, "nesterov", (55.0, 56.0))
     (tmp_path / "out").mkdir()
     return tmp_path
@@ -145,10 +150,20 @@ def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -
     assert "| 0.0.1 | 0.001 | cosine | 90.00 |" in text
 
 
-def test_runs_with_other_numbers_than_the_winner_are_not_its_own(make: Make, tmp_path: Path) -> None:
-    fresh(make, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4)
-    (found,) = tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
-    assert found.tuned_runs == [] and found.untuned_runs == []
+def test_runs_of_another_record_are_not_the_winners(make: Make, tmp_path: Path) -> None:
+    fresh(make, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4, tuning__record="0" * 16)
+    found = tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
+    assert found[0].tuned_runs == [] and found[0].untuned_runs == []
+    assert "adamw: 1 tuned run(s) name another record than this one" in " ".join(notes(found))
+
+
+def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_path: Path) -> None:
+    one = tuned("adamw")
+    write_tuned(tmp_path / "a.json", [one])
+    write_tuned(tmp_path / "b.json", [tuned("nesterov"), replace(one, arguments=("data.root=/elsewhere",))])
+    hashes = {tuned_hash(read) for name in "ab" for read in read_tuned(tmp_path / f"{name}.json")}
+    assert hashes == {tuned_hash(one), tuned_hash(tuned("nesterov"))}
+    assert tuned_hash(replace(one, winner=one.trials[0])) != tuned_hash(one)
 
 
 def test_compare_writes_it_and_tells_a_record_that_is_none(workload: Path) -> None:

@@ -16,7 +16,8 @@ from ranger21.reading import Unreadable, read_json
 from ranger21.records import last_values
 from ranger21.wording import first_few
 
-IMAGENET_TRAIN = 1_281_167
+IMAGENET_TRAIN, IMAGENET_CLASSES, FASHION_MNIST_TRAIN = 1_281_167, 1000, 60_000
+AS_IF = 1000  # images/s, where nothing tells them
 KEPT = 3  # checkpoints of a run: last, previous, best
 
 
@@ -30,6 +31,7 @@ class Cost:
     unknown: tuple[str, ...]  # models whose speed is not known
     bytes: int | None
     by: tuple[str, ...] = ()  # of whom there are speeds where no run has logged any
+    images: float = 0.0  # to be trained on
 
     def sentence(self, at_once: int) -> str:
         """What it costs, for people."""
@@ -39,7 +41,8 @@ class Cost:
         disk = "disk unknown until one has run" if self.bytes is None else f"about {size_text(self.bytes)} of disk"
         if self.hours is None:
             names = ", ".join(self.unknown)
-            return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet"
+            hours = f"{self.images / 1e6:,.3g} million images take {self.images / AS_IF / 3600:.3g} hours at {AS_IF:,}"
+            return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet ({hours} images/s)"
         by = f"logged so far or measured ({'; '.join(self.by)})" if self.by else "logged so far"
         return (
             f"{what}, about {self.hours:.3g} hours one after the other by the images/s {by}, "
@@ -60,15 +63,17 @@ def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
             speeds.setdefault(job.config.model.label, []).append(speed)
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
-    hours, disk, by, unknown = 0.0, 0, dict[str, None](), dict[str, None]()
+    hours, disk, by, unknown, total = 0.0, 0, dict[str, None](), dict[str, None](), 0.0
     left = [job for job in jobs if not job.ended]
     sized = True
     for job in left:
         label = job.config.model.label
         machine = None if label in speeds else measured(job, machines)
         rate = statistics.median(speeds[label]) if label in speeds else machine and machine.images_per_s
+        to_do = images(job) * (1 - job.share(logged[job.directory]))
+        total += to_do
         if rate:
-            hours += images(job) * (1 - job.share(logged[job.directory])) / rate / 3600
+            hours += to_do / rate / 3600
         else:
             unknown[f"{label} with {job.config.optimizer.name}" if machines else label] = None
         if machine:
@@ -76,7 +81,7 @@ def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
         held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
         sized = sized and bool(held)
         disk += KEPT * (held or 0)
-    return Cost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by))
+    return Cost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by), total)
 
 
 def measured(job: Job, machines: Sequence[Measured]) -> Measured | None:
@@ -106,9 +111,15 @@ def images(job: Job) -> float:
     if config.trainer.steps is not None:
         return config.trainer.steps * config.data.batch_size
     if isinstance(config.data, FashionMNISTConfig):
-        return config.trainer.epochs * config.data.train_images
-    share = config.data.fraction if isinstance(config.data, ImageFolderConfig) else 1.0
-    return config.trainer.epochs * _train_images(job.directory, round(IMAGENET_TRAIN * share))
+        return config.trainer.epochs * min(config.data.train_images, FASHION_MNIST_TRAIN - config.data.holdout)
+    share = _share(config.data) if isinstance(config.data, ImageFolderConfig) else 1.0
+    return config.trainer.epochs * _train_images(job.directory, round(IMAGENET_TRAIN * share) - config.data.holdout)
+
+
+def _share(data: ImageFolderConfig) -> float:
+    """The share of ImageNet's training images that is chosen, if all classes are of one size."""
+    classes = len(data.classes) if isinstance(data.classes, list) else data.classes or IMAGENET_CLASSES
+    return data.fraction * min(1.0, classes / IMAGENET_CLASSES)
 
 
 def _train_images(directory: Path, default: int) -> int:

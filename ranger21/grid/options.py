@@ -19,7 +19,10 @@ presets:
 
 The same command again does only what is missing: finished and diverged runs are left alone, stopped
 ones are resumed, failed ones are tried again, and what SLURM already holds is not submitted twice.
-Ended runs with other settings or other images are refused; a warning tells if they are of other code."""
+Ended runs with other settings or other images are refused; a warning tells if they are of other code.
+
+fair_cpu and imagenet100 tune every optimizer alike on a holdout of the training set, run the untuned
+defaults and the winners on fresh seeds, and compare them; tuning.md says what was tried."""
 EXAMPLES = """\
 examples:
   what would run, and what it costs by the images/s logged so far
@@ -29,6 +32,8 @@ examples:
   on a cluster, eight jobs at a time; the comparison runs when they have ended
     python scripts/reproduce.py --preset paper --launcher slurm --at-once 8 data.pack=/data/packed \\
         --sbatch="--account=abc@v100 --time=20:00:00"
+  tuned and untuned on one workload: trials, runs, comparison
+    python scripts/reproduce.py --preset fair_cpu --only experiment=fair_deep --at-once 2 logger=none
   how far it is, now and again until Ctrl-C
     python scripts/reproduce.py --preset paper --status --every 10 data.pack=/data/packed"""
 MOST = 10_000  # seeds, and runs at a time
@@ -78,6 +83,12 @@ def parse() -> argparse.Namespace:
         "them is shown before",
     )
     parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
+    parser.add_argument(
+        "--tuned",
+        type=as_path,
+        metavar="FILE",
+        help="of a preset that tunes first: the winners of this tuned.json, which are not tuned again",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
     require_sense(options)
@@ -90,6 +101,8 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
     if options.record and options.out:
         raise UserError("--record has the comparison beside the records: leave --out away.")
+    if options.tuned and not PRESETS[options.preset].trials:
+        raise UserError(f"--tuned is for a preset that tunes first, and {options.preset} does not: leave it away.")
     if options.yes and not options.record:
         raise UserError("--yes is for --record: give both.")
     if options.record and not (options.yes or options.dry_run or options.status or sys.stdin.isatty()):

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Sweep = Mapping[str, Sequence[str]]  # a choice and the values it takes, as on the command line
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sweeps whose every combination is run with each of `seeds` seeds."""
+    """Sweeps whose every combination is run with each of `seeds` seeds, `first_seed` and those that follow it.
+
+    With `trials`, each combination is tuned by so many, and run as it is and with the values that its trials chose.
+    """
 
     about: str
     seeds: int
     sweeps: tuple[Sweep, ...]
-    fewer: Mapping[str, int]  # experiments with fewer seeds than the rest
+    fewer: Mapping[str, int] = field(default_factory=dict)  # experiments with fewer seeds than the rest
+    first_seed: int = 0
+    trials: int = 0
+
+    def combinations(self) -> Iterator[dict[str, str]]:
+        """The choices of every combination."""
+        for sweep in self.sweeps:
+            for values in itertools.product(*sweep.values()):
+                yield dict(zip(sweep, values, strict=True))
 
     def runs(self, seeds: int | None = None) -> Iterator[list[str]]:
         """The overrides of every run; seeds change last, so that what is cut short is even over the configurations."""
-        for seed in range(seeds or self.seeds):
-            for sweep in self.sweeps:
-                for values in itertools.product(*sweep.values()):
-                    chosen = dict(zip(sweep, values, strict=True))
-                    if seed < self.fewer.get(chosen["experiment"], seeds or self.seeds) or seeds:
-                        yield [*(f"{key}={value}" for key, value in chosen.items()), f"seed={seed}"]
+        for number in range(seeds or self.seeds):
+            for chosen in self.combinations():
+                if number < self.fewer.get(chosen["experiment"], seeds or self.seeds) or seeds:
+                    yield [*(f"{key}={value}" for key, value in chosen.items()), f"seed={self.first_seed + number}"]
 
 
 PAPER_MODELS = ("resnet50", "nf_resnet50")
@@ -48,6 +57,8 @@ SMALL: Sweep = {
     "trainer.log_every_steps": ("20",),
 }
 
+CONTESTANTS = ("ranger21", "ranger21_official", "adamw", "nesterov", "lion", "muon")
+WORKLOADS = ("fair_resnet", "fair_deep", "fair_vit", "fair_zipf")
 PAPER: Sweep = {"experiment": ("paper",), "model": PAPER_MODELS, "optimizer": ("ranger21", "adamw")}
 
 
@@ -61,18 +72,16 @@ def _optimizers(first: Sweep, nesterov: str) -> tuple[Sweep, ...]:
 
 
 PRESETS = {
-    "paper": Preset("ResNet50 and NF-ResNet50 on ImageNet, Ranger21 against AdamW, 60 epochs", 5, (PAPER,), {}),
+    "paper": Preset("ResNet50 and NF-ResNet50 on ImageNet, Ranger21 against AdamW, 60 epochs", 5, (PAPER,)),
     "fair": Preset(
         "the paper's and what it lacks: AdamW with Ranger21's schedule, SGD, the authors' code, ResNet50 without norms",
         5,
         _optimizers({"experiment": ("paper",), "model": (*PAPER_MODELS, "resnet50_nobn")}, "0.025"),
-        {},
     ),
     "ablation": Preset(
         "each ingredient of Ranger21, alone and given the others, with ResNet50 on ImageNet",
         3,
         ({"experiment": ("ablation",), "ablation": ABLATION},),
-        {},
     ),
     "fashion_mnist": Preset(
         "at the size of a CPU: five optimizers, ResNets without batch norm of growing depth, the ablation (3 seeds)",
@@ -82,6 +91,20 @@ PRESETS = {
             *_optimizers({"experiment": ("depth",), "model.name": DEPTHS}, "0.025"),
             {"experiment": ("ablation",), "ablation": ABLATION, **SMALL},
         ),
-        {"ablation": 3},
+        fewer={"ablation": 3},
+    ),
+    "fair_cpu": Preset(
+        "six optimizers, each as it is and tuned by 16 trials, on four workloads at the size of a CPU",
+        5,
+        ({"experiment": WORKLOADS, "optimizer": CONTESTANTS},),
+        first_seed=100,
+        trials=16,
+    ),
+    "imagenet100": Preset(
+        "the same six, tuned by 8 trials, with ResNet50 on 100 classes of ImageNet: about a day of one GPU",
+        5,
+        ({"experiment": ("imagenet100",), "optimizer": CONTESTANTS},),
+        first_seed=100,
+        trials=8,
     ),
 }

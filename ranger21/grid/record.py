@@ -139,11 +139,15 @@ def _merged(file: Path | None, new: Mapping[str, Record]) -> Iterator[tuple[str,
     yield from ((one.name, one.lines()) for one in waiting)
 
 
-def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None) -> list[str]:
-    """The arguments of scripts/compare.py for a grid's runs, or for their records in `runs`."""
+def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None, *, tuned: Path | None = None) -> list[str]:
+    """The arguments of scripts/compare.py for a grid's runs, or for their records in `runs`.
+
+    `tuned` is the record of the tuning that some of them are from.
+    """
     places = [str(runs)] if runs else sorted({str(job.directory.parent) for job in jobs})
     ablation = ["--ablation"] if any(job.config.experiment == "ablation" for job in jobs) else []
-    return [*places, *ablation, "--out", str(out)]
+    trials = ["--tuned", str(tuned)] if tuned else []
+    return [*places, *ablation, *trials, "--out", str(out)]
 
 
 def record_of(directory: Path) -> Record:

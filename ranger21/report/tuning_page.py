@@ -18,7 +18,7 @@ from ranger21.report.groups import OPTIMIZER, show, trials_of
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.summary import mean_of, seeds
 from ranger21.report.text import create, escaped, table_lines
-from ranger21.tuning.record import Trial, Tuned
+from ranger21.tuning.record import Trial, Tuned, tuned_hash
 from ranger21.wording import one_line
 
 METRIC = "holdout/acc1"
@@ -44,6 +44,7 @@ class Tuning:
     tuned: Tuned
     untuned_runs: list[Run]
     tuned_runs: list[Run]
+    others: int  # tuned runs that name another record
     guessing: float  # top-1, per cent: what a failed trial counts as
 
     @property
@@ -105,16 +106,11 @@ def tunings(records: Sequence[Tuned], runs: Sequence[Run]) -> dict[str, list[Tun
         mine = [run for run in runs if run.config.get("experiment") == record.experiment]
         own = [run for run in mine if run.config.get(OPTIMIZER) == record.optimizer]
         guessing = min((one for run in mine if (one := chance(run)) is not None), default=0.0)
-        winners = [run for run in own if trials_of(run) and record.winner and _has(run, record.winner)]
         untuned = [run for run in own if not trials_of(run)]
-        found.setdefault(record.experiment, []).append(Tuning(record, untuned, winners, guessing))
+        winners = [run for run in own if trials_of(run) and run.config.get("tuning.record") == tuned_hash(record)]
+        others = len(own) - len(untuned) - len(winners)
+        found.setdefault(record.experiment, []).append(Tuning(record, untuned, winners, others, guessing))
     return found
-
-
-def _has(run: Run, winner: Trial) -> bool:
-    """Whether a run has a trial's numbers. Choices by a label are not compared."""
-    numbers = {key: value for key, value in winner.values.items() if isinstance(value, float)}
-    return all(run.config.get(key) == value for key, value in numbers.items())
 
 
 def markdown(workloads: dict[str, list[Tuning]]) -> str:
@@ -203,6 +199,11 @@ def notes(found: Sequence[Tuning]) -> list[str]:
             said.append(
                 f"{name}: {shorter} of its trials were shorter (successive halving) and are no part of best of k."
             )
+    said += [
+        f"{one.tuned.optimizer}: {one.others} tuned run(s) name another record than this one, and do not count here."
+        for one in found
+        if one.others
+    ]
     return said + [
         f"{one.tuned.optimizer}: the winner has not run on fresh seeds."
         for one in found

@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,15 @@ def read_tuned(path: Path) -> list[Tuned]:
 def record_hash(path: Path) -> str:
     """The hash of a record, by which a run's `tuning.record` names it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def tuned_hash(one: Tuned) -> str:
+    """The hash of one optimizer's tuning, by which a run's `tuning.record` names it, whatever else the file holds.
+
+    Of all but the arguments, in which a published copy masks what looks like a key; other arguments make other runs.
+    """
+    content = asdict(replace(one, arguments=()))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:

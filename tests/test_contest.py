@@ -1,0 +1,192 @@
+"""A comparison that tunes first: what is tuned, whose values are run on which seeds, and what is not done twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+from ranger21.compose import compose_config
+from ranger21.errors import UserError
+from ranger21.grid.jobs import Job
+from ranger21.grid.presets import PRESETS, Preset
+from ranger21.records import to_dict
+from ranger21.tuning.contest import Contest, contest, enqueue, publish, tune, words
+from ranger21.tuning.record import Budget, read_tuned, tuned_hash, write_tuned
+
+TWO = Preset("two", 2, ({"experiment": ("fair_deep",), "optimizer": ("adamw", "lion")},), first_seed=100, trials=3)
+SMALL = [
+    *(word for word in TINY if not word.startswith(("data=", "trainer.epochs", "trainer.checkpoint"))),
+    *("data.classes=null", "data.holdout=20", "trainer.steps=2"),
+]
+
+
+def ended(job: Job, top1: float | None) -> None:
+    """Leave what a run that has ended leaves of its result."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    final = {"holdout/acc1": top1, "holdout/loss": 1.0}
+    content = {"status": "diverged"} if top1 is None else {"status": "finished", "final": final}
+    (job.directory / "result.json").write_text(json.dumps(content))
+
+
+def two(place: Path, given: Path | None = None, *more: str) -> Contest:
+    return contest(TWO, None, [], ["logger=none", f"outputs={place}", *more], given)
+
+
+def tuned(found: Contest, top1: dict[str, list[float | None]]) -> None:
+    """Make the results of all trials, and collect them."""
+    (search,) = found.searches()
+    for task in next(search.phases()):
+        ended(task.job, top1[task.stage.optimizer][task.point])
+    assert tune(search, tuple, 1, lambda task: None) == []
+
+
+def test_the_presets_are_the_workloads_with_the_seeds_of_their_protocols() -> None:
+    for name, workloads in (("fair_cpu", 4), ("imagenet100", 1)):
+        preset = PRESETS[name]
+        runs = list(preset.runs())
+        assert len(runs) == workloads * 6 * 5 and preset.trials in (8, 16)
+        for experiment in {chosen[0] for chosen in runs}:
+            config = compose_config([experiment])
+            seeds = [int(chosen[-1].removeprefix("seed=")) for chosen in runs if chosen[0] == experiment]
+            assert config.protocol.name == config.experiment and sorted({*seeds}) == config.protocol.seeds
+            assert config.data.holdout and config.trainer.final_validation
+            assert config.trainer.eval_every_steps or config.trainer.epochs >= config.protocol.min_validations
+
+
+def test_every_optimizer_is_tuned_alike_and_its_winner_runs_beside_its_default(tmp_path: Path) -> None:
+    found = two(tmp_path)
+    (search,) = found.searches()
+    request = search.request
+    assert (request.experiments, request.optimizers, request.trials, request.seed) == (
+        ("fair_deep",),
+        ("adamw", "lion"),
+        3,
+        0,
+    )
+    assert request.arguments == ("logger=none",)
+    assert found.winners() == {} and len(found.runs()) == len(found.to_come()) == 4 and len(found.trials()) == 6
+    assert not any(job.ended for job in (*found.trials(), *found.to_come()))
+    tuned(found, {"adamw": [60.0, None, 70.0], "lion": [50.0, 40.0, 30.0]})
+    assert found.searches() == found.to_come() == found.trials() == []
+    runs = found.runs()
+    assert [(job.config.optimizer.name, job.config.tuning.trials, job.config.seed) for job in runs] == [
+        (optimizer, trials, seed) for seed in (100, 101) for optimizer in ("adamw", "lion") for trials in (0, 3)
+    ]
+    (adamw, lion) = read_tuned(found.record)
+    assert adamw.winner is not None and adamw.winner.point == 2 and lion.winner is not None and lion.winner.point == 0
+    for job, one in zip((runs[1], runs[3]), (adamw, lion), strict=True):
+        assert job.config.tuning.record == tuned_hash(one)
+        assert job.config.optimizer.lr == one.winner.values["optimizer.lr"]  # type: ignore[union-attr]
+        assert job.config == compose_config(list(job.overrides)) and job.config.trainer.final_validation
+        assert job.directory.parent == tmp_path / "fair_deep"
+    assert len({job.directory for job in runs}) == 8
+
+
+def test_an_optimizer_whose_every_trial_diverged_runs_untuned(tmp_path: Path) -> None:
+    found = two(tmp_path)
+    tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [None, None, None]})
+    assert {job.config.optimizer.name for job in found.runs() if job.config.tuning.trials} == {"adamw"}
+    assert found.searches() == []
+
+
+def test_what_is_tuned_in_another_way_is_tuned_again(tmp_path: Path) -> None:
+    """Fewer trials, another seed or space: their winners are not this contest's. What was done is not done twice."""
+    found = two(tmp_path)
+    tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
+    whole = read_tuned(found.record)
+    others = [
+        replace(whole[0], budget=Budget(2, 1, 1, 0)),
+        replace(whole[0], budget=Budget(3, 1, 1, 7)),
+        replace(whole[0], spaces=({**whole[0].spaces[0], "hash": "0" * 16},)),
+        replace(whole[0], arguments=("trainer.steps=7",)),
+    ]
+    for other in others:
+        write_tuned(found.record, [other, whole[1]])
+        assert [key[1] for key in found.winners()] == ["lion"]
+        assert [search.request.optimizers for search in found.searches()] == [("adamw", "lion")]
+    assert all(job.ended for job in found.trials())
+
+
+def test_a_record_that_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
+    mine = two(tmp_path / "a")
+    tuned(mine, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
+    found = two(tmp_path / "b", mine.record, "trainer.steps=5")
+    assert found.searches() == [] and found.record == mine.record
+    assert sum(job.config.tuning.trials == 3 for job in found.runs()) == 4
+    write_tuned(mine.record, read_tuned(mine.record)[:1])
+    with pytest.raises(UserError, match=r"has no trials of optimizer=lion in experiment=fair_deep: tune it"):
+        found.winners()
+    assert len(contest(TWO, None, ["optimizer=adamw"], [], mine.record).runs()) == 4
+    with pytest.raises(UserError, match=r"nothing\.json"):
+        two(tmp_path, tmp_path / "nothing.json").winners()
+
+
+def test_a_scheduler_gets_the_trials_that_are_left_and_then_none(tmp_path: Path) -> None:
+    found = two(tmp_path)
+    first = enqueue(found.searches(), tuple)
+    assert len(first) == 6
+    for task in first[:4]:
+        ended(task.job, 50.0)
+    assert [task.job.directory for task in enqueue(found.searches(), tuple)] == [
+        task.job.directory for task in first[4:]
+    ]
+    for task in first[4:]:
+        ended(task.job, 60.0)
+    assert enqueue(found.searches(), tuple) == [] and len(found.winners()) == 2
+
+
+def test_a_hash_that_looks_like_a_number_stays_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = two(tmp_path)
+    tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
+    for number in ("12345e6789012345", "1234567890123456", "0000000000000000"):
+        monkeypatch.setattr("ranger21.tuning.contest.tuned_hash", lambda one, number=number: number)
+        chosen = words(read_tuned(found.record)[0])
+        assert to_dict(compose_config([*chosen]))["tuning"] == {"trials": 3, "record": number}
+
+
+def test_the_published_record_has_the_same_winners(tmp_path: Path) -> None:
+    found = two(tmp_path, None, "+model.kwargs.api_key=hf_abcdefghijklmnopqrstuvwx")
+    tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
+    shown = publish(found.record, tmp_path / "shown")
+    assert "hf_abc" in found.record.read_text() and "hf_abc" not in shown.read_text()
+    assert list(map(tuned_hash, read_tuned(shown))) == list(map(tuned_hash, read_tuned(found.record)))
+
+
+def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
+
+
+def test_one_command_tunes_runs_and_compares_and_the_same_again_does_nothing(images: Path, tmp_path: Path) -> None:
+    """The trials are there already, all but for their results' record; the two runs on a fresh seed are real."""
+    overrides = [*SMALL, f"data.root={images}", f"outputs={tmp_path}"]
+    chosen = ["--preset", "imagenet100", "--only", "optimizer=adamw", "--seeds", "1"]
+    found = contest(PRESETS["imagenet100"], 1, ["optimizer=adamw"], overrides, None)
+    (search,) = found.searches()
+    for task in next(search.phases()):
+        ended(task.job, 50.0 + task.point)
+    record = tmp_path / "record"
+    done = reproduce(*chosen, *overrides, "--record", str(record), "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 runs, 8 of them trials: 8 ended; 2 runs to do" in done.stdout
+    assert done.stdout.count("trial ") >= 8 and done.stdout.count("  finished\n") == 2
+    (one,) = read_tuned(record / "tuned.json")
+    assert one.winner is not None and one.winner.point == 7
+    table = (record / "table.md").read_text()
+    assert "adamw (tuned, 8 trials)" in table and "adamw (untuned)" in table
+    page = (record / "tuning.md").read_text()
+    assert "| adamw |" in page and "the winner has not run" not in page and "name another record" not in page
+    again = reproduce(*chosen, *overrides, "--dry-run")
+    assert "2 runs: 2 ended; nothing to do" in again.stdout and "python " not in again.stdout
+
+
+def test_a_tuned_file_for_a_preset_that_does_not_tune_is_refused() -> None:
+    done = reproduce("--preset", "paper", "--tuned", "tuned.json")
+    sentence = "--tuned is for a preset that tunes first, and paper does not: leave it away."
+    assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")
