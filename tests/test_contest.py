@@ -88,6 +88,18 @@ def test_every_optimizer_is_tuned_alike_and_its_winner_runs_beside_its_default(t
     assert len({job.directory for job in runs}) == 8
 
 
+def test_each_workload_s_winners_are_kept_beside_the_others(tmp_path: Path) -> None:
+    """All tunings are planned before the first writes who won."""
+    preset = replace(TWO, sweeps=({"experiment": ("fair_deep", "fair_resnet"), "optimizer": ("adamw",)},), trials=1)
+    found = contest(preset, None, [], [f"outputs={tmp_path}"], None)
+    for search in found.searches():
+        for task in next(search.phases()):
+            ended(task.job, 50.0)
+        assert tune(search, tuple, 1, lambda task: None) == []
+    assert list(found.winners()) == [("fair_deep", "adamw"), ("fair_resnet", "adamw")]
+    assert found.searches() == [] and sum(job.config.tuning.trials for job in found.runs()) == 4
+
+
 def test_an_optimizer_whose_every_trial_diverged_runs_untuned(tmp_path: Path) -> None:
     found = two(tmp_path)
     tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [None, None, None]})

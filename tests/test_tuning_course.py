@@ -183,6 +183,19 @@ def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path
             Search(request("muon", **changes))
 
 
+def test_two_commands_at_once_keep_each_other_s_part_of_the_record_or_are_refused(tmp_path: Path) -> None:
+    first, second, unlike = (
+        Search(request(name, trials=count)) for name, count in (("adamw", 1), ("lion", 1), ("muon", 2))
+    )
+    for search in (first, second, unlike):
+        finish(search)
+    first.write()
+    path = second.write()
+    assert [one.optimizer for one in read_tuned(path)] == ["adamw", "lion"]
+    with pytest.raises(UserError, match="has optimizer=adamw of experiment=fashion_mnist, which this command leaves"):
+        unlike.write()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

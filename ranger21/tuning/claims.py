@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ranger21.locks import take
 
+FOLDER = ".claims"  # of the locks, beside the runs
 PAUSE = 0.05  # seconds between two tries
 
 

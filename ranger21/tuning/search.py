@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ranger21.errors import UserError
+from ranger21.tuning.claims import FOLDER as CLAIMS
+from ranger21.tuning.claims import Claims
 from ranger21.tuning.outcome import best, edges, outcome, widened, winner
 from ranger21.tuning.plan import Planner, Request, Stage, Task
 from ranger21.tuning.record import NAME, Budget, Edge, Trial, Tuned, read_tuned, write_tuned
@@ -22,7 +24,7 @@ class Search:
         self.keys: list[Key] = [(e, o) for e in request.experiments for o in request.optimizers]
         self.trials: dict[Key, list[Trial]] = {key: [] for key in self.keys}
         self.spaces: dict[Key, list[Space]] = {key: [self.planner.spaces[key[1]]] for key in self.keys}
-        self._others = self._require_alike()
+        self._others()
 
     def phases(self) -> Iterator[list[Task]]:
         """The tasks of each phase, in the order in which they start. The next is for when all have ended."""
@@ -93,9 +95,10 @@ class Search:
         return found
 
     def write(self) -> Path:
-        """Write tuned.json and return where; what it has of other experiments and optimizers stays."""
+        """Write tuned.json and return where; what it has by now of other experiments and optimizers stays."""
         path = self.request.place / NAME
-        write_tuned(path, [*self._others, *self.tuned()])
+        with Claims(self.request.place / CLAIMS).turn():  # others may write as well
+            write_tuned(path, [*self._others(), *self.tuned()])
         return path
 
     def present(self) -> list[Task]:
@@ -115,7 +118,7 @@ class Search:
             found += self.tasks(0, rung, {key: list(range(self.left(rung))) for key in self.keys})
         return found
 
-    def _require_alike(self) -> list[Tuned]:
+    def _others(self) -> list[Tuned]:
         """What tuned.json has besides. Raises a UserError for optimizers of an experiment with unequal budgets."""
         path = self.request.place / NAME
         if not path.exists():

@@ -10,7 +10,7 @@ from pathlib import Path
 from ranger21.grid.jobs import Job
 from ranger21.grid.local import Local
 from ranger21.records import in_use
-from ranger21.tuning.claims import Claims
+from ranger21.tuning.claims import FOLDER, Claims
 from ranger21.tuning.journal import NAME, Journal
 from ranger21.tuning.outcome import outcome
 from ranger21.tuning.plan import Task
@@ -31,7 +31,7 @@ class Worker:
     """
 
     def __init__(self, place: Path, queued: Callable[[], object], told: Callable[[Task], None]) -> None:
-        self.claims = Claims(place / ".claims")
+        self.claims = Claims(place / FOLDER)
         self.told, self._queued = told, queued
         self._lock = threading.Lock()
         with self.claims.turn():
