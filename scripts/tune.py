@@ -50,9 +50,10 @@ def look_around(search: Search, first: list[Task], options: argparse.Namespace) 
         if warning:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
     request, later = search.request, search.later()
+    what = f"{', '.join(request.optimizers)} in {', '.join(request.experiments)}"
     rungs = f", {request.rungs} rungs" if request.rungs > 1 else ""
     print(
-        f"{len(search.keys)} optimizers and experiments, {request.trials} trials each{rungs}: "
+        f"{what}, {request.trials} trials each{rungs}: "
         f"{sum(job.ended for job in jobs)} of {len(jobs)} ended; "
         f"{cost([*jobs, *(task.job for task in later)]).sentence(options.at_once)}"
         f"{', and as much again where a space is widened' if request.widen else ''}",

@@ -309,7 +309,7 @@ def test_a_trial_has_one_worker_until_it_is_released_or_dies(tmp_path: Path) -> 
 # The workers
 
 
-def test_what_has_ended_is_adopted_without_a_start(here: None) -> None:
+def test_what_has_ended_is_adopted_without_a_start(here: None, caplog: pytest.LogCaptureFixture) -> None:
     tasks = next(Search(request("adamw", trials=2)).phases())
     for task in tasks:
         end(task, 50.0)
@@ -319,6 +319,9 @@ def test_what_has_ended_is_adopted_without_a_start(here: None) -> None:
     assert worker.run(2) == [] and told == [0, 1]
     assert [worker.journal.has_ended(task) for task in tasks] == [True, True]
     assert not list(Path("outputs").rglob("launcher.txt"))
+    (tasks[0].job.directory / "result.json").unlink()
+    worker.begin(tasks)
+    assert f"{tasks[0].job.directory} has ended, but has no result any more: it runs again." in caplog.text
 
 
 def test_a_trial_goes_to_the_next_worker_when_its_own_dies_and_to_none_while_it_is_queued(here: None) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranger21.compose import compose_config, composing
+from ranger21.compose import Composer, compose_config, composing
 from ranger21.config import result_values
 from ranger21.errors import UserError
 from ranger21.tuning.points import DIMENSIONS, unit_points
@@ -34,14 +34,15 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
     assert {path.stem for path in SPACES.glob("*.yaml")} == set(OPTIMIZERS)
     assert set(COLUMNS) < set(space.dimensions)
     assert 5 <= len(space.dimensions) <= 6
-    seen = []
+    seen, composer = [], Composer()
     with composing():
         schedules = len(space.dimensions["schedule"].content())
         for number in range(schedules):
             for other in (0, 0.5, 0.999999):  # every choice of three, and both ends of a range
                 part = (number + 0.999999 * (number == schedules - 1)) / schedules
                 columns = [part, part, other, part, *[other] * (DIMENSIONS - 4)]
-                config = compose_config([f"optimizer={optimizer}", *space.overrides(space.values(tuple(columns)))])
+                words = space.overrides(space.values(tuple(columns)))
+                config = composer.compose([f"optimizer={optimizer}", *words])
                 assert config.optimizer.name == optimizer
                 seen.append(result_values(config))
     lr, decay = space.dimensions["optimizer.lr"], space.dimensions["optimizer.weight_decay"]

@@ -21,6 +21,11 @@ class Claims:
         self.folder = folder
         self._held: dict[str, int] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether this worker has a trial."""
+        return bool(self._held)
+
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Let one worker at a time look for what is next."""

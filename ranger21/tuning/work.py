@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from ranger21.grid.jobs import Job
@@ -16,6 +18,9 @@ from ranger21.tuning.outcome import outcome
 from ranger21.tuning.plan import Task
 
 PAUSE = 1.0  # seconds between two looks at what others run
+SLURMS = 30.0  # seconds between two questions to SLURM
+
+log = logging.getLogger("ranger21")
 
 
 class Worker:
@@ -30,9 +35,10 @@ class Worker:
         told: is called with each trial that has ended, by whomever.
     """
 
-    def __init__(self, place: Path, queued: Callable[[], object], told: Callable[[Task], None]) -> None:
+    def __init__(self, place: Path, queued: Callable[[], Container[Path]], told: Callable[[Task], None]) -> None:
         self.claims = Claims(place / FOLDER)
-        self.told, self._queued = told, queued
+        self.told, self._ask, self._asked = told, queued, -math.inf
+        self._queued: Container[Path] = ()
         self._lock = threading.Lock()
         with self.claims.turn():
             self.journal = Journal(place / NAME)
@@ -43,6 +49,9 @@ class Worker:
         self._failed: dict[Path, Task] = {}
         with self._lock, self.claims.turn():
             self.journal.enqueue(tasks)
+            for task in tasks:
+                if self.journal.has_ended(task) and not task.job.ended:
+                    log.warning("%s has ended, but has no result any more: it runs again.", task.job.directory)
         self.collect()
 
     def collect(self) -> list[Task]:
@@ -65,6 +74,7 @@ class Worker:
                 self.journal.take(task)
 
     def _jobs(self, local: Local) -> Iterator[Job]:
+        waiting = False
         while not local.stopped:
             with self._lock, self.claims.turn():
                 self._collect()
@@ -75,19 +85,27 @@ class Worker:
             elif not left:
                 return
             else:
+                if not waiting and not self.claims.any:
+                    log.warning("Waiting for %d trials that others have, such as %s.", len(left), left[0].job.directory)
+                    waiting = True
                 time.sleep(PAUSE)
 
     def _next(self) -> Task | None:
         """The first trial that nobody has, claimed."""
-        queued = self._queued()
         for task in self._open:
             directory = task.job.directory
-            if directory in self._failed or directory in queued or in_use(directory):  # type: ignore[operator]
+            if directory in self._failed or in_use(directory) or directory in self._held():
                 continue
             if self.claims.take(_name(directory)):
                 self.journal.take(task)
                 return task
         return None
+
+    def _held(self) -> Container[Path]:
+        """What SLURM holds, which is not asked each time."""
+        if time.monotonic() > self._asked + SLURMS:
+            self._queued, self._asked = self._ask(), time.monotonic()
+        return self._queued
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.job.ended]:
