@@ -120,6 +120,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Read the runs, print the tables and what they say, write everything into the folder, and print where."""
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
+    from ranger21.report.tuning_page import NAME as TUNING
     from ranger21.report.write import examine, write_report
     from ranger21.tuning.record import read_tuned
 
@@ -139,7 +140,7 @@ def compare(options: argparse.Namespace) -> None:
         console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for remark in report.remarks:
         console.print(printable(remark), markup=False, highlight=False)
-    written = write_report(report, out)
+    written = write_report(report, out, [TUNING] if records else [])
     if options.ablation:
         from ranger21.report.ablation import write_ablation
 

@@ -178,4 +178,5 @@ def test_compare_writes_it_and_tells_a_record_that_is_none(workload: Path) -> No
     assert f"wrote {workload / 'made' / 'tuning.md'}" in done[0].stdout
     assert "| adamw | 62.00 ± 1.00 (n = 3) |" in (workload / "made" / "tuning.md").read_text()
     assert "adamw (tuned, 4 trials)" in (workload / "made" / "table.md").read_text()
+    assert 'href="tuning.md"' in (workload / "made" / "index.html").read_text()
     assert done[1].returncode == 1 and done[1].stderr.startswith("error: ") and "nothing.json" in done[1].stderr

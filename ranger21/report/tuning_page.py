@@ -21,6 +21,7 @@ from ranger21.report.text import create, escaped, table_lines
 from ranger21.tuning.record import Trial, Tuned, tuned_hash
 from ranger21.wording import one_line
 
+NAME = "tuning.md"
 METRIC = "holdout/acc1"
 AT_THE_END = Scored(lambda run: run.last(METRIC), top1_of_failed)  # in per cent
 TOP1 = "top-1 on the holdout (%)"
@@ -72,7 +73,7 @@ def write_tuning(records: Sequence[Tuned], runs: Iterable[Run], out: Path) -> li
     from ranger21.report.tuning_figures import Point, write_best_of, write_sensitivity
 
     workloads = tunings(records, list(runs))
-    with create(out / "tuning.md") as file:
+    with create(out / NAME) as file:
         file.write(markdown(workloads))
     folder = out / "tuning"
     folder.mkdir(exist_ok=True)
@@ -90,7 +91,7 @@ def write_tuning(records: Sequence[Tuned], runs: Iterable[Run], out: Path) -> li
         curves = {one.tuned.optimizer: [one.best(k + 1) for k in range(len(one.values))] for one in found}
         known = {one.tuned.optimizer: mean for one in found if (mean := _mean(one.untuned_runs)) is not None}
         write_best_of(curves, known, TOP1, folder / f"{name}-trials")
-    return [out / "tuning.md", folder]
+    return [out / NAME, folder]
 
 
 def tunings(records: Sequence[Tuned], runs: Sequence[Run]) -> dict[str, list[Tuning]]:

@@ -41,13 +41,16 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
     return report
 
 
-def write_report(report: Report, out: Path) -> list[Path]:
-    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first."""
+def write_report(report: Report, out: Path, beside: Sequence[str] = ()) -> list[Path]:
+    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first.
+
+    The page has links also to the files `beside` these, which others write.
+    """
     files = write_tables(report, out)
     folders = [_figures(comparison, out) for comparison in report.comparisons]
     if report.overall:
         _overall_figures(report.overall, out)
-    return [_page(report, out, files), *(out / name for name in files), *folders]
+    return [_page(report, out, [*files, *beside]), *(out / name for name in files), *folders]
 
 
 def write_tables(report: Report, out: Path) -> list[str]:

@@ -84,17 +84,8 @@ class Contest:
         return {key: one for key, one in known.items() if self.given or _is_of(self.request(key[0]), one)}
 
     def trials(self) -> list[Job]:
-        """The trials of what is still to be tuned; stand-ins where no trial has begun, since composing takes long."""
-        found: list[Job] = []
-        for search in self.searches():
-            (experiment,) = search.request.experiments
-            if (search.request.place / experiment).exists():
-                found += [task.job for task in next(search.phases())]
-            else:
-                alike = next(job for job in self.untuned if job.config.experiment == experiment)
-                count = search.request.trials * len(search.request.optimizers)
-                found += [_stand_in(alike, f"trial {number}") for number in range(count)]
-        return found
+        """The trials of what is still to be tuned."""
+        return [task.job for search in self.searches() for task in next(search.phases())]
 
     def runs(self, experiment: str | None = None) -> list[Job]:
         """The untuned runs, each before that of its winner if there is one; of one workload, or of all."""
@@ -112,12 +103,8 @@ class Contest:
     def to_come(self) -> list[Job]:
         """What stands for the winners' runs that are not known yet: as long as the untuned ones."""
         late = {name for search in self.searches() for name in search.request.experiments}
-        return [_stand_in(job, "tuned") for job in self.untuned if job.config.experiment in late]
-
-
-def _stand_in(job: Job, name: str) -> Job:
-    """A run as long as another, in a directory where nothing is."""
-    return replace(job, directory=job.directory / name)
+        alike = [job for job in self.untuned if job.config.experiment in late]
+        return [replace(job, directory=job.directory / "tuned") for job in alike]  # where nothing is
 
 
 def contest(
