@@ -12,7 +12,9 @@ from made_claims import CHANCE, NO_NORM, PAPER, SMALL, only, ours, pair, papers,
 
 from ranger21.report.ablation import ALONE, GIVEN, LADDER, contributions, write_ablation
 from ranger21.report.claim_figures import catching_up, leaves_chance, reached, roughness
+from ranger21.report.claims import findings
 from ranger21.report.claims_page import markdown
+from ranger21.report.comparisons import compare_like_with_like
 from ranger21.report.gallery import write_gallery
 from ranger21.report.runs import Run, find_runs
 
@@ -46,6 +48,35 @@ def test_a_reduced_scale_never_says_reproduced(tmp_path: Path) -> None:
     text = markdown([only(tmp_path / "a")])
     assert "reproduced**" not in text
     assert "footnote 6" in text
+
+
+def held_out(place: Path) -> None:
+    """Turn runs into such with a holdout, on which they are 10 points better than on the official set at their end."""
+    for path in place.glob("*/metrics.jsonl"):
+        rows = [json.loads(line.replace("val/", "holdout/")) for line in path.open()]
+        rows[-1]["val/acc1"] = rows[-1]["holdout/acc1"] - 10
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_c3_compares_a_last_and_a_best_of_the_same_images(tmp_path: Path) -> None:
+    recipe = (*SMALL, "data.holdout=5000")
+    pair(tmp_path, recipe, papers(82.0), papers(80.0), holdout_images=5000)
+    held_out(tmp_path)
+    assert statuses(tmp_path)["C3a"] == "holds at this scale"
+    assert ours(tmp_path)["C3a"].startswith("2.00 points (95 % interval ")
+    assert "both of the holdout" in ours(tmp_path)["C3a"]
+
+
+def test_a_holdout_is_not_compared_with_the_official_set(tmp_path: Path) -> None:
+    for name, top1, holdout in (("ranger21", 90.0, 5000), ("adamw", 80.0, 0)):
+        for seed in range(3):
+            overrides = [*SMALL, f"optimizer={name}", f"seed={seed}", f"data.holdout={holdout}"]
+            write_run(tmp_path / ("held" if holdout else "plain") / f"{name}{seed}", overrides, *papers(top1)(seed))
+    held_out(tmp_path / "held")
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs, ["data.holdout"])
+    said = {finding.claim: (finding.status, finding.ours) for finding in findings(comparison)}
+    assert {said[claim][0] for claim in ("C3a", "C4a", "C5")} == {"cannot tell"}
+    assert "nothing to compare" in said["C3a"][1]
 
 
 @pytest.mark.parametrize("change", ["trainer.epochs=59", "data.batch_size=128", "data.fraction=0.5", "model=resnet50d"])

@@ -23,9 +23,10 @@ from ranger21.report.ranks import Outcomes
 from ranger21.report.resolution import quantum
 from ranger21.report.runs import DIVERGED, FINISHED, Run
 from ranger21.report.statistics import difference, estimate
-from ranger21.report.summary import best, best_top1, final_top1, mean_of, seed_of, seeds
+from ranger21.report.summary import best, best_top1, final_top1, last_top1, mean_of, seed_of, seeds
 from ranger21.report.ttests import ENOUGH_SEEDS, Seed
 from ranger21.report.verdicts import Difference
+from ranger21.splits import OFFICIAL
 
 RANGER21_TOP1, ADAMW_TOP1, GAP, TOLERANCE = 73.69, 71.08, 2.61, 0.5  # per cent; points
 MATCHED_AT, EPOCHS_TOLERANCE, EPOCHS = 35, 5, 60
@@ -77,12 +78,14 @@ def c3_size(found: Evidence) -> Judged:
 
 
 def _gap(found: Evidence) -> tuple[Difference | None, str]:
-    step = quantum([*found.ranger21, *found.adamw])
-    gap = difference(seeds(found.ranger21, final_top1), seeds(found.adamw, best_top1), quantum=step)
+    runs = [*found.ranger21, *found.adamw]
+    step = max(quantum(runs, split) for split in {run.watched for run in runs} or {OFFICIAL})
+    gap = difference(seeds(found.ranger21, last_top1), seeds(found.adamw, best_top1), quantum=step)
     if gap is None:
         return None, "–"
     lost = found.lost(found.ranger21, found.adamw, counted=True)
-    return gap, f"{shown(gap.mean, gap.low, gap.high, ' points')}, n = {gap.n_a} and {gap.n_b}{lost}"
+    where = "" if runs[0].watched == OFFICIAL else ", both of the holdout"
+    return gap, f"{shown(gap.mean, gap.low, gap.high, ' points')}{where}, n = {gap.n_a} and {gap.n_b}{lost}"
 
 
 def c4_direction(found: Evidence) -> Judged:

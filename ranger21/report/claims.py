@@ -34,6 +34,8 @@ HEADS = ("claim", "the paper", "these runs", "status")
 Judge = Callable[[Evidence], tuple[str, str]]
 OF_THE_PAPERS_SCALE: dict[str, Judge] = {"C1": judge.c1, "C2": judge.c2, "C3b": judge.c3_size, "C4b": judge.c4_size}
 WITH_BATCH_NORM: dict[str, Judge] = {"C3a": judge.c3_direction, "C4a": judge.c4_direction, "C5": judge.c5}
+COMPARED = {"C3a", "C3b", "C4a", "C4b", "C5"}  # what one contestant's validations said with the other's
+UNLIKE = ("some validations are of a holdout, others of the official set: nothing to compare", UNDECIDED)
 WITHOUT_BATCH_NORM: dict[str, Judge] = {"C6": judge.c6, "C7a": judge.c7_trains, "C7b": judge.c7_rises}
 
 
@@ -61,7 +63,8 @@ def findings(comparison: Comparison) -> list[Finding]:
     judges = WITH_BATCH_NORM if found.has_batch_norm else WITHOUT_BATCH_NORM
     if found.has_batch_norm and found.at_papers_scale:
         judges = judges | OF_THE_PAPERS_SCALE
-    told = [(claim, *judges[claim](found)) for claim in sorted(judges)]
+    unlike = len({run.watched for run in (*found.ranger21, *found.adamw)}) > 1
+    told = [(claim, *(UNLIKE if unlike and claim in COMPARED else judges[claim](found))) for claim in sorted(judges)]
     return [Finding(claim, ours, _in_words_of_its_scale(verdict, found)) for claim, ours, verdict in told]
 
 

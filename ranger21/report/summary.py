@@ -106,6 +106,7 @@ def best(run: Run) -> tuple[float, float] | tuple[None, None]:
 
 
 final_top1 = Scored(lambda run: run.final("val/acc1"), top1_of_failed)  # the last validation's, in per cent
+last_top1 = Scored(lambda run: run.final(f"{run.watched}/acc1"), top1_of_failed)  # of the images that `best` is of
 best_top1 = Scored(lambda run: best(run)[0], top1_of_failed)  # the highest validation's, in per cent
 final_top5 = Scored(lambda run: run.final("val/acc5"), top5_of_failed)  # the last validation's, in per cent
 final_loss = Scored(lambda run: run.final("val/loss"), loss_of_failed)  # nats, without label smoothing
