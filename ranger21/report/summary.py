@@ -82,8 +82,9 @@ def seeds(runs: Iterable[Run], figure: Figure) -> Outcomes:
         if value is None and failed(run):
             return Outcomes({})
         known += [] if value is None else [(run, value)]
-    lost = [seed_of(run) for run, _ in known if failed(run)]
-    return Outcomes(by_seed((seed_of(run), value) for run, value in known), lost)
+    lost = {seed_of(run) for run, _ in known if failed(run)}
+    counted = [(seed_of(run), value) for run, value in known if failed(run) or seed_of(run) not in lost]
+    return Outcomes(by_seed(counted), lost)
 
 
 def mean_of(outcomes: Outcomes, step: float = 0.0) -> Estimate | None:

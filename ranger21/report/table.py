@@ -57,7 +57,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         seeds = [run.seed for run in row.group.runs if run.status != RUNNING]
         if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
-            told = f"more than one run that has ended has seed {', '.join(twice)}: their mean counts, once"
+            how = "their mean counts, once, and a failure if one of them failed"
+            told = f"more than one run that has ended has seed {', '.join(twice)}: {how}"
             said.append(f"{row.group.label}: {told}.")
         said += _shared_seeds(row.group.label, [run for run in row.group.runs if run.status != RUNNING])
         for run in row.group.runs:
