@@ -139,6 +139,34 @@ def test_the_made_runs_of_survivors_are_not_better(grid: Grid, tmp_path: Path) -
     assert scores.normalised[-2:] == [0.0, 0.0]
 
 
+def test_who_ranks_higher_but_has_the_lower_mean_is_not_better(grid: Grid, tmp_path: Path) -> None:
+    """nesterov loses one run of five on each network, and is above adamw with the others."""
+    grid("adamw", 74.9, 75.0, 75.1, 75.0, 75.0)
+    grid("nesterov", 75.7, 75.6, 75.8, 75.7, None)
+    (pair,) = overall(tmp_path).pairs
+    assert (pair.a, pair.b) == ("nesterov", "adamw")
+    assert pair.found.probability == pytest.approx(0.8) and pair.p_adjusted is not None and pair.p_adjusted < 0.01
+    assert pair.verdict == "cannot tell"
+    said = "but with diverged runs at chance the means say otherwise (62.56 % against 75.00 %)."
+    assert pair.sentence.endswith(said)
+    text = workloads_text.markdown(overall(tmp_path))
+    assert "nesterov: some runs diverged, and the IQM, which leaves out the worst quarter, hides it." in text
+
+
+def test_a_workload_without_final_figures_says_that_there_is_no_verdict(grid: Grid, tmp_path: Path) -> None:
+    for optimizer in ("adamw", "nesterov"):
+        grid(optimizer, 60.0, 61.0, 62.0, networks=NETWORKS[:2])
+        grid(optimizer, 60.0, networks=NETWORKS[2:3], data__holdout=100)
+    found = overall(tmp_path)
+    for path in (tmp_path / "outputs" / "test").glob("vgg16*"):
+        metrics = path / "metrics.jsonl"
+        metrics.write_text(metrics.read_text().replace("val/", "holdout/"))
+    found = overall(tmp_path)
+    assert found.pairs == []
+    said = "adamw on vgg16 on fashion_mnist: no run has a final top-1, so there is no verdict on adamw."
+    assert said in workloads_text.notes(found)
+
+
 def test_a_difference_on_all_workloads_is_one_verdict(grid: Grid, tmp_path: Path) -> None:
     grid("ranger21", 70.0, 71.0, 72.0)
     grid("adamw", 60.0, 61.0, 70.5)

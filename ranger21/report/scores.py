@@ -52,6 +52,11 @@ class Scores:
         values = [value for value in (*self.top1.values(), *lost) if value is not None]
         return math.fsum(values) / self.n if values and len(values) == self.n else None
 
+    @property
+    def counted(self) -> float:
+        """The mean top-1 in per cent as in a comparison's table: failures at chance, at 0 where that is not known."""
+        return math.fsum([*self.top1.values(), *[self.chance or 0.0] * len(self.failed)]) / self.n
+
 
 def scores(group: Group, everyone: Iterable[Run]) -> Scores:
     """Of a group's runs. `everyone` are all runs of the workload: each may tell its count of classes.

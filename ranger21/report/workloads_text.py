@@ -113,6 +113,12 @@ def notes(overall: Overall) -> list[str]:
         for title, found in zip(_titles(overall), overall.scores[name], strict=True):
             if found and found.running:
                 told.append(f"{name} on {title}: {found.running} run(s) without an end do not count yet.")
+            if found and not found.n:
+                told.append(f"{name} on {title}: no run has a final top-1, so there is no verdict on {name}.")
+        counted = [found for found in overall.scores[name] if found and found.n]
+        share = sum(len(found.failed) / found.n for found in counted) / max(1, len(counted))
+        if 0 < share <= 0.25:
+            told.append(f"{name}: some runs diverged, and the IQM, which leaves out the worst quarter, hides it.")
     for index, title in enumerate(_titles(overall)):
         if None in [found.chance for row in overall.scores.values() if (found := row[index])]:
             told.append(
