@@ -22,7 +22,8 @@ from ranger21.report.runs import find_runs
 from ranger21.report.survival import Arrivals
 from ranger21.report.targets import GroupAtTarget, at_target, not_asked, targets_of
 from ranger21.report.targets_figure import write_targets_figure
-from ranger21.report.targets_table import median_of, notes
+from ranger21.report.targets_table import PICTURE, median_of, notes, section
+from ranger21.report.write import examine, write_tables
 
 Record = Callable[[str, object], None]
 
@@ -158,6 +159,17 @@ def test_only_targets_of_every_runs_own_config_are_asked(make: Make, tmp_path: P
     ]
     make("nesterov", 0)
     assert targets_of(read(tmp_path)) == []
+
+
+def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_nothing(make: Make, tmp_path: Path) -> None:
+    make("adamw", 0, name="a")
+    make("adamw", 0, name="b", protocol__targets=[50])
+    out = tmp_path / "out"
+    assert "targets.md" in write_tables(examine([str(tmp_path / "outputs")]), out)
+    _, page = section(read(tmp_path / "outputs"))
+    said = "The target 50 % is not asked: it was not fixed beforehand in the config of adamw seed 0."
+    assert said in (out / "targets.md").read_text() and said in page
+    assert PICTURE not in page
 
 
 def test_of_one_seed_run_twice_the_slower_counts_once(make: Make, tmp_path: Path) -> None:

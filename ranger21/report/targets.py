@@ -66,14 +66,19 @@ def targets_of(comparison: Comparison) -> list[float]:
     return sorted(set.intersection(*fixed))[:MOST_TARGETS] if fixed else []
 
 
+def has_targets(comparison: Comparison) -> bool:
+    """Whether any run of a comparison has a target in its config, shared by all or not."""
+    return any(_fixed(run) for run in comparison.runs)
+
+
 def not_asked(comparison: Comparison) -> list[str]:
     """A sentence on each target that is left out: it is not in the config of every run, or there are too many."""
-    fixed = {f"{group.label} seed {run.seed}": _fixed(run) for group in comparison.groups for run in group.runs}
-    shared = set.intersection(*fixed.values()) if fixed else set()
+    fixed = [(f"{group.label} seed {run.seed}", _fixed(run)) for group in comparison.groups for run in group.runs]
+    shared = set.intersection(*(targets for _, targets in fixed)) if fixed else set()
     told = [
         f"The target {target:g} % is not asked: it was not fixed beforehand in the config of "
-        f"{first_few([name for name, targets in fixed.items() if target not in targets])}."
-        for target in sorted(set().union(*fixed.values()) - shared)[:MOST_TARGETS]
+        f"{first_few(list(dict.fromkeys(name for name, targets in fixed if target not in targets)))}."
+        for target in sorted(set().union(*(targets for _, targets in fixed)) - shared)[:MOST_TARGETS]
     ]
     if len(shared) > MOST_TARGETS:
         told.append(f"Of {len(shared)} targets the lowest {MOST_TARGETS} are asked.")

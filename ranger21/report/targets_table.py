@@ -58,9 +58,11 @@ def section(comparison: Comparison) -> tuple[str, str]:
         heads, cells = table(at_target(comparison, target))
         rows = [[escape(cell) for cell in row] for row in cells]
         parts += [f"<h3>Top-1 of {target:g} %</h3>", html_table(map(escape, heads), rows, "targets")]
-    link = f'<a href="{escape(comparison.slug)}/{PICTURE}.svg">the share of runs that reached it, against steps</a>'
+    if parts:
+        link = f'<a href="{escape(comparison.slug)}/{PICTURE}.svg">the share of runs that reached it, against steps</a>'
+        parts.append(f"<p>Figure: {link}</p>")
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(comparison))
-    return f"Time to target: {comparison.title}", "\n".join([*parts, f"<p>Figure: {link}</p>", f"<ul>{said}</ul>"])
+    return f"Time to target: {comparison.title}", "\n".join([*parts, f"<ul>{said}</ul>"])
 
 
 def table(rows: Sequence[GroupAtTarget]) -> tuple[list[str], list[list[str]]]:

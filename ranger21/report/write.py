@@ -10,7 +10,7 @@ from pathlib import Path
 from ranger21.report import claims_page, table, targets_table, workloads_text
 from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
 from ranger21.report.runs import find_runs
-from ranger21.report.targets import targets_of
+from ranger21.report.targets import has_targets
 from ranger21.report.text import create, escaped
 from ranger21.report.workloads import Overall, over_workloads
 
@@ -60,7 +60,7 @@ def write_tables(report: Report, out: Path) -> list[str]:
         "claims.md": claims_page.markdown(report.comparisons),
         "table.md": "\n\n".join([*map(escaped, report.remarks), *map(table.markdown, report.comparisons)]),
     }
-    if with_targets := [comparison for comparison in report.comparisons if targets_of(comparison)]:
+    if with_targets := [comparison for comparison in report.comparisons if has_targets(comparison)]:
         texts["targets.md"] = targets_table.markdown(with_targets)
     if report.overall:
         texts["workloads.md"] = workloads_text.markdown(report.overall)
@@ -110,5 +110,5 @@ def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
     ]
     tables = [workloads_text.section(report.overall)] if report.overall else []
     tables += [comparison_section(comparison) for comparison in report.comparisons]
-    tables += [targets_table.section(comparison) for comparison in report.comparisons if targets_of(comparison)]
+    tables += [targets_table.section(comparison) for comparison in report.comparisons if has_targets(comparison)]
     return write_page(groups, out, title=title, links=links, tables=tables)
