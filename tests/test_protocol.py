@@ -161,6 +161,11 @@ def test_each_departure_is_said(
     assert words in line([*whole, made(tmp_path / "more", optimizer, seed, *overrides, **settings)])
 
 
+def test_a_run_that_diverges_early_departs_from_nothing(whole: list[Run], tmp_path: Path) -> None:
+    lost = [made(tmp_path / str(seed), "lion", seed, top1=1, status="diverged") for seed in range(5)]
+    assert line([*whole, *lost]).endswith("; no departure from it.")
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -14,7 +14,7 @@ from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import Group, beneath, canonical, show
 from ranger21.report.origins import each, who
 from ranger21.report.papers_runs import composed
-from ranger21.report.runs import RUNNING, Run
+from ranger21.report.runs import FINISHED, RUNNING, Run
 from ranger21.wording import first_few, one_line
 
 METRIC = "val/acc1"  # by which the tables rank
@@ -62,7 +62,7 @@ def departures(comparison: Comparison, fixed: ProtocolConfig, marked: Mark) -> l
     runs, groups = comparison.runs, comparison.groups
     without = [run for run in runs if mark(run) is None]
     altered = [run for run in runs if mark(run) and protocol_hash(protocol(run)) != marked[1]]
-    few = [run for run in runs if run.status != RUNNING and len(_validations(run)) < fixed.min_validations]
+    few = [run for run in runs if run.status == FINISHED and len(_validations(run)) < fixed.min_validations]
     open_ended = [run for run in runs if run.status == RUNNING]
     found = [_marked(comparison, runs)] if without else []
     found += [f"config.yaml has another protocol than manifest.json: {who(groups, altered)}"] if altered else []
