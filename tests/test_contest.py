@@ -34,6 +34,11 @@ def ended(job: Job, top1: float | None) -> None:
     (job.directory / "result.json").write_text(json.dumps(content))
 
 
+def test_a_folder_that_is_forced_is_that_of_the_trials_too(tmp_path: Path) -> None:
+    (search,) = contest(TWO, None, [], [f"++outputs={tmp_path}"], None).searches()
+    assert search.request.arguments == () and search.request.place == tmp_path / "tuning"
+
+
 def two(place: Path, given: Path | None = None, *more: str) -> Contest:
     return contest(TWO, None, [], ["logger=none", f"outputs={place}", *more], given)
 

@@ -202,6 +202,7 @@ def test_two_commands_at_once_keep_each_other_s_part_of_the_record_or_are_refuse
         ({"arguments": ()}, "has data.holdout=0, so its trials would be judged by the official validation set"),
         ({"arguments": (*SMALL, "seed=3")}, "seed=3 is not possible: every trial sets seed itself"),
         ({"arguments": (*SMALL, "trainer.final_validation=true")}, "every trial sets trainer.final_validation itself"),
+        ({"arguments": (*SMALL, "tuning.trials=3")}, "every trial sets tuning.trials itself"),
         ({"arguments": (*SMALL, "optimizer.lr=1")}, "optimizer.lr is tuned, by configs/space/adamw.yaml"),
         ({"arguments": (*SMALL, "schedule=cosine")}, "schedule is tuned, by configs/space/adamw.yaml"),
         ({"optimizers": ("lamb",)}, "optimizer=lamb has no search space"),
@@ -276,6 +277,17 @@ def test_a_damaged_journal_is_told_and_what_to_do(line: str, queued: tuple[Journ
     journal.path.write_text("\n".join([*text[:3], line, *text[3:], ""]))
     with pytest.raises(UserError, match=r"tuning.journal is damaged, or not a journal of Optuna's .*move it away"):
         Journal(journal.path).enqueue(tasks)
+
+
+def test_a_journal_that_is_taken_away_is_told_and_made_anew(queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    journal.path.unlink()
+    with pytest.raises(UserError, match=r"tuning.journal has gone while it was in use: type the same again, which ado"):
+        journal.take(tasks[1])
+    again = Journal(journal.path)
+    again.enqueue(tasks)
+    again.tell(tasks[0], outcome(tasks[0]))
+    assert again.has_ended(tasks[0]) and not again.has_ended(tasks[1])
 
 
 def test_a_journal_of_another_space_or_of_other_runs_is_refused(queued: tuple[Journal, list[Task]]) -> None:

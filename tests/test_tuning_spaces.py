@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -148,8 +150,8 @@ def test_the_record_comes_back_as_it_was_written_and_what_is_wrong_in_it_is_told
     space = {"hash": "0" * 16, "dimensions": {"optimizer.lr": {"low": 1e-3, "high": 1.0}}}
     edges = (Edge("optimizer.lr", "low"),)
     entries = [
-        Tuned("x", name, Budget(2, 1, 1, 0), ("a=1",), (space,), tuple(trials), winner, edges)
-        for name, winner in (("a", trials[0]), ("b", None))
+        Tuned("x", name, Budget(len(own), 1, 1, 0), ("a=1",), (space,), own, winner, edges)
+        for name, own, winner in (("a", tuple(trials), trials[0]), ("b", (trials[1],), None))
     ]
     path = tmp_path / "tuned.json"
     write_tuned(path, entries[::-1])
@@ -163,6 +165,11 @@ def test_the_record_comes_back_as_it_was_written_and_what_is_wrong_in_it_is_told
         ('"x/a"', '"/x/a"', "is not below OUTPUTS/tuning"),
         ('"low"\n', '"left"\n', "is damaged"),
         ('"seed": 0', '"seed": null', "is damaged"),
+        ('"optimizer": "b"', '"optimizer": "a"', "it has an optimizer twice in one experiment"),
+        ('"objective": 80.0', '"objective": 800.0', "the objective 800.0"),
+        ('"rounds": 1', '"rounds": 2', "another number of spaces than of rounds"),
+        ('"winner": null', f'"winner": {json.dumps(asdict(trials[0]))}', "a winner that is not the best of its trials"),
+        ('"optimizer.lr=0.001"', '"run_dir=elsewhere"', "chose something else than optimizer"),
     ):
         assert old in text
         path.write_text(text.replace(old, new))

@@ -53,7 +53,7 @@ class Contest:
         """What is to be tuned of a workload: all its optimizers alike."""
         mine = [job for job in self.untuned if job.config.experiment == experiment]
         optimizers = tuple(dict.fromkeys(job.config.optimizer.name for job in mine))
-        arguments = tuple(word for word in self.overrides if not word.startswith("outputs="))
+        arguments = tuple(word for word in self.overrides if not word.lstrip("+").startswith("outputs="))
         return Request((experiment,), optimizers, self.preset.trials, 1, False, SEED, mine[0].config.outputs, arguments)
 
     def searches(self) -> list[Search]:

@@ -13,7 +13,8 @@ from ranger21.tuning.record import Trial
 from ranger21.tuning.space import Range, Space
 
 NAME = "tuning.journal"
-CURE = "move it away: the runs that are there are adopted, and no trial runs twice"
+ANEW = "which adopts the runs that are there and runs no trial twice"
+CURE = f"move it away and type the same again, {ANEW}"
 
 
 class Journal:
@@ -127,6 +128,8 @@ class Journal:
         """Turn what Optuna raises over a file that it did not write into a sentence."""
         try:
             yield
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} has gone while it was in use: type the same again, {ANEW}.") from error
         except (UserError, OSError):
             raise
         except Exception as error:

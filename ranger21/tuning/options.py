@@ -93,8 +93,10 @@ def parse() -> argparse.Namespace:
 def requested(options: argparse.Namespace) -> Request:
     """What the command line asks for."""
     words = [word.partition("=") for word in options.overrides]
-    experiments = [name for key, _, names in words if key == "experiment" for name in names.split(",") if name]
-    outputs = ["".join(word) for word in words if word[0] == "outputs"]
+    experiments = [
+        name for key, _, names in words if key.lstrip("+") == "experiment" for name in names.split(",") if name
+    ]
+    outputs = ["".join(word) for word in words if word[0].lstrip("+") == "outputs"]
     optimizers = [name for name in (options.optimizers or "").split(",") if name]
     trials = options.trials or 16
     if options.preset:
@@ -117,5 +119,5 @@ def requested(options: argparse.Namespace) -> Request:
         options.widen,
         options.seed,
         compose_config(outputs).outputs,
-        tuple("".join(word) for word in words if word[0] not in ("experiment", "outputs")),
+        tuple("".join(word) for word in words if word[0].lstrip("+") not in ("experiment", "outputs")),
     )

@@ -44,12 +44,6 @@ def best(trials: Iterable[Trial], count: int) -> list[Trial]:
     return sorted(trials, key=lambda trial: trial.rank)[:count]
 
 
-def winner(trials: Sequence[Trial], rungs: int) -> Trial | None:
-    """The best trial of the whole length, of all rounds; None if every one diverged."""
-    whole = best((trial for trial in trials if trial.rung == rungs - 1 and trial.objective is not None), 1)
-    return whole[0] if whole else None
-
-
 def edges(space: Space, won: Trial | None, trials: Sequence[Trial]) -> tuple[Edge, ...]:
     """The ranges of which no trial lay further out than the winner's value: the best may be beyond."""
     if won is None:

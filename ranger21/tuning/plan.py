@@ -18,7 +18,10 @@ from ranger21.tuning.space import Space, Value, read_space
 
 FOLDER = "tuning"  # of the trials' runs, below OUTPUTS
 # Keys that each trial sets itself.
-OURS = ("experiment", "optimizer", "seed", "run_dir", "trainer.final_validation", "trainer.eval_every_steps")
+OURS = (
+    *("experiment", "optimizer", "seed", "run_dir", "trainer.final_validation", "trainer.eval_every_steps"),
+    *("tuning.trials", "tuning.record"),
+)
 # No trial reads the official validation set. Validations on the way are for the time to a target, and cost time here.
 UNSEEN = ("trainer.final_validation=false", "trainer.eval_every_steps=null")
 

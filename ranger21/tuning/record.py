@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from typing import Any
 from ranger21.errors import UserError
 from ranger21.files import write_atomically
 from ranger21.reading import read_json
+from ranger21.tuning.space import PARTS
 
 NAME, VERSION = "tuned.json", 1
 FINISHED, DIVERGED = "finished", "diverged"
 SIDES = ("low", "high")
+CURE = "move it away, and make it again with scripts/tune.py, which runs no trial twice"
 TRIAL = {
     "round": int, "rung": int, "point": int, "values": dict, "overrides": [str], "directory": str, "state": str,
     "objective?": float,
@@ -138,14 +140,22 @@ def write_tuned(path: Path, tuned: Sequence[Tuned]) -> None:
 
 def read_tuned(path: Path) -> list[Tuned]:
     """Read a record. Raises a UserError for one that is missing, damaged, or of a newer version."""
-    cure = "make it again with scripts/tune.py, which runs no trial twice"
-    found = read_json(path, {"version": int}, cure=cure)
+    found = read_json(path, {"version": int}, cure=CURE)
     if found["version"] != VERSION:
         raise UserError(
             f"{path} has version {found['version']}, and this code reads version {VERSION}: use newer code."
         )
-    found = read_json(path, SHAPE, cure=cure)
-    return [_tuned(path, entry) for entry in found["tuned"]]
+    found = read_json(path, SHAPE, cure=CURE)
+    tuned = [_tuned(path, entry) for entry in found["tuned"]]
+    if len({(one.experiment, one.optimizer) for one in tuned}) < len(tuned):
+        raise UserError(f"{path} is damaged: it has an optimizer twice in one experiment. {CURE.capitalize()}.")
+    return tuned
+
+
+def winner(trials: Iterable[Trial], rungs: int) -> Trial | None:
+    """The best trial of the whole length, of all rounds; None if every one diverged."""
+    whole = [trial for trial in trials if trial.rung == rungs - 1 and trial.objective is not None]
+    return min(whole, key=lambda trial: trial.rank, default=None)
 
 
 def record_hash(path: Path) -> str:
@@ -165,7 +175,7 @@ def tuned_hash(one: Tuned) -> str:
 def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
     if any(edge["side"] not in SIDES for edge in entry["edges"]):
         raise UserError(f"{path} is damaged: an edge has a side that is none of {', '.join(SIDES)}.")
-    return Tuned(
+    one = Tuned(
         entry["experiment"],
         entry["optimizer"],
         Budget(**_known(Budget, entry["budget"])),
@@ -175,13 +185,31 @@ def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
         _trial(path, entry["winner"]) if entry.get("winner") else None,
         tuple(Edge(**_known(Edge, edge)) for edge in entry["edges"]),
     )
+    if why := _wrong(one):
+        raise UserError(f"{path} is damaged: {one.optimizer} in {one.experiment} {why}. {CURE.capitalize()}.")
+    return one
+
+
+def _wrong(one: Tuned) -> str | None:
+    """What no tuning comes to, as a clause."""
+    budget = one.budget
+    if min(budget.trials, budget.rungs, budget.rounds) < 1 or len(one.spaces) != budget.rounds:
+        return "has another number of spaces than of rounds, or no trials"
+    if one.winner != winner(one.trials, budget.rungs):
+        return "has a winner that is not the best of its trials"
+    if any(
+        not word.lstrip("+~").startswith(PARTS) or "=" not in word for trial in one.trials for word in trial.overrides
+    ):
+        return f"has a trial that chose something else than {', '.join(PARTS)}"
+    return None
 
 
 def _trial(path: Path, found: Mapping[str, Any]) -> Trial:
     state, objective, directory = found["state"], found.get("objective"), Path(found["directory"])
     if directory.is_absolute() or ".." in directory.parts:
         raise UserError(f"{path} is damaged: the run directory {directory} is not below OUTPUTS/tuning.")
-    if state not in (FINISHED, DIVERGED) or (state == FINISHED) != (objective is not None):
+    known = state in (FINISHED, DIVERGED) and (state == FINISHED) == (objective is not None)
+    if not known or not 0 <= (objective or 0) <= 100:
         raise UserError(
             f"{path} is damaged: trial {found['point']} has the state {state!r} and the objective {objective}."
         )

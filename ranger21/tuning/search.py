@@ -8,9 +8,9 @@ from pathlib import Path
 from ranger21.errors import UserError
 from ranger21.tuning.claims import FOLDER as CLAIMS
 from ranger21.tuning.claims import Claims
-from ranger21.tuning.outcome import best, edges, outcome, widened, winner
+from ranger21.tuning.outcome import best, edges, outcome, widened
 from ranger21.tuning.plan import Planner, Request, Stage, Task
-from ranger21.tuning.record import NAME, Budget, Edge, Trial, Tuned, read_tuned, write_tuned
+from ranger21.tuning.record import NAME, Budget, Edge, Trial, Tuned, read_tuned, winner, write_tuned
 from ranger21.tuning.space import Space
 
 Key = tuple[str, str]  # experiment, optimizer
