@@ -98,6 +98,20 @@ def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(wor
     assert "| 2 | 0.01 | cosine | **72.00** |" in text and "| 1 | 0.001 | cosine | diverged |" in text
 
 
+def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(workload: Path, make: Make) -> None:
+    trial = {"trainer__final_validation": False, "optimizer__lr": 3e-2, "tuning__trials": 0}
+    tail = json.dumps({"step": 20, "epoch": 2.0, "holdout/acc1": 5.0}) + "\n"
+    for number in range(4):
+        make("adamw", 0, (11.0, 12.0), tail=tail, name=f"trial-{number}", **trial)
+    text = markdown(tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
+    assert row(text, "| adamw ")[1] == "62.00 ± 1.00 (n = 3)"
+    make("adamw", 100, (11.0, 12.0), tail=tail, name="sweep", optimizer__lr=0.5)
+    text = markdown(tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
+    assert row(text, "| adamw ")[1] == "–" and row(text, "| adamw ")[-2] == "71.50 ± 0.50 (n = 3)"
+    said = "- adamw: its runs on fresh seeds differ in more than their seeds, so none counts: lr=0.001, lr=0.5."
+    assert said in text
+
+
 def test_the_same_records_give_the_same_files_in_any_order(workload: Path) -> None:
     runs = find_runs([str(workload / "outputs")]).runs
     for name, order in (("a", 1), ("b", -1)):

@@ -14,12 +14,12 @@ from ranger21.errors import UserError
 from ranger21.report.best_of import BestOf, best_of
 from ranger21.report.chance import chance
 from ranger21.report.failures import Scored, failed, top1_of_failed
-from ranger21.report.groups import OPTIMIZER, show, trials_of
+from ranger21.report.groups import OPTIMIZER, group_runs, show, trials_of
 from ranger21.report.runs import FINISHED, Run
 from ranger21.report.summary import mean_of, seeds
 from ranger21.report.text import create, escaped, table_lines
 from ranger21.tuning.record import Trial, Tuned, tuned_hash
-from ranger21.wording import one_line
+from ranger21.wording import first_few, one_line
 
 NAME = "tuning.md"
 METRIC = "holdout/acc1"
@@ -47,6 +47,7 @@ class Tuning:
     tuned_runs: list[Run]
     others: int  # tuned runs that name another record
     guessing: float  # top-1, per cent: what a failed trial counts as
+    unlike: tuple[str, ...] = ()  # groups of runs, untuned or tuned, of which none counts, as there are several
 
     @property
     def trials(self) -> list[Trial]:
@@ -105,13 +106,26 @@ def tunings(records: Sequence[Tuned], runs: Sequence[Run]) -> dict[str, list[Tun
                 f"Two records are of {record.optimizer} in {record.experiment}: give the one that its runs are from."
             )
         mine = [run for run in runs if run.config.get("experiment") == record.experiment]
-        own = [run for run in mine if run.config.get(OPTIMIZER) == record.optimizer]
+        own = [run for run in mine if run.config.get(OPTIMIZER) == record.optimizer and not _is_trial(run)]
         guessing = min((one for run in mine if (one := chance(run)) is not None), default=0.0)
         untuned = [run for run in own if not trials_of(run)]
         winners = [run for run in own if trials_of(run) and run.config.get("tuning.record") == tuned_hash(record)]
         others = len(own) - len(untuned) - len(winners)
-        found.setdefault(record.experiment, []).append(Tuning(record, untuned, winners, others, guessing))
+        (untuned, unlike), (winners, also) = _of_one_group(untuned), _of_one_group(winners)
+        tuning = Tuning(record, untuned, winners, others, guessing, unlike + also)
+        found.setdefault(record.experiment, []).append(tuning)
     return found
+
+
+def _is_trial(run: Run) -> bool:
+    """Whether a run is a trial, which alone never reads the official validation set, and is on no fresh seed."""
+    return run.config.get("trainer.final_validation") is False
+
+
+def _of_one_group(runs: list[Run]) -> tuple[list[Run], tuple[str, ...]]:
+    """The runs; if they differ in more than their seeds, none of them, and the labels of their groups."""
+    labels = [group.label for group in group_runs(runs)]
+    return (runs, ()) if len(labels) < 2 else ([], tuple(labels))
 
 
 def markdown(workloads: dict[str, list[Tuning]]) -> str:
@@ -205,10 +219,16 @@ def notes(found: Sequence[Tuning]) -> list[str]:
         for one in found
         if one.others
     ]
+    said += [
+        f"{one.tuned.optimizer}: its runs on fresh seeds differ in more than their seeds, so none counts: "
+        f"{first_few(one.unlike)}."
+        for one in found
+        if one.unlike
+    ]
     return said + [
         f"{one.tuned.optimizer}: the winner has not run on fresh seeds."
         for one in found
-        if one.tuned.winner and not one.tuned_runs
+        if one.tuned.winner and not one.tuned_runs and not one.unlike
     ]
 
 
