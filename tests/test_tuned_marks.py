@@ -16,6 +16,7 @@ from ranger21.report.write import examine, write_report
 
 CHOSEN = {"tuning__trials": 16, "tuning__record": "0123abcd"}
 CAUTION = "No run says that its values were tuned: another learning rate may change this order."
+ADVANTAGE = "more trials are an advantage"
 
 
 def comparison(place: Path) -> Any:
@@ -50,7 +51,7 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make:
     said = table.notes(rows)
     chosen = "optimizer.lr=0.02 (untuned: 0.003), schedule.linear_warmup=5% (untuned: unset), schedule.name=cosine"
     assert f"ranger21 (tuned, 16 trials): {chosen} (untuned: constant)." in said
-    assert CAUTION not in said
+    assert CAUTION not in said and ADVANTAGE not in " ".join(said)
     assert [note for note in said if note.startswith("Also different")] == [
         "Also different between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
     ]
@@ -73,6 +74,16 @@ def test_two_tuned_groups_of_one_optimizer_are_told_apart(make: Make, tmp_path: 
         "adamw lr=0.01 (tuned, 16 trials)",
         "adamw lr=0.02 (tuned, 16 trials)",
     ]
+
+
+@pytest.mark.parametrize(("trials", "how"), [(0, "untuned"), (4, "tuned, 4 trials")])
+def test_that_one_optimizer_had_fewer_trials_is_said(make: Make, tmp_path: Path, trials: int, how: str) -> None:
+    make("adamw", 0, tuning__trials=trials)
+    make("nesterov", 0, **CHOSEN)
+    told = f"(adamw: {how}; nesterov: tuned, 16 trials)"
+    assert f"Not every optimizer has runs of as many trials {told}: {ADVANTAGE}." in table.notes(
+        comparison(tmp_path).rows
+    )
 
 
 def test_a_winner_with_the_values_of_the_default_is_one_group(make: Make, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_workload_without_final_figures_says_that_there_is_no_verdict(grid: Gr
         metrics.write_text(metrics.read_text().replace("val/", "holdout/"))
     found = overall(tmp_path)
     assert found.pairs == []
-    said = "adamw on vgg16 on fashion_mnist: no run has a final top-1, so there is no verdict on adamw."
+    said = "adamw has no final top-1 on vgg16 on fashion_mnist: there is no verdict on it."
     assert said in workloads_text.notes(found)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranger21.report.groups import BROUGHT, OPTIMIZER, UNSET, Group, beneath, canonical, show
-from ranger21.wording import one_line
+from ranger21.report.groups import BROUGHT, OPTIMIZER, UNSET, Group, beneath, canonical, how_tuned, show
+from ranger21.wording import first_few, one_line
 
 
 def tuning_notes(groups: Sequence[Group]) -> list[str]:
@@ -13,7 +13,20 @@ def tuning_notes(groups: Sequence[Group]) -> list[str]:
     tuned = [group for group in groups if any(group.trials)]
     if not tuned and len(groups) > 1:
         return ["No run says that its values were tuned: another learning rate may change this order."]
-    return [_chosen(group, [other for other in groups if not any(other.trials)]) for group in tuned]
+    chosen = [_chosen(group, [other for other in groups if not any(other.trials)]) for group in tuned]
+    return [*chosen, *_unequal(groups)]
+
+
+def _unequal(groups: Sequence[Group]) -> list[str]:
+    """The sentence on optimizers that were tuned by different numbers of trials, or only some of which were."""
+    trials: dict[str, set[int]] = {}
+    for group in groups:
+        trials.setdefault(show(group.settings.get(OPTIMIZER)), set()).update(group.trials)
+    each = {name: " and ".join(map(how_tuned, sorted(counts))) for name, counts in sorted(trials.items())}
+    if len(set(each.values())) < 2:
+        return []
+    told = first_few([f"{name}: {how}" for name, how in each.items()], 6, "; ")
+    return [f"Not every optimizer has runs of as many trials ({told}): more trials are an advantage."]
 
 
 def _chosen(group: Group, untuned: Sequence[Group]) -> str:

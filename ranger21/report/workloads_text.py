@@ -16,7 +16,7 @@ from ranger21.report.text import create, escaped, table_lines
 from ranger21.report.ttests import ENOUGH_SEEDS
 from ranger21.report.verdicts import show_p
 from ranger21.report.workloads import Overall
-from ranger21.wording import defused
+from ranger21.wording import defused, first_few
 
 SCORES, PROFILES = "workloads_scores", "workloads_profiles"  # the figures
 ALL = "all"
@@ -113,8 +113,9 @@ def notes(overall: Overall) -> list[str]:
         for title, found in zip(_titles(overall), overall.scores[name], strict=True):
             if found and found.running:
                 told.append(f"{name} on {title}: {found.running} run(s) without an end do not count yet.")
-            if found and not found.n:
-                told.append(f"{name} on {title}: no run has a final top-1, so there is no verdict on {name}.")
+        everywhere = zip(_titles(overall), overall.scores[name], strict=True)
+        if empty := [title for title, found in everywhere if found and not found.n]:
+            told.append(f"{name} has no final top-1 on {first_few(empty)}: there is no verdict on it.")
         counted = [found for found in overall.scores[name] if found and found.n]
         share = sum(len(found.failed) / found.n for found in counted) / max(1, len(counted))
         if 0 < share <= 0.25:
