@@ -136,7 +136,11 @@ def test_a_record_that_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
     found = two(tmp_path / "b", mine.record, "trainer.steps=5")
     assert found.searches() == [] and found.record == mine.record
     assert sum(job.config.tuning.trials == 3 for job in found.runs()) == 4
-    write_tuned(mine.record, read_tuned(mine.record)[:1])
+    whole = read_tuned(mine.record)
+    write_tuned(mine.record, [whole[0], replace(whole[1], budget=Budget(3, 1, 1, 101))])
+    with pytest.raises(UserError, match=r"has trials of seed 101, which runs of this preset have, too"):
+        found.winners()
+    write_tuned(mine.record, whole[:1])
     with pytest.raises(UserError, match=r"has no trials of optimizer=lion in experiment=fair_deep: tune it"):
         found.winners()
     assert len(contest(TWO, None, ["optimizer=adamw"], [], mine.record).runs()) == 4

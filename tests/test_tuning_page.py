@@ -144,6 +144,13 @@ def test_what_is_not_fair_or_not_known_is_said() -> None:
     assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in said(edge)
 
 
+def test_a_winner_s_run_with_the_seed_of_the_trials_is_said(workload: Path) -> None:
+    (one,) = tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs)["test"]
+    sentence = "adamw: a run of the winner has the trials' own seed (101), which is not fresh"
+    assert sentence.replace("101", "0") not in " ".join(notes([one]))
+    assert sentence in " ".join(notes([replace(one, tuned=replace(one.tuned, budget=Budget(4, 1, 1, 101)))]))
+
+
 def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
     with pytest.raises(UserError, match=r"names the experiment '\.\./x', which is no folder"):
         tunings([replace(tuned("adamw"), experiment="../x")], [])

@@ -225,6 +225,12 @@ def notes(found: Sequence[Tuning]) -> list[str]:
         for one in found
         if one.unlike
     ]
+    said += [
+        f"{one.tuned.optimizer}: a run of the winner has the trials' own seed ({one.tuned.budget.seed}), which is not "
+        "fresh: it was chosen for being high there."
+        for one in found
+        if any(run.seed == one.tuned.budget.seed for run in one.tuned_runs)
+    ]
     return said + [
         f"{one.tuned.optimizer}: the winner has not run on fresh seeds."
         for one in found

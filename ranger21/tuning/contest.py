@@ -69,7 +69,7 @@ class Contest:
     def winners(self) -> dict[tuple[str, str], Tuned]:
         """What is tuned as this contest would, by experiment and optimizer; of a given record, whatever it says.
 
-        Raises a UserError for a given record without one of them.
+        Raises a UserError for a given record without one of them, or whose trials had a seed of this contest.
         """
         if not self.given and not self.record.exists():
             return {}
@@ -81,6 +81,12 @@ class Contest:
                 "(scripts/tune.py), or leave it out with --only."
             )
         known = {key: found[key] for key in sorted(wanted & found.keys())}
+        seeds = {job.config.seed for job in self.untuned} & {one.budget.seed for one in known.values() if self.given}
+        if seeds:
+            raise UserError(
+                f"{self.given} has trials of seed {min(seeds)}, which runs of this preset have, too: their winner was "
+                "chosen by its luck with that seed. Tune with another --seed."
+            )
         return {key: one for key, one in known.items() if self.given or _is_of(self.request(key[0]), one)}
 
     def trials(self) -> list[Job]:
