@@ -153,6 +153,14 @@ def test_who_ranks_higher_but_has_the_lower_mean_is_not_better(grid: Grid, tmp_p
     assert "nesterov: some runs diverged, and the IQM, which leaves out the worst quarter, hides it." in text
 
 
+def test_a_run_that_finished_at_chance_is_seen_in_the_means(grid: Grid, tmp_path: Path) -> None:
+    grid("adamw", 74.9, 75.0, 75.1, 75.0, 75.0)
+    grid("nesterov", 75.7, 75.6, 75.8, 75.7, 10.0)
+    (pair,) = overall(tmp_path).pairs
+    assert pair.verdict == "better"
+    assert "), but the means say otherwise (62.56 % against 75.00 %)." in pair.sentence
+
+
 def test_a_workload_without_final_figures_says_that_there_is_no_verdict(grid: Grid, tmp_path: Path) -> None:
     for optimizer in ("adamw", "nesterov"):
         grid(optimizer, 60.0, 61.0, 62.0, networks=NETWORKS[:2])

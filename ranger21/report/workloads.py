@@ -34,12 +34,13 @@ class OverallPair:
     p_adjusted: float | None  # Holm's, over all pairs with enough seeds
     family: int
     titles: tuple[str, ...]
-    against: tuple[float, float] | None = None  # both means in per cent, where failures turn their order round
+    against: tuple[float, float] | None = None  # both means in per cent, where their order is not that of the ranks
+    lost: bool = False  # whether a run of either failed
 
     @property
     def verdict(self) -> Verdict:
         """On `a`. None in favour of one whose mean is not higher, as it lost more runs."""
-        if self.p_adjusted is None or self.p_adjusted >= LEVEL or self.against:
+        if self.p_adjusted is None or self.p_adjusted >= LEVEL or (self.against and self.lost):
             return "cannot tell"
         return "better" if self.found.probability > 0.5 else "worse"
 
@@ -58,15 +59,15 @@ class OverallPair:
         how = f"{interval}, {show_p(self.p_adjusted)}{holm_of}"
         if self.verdict == "cannot tell":
             return f"Whether {self.a} is better than {self.b} {where} we cannot tell: {chance} ({how}){self._turned}."
-        return f"{self.a} is {self.verdict} than {self.b} {where}: {chance} ({how}).{self._against}"
+        return f"{self.a} is {self.verdict} than {self.b} {where}: {chance} ({how}){self._turned}.{self._against}"
 
     @property
     def _turned(self) -> str:
         """The clause on means that say something else than the ranks."""
-        if not self.against:
+        if not self.against or (self.verdict == "cannot tell" and not self.lost):
             return ""
         means = "{:.2f} % against {:.2f} %".format(*self.against)
-        return f", but with diverged runs at chance the means say otherwise ({means})"
+        return f", but{' with diverged runs at chance' if self.lost else ''} the means say otherwise ({means})"
 
     @property
     def _against(self) -> str:
@@ -153,18 +154,17 @@ def judge(found: Mapping[str, Sequence[Scores | None]], titles: Sequence[str]) -
         both = list(zip(complete[a], complete[b], strict=True))
         few = tuple(title for title, two in zip(titles, both, strict=True) if min(s.n for s in two) < ENOUGH_SEEDS)
         over = superiority([(x.ranked, y.ranked) for x, y in both])
-        judged.append((a, b, over, few, _against(over, both)))
-    adjusted = iter(holm([found.p for _, _, found, few, _ in judged if not few]))
-    family = sum(not few for _, _, _, few, _ in judged)
+        lost = any(found.failed for two in both for found in two)
+        judged.append((a, b, over, few, _against(over, both), lost))
+    adjusted = iter(holm([found.p for _, _, found, few, *_ in judged if not few]))
+    family = sum(not few for _, _, _, few, *_ in judged)
     return [
-        OverallPair(a, b, found, few, None if few else next(adjusted), family, tuple(titles), against)
-        for a, b, found, few, against in judged
+        OverallPair(a, b, found, few, None if few else next(adjusted), family, tuple(titles), against, lost)
+        for a, b, found, few, against, lost in judged
     ]
 
 
 def _against(over: Superiority, both: Sequence[tuple[Scores, Scores]]) -> tuple[float, float] | None:
-    """The means over workloads of two of which runs failed, if the one that ranks higher has not the higher mean."""
-    if not any(found.failed for two in both for found in two):
-        return None
+    """The means over workloads of two, if the one that ranks higher has not the higher mean."""
     a, b = (math.fsum(two[side].counted for two in both) / len(both) for side in (0, 1))
     return (a, b) if (a - b) * (over.probability - 0.5) <= 0 and over.probability != 0.5 else None
