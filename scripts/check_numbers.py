@@ -31,22 +31,23 @@ def main() -> int:
     )
     parser.add_argument("--others", metavar="TEXT", help="list the numbers of a text that come from no record")
     options = parser.parse_args()
-    from ranger21.report import numbers
+    from ranger21.report.numbers.check import Statements, others
 
-    phrases = numbers.check(PROJECT / "docs" / "numbers.yaml", PROJECT)
+    statements = Statements(PROJECT / "docs" / "numbers.yaml", PROJECT)
+    phrases = statements.phrases()
     if options.others:
         text = (PROJECT / options.others).read_text(encoding="utf-8")
-        print("\n".join(numbers.others(text, [one for one in phrases if one.text == options.others])))
+        print("\n".join(others(text, [one for one in phrases if one.text == options.others])))
         return 0
     stale = [phrase for phrase in phrases if not phrase.found]
-    tables = numbers.stale_tables(PROJECT / "docs" / "numbers.yaml", PROJECT)
+    tables = statements.stale_tables()
     for phrase in stale:
         print(f"stale: {phrase.text} does not say: {phrase.said}")
     for name in tables:
         print(f"stale: {name} is not what compare.py makes of its records")
     for text in dict.fromkeys(phrase.text for phrase in phrases):
         own = [phrase for phrase in phrases if phrase.text == text]
-        left = numbers.others((PROJECT / text).read_text(encoding="utf-8"), own)
+        left = others(statements.read(text), own)
         print(f"{text}: {sum(one.numbers for one in own)} numbers from records; {len(left)} others")
     count = sum(phrase.numbers for phrase in phrases)
     print(f"{count} numbers from records; {len(stale)} phrases and {len(tables)} tables are stale")

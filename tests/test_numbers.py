@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from conftest import ROOT
 from made_runs import Make
 
 from ranger21.errors import UserError
-from ranger21.report import numbers
+from ranger21.report.numbers.check import Statements, others
 from ranger21.report.write import examine, write_tables
 
 STATEMENTS = """\
-records: {made: outputs/test}
+records: {made: {runs: outputs/test}}
 texts:
   text.md:
     made:
@@ -23,10 +24,11 @@ texts:
 
 
 def test_no_number_of_the_project_is_stale() -> None:
-    phrases = numbers.check(ROOT / "docs" / "numbers.yaml", ROOT)
-    assert sum(phrase.numbers for phrase in phrases) > 40
+    statements = Statements(ROOT / "docs" / "numbers.yaml", ROOT)
+    phrases = statements.phrases()
+    assert sum(phrase.numbers for phrase in phrases) > 100
     assert [phrase for phrase in phrases if not phrase.found] == []
-    assert numbers.stale_tables(ROOT / "docs" / "numbers.yaml", ROOT) == []
+    assert statements.stale_tables() == []
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def place(make: Make, tmp_path: Path) -> Path:
 
 
 def stale(place: Path) -> list[str]:
-    return [phrase.said for phrase in numbers.check(place / "numbers.yaml", place) if not phrase.found]
+    return [phrase.said for phrase in Statements(place / "numbers.yaml", place).phrases() if not phrase.found]
 
 
 def test_a_number_is_stale_if_the_text_or_a_record_changes(place: Path) -> None:
@@ -56,8 +58,8 @@ def test_a_number_is_stale_if_the_text_or_a_record_changes(place: Path) -> None:
 
 
 def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
-    phrases = numbers.check(place / "numbers.yaml", place)
-    assert numbers.others((place / "text.md").read_text(), phrases) == ["2.14"]
+    phrases = Statements(place / "numbers.yaml", place).phrases()
+    assert others((place / "text.md").read_text(), phrases) == ["2.14"]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
         ("| gap}", "| gasp}", "in no record"),
         ("{runs}", "{walks}", "in no record"),
         ("records:", "recrods:", "recrods"),
+        ("{runs: outputs", "{walks: outputs", "no kind"),
         ("text.md:", "no.md:", "no.md"),
     ],
 )
@@ -75,13 +78,52 @@ def test_what_no_record_has_is_told(place: Path, before: str, after: str, told: 
     statements = place / "numbers.yaml"
     statements.write_text(statements.read_text().replace(before, after))
     with pytest.raises(UserError, match=told):
-        numbers.check(statements, place)
+        Statements(statements, place).phrases()
 
 
 def test_a_table_is_stale_if_a_record_changes(place: Path) -> None:
     outputs = place / "outputs"
     write_tables(examine([str(outputs)]), outputs)
-    assert numbers.stale_tables(place / "numbers.yaml", place) == []
+    assert Statements(place / "numbers.yaml", place).stale_tables() == []
     metrics = outputs / "test" / "resnet50-adamw-s2" / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("72.0", "72.6"))
-    assert {"outputs/table.md", "outputs/pairs.csv"} <= set(numbers.stale_tables(place / "numbers.yaml", place))
+    assert {"outputs/table.md", "outputs/pairs.csv"} <= set(Statements(place / "numbers.yaml", place).stale_tables())
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Path:
+    """Two timed runs, a campaign of three faults and a landscape."""
+    for name, speeds in {"fast": [1, 20, 30, 40], "slow": [1, 10, 15, 20]}.items():
+        lines = [{"step": n, "perf/images_per_s": x, "train/loss": 1 / x} for n, x in enumerate(speeds)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    faults = [{"kind": kind, "mistake": mistake} for kind, mistake in (("a", ""), ("a", ""), ("b", "lost"))]
+    campaign = {
+        "faults": faults,
+        "runs": [{"weights": 0.0}, {"weights": 4.4e-16}],
+        "commit": "0123456789",
+        "minutes": 2.04,
+    }
+    (tmp_path / "faults.json").write_text(json.dumps(campaign))
+    mark = {"checkpoint": "a/r", "loss": 0.9219, "sharpness": {"mean": 0.0533, "sd": 0.0076}}
+    (tmp_path / "landscape.json").write_text(json.dumps({"surfaces": [{"marks": [mark]}]}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "phrase", "said"),
+    [
+        ("speeds", ".", "{fast | median}, {fast | range}, n = {slow | n}", "30, 20 to 40, n = 3"),
+        ("speeds", ".", "{fast / slow} times; {fast - slow | 1} apart", "2.00 times; 5.0e-2 apart"),
+        ("faults", "faults.json", "{recovered} of {faults} of {kinds} kinds", "2 of 3 of 2 kinds"),
+        ("faults", "faults.json", "{runs} runs, {largest}, {commit}, {minutes}", "2 runs, 4.4e-16, 0123456, 2.0"),
+        ("landscape", "landscape.json", "{r | loss}, {r | sharpness}", "0.922, 0.053 ± 0.008"),
+    ],
+)
+def test_other_records_have_numbers_too(timed: Path, kind: str, where: str, phrase: str, said: str) -> None:
+    tree = {"records": {"it": {kind: where}}, "texts": {"text.md": {"it": [phrase]}}}
+    (timed / "numbers.yaml").write_text(json.dumps(tree))
+    for text, found in ((said, True), (said.replace("2", "3"), False)):
+        (timed / "text.md").write_text(f"It is {text}.")
+        (only,) = Statements(timed / "numbers.yaml", timed).phrases()
+        assert (only.said, only.found) == (said, found)

@@ -1,0 +1,135 @@
+"""Compare texts, and the tables beside records, with what the records give now."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ranger21.errors import UserError
+from ranger21.reading import Unreadable, read_yaml
+from ranger21.report import ablation
+from ranger21.report.numbers.of_others import OfFaults, OfLandscape, OfSpeeds
+from ranger21.report.numbers.of_runs import OfRuns
+from ranger21.report.write import examine, write_tables
+
+PLACE = re.compile(r"\{([^{}]+)\}")
+NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
+
+
+class Records(Protocol):
+    """Committed records of one kind, in a file or a folder."""
+
+    place: Path
+
+    def number(self, place: str) -> str:
+        """Return the number that belongs in a place of a phrase. Raises a LookupError if there is no such number."""
+        ...
+
+
+Kind = Callable[[Path, Mapping[str, str]], Records]
+KINDS: dict[str, Kind] = {"runs": OfRuns, "speeds": OfSpeeds, "faults": OfFaults, "landscape": OfLandscape}
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A phrase of a text, as it should be (`said`), and whether the text has it."""
+
+    text: str
+    said: str
+    found: bool
+    numbers: int
+
+
+class Statements:
+    """The phrases of docs/numbers.yaml, and the records that they quote.
+
+    Args:
+        file: in YAML: `records` (by a name: KIND: PLACE), `names` (short names), `texts` (by a path: by the records'
+            name: phrases).
+        root: the folder that all paths in it begin from.
+
+    Raises:
+        UserError: the file cannot be read, or is not like that.
+    """
+
+    def __init__(self, file: Path, root: Path) -> None:
+        self.file, self.root = file, root
+        try:
+            tree = read_yaml(file)
+        except Unreadable as error:
+            raise UserError(f"{file} cannot be read ({error.why}).") from error
+        if unknown := sorted(set(tree) - {"records", "names", "texts"}):
+            raise UserError(f"{file} has {unknown[0]}, which is not one of records, names and texts.")
+        if missing := sorted({"records", "texts"} - set(tree)):
+            raise UserError(f"{file} has no {missing[0]}.")
+        self.texts: Mapping[str, Mapping[str, Sequence[str]]] = tree["texts"]
+        self.records: dict[str, Records] = {}
+        for name, where in tree["records"].items():
+            ((kind, place),) = where.items()
+            if kind not in KINDS:
+                raise UserError(f"{file}: records of {name} are of no kind that there is ({', '.join(KINDS)}): {kind}.")
+            self.records[name] = KINDS[kind](root / place, tree.get("names", {}))
+
+    def phrases(self) -> list[Phrase]:
+        """Return every phrase, compared with its text. Raises a UserError for a place that no record has."""
+        return [
+            self._phrase(text, phrase, self.records[name], content)
+            for text, of_records in self.texts.items()
+            for content in [one_line(self.read(text))]
+            for name, phrases in of_records.items()
+            for phrase in phrases
+        ]
+
+    def read(self, text: str) -> str:
+        """Return a text. Raises a UserError if it cannot be read."""
+        try:
+            return (self.root / text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{self.file} names {text}, which cannot be read ({error.strerror}).") from error
+
+    def stale_tables(self) -> list[str]:
+        """Return the tables beside records of runs that are not what compare.py makes of these records now."""
+        folders = dict.fromkeys(one.place.parent for one in self.records.values() if isinstance(one, OfRuns))
+        with_tables = [folder for folder in folders if (folder / "table.md").exists()]
+        return [str((folder / name).relative_to(self.root)) for folder in with_tables for name in _stale_in(folder)]
+
+    def _phrase(self, text: str, phrase: str, records: Records, content: str) -> Phrase:
+        def number(place: re.Match[str]) -> str:
+            try:
+                return records.number(place[1])
+            except (LookupError, ValueError) as error:
+                raise UserError(
+                    f"{place[0]} in {self.file} is in no record of {records.place} ({type(error).__name__}: {error})."
+                ) from error
+
+        said = one_line(PLACE.sub(number, phrase))
+        return Phrase(text, said, said in content, len(PLACE.findall(phrase)))
+
+
+def others(text: str, phrases: Sequence[Phrase]) -> list[str]:
+    """Return the numbers of a text that no phrase has: settings, versions, the paper's, times that no record holds."""
+    for phrase in phrases:
+        text = one_line(text).replace(phrase.said, " ")
+    return NUMBER.findall(text)
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, so that where a phrase is broken into lines does not matter."""
+    return " ".join(text.split())
+
+
+def _stale_in(folder: Path) -> list[str]:
+    report = examine([str(folder)])
+    with tempfile.TemporaryDirectory() as scratch:
+        made = {name: (Path(scratch) / name).read_bytes() for name in write_tables(report, Path(scratch))}
+    if (folder / "ablation.md").exists():
+        made["ablation.md"] = ablation.text_of(report.comparisons).encode()
+    return [name for name, made_now in made.items() if not _same(folder / name, made_now)]
+
+
+def _same(committed: Path, made_now: bytes) -> bool:
+    return committed.exists() and committed.read_bytes() == made_now
