@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hostile import hostile  # noqa: F401  (a fixture)
 from made_runs import make  # noqa: F401  (a fixture)
@@ -22,7 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the children too: several of
 os.environ.setdefault("WANDB_MODE", "offline")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; the children would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+Recorded = Callable[[str, object], None]
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["ranger21.experiment", "children"])
 
@@ -92,3 +97,13 @@ def repeatable(directory: Path) -> list[dict[str, Any]]:
 
 def result(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "result.json").read_text())
+
+
+@pytest.fixture
+def record_property(record_property: Recorded) -> Recorded:
+    """Record numbers of NumPy's as Python's: pytest-xdist ends the whole run at a value that it cannot send."""
+
+    def record(name: str, value: object) -> None:
+        record_property(name, value.item() if isinstance(value, np.generic) else value)
+
+    return record
