@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ def main() -> int:
     """Run the command; the exit status is 1 if a run or the comparison failed."""
     options = parse()
     from ranger21.grid.jobs import expand
+    from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import contest
 
@@ -46,7 +46,8 @@ def main() -> int:
     sbatch = (shlex.split(options.sbatch), shlex.split(options.sbatch_compare))
     slurm = Slurm(outputs / ".grid" / options.preset, *sbatch)
     if options.status:
-        return status([*trials, *jobs], slurm, options.every)
+        show(lambda: [*trials, *jobs], slurm, options.every)
+        return 0
     left = look_around(jobs, trials, found, slurm, options)
     out = options.out or outputs / f"{options.preset}-comparison"
     if options.dry_run and options.launcher == "local":
@@ -101,23 +102,6 @@ def tell_cost(jobs: list[Job], left: list[Job], trials: int, options: argparse.N
     going = f", {held} running or held by SLURM" if held else ""
     runs = f"{len(jobs)} runs{f', {trials} of them trials' if trials else ''}"
     print(f"{runs}: {ended} ended{going}; {cost(jobs, machines).sentence(options.at_once)}", flush=True)
-
-
-def status(jobs: list[Job], slurm: Slurm, every: float | None) -> int:
-    """Print the table once, or keep it up to date."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from ranger21.grid.progress import table
-
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    if every is None:
-        console.print(table(jobs, slurm))
-        return 0
-    with Live(table(jobs, slurm), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(every)
-            live.update(table(jobs, slurm), refresh=True)
 
 
 def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:

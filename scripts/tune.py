@@ -7,7 +7,6 @@ import argparse
 import shlex
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run the command; the exit status is 1 if a trial failed."""
     options = parse()
+    from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.search import Search
 
@@ -32,7 +32,8 @@ def main() -> int:
     search = Search(request)
     slurm = Slurm(request.place / ".grid", shlex.split(options.sbatch), [], "tune.py")
     if options.status:
-        return status(search, slurm, options.every)
+        show(lambda: [task.job for task in search.present()], slurm, options.every)
+        return 0
     first = next(search.phases())
     look_around(search, first, options)
     if options.dry_run:
@@ -140,24 +141,6 @@ def finish(search: Search) -> int:
             )
     print(f"written: {path}")
     return 0
-
-
-def status(search: Search, slurm: Slurm, every: float | None) -> int:
-    """Print the table of the present phase once, or keep it up to date."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from ranger21.grid.progress import table
-
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    jobs = [task.job for task in search.present()]
-    if every is None:
-        console.print(table(jobs, slurm))
-        return 0
-    with Live(table(jobs, slurm), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(every)
-            live.update(table([task.job for task in search.present()], slurm), refresh=True)
 
 
 if __name__ == "__main__":

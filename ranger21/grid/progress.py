@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+import sys
+import time
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -85,3 +89,19 @@ def _last_error(output: Path) -> str:
     lines = [line for line in tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
     found = [match for line in lines if (match := ERROR.match(line))]
     return found[-1]["sentence"] or found[-1]["raised"] if found else ""
+
+
+def show(jobs: Callable[[], Sequence[Job]], slurm: Slurm, every: float | None) -> None:
+    """Print the table of the runs once or, where `every` is given, again every so many seconds until Ctrl-C.
+
+    Args:
+        jobs: asked anew each time, as there may be others then.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    if every is None:
+        console.print(table(jobs(), slurm))
+        return
+    with Live(table(jobs(), slurm), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(every)
+            live.update(table(jobs(), slurm), refresh=True)
