@@ -21,7 +21,8 @@ MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
 LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a file of lines, and of one of them
 EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")  # PyYAML wants 1.0e-05
 DEEPEST = 50  # containers within containers
-LARGEST_NUMBER = 2**64
+LARGEST_INTEGER = 2**64
+LARGEST_FLOAT = 1e39  # above every float32: a loss that grows without bound is finite up to 3.4e38
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a finite number"}
 FILES = {
     stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
@@ -161,7 +162,7 @@ def _is(value: Any, kind: type) -> bool:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, (int, kind)):
             return False
-        return abs(value) <= LARGEST_NUMBER  # which NaN is not, either
+        return abs(value) <= (LARGEST_INTEGER if isinstance(value, int) else LARGEST_FLOAT)  # which NaN is not, either
     return isinstance(value, kind)
 
 
@@ -196,7 +197,7 @@ def too_much(value: Any) -> str | None:
     level = [value]
     for _ in range(DEEPEST):
         inner = [part.values() if isinstance(part, dict) else part for part in level]
-        if any(isinstance(child, int) and abs(child) > LARGEST_NUMBER for parts in inner for child in parts):
+        if any(isinstance(child, int) and abs(child) > LARGEST_INTEGER for parts in inner for child in parts):
             return "it has a whole number of more than 64 bits"
         level = [child for parts in inner for child in parts if isinstance(child, (dict, list))]
         if not level:

@@ -173,7 +173,7 @@ def test_an_ordinary_file_is_read_with_a_byte_order_mark_too(tmp_path: Path) -> 
 
 def test_shapes() -> None:
     shape = {"a": int, "b?": [float], "c?": {"d": str}}
-    for good in ({"a": 1}, {"a": 1, "b": [1, 2.5], "c": None}, {"a": 0, "c": {"d": "x"}, "e": object()}):
+    for good in ({"a": 1}, {"a": 1, "b": [1, 2.4e24], "c": None}, {"a": 0, "c": {"d": "x"}, "e": object()}):
         assert misfit(good, shape) is None
     wrong: list[tuple[Any, str]] = [
         ([], "it is not an object"),
