@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.masking import masked
+from ranger21.project import PACKAGE
 from ranger21.wording import first_few
 
-PROJECT = Path(__file__).resolve().parent.parent
-TRAIN = PROJECT / "train.py"
+PROJECT = PACKAGE.parent
 MOST = 6  # files that a sentence names
 LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 
@@ -31,7 +31,7 @@ WITHOUT_EFFECT = (
         f"ranger21/tracking/{name}.py"
         for name in ("console", "merged", "sync", "wandb_file", "weights_and_biases", "workspace")
     ),
-    "ranger21/lr_finder.py",
+    *(f"ranger21/{name}.py" for name in ("__main__", "commands", "lr_finder", "project")),
     "configs/protocol/",
 )
 
@@ -82,9 +82,14 @@ def can_change_a_result(name: str) -> bool:
 
 
 def hashes(project: Path = PROJECT) -> dict[str, str]:
-    """A hash of every file that can change a result, by its path in the project. It needs no git."""
-    found = [project / "train.py", *project.glob("configs/**/*.*"), *project.glob("ranger21/**/*.py")]
-    names = {path.relative_to(project).as_posix(): path for path in found if path.is_file()}
+    """Hash every file that can change a result, by its path in a clone, also where it is from a wheel; needs no git."""
+    inside = project / "ranger21" / "top"
+    top = inside if inside.is_dir() else project
+    package = [path for path in project.glob("ranger21/**/*.py") if inside not in path.parents]
+    names = {path.relative_to(project).as_posix(): path for path in package}
+    for path in (top / "train.py", *top.glob("configs/**/*.*")):
+        if path.is_file():
+            names[path.relative_to(top).as_posix()] = path
     return {name: _hash(names[name].read_bytes()) for name in sorted(names) if can_change_a_result(name)}
 
 

@@ -28,7 +28,8 @@ from ranger21.config import (
 from ranger21.config.checks import require_types
 from ranger21.errors import UserError
 from ranger21.mistakes import CONFIG_ERRORS, explain, unknown_key
-from ranger21.overrides import CONFIG_DIR, offer_timm_models, readable
+from ranger21.overrides import offer_timm_models, readable
+from ranger21.project import CONFIG_DIR
 
 # Of one kind each.
 PARTS = {

@@ -12,7 +12,7 @@ from hydra import compose
 from ranger21.compose import composing, parse
 from ranger21.config import Config, result_values
 from ranger21.errors import UserError
-from ranger21.overrides import CONFIG_DIR
+from ranger21.project import CONFIG_DIR
 from ranger21.records import read_config
 
 ONCE_NEUTRAL = ("trainer.accumulate",)  # no part of the names that older versions gave

@@ -19,9 +19,9 @@ from ranger21.arguments import setting
 from ranger21.config import RETIRED
 from ranger21.config.checks import require_path
 from ranger21.errors import UserError
+from ranger21.project import CONFIG_DIR
 
 log = logging.getLogger("ranger21")
-CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 SPACE = "space"  # the folder of search spaces, which tune.py reads
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != SPACE)
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from ranger21.code import PROJECT, TRAIN
+from ranger21.code import PROJECT
 from ranger21.faults import inside
 from ranger21.processes import die_with_the_parent
+from ranger21.project import TRAIN
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the machine
 

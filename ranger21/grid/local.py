@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from ranger21.arguments import command
-from ranger21.code import TRAIN
 from ranger21.grid.jobs import Job
 from ranger21.processes import granted_cores
+from ranger21.project import TRAIN
 
 
 def typed(job: Job) -> str:

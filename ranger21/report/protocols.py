@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from ranger21.config.checks import require_types
 from ranger21.config.protocol import ProtocolConfig, protocol_hash, protocol_mark
 from ranger21.errors import UserError
-from ranger21.overrides import CONFIG_DIR
+from ranger21.project import CONFIG_DIR
 from ranger21.reading import read_yaml
 from ranger21.report.comparisons import Comparison
 from ranger21.report.groups import Group, beneath, canonical, show

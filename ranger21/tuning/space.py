@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.errors import UserError
-from ranger21.overrides import CONFIG_DIR, SPACE
+from ranger21.overrides import SPACE
+from ranger21.project import CONFIG_DIR
 from ranger21.reading import read_yaml
 from ranger21.tuning.points import DIMENSIONS, Point
 from ranger21.wording import first_few
