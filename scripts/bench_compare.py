@@ -17,12 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import _installed
 
 from ranger21.arguments import as_whole
 from ranger21.ending import ending_well
 
+ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 60
 OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
 

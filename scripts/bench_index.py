@@ -11,14 +11,13 @@ a loader process before and after it has touched the entries of many images.
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import as_whole
 from ranger21.data.identity import identify

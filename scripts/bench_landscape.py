@@ -11,11 +11,9 @@ examples:
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import as_whole
 from ranger21.compose import compose_config

@@ -27,8 +27,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import _installed
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F

@@ -23,7 +23,8 @@ from pathlib import Path
 from timeit import timeit
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
+
 os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # read when torch is imported
 
 import torch

@@ -8,12 +8,9 @@ The pictures are photographs (pip install 'ranger21-imagenet[bench]'), resized a
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import _installed
 import numpy as np
 import simplejpeg
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.arguments import as_folder, as_path, as_positive
 from ranger21.ending import ending_well

@@ -16,10 +16,8 @@ examples:
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import as_file, as_path
 from ranger21.classes import AMONG

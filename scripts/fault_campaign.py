@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.arguments import as_folder, as_whole
 from ranger21.ending import ending_well

@@ -13,12 +13,11 @@ nothing that is on the disk is changed.
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import PICTURES, as_file, as_positive, as_whole
 from ranger21.compose import compose_config

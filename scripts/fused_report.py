@@ -6,10 +6,8 @@ arithmetic. Takes a minute."""
 
 import argparse
 import os
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.code import PROJECT
 from ranger21.ending import ending_well, fail

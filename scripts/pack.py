@@ -13,10 +13,9 @@ examples:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import as_path, command, setting
 from ranger21.compose import compose_config

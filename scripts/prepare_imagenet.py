@@ -14,10 +14,8 @@ the parquet files none is published: their pages have checksums. Needs: pip inst
 """
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import as_path
 from ranger21.data.checksums import MD5

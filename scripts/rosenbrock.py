@@ -19,8 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import _installed
 from rich.console import Console
 
 from ranger21.arguments import as_folder, as_whole

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.arguments import as_path
 from ranger21.config.checks import require

@@ -10,10 +10,9 @@ the configuration (data, batch, epochs), or of --images training images where th
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _installed
 
 from ranger21.arguments import PICTURES, as_file, as_whole
 from ranger21.compose import compose_config

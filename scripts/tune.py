@@ -7,10 +7,9 @@ import argparse
 import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.ending import ending_well
 from ranger21.tuning.options import parse, requested

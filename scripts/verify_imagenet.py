@@ -14,11 +14,9 @@ hidden files and folders, which are passed over.
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import _installed
 from rich.table import Table
 from rich.text import Text
 

@@ -6,10 +6,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _installed
 
 from ranger21.ending import ending_well
 from ranger21.errors import UserError

@@ -26,6 +26,7 @@ from ranger21.errors import UserError
 from ranger21.models import build_model
 from ranger21.weights import export, read_any, start_from
 
+SCRIPTS = ROOT / "scripts"
 KWARGS = {"channels": [8, 16, 16, 16], "stem_width": 8}
 Write = Callable[[Colours, Path], Path | str]
 
@@ -233,7 +234,8 @@ def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
     for suffix in (".safetensors", ".pth"):
         target = tmp_path / f'it\'s "new"\n\\ ümlaut{suffix}'
         monkeypatch.setattr("sys.argv", ["export.py", str(run), str(target)])
-        runpy.run_path(str(ROOT / "scripts" / "export.py"), run_name="__main__")
+        monkeypatch.syspath_prepend(SCRIPTS)
+        runpy.run_path(str(SCRIPTS / "export.py"), run_name="__main__")
         line = capsys.readouterr().out
         assert line.count("\n") == 1 and line.isascii()
         model = eval(line, {"timm": timm, "torch": torch})
@@ -251,14 +253,16 @@ def test_an_export_of_a_run_of_before_has_names_where_its_data_is_there(
     run, target = colours.save(state, tmp_path / "run"), tmp_path / "w.safetensors"
     for known in (True, False):
         monkeypatch.setattr("sys.argv", ["export.py", str(run), str(target)])
-        runpy.run_path(str(ROOT / "scripts" / "export.py"), run_name="__main__")
+        monkeypatch.syspath_prepend(SCRIPTS)
+        runpy.run_path(str(SCRIPTS / "export.py"), run_name="__main__")
         assert read_any(str(target)).classes == (WNIDS if known else None)
         assert ("does not name its classes" in capsys.readouterr().err) is not known
         (run / "manifest.json").unlink(missing_ok=True)
 
 
-def test_the_line_writes_every_value_of_a_configuration() -> None:
-    literal = runpy.run_path(str(ROOT / "scripts" / "export.py"))["literal"]
+def test_the_line_writes_every_value_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    literal = runpy.run_path(str(SCRIPTS / "export.py"))["literal"]
     for value in ({"a": [1, None, {"b": True}], "ü\n": -0.5}, float("inf"), "'\"", 1e-300):
         assert eval(literal(value)) == value
     assert eval(literal(float("nan"))) != eval(literal(float("nan")))

@@ -52,6 +52,7 @@ def run(request):
             used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"], resource.RLIM_INFINITY))
         sys.argv = request["argv"]
+        sys.path[0] = os.path.dirname(sys.argv[0])  # as Python has it
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
