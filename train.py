@@ -14,6 +14,7 @@ from ranger21.compose import parse
 from ranger21.ending import ending_well, fail
 from ranger21.errors import UserError
 from ranger21.mistakes import uncomposed
+from ranger21.namesake import is_replaced, namesake
 from ranger21.naming import require_place, run_directory
 from ranger21.overrides import prepare
 from ranger21.records import RunDirectory
@@ -99,6 +100,8 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     ranks = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
     with ending_well("goes on from its last checkpoint", at_once=ranks, traceback=lambda: HERE.debug):
+        if is_replaced():
+            raise UserError(namesake() or "")
         sys.argv[1:] = prepare(sys.argv[1:])
         try:
             main()

@@ -7,25 +7,19 @@ configuration (`python train.py --help`) does not have to wait for torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ranger21.optim.groups import parameter_groups
-    from ranger21.optim.ranger21 import Ranger21
-    from ranger21.optim.schedules import explore_exploit
+    from ranger21.optim import Chain, Ranger21, explore_exploit, parameter_groups
 
 __version__ = "0.1.0"
-__all__ = ["Ranger21", "__version__", "explore_exploit", "parameter_groups"]
+__all__ = ["Chain", "Ranger21", "__version__", "explore_exploit", "parameter_groups"]
 
+if not TYPE_CHECKING:  # a type checker would take every name for one that there is
 
-def __getattr__(name: str) -> Any:
-    if name == "Ranger21":
-        from ranger21.optim.ranger21 import Ranger21
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'ranger21' has no attribute {name!r}")
+        from ranger21 import optim
 
-        return Ranger21
-    if name == "explore_exploit":
-        from ranger21.optim.schedules import explore_exploit
+        return globals().setdefault(name, getattr(optim, name))
 
-        return explore_exploit
-    if name == "parameter_groups":
-        from ranger21.optim.groups import parameter_groups
-
-        return parameter_groups
-    raise AttributeError(f"module 'ranger21' has no attribute {name!r}")
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -23,7 +23,8 @@ DATA_WITHOUT_TORCH = (
 FIRST_WITHOUT_TORCH = (
     "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
     "files.py", "locks.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
-    "manifest.py", "reading.py", "records.py", "sessions.py", "stalls.py", "wording.py",
+    "manifest.py", "commands.py", "namesake.py", "project.py", "reading.py", "records.py", "sessions.py", "stalls.py",
+    "wording.py",
 )  # fmt: skip
 MACHINE_WITHOUT_TORCH = ("check", "listing", "places", "record", "running", "table", "worker")
 TORCH_FREE = [
@@ -79,7 +80,7 @@ def test_the_optimizer_stands_alone() -> None:
     for path in PACKAGE:
         if "optim" in path.parts:
             for name, line in imports(parse(path)):
-                ours = name == "ranger21.optim" or name.startswith("ranger21.optim.")
+                ours = name.startswith(("ranger21.optim", "ranger21.namesake"))
                 assert ours or name.split(".")[0] in allowed, f"{name_of(path)}:{line} imports {name}"
 
 
