@@ -1,5 +1,6 @@
 """Train an image classifier: `python train.py --help` teaches, `python train.py experiment=demo` shows."""
 
+import contextlib
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from ranger21.mistakes import uncomposed
 from ranger21.namesake import is_replaced, namesake
 from ranger21.naming import require_place, run_directory
 from ranger21.overrides import prepare
+from ranger21.project import printed_as_typed
 from ranger21.records import RunDirectory
 from ranger21.stopping import heed_early
 
@@ -103,8 +105,10 @@ if __name__ == "__main__":
         if is_replaced():
             raise UserError(namesake() or "")
         sys.argv[1:] = prepare(sys.argv[1:])
+        helps = {"-h", "--help"} & set(sys.argv)
         try:
-            main()
+            with printed_as_typed() if helps else contextlib.nullcontext():
+                main()
         except Exception as error:
             if HERE.runs or TRACEBACK:
                 raise

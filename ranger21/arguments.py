@@ -6,14 +6,35 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ranger21.errors import UserError
+from ranger21.project import as_typed
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")  # that matplotlib writes
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf|infinity)$)(?:[a-z_/]|\.{1,2}/)[\w/.+:@%-]*", re.IGNORECASE)
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a script, whose help and errors name commands as they are typed here (`as_typed`)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"prog": as_typed(f"python scripts/{Path(sys.argv[0]).name}")} | options)
+
+    def format_help(self) -> str:
+        """Return the help."""
+        return as_typed(super().format_help())
+
+    def format_usage(self) -> str:
+        """Return the line of the help that errors begin with."""
+        return as_typed(super().format_usage())
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End the process, with a message."""
+        super().exit(status, message and as_typed(message))
 
 
 def as_path(text: str) -> Path:
@@ -114,4 +135,4 @@ def setting(key: str, text: Any) -> str:
 
 def command(*words: Any) -> str:
     """A command line that can be pasted into a shell, whatever is in its words."""
-    return shlex.join(map(str, words))
+    return as_typed(shlex.join(map(str, words)))

@@ -3,10 +3,11 @@
 import ast
 import difflib
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
-from ranger21.project import PACKAGE, SCRIPTS, TRAIN
+from ranger21.project import PACKAGE, SCRIPTS, SLURM, TRAIN, as_typed
 
 HELP = """\
 usage: ranger21 COMMAND ...
@@ -16,6 +17,7 @@ ranger21 COMMAND --help explains a command; results go below the current folder.
 
 commands:
 """
+COPY = "Copy slurm/, the batch scripts and the sites, into the current folder, and make outputs/ there."
 
 
 def main() -> None:
@@ -26,6 +28,8 @@ def main() -> None:
             show_help()
         elif words[0] == "--version":
             show_version()
+        elif words[0] == "slurm":
+            copy_batch_scripts(words[1:])
         else:
             start(file_of(words[0]), words[1:])
     except ModuleNotFoundError as error:
@@ -43,7 +47,8 @@ def show_help() -> None:
     from ranger21.ending import ending_well
 
     with ending_well("begins anew"):
-        sys.stdout.write(HELP + "".join(f"  {name:18}{purpose(file)}\n" for name, file in commands().items()))
+        purposes = {name: purpose(file) for name, file in commands().items()} | {"slurm": COPY}
+        sys.stdout.write(HELP + "".join(f"  {name:18}{text}\n" for name, text in purposes.items()))
 
 
 def show_version() -> None:
@@ -51,6 +56,24 @@ def show_version() -> None:
     from ranger21 import __version__
 
     sys.stdout.write(f"{__version__}\n")
+
+
+def copy_batch_scripts(words: list[str]) -> None:
+    """Copy `slurm/` into the current folder, where sbatch wants it; refuse if there is one."""
+    from ranger21.ending import ending_well, fail
+
+    place = Path("slurm")
+    with ending_well("copies anew"):
+        if words in (["-h"], ["--help"]):
+            sys.stdout.write(f"usage: ranger21 slurm\n\n{COPY}\n")
+        elif words:
+            fail(f"ranger21 slurm takes no arguments, and {words[0]!r} is one.")
+        elif place.exists() or place.is_symlink():
+            fail(f"{place.absolute()} is there already: nothing was copied.")
+        else:
+            shutil.copytree(SLURM, place)
+            Path("outputs").mkdir(exist_ok=True)
+            sys.stdout.write("wrote slurm: sbatch slurm/train.sbatch experiment=demo\n")
 
 
 def commands() -> dict[str, Path]:
@@ -61,7 +84,7 @@ def commands() -> dict[str, Path]:
 def purpose(file: Path) -> str:
     """Return the first line of what a file says of itself, without running it."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
+    return as_typed(text.partition("\n")[0])
 
 
 def file_of(name: str) -> Path:
@@ -69,7 +92,7 @@ def file_of(name: str) -> Path:
     files = commands()
     if file := files.get(name.replace("-", "_")):
         return file
-    near = difflib.get_close_matches(name.replace("-", "_"), files, n=1)
+    near = difflib.get_close_matches(name.replace("-", "_"), [*files, "slurm"], n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     sys.exit(f"error: there is no command {name!r}.{hint} ranger21 --help lists them.")
 

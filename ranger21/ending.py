@@ -13,6 +13,7 @@ from typing import NoReturn
 from ranger21.errors import UserError
 from ranger21.memory import lacks_memory
 from ranger21.mistakes import CONFIG_ERRORS, explain
+from ranger21.project import as_typed
 from ranger21.wording import printable, reason
 
 
@@ -96,7 +97,8 @@ def _reader_is_gone() -> bool:
 
 def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
     """End the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
-    sys.stderr.write(printable(f"error: {error if isinstance(error, (UserError, str)) else explain(error)}\n"))
+    sentence = as_typed(str(error) if isinstance(error, UserError | str) else explain(error))
+    sys.stderr.write(printable(f"error: {sentence}\n"))
     if at_once:
         _flush_or_drop()
         sys.stderr.flush()

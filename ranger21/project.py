@@ -3,9 +3,38 @@
 In a clone they lie beside the package. A wheel has a copy of them inside it, in `ranger21/top`, which the build makes.
 """
 
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 WHEEL = (PACKAGE / "top").is_dir()  # whether the package is from a wheel
 TOP = PACKAGE / "top" if WHEEL else PACKAGE.parent
 CONFIG_DIR, SCRIPTS, SLURM, TRAIN = TOP / "configs", TOP / "scripts", TOP / "slurm", TOP / "train.py"
+
+SCRIPT = re.compile(r"(?<![\w/.-])(?:python )?(?:scripts/(\w+)|(train))\.py\b")
+
+
+def as_typed(text: str) -> str:
+    """Return a text with commands as they are typed here: `ranger21 NAME` with a wheel, which has no scripts/NAME.py.
+
+    In a clone the text is returned as it is.
+    """
+    if not WHEEL:
+        return text
+    text = re.sub(r"(\btorchrun\b[^\n]*?)(?<![\w/.-])train\.py\b", r"\1-m ranger21 train", text)
+    return SCRIPT.sub(lambda match: f"ranger21 {match[1] or match[2]}", text)
+
+
+@contextlib.contextmanager
+def printed_as_typed() -> Iterator[None]:
+    """Pass on what is printed, at the end, with commands as they are typed here."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(as_typed(printed.getvalue()))

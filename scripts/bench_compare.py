@@ -19,7 +19,7 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import as_whole
+from ranger21.arguments import Parser, as_whole
 from ranger21.ending import ending_well
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=as_whole(), default=50, help="of five optimizers (default: %(default)s)")
     parser.add_argument("--lines", type=as_whole(), default=100_000, help="logged by each (default: %(default)s)")
     options = parser.parse_args()

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import functional as v2
 
-from ranger21.arguments import as_file, as_positive, as_whole
+from ranger21.arguments import Parser, as_file, as_positive, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.course import Course
@@ -267,7 +267,7 @@ def show(rates: dict[str, list[float]], workers: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--workers", type=as_whole(0, 1025), nargs="+", default=[0, 1, 2], help="loader processes; default: 0 1 2"
     )

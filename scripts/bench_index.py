@@ -19,7 +19,7 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import as_whole
+from ranger21.arguments import Parser, as_whole
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
 from ranger21.data.index_cache import SETTLED_SECONDS, cache_files
@@ -75,7 +75,7 @@ def worker_memory(index: Index, touched: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=as_whole(), default=1_281_167)
     parser.add_argument("--touched", type=as_whole(), default=100_000)
     parser.add_argument("--rounds", type=as_whole(), default=5)

@@ -15,7 +15,7 @@ import time
 
 import _installed
 
-from ranger21.arguments import as_whole
+from ranger21.arguments import Parser, as_whole
 from ranger21.compose import compose_config
 from ranger21.ending import ending_well
 
@@ -23,7 +23,7 @@ AT_ONCE = (1, 2, 4, 8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument(
         "--images", type=as_whole(2), default=500, help="of the loss, and of the statistics (default: %(default)s)"

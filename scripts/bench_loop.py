@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ranger21 import distributed
-from ranger21.arguments import as_whole
+from ranger21.arguments import Parser, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.course import Course
@@ -185,7 +185,7 @@ def report(args: argparse.Namespace, world: World, pairs: list[tuple[Cost, Cost]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=as_whole(), default=1, help="on this machine (default: %(default)s)")
     parser.add_argument("--model", default="resnet10t", help="a model of configs/model or of timm")
     parser.add_argument("--optimizer", default="adamw", help="a choice of optimizer=")

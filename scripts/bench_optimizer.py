@@ -34,7 +34,7 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.arguments import as_folder, as_path, as_whole
+from ranger21.arguments import Parser, as_folder, as_path, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well, fail
@@ -206,7 +206,7 @@ def drift() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES)
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--model", default="resnet50", help="a model of timm (default: %(default)s)")
     add("--rounds", type=as_whole(), default=15, help="a multiple of 5 has its share of merges (default: %(default)s)")

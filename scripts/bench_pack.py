@@ -14,7 +14,7 @@ import _installed
 import numpy as np
 import simplejpeg
 
-from ranger21.arguments import as_whole
+from ranger21.arguments import Parser, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
@@ -41,7 +41,7 @@ def seconds_to_decode(files: list[bytes]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=as_whole(), default=200)
     parser.add_argument("--rounds", type=as_whole(), default=5, help="of decoding, one kind after the other")
     args = parser.parse_args()

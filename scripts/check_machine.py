@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.arguments import as_file, as_seconds
+from ranger21.arguments import Parser, as_file, as_seconds
 from ranger21.ending import ending_well
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ QUICK = 60.0  # seconds
 
 def main() -> int:
     """Run the command; the exit status is 1 if a check failed."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/check_machine.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,7 @@ import sys
 
 import _installed
 
+from ranger21.arguments import Parser
 from ranger21.code import PROJECT
 from ranger21.ending import ending_well
 
@@ -25,9 +26,7 @@ examples:
 def main() -> int:
     """Run the command; the exit status is 1 if a number is stale."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python scripts/check_numbers.py", description=HELP, epilog=EXAMPLES, formatter_class=form
-    )
+    parser = Parser(description=HELP, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--others", metavar="TEXT", help="list the numbers of a text that come from no record")
     options = parser.parse_args()
     from ranger21.report.numbers.check import Statements, others

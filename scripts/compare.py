@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.arguments import as_folder, as_path, as_positive
+from ranger21.arguments import Parser, as_folder, as_path, as_positive
 from ranger21.ending import ending_well
 from ranger21.wording import printable
 
@@ -68,8 +68,7 @@ written to --out:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/compare.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,13 +19,13 @@ import json
 
 import _installed
 
-from ranger21.arguments import as_file, as_path
+from ranger21.arguments import Parser, as_file, as_path
 from ranger21.classes import AMONG
 from ranger21.ending import ending_well
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = (
         "a run directory, a checkpoint, a file of export.py, timm:NAME, hf-hub:ID, or local-dir:PATH as timm writes it"
     )

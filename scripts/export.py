@@ -17,7 +17,7 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import as_path
+from ranger21.arguments import Parser, as_path
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
@@ -56,7 +56,7 @@ def literal(value: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a run directory or a checkpoint")
     parser.add_argument("target", type=as_path, help="the file to write: .safetensors, .pth or .pt")
     args = parser.parse_args()

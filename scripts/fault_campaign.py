@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import _installed
 
-from ranger21.arguments import as_folder, as_whole
+from ranger21.arguments import Parser, as_folder, as_whole
 from ranger21.ending import ending_well
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ written to --out: table.md, faults.json; to --work: the runs, what they said, se
 
 def main() -> int:
     """Run the command; the exit status is 1 if the campaign failed."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/fault_campaign.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,7 +19,7 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import PICTURES, as_file, as_positive, as_whole
+from ranger21.arguments import PICTURES, Parser, as_file, as_positive, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
@@ -97,7 +97,7 @@ def why(found: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--low", type=as_positive, default=1e-6, help="the first rate (default: %(default)s)")
     parser.add_argument("--high", type=as_positive, default=10.0, help="the last rate (default: %(default)s)")

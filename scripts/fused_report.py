@@ -9,6 +9,7 @@ import os
 
 import _installed
 
+from ranger21.arguments import Parser
 from ranger21.code import PROJECT
 from ranger21.ending import ending_well, fail
 
@@ -20,7 +21,7 @@ examples:
 
 def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/gpu.md, too")
     options = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":

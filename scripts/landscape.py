@@ -11,7 +11,7 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import as_folder
+from ranger21.arguments import Parser, as_folder
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -66,8 +66,7 @@ landscape, of other weights, images or options, is refused."""
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python scripts/landscape.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import as_path, command, setting
+from ranger21.arguments import Parser, as_path, command, setting
 from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
 from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
@@ -76,7 +76,7 @@ def check(target: Path, processes: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=as_path, help="the pack's folder")
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--format", choices=FORMATS, help="default: jpeg")

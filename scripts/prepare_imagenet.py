@@ -17,7 +17,7 @@ import argparse
 
 import _installed
 
-from ranger21.arguments import as_path
+from ranger21.arguments import Parser, as_path
 from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
 from ranger21.ending import ending_well
@@ -25,7 +25,7 @@ from ranger21.processes import add_processes_option, require_processes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=as_path, help="the folder with the downloaded files, which are left as they are")
     parser.add_argument("target", type=as_path, help="the folder for train/ and val/")
     parser.add_argument(

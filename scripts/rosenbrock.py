@@ -22,7 +22,7 @@ from typing import Any
 import _installed
 from rich.console import Console
 
-from ranger21.arguments import as_folder, as_whole
+from ranger21.arguments import Parser, as_folder, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
 from ranger21.ending import ending_well
@@ -216,8 +216,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/rosenbrock.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,7 +16,7 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import as_path
+from ranger21.arguments import Parser, as_path
 from ranger21.config.checks import require
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -27,7 +27,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=as_path, metavar="PAGE.html")
     parser.add_argument("picture", type=as_path, metavar="OUT.png")
     parser.add_argument("--width", type=int, default=1400, help="of the window, in pixels (default: %(default)s)")

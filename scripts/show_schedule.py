@@ -14,7 +14,7 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import PICTURES, as_file, as_whole
+from ranger21.arguments import PICTURES, Parser, as_file, as_whole
 from ranger21.compose import compose_config
 from ranger21.config import Config
 from ranger21.ending import ending_well
@@ -61,7 +61,7 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", default=["optimizer=ranger21"], help="overrides of one curve each")
     parser.add_argument(
         "--images", type=as_whole(), default=IMAGENET_TRAIN, help="training images (default: ImageNet's)"

@@ -9,7 +9,7 @@ import time
 
 import _installed
 
-from ranger21.arguments import as_seconds
+from ranger21.arguments import Parser, as_seconds
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 from ranger21.tracking.sync import TIMEOUT, sync
@@ -44,8 +44,7 @@ To send a run again, delete wandb/offline-merged in its directory."""
 
 def main() -> int:
     """Run the command; the exit status is 1 after a failure or a mistake of the user's."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/sync_wandb.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

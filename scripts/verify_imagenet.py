@@ -20,7 +20,7 @@ import _installed
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.arguments import as_path
+from ranger21.arguments import Parser, as_path
 from ranger21.data.verify import NOTICES, WRONG, verify
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
@@ -64,7 +64,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=as_path, help="the folder that holds train/ and val/")
     parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help="(default: %(default)s)")
     parser.add_argument("--json", type=as_path, metavar="FILE", help="write the whole report to FILE")

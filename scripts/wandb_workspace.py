@@ -9,6 +9,7 @@ import re
 
 import _installed
 
+from ranger21.arguments import Parser
 from ranger21.ending import ending_well
 from ranger21.errors import UserError
 
@@ -36,8 +37,7 @@ needs wandb-workspaces: pip install -e '.[workspace]'"""
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/wandb_workspace.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

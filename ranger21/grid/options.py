@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from ranger21.arguments import as_folder, as_path, as_seconds, as_whole
+from ranger21.arguments import Parser, as_folder, as_path, as_seconds, as_whole
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
 
@@ -41,8 +41,7 @@ MOST = 10_000  # seeds, and runs at a time
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/reproduce.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

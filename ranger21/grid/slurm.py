@@ -15,6 +15,7 @@ from ranger21.errors import UserError
 from ranger21.files import write_atomically
 from ranger21.grid.jobs import Job
 from ranger21.processes import locked
+from ranger21.project import WHEEL
 
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: which line of which list of runs was submitted last for it
@@ -82,7 +83,8 @@ class Slurm:
         Raises a UserError if sbatch refuses, or if another process is submitting the same grid.
         """
         if not TRAIN.is_file():
-            raise UserError(f"{TRAIN} is not here: type this in the project's folder.")
+            here = "type ranger21 slurm, which copies it here" if WHEEL else "type this in the project's folder"
+            raise UserError(f"{TRAIN} is not here: {here}.")
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, f"{self.folder}: another {self.command} is submitting: wait for it.") as lock:
             plan = self.plan(jobs, at_once, comparison)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from ranger21.arguments import as_seconds, as_whole
+from ranger21.arguments import Parser, as_seconds, as_whole
 from ranger21.compose import compose_config
 from ranger21.errors import UserError
 from ranger21.grid.presets import PRESETS
@@ -42,8 +42,7 @@ RUNGS = 8
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python scripts/tune.py",
+    parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
