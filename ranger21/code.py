@@ -31,7 +31,7 @@ WITHOUT_EFFECT = (
         f"ranger21/tracking/{name}.py"
         for name in ("console", "merged", "sync", "wandb_file", "weights_and_biases", "workspace")
     ),
-    *(f"ranger21/{name}.py" for name in ("__main__", "commands", "lr_finder", "project")),
+    *(f"ranger21/{name}.py" for name in ("__main__", "commands", "lr_finder")),
     "configs/protocol/",
 )
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ranger21.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parent
 WHEEL = (PACKAGE / "top").is_dir()  # whether the package is from a wheel
 TOP = PACKAGE / "top" if WHEEL else PACKAGE.parent
@@ -27,6 +29,19 @@ def as_typed(text: str) -> str:
         return text
     text = re.sub(r"(\btorchrun\b[^\n]*?)(?<![\w/.-])train\.py\b", r"\1-m ranger21 train", text)
     return SCRIPT.sub(lambda match: f"ranger21 {match[1] or match[2]}", text)
+
+
+def shipped(text: str) -> Path:
+    """Return the path that a text names; of a file such as configs/imagenette.txt that is not here, the project's."""
+    path = Path(text)
+    ours = TOP / path
+    return ours if path.parts[:1] == ("configs",) and ours.is_file() and not path.exists() else path
+
+
+def require_clone(command: str) -> None:
+    """Raise a UserError if the package is from a wheel, which lacks the texts and records of a clone."""
+    if WHEEL:
+        raise UserError(f"{command} works on the texts and records of a clone: get the repository, and type it there.")
 
 
 @contextlib.contextmanager

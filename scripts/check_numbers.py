@@ -11,6 +11,7 @@ import _installed
 from ranger21.arguments import Parser
 from ranger21.code import PROJECT
 from ranger21.ending import ending_well
+from ranger21.project import require_clone
 
 HELP = """\
 Recompute every number that README and docs quote from committed records.
@@ -29,6 +30,7 @@ def main() -> int:
     parser = Parser(description=HELP, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--others", metavar="TEXT", help="list the numbers of a text that come from no record")
     options = parser.parse_args()
+    require_clone("check_numbers")
     from ranger21.report.numbers.check import Statements, others
 
     statements = Statements(PROJECT / "docs" / "numbers.yaml", PROJECT)

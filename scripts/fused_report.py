@@ -12,6 +12,7 @@ import _installed
 from ranger21.arguments import Parser
 from ranger21.code import PROJECT
 from ranger21.ending import ending_well, fail
+from ranger21.project import require_clone
 
 EXAMPLES = """\
 examples:
@@ -24,6 +25,8 @@ def main() -> None:
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/gpu.md, too")
     options = parser.parse_args()
+    if options.write:
+        require_clone("fused_report --write")
     if os.environ.get("TRITON_INTERPRET") == "1":
         fail("TRITON_INTERPRET=1 has Triton interpret kernels, where this compiles them: unset it.")
     from ranger21.gpu import report, tables

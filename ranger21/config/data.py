@@ -3,11 +3,11 @@
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.errors import UserError
+from ranger21.project import shipped
 
 LARGEST = 10_000  # pixels of a side
 LARGEST_LIST = 1 << 24  # bytes of a file of classes
@@ -106,7 +106,7 @@ def read_classes(wanted: Any) -> int | list[str] | None:
         return wanted
     require(isinstance(wanted, str), "data.classes", wanted, "a number of classes, a file, or a list of names")
     try:
-        path = Path(require_path("data.classes", wanted))
+        path = shipped(require_path("data.classes", wanted))
         if (path.exists() and not path.is_file()) or path.stat().st_size > LARGEST_LIST:
             raise ValueError(f"it is not a regular file of at most {LARGEST_LIST:,} bytes")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
