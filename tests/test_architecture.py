@@ -143,7 +143,9 @@ def test_the_optimizer_needs_torch_alone(tmp_path: Path) -> None:
     for name in ("hydra", "omegaconf", "timm", "wandb", "torchvision", "rich", "matplotlib", "PIL"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is not needed')")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    code = "from ranger21 import Ranger21, explore_exploit; print(Ranger21.__name__, explore_exploit(1, 1))"
+    names = "Ranger21, Chain, explore_exploit, parameter_groups"
+    uses = "from ranger21.optim import *; print(Ranger21.__name__, explore_exploit(1, 1))"
+    code = f"from ranger21 import {names}; {uses}"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[:1]) == (0, ["Ranger21"]), done.stderr
 

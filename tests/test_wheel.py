@@ -1,4 +1,4 @@
-"""The package that travels: what a wheel holds, that its commands work in an empty folder, and who else has its name."""
+"""What a wheel holds, that its commands work in an empty folder, and who else has the package's name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from conftest import ROOT, TINY
 
 from ranger21 import code, commands, namesake, project
 
+IMPORTS = (ast.Import, ast.ImportFrom)
 SOURCES = ("ranger21", "configs", "scripts", "slurm", "train.py", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -70,17 +71,14 @@ def test_the_commands_work_in_an_empty_folder_and_are_named_as_they_are_typed(
     assert "ranger21 train experiment=demo " in told and "torchrun --nproc-per-node=8 -m ranger21 train " in told
     listed = run(site, tmp_path, "-m", "ranger21", "--help").stdout
     assert all(f"\n  {name} " in listed for name in commands.commands())
-    for text in (told, listed):
-        assert ".py" not in text.replace(
-            "In a clone, ranger21 train is python train.py, and ranger21 NAME is ", ""
-        ).replace("python scripts/NAME.py", "")
+    assert ".py" not in told + listed.partition("commands:")[2]
     assert run(site, tmp_path, "-m", "ranger21", "slurm").returncode == 0
     assert files(tmp_path, "slurm") == files(ROOT, "slurm")
 
 
 def test_type_checkers_see_a_client(site: Path, tmp_path: Path) -> None:
     client = "from ranger21 import Chain, Ranger21, explore_exploit\nfrom ranger21.optim import cosine\n"
-    wrong = "rate: str = explore_exploit(1, 2)\nother: str = cosine(1, 2)\nfrom ranger21 import Ranger22\nRanger21(1, lr='a')\n"
+    wrong = "a: str = explore_exploit(1, 2)\nb: str = cosine(1, 2)\nfrom ranger21 import Ranger22\nRanger21(1, 'a')\n"
     (tmp_path / "client.py").write_text(client + wrong)
     (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
     done = run(site, tmp_path, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "client.py")
@@ -90,13 +88,9 @@ def test_type_checkers_see_a_client(site: Path, tmp_path: Path) -> None:
 
 def test_every_script_says_what_to_do_where_the_package_is_missing_or_another(tmp_path: Path) -> None:
     for path in sorted((ROOT / "scripts").glob("[a-z]*.py")):
-        names = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        first = [
-            ast.unparse(node)
-            for node in names
-            if ast.unparse(node).split()[1].split(".")[0] not in sys.stdlib_module_names
-        ]
-        assert first[0] == "import _installed", path.name
+        names = [ast.unparse(node) for node in ast.parse(path.read_text()).body if isinstance(node, IMPORTS)]
+        first = next(name for name in names if name.split()[1].split(".")[0] not in sys.stdlib_module_names)
+        assert first == "import _installed", path.name
     script = str(ROOT / "scripts" / "compare.py")
     bare = run(tmp_path, tmp_path, script, flags=("-S",))
     assert (bare.returncode, bare.stdout) == (1, "")
@@ -117,7 +111,7 @@ def test_a_command_without_its_dependencies_or_of_another_name_ends_in_a_sentenc
     lacking = run(site, tmp_path, "-m", "ranger21", "compare", flags=("-S",))
     assert lacking.returncode == 1 and "which is not installed here" in lacking.stderr
     assert lacking.stderr.startswith("error: ranger21 compare needs ") and lacking.stderr.count("\n") == 1
-    with pytest.raises(SystemExit, match="Did you mean compare?"):
+    with pytest.raises(SystemExit, match=r"Did you mean compare\?"):
         commands.file_of("comapre")
     assert commands.file_of("prepare-imagenet") == project.SCRIPTS / "prepare_imagenet.py"
 
