@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from ranger21.namesake import is_replaced, namesake
 from ranger21.project import PACKAGE, SCRIPTS, SLURM, TRAIN, as_typed
 
 HELP = """\
@@ -23,6 +24,8 @@ COPY = "Copy slurm/, the batch scripts and the sites, into the current folder, a
 def main() -> None:
     """Run the command that is named first, as if its file had been started."""
     words = sys.argv[1:]
+    if is_replaced():
+        sys.exit(f"error: {namesake()}")
     try:
         if not words or words[0] in ("-h", "--help"):
             show_help()

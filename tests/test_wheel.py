@@ -74,6 +74,11 @@ def test_the_commands_work_in_an_empty_folder_and_are_named_as_they_are_typed(
     assert ".py" not in told + listed.partition("commands:")[2]
     assert run(site, tmp_path, "-m", "ranger21", "slurm").returncode == 0
     assert files(tmp_path, "slurm") == files(ROOT, "slurm")
+    job = ["bash", "slurm/compare.sbatch", "outputs"]
+    ran = subprocess.run(job, cwd=tmp_path, env=os.environ | {"PYTHON": "echo"}, capture_output=True, text=True)
+    assert ran.stdout == "-m ranger21 compare outputs\n"
+    again = run(site, tmp_path, "-m", "ranger21", "slurm")
+    assert again.returncode == 1 and "is there already: nothing was copied." in again.stderr
 
 
 def test_type_checkers_see_a_client(site: Path, tmp_path: Path) -> None:
@@ -129,8 +134,8 @@ def test_the_authors_package_of_the_same_name_is_noticed(
     replaced = shutil.copytree(site, tmp_path / "replaced")
     (replaced / "ranger21" / "__init__.py").write_text("class Ranger21: pass\n")
     shutil.copytree(facts, replaced / facts.name)
-    done = run(replaced, tmp_path, "-m", "ranger21", "train", "--help")
-    assert (
-        done.returncode == 1 and "0.1.0 is installed, too, and has replaced files of ranger21-imagenet" in done.stderr
-    )
-    assert "pip uninstall ranger21 ranger21-imagenet" in done.stderr and "Traceback" not in done.stderr
+    for words in (["-m", "ranger21", "compare"], [str(replaced / "ranger21" / "top" / "train.py"), "--help"]):
+        done = run(replaced, tmp_path, *words)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "0.1.0 is installed, too, and has replaced files of ranger21-imagenet" in done.stderr
+        assert "pip uninstall ranger21 ranger21-imagenet" in done.stderr
