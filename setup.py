@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-TOP = ("train.py", "configs", "scripts", "slurm")  # into ranger21/top, where ranger21.project finds them
+TOP = ("train.py", "configs", "scripts", "slurm")  # into ranger21/top, where ranger21.system.project finds them
 
 
 class BuildPy(build_py):

@@ -11,16 +11,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ranger21.compose import parse
-from ranger21.ending import ending_well, fail
-from ranger21.errors import UserError
-from ranger21.mistakes import uncomposed
-from ranger21.namesake import is_replaced, namesake
-from ranger21.naming import require_place, run_directory
-from ranger21.overrides import prepare
-from ranger21.project import printed_as_typed
-from ranger21.records import RunDirectory
-from ranger21.stopping import heed_early
+from ranger21.config.compose import parse
+from ranger21.config.ending import ending_well, fail
+from ranger21.config.mistakes import uncomposed
+from ranger21.config.overrides import prepare
+from ranger21.optim.namesake import is_replaced, namesake
+from ranger21.records.directory import RunDirectory
+from ranger21.records.naming import require_place, run_directory
+from ranger21.system.errors import UserError
+from ranger21.system.project import printed_as_typed
+from ranger21.system.stopping import heed_early
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
 # have printed, and a sentence can be made of it.
@@ -92,7 +92,7 @@ def begin(composed: DictConfig) -> int:
 
     if not RunDirectory(directory).result.exists():  # a finished run has no need of its data any more
         require_data(config.data)  # before torch is imported: a missing data set should be told at once
-    from ranger21.experiment import run
+    from ranger21.run.experiment import run
 
     return run(config, directory)
 

@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from ranger21.namesake import is_replaced, namesake
-from ranger21.project import PACKAGE, SCRIPTS, SLURM, TRAIN, as_typed
+from ranger21.optim.namesake import is_replaced, namesake
+from ranger21.system.project import PACKAGE, SCRIPTS, SLURM, TRAIN, as_typed
 
 HELP = """\
 usage: ranger21 COMMAND ...
@@ -47,7 +47,7 @@ def main() -> None:
 
 def show_help() -> None:
     """Write the list of the commands."""
-    from ranger21.ending import ending_well
+    from ranger21.config.ending import ending_well
 
     with ending_well("begins anew"):
         purposes = {name: purpose(file) for name, file in commands().items()} | {"slurm": COPY}
@@ -63,7 +63,7 @@ def show_version() -> None:
 
 def copy_batch_scripts(words: list[str]) -> None:
     """Copy `slurm/` into the current folder, where sbatch wants it; refuse if there is one."""
-    from ranger21.ending import ending_well, fail
+    from ranger21.config.ending import ending_well, fail
 
     place = Path("slurm")
     with ending_well("copies anew"):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import Parser, as_whole
-from ranger21.ending import ending_well
+from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.ending import ending_well
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 60

@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import functional as v2
 
-from ranger21.arguments import Parser, as_file, as_positive, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
-from ranger21.course import Course
+from ranger21.config.arguments import Parser, as_file, as_positive, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
 from ranger21.data.build import build_data, image_folders
 from ranger21.data.loader import Loader
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD
@@ -42,8 +42,8 @@ from ranger21.data.packing import make_pack
 from ranger21.data.photographs import jpegs
 from ranger21.data.pictures import Batch
 from ranger21.data.sources import Folder
-from ranger21.ending import ending_well
-from ranger21.files import write_atomically
+from ranger21.engine.course import Course
+from ranger21.system.files import write_atomically
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]

@@ -19,13 +19,13 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import Parser, as_whole
+from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.ending import ending_well
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
 from ranger21.data.index_cache import SETTLED_SECONDS, cache_files
 from ranger21.data.indexing import read_index
-from ranger21.ending import ending_well
-from ranger21.randomness import ORDER, generator
+from ranger21.system.randomness import ORDER, generator
 
 CLASSES = 1000
 

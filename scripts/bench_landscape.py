@@ -15,9 +15,9 @@ import time
 
 import _installed
 
-from ranger21.arguments import Parser, as_whole
-from ranger21.compose import compose_config
-from ranger21.ending import ending_well
+from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
 
 AT_ONCE = (1, 2, 4, 8)
 
@@ -35,10 +35,10 @@ def main() -> None:
 
         import torch
 
-        from ranger21.distributed import choose_device
         from ranger21.landscape.directions import FIRST_AXIS, Layout, random_direction
         from ranger21.landscape.loss import Loss, whole_batches
-        from ranger21.models import build_model
+        from ranger21.models.build import build_model
+        from ranger21.system.distributed import choose_device
 
         torch.manual_seed(0)
         channels, side = (1, 28) if config.data.name == "fashion_mnist" else (3, vars(config.data)["crop"])

@@ -33,28 +33,28 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from ranger21 import distributed
-from ranger21.arguments import Parser, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import Config
-from ranger21.course import Course
+from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
-from ranger21.distributed import World
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.loop import Job, Plan, Progress, train
-from ranger21.meters import Meter, NonFinite
-from ranger21.models import build_model
+from ranger21.engine.course import Course
+from ranger21.engine.loop import Job, Plan, Progress, train
+from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.precision import Precision
+from ranger21.models.build import build_model
 from ranger21.optim.schedules import constant
-from ranger21.optimizers import build_optimizer
-from ranger21.precision import Precision
-from ranger21.processes import granted_cores
-from ranger21.stopping import StopFlag
+from ranger21.run.optimizers import build_optimizer
+from ranger21.run.trial import require_it_runs
+from ranger21.system import distributed
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.processes import granted_cores
+from ranger21.system.stopping import StopFlag
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
-from ranger21.trial import require_it_runs
 
 ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # the targets
 

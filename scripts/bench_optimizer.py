@@ -34,13 +34,13 @@ from rich.table import Table
 from torch.nn.utils import parameters_to_vector as vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.arguments import Parser, as_folder, as_path, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
-from ranger21.ending import ending_well, fail
-from ranger21.files import write_atomically
-from ranger21.models import build_model
-from ranger21.optimizers import build_optimizer
+from ranger21.config.arguments import Parser, as_folder, as_path, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well, fail
+from ranger21.models.build import build_model
+from ranger21.run.optimizers import build_optimizer
+from ranger21.system.files import write_atomically
 
 EXAMPLES = """\
 examples:

@@ -14,15 +14,15 @@ import _installed
 import numpy as np
 import simplejpeg
 
-from ranger21.arguments import Parser, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
 from ranger21.data.decode import Encoded, to_tensor
 from ranger21.data.pack import Recipe
 from ranger21.data.photographs import jpegs
 from ranger21.data.shards import encoded
 from ranger21.data.transforms import resized_tensor
-from ranger21.ending import ending_well
 
 KINDS = [(quality, colour) for quality in (85, 90, 95) for colour in ("4:2:0", "4:4:4")]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.arguments import Parser, as_file, as_seconds
-from ranger21.ending import ending_well
+from ranger21.config.arguments import Parser, as_file, as_seconds
+from ranger21.config.ending import ending_well
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,11 +83,11 @@ def main() -> int:
     )
     options = parser.parse_intermixed_args()
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
-    from ranger21.compose import compose_config
+    from ranger21.config.compose import compose_config
     from ranger21.machine.listing import CHECKS, TOGETHER
     from ranger21.machine.record import require_place
-    from ranger21.ranks import environment
-    from ranger21.stopping import heeded
+    from ranger21.system.ranks import environment
+    from ranger21.system.stopping import heeded
 
     config = compose_config(options.overrides)
     for number in heeded():

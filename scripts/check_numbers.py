@@ -8,10 +8,10 @@ import sys
 
 import _installed
 
-from ranger21.arguments import Parser
-from ranger21.code import PROJECT
-from ranger21.ending import ending_well
-from ranger21.project import require_clone
+from ranger21.config.arguments import Parser
+from ranger21.config.ending import ending_well
+from ranger21.records.code import PROJECT
+from ranger21.system.project import require_clone
 
 HELP = """\
 Recompute every number that README and docs quote from committed records.

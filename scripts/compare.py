@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.arguments import Parser, as_folder, as_path, as_positive
-from ranger21.ending import ending_well
-from ranger21.wording import printable
+from ranger21.config.arguments import Parser, as_folder, as_path, as_positive
+from ranger21.config.ending import ending_well
+from ranger21.system.wording import printable
 
 if TYPE_CHECKING:
-    from ranger21.report.comparisons import Comparison
+    from ranger21.report.groups.comparisons import Comparison
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
@@ -119,8 +119,8 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Read the runs, print the tables and what they say, write everything into the folder, and print where."""
     # What takes long to import is imported where it is needed: --help and mistakes are told at once.
-    from ranger21.report.tuning_page import NAME as TUNING
     from ranger21.report.write import examine, write_report
+    from ranger21.tuning.page import NAME as TUNING
     from ranger21.tuning.record import read_tuned
 
     records = [record for path in options.tuned for record in read_tuned(path)]
@@ -128,7 +128,7 @@ def compare(options: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from ranger21.report import table
+    from ranger21.report.tables import table
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for comparison in report.comparisons:
@@ -148,7 +148,7 @@ def compare(options: argparse.Namespace) -> None:
             print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient (run experiment=ablation)")
         written += made
     if records:
-        from ranger21.report.tuning_page import write_tuning
+        from ranger21.tuning.page import write_tuning
 
         written += write_tuning(records, [run for one in report.comparisons for run in one.runs], out)
     if options.power is not None:
@@ -160,7 +160,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def show_power(comparisons: list[Comparison], gap: float, out: Path) -> list[Path]:
     """Print how many seeds find a gap in each comparison; write power.md, and return its path if there is anything."""
-    from ranger21.report.power_table import plans, summary, write_power
+    from ranger21.report.tables.power_table import plans, summary, write_power
 
     print()
     for comparison in comparisons:

@@ -19,9 +19,9 @@ import json
 
 import _installed
 
-from ranger21.arguments import Parser, as_file, as_path
-from ranger21.classes import AMONG
-from ranger21.ending import ending_well
+from ranger21.config.arguments import Parser, as_file, as_path
+from ranger21.config.ending import ending_well
+from ranger21.models.classes import AMONG
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     values = vars(parser().parse_intermixed_args())
     as_json = values.pop("json")
-    from ranger21.scoring import Request, score
+    from ranger21.models.scoring import Request, score
 
     scored = score(Request(**values))
     if scored is None:  # another rank prints

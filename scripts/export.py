@@ -17,9 +17,9 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import Parser, as_path
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
+from ranger21.config.arguments import Parser, as_path
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
 
 
 def python_line(run: dict[str, Any], target: Path) -> str:
@@ -69,9 +69,9 @@ def main() -> None:
             )
         if args.target.exists() and Path(args.source).exists() and args.target.samefile(args.source):
             raise UserError(f"{args.target} is the file that is exported: choose another name.")
-        from ranger21.compose import with_overrides
-        from ranger21.scoring import names_by_data, run_of
-        from ranger21.weights import export, read_any
+        from ranger21.config.compose import with_overrides
+        from ranger21.models.scoring import names_by_data, run_of
+        from ranger21.models.weights import export, read_any
 
         weights = read_any(args.source)
         run = run_of(weights)

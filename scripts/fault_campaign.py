@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import _installed
 
-from ranger21.arguments import Parser, as_folder, as_whole
-from ranger21.ending import ending_well
+from ranger21.config.arguments import Parser, as_folder, as_whole
+from ranger21.config.ending import ending_well
 
 if TYPE_CHECKING:
     from ranger21.faults.kinds import Record
@@ -78,7 +78,7 @@ def campaign(options: argparse.Namespace) -> int:
 
     from ranger21.faults.campaign import Campaign
     from ranger21.faults.table import Outcome
-    from ranger21.sessions import session
+    from ranger21.records.sessions import session
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     options.out.mkdir(parents=True, exist_ok=True)  # before the long part: a place that cannot be used is told now

@@ -19,27 +19,27 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import PICTURES, Parser, as_file, as_positive, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import Config
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.files import replacing, write_atomically
+from ranger21.config.arguments import PICTURES, Parser, as_file, as_positive, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
+from ranger21.system.files import replacing, write_atomically
 
 
 def find(config: Config, low: float, high: float, steps: int) -> Any:
     """The range test of a configuration. Imports torch."""
-    from ranger21 import distributed
     from ranger21.data.build import build_data, prepare_data
-    from ranger21.lr_finder import range_test
-    from ranger21.memory import enough_to_train
-    from ranger21.numerics import computing
-    from ranger21.records import RunDirectory
-    from ranger21.run import Run
-    from ranger21.stopping import StopFlag
+    from ranger21.engine.lr_finder import range_test
+    from ranger21.records.directory import RunDirectory
+    from ranger21.run.memory import enough_to_train
+    from ranger21.run.numerics import computing
+    from ranger21.run.run import Run
+    from ranger21.run.trial import require_it_runs
+    from ranger21.system import distributed
+    from ranger21.system.stopping import StopFlag
     from ranger21.tracking import FanOut
     from ranger21.tracking.console import ConsoleTracker
-    from ranger21.trial import require_it_runs
 
     with computing(config.trainer), distributed.join(config.trainer.device) as world:
         if world.size > 1:
@@ -64,7 +64,7 @@ def draw(found: Any, title: str, path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures import COLOURS, GREY, STYLE, log_ticks
+    from ranger21.report.figures.drawing import COLOURS, GREY, STYLE, log_ticks
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")

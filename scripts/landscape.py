@@ -11,12 +11,12 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import Parser, as_folder
+from ranger21.config.arguments import Parser, as_folder
 from ranger21.config.checks import require
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
+from ranger21.config.ending import ending_well
 from ranger21.landscape.record import Surface
 from ranger21.landscape.settings import Settings
+from ranger21.system.errors import UserError
 
 HELP = """\
 Draw the loss around a checkpoint, or on the plane through three: contours, a surface,
@@ -115,9 +115,9 @@ def read_settings(args: argparse.Namespace) -> Settings:
 
 def run(args: argparse.Namespace) -> None:
     settings = read_settings(args)
+    from ranger21.landscape.figures import write_figures
     from ranger21.landscape.survey import survey
-    from ranger21.report.landscape_figures import write_figures
-    from ranger21.sessions import version
+    from ranger21.records.sessions import version
 
     facts = {
         "date": datetime.date.today().isoformat(),

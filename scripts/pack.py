@@ -17,14 +17,14 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import Parser, as_path, command, setting
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.arguments import Parser, as_path, command, setting
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
 from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.processes import add_processes_option, require_processes
-from ranger21.wording import first_few
+from ranger21.system.errors import UserError
+from ranger21.system.processes import add_processes_option, require_processes
+from ranger21.system.wording import first_few
 
 
 def pack(target: Path, args: argparse.Namespace) -> str:

@@ -17,11 +17,11 @@ import argparse
 
 import _installed
 
-from ranger21.arguments import Parser, as_path
+from ranger21.config.arguments import Parser, as_path
+from ranger21.config.ending import ending_well
 from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
-from ranger21.ending import ending_well
-from ranger21.processes import add_processes_option, require_processes
+from ranger21.system.processes import add_processes_option, require_processes
 
 
 def main() -> None:

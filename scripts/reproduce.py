@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
+from ranger21.config.ending import ending_well
 from ranger21.grid.options import parse
 from ranger21.grid.presets import PRESETS
+from ranger21.system.errors import UserError
 
 if TYPE_CHECKING:
     from ranger21.grid.jobs import Job
@@ -77,7 +77,7 @@ def look_around(
 
 def to_do(jobs: list[Job], slurm: Slurm) -> list[Job]:
     """The runs that have not ended, and that nobody has."""
-    from ranger21.records import in_use
+    from ranger21.records.directory import in_use
 
     queued = slurm.queued()
     return [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
@@ -158,7 +158,7 @@ def run_here(
     jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
 ) -> int:
     """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
-    from ranger21.stopping import heeded
+    from ranger21.system.stopping import heeded
 
     for number in heeded():
         signal.signal(number, signal.default_int_handler)
@@ -195,7 +195,7 @@ def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
     """Run what is left; whether a run failed. With --yes the record of each is kept as it ends."""
     from ranger21.grid.local import Local, typed
     from ranger21.grid.record import record, records
-    from ranger21.report.record_file import NAME
+    from ranger21.report.runs.record_file import NAME
 
     done = len(jobs) - len(left)
     file, one_at_a_time = options.record and options.record / NAME, threading.Lock()
@@ -223,7 +223,7 @@ def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
 def conclude(jobs: list[Job], failed: bool, found: Contest | None, options: argparse.Namespace, out: Path) -> int:
     """Compare what has ended, and copy its records if that is wanted."""
     from ranger21.grid.record import comparison
-    from ranger21.report.record_file import NAME
+    from ranger21.report.runs.record_file import NAME
     from ranger21.tuning.contest import publish
 
     code, tuned = 0, found.record if found else None

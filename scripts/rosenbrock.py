@@ -22,13 +22,13 @@ from typing import Any
 import _installed
 from rich.console import Console
 
-from ranger21.arguments import Parser, as_folder, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.report import landscapes
-from ranger21.report.landscapes import GOAL, LOST, MINIMUM, Point, Walk, gradient, value
+from ranger21.config.arguments import Parser, as_folder, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
+from ranger21.landscape import rosenbrock as landscapes
+from ranger21.landscape.rosenbrock import GOAL, LOST, MINIMUM, Point, Walk, gradient, value
+from ranger21.system.errors import UserError
 
 HELP = """\
 Every optimizer of the project on the Rosenbrock function: how each moves in a narrow,
@@ -81,7 +81,7 @@ def visited(arguments: dict[str, Any], rate: float, start: Point) -> Iterator[Po
     import numpy as np
     import torch
 
-    from ranger21.optimizers import build_optimizer
+    from ranger21.run.optimizers import build_optimizer
 
     position, slope = np.array(start), np.zeros(2)
     param, idle = torch.nn.Parameter(torch.from_numpy(position)), torch.nn.Parameter(torch.zeros(1))
@@ -124,7 +124,7 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from ranger21.report.figures import save
+    from ranger21.report.figures.drawing import save
 
     (x, y), columns = found[0][1][0], min(5, len(found))
     rows = -(-len(found) // columns)
@@ -156,7 +156,7 @@ def draw_path(axes: Any, walk: Walk, path: Any) -> None:
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
-    from ranger21.report.landscape_figures import INK, PATH
+    from ranger21.landscape.figures import INK, PATH
 
     end = len(path) if walk.steps_to_target is None else walk.steps_to_target + 1
     outline = [Stroke(linewidth=3.6, foreground=INK), Normal()]

@@ -16,11 +16,11 @@ from typing import Any
 
 import _installed
 
-from ranger21.arguments import Parser, as_path
+from ranger21.config.arguments import Parser, as_path
 from ranger21.config.checks import require
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.wording import reason
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import _installed
 
-from ranger21.arguments import PICTURES, Parser, as_file, as_whole
-from ranger21.compose import compose_config
 from ranger21.config import Config
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.files import replacing
+from ranger21.config.arguments import PICTURES, Parser, as_file, as_whole
+from ranger21.config.compose import compose_config
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
+from ranger21.system.files import replacing
 
 IMAGENET_TRAIN = 1_281_167
 
 
 def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
     """Epochs and learning rates, at most 2,000 of them, the first and the last among them."""
-    from ranger21.optimizers import build_schedule, scaled_lr
-    from ranger21.plan import make_plan
+    from ranger21.run.optimizers import build_schedule, scaled_lr
+    from ranger21.run.plan import make_plan
 
     plan = make_plan(config, images)
     scale = scaled_lr(1.0, config.lr_scaling, config.data.batch_size)
@@ -41,7 +41,7 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures import COLOURS, DASHES, STYLE, log_ticks
+    from ranger21.report.figures.drawing import COLOURS, DASHES, STYLE, log_ticks
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.6 + 0.2 * len(curves)), layout="constrained")

@@ -9,11 +9,11 @@ import time
 
 import _installed
 
-from ranger21.arguments import Parser, as_seconds
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.tracking.sync import TIMEOUT, sync
-from ranger21.wording import printable
+from ranger21.config.arguments import Parser, as_seconds
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
+from ranger21.system.wording import printable
+from ranger21.wandb_tools.sync import TIMEOUT, sync
 
 HELP = """\
 Send offline W&B runs to W&B, each as one run, from a machine that reaches it.

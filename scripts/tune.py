@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.ending import ending_well
+from ranger21.config.ending import ending_well
 from ranger21.tuning.options import parse, requested
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import require_these
     from ranger21.grid.local import typed
-    from ranger21.records import in_use
-    from ranger21.stopping import heeded
-    from ranger21.tracking.console import duration
+    from ranger21.records.directory import in_use
+    from ranger21.system.stopping import heeded
+    from ranger21.system.terminal import duration
     from ranger21.tuning.outcome import outcome
     from ranger21.tuning.work import Worker
 

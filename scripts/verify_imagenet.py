@@ -20,14 +20,14 @@ import _installed
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.arguments import Parser, as_path
+from ranger21.config.arguments import Parser, as_path
+from ranger21.config.ending import ending_well
 from ranger21.data.verify import NOTICES, WRONG, verify
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
-from ranger21.files import require_writable, write_atomically
-from ranger21.processes import add_processes_option, require_processes
-from ranger21.tracking.console import console
-from ranger21.wording import printable
+from ranger21.system.errors import UserError
+from ranger21.system.files import require_writable, write_atomically
+from ranger21.system.processes import add_processes_option, require_processes
+from ranger21.system.terminal import console
+from ranger21.system.wording import printable
 
 LINES_OF_A_KIND = 20  # that are shown; the JSON file has all
 

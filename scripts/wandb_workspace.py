@@ -9,9 +9,9 @@ import re
 
 import _installed
 
-from ranger21.arguments import Parser
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
+from ranger21.config.arguments import Parser
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
 
 HELP = """\
 Build the W&B workspace (dashboard) of this project, and save it if asked.
@@ -59,7 +59,7 @@ def workspace(options: argparse.Namespace) -> None:
     if options.publish is not None and not re.fullmatch("[^/]+/[^/]+", target):
         raise UserError(f"--publish {target} is not ENTITY/PROJECT: name your user or team, and a project of it.")
 
-    from ranger21.tracking.workspace import GROUPS, build, definition, publish
+    from ranger21.wandb_tools.workspace import GROUPS, build, definition, publish
 
     built = build(options.group or GROUPS, options.spread, options.name, target)
     if options.publish:

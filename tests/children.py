@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ranger21 import experiment, loop
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
+from ranger21.engine import loop
+from ranger21.run import experiment
 
 
 def run(overrides: list[str], directory: Path, env: dict[str, str], die_at: int | None, when: str) -> None:
@@ -56,7 +57,7 @@ def failing_opens(path: Path, times: float = math.inf) -> Iterator[None]:
 
 
 def weights(directory: Path) -> dict:
-    from ranger21.checkpoint_file import read
+    from ranger21.records.checkpoint_file import read
 
     return read(directory / "checkpoints" / "last.pt")
 

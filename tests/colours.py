@@ -15,12 +15,12 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
-from ranger21.compose import compose_config
 from ranger21.config import Config
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.models import build_model
-from ranger21.records import to_dict
+from ranger21.models.build import build_model
+from ranger21.records.directory import to_dict
 
 NUMBERS = [0, 7, 100, 101, 217, 388, 482, 497, 569, 701, 850, 999]  # of ImageNet-1k's classes
 ALL_WNIDS = list(ImageNetInfo("imagenet-1k").label_names())

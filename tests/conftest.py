@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
 
 Recorded = Callable[[str, object], None]
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["ranger21.experiment", "children"])
+SPAWN.set_forkserver_preload(["ranger21.run.experiment", "children"])
 
 LEET = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]  # W&B's own reader of its files
 

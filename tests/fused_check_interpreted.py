@@ -21,10 +21,10 @@ from torch.nn import Parameter
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ranger21 import Ranger21
-from ranger21.errors import UserError
 from ranger21.optim import fused
 from ranger21.optim.fused import check, kernels
-from ranger21.optimizers import ours as build_ours
+from ranger21.run.optimizers import ours as build_ours
+from ranger21.system.errors import UserError
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run tests/test_fused_check.py"
 LESS: dict[str, Any] = {"pnm": False, "agc_clipping": None}

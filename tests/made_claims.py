@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from ranger21.compose import compose_config
-from ranger21.records import to_dict
-from ranger21.report.claims import findings
-from ranger21.report.comparisons import Comparison, compare_like_with_like
-from ranger21.report.runs import find_runs
+from ranger21.config.compose import compose_config
+from ranger21.records.directory import to_dict
+from ranger21.report.claims.claims import findings
+from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.runs.finding import find_runs
 
 PAPER = ("model=resnet50",)
 NO_NORM = ("model=resnet50_nobn",)

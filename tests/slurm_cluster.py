@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.processes import die_with_the_parent
+from ranger21.system.processes import die_with_the_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")

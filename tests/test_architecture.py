@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -20,19 +21,33 @@ DATA_WITHOUT_TORCH = (
     "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "sockets",
     "stage", "subset", "verify",
 )  # fmt: skip
-FIRST_WITHOUT_TORCH = (
-    "__init__.py", "arguments.py", "classes.py", "code.py", "compose.py", "durations.py", "ending.py", "errors.py",
-    "files.py", "locks.py", "memory.py", "mistakes.py", "naming.py", "overrides.py", "processes.py", "ranks.py",
-    "manifest.py", "commands.py", "namesake.py", "project.py", "reading.py", "records.py", "sessions.py", "stalls.py",
-    "wording.py",
-)  # fmt: skip
-MACHINE_WITHOUT_TORCH = ("check", "listing", "places", "record", "running", "table", "worker")
+WITHOUT_TORCH = {
+    "": ("__init__", "commands"),
+    "data": DATA_WITHOUT_TORCH,
+    "landscape": ("record", "figures", "rosenbrock"),
+    "machine": ("check", "listing", "places", "record", "running", "table", "worker"),
+    "records": ("code", "directory", "manifest", "naming", "sessions"),
+    "models": ("classes",),
+    "run": ("memory",),
+    "system": (
+        "errors", "files", "locks", "masking", "memory", "processes", "project", "ranks", "reading", "stalls",
+        "terminal", "wording",
+    ),
+}  # fmt: skip
 TORCH_FREE = [
-    *(path for path in PACKAGE if path.relative_to(ROOT / "ranger21").parts[0] in ("report", "config", "tuning")),
-    *(ROOT / "ranger21" / name for name in FIRST_WITHOUT_TORCH),
-    *(ROOT / "ranger21" / "machine" / f"{name}.py" for name in MACHINE_WITHOUT_TORCH),
-    *(path for path in sorted((ROOT / "ranger21" / "data").glob("*.py")) if path.stem in DATA_WITHOUT_TORCH),
+    *(path for room in ("report", "config", "tuning") for path in sorted((ROOT / "ranger21" / room).rglob("*.py"))),
+    *(ROOT / "ranger21" / room / f"{name}.py" for room, names in WITHOUT_TORCH.items() for name in names),
 ]
+# Each room may import the rooms before it, and none after it; so may the rooms of the report.
+ROOMS = (
+    "system", "optim", "config", "tracking", "engine", "data", "records", "models", "run", "wandb_tools", "report",
+    "machine", "grid", "tuning", "landscape", "faults", "gpu",
+)  # fmt: skip
+REPORT = (
+    "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",
+    "numbers",
+)  # fmt: skip
+FRONT = ("__init__", "__main__", "commands")  # what starts the rest, and stands in no room
 
 
 def name_of(path: Path) -> str:
@@ -80,39 +95,79 @@ def test_the_optimizer_stands_alone() -> None:
     for path in PACKAGE:
         if "optim" in path.parts:
             for name, line in imports(parse(path)):
-                ours = name.startswith(("ranger21.optim", "ranger21.namesake"))
+                ours = name.startswith("ranger21.optim")
                 assert ours or name.split(".")[0] in allowed, f"{name_of(path)}:{line} imports {name}"
 
 
-def test_the_loop_knows_no_concrete_thing() -> None:
-    loop = [ROOT / "ranger21" / "loop.py"]
+def test_the_engine_knows_no_concrete_thing() -> None:
+    engine = [path for path in PACKAGE if "engine" in path.parts]
     strangers = ("timm", "torchvision", "wandb", "hydra", "omegaconf", "torch.distributed")
-    own = (
-        "checkpoint", "checkpoint_file", "compose", "config", "data", "experiment", "models", "optim", "optimizers",
-        "records", "run", "sessions",
-    )  # fmt: skip
-    assert not importers(*strangers, *(f"ranger21.{name}" for name in own), among=loop)
-    source = loop[0].read_text().lower()
+    for path in engine:
+        known = {name for name, _ in imports(parse(path)) if name.startswith("ranger21.")}
+        own = ("ranger21.engine", "ranger21.system", "ranger21.tracking", "ranger21.config.splits")
+        assert not [name for name in known if not name.startswith(own) and name != "ranger21.config"], name_of(path)
+    assert not importers(*strangers, among=engine)
+    source = (ROOT / "ranger21" / "engine" / "loop.py").read_text().lower()
     assert not [name for name in ("adamw", "nesterov", "sgd", "resnet", "imagenet", "timm") if name in source]
 
 
 @pytest.mark.parametrize(
     ("modules", "rooms"),
     [
-        (("torch.distributed", "torch.nn.parallel"), {"ranger21/distributed.py"}),
-        (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/tracking/wandb_file.py"}),
-        (("wandb_workspaces",), {"ranger21/tracking/workspace.py"}),
+        (("torch.distributed", "torch.nn.parallel"), {"ranger21/system/distributed.py"}),
+        (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/wandb_tools/file.py"}),
+        (("wandb_workspaces",), {"ranger21/wandb_tools/workspace.py"}),
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
-        (("timm",), {f"ranger21/{name}.py" for name in ("models", "optimizers", "pretrained", "weights")}),
-        (("hydra",), {f"ranger21/{name}.py" for name in ("compose", "mistakes", "naming", "overrides")}),
+        (
+            ("timm",),
+            {f"ranger21/{x}.py" for x in ("models/build", "models/pretrained", "models/weights", "run/optimizers")},
+        ),
+        (
+            ("hydra",),
+            {f"ranger21/{x}.py" for x in ("config/compose", "config/mistakes", "config/overrides", "records/naming")},
+        ),
         (
             ("matplotlib",),
-            {f"ranger21/report/{x}.py" for x in ("figures", "landscape_figures", "stairs", "tuning_figures")},
+            {
+                f"ranger21/{x}.py"
+                for x in ("report/figures/drawing", "report/figures/stairs", "landscape/figures", "tuning/figures")
+            },
         ),
     ],
 )
 def test_a_library_has_one_room(modules: tuple[str, ...], rooms: set[str]) -> None:
     assert importers(*modules, among=PACKAGE) == rooms
+
+
+@pytest.mark.parametrize(("house", "rooms"), [("ranger21", ROOMS), ("ranger21.report", REPORT)])
+def test_rooms_import_only_rooms_before_them(house: str, rooms: tuple[str, ...]) -> None:
+    place, depth = ROOT / house.replace(".", "/"), house.count(".") + 1
+    paths = {path: path.relative_to(place).parts[0].removesuffix(".py") for path in sorted(place.rglob("*.py"))}
+    assert {*paths.values()} - {*FRONT} == {*rooms}, "a module stands in a room, and a room has its place in the order"
+    for path, own in paths.items():
+        for name, line in imports(parse(path)):
+            parts = name.split(".")
+            if own not in FRONT and name.startswith(f"{house}."):
+                back = parts[depth] in rooms and rooms.index(parts[depth]) > rooms.index(own)
+                assert not back, f"{name_of(path)}:{line} imports {name}, whose room comes later"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """While it is imported: a function may import what imports its module, and a type may be of it."""
+    paths = {name_of(path)[:-3].removesuffix("/__init__").replace("/", "."): path for path in PACKAGE}
+
+    def imported(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                names = (f"{child.module}.{alias.name}" for alias in child.names)
+                yield from (name if name in paths else str(child.module) for name in names)
+            elif not isinstance(child, ast.FunctionDef) and "TYPE_CHECKING" not in ast.unparse(child)[:20]:
+                yield from imported(child)
+
+    found = {module: set(imported(parse(path))) & paths.keys() - {module} for module, path in paths.items()}
+    graphlib.TopologicalSorter(found).prepare()
 
 
 def test_torch_distributed_is_not_reached_through_torch_either() -> None:

@@ -22,13 +22,13 @@ from conftest import TINY, repeatable
 from PIL import Image
 from test_resume import children
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.pack import FACTS, Recipe, require_pack
 from ranger21.data.packing import damaged_shards, make_pack
 from ranger21.data.sources import Folder
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 Result = torch.Tensor | str
 SIZE = (75, 50)

@@ -12,7 +12,7 @@ from conftest import lines, repeatable, result
 from test_resume import children, resumed_from
 from test_training import parameters
 
-from ranger21.course import Course, Growth
+from ranger21.engine.course import Course, Growth
 from ranger21.optim.schedules import cosine
 
 # From 4 to 16 over the first 96 of 2 x 80 images: 18 steps, of which 14 are smaller than 16, 13 in the first epoch.

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from ranger21.report.best_of import best_of
+from ranger21.tuning.best_of import best_of
 
 VALUES = (70.0, 10.0, 72.5, 71.0, 10.0)
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 from children import failing_opens
 
-from ranger21 import checkpoint
-from ranger21.checkpoint import Checkpoints
-from ranger21.checkpoint_file import Damaged, State, read, read_file, weights_path
-from ranger21.errors import UserError
+from ranger21.records import checkpoint
+from ranger21.records.checkpoint import Checkpoints
+from ranger21.records.checkpoint_file import Damaged, State, read, read_file, weights_path
+from ranger21.system.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
 

@@ -20,8 +20,8 @@ from strangers import pickled, rewritten
 from test_checkpoint import make_state, same
 from wrong_places import FORMATS
 
-from ranger21.checkpoint_file import Damaged, State, read, read_file
-from ranger21.errors import UserError
+from ranger21.records.checkpoint_file import Damaged, State, read, read_file
+from ranger21.system.errors import UserError
 
 RUNS = sorted((FORMATS / "runs" / "paper").iterdir())
 
@@ -175,7 +175,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
     def fake(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
         return Failing(path, "r") if mode == "rb" else builtins.open(path, mode, *rest, **named)
 
-    monkeypatch.setattr("ranger21.checkpoint_file.open", fake, raising=False)
+    monkeypatch.setattr("ranger21.records.checkpoint_file.open", fake, raising=False)
     return Failing
 
 

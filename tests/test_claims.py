@@ -11,12 +11,13 @@ import pytest
 from made_claims import CHANCE, NO_NORM, PAPER, SMALL, only, ours, pair, papers, statuses, write_run
 
 from ranger21.report.ablation import ALONE, GIVEN, LADDER, contributions, write_ablation
-from ranger21.report.claim_figures import catching_up, leaves_chance, reached, roughness
-from ranger21.report.claims import findings
-from ranger21.report.claims_page import markdown
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.gallery import write_gallery
-from ranger21.report.runs import Run, find_runs
+from ranger21.report.claims.claims import findings
+from ranger21.report.claims.figures import catching_up, leaves_chance, reached, roughness
+from ranger21.report.claims.page import markdown
+from ranger21.report.figures.gallery import write_gallery
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.runs.run import Run
 
 
 def test_the_papers_own_figures_are_reproduced(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import torch
 from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
 from conftest import ROOT
 
-from ranger21.classes import match, require_same_classes
-from ranger21.errors import UserError
-from ranger21.scoring import Request, score
+from ranger21.models.classes import match, require_same_classes
+from ranger21.models.scoring import Request, score
+from ranger21.system.errors import UserError
 
 RIGHT = 100 * 23 / 24
 
@@ -265,10 +265,10 @@ def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
 
 def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None:
     """Labels are moved to where the checkpoint has the class; folders that it does not know are refused."""
-    from ranger21.distributed import World
+    from ranger21.engine.precision import Precision
     from ranger21.landscape.settings import Settings
     from ranger21.landscape.subject import Checkpoint, load_images, make_subject
-    from ranger21.precision import Precision
+    from ranger21.system.distributed import World
 
     world = World(0, 1, 0, 1, torch.device("cpu"))
     precision = Precision("fp32", world.device)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ranger21.compose import compose_config
-from ranger21.overrides import CONFIG_DIR
+from ranger21.config.compose import compose_config
+from ranger21.config.overrides import CONFIG_DIR
 
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 TrainPy = Callable[..., Answer]
@@ -24,7 +24,7 @@ TrainPy = Callable[..., Answer]
 # One train.py after another, each in a fork of a process that has Hydra imported already. Answers in JSON.
 SERVER = """
 import json, os, runpy, sys, tempfile
-import ranger21.compose
+import ranger21.config.compose
 for line in sys.stdin:
     request = json.loads(line)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

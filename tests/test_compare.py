@@ -18,12 +18,12 @@ import pytest
 from made_runs import Make
 from matplotlib.image import imread
 
-from ranger21.errors import UserError
-from ranger21.report.comparisons import compare_like_with_like, separation
-from ranger21.report.metrics import read_metrics
-from ranger21.report.runs import find_runs
-from ranger21.report.table import notes, sentences
+from ranger21.report.groups.comparisons import compare_like_with_like, separation
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.runs.metrics import read_metrics
+from ranger21.report.tables.table import notes, sentences
 from ranger21.report.write import examine, write_report
+from ranger21.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -334,5 +334,5 @@ def test_help_teaches_and_nothing_imports_torch() -> None:
     done = compare("--help")
     assert done.returncode == 0
     assert "examples:" in done.stdout
-    code = "import sys; import ranger21.report.write, ranger21.report.gallery; sys.exit('torch' in sys.modules)"
+    code = "import sys; import ranger21.report.write, ranger21.report.figures.gallery; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0

@@ -13,14 +13,23 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ranger21 import compose, naming
-from ranger21.compose import compose_config
-from ranger21.config import RETIRED, VARIANTS, Config, ModelConfig, ProtocolConfig, TrainerConfig, result_values
-from ranger21.errors import UserError
-from ranger21.naming import run_directory
-from ranger21.overrides import CONFIG_DIR
-from ranger21.report.groups import IGNORED
-from ranger21.report.runs import read_settings
+from ranger21.config import (
+    RETIRED,
+    VARIANTS,
+    Config,
+    ModelConfig,
+    ProtocolConfig,
+    TrainerConfig,
+    compose,
+    result_values,
+)
+from ranger21.config.compose import compose_config
+from ranger21.config.overrides import CONFIG_DIR
+from ranger21.records import naming
+from ranger21.records.naming import run_directory
+from ranger21.report.groups.grouping import IGNORED
+from ranger21.report.runs.run import read_settings
+from ranger21.system.errors import UserError
 
 FILES = sorted(
     (p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name not in ("ablation", "space")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import Job
 from ranger21.grid.presets import PRESETS, Preset
-from ranger21.records import to_dict
+from ranger21.records.directory import to_dict
+from ranger21.system.errors import UserError
 from ranger21.tuning.contest import Contest, contest, enqueue, publish, tune, words
 from ranger21.tuning.record import Budget, read_tuned, tuned_hash, write_tuned
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranger21.course import Course, Growth
 from ranger21.data.order import Share, TrainBatches
-from ranger21.errors import UserError
-from ranger21.loop import Plan
+from ranger21.engine.course import Course, Growth
+from ranger21.engine.loop import Plan
+from ranger21.system.errors import UserError
 
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 

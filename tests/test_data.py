@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
-from ranger21.course import Course
 from ranger21.data.build import Data, build_data
 from ranger21.data.decode import Encoded
 from ranger21.data.idx import read_idx
@@ -27,7 +26,8 @@ from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
 from ranger21.data.pictures import Pictures
 from ranger21.data.transforms import FRONT_ENDS
-from ranger21.errors import UserError
+from ranger21.engine.course import Course
+from ranger21.system.errors import UserError
 
 QUICK = settings(max_examples=60, deadline=None)
 IMAGENET = ImageFolderConfig(

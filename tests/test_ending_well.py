@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, command
 
-from ranger21.ending import ending_well
+from ranger21.config.ending import ending_well
 
 USED = "give one that can be used, or make room there."
 PRELUDE = """
 import os, sys
-from ranger21.ending import ending_well
-from ranger21.errors import UserError
+from ranger21.config.ending import ending_well
+from ranger21.system.errors import UserError
 with ending_well("begins anew"):
 """
 HELLO = 'for i in range(10): print("hello", i)'

@@ -14,12 +14,12 @@ from made_runs import Make
 from scipy import stats
 from test_statistics import QUICK, VALUES, compare, seeds
 
-from ranger21.report import table
-from ranger21.report.equivalence import Equivalence, margin_of
-from ranger21.report.page_sections import comparison_section
-from ranger21.report.runs import find_runs
-from ranger21.report.statistics import all_pairs, difference
-from ranger21.report.ttests import holm
+from ranger21.report.page.sections import comparison_section
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.statistics.equivalence import Equivalence, margin_of
+from ranger21.report.statistics.pairs import all_pairs, difference
+from ranger21.report.statistics.ttests import holm
+from ranger21.report.tables import table
 from ranger21.report.write import examine
 
 MARGIN = 0.5

@@ -13,14 +13,15 @@ from test_tuning_page import tuned
 
 from ranger21.report.ablation import contributions
 from ranger21.report.ablation import markdown as ablation_markdown
-from ranger21.report.comparisons import Comparison
-from ranger21.report.failures import failed, loss_of_failed, top1_of_failed, top5_of_failed
-from ranger21.report.runs import Run, find_runs, read_run
-from ranger21.report.summary import loss_pairs, top1_pairs
-from ranger21.report.table import markdown, notes, sentences
-from ranger21.report.tuning_page import markdown as tuning_markdown
-from ranger21.report.tuning_page import tunings
+from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.failures import failed, loss_of_failed, top1_of_failed, top5_of_failed
+from ranger21.report.groups.summary import loss_pairs, top1_pairs
+from ranger21.report.runs.finding import find_runs, read_run
+from ranger21.report.runs.run import Run
+from ranger21.report.tables.table import markdown, notes, sentences
 from ranger21.report.write import examine, write_report
+from ranger21.tuning.page import markdown as tuning_markdown
+from ranger21.tuning.page import tunings
 
 ADAMW = (75.02, 74.98, 75.01, 74.99, 75.0)
 NESTEROV = (75.7, 75.72, 75.68, 75.71, 75.69)

@@ -14,8 +14,6 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ranger21.checkpoint_file import read
-from ranger21.errors import UserError
 from ranger21.faults import setups
 from ranger21.faults.campaign import Campaign
 from ranger21.faults.kinds import SAVE_EVERY, Between, Record, Refused
@@ -24,6 +22,8 @@ from ranger21.faults.plan import plan
 from ranger21.faults.setups import shares
 from ranger21.faults.table import Outcome
 from ranger21.faults.verdict import Judged, Likeness, compare, difference, judge
+from ranger21.records.checkpoint_file import read
+from ranger21.system.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
-from ranger21.checkpoint_file import read
 from ranger21.faults import inside, whole
 from ranger21.faults.damages import copy, flip
 from ranger21.faults.kinds import Between, Ending, Record, Refused, Scene, Within
 from ranger21.faults.listing import BY_NAME, KINDS
 from ranger21.faults.start import as_command
+from ranger21.records.checkpoint_file import read
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
 LINES = b'{"step": 1}\n{"step": 2}\n'

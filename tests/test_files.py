@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.errors import UserError
-from ranger21.files import replacing, sweep, write_atomically
+from ranger21.system.errors import UserError
+from ranger21.system.files import replacing, sweep, write_atomically
 
 FORK = multiprocessing.get_context("fork")
 

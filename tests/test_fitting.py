@@ -15,13 +15,14 @@ import torch
 from conftest import TINY
 from torch import nn
 
-from ranger21 import checkpoint, experiment
-from ranger21.checkpoint_file import State, read
-from ranger21.compose import compose_config
 from ranger21.config import Config
-from ranger21.errors import UserError
-from ranger21.fitting import require_fits
-from ranger21.optimizers import build_optimizer
+from ranger21.config.compose import compose_config
+from ranger21.records import checkpoint
+from ranger21.records.checkpoint_file import State, read
+from ranger21.run import experiment
+from ranger21.run.fitting import require_fits
+from ranger21.run.optimizers import build_optimizer
+from ranger21.system.errors import UserError
 
 Edit = Callable[[State], Any]
 

@@ -28,8 +28,8 @@ from ranger21.data.transforms import (
     resized_picture,
     resized_tensor,
 )
-from ranger21.errors import UserError
-from ranger21.randomness import SAMPLE, uniforms
+from ranger21.system.errors import UserError
+from ranger21.system.randomness import SAMPLE, uniforms
 
 COUNT = 200
 RECIPE = replace(FULL, resize=288, crop=256)  # the paper's sizes

@@ -17,10 +17,10 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import Parameter
 
 from ranger21 import Ranger21
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
-from ranger21.experiment import run as start
+from ranger21.config.compose import compose_config
 from ranger21.optim.chain import Chain
+from ranger21.run.experiment import run as start
+from ranger21.system.errors import UserError
 
 pytest.importorskip("triton")
 

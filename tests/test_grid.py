@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import record, records
-from ranger21.naming import run_directory
-from ranger21.records import in_use
+from ranger21.records.directory import in_use
+from ranger21.records.naming import run_directory
 from ranger21.report.ablation import INGREDIENTS
-from ranger21.report.record_file import entries
-from ranger21.report.runs import RUNNING
+from ranger21.report.runs.record_file import entries
+from ranger21.report.runs.run import RUNNING
+from ranger21.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["logger=none", "trainer.steps=4", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=2"]

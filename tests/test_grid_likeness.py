@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from ranger21 import experiment
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import Job
 from ranger21.grid.likeness import other_code, require_these
 from ranger21.grid.record import record, records
 from ranger21.grid.slurm import Slurm
-from ranger21.naming import run_directory
-from ranger21.report.record_file import entries, first_line, write
+from ranger21.records.naming import run_directory
+from ranger21.report.runs.record_file import entries, first_line, write
+from ranger21.run import experiment
+from ranger21.system.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,10 @@ def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, P
     old = replace(job, directory=shutil.copytree(job.directory, tmp_path / "old"))
     manifest = json.loads((old.directory / "manifest.json").read_text())
     for files in manifest["code"].values():
-        files["ranger21/loop.py"] = "0" * 16
+        files["ranger21/engine/loop.py"] = "0" * 16
     (old.directory / "manifest.json").write_text(json.dumps(manifest))
     told = other_code([job, old, old])
-    assert told is not None and "by other code than this: 2 (ranger21/loop.py)." in told
+    assert told is not None and "by other code than this: 2 (ranger21/engine/loop.py)." in told
 
 
 def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path], tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ranger21 import heartbeat
-from ranger21.distributed import World, meet
-from ranger21.errors import UserError
-from ranger21.heartbeat import BEATS, Heartbeat
-from ranger21.ranks import PATIENCE, environment, seconds_of_patience
+from ranger21.system import heartbeat
+from ranger21.system.distributed import World, meet
+from ranger21.system.errors import UserError
+from ranger21.system.heartbeat import BEATS, Heartbeat
+from ranger21.system.ranks import PATIENCE, environment, seconds_of_patience
 
 FAST = 0.6
 

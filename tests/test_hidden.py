@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.indexing import read_index
 from ranger21.data.names import endings, is_hidden, is_image

@@ -18,15 +18,15 @@ from test_resume import children
 from timm.models.resnet import ResNet
 from torch import nn
 
-from ranger21 import experiment, validations
-from ranger21.checkpoint_file import read
-from ranger21.compose import compose_config
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.facts import data_facts
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack
-from ranger21.errors import UserError
+from ranger21.records.checkpoint_file import read
+from ranger21.run import experiment, validations
+from ranger21.system.errors import UserError
 
 HELD = 25  # of 80, in 10 classes
 

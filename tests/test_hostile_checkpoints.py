@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from strangers import write_runs, write_strangers
 from wrong_places import FORMATS
 
-from ranger21.checkpoint_file import Damaged, read
-from ranger21.errors import UserError
+from ranger21.records.checkpoint_file import Damaged, read
+from ranger21.system.errors import UserError
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from export import python_line

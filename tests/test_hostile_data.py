@@ -24,7 +24,7 @@ from conftest import ROOT, TINY
 from hostile import Hostile, hostile  # noqa: F401 (a fixture)
 from test_opening import EPS, of_many_scans, png
 
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.archives import DEVKIT, META, TRUTH, VAL
 from ranger21.data.build import build_data
 from ranger21.data.layout import FASHION_MNIST_FILES

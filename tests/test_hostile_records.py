@@ -15,8 +15,8 @@ from hostile import Hostile
 from made_runs import config_of, lines
 from omegaconf import OmegaConf
 
-from ranger21.report.text import table_lines
-from ranger21.wording import defused, one_line
+from ranger21.report.tables.text import table_lines
+from ranger21.system.wording import defused, one_line
 
 LEFT_OUT: dict[str, tuple[str, str]] = {  # a file's content, and what is said of the run
     "bomb": ("config.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -10,8 +10,8 @@ import pytest
 
 from ranger21.data.identity import Match, compare, identify
 from ranger21.data.index import Index
-from ranger21.errors import UserError
-from ranger21.records import RunDirectory
+from ranger21.records.directory import RunDirectory
+from ranger21.system.errors import UserError
 
 
 def index(names: list[str], sizes: list[int] | None = None) -> Index:

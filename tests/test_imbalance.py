@@ -11,17 +11,17 @@ from conftest import TINY
 from test_data import idx_files
 from test_resume import children
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.imbalance import by_frequency, choose_zipf, zipf
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack
-from ranger21.errors import UserError
-from ranger21.naming import run_directory
-from ranger21.report.groups import group_runs
-from ranger21.report.metrics import Metrics
-from ranger21.report.runs import RUNNING, Run, settings
+from ranger21.records.naming import run_directory
+from ranger21.report.groups.grouping import group_runs
+from ranger21.report.runs.metrics import Metrics
+from ranger21.report.runs.run import RUNNING, Run, settings
+from ranger21.system.errors import UserError
 
 CLASSES = [f"n{number}" for number in range(10)]
 

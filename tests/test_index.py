@@ -19,7 +19,7 @@ from ranger21.data import indexing as module
 from ranger21.data.index import Index
 from ranger21.data.index_cache import cache_files
 from ranger21.data.indexing import read_index
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")

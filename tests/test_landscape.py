@@ -18,17 +18,17 @@ from test_resume import children
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from ranger21 import records
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.sample import CLASSES
-from ranger21.errors import UserError
 from ranger21.landscape import directions, survey
 from ranger21.landscape.directions import Layout
 from ranger21.landscape.loss import Loss
 from ranger21.landscape.record import Record
 from ranger21.landscape.settings import Settings
 from ranger21.landscape.subject import Subject
-from ranger21.models import build_model
+from ranger21.models.build import build_model
+from ranger21.records import directory as records
+from ranger21.system.errors import UserError
 
 SMALL: dict[str, Any] = {"points": 3, "images": 24, "bn_images": 32, "sharpness_seeds": 2, "points_at_once": 2}
 
@@ -201,7 +201,7 @@ def test_sharpness_is_the_curvature_near_by_and_the_same_for_the_same_seeds() ->
 
 @pytest.mark.parametrize("bn", ["keep", "recompute"])
 def test_the_middle_has_the_checkpoints_own_loss(bn: str, tiny: list[str], tmp_path: Path) -> None:
-    """As `ranger21.evaluation` finds it; two checkpoints side by side, of different models."""
+    """As `ranger21.engine.evaluation` finds it; two checkpoints side by side, of different models."""
     sources = [save(tmp_path / "a.pt", make_model(), tiny)]
     more = [*tiny, "model.remove_skips=true"]
     sources.append(save(tmp_path / "b.pt", make_model(0, "model.remove_skips=true"), more))

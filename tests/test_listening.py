@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import SPAWN
 
-from ranger21.distributed import World, join, listen
+from ranger21.system.distributed import World, join, listen
 
 
 def listening() -> set[str]:

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from ranger21 import processes
-from ranger21.course import Course
 from ranger21.data.loader import RESTARTS, Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.pictures import Batch, Pictures
 from ranger21.data.sockets import prepare_sockets
 from ranger21.data.transforms import Complete
-from ranger21.errors import UserError
-from ranger21.processes import cgroup_cores, granted_cores
+from ranger21.engine.course import Course
+from ranger21.system import processes
+from ranger21.system.errors import UserError
+from ranger21.system.processes import cgroup_cores, granted_cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and control groups as Linux has them")
 

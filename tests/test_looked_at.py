@@ -11,23 +11,23 @@ from made_runs import Make
 from test_grid import job_in
 from test_report import read, section
 
-from ranger21.compose import compose_config
-from ranger21.distributed import join
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
+from ranger21.engine.precision import choose_precision
 from ranger21.grid.progress import progress
 from ranger21.landscape.settings import Settings
 from ranger21.landscape.subject import load_images
-from ranger21.precision import choose_precision
-from ranger21.report.claim_figures import best_is_last, leaves_chance, roughness
-from ranger21.report.comparisons import Comparison, compare_like_with_like
-from ranger21.report.gallery import gallery
-from ranger21.report.groups import group_runs
-from ranger21.report.page_tables import run_table
-from ranger21.report.runs import find_runs
-from ranger21.report.summary import best, final_top1
-from ranger21.report.table import markdown
-from ranger21.tracking.merged import OfflineRun, outcome
-from ranger21.tracking.wandb_file import Fragment
+from ranger21.report.claims.figures import best_is_last, leaves_chance, roughness
+from ranger21.report.figures.gallery import gallery
+from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.groups.grouping import group_runs
+from ranger21.report.groups.summary import best, final_top1
+from ranger21.report.page.tables import run_table
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.tables.table import markdown
+from ranger21.system.distributed import join
+from ranger21.system.errors import UserError
+from ranger21.wandb_tools.file import Fragment
+from ranger21.wandb_tools.merged import OfflineRun, outcome
 
 HELD = (30.0, 80.0, 70.0)  # top-1 on the holdout after each epoch
 OFFICIAL = 55.0  # on the official validation set, after the last

@@ -14,13 +14,13 @@ import torch
 from children import assert_same
 from conftest import ROOT
 
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
-from ranger21.distributed import join
-from ranger21.lr_finder import RangeTest, range_test
-from ranger21.records import RunDirectory
-from ranger21.run import Run
-from ranger21.stopping import StopFlag
+from ranger21.engine.lr_finder import RangeTest, range_test
+from ranger21.records.directory import RunDirectory
+from ranger21.run.run import Run
+from ranger21.system.distributed import join
+from ranger21.system.stopping import StopFlag
 from ranger21.tracking import FanOut
 
 

@@ -23,8 +23,7 @@ import pytest
 from conftest import ROOT, TINY
 from slurm_cluster import Cluster
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, require_use
 from ranger21.grid.jobs import expand
 from ranger21.grid.presets import PRESETS
@@ -33,6 +32,7 @@ from ranger21.machine.check import FAILED, OK, WARNING, Found, Machine, Row
 from ranger21.machine.listing import CHECKS
 from ranger21.machine.places import working
 from ranger21.machine.running import Order, Worker, rows
+from ranger21.system.errors import UserError
 
 SCRIPT = ROOT / "scripts" / "check_machine.py"
 

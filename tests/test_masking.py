@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from ranger21 import code, experiment, sessions
-from ranger21.code import recorded_code
-from ranger21.compose import compose_config
 from ranger21.config import result_values
+from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import Job
 from ranger21.grid.record import publication, record, records
-from ranger21.masking import masked, masked_command, masked_values
-from ranger21.naming import run_directory
+from ranger21.records import code, sessions
+from ranger21.records.code import recorded_code
+from ranger21.records.naming import run_directory
+from ranger21.run import experiment
+from ranger21.system.masking import masked, masked_command, masked_values
 from ranger21.tracking.weights_and_biases import WandbTracker
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -72,10 +73,12 @@ def test_long_texts_take_no_long_time(text: str) -> None:
 def test_the_manifest_has_the_diff_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an older record's diff the code is still recognised."""
     answers = {("rev-parse", "HEAD"): "c0ffee\n", ("diff", "HEAD"): DIFF}
-    monkeypatch.setattr(code, "_git", lambda *words: answers.get(words, "ranger21/loop.py\0"))
+    monkeypatch.setattr(code, "_git", lambda *words: answers.get(words, "ranger21/engine/loop.py\0"))
     monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
     usual, full = (sessions.session(1, "cpu", 0, full_diff=full) for full in (False, True))
-    assert usual["git"].keys() == {"commit", "changed"} and usual["git"]["changed"].keys() == {"ranger21/loop.py"}
+    assert usual["git"].keys() == {"commit", "changed"} and usual["git"]["changed"].keys() == {
+        "ranger21/engine/loop.py"
+    }
     assert "+password = '***'" in full["git"]["diff"] and "+lr = 3" in full["git"]["diff"]
     assert KEY not in json.dumps([usual, full])
     (one, other) = (recorded_code({"code": {}}, told) for told in (usual, full))
@@ -83,9 +86,9 @@ def test_the_manifest_has_the_diff_only_where_it_is_asked_for(monkeypatch: pytes
 
 
 DIFF = """\
-diff --git a/ranger21/loop.py b/ranger21/loop.py
---- a/ranger21/loop.py
-+++ b/ranger21/loop.py
+diff --git a/ranger21/engine/loop.py b/ranger21/engine/loop.py
+--- a/ranger21/engine/loop.py
++++ b/ranger21/engine/loop.py
 +lr = 3
 +password = 'hunter2'
 """

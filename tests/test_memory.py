@@ -11,11 +11,11 @@ from wrong_inputs import Wrong, wrong  # noqa: F401 (a fixture)
 
 from ranger21.data.on_device import ToInput
 from ranger21.data.pictures import Batch
-from ranger21.distributed import World
-from ranger21.errors import UserError
-from ranger21.evaluation import evaluate
-from ranger21.memory import enough_memory, lacks_memory
-from ranger21.precision import Precision
+from ranger21.engine.evaluation import evaluate
+from ranger21.engine.precision import Precision
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.memory import enough_memory, lacks_memory
 
 HUGE = 10**14  # bytes
 LACKS = {

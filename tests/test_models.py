@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ranger21.config import ModelConfig
-from ranger21.errors import UserError
-from ranger21.models import build_model, load_weights
+from ranger21.models.build import build_model, load_weights
+from ranger21.system.errors import UserError
 
 
 def make(

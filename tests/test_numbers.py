@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from made_runs import Make
 
-from ranger21.errors import UserError
 from ranger21.report.numbers.check import Statements, others
 from ranger21.report.write import examine, write_tables
+from ranger21.system.errors import UserError
 
 STATEMENTS = """\
 records: {made: {runs: outputs/test}}

@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ranger21.compose import compose_config
 from ranger21.config import VARIANTS
+from ranger21.config.compose import compose_config
+from ranger21.config.mistakes import CONFIG_ERRORS, explain
 from ranger21.config.optimizers import ChainConfig, LibraryConfig, OptimizerConfig
 from ranger21.config.schedules import ScaledConfig
-from ranger21.errors import UserError
-from ranger21.mistakes import CONFIG_ERRORS, explain
 from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import Ranger21Official
-from ranger21.optimizers import build_optimizer, scaled_lr
+from ranger21.run.optimizers import build_optimizer, scaled_lr
+from ranger21.system.errors import UserError
 
 NAMES = list(VARIANTS["optimizer"])
 WITHOUT_GROUPS = "ranger21_official"  # it has one group, whatever `decay_norm_and_bias` is
@@ -54,7 +54,7 @@ def chosen(name: str, lookahead: bool) -> OptimizerConfig:
 
 
 def build(config: OptimizerConfig, model: nn.Module, **changes: Any) -> Optimizer:
-    """As `ranger21.experiment` does."""
+    """As `ranger21.run.experiment` does."""
     return build_optimizer(params=model.parameters(), **(vars(config) | changes))
 
 

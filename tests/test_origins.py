@@ -8,14 +8,14 @@ from typing import Any
 
 from made_runs import Make
 
-from ranger21.code import digest
-from ranger21.manifest import FORMAT
-from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
-from ranger21.report.runs import find_runs
-from ranger21.report.table import notes
+from ranger21.records.code import digest
+from ranger21.records.manifest import FORMAT
+from ranger21.report.groups.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.tables.table import notes
 from ranger21.report.write import examine
 
-FILES = {"train.py": "1", "ranger21/loop.py": "2"}
+FILES = {"train.py": "1", "ranger21/engine/loop.py": "2"}
 HARDWARE = {"device": "cpu", "ranks": 1, "precision": "fp32", "threads": 2}
 
 
@@ -40,17 +40,17 @@ def said(tmp_path: Path, *beginnings: str) -> list[str]:
 def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
     """Records of before files were hashed."""
     for seed, commit in enumerate(["a" * 40, "b" * 40, "b" * 40]):
-        diff = "diff --git a/ranger21/loop.py b/ranger21/loop.py\n+x\n" if seed == 2 else ""
+        diff = "diff --git a/ranger21/engine/loop.py b/ranger21/engine/loop.py\n+x\n" if seed == 2 else ""
         session = {"git": {"commit": commit, "diff": diff}, "hardware": {"device": "cpu"}, "packages": {}}
         (make(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     assert said(tmp_path, "These runs") == [
         f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1), {'b' * 9} with "
-        "uncommitted changes in ranger21/loop.py (adamw seed 2); different: ranger21/loop.py."
+        "uncommitted changes in ranger21/engine/loop.py (adamw seed 2); different: ranger21/engine/loop.py."
     ]
 
 
 def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) -> None:
-    edited = FILES | {"ranger21/loop.py": "3", "ranger21/new.py": "4"}
+    edited = FILES | {"ranger21/engine/loop.py": "3", "ranger21/new.py": "4"}
     for seed in range(2):
         manifest(make("adamw", seed))
         manifest(make("ranger21", seed), FILES, *([edited] if seed else []))
@@ -58,7 +58,7 @@ def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) ->
     one, two = (f"code {digest(files)[:9]}" for files in (FILES, edited))
     both = sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"])
     assert sentence == (
-        f"These runs are not all of the same code: {both[0]}, {both[1]}; different: ranger21/loop.py, ranger21/new.py."
+        f"These runs are not all of the same code: {both[0]}, {both[1]}; different: ranger21/engine/loop.py, ranger21/new.py."
     )
 
 

@@ -24,17 +24,17 @@ from conftest import ROOT, TINY, repeatable
 from PIL import Image
 from test_resume import children
 
-from ranger21 import processes
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
-from ranger21.course import Course
+from ranger21.config.compose import compose_config
 from ranger21.data import packing, shards, sources
 from ranger21.data.build import build_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.pack import FACTS, Recipe
 from ranger21.data.packing import begin_pack, damaged_shards, make_pack
-from ranger21.errors import UserError
+from ranger21.engine.course import Course
+from ranger21.system import processes
+from ranger21.system.errors import UserError
 
 JPEG = Recipe(36, "squash", "jpeg", 95, "4:4:4")
 RAW = Recipe(36, "squash", "raw", None, None)

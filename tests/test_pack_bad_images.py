@@ -12,14 +12,14 @@ import webdataset
 from conftest import TINY
 from test_pack import JPEG, RAW, few, files, pack_by_command, small, sources_of  # noqa: F401 (small is a fixture)
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.pack import FACTS, stored_facts
 from ranger21.data.packing import damaged_shards, make_pack
 from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @pytest.fixture

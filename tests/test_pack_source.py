@@ -11,13 +11,13 @@ import pytest
 from conftest import TINY
 from test_pack import JPEG, sources_of
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.identity import Match, compare
 from ranger21.data.pack import FACTS
 from ranger21.data.packing import make_pack
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.curves import average
-from ranger21.report.groups import Group, group_runs
-from ranger21.report.page import embedded, write_page
-from ranger21.report.page_data import page_data, points_a_curve, thinned
-from ranger21.report.page_sections import comparison_section
-from ranger21.report.page_tables import difference_table
-from ranger21.report.runs import find_runs
+from ranger21.report.figures.curves import average
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.groups.grouping import Group, group_runs
+from ranger21.report.page.data import page_data, points_a_curve, thinned
+from ranger21.report.page.page import embedded, write_page
+from ranger21.report.page.sections import comparison_section
+from ranger21.report.page.tables import difference_table
+from ranger21.report.runs.finding import find_runs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(

@@ -11,9 +11,18 @@ from made_runs import Make
 from scipy import integrate, stats
 from test_statistics import seeds
 
-from ranger21.report.power import MOST, POWER, Spread, chance, gap_found, paired_spread, seeds_needed, unpaired_spread
-from ranger21.report.power_table import markdown, plans, summary, write_power
-from ranger21.report.text import table_lines
+from ranger21.report.statistics.power import (
+    MOST,
+    POWER,
+    Spread,
+    chance,
+    gap_found,
+    paired_spread,
+    seeds_needed,
+    unpaired_spread,
+)
+from ranger21.report.tables.power_table import markdown, plans, summary, write_power
+from ranger21.report.tables.text import table_lines
 from ranger21.report.write import examine
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from conftest import ROOT
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 HOW = "needs the packages that read the archives: pip install -e '.[prepare]'"
 pytest.importorskip("scipy", reason=HOW)

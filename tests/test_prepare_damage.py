@@ -14,7 +14,7 @@ from test_prepare import contents
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.checksums import CHECKED, MD5
 from ranger21.data.prepare import prepare
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

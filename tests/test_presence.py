@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import SPAWN
 
-from ranger21.checkpoint import Checkpoints
-from ranger21.errors import UserError
-from ranger21.presence import Presence
-from ranger21.records import RunDirectory, in_use
-from ranger21.tracking.console import log_to_file
+from ranger21.records.checkpoint import Checkpoints
+from ranger21.records.directory import RunDirectory, in_use
+from ranger21.records.presence import Presence
+from ranger21.system.errors import UserError
+from ranger21.system.terminal import log_to_file
 from ranger21.tracking.jsonl import JsonLines, require_lines
 
 

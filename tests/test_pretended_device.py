@@ -14,23 +14,23 @@ import torch
 from pretended import CPU, CUDA, Watch, pretended_cuda
 from torch import Tensor, nn
 
-from ranger21 import loop
-from ranger21.compose import compose_config, composing
 from ranger21.config import VARIANTS, Config
+from ranger21.config.compose import compose_config, composing
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.pictures import Batch
-from ranger21.distributed import World, choose_device
-from ranger21.errors import UserError
-from ranger21.loop import Clock, Job
-from ranger21.meters import Meter, NonFinite
-from ranger21.models import memory_format
+from ranger21.engine import loop
+from ranger21.engine.loop import Clock, Job
+from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.precision import choose_precision
+from ranger21.engine.undo import Undo
+from ranger21.models.build import memory_format
 from ranger21.optim.fused.tables import upload
-from ranger21.optimizers import build_optimizer, build_schedule
-from ranger21.plan import make_plan
-from ranger21.precision import choose_precision
-from ranger21.stopping import StopFlag
+from ranger21.run.optimizers import build_optimizer, build_schedule
+from ranger21.run.plan import make_plan
+from ranger21.system.distributed import World, choose_device
+from ranger21.system.errors import UserError
+from ranger21.system.stopping import StopFlag
 from ranger21.tracking import FanOut
-from ranger21.undo import Undo
 
 IMAGES, STEPS = 640, 3  # with a log line after the second
 

@@ -16,13 +16,13 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models._hub import save_for_hf
 from torch import nn
 
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.decode import Encoded
-from ranger21.errors import UserError
-from ranger21.models import build_model
-from ranger21.naming import run_directory
-from ranger21.pretrained import load_pretrained, timm_name, view_of_timm
-from ranger21.scoring import Request, score
+from ranger21.models.build import build_model
+from ranger21.models.pretrained import load_pretrained, timm_name, view_of_timm
+from ranger21.models.scoring import Request, score
+from ranger21.records.naming import run_directory
+from ranger21.system.errors import UserError
 
 KWARGS: dict[str, Any] = {"channels": [8, 16, 16, 16], "stem_width": 8}
 MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.4, 0.5)  # of no published weights

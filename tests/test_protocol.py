@@ -14,17 +14,18 @@ import pytest
 from made_claims import write_run
 from omegaconf import OmegaConf
 
-from ranger21.compose import compose_config
 from ranger21.config import ProtocolConfig
+from ranger21.config.compose import compose_config
+from ranger21.config.overrides import CONFIG_DIR
 from ranger21.config.protocol import protocol_hash, protocol_mark
-from ranger21.naming import run_directory
-from ranger21.overrides import CONFIG_DIR
-from ranger21.records import RunDirectory, read_config, to_dict
-from ranger21.report.claims_page import markdown
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.protocols import protocol, told
-from ranger21.report.runs import Run, find_runs
-from ranger21.sessions import session
+from ranger21.records.directory import RunDirectory, read_config, to_dict
+from ranger21.records.naming import run_directory
+from ranger21.records.sessions import session
+from ranger21.report.claims.page import markdown
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.groups.protocols import protocol, told
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.runs.run import Run
 
 NAMES = sorted(path.stem for path in CONFIG_DIR.glob("protocol/*.yaml"))
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ranger21.report.proportions import Share, contrasts
-from ranger21.report.ranks import MOST_EXACT, Outcomes, rank_test
-from ranger21.report.statistics import all_pairs, difference
+from ranger21.report.statistics.pairs import all_pairs, difference
+from ranger21.report.statistics.proportions import Share, contrasts
+from ranger21.report.statistics.ranks import MOST_EXACT, Outcomes, rank_test
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 VALUES = st.lists(st.integers(20, 26).map(float) | st.none(), min_size=2, max_size=6)  # None: it failed

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
-from ranger21.manifest import read_manifest
-from ranger21.reading import Unreadable, misfit, read_json, read_yaml
-from ranger21.records import RunDirectory, last_values, read_config, tail
+from ranger21.config.compose import compose_config
+from ranger21.records.directory import RunDirectory, last_values, read_config, tail
+from ranger21.records.manifest import read_manifest
+from ranger21.system.errors import UserError
+from ranger21.system.reading import Unreadable, misfit, read_json, read_yaml
 
 CONTENT: dict[str, tuple[bytes, str]] = {  # for JSON and YAML alike
     "empty": (b"", "it is empty"),

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from made_runs import Make, lines
 
-from ranger21.errors import UserError
 from ranger21.grid.record import record, record_of
-from ranger21.report import record_file
-from ranger21.report.record_file import NAME, entries, first_line, write
-from ranger21.report.record_runs import read_records
-from ranger21.report.runs import Run, find_runs, read_run
+from ranger21.report.runs import record_file
+from ranger21.report.runs.finding import find_runs, read_run
+from ranger21.report.runs.record_file import NAME, entries, first_line, write
+from ranger21.report.runs.record_runs import read_records
+from ranger21.report.runs.run import Run
 from ranger21.report.write import examine, write_report
+from ranger21.system.errors import UserError
 
 SESSION = {"started": "2026-11-01T00:00:00", "command": ["python", "train.py", "seed=1"], "hardware": {"cores": 2}}
 

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ranger21.compose import compose_config
 from ranger21.config import Config
-from ranger21.errors import UserError
-from ranger21.files import write_atomically
-from ranger21.manifest import FORMAT
-from ranger21.records import RunDirectory, read_config
-from ranger21.sessions import session
+from ranger21.config.compose import compose_config
+from ranger21.records.directory import RunDirectory, read_config
+from ranger21.records.manifest import FORMAT
+from ranger21.records.sessions import session
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
 from ranger21.tracking.jsonl import JsonLines
 
 FORK = multiprocessing.get_context("fork")
@@ -56,9 +56,9 @@ def start(place: RunDirectory, config: Config) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ranger21.compose import compose_config
-from ranger21.manifest import FORMAT
-from ranger21.records import RunDirectory
+from ranger21.config.compose import compose_config
+from ranger21.records.manifest import FORMAT
+from ranger21.records.directory import RunDirectory
 place = RunDirectory(Path(sys.argv[1]))
 place.claim(compose_config(["data.root=/data/imagenet"]))
 print("claimed", flush=True)

@@ -13,17 +13,18 @@ from made_runs import OPTIMIZERS, Make
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ranger21.errors import UserError
-from ranger21.report import figures
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.curves import average, bin_width, binned
-from ranger21.report.figures import Bar, Panel, make_figure
-from ranger21.report.groups import group_runs
-from ranger21.report.runs import Run, find_runs, read_run
-from ranger21.report.statistics import estimate
-from ranger21.report.summary import summarise
-from ranger21.report.table import markdown, notes
-from ranger21.report.text import table_lines
+from ranger21.report.figures import drawing as figures
+from ranger21.report.figures.curves import average, bin_width, binned
+from ranger21.report.figures.drawing import Bar, Panel, make_figure
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.groups.grouping import group_runs
+from ranger21.report.groups.summary import summarise
+from ranger21.report.runs.finding import find_runs, read_run
+from ranger21.report.runs.run import Run
+from ranger21.report.statistics.pairs import estimate
+from ranger21.report.tables.table import markdown, notes
+from ranger21.report.tables.text import table_lines
+from ranger21.system.errors import UserError
 
 
 def labels(tmp_path: Path) -> list[str]:

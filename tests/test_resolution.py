@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from made_runs import Make
 from test_statistics import QUICK, compare, ends, seeds
 
-from ranger21.report import table
-from ranger21.report.resolution import quantum
-from ranger21.report.runs import find_runs
-from ranger21.report.statistics import estimate
+from ranger21.report.groups.resolution import quantum
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.statistics.pairs import estimate
+from ranger21.report.tables import table
 from ranger21.report.write import examine
 
 STEPS = st.lists(st.integers(0, 40), min_size=3, max_size=10)

@@ -16,10 +16,11 @@ from children import assert_same, failing_opens, run, weights
 from conftest import SPAWN, TINY, lines, repeatable, result
 from test_resume import children
 
-from ranger21 import checkpoint, experiment
-from ranger21.checkpoint_file import read
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
+from ranger21.records import checkpoint
+from ranger21.records.checkpoint_file import read
+from ranger21.run import experiment
+from ranger21.system.errors import UserError
 
 OVERRIDES = [*TINY, "optimizer=adamw"]  # saves at 3, 5, 6, 9, 10, 12, 15, 18 and 20
 

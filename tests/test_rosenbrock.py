@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ranger21.report import landscapes
-from ranger21.report.landscapes import LOST, TARGET, best_rate, gradient, judge, value
+from ranger21.landscape import rosenbrock as landscapes
+from ranger21.landscape.rosenbrock import LOST, TARGET, best_rate, gradient, judge, value
 
 START = (-1.2, 1.0)
 SMALL = ("--steps", "300", "--search-steps", "100", "--grid", "1e-4", "1e-2", "5", "--jobs", "1")

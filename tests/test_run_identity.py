@@ -13,14 +13,15 @@ from children import weights
 from conftest import ROOT, TINY, result
 from omegaconf import OmegaConf
 
-from ranger21 import code, experiment, naming
-from ranger21.compose import compose_config, with_overrides
+from ranger21.config.compose import compose_config, with_overrides
 from ranger21.data.sample import ensure_sample
-from ranger21.errors import UserError
-from ranger21.manifest import FORMAT, add_session, read_manifest
-from ranger21.naming import run_directory
-from ranger21.records import RunDirectory, read_config, to_dict
-from ranger21.sessions import session
+from ranger21.records import code, naming
+from ranger21.records.directory import RunDirectory, read_config, to_dict
+from ranger21.records.manifest import FORMAT, add_session, read_manifest
+from ranger21.records.naming import run_directory
+from ranger21.records.sessions import session
+from ranger21.run import experiment
+from ranger21.system.errors import UserError
 
 SHORT = [*TINY, "trainer.steps=2"]
 
@@ -195,7 +196,7 @@ def test_what_counts_is_everything_that_train_py_can_reach() -> None:
     assert code.hashes().keys() >= {
         "train.py",
         "configs/config.yaml",
-        "ranger21/loop.py",
+        "ranger21/engine/loop.py",
         "ranger21/optim/ingredients/cautious.py",
     }
     assert not [file for file in code.hashes() if file.startswith(code.WITHOUT_EFFECT)]
@@ -207,12 +208,12 @@ def test_every_file_that_counts_is_hashed_without_git(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "train.py", tmp_path / "train.py")
     before = code.hashes(tmp_path)
     assert before == code.hashes()
-    for name in ("ranger21/loop.py", "configs/optimizer/adamw.yaml", "ranger21/report/table.py"):
+    for name in ("ranger21/engine/loop.py", "configs/optimizer/adamw.yaml", "ranger21/report/tables/table.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "# edited\n")
     (tmp_path / "ranger21" / "undo.py").unlink()
     one, other = (code.Code(files, None, {}) for files in (before, code.hashes(tmp_path)))
     assert not one.same(other)
-    changed = "configs/optimizer/adamw.yaml, ranger21/loop.py, ranger21/undo.py"
+    changed = "configs/optimizer/adamw.yaml, ranger21/engine/loop.py, ranger21/engine/undo.py"
     assert code.change(one, other) == changed and code.change(one, one) is None
 
 
@@ -224,12 +225,12 @@ def test_resuming_with_other_code_is_told_by_file(
     (again / "result.json").unlink()
     manifest = json.loads((again / "manifest.json").read_text())
     (mark,) = manifest["code"]
-    manifest["code"][mark]["ranger21/loop.py"] = "0" * 16  # as if it had been another then
+    manifest["code"][mark]["ranger21/engine/loop.py"] = "0" * 16  # as if it had been another then
     (again / "manifest.json").write_text(json.dumps(manifest))
     start(again, f"data.root={a}")
     (said,) = [message for message in told.messages if message.startswith("The code")]
     assert said.startswith("The code has changed since this run's last start (2")
-    assert said.endswith("): ranger21/loop.py.")
+    assert said.endswith("): ranger21/engine/loop.py.")
 
 
 def test_the_same_code_is_written_once(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
@@ -247,10 +248,12 @@ def test_records_of_before_are_compared_by_commit_and_diff() -> None:
         assert found is not None
         return found
 
-    clean, edited = of("a" * 40, "docs/data.md"), of("a" * 40, "ranger21/loop.py", "README.md")
+    clean, edited = of("a" * 40, "docs/data.md"), of("a" * 40, "ranger21/engine/loop.py", "README.md")
     assert clean.same(of("a" * 40)) and not clean.same(of("b" * 40)) and not clean.same(edited)
-    assert edited.same(of("a" * 40, "ranger21/loop.py")) and not edited.same(of("a" * 40, "ranger21/loop.py", text="x"))
-    assert edited.name == "aaaaaaaaa with uncommitted changes in ranger21/loop.py"
+    assert edited.same(of("a" * 40, "ranger21/engine/loop.py")) and not edited.same(
+        of("a" * 40, "ranger21/engine/loop.py", text="x")
+    )
+    assert edited.name == "aaaaaaaaa with uncommitted changes in ranger21/engine/loop.py"
     new = code.Code({"train.py": "1"}, "a" * 40, {})
     assert clean.same(new) and not edited.same(new) and code.change(of("0" * 40), new) is not None
     assert code.recorded_code({}, {"git": None}) is None and code.change(None, new) is None

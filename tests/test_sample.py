@@ -14,7 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 from ranger21.data.sample import CLASSES, MARKER, draw, ensure_sample
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 COUNTS = {"train_per_class": 3, "val_per_class": 1}
 
@@ -147,7 +147,7 @@ def test_leftovers_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """Not what a living one is at, nor what somebody else has beside it."""
     root = tmp_path / "sample"
-    code = f"import pathlib, ranger21.processes as p\nwith p.workshop(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
+    code = f"import pathlib, ranger21.system.processes as p\nwith p.workshop(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
     code += " (w / 'fresh').mkdir()\n print(w, flush=True)\n input()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}

@@ -18,18 +18,17 @@ from test_pieces import WORLD
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, OneCycleLR, StepLR
 
-from ranger21 import durations
-from ranger21.compose import compose_config
-from ranger21.config import VARIANTS
+from ranger21.config import VARIANTS, durations
+from ranger21.config.compose import compose_config
 from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
-from ranger21.course import Course, Growth
 from ranger21.data.pictures import Batch
-from ranger21.errors import UserError
-from ranger21.loop import Clock, Plan, take_step
-from ranger21.meters import Meter, NonFinite
+from ranger21.engine.course import Course, Growth
+from ranger21.engine.loop import Clock, Plan, take_step
+from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.precision import Precision
 from ranger21.optim.schedules import SCHEDULES, after_warmup, constant, cosine, cyclic, one_cycle, step_decay
-from ranger21.optimizers import build_schedule, scaled_lr
-from ranger21.precision import Precision
+from ranger21.run.optimizers import build_schedule, scaled_lr
+from ranger21.system.errors import UserError
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 COURSE = Course(80, 16, 10)  # 5 steps an epoch, 50 in all

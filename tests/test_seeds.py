@@ -11,20 +11,20 @@ from conftest import TINY, repeatable
 from made_runs import Make
 from test_resume import children
 
-from ranger21 import randomness
-from ranger21.compose import compose_config
+from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
-from ranger21.distributed import join
-from ranger21.errors import UserError
-from ranger21.naming import run_directory
-from ranger21.numerics import computing
-from ranger21.records import RunDirectory
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.runs import find_runs
-from ranger21.report.summary import top1_pairs
-from ranger21.report.table import notes
-from ranger21.run import Run
-from ranger21.stopping import StopFlag
+from ranger21.records.directory import RunDirectory
+from ranger21.records.naming import run_directory
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.groups.summary import top1_pairs
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.tables.table import notes
+from ranger21.run.numerics import computing
+from ranger21.run.run import Run
+from ranger21.system import randomness
+from ranger21.system.distributed import join
+from ranger21.system.errors import UserError
+from ranger21.system.stopping import StopFlag
 from ranger21.tracking import FanOut
 
 Start = Callable[..., tuple[Any, ...]]

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from test_statistics import compare, ends, seeds
 
-from ranger21.report.statistics import all_pairs, estimate
+from ranger21.report.statistics.pairs import all_pairs, estimate
 
 EXPERIMENTS = 2000
 FEW = (0.0, 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS))  # at most 5 %, and three binomial standard deviations

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ranger21.report import claim_judges as judges
-from ranger21.report.comparisons import Comparison
-from ranger21.report.metrics import Metrics
-from ranger21.report.papers_runs import Evidence
-from ranger21.report.runs import Run
+from ranger21.report.claims import judges as judges
+from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.papers_runs import Evidence
+from ranger21.report.runs.metrics import Metrics
+from ranger21.report.runs.run import Run
 
 EXPERIMENTS = 500
 VALIDATIONS = 24

@@ -13,7 +13,7 @@ import pytest
 from test_simulations import Array, Record
 from test_statistics import compare, seeds
 
-from ranger21.report.statistics import Pair, all_pairs
+from ranger21.report.statistics.pairs import Pair, all_pairs
 
 EXPERIMENTS = 1000
 FEW = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # 5 %, and three binomial standard deviations

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from test_simulations import Record
 
-from ranger21.report.proportions import Share, contrasts
-from ranger21.report.ranks import Outcomes
-from ranger21.report.statistics import all_pairs, difference
+from ranger21.report.statistics.pairs import all_pairs, difference
+from ranger21.report.statistics.proportions import Share, contrasts
+from ranger21.report.statistics.ranks import Outcomes
 
 EXPERIMENTS = 1000
 CHANCE, MEAN, SPREAD = 10.0, 75.0, 0.3

@@ -12,8 +12,8 @@ import pytest
 from test_simulations import Record
 from test_statistics import compare, seeds
 
-from ranger21.report.power import POWER, Spread, gap_found
-from ranger21.report.statistics import all_pairs
+from ranger21.report.statistics.pairs import all_pairs
+from ranger21.report.statistics.power import POWER, Spread, gap_found
 
 EXPERIMENTS = 1000
 CLOSE = 3 * math.sqrt(POWER * (1 - POWER) / EXPERIMENTS)

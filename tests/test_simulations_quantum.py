@@ -12,7 +12,7 @@ import pytest
 from test_simulations import Record
 from test_statistics import compare, ends, seeds
 
-from ranger21.report.statistics import estimate
+from ranger21.report.statistics.pairs import estimate
 
 EXPERIMENTS = 1000
 ENOUGH = 0.95 - 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)

@@ -16,7 +16,7 @@ from conftest import ROOT, TINY, repeatable, result
 from slurm_cluster import Cluster, until
 from test_resume import children
 
-from ranger21.tracking.sync import find
+from ranger21.wandb_tools.sync import find
 
 TRAIN = "slurm/train.sbatch"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")

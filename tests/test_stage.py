@@ -21,14 +21,14 @@ from children import assert_same, weights
 from conftest import TINY
 from test_resume import children
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data import copying, room
 from ranger21.data.copying import REMEMBERED
 from ranger21.data.layout import require_data
 from ranger21.data.pack import FACTS, Recipe
 from ranger21.data.stage import place, stage, staged
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
 

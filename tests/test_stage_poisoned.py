@@ -16,7 +16,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data.copying import REMEMBERED
 from ranger21.data.pack import FACTS
 from ranger21.data.stage import place, stage
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ranger21.report.statistics import all_pairs, by_seed, difference, estimate, holm
-from ranger21.report.verdicts import Difference
+from ranger21.report.statistics.pairs import all_pairs, by_seed, difference, estimate, holm
+from ranger21.report.statistics.verdicts import Difference
 
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3).map(float)

@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY
 from test_resume import children
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
 from ranger21.data.layout import require_data
@@ -20,8 +20,8 @@ from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack
 from ranger21.data.sources import Folder
 from ranger21.data.subset import choose_classes, choose_images
-from ranger21.errors import UserError
-from ranger21.naming import run_directory
+from ranger21.records.naming import run_directory
+from ranger21.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

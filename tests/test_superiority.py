@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from ranger21.report.interquartile import estimate_interquartile, interquartile_mean
-from ranger21.report.scores import Scores
-from ranger21.report.superiority import Strata, superiority
-from ranger21.report.workloads import LEVEL, judge
+from ranger21.report.statistics.interquartile import estimate_interquartile, interquartile_mean
+from ranger21.report.statistics.superiority import Strata, superiority
+from ranger21.report.workloads.scores import Scores
+from ranger21.report.workloads.workloads import LEVEL, judge
 
 Array = NDArray[np.float64]
 Record = Callable[[str, object], None]

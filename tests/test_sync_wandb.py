@@ -14,13 +14,14 @@ import pytest
 from conftest import LEET, ROOT, SPAWN, TINY, command, lines, result
 from test_resume import children, wait_for_a_line
 
-from ranger21 import experiment, loop
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
+from ranger21.engine import loop
 from ranger21.faults.wandb_server import Server
-from ranger21.tracking.merged import OfflineRun, outcome
-from ranger21.tracking.sync import QUIET, find, sync
-from ranger21.tracking.wandb_file import Fragment, read_fragment
+from ranger21.run import experiment
+from ranger21.system.errors import UserError
+from ranger21.wandb_tools.file import Fragment, read_fragment
+from ranger21.wandb_tools.merged import OfflineRun, outcome
+from ranger21.wandb_tools.sync import QUIET, find, sync
 
 pytest.importorskip("wandb", reason="pip install wandb")
 

@@ -15,14 +15,14 @@ from made_runs import Make, lines
 from matplotlib.image import imread
 from scipy.stats import beta
 
-from ranger21.report import targets_table
-from ranger21.report.comparisons import Comparison, compare_like_with_like
-from ranger21.report.proportions import share_interval
-from ranger21.report.runs import find_runs
-from ranger21.report.survival import Arrivals
-from ranger21.report.targets import GroupAtTarget, at_target, not_asked, targets_of
-from ranger21.report.targets_figure import write_targets_figure
-from ranger21.report.targets_table import PICTURE, median_of, notes, section
+from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.statistics.proportions import share_interval
+from ranger21.report.statistics.survival import Arrivals
+from ranger21.report.targets import table as targets_table
+from ranger21.report.targets.figure import write_targets_figure
+from ranger21.report.targets.table import PICTURE, median_of, notes, section
+from ranger21.report.targets.targets import GroupAtTarget, at_target, not_asked, targets_of
 from ranger21.report.write import examine, write_tables
 
 Record = Callable[[str, object], None]

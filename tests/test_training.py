@@ -10,12 +10,12 @@ from children import weights
 from conftest import lines, result, train
 from test_resume import children
 
-from ranger21.checkpoint_file import read
-from ranger21.course import Course
-from ranger21.loop import Plan
-from ranger21.optimizers import build_optimizer
-from ranger21.undo import Undo
-from ranger21.weights import read_any
+from ranger21.engine.course import Course
+from ranger21.engine.loop import Plan
+from ranger21.engine.undo import Undo
+from ranger21.models.weights import read_any
+from ranger21.records.checkpoint_file import read
+from ranger21.run.optimizers import build_optimizer
 
 
 def parameters(directory: Path) -> torch.Tensor:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from conftest import TINY
 from torch import Tensor, nn
 
-from ranger21 import experiment, trial
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
-from ranger21.trial import require_it_runs
+from ranger21.config.compose import compose_config
+from ranger21.run import experiment, trial
+from ranger21.run.trial import require_it_runs
+from ranger21.system.errors import UserError
 
 PLAIN = ["logger=none", "trainer.device=cpu"]
 

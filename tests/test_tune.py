@@ -14,7 +14,7 @@ from children import run
 from conftest import ROOT, SPAWN, TINY
 from slurm_cluster import Cluster, until
 
-from ranger21.records import in_use
+from ranger21.records.directory import in_use
 from ranger21.tuning.plan import Request
 from ranger21.tuning.search import Search
 

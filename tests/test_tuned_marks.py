@@ -10,8 +10,8 @@ import pytest
 from made_runs import Make
 from omegaconf import OmegaConf
 
-from ranger21.report import table
-from ranger21.report.runs import find_runs
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.tables import table
 from ranger21.report.write import examine, write_report
 
 CHOSEN = {"tuning__trials": 16, "tuning__record": "0123abcd"}

@@ -7,11 +7,10 @@ from dataclasses import asdict
 import pytest
 from omegaconf import OmegaConf
 
-from ranger21 import compose
-from ranger21.compose import compose_config
-from ranger21.config import TuningConfig, result_values
-from ranger21.errors import UserError
-from ranger21.naming import run_directory
+from ranger21.config import TuningConfig, compose, result_values
+from ranger21.config.compose import compose_config
+from ranger21.records.naming import run_directory
+from ranger21.system.errors import UserError
 
 
 def test_a_tuned_run_is_the_run_with_these_values_and_says_so() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.compose import Composer, compose_config, composing
-from ranger21.errors import UserError
+from ranger21.config.compose import Composer, compose_config, composing
+from ranger21.system.errors import UserError
 from ranger21.tuning import plan
 from ranger21.tuning.claims import Claims
 from ranger21.tuning.journal import Journal

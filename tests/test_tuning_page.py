@@ -13,10 +13,10 @@ from conftest import ROOT
 from made_runs import Make
 from matplotlib.image import imread
 
-from ranger21.errors import UserError
-from ranger21.report.best_of import best_of
-from ranger21.report.runs import find_runs
-from ranger21.report.tuning_page import markdown, notes, tunings, write_tuning
+from ranger21.report.runs.finding import find_runs
+from ranger21.system.errors import UserError
+from ranger21.tuning.best_of import best_of
+from ranger21.tuning.page import markdown, notes, tunings, write_tuning
 from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, tuned_hash, write_tuned
 
 TOP1 = {"adamw": (70.0, None, 72.0, 60.0), "nesterov": (50.0, 65.0, None, None)}

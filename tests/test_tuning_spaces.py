@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranger21.compose import Composer, compose_config, composing
 from ranger21.config import result_values
-from ranger21.errors import UserError
+from ranger21.config.compose import Composer, compose_config, composing
+from ranger21.system.errors import UserError
 from ranger21.tuning.points import DIMENSIONS, unit_points
 from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, write_tuned
 from ranger21.tuning.space import COLUMNS, SPACES, Choice, Range, Space, read_space

@@ -14,10 +14,10 @@ import pytest
 from children import assert_same, run, weights
 from conftest import SPAWN, lines, repeatable, result
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
-from ranger21.records import RunDirectory
-from ranger21.tracking.console import log_to_file
+from ranger21.config.compose import compose_config
+from ranger21.records.directory import RunDirectory
+from ranger21.system.errors import UserError
+from ranger21.system.terminal import log_to_file
 from ranger21.tracking.jsonl import JsonLines
 
 

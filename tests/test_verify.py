@@ -23,7 +23,7 @@ from ranger21.data.index_cache import cache_files
 from ranger21.data.indexing import list_images, read_index
 from ranger21.data.oddities import oddities
 from ranger21.data.verify import NOTICES, WRONG, verify
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 CLASS = "n99000001"
 TRAIN = f"train/{CLASS}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ranger21.errors import UserError
-from ranger21.tracking.wandb_file import BLOCK, Fragment, merge, pack, payloads, read_fragment
+from ranger21.system.errors import UserError
+from ranger21.wandb_tools.file import BLOCK, Fragment, merge, pack, payloads, read_fragment
 
 pytest.importorskip("wandb", reason="pip install wandb")
 

@@ -17,14 +17,16 @@ from children import assert_same, run, weights
 from conftest import SPAWN, TINY
 from test_resume import children
 
-from ranger21 import heartbeat, loop, numerics
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
-from ranger21.heartbeat import Heartbeat
-from ranger21.numerics import computing
-from ranger21.profiling import Profile
-from ranger21.ranks import record_collectives
-from ranger21.stalls import BEATS, MOST, Stalls
+from ranger21.config.compose import compose_config
+from ranger21.engine import loop
+from ranger21.run import numerics
+from ranger21.run.numerics import computing
+from ranger21.run.profiling import Profile
+from ranger21.system import heartbeat
+from ranger21.system.errors import UserError
+from ranger21.system.heartbeat import Heartbeat
+from ranger21.system.ranks import record_collectives
+from ranger21.system.stalls import BEATS, MOST, Stalls
 
 
 def switches() -> tuple[bool, ...]:

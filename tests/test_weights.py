@@ -22,9 +22,9 @@ from timm.models._hub import save_for_hf
 from torch import nn
 
 from ranger21.config import ModelConfig
-from ranger21.errors import UserError
-from ranger21.models import build_model
-from ranger21.weights import export, read_any, start_from
+from ranger21.models.build import build_model
+from ranger21.models.weights import export, read_any, start_from
+from ranger21.system.errors import UserError
 
 SCRIPTS = ROOT / "scripts"
 KWARGS = {"channels": [8, 16, 16, 16], "stem_width": 8}
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_before_gives_its_head_where_its_run_recorded_the_data(
     colours: Colours, tmp_path: Path
 ) -> None:
     from ranger21.data.build import build_data
-    from ranger21.weights import named
+    from ranger21.models.weights import named
 
     state = colours.state()
     del state["format"], state["data"]["names"]
@@ -226,7 +226,7 @@ def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the real command, into a file whose name and arguments need quoting."""
-    from ranger21.scoring import Request, score
+    from ranger21.models.scoring import Request, score
 
     state = colours.state()
     state["config"]["model"]["kwargs"]["drop_rate"] = 0.25

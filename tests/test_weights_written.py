@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import SPAWN
 
-from ranger21.errors import UserError
-from ranger21.weights import Weights, export
+from ranger21.models.weights import Weights, export
+from ranger21.system.errors import UserError
 
 
 def write_with_little_room(folder: Path, pipe: Any) -> None:

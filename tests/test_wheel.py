@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
-from ranger21 import code, commands, namesake, project
+from ranger21 import commands
+from ranger21.optim import namesake
+from ranger21.records import code
+from ranger21.system import project
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 SOURCES = ("ranger21", "configs", "scripts", "slurm", "train.py", "setup.py", "pyproject.toml", "README.md", "LICENSE")

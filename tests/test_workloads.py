@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from made_runs import Make
 
-from ranger21.report import workloads_text
-from ranger21.report.comparisons import compare_like_with_like
-from ranger21.report.contestants import Meeting, meet
-from ranger21.report.profiles import Profile
-from ranger21.report.runs import find_runs
-from ranger21.report.workloads import Overall, over_workloads
-from ranger21.report.workloads_figures import write_workloads_figures
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.workloads import text as workloads_text
+from ranger21.report.workloads.contestants import Meeting, meet
+from ranger21.report.workloads.figures import write_workloads_figures
+from ranger21.report.workloads.profiles import Profile
+from ranger21.report.workloads.workloads import Overall, over_workloads
 from ranger21.report.write import examine, write_report
 
 NETWORKS = ("resnet50", "vit", "vgg16", "nfnet")

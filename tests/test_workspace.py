@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT, TINY, lines
 from test_resume import children
 
-from ranger21.errors import UserError
-from ranger21.report.panels import AXES, PANELS
+from ranger21.system.errors import UserError
+from ranger21.tracking.panels import AXES, PANELS
 
 SNAPSHOT = ROOT / "tests" / "golden" / "workspace.json"
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # in wandb-workspaces
@@ -61,7 +61,7 @@ def test_the_definition_is_the_one_committed():
 
 def test_every_panel_is_a_plot_of_means_with_a_band():
     pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
-    from ranger21.tracking.workspace import build, definition
+    from ranger21.wandb_tools.workspace import build, definition
 
     section = definition(build(["optimizer.name"], "stderr"))["spec"]["section"]
     plots = [panel["config"] for part in section["panelBankConfig"]["sections"] for panel in part["panels"]]
@@ -75,7 +75,7 @@ def test_every_panel_is_a_plot_of_means_with_a_band():
 
 
 def test_groups_are_keys_of_the_configuration():
-    from ranger21.tracking.workspace import build
+    from ranger21.wandb_tools.workspace import build
 
     with pytest.raises(UserError, match=r"optimzer\.name is no key"):
         build(["optimzer.name"])

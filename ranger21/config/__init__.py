@@ -27,7 +27,7 @@ from ranger21.config.schedules import (
 )
 from ranger21.config.trainer import TrainerConfig
 from ranger21.config.tuning import TuningConfig
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 __all__ = [
     "DataConfig",
@@ -48,7 +48,7 @@ SEEDS = ("seed", "init_seed", "data_seed")
 
 @dataclass
 class Config:
-    """A whole run. `parse` in `ranger21.compose` makes it from what Hydra composed."""
+    """A whole run. `parse` in `ranger21.config.compose` makes it from what Hydra composed."""
 
     experiment: str
     seed: int

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 FLOAT32 = 3.4e38  # what tensors hold
 COUNT = 2**31  # of images, steps and the like

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
-from ranger21.errors import UserError
-from ranger21.project import shipped
+from ranger21.system.errors import UserError
+from ranger21.system.project import shipped
 
 LARGEST = 10_000  # pixels of a side
 LARGEST_LIST = 1 << 24  # bytes of a file of classes

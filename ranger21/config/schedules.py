@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ranger21 import durations
+from ranger21.config import durations
 from ranger21.config.checks import COUNT, require, require_choice, require_number
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 def require_part(key: str, value: float) -> None:

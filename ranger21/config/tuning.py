@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ranger21.config.checks import COUNT, require, require_number
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @dataclass

@@ -17,9 +17,9 @@ from typing import Any
 
 from ranger21.data.names import LONGEST, is_plain
 from ranger21.data.opening import MAX_BYTES
-from ranger21.errors import UserError
-from ranger21.memory import at_most
-from ranger21.wording import reason
+from ranger21.system.errors import UserError
+from ranger21.system.memory import at_most
+from ranger21.system.wording import reason
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TRUTH, META = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))

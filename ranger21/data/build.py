@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.config.splits import HOLDOUT, watched
 from ranger21.data import on_device, transforms
 from ranger21.data.choice import choose, choose_of_array, names_of_array
 from ranger21.data.identity import Comparison, Match, compare, identify
@@ -31,8 +32,7 @@ from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import AGAIN, Folder, Packed
 from ranger21.data.subset import digest_of_names
-from ranger21.errors import UserError
-from ranger21.splits import HOLDOUT, watched
+from ranger21.system.errors import UserError
 
 FOLDERS = {"train": "train", "val": "val", HOLDOUT: "train"}  # where the images of a split lie
 log = logging.getLogger("ranger21")

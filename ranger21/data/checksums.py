@@ -8,9 +8,9 @@ from typing import Any
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, reading
 from ranger21.data.room import size_text, tell
-from ranger21.errors import UserError
-from ranger21.files import write_atomically
-from ranger21.processes import Bar
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.processes import Bar
 
 MD5 = {  # as torchvision.datasets.imagenet.ARCHIVE_META has them
     TRAIN: "1d675b47d978889d74fa0da5fadfb00e",

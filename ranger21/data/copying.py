@@ -17,9 +17,9 @@ from typing import Any
 
 from ranger21.data.pack import FACTS, read_facts
 from ranger21.data.room import require_space, size_text, tell
-from ranger21.errors import UserError
-from ranger21.files import write_atomically
-from ranger21.processes import Bar
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.processes import Bar
 
 PIECE = 1 << 22
 REMEMBERED = ".verified.json"

@@ -16,8 +16,8 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 
 from ranger21.data.opening import jpeg_frame, opened, require_bounds
-from ranger21.errors import UserError
-from ranger21.wording import reason
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 
 class Encoded(NamedTuple):

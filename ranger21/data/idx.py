@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ranger21.errors import UserError
-from ranger21.wording import reason
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 SIDE = 28  # pixels
 LARGEST = 1 << 26  # bytes of a file, unpacked: the largest of the four has 47,040,016

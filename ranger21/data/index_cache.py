@@ -23,8 +23,8 @@ from ranger21.data.arrays import load_arrays
 from ranger21.data.index import Index
 from ranger21.data.layout import cache_directory
 from ranger21.data.listing import State, size_of, state_of
-from ranger21.errors import UserError
-from ranger21.files import replacing
+from ranger21.system.errors import UserError
+from ranger21.system.files import replacing
 
 VERSION = 3  # 2 knew the times of modification alone
 SETTLED_SECONDS = 2  # a folder that changed later than that before it was read may change again unnoticed

@@ -15,7 +15,7 @@ from ranger21.data.index_cache import Listed, cache_files, keep, kept
 from ranger21.data.layout import class_folders
 from ranger21.data.listing import sorted_out, state_of, walk
 from ranger21.data.names import EXTENSIONS, endings, left_out
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 def read_index(split: Path, wanted: Sequence[str] | None = None) -> Index:

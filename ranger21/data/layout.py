@@ -8,8 +8,8 @@ from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.names import is_hidden
 from ranger21.data.pack import require_pack
 from ranger21.data.subset import choose_classes
-from ranger21.errors import UserError
-from ranger21.wording import first_few
+from ranger21.system.errors import UserError
+from ranger21.system.wording import first_few
 
 SPLITS = ("train", "val")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

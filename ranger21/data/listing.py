@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ranger21.data.layout import is_folder
 from ranger21.data.names import is_hidden, is_image
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 Image = tuple[str, int]  # its path, and its size in bytes: -1 for a link that leads nowhere
 State = tuple[int, int, int, int]  # of a folder: times of modification and of change in nanoseconds, inode, bytes

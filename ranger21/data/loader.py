@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Sampler
 from ranger21.data.order import Key
 from ranger21.data.pictures import Batch, Pictures
 from ranger21.data.sockets import prepare_sockets
-from ranger21.errors import UserError
-from ranger21.processes import die_with_the_parent, granted_cores
+from ranger21.system.errors import UserError
+from ranger21.system.processes import die_with_the_parent, granted_cores
 
 log = logging.getLogger("ranger21")
 RESTARTS = 2  # without a batch in between

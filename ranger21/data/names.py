@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
-from ranger21.wording import printable
+from ranger21.system.wording import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's ImageFolder's
 # What systems leave beside a user's files, in lower case; beside whatever begins with a dot, such as ._img.JPEG (of

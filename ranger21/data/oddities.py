@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from ranger21.data.opening import opened, read_file
-from ranger21.wording import reason
+from ranger21.system.wording import reason
 
 MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
-from ranger21.course import Course
-from ranger21.errors import UserError
-from ranger21.randomness import ORDER, generator
+from ranger21.engine.course import Course
+from ranger21.system.errors import UserError
+from ranger21.system.randomness import ORDER, generator
 
 Key = tuple[int, int]  # (epoch, index)
 

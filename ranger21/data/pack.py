@@ -25,7 +25,7 @@ from typing import Any
 
 from ranger21.data.identity import NAMES, Identity
 from ranger21.data.names import is_plain
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 VERSION = 2
 READABLE = (1, 2)  # version 1 knows no sizes of the source's files, and its archives hold no labels

@@ -16,8 +16,8 @@ from ranger21.data.pack import FACTS, IMAGES_A_SHARD, READABLE, Recipe, read_fac
 from ranger21.data.room import size_text, tell
 from ranger21.data.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
 from ranger21.data.sources import Folder, Packed
-from ranger21.errors import UserError
-from ranger21.processes import in_parallel, locked
+from ranger21.system.errors import UserError
+from ranger21.system.processes import in_parallel, locked
 
 SAMPLED = 64  # images that the size of a pack is estimated from
 

@@ -10,8 +10,8 @@ from typing import Any
 from ranger21.data.archives import Found, Wanted, reading, size_there
 from ranger21.data.names import LONGEST, is_plain
 from ranger21.data.opening import MAX_BYTES
-from ranger21.errors import UserError
-from ranger21.memory import at_most
+from ranger21.system.errors import UserError
+from ranger21.system.memory import at_most
 
 LARGEST_GROUP = 1 << 31  # bytes of memory for a group of rows, whatever it says of itself; a whole file has some 500 MB
 MOST_OF_FILE, SLACK = 4, 1 << 20  # all images of a file may have 4 times its bytes and 1 MiB: JPEGs shrink little

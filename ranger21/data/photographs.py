@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ranger21.data.opening import opened, read_file
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 VERSION = 1
 FILES = {

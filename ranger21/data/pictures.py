@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ranger21.data.order import Key
 from ranger21.data.transforms import NUMBERS, Transform
-from ranger21.errors import UserError
-from ranger21.randomness import SAMPLE, uniforms
+from ranger21.system.errors import UserError
+from ranger21.system.randomness import SAMPLE, uniforms
 
 MOST_SUBSTITUTES = 100  # tried for one image
 

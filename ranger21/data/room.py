@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from ranger21.errors import UserError
-from ranger21.tracking.console import console
-from ranger21.wording import printable
+from ranger21.system.errors import UserError
+from ranger21.system.terminal import console
+from ranger21.system.wording import printable
 
 
 def size_text(size: float) -> str:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ranger21.data.names import is_hidden
-from ranger21.errors import UserError
-from ranger21.processes import workshop
+from ranger21.system.errors import UserError
+from ranger21.system.processes import workshop
 
 VERSION = 1  # Raise it whenever an image's pixels change: older sets are then redrawn.
 MARKER = "complete.json"

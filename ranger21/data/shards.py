@@ -21,7 +21,7 @@ from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, Recipe, sha256_of, shard_name
 from ranger21.data.sources import Folder
 from ranger21.data.transforms import resized_tensor
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 TAR_BLOCK = 512  # of a member's header, and what its content is filled up to
 

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ranger21.errors import UserError
-from ranger21.locks import take
+from ranger21.system.errors import UserError
+from ranger21.system.locks import take
 
 MARK = "of-ranger21"  # a file in our folders: others' programs have such folders, too, and do not lock them
 LONGEST = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")  # of TMPDIR

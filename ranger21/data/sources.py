@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ranger21.arguments import command
+from ranger21.config.arguments import command
 from ranger21.data.arrays import load_arrays
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
 from ranger21.data.names import is_plain
 from ranger21.data.opening import read_file
 from ranger21.data.pack import IMAGES_A_SHARD, read_facts, shard_name
-from ranger21.errors import UserError
-from ranger21.wording import reason
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 OF_IMAGES = ("offsets", "lengths", "shapes")  # where each image lies, and the height and width of raw pixels
 AGAIN = "run the command again that made the pack, which makes it anew"

@@ -16,8 +16,8 @@ from pathlib import Path
 from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.copying import Copy, Stopped
 from ranger21.data.pack import FACTS
-from ranger21.errors import UserError
-from ranger21.locks import take
+from ranger21.system.errors import UserError
+from ranger21.system.locks import take
 
 
 def wants_copy(config: DataConfig) -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranger21.errors import UserError
-from ranger21.wording import first_few
+from ranger21.system.errors import UserError
+from ranger21.system.wording import first_few
 
 if TYPE_CHECKING:
     from ranger21.data.index import Index

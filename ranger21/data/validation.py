@@ -24,7 +24,7 @@ from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import Folder, Packed
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.data.transforms import Transform
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @dataclass(frozen=True)

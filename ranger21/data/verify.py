@@ -17,8 +17,8 @@ from ranger21.data.layout import SPLITS, class_folders
 from ranger21.data.listing import DEEPEST
 from ranger21.data.names import is_hidden, is_image
 from ranger21.data.oddities import oddities
-from ranger21.errors import UserError
-from ranger21.processes import in_parallel
+from ranger21.system.errors import UserError
+from ranger21.system.processes import in_parallel
 
 WRONG = {
     "counts": "counts that are not ImageNet's",

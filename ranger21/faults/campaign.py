@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ranger21.data.sample import ensure_sample
-from ranger21.errors import UserError
 from ranger21.faults import preparation, setups
 from ranger21.faults.kinds import Between, Fault, Kind, Record, Refused, Scene
 from ranger21.faults.listing import BY_NAME, KINDS, WORDS
@@ -22,8 +21,9 @@ from ranger21.faults.setups import Leg
 from ranger21.faults.verdict import Judged, Likeness, compare, judge
 from ranger21.faults.wandb_server import Server
 from ranger21.faults.whole import saved_step
-from ranger21.files import write_atomically
-from ranger21.tracking.console import duration
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.terminal import duration
 
 Say = Callable[[str], None]
 UNDISTURBED, STRANGER = "undisturbed", "other"

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ranger21.project import TRAIN
+from ranger21.system.project import TRAIN
 
 ORDERS = "RANGER21_FAULT_ORDERS"
 Order = dict[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ranger21.compose import compose_config
 from ranger21.config import ImageFolderConfig
+from ranger21.config.compose import compose_config
 from ranger21.data.build import image_folders
 from ranger21.data.pack import Recipe
 from ranger21.data.packing import make_pack

@@ -17,7 +17,7 @@ from ranger21.faults import inside, processes
 from ranger21.faults.kinds import Facts, Fault, Kind, Record, Scene
 from ranger21.faults.start import Started, as_command, forked
 from ranger21.faults.whole import saved_step
-from ranger21.records import last_values
+from ranger21.records.directory import last_values
 
 PATIENCE = 240.0  # seconds without a step, after which a process is called hung
 GRACE = 60.0  # seconds that ranks are given when another has gone; then they are ended, as torchrun and srun do

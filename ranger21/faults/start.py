@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from ranger21.code import PROJECT
 from ranger21.faults import inside
-from ranger21.processes import die_with_the_parent
-from ranger21.project import TRAIN
+from ranger21.records.code import PROJECT
+from ranger21.system.processes import die_with_the_parent
+from ranger21.system.project import TRAIN
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the machine
 
@@ -45,7 +45,7 @@ def forked(arguments: list[str], env: dict[str, str], output: Path) -> Started:
     """The same without the seconds that the imports take: train.py runs as the main program all the same."""
     os.environ.update(ONE_THREAD)  # before torch is imported there
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranger21.experiment"])
+    context.set_forkserver_preload(["ranger21.run.experiment"])
     process = context.Process(target=_train, args=(arguments, env, str(output)))
     process.start()
     return Forked(process)

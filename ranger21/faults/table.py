@@ -13,8 +13,8 @@ from rich.table import Table
 from ranger21.faults.listing import BY_ITSELF, KINDS
 from ranger21.faults.setups import Leg
 from ranger21.faults.verdict import Judged, Likeness, spread
-from ranger21.files import write_atomically
-from ranger21.report.text import table_lines
+from ranger21.report.tables.text import table_lines
+from ranger21.system.files import write_atomically
 
 COLUMNS = ("runs on", "fault", "injected", "recovered", "steps repeated, median / max", "weights", "metrics.jsonl")
 

@@ -6,7 +6,7 @@ import contextlib
 import zipfile
 from pathlib import Path
 
-from ranger21.checkpoint_file import Damaged, State, read
+from ranger21.records.checkpoint_file import Damaged, State, read
 
 
 def state(path: Path) -> State | None:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from ranger21.config.model import ModelConfig
 from ranger21.gpu.fused import WEIGH
 from ranger21.gpu.traffic import Traffic, pretended
-from ranger21.models import build_model
+from ranger21.models.build import build_model
 
 MODELS = ("resnet50", "vit_base_patch16_224", "nf_resnet50")
 MERGE_EVERY = 5  # steps, Ranger21's lookahead

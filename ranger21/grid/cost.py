@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.room import size_text
-from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
 from ranger21.machine.record import Measured
-from ranger21.reading import Unreadable, read_json
-from ranger21.records import last_values
-from ranger21.wording import first_few
+from ranger21.records.directory import last_values
+from ranger21.system.errors import UserError
+from ranger21.system.reading import Unreadable, read_json
+from ranger21.system.wording import first_few
 
 IMAGENET_TRAIN, IMAGENET_CLASSES, FASHION_MNIST_TRAIN = 1_281_167, 1000, 60_000
 AS_IF = 1000  # images/s, where nothing tells them

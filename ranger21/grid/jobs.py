@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.compose import compose_config, composing
 from ranger21.config import Config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config, composing
 from ranger21.grid.presets import Preset
-from ranger21.naming import run_directory
-from ranger21.reading import Unreadable, read_json
-from ranger21.report.runs import DIVERGED, FINISHED
+from ranger21.records.naming import run_directory
+from ranger21.report.runs.run import DIVERGED, FINISHED
+from ranger21.system.errors import UserError
+from ranger21.system.reading import Unreadable, read_json
 
 STARTED, MISSING = "started", "missing"
 

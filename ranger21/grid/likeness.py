@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ranger21 import code
 from ranger21.config import DataConfig
 from ranger21.data.identity import Match, compare
-from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
-from ranger21.manifest import Manifest, read_manifest, told_place
-from ranger21.records import RunDirectory
+from ranger21.records import code
+from ranger21.records.directory import RunDirectory
+from ranger21.records.manifest import Manifest, read_manifest, told_place
+from ranger21.system.errors import UserError
 
 
 def require_these(jobs: Sequence[Job]) -> list[str]:

@@ -6,9 +6,9 @@ import argparse
 import shlex
 import sys
 
-from ranger21.arguments import Parser, as_folder, as_path, as_seconds, as_whole
-from ranger21.errors import UserError
+from ranger21.config.arguments import Parser, as_folder, as_path, as_seconds, as_whole
 from ranger21.grid.presets import PRESETS
+from ranger21.system.errors import UserError
 
 ABOUT = "\n".join(f"  {name:<14} {preset.seeds} seeds: {preset.about}" for name, preset in PRESETS.items())
 HELP = f"""\

@@ -13,13 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ranger21.code import in_diff
-from ranger21.errors import UserError
 from ranger21.grid.jobs import Job
-from ranger21.masking import MASK, masked_values
-from ranger21.reading import Unreadable, misfit, read_json, read_lines, read_yaml
-from ranger21.report import record_file
-from ranger21.wording import first_few, one_line
+from ranger21.records.code import in_diff
+from ranger21.report.runs import record_file
+from ranger21.system.errors import UserError
+from ranger21.system.masking import MASK, masked_values
+from ranger21.system.reading import Unreadable, misfit, read_json, read_lines, read_yaml
+from ranger21.system.wording import first_few, one_line
 
 PATH = re.compile(r"(?:^|(?<=[\s=:,'\"\[({]))/[^\s,:'\"\])}/]+/[^\s,'\"\])}]*", re.MULTILINE)
 MOST = 6  # paths that are shown

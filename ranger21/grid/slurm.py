@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.errors import UserError
-from ranger21.files import write_atomically
 from ranger21.grid.jobs import Job
-from ranger21.processes import locked
-from ranger21.project import WHEEL
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.processes import locked
+from ranger21.system.project import WHEEL
 
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: which line of which list of runs was submitted last for it

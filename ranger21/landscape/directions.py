@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ranger21 import randomness
-from ranger21.errors import UserError
+from ranger21.system import randomness
+from ranger21.system.errors import UserError
 
 FIRST_AXIS, SECOND_AXIS, OF_SHARPNESS = range(3)  # what a seed's random direction is for
 LEAST_ANGLE = 1e-6  # sine of the angle at which three points lie on a line

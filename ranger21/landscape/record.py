@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranger21.data.identity import Match, compare
-from ranger21.errors import UserError
-from ranger21.files import newer, replacing, write_atomically
-from ranger21.reading import Unreadable, read_json
+from ranger21.system.errors import UserError
+from ranger21.system.files import newer, replacing, write_atomically
+from ranger21.system.reading import Unreadable, read_json
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # 1 (which was not written down) knows nothing of the images

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranger21.config.checks import require
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 
 
 @dataclass(frozen=True)

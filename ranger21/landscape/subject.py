@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.checkpoint_file import read_run, weights_path
-from ranger21.classes import Match, match, match_by_position
-from ranger21.compose import with_overrides
 from ranger21.config import Config, DataConfig
+from ranger21.config.compose import with_overrides
+from ranger21.config.splits import HOLDOUT
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
 from ranger21.data.pictures import Batch, Pictures
-from ranger21.distributed import World
-from ranger21.errors import UserError
-from ranger21.evaluation import evaluate
+from ranger21.engine.evaluation import evaluate
+from ranger21.engine.precision import Precision
 from ranger21.landscape.directions import Layout
 from ranger21.landscape.loss import Loss, recompute_statistics, whole_batches
 from ranger21.landscape.settings import Settings
-from ranger21.models import build_model, load_weights
-from ranger21.precision import Precision
-from ranger21.randomness import ORDER, generator
-from ranger21.splits import HOLDOUT
-from ranger21.weights import Weights, named, with_data_in_place
+from ranger21.models.build import build_model, load_weights
+from ranger21.models.classes import Match, match, match_by_position
+from ranger21.models.weights import Weights, named, with_data_in_place
+from ranger21.records.checkpoint_file import read_run, weights_path
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.randomness import ORDER, generator
 
 log = logging.getLogger("ranger21")
 

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranger21 import distributed
-from ranger21.distributed import World
-from ranger21.errors import UserError
+from ranger21.engine.precision import Precision
 from ranger21.landscape import directions
 from ranger21.landscape.loss import Loss
 from ranger21.landscape.record import Mark, Record, Row, Sharpness, Station, Surface
 from ranger21.landscape.settings import Settings
 from ranger21.landscape.subject import Checkpoint, Images, Subject, load_images, make_subject
-from ranger21.precision import Precision
-from ranger21.processes import Bar
+from ranger21.system import distributed
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.processes import Bar
 
 log = logging.getLogger("ranger21")
 TOLERANCE = 1e-6  # of a loss in nats: the surface's at a checkpoint, and the checkpoint's own

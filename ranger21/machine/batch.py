@@ -9,13 +9,13 @@ import torch.nn.functional as F
 
 from ranger21.config import ImageFolderConfig
 from ranger21.data.idx import SIDE
+from ranger21.engine.precision import choose_precision
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of
 from ranger21.machine.model import CLASSES
-from ranger21.memory import lacks_memory
-from ranger21.models import build_model, memory_format
-from ranger21.optimizers import build_optimizer
-from ranger21.precision import choose_precision
+from ranger21.models.build import build_model, memory_format
+from ranger21.run.optimizers import build_optimizer
+from ranger21.system.memory import lacks_memory
 
 MOST = 1 << 16  # images
 ON_CPU = 2  # times the configured batch, and no more: a CPU's memory is everybody's

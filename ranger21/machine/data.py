@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ranger21.config import ImageFolderConfig
-from ranger21.course import Course
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.layout import require_data
 from ranger21.data.loader import Loader, available_workers
@@ -16,11 +15,12 @@ from ranger21.data.order import Share, TrainBatches
 from ranger21.data.pack import read_facts
 from ranger21.data.packing import damaged_shards
 from ranger21.data.room import size_text
-from ranger21.errors import UserError
+from ranger21.engine.course import Course
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of
-from ranger21.processes import granted_cores
-from ranger21.wording import first_few
+from ranger21.system.errors import UserError
+from ranger21.system.processes import granted_cores
+from ranger21.system.wording import first_few
 
 SAMPLE, QUICK_SAMPLE = 256, 32  # images of each split that are decoded
 SECONDS, QUICK_SECONDS = 2.0, 1.0  # of loading with each number of processes

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ranger21.distributed import choose_device
+from ranger21.engine.precision import choose_precision
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
-from ranger21.precision import choose_precision
-from ranger21.processes import granted_cores
+from ranger21.system.distributed import choose_device
+from ranger21.system.processes import granted_cores
 
 SIDE = {"cuda": 4096, "mps": 2048, "cpu": 256}  # of the matrices that are multiplied
 # The largest error of a product of random matrices, over its standard deviation, that a format can explain.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ranger21.checkpoint import Checkpoints
 from ranger21.data.room import size_text
-from ranger21.errors import UserError
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.places import disk_of
-from ranger21.wording import reason
+from ranger21.records.checkpoint import Checkpoints
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 KEPT = 3  # checkpoints of a run: last, previous, best
 UNKNOWN = 1 << 30  # bytes, of a checkpoint of a model that could not be built

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from ranger21 import Ranger21
-from ranger21.code import PROJECT
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of
 from ranger21.optim.official import Ranger21Official
-from ranger21.wording import first_few, reason
+from ranger21.records.code import PROJECT
+from ranger21.system.wording import first_few, reason
 
 FOLDER = PROJECT / "tests" / "golden"  # of a clone
 SWITCHED = ("agc_clipping", "centralize", "lookahead_k", "norm_loss", "pnm", "stable_decay")

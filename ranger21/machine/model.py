@@ -6,8 +6,8 @@ import torch
 
 from ranger21.config import Config
 from ranger21.machine.check import Found, Machine
-from ranger21.models import build_model, parameter_count
-from ranger21.trial import require_it_runs
+from ranger21.models.build import build_model, parameter_count
+from ranger21.run.trial import require_it_runs
 
 CLASSES = 1000
 COPIES = 6  # of the weights that a checkpoint has at most: themselves, and Ranger21's state

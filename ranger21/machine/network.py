@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ranger21 import distributed
-from ranger21.errors import UserError
 from ranger21.machine.check import FAILED, Found, Machine
 from ranger21.machine.device import device_of, seconds
-from ranger21.ranks import environment
-from ranger21.wording import reason
+from ranger21.system import distributed
+from ranger21.system.errors import UserError
+from ranger21.system.ranks import environment
+from ranger21.system.wording import reason
 
 BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}  # about ResNet50's gradients twice over; less for gloo
 TIMES = 5

@@ -13,7 +13,7 @@ from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of, seconds
 from ranger21.machine.model import on_meta
 from ranger21.optim import reference
-from ranger21.wording import reason
+from ranger21.system.wording import reason
 
 WAYS: dict[str, dict[str, Any]] = {
     "foreach": {"foreach": True, "fused": False}, "one by one": {"foreach": False, "fused": False},

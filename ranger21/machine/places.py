@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ranger21.config import Config
-from ranger21.processes import workshop
+from ranger21.system.processes import workshop
 
 CONTENTS = {"run", "kept", "train.txt"}  # of the working folder; one that a killed process left has nothing else
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.code import git_state
 from ranger21.config import Config, ImageFolderConfig, result_values
-from ranger21.errors import UserError
-from ranger21.files import newer, require_writable, write_atomically
 from ranger21.machine.check import FAILED, Row
-from ranger21.masking import masked_command
-from ranger21.reading import Unreadable, misfit, read_json
-from ranger21.wording import one_line, shown
+from ranger21.records.code import git_state
+from ranger21.system.errors import UserError
+from ranger21.system.files import newer, require_writable, write_atomically
+from ranger21.system.masking import masked_command
+from ranger21.system.reading import Unreadable, misfit, read_json
+from ranger21.system.wording import one_line, shown
 
 KIND, FORMAT = "ranger21 machine", 1
 NAME = "machine.json"

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.code import PROJECT
 from ranger21.data.sockets import is_short
 from ranger21.machine.check import FAILED, WARNING, Found, Row
 from ranger21.machine.listing import FIRST, Check
-from ranger21.wording import one_line
+from ranger21.records.code import PROJECT
+from ranger21.system.wording import one_line
 
 LINES = 3  # of what a process printed before it died
 

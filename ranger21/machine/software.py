@@ -6,10 +6,10 @@ import platform
 import shutil
 import subprocess
 
-from ranger21.errors import UserError
 from ranger21.machine.check import FAILED, Found, Machine
-from ranger21.sessions import PACKAGES, version
-from ranger21.wording import reason
+from ranger21.records.sessions import PACKAGES, version
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
 
 LEAST_TORCH = (2, 10)
 

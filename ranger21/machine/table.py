@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ranger21.machine.check import FAILED, OK, STATES, WARNING, Row
-from ranger21.wording import one_line
+from ranger21.system.wording import one_line
 
 STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 LONGEST = 700  # characters of a cell

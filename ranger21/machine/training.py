@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from ranger21.checkpoint import Checkpoints
-from ranger21.checkpoint_file import State, read
 from ranger21.config import ImageFolderConfig, TrainerConfig
-from ranger21.errors import UserError
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of
-from ranger21.processes import die_with_the_parent
-from ranger21.project import TRAIN
-from ranger21.wording import one_line
+from ranger21.records.checkpoint import Checkpoints
+from ranger21.records.checkpoint_file import State, read
+from ranger21.system.errors import UserError
+from ranger21.system.processes import die_with_the_parent
+from ranger21.system.project import TRAIN
+from ranger21.system.wording import one_line
 
 STEPS, QUICK_STEPS = 20, 4  # between two checkpoints
 LOGS = 4  # lines of metrics between two checkpoints

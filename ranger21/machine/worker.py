@@ -15,13 +15,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.compose import compose_config
 from ranger21.machine.check import FAILED, Found, Machine
 from ranger21.machine.listing import CHECKS
-from ranger21.processes import die_with_the_parent
-from ranger21.ranks import SLURM, TORCHRUN
-from ranger21.wording import reason
+from ranger21.system.errors import UserError
+from ranger21.system.processes import die_with_the_parent
+from ranger21.system.ranks import SLURM, TORCHRUN
+from ranger21.system.wording import reason
 
 OF_RANKS = (
     *TORCHRUN.values(), *SLURM.values(), "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE",

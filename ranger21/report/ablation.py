@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
-from ranger21.report.comparisons import Comparison
-from ranger21.report.equivalence import margin_of
-from ranger21.report.figures import Bar, write_bars
-from ranger21.report.groups import Group
-from ranger21.report.resolution import quantum
-from ranger21.report.statistics import some_pairs
-from ranger21.report.summary import final_top1, seeds
-from ranger21.report.text import create, escaped, table_lines
-from ranger21.report.verdicts import Difference
+from ranger21.report.figures.drawing import Bar, write_bars
+from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.grouping import Group
+from ranger21.report.groups.resolution import quantum
+from ranger21.report.groups.summary import final_top1, seeds
+from ranger21.report.statistics.equivalence import margin_of
+from ranger21.report.statistics.pairs import some_pairs
+from ranger21.report.statistics.verdicts import Difference
+from ranger21.report.tables.text import create, escaped, table_lines
+from ranger21.system.errors import UserError
 
 # In the order of the ladder: the setting of each ingredient, and its value when it is off.
 INGREDIENTS: dict[str, tuple[str, Any]] = {

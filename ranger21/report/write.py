@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ranger21.report import claims_page, table, targets_table, workloads_text
-from ranger21.report.comparisons import Comparison, compare_like_with_like, separation
-from ranger21.report.runs import find_runs
-from ranger21.report.targets import has_targets
-from ranger21.report.text import create, escaped
-from ranger21.report.workloads import Overall, over_workloads
+from ranger21.report.claims import page as claims_page
+from ranger21.report.groups.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.runs.finding import find_runs
+from ranger21.report.tables import table
+from ranger21.report.tables.text import create, escaped
+from ranger21.report.targets import table as targets_table
+from ranger21.report.targets.targets import has_targets
+from ranger21.report.workloads import text as workloads_text
+from ranger21.report.workloads.workloads import Overall, over_workloads
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ def write_tables(report: Report, out: Path) -> list[str]:
 
 def _figures(comparison: Comparison, out: Path) -> Path:
     """The comparison's figures, in a folder of its own."""
-    from ranger21.report.gallery import write_gallery  # matplotlib takes a second to import
-    from ranger21.report.targets_figure import write_targets_figure
+    from ranger21.report.figures.gallery import write_gallery  # matplotlib takes a second to import
+    from ranger21.report.targets.figure import write_targets_figure
 
     folder = out / comparison.slug
     folder.mkdir(exist_ok=True)
@@ -91,15 +94,15 @@ def _figures(comparison: Comparison, out: Path) -> Path:
 
 
 def _overall_figures(overall: Overall, out: Path) -> None:
-    from ranger21.report.workloads_figures import write_workloads_figures  # matplotlib takes a second to import
+    from ranger21.report.workloads.figures import write_workloads_figures  # matplotlib takes a second to import
 
     write_workloads_figures(overall, out)
 
 
 def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
     """index.html: the curves of all runs, a section for each comparison, and links to the other files."""
-    from ranger21.report.page import write_page
-    from ranger21.report.page_sections import comparison_section
+    from ranger21.report.page.page import write_page
+    from ranger21.report.page.sections import comparison_section
 
     several = len(report.comparisons) > 1
     title = f"{len(report.comparisons)} comparisons" if several else report.comparisons[0].title

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
-from ranger21.files import put_back
-from ranger21.locks import hold
-from ranger21.reading import open_regular
+from ranger21.system.errors import UserError
+from ranger21.system.files import put_back
+from ranger21.system.locks import hold
+from ranger21.system.reading import open_regular
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.config import WandbConfig
-from ranger21.errors import UserError
-from ranger21.masking import masked_command, masked_values
+from ranger21.system.errors import UserError
+from ranger21.system.masking import masked_command, masked_values
+from ranger21.system.wording import reason
 from ranger21.tracking import Metrics
-from ranger21.wording import reason
 
 log = logging.getLogger("ranger21")
 TIMEOUT = 60  # seconds for what needs the network

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ranger21.locks import take
+from ranger21.system.locks import take
 
 FOLDER = ".claims"  # of the locks, beside the runs
 PAUSE = 0.05  # seconds between two tries

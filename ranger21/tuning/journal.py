@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 from ranger21.tuning.plan import Stage, Task
 from ranger21.tuning.record import Trial
 from ranger21.tuning.space import Range, Space

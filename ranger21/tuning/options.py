@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from ranger21.arguments import Parser, as_seconds, as_whole
-from ranger21.compose import compose_config
-from ranger21.errors import UserError
+from ranger21.config.arguments import Parser, as_seconds, as_whole
+from ranger21.config.compose import compose_config
 from ranger21.grid.presets import PRESETS
+from ranger21.system.errors import UserError
 from ranger21.tuning.plan import Request
 from ranger21.tuning.points import MOST
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ranger21.errors import UserError
-from ranger21.reading import read_json
-from ranger21.records import RunDirectory
+from ranger21.records.directory import RunDirectory
+from ranger21.system.errors import UserError
+from ranger21.system.reading import read_json
 from ranger21.tuning.plan import Task
 from ranger21.tuning.record import DIVERGED, FINISHED, Edge, Trial
 from ranger21.tuning.space import Range, Space

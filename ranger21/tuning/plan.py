@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.arguments import setting
-from ranger21.compose import Composer, compose_config, composing
 from ranger21.config import Config, neutral_keys
-from ranger21.errors import UserError
+from ranger21.config.arguments import setting
+from ranger21.config.compose import Composer, compose_config, composing
+from ranger21.config.mistakes import CONFIG_ERRORS, explain
 from ranger21.grid.jobs import Job
-from ranger21.mistakes import CONFIG_ERRORS, explain
-from ranger21.naming import run_directory
+from ranger21.records.naming import run_directory
+from ranger21.system.errors import UserError
 from ranger21.tuning.points import unit_points
 from ranger21.tuning.space import Space, Value, read_space
 

@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
-from ranger21.files import write_atomically
-from ranger21.reading import read_json
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.reading import read_json
 from ranger21.tuning.space import PARTS
 
 NAME, VERSION = "tuned.json", 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ranger21.errors import UserError
+from ranger21.system.errors import UserError
 from ranger21.tuning.claims import FOLDER as CLAIMS
 from ranger21.tuning.claims import Claims
 from ranger21.tuning.outcome import best, edges, outcome, widened

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ranger21.errors import UserError
-from ranger21.overrides import SPACE
-from ranger21.project import CONFIG_DIR
-from ranger21.reading import read_yaml
+from ranger21.config.overrides import SPACE
+from ranger21.system.errors import UserError
+from ranger21.system.project import CONFIG_DIR
+from ranger21.system.reading import read_yaml
+from ranger21.system.wording import first_few
 from ranger21.tuning.points import DIMENSIONS, Point
-from ranger21.wording import first_few
 
 SPACES = CONFIG_DIR / SPACE
 COLUMNS = ("optimizer.lr", "optimizer.weight_decay", "warmup", "schedule")  # of the points; others follow by name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ranger21.grid.jobs import Job
 from ranger21.grid.local import Local
-from ranger21.records import in_use
+from ranger21.records.directory import in_use
 from ranger21.tuning.claims import FOLDER, Claims
 from ranger21.tuning.journal import NAME, Journal
 from ranger21.tuning.outcome import outcome

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ranger21.errors import UserError
-from ranger21.reading import Unreadable, read_yaml
 from ranger21.report import ablation
 from ranger21.report.numbers.of_others import OfFaults, OfLandscape, OfSpeeds
 from ranger21.report.numbers.of_runs import OfRuns
 from ranger21.report.write import examine, write_tables
+from ranger21.system.errors import UserError
+from ranger21.system.reading import Unreadable, read_yaml
 
 PLACE = re.compile(r"\{([^{}]+)\}")
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ranger21.report import claim_figures
 from ranger21.report.ablation import contributions
-from ranger21.report.comparisons import Comparison
-from ranger21.report.runs import DIVERGED, Run
-from ranger21.report.statistics import Estimate, difference
-from ranger21.report.summary import Row, seeds, top1_pairs
-from ranger21.report.verdicts import Difference
+from ranger21.report.claims import figures as claim_figures
+from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.summary import Row, seeds, top1_pairs
+from ranger21.report.runs.run import DIVERGED, Run
+from ranger21.report.statistics.pairs import Estimate, difference
+from ranger21.report.statistics.verdicts import Difference
 from ranger21.report.write import examine
 
 

@@ -1,0 +1,202 @@
+"""What is typed behind train.py, `key=value` and Hydra's flags, made readable for Hydra. Imports no torch."""
+
+import logging
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, RangeSweep, Sweep
+from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
+
+from ranger21.config import RETIRED
+from ranger21.config.arguments import setting
+from ranger21.config.checks import require_path
+from ranger21.system.errors import UserError
+from ranger21.system.project import CONFIG_DIR
+
+log = logging.getLogger("ranger21")
+SPACE = "space"  # the folder of search spaces, which tune.py reads
+GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != SPACE)
+HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins
+
+
+def prepare(words: list[str]) -> list[str]:
+    """The command line as Hydra can read it, its model names known.
+
+    Raises a UserError for what Hydra would answer with a traceback, or pass over in silence.
+    """
+    args = get_args_parser().parse_intermixed_args(words)  # which lets flags stand among the overrides
+    actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
+    chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
+    if args.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not possible: the same command again resumes a run.")
+    if len(chosen) > 1:
+        single = " --cfg job shows one run's configuration: leave -m away." if args.multirun and args.cfg else ""
+        raise UserError(f"{' and '.join(chosen)} are not possible together: give one of them.{single}")
+    if args.resolve and not (args.cfg or args.help):
+        raise UserError("--resolve is for --cfg: give both, as in --cfg job --resolve.")
+    if args.package is not None and not args.cfg:
+        raise UserError("--package is for --cfg: give both, as in --cfg job --package trainer.")
+    if args.shell_completion:
+        if not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", " ".join(args.overrides)):
+            raise UserError("--shell-completion needs what to do: install=bash, uninstall=bash (or zsh, fish).")
+        if args.overrides[0].startswith("query") and "COMP_LINE" not in os.environ:
+            raise UserError("--shell-completion query=... is what a shell asks when Tab is pressed: install it first.")
+        return words
+    sweep = args.multirun or any(override.startswith("hydra.mode=") for override in args.overrides)
+    overrides = readable(args.overrides, sweep)
+    flags = [word for word in words if word != "--"]
+    for override in args.overrides:
+        flags.remove(override)
+    folders = []
+    if args.config_dir is not None:
+        folders = [_folder("--config-dir", args.config_dir)]
+        flags = [_with_end(flag, args.config_dir, str(folders[0])) for flag in flags]
+    offer_timm_models(overrides, folders)
+    return [*overrides, *flags]
+
+
+def _with_end(word: str, end: str, new: str) -> str:
+    return word.removesuffix(end) + new if end.startswith("~") and word.endswith(end) else word
+
+
+def _folder(key: str, text: str) -> Path:
+    """A folder of configurations. Raises a UserError if it does not exist."""
+    folder = Path(require_path(key, text))
+    if not folder.is_dir():
+        raise UserError(f"{key}: there is no folder {folder}.")
+    return folder
+
+
+def readable(overrides: list[str], sweep: bool = False) -> list[str]:
+    """The overrides with `~` and `~user` at the start of a value written out, as a shell does not do behind `=`.
+
+    Raises a UserError, with a form that works, for what Hydra's grammar cannot read, for several values of a key if it
+    is no `sweep`, and for what would be passed over in silence.
+    """
+    written = []
+    for index, override in enumerate(overrides):
+        if (key := override.partition("=")[0].lstrip("+")) in RETIRED:
+            log.warning("%s is not there any more, and passed over: the step is not compiled by itself.", key)
+            continue
+        if override.lstrip("+~").startswith("="):
+            raise UserError(f"{override} names no key: an argument is key=value or group=choice.")
+        if not _parses(override):
+            expanded = HOME.sub(_home, override)
+            if not _parses(expanded):
+                raise UserError(_unreadable(override, overrides[index - 1] if index else ""))
+            override = expanded
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        _require_sense(override, parsed, sweep)
+        written.append(override)
+    return written
+
+
+def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
+    key, value = parsed.key_or_group, parsed.value()
+    if key == SPACE:
+        raise UserError(
+            f"{override} is not possible: scripts/tune.py draws from configs/{SPACE}, and train.py does not."
+        )
+    if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
+        raise UserError(f"{override} is not possible: {key} is a group, of which one is chosen.")
+    if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):
+        chosen = override.lstrip("+")
+        raise UserError(f"{override} is not possible: {key} has a choice, which {chosen} without a plus sign replaces.")
+    if key in GROUPS and parsed.is_delete():
+        raise UserError(f"{override} is not possible: a run needs {key}, so leave {override} away.")
+    if key == "hydra.run.dir":
+        raise UserError(f"{override} would not move the run: run_dir=... or outputs=... does.")
+    if not parsed.is_sweep_override():
+        return
+    if not sweep:
+        text = override.partition("=")[2]
+        raise UserError(
+            f"{override}: {key} takes one value. train.py -m does a run for each of several; a list is written "
+            f"{shlex.quote(f'{key}=[{text}]')}, text with commas {shlex.quote(setting(key, text))}."
+        )
+    if isinstance(value, Glob) and key not in GROUPS:
+        raise UserError(f"{override} is not possible: glob() chooses among the files of a group, and {key} is none.")
+    choices = [path.stem for path in (CONFIG_DIR / key).glob("*.yaml")] if isinstance(value, Glob) else []
+    if isinstance(value, Glob) and not value.filter(choices):
+        raise UserError(f"{override} names no file: {key} is one of {', '.join(sorted(choices))}.")
+    if isinstance(value, RangeSweep) and (not value.step or next(iter(value.range()), None) is None):
+        raise UserError(f"{override} holds no value: range(a,b,step) counts from a to below b.")
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except OverrideParseException:
+        return False
+    return True
+
+
+def _home(match: re.Match[str]) -> str:
+    try:
+        return str(Path(match[0]).expanduser())
+    except RuntimeError:  # no such user, or no home
+        return match[0]
+
+
+def _unreadable(override: str, before: str) -> str:
+    """The sentence for an override that cannot be read, with what to type instead."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        groups = [group for group in GROUPS if (CONFIG_DIR / group / f"{override}.yaml").is_file()]
+        hint = " or ".join(f"{group}={override}" for group in groups) or "an argument is key=value or group=choice"
+        if "=" in before:
+            key, _, value = before.partition("=")
+            quoted = shlex.quote(setting(key, f"{value} {override}"))
+            hint += f"; if it belongs to the word before, quote both: {quoted}"
+        return f"{override!r} is not of the form key=value: {hint}."
+    if _parses(HOME.sub("x", override)):
+        return f"{override}: there is no home folder {' or '.join(HOME.findall(override))}: write the path out."
+    if not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key) or value[:1] in ("[", "{", "'", '"'):
+        return (
+            f"{override} cannot be read: a value is text, a number, a list [a,b] or a mapping {{a:b}}, with every "
+            "bracket and quote closed; for the shell, single quotes stand around it: 'optimizer.betas=[0.9,0.99]'."
+        )
+    quoted = shlex.quote(setting(key, value))
+    return f"{override} cannot be read: text with signs such as = ( ) [ ] needs two kinds of quotes: {quoted}."
+
+
+def offer_timm_models(overrides: list[str], folders: Sequence[Path] = ()) -> None:
+    """Makes `model=NAME` compose for every name that has no file in configs/model: the rest as in resnet50.yaml.
+
+    `folders`: of the user's own configurations, besides those of hydra.searchpath. Raises a UserError for a group
+    without a choice, which Hydra answers with a traceback.
+    """
+    folders = [CONFIG_DIR, *folders, *_search_path(overrides)]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if value in ("", "null") and key in GROUPS:
+            choices = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
+            raise UserError(f"{key}={value} is not possible: {key} is one of {', '.join(choices)}.")
+        for name in value.split(",") if key == "model" else ():
+            if name and not any((folder / "model" / f"{name}.yaml").exists() for folder in folders):
+                node: Any = OmegaConf.load(CONFIG_DIR / "model" / "resnet50.yaml")
+                node.name = name
+                group, _, last = f"model/{name}".rpartition("/")
+                ConfigStore.instance().store(group=group, name=last, node=node, package="model")
+
+
+def _search_path(overrides: list[str]) -> list[Path]:
+    """The folders of hydra.searchpath. Raises a UserError for one that does not exist."""
+    given = [override for override in overrides if override.partition("=")[0].lstrip("+") == "hydra.searchpath"]
+    folders: list[Path] = []
+    for override in OverridesParser.create().parse_overrides(given):
+        places = override.value()
+        if not isinstance(places, list):
+            raise UserError(
+                f"hydra.searchpath={places} is not possible: it must be a list, as in 'hydra.searchpath=[a]'."
+            )
+        folders += [Path(str(place).removeprefix("file://")) for place in places if "pkg://" not in str(place)]
+    return [_folder("hydra.searchpath", str(folder)) for folder in folders]

@@ -1,0 +1,1 @@
+"""Models: built, given weights from anywhere, and scored on any data."""

@@ -1,0 +1,288 @@
+"""The run directory: who may use it, what it says about the run, and how the run ended."""
+
+import json
+import logging
+import math
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ranger21.config import Config, result_values
+from ranger21.config.compose import parse
+from ranger21.records.manifest import (
+    CURE,
+    FORMAT,
+    add_session,
+    new_manifest,
+    read_manifest,
+    require_same_data,
+    require_same_place,
+    warn_of_another_protocol,
+)
+from ranger21.system.errors import UserError
+from ranger21.system.files import newer, sweep, write_atomically
+from ranger21.system.locks import hold, is_held
+from ranger21.system.reading import Unreadable, misfit, open_regular, read_json, read_yaml, require_regular
+from ranger21.system.wording import first_few, reason, shown
+from ranger21.tracking import number
+
+log = logging.getLogger("ranger21")
+TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain containers, as config.yaml and W&B have them."""
+    return asdict(config)
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of a run, from its config.yaml. Raises a UserError if this version cannot read it."""
+    tree = read_yaml(path, {}, CURE)
+    try:
+        if "${" in repr(tree):
+            raise UserError("it has an interpolation, ${...}, which train.py does not write")
+        return parse(DictConfig(tree))
+    except Exception as error:  # whatever OmegaConf raises for strange values and an older version's keys
+        raise UserError(f"{path} cannot be read by this version ({reason(error)}).") from error
+
+
+class RunDirectory:
+    """One run's directory. Only rank 0 writes to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.manifest, self.result = (path / n for n in ("config.yaml", "manifest.json", "result.json"))
+        self.metrics, self.log, self.checkpoints = path / "metrics.jsonl", path / "log.txt", path / "checkpoints"
+        self.lock = path / ".lock"
+        self._lock: Any = None
+
+    def look(self, config: Config) -> dict[str, Any] | None:
+        """Looks at what is there, and makes nothing: the result of a run that has ended, else None.
+
+        Takes a run that is there and has not ended. Raises a UserError if another process has it, if its result would
+        be another, if there is a run at all and `resume=never`, or if this cannot be a run directory.
+        """
+        self._require_possible()
+        self._require_files(self.config, self.manifest, self.result, self.metrics, self.log, self.lock)
+        begun, ended = self.manifest.exists(), self.result.exists()
+        if begun:
+            read_manifest(self.manifest)  # a later version's is told as that, before its configuration is read
+        if begun or ended:
+            self._require_wanted(config)
+        if ended:
+            return self._read_result()
+        if begun or self.lock.exists():
+            self._require_writable()
+            self._take()
+        return None
+
+    def claim(self, config: Config) -> None:
+        """Makes the directory and takes it for this run. Raises a UserError as `look` does."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.held:
+                self._take()
+                if self.manifest.exists():  # which `look` has not seen
+                    raise UserError(f"{self.path} was begun by another process just now: run the same command again.")
+        except OSError as error:
+            raise self._not_possible(error.strerror) from error
+        sweep(self.path)
+        if not self.manifest.exists():
+            write_atomically(self.config, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+
+    def _read_result(self) -> dict[str, Any]:
+        result = read_json(self.result, {}, CURE)
+        if later := newer(result, FORMAT):
+            raise UserError(f"{self.result} cannot be used: {later}.")
+        if why := misfit(result, {"status": str, "step": int}):
+            raise Unreadable(self.result, why, CURE)
+        return result
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has taken the directory."""
+        return self._lock is not None
+
+    def _require_possible(self) -> None:
+        try:
+            nearest = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        except OSError as error:
+            raise self._not_possible(error.strerror) from error
+        if not nearest.is_dir():
+            raise self._not_possible(f"{nearest} is a file")
+        if not self.result.exists() and not os.access(nearest, os.W_OK | os.X_OK):
+            raise self._not_possible(f"nothing can be written to {nearest}")
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise self._in_the_way(self.checkpoints, "it is a file, not a folder")
+
+    def _in_the_way(self, path: Path, why: str | None) -> UserError:
+        return UserError(f"{path} cannot be used ({why}): move it away and run the same command again.")
+
+    def _require_files(self, *paths: Path) -> None:
+        for path in paths:
+            try:
+                require_regular(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise self._in_the_way(path, error.strerror) from error
+
+    def _require_writable(self) -> None:
+        """Finds out before anything begins whether the run can go on with its files."""
+        try:
+            for path in (self.metrics, self.log):
+                if path.exists():
+                    open(path, "ab").close()
+        except OSError as error:
+            text = f"{path} cannot be written ({error.strerror}): make it writable, or choose another run_dir=."
+            raise UserError(text) from error
+
+    def _not_possible(self, reason: str | None) -> UserError:
+        return UserError(f"{self.path} cannot be a run directory ({reason}): choose another run_dir=.")
+
+    def _require_wanted(self, config: Config) -> None:
+        """A run that is there is this one, and may be taken up."""
+        if config.resume == "never":
+            text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
+            raise UserError(text)
+        self.require_same(config)
+
+    def _take(self) -> None:
+        self._take_lock()
+        if is_held(self.metrics):
+            self._lock.close()
+            self._lock = None
+            raise self._used_by("another process, whose .lock was removed")
+
+    def _used_by(self, holder: str) -> UserError:
+        return UserError(f"{self.path} is being used by {holder}: wait for it, stop it, or choose another run_dir=.")
+
+    def _take_lock(self) -> None:
+        lock = open(self.lock, "a+")
+        try:
+            if not hold(lock.fileno()):
+                lock.seek(0)
+                raise self._used_by(lock.read().strip() or "another process")
+        except OSError as error:
+            log.warning("%s: no locks on this file system (%s): see to it that no two runs share it.", self.path, error)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def keep_lock(self, now: Path) -> None:
+        """Takes the directory anew if the file of the lock, `now` of this name, was removed meanwhile.
+
+        Raises a UserError if another process has taken it since.
+        """
+        try:
+            if os.path.samestat(now.stat(), os.fstat(self._lock.fileno())):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            self.lock = now
+            self._take_lock()
+        except UserError as error:
+            text = f"{now} was removed while this process ran, and another has taken the run since: {error}"
+            raise UserError(text) from error
+        log.warning("%s was removed while the run went on: it is there again.", now)
+
+    def require_same(self, config: Config) -> None:
+        """Raises a UserError if the run that is there has another configuration in what changes a result."""
+        if changes := differences(result_values(read_config(self.config)), result_values(config)):
+            raise UserError(f"{self.path} has another run ({changes}): choose another run_dir=, or delete it.")
+
+    def require_data(self, data: Mapping[str, Any]) -> None:
+        """Raises a UserError if a run that is there was begun on other data."""
+        if self.manifest.exists():
+            require_same_data(self.path, read_manifest(self.manifest)["data"], data)
+
+    def require_place(self, now: Mapping[str, str], why: object) -> None:
+        """Raises a UserError if data that cannot be compared is not where the data of the run that is there was."""
+        if self.manifest.exists():
+            require_same_place(self.path, read_manifest(self.manifest)["data"], now, why)
+
+    def begin(
+        self,
+        data: Mapping[str, Any],
+        session: Mapping[str, Any],
+        run_id: str,
+        protocol: Mapping[str, str] | None = None,
+    ) -> None:
+        """Notes in the manifest that a process takes the run up, on data that `require_data` has seen.
+
+        A run keeps the protocol (name and hash) that it began under.
+        """
+        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data, protocol)
+        warn_of_another_protocol(manifest, protocol)
+        manifest["id"], step = run_id, session["resumed_from_step"]
+        manifest["first_checkpoint"] = (manifest.get("first_checkpoint") or step) if step else None
+        add_session(manifest, session)
+        write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
+    def note_saved(self, step: int) -> None:
+        """Notes in the manifest at which step the first checkpoint was saved: from then on there is a run to lose."""
+        manifest = read_manifest(self.manifest)
+        if not manifest.get("first_checkpoint"):
+            manifest["first_checkpoint"] = step
+            write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
+    def note_unreadable(self, images: list[str]) -> None:
+        """Lists in the manifest the images that others stood for."""
+        manifest = read_manifest(self.manifest)
+        if manifest["data"].get("unreadable", []) != images:
+            manifest["data"]["unreadable"] = images
+            write_atomically(self.manifest, json.dumps(manifest, indent=2))
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes result.json. Raises a UserError if it cannot be written."""
+        try:
+            self._require_files(self.result)
+            write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
+        except UserError as error:
+            if result["status"] != "finished":
+                raise
+            raise UserError(
+                f"{error} The same command then writes it from the checkpoint, without training."
+            ) from error
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How the values of two configurations differ, as a clause; empty if they do not."""
+    keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
+    values = {key: [shown(values.get(key), str) for values in (there, now)] for key in keys}
+    return first_few([f"{key}: {then} there, {today} now" for key, (then, today) in values.items()], 6, "; ")
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a process has the run directory, here or on another machine that shares the file system."""
+    return is_held(directory / ".lock") or is_held(directory / "metrics.jsonl")
+
+
+def last_values(path: Path) -> dict[str, float]:
+    """The last finite value of each metric in the end of the file."""
+    values: dict[str, float] = {}
+    for line in tail(path):
+        try:
+            row: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            values |= {name: number(value) for name, value in row.items() if math.isfinite(number(value))}
+    return values
+
+
+def tail(path: Path) -> list[str]:
+    """The lines in the end of a file, none where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []

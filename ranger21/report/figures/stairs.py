@@ -1,0 +1,97 @@
+"""Figures of shares that rise in steps: of the runs that reached a target, of the problems that an optimizer solves."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ranger21.report.figures.drawing import COLOURS, DASHES, GREY, STYLE, save
+from ranger21.report.runs.metrics import Array
+
+COLUMNS = 3  # panels side by side, at most
+
+
+@dataclass(frozen=True)
+class Stair:
+    """A line that begins at 0 and is `y` from `x` on, until the next; drawn in the colour of this index.
+
+    It goes on to the end of its axes, or only to its last `x` where it is not known how it goes on.
+    """
+
+    label: str
+    index: int
+    x: Array
+    y: Array
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Stairs:
+    """One pair of axes from `start` to `end`."""
+
+    title: str
+    lines: Sequence[Stair]
+    x: str  # what stands beneath the axis
+    end: float
+    start: float = 0.0
+
+
+def write_stairs(panels: Sequence[Stairs], y: str, caption: str, path: Path) -> list[Path]:
+    """Write panels with one legend above them as PNG and SVG; `path` has no suffix."""
+    with matplotlib.rc_context(STYLE):
+        return save(make_stairs(panels, y, caption), path)
+
+
+def make_stairs(panels: Sequence[Stairs], y: str, caption: str) -> Figure:
+    """A figure of panels with one legend above and a caption beneath."""
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    legend = {line.label: line.index for panel in panels for line in panel.lines}
+    handles = [
+        Line2D([], [], color=_colour(index), linestyle=_dash(index), linewidth=1.7, label=textwrap.fill(label, 44))
+        for label, index in sorted(legend.items(), key=lambda entry: entry[1])
+    ]
+    beside = max(1, min(len(handles), int(max(4.0 * columns, 5.6) / 2.4)))
+    height = 3.2 * rows + 0.2 * math.ceil(len(handles) / beside) + 0.4
+    figure = Figure(figsize=(max(4.0 * columns, 5.6), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
+    for axes, panel in zip(places, panels, strict=False):
+        _draw(axes, panel)
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
+    figure.supylabel(y, fontsize=9.5)
+    figure.supxlabel(textwrap.fill(caption, 55 * columns + 20), fontsize=8, color=GREY)
+    figure.legend(handles=handles, loc="outside upper left", ncols=beside, frameon=False, handlelength=3.2)
+    return figure
+
+
+def _draw(axes: Axes, panel: Stairs) -> None:
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x)
+    axes.grid(True, axis="y")
+    for line in panel.lines:
+        x, y = [panel.start, *line.x], [0.0, *line.y]
+        if not line.open:
+            x, y = [*x, panel.end], [*y, y[-1]]
+        axes.step(x, y, where="post", color=_colour(line.index), linestyle=_dash(line.index), linewidth=1.7)
+    axes.set_xlim(panel.start, panel.end)
+    axes.set_ylim(-0.02, 1.02)
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _dash(index: int) -> object:
+    return DASHES[index % len(DASHES)]

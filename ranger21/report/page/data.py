@@ -1,0 +1,103 @@
+"""What the page's scripts get to know: groups, runs, and their curves, thinned and written as short numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ranger21.report.figures.drawing import COLOURS, DASHES
+from ranger21.report.groups.grouping import Group
+from ranger21.report.runs.metrics import Array
+from ranger21.report.runs.run import Run
+from ranger21.report.tables.table import MARKS, SAID
+from ranger21.tracking.panels import AXES, PANELS, SCHEDULE, VALIDATION, WATCHED
+
+POINTS = 600  # of a curve, at most
+POINTS_OF_ALL_RUNS = 30_000  # of one metric: with more than 50 runs each of them gets fewer points
+DARK = {"#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3"}  # legible, and apart, on black
+DASH_UNIT = 1.8  # pixels: as long as the figures' dashes are wide
+
+
+def points_a_curve(runs: int) -> int:
+    """How many points a curve has at most."""
+    return max(min(POINTS, POINTS_OF_ALL_RUNS // runs), 50)
+
+
+def page_data(groups: Sequence[Group]) -> dict[str, Any]:
+    """Everything that is drawn, as JSON values. Numbers stand in strings, separated by blanks."""
+    points = points_a_curve(sum(len(group.runs) for group in groups))
+    made = [_group(index, group, points) for index, group in enumerate(groups)]
+    logged = {metric for group in made for run in group["runs"] for metric in run["curves"]}
+    panels = [
+        {
+            "metric": panel.metric,
+            "title": panel.title,
+            "unit": panel.unit,
+            "section": panel.section,
+            "log": panel.log,
+            "smooth": panel.section not in (VALIDATION, WATCHED, SCHEDULE),
+        }
+        for panel in PANELS
+        if panel.metric in logged
+    ]
+    states = {status: {"mark": mark, "said": SAID[status]} for status, mark in MARKS.items()}
+    return {"axes": AXES, "states": states, "panels": panels, "groups": made}
+
+
+def thinned(values: Array, points: int) -> Array:
+    """Means over equal numbers of consecutive values (the last mean may be of fewer), at most `points` of them."""
+    size = -(-len(values) // points)
+    if size <= 1:
+        return values
+    starts = np.arange(0, len(values), size)
+    return np.add.reduceat(values, starts) / np.diff([*starts, len(values)])
+
+
+def numbers(values: Array, digits: int) -> str:
+    """The values with so many significant digits."""
+    return " ".join(f"{value:.{digits}g}" for value in values)
+
+
+def _group(index: int, group: Group, points: int) -> dict[str, Any]:
+    """A group with its colour and dashes, the same as in the figures, and its colour on a dark desktop."""
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+    return {
+        "label": group.label,
+        "colour": colour,
+        "dark": DARK.get(colour, colour),
+        "dash": [] if dash == "-" else [round(DASH_UNIT * part, 1) for part in dash[1]],
+        "runs": [_run(run, _name(run, group), points) for run in group.runs],
+    }
+
+
+def _name(run: Run, group: Group) -> str:
+    """A run's directory, with what leads to it where another run of the group is called the same."""
+    alike = sum(other.path.name == run.path.name for other in group.runs)
+    return run.path.name if alike == 1 else str(run.path)
+
+
+def _run(run: Run, name: str, points: int) -> dict[str, Any]:
+    """A run's curves: what was logged at the same steps shares its x values, the `grids`."""
+    grids: list[dict[str, str]] = []
+    places: dict[bytes, int] = {}
+    curves: dict[str, tuple[int, str]] = {}
+    for panel in PANELS:
+        steps, values = run.series(panel.metric, x="step")
+        if len(values):
+            place = places.setdefault(steps.tobytes(), len(grids))
+            if place == len(grids):
+                grids.append(_grid(run, panel.metric, len(steps), points))
+            curves[panel.metric] = (place, numbers(thinned(values, points), 5))
+    return {"name": name, "seed": run.seed, "status": run.status, "grids": grids, "curves": curves}
+
+
+def _grid(run: Run, metric: str, length: int, points: int) -> dict[str, str]:
+    """The x values of a metric on each axis; an axis that was not logged with every value is left out."""
+    found = {axis: run.series(metric, x=axis)[0] for axis in AXES}
+    return {
+        axis: numbers(thinned(np.maximum.accumulate(values), points), 7)
+        for axis, values in found.items()
+        if len(values) == length
+    }

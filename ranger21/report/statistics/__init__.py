@@ -1,0 +1,1 @@
+"""Tests and intervals over a few seeds. Numbers in, numbers out."""

@@ -1,0 +1,1 @@
+"""Comparisons as tables: Markdown, CSV, and for the terminal."""

@@ -1,0 +1,242 @@
+"""The comparison as tables: Markdown, CSV, and for the terminal."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ranger21.config.splits import HOLDOUT
+from ranger21.report.groups import looked_at
+from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.grouping import unnamed_differences
+from ranger21.report.groups.origins import mixtures
+from ranger21.report.groups.summary import Row, failure_pairs, loss_pairs, top1_pairs
+from ranger21.report.groups.tuned import tuning_notes
+from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, Run, finite
+from ranger21.report.statistics.equivalence import margins
+from ranger21.report.statistics.pairs import Estimate, Pair
+from ranger21.report.statistics.ttests import ENOUGH_SEEDS
+from ranger21.report.tables.failure_notes import counts_as, failure_notes, failure_sentences, what_counts
+from ranger21.report.tables.text import create, escaped, table_lines
+from ranger21.system.wording import defused
+
+MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
+SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
+MANY_PAIRS = 15
+PAIRS: dict[str, Callable[[Sequence[Row]], list[Pair]]] = {"top1": top1_pairs, "loss": loss_pairs}
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """What can be said of each pair of groups by their final top-1, the better group first, and by how often they fail.
+
+    Where there are many pairs, those that cannot be told apart are named only beside the first group.
+    """
+    said, unsaid, found = [], 0, top1_pairs(rows)
+    for a, b, difference in found:
+        if len(found) > MANY_PAIRS and difference.verdict == "cannot tell" and a != found[0].a:
+            unsaid += 1
+            continue
+        said.append(difference.sentence(a, b, unit="points"))
+    said += [f"The other {unsaid} pairs cannot be told apart either (pairs.csv)."] if unsaid else []
+    return said + failure_sentences(rows)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """The sentences beneath the table: what the figures are, and what they do not hold."""
+    finished = "Mean ± sample standard deviation over n seeds, of finished runs; "
+    said = [what_counts(rows) or f"{finished}all but time and images/s are of validation.", *failure_notes(rows)]
+    said += looked_at.sentences([row.group for row in rows])
+    for row in rows:
+        said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
+    for row in rows:
+        seeds = [run.seed for run in row.group.runs if run.status != RUNNING]
+        if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
+            how = "their mean counts, once, and a failure if one of them failed"
+            told = f"more than one run that has ended has seed {', '.join(twice)}: {how}"
+            said.append(f"{row.group.label}: {told}.")
+        said += _shared_seeds(row.group.label, [run for run in row.group.runs if run.status != RUNNING])
+        for run in row.group.runs:
+            said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
+        if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
+            said.append(f"{row.group.label}: stopped and resumed: seed {', '.join(again)}.")
+    if len(several := margins(run for row in rows for run in row.group.runs)) > 1:
+        told = ", ".join(f"{margin:g}" for margin in several)
+        said.append(f"The runs' protocols set different margins of equivalence ({told} points): the smallest counts.")
+    said += tuning_notes([row.group for row in rows])
+    if hidden := unnamed_differences([row.group for row in rows if not any(row.group.trials)]):
+        said.append(f"Also different between these groups: {', '.join(hidden)}.")
+    if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
+        said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")
+    return said + mixtures([row.group for row in rows])
+
+
+def _shared_seeds(label: str, runs: Sequence[Run]) -> list[str]:
+    """A sentence on runs INIT/DATA with one of the two in common: their spread shows nothing of it."""
+    both = [str(run.seed).partition("/") for run in runs if isinstance(run.seed, int | str)]
+    inits, data = {init for init, _, _ in both}, {last or init for init, _, last in both}
+    if len(inits) == 1 < len(data):
+        common = f"all runs have the initial weights of seed {inits.pop()}"
+        return [f"{label}: {common}: their spread is of the data's order."]
+    if len(data) == 1 < len(inits):
+        return [f"{label}: all runs have the data of seed {data.pop()}: their spread is of the initial weights."]
+    return []
+
+
+def _not_finished(label: str, run: Run) -> str:
+    """The sentence on a run that diverged or still runs."""
+    epoch = run.last("epoch")
+    reached = "before its first logged step" if epoch is None else f"at epoch {epoch:.4g}"
+    top1 = run.last(f"{run.watched}/acc1")
+    shown = "" if top1 is None else f", top-1 {top1:.2f} %" + (" of the holdout" if run.watched == HOLDOUT else "")
+    if run.status == DIVERGED:
+        step = run.result.get("diverged_at_step", run.result.get("step"))
+        where = reached if not finite(step) else f"at step {step} ({reached.removeprefix('at ')})"
+        return f"{MARKS[DIVERGED]} {label}, seed {run.seed}: {SAID[DIVERGED]} {where}; {counts_as(run)}."
+    return f"{MARKS[RUNNING]} {label}, seed {run.seed}: {SAID[RUNNING]} {reached}{shown}; not in the means."
+
+
+def _cell(value: Estimate | None, digits: int, row: Row, scale: float = 1.0) -> str:
+    """`mean ± sd` with so many decimals, and the count where not every finished run has a value."""
+    if value is None:
+        return "–"
+    spread = "" if value.sd is None else f" ± {value.sd / scale:.{digits}f}"
+    return f"{value.mean / scale:.{digits}f}{spread}" + (f" (n = {value.n})" if value.n != row.n else "")
+
+
+def _alone(row: Row) -> str:
+    """The mean of finished runs beside that of all: only where they differ, and always with its count."""
+    found = row.finished_top1
+    return "–" if found is None or not row.failures.count else f"{_cell(found, 2, row)}"
+
+
+def _interval(value: Estimate | None) -> str:
+    """The 95 % interval of a mean."""
+    return "–" if value is None or value.low is None else f"{value.low:.2f} to {value.high:.2f}"
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The largest unit of time that so many seconds fill, and how many seconds it has."""
+    return ("h", 3600.0) if longest >= 3600 else ("min", 60.0) if longest >= 60 else ("s", 1.0)
+
+
+def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Heading and cell of each column; the time's unit is the largest that the longest run fills."""
+    longest = max((row.time.mean for row in rows if row.time), default=0.0)
+    unit, scale = time_unit(longest)
+    lost = any(row.failures.count for row in rows)
+    alone: dict[str, Callable[[Row], str]] = {"of finished runs alone (%)": lambda row: _alone(row)}
+    return {
+        "group": lambda row: row.group.label,
+        "n": lambda row: str(row.n),
+        "diverged": lambda row: str(row.failures) if lost else "0",
+        "running": lambda row: str(len(row.group.having(RUNNING))),
+        "seeds": lambda row: ", ".join(f"{run.seed}{MARKS[run.status]}" for run in row.group.runs),
+        "final top-1 (%)": lambda row: _cell(row.final_top1, 2, row),
+        "95 % interval": lambda row: _interval(row.final_top1),
+        **(alone if lost else {}),
+        "best top-1 (%)": lambda row: _cell(row.best_top1, 2, row),
+        "best epoch": lambda row: _cell(row.best_epoch, 1, row),
+        "top-5 (%)": lambda row: _cell(row.final_top5, 2, row),
+        "loss": lambda row: _cell(row.final_loss, 3, row),
+        f"time ({unit})": lambda row: _cell(row.time, 1, row, scale),
+        "images/s": lambda row: _cell(row.images_per_s, 0, row),
+    }
+
+
+def markdown(comparison: Comparison) -> str:
+    """A comparison as a section in Markdown: the table, its notes, and the pairs."""
+    rows = comparison.rows
+    shown = columns(rows)
+    cells = [[cell(row) for cell in shown.values()] for row in rows]
+    lines = table_lines(list(shown), cells, right=range(1, len(shown)))
+    parts = [f"## {escaped(comparison.title)}", "\n".join(lines), _list(notes(rows))]
+    if said := sentences(rows):
+        parts += ["By final top-1, each pair:", _list(said)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _list(phrases: Sequence[str]) -> str:
+    return "\n".join(f"- {escaped(phrase)}" for phrase in phrases)
+
+
+def terminal(rows: Sequence[Row], title: str) -> Table:
+    """The table for a terminal; `notes` belong beneath it."""
+    shown = columns(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title, "table.title"), title_justify="left")
+    for index, heading in enumerate(shown):
+        table.add_column(heading, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*(Text(cell(row)) for cell in shown.values()))
+    return table
+
+
+STATS: dict[str, Callable[[Row], Estimate | None]] = {
+    "final_top1_percent": lambda row: row.final_top1,
+    "final_top1_of_finished_percent": lambda row: row.finished_top1,
+    "best_top1_percent": lambda row: row.best_top1,
+    "best_epoch": lambda row: row.best_epoch,
+    "final_top5_percent": lambda row: row.final_top5,
+    "final_loss": lambda row: row.final_loss,
+    "time_s": lambda row: row.time,
+    "images_per_s": lambda row: row.images_per_s,
+}
+
+
+def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
+    """The tables with full precision: mean, sd and interval apart, the time in seconds, empty cells for no value."""
+    with create(path) as file:
+        writer = csv.writer(file)
+        head = [
+            "comparison",
+            "group",
+            "n",
+            "diverged",
+            "diverged_low_percent",
+            "diverged_high_percent",
+            "running",
+            "seeds",
+        ]
+        writer.writerow(head + [f"{name}_{part}" for name in STATS for part in ("mean", "sd", "low", "high")])
+        for comparison in comparisons:
+            for row in comparison.rows:
+                low, high = row.failures.interval or (None, None)
+                share = [None if end is None else 100 * end for end in (low, high)]
+                counts = [row.n, row.failures.count, *share, len(row.group.having(RUNNING))]
+                seeds = " ".join(str(run.seed) for run in row.group.runs)
+                figures = [cell for get in STATS.values() for cell in _parts(get(row))]
+                writer.writerow([defused(comparison.title), defused(row.group.label), *counts, seeds, *figures])
+
+
+def _parts(value: Estimate | None) -> tuple[float | None, ...]:
+    return (value.mean, value.sd, value.low, value.high) if value else (None,) * 4
+
+
+def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Every pair of groups of every comparison, with full precision.
+
+    By final top-1 (points), by final loss (nats), and by how often they diverge (points of the share).
+    """
+    fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
+    close = ("margin", "p", "p_adjusted", "within")
+    with create(path) as file:
+        writer = csv.writer(file)
+        head = ["comparison", "figure", "a", "b", *fields, "diverged_a", "diverged_b", "verdict_on_a"]
+        writer.writerow([*head, "margin", "p_margin", "p_margin_adjusted", "within_margin", "test"])
+        for comparison in comparisons:
+            title, diverged = comparison.title, {row.group.label: row.failures.count for row in comparison.rows}
+            for name, find in PAIRS.items():
+                for a, b, difference in find(comparison.rows):
+                    numbers: list[Any] = [getattr(difference, field) for field in fields]
+                    numbers += [diverged[a], diverged[b], difference.verdict]
+                    numbers += [getattr(difference.equivalence, field, None) for field in close]
+                    writer.writerow([defused(title), name, defused(a), defused(b), *numbers, difference.test])
+            for a, b, found in failure_pairs(comparison.rows):
+                numbers = [found.mean, None, None, found.p, found.p_adjusted, None, None, found.a.n, found.b.n, False]
+                numbers += [found.a.count, found.b.count, found.verdict, *[None] * len(close)]
+                writer.writerow([defused(title), "diverged", defused(a), defused(b), *numbers, "Fisher"])

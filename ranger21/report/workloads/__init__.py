@@ -1,0 +1,1 @@
+"""Verdicts over several networks and data sets together."""

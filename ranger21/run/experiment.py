@@ -1,0 +1,95 @@
+"""A run from its configuration to its end: in which order things are looked at, made and begun."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ranger21.config import Config, DataConfig, WandbConfig
+from ranger21.data.build import build_data, build_if_there, prepare_data
+from ranger21.data.facts import data_facts, named_place
+from ranger21.data.stage import stage, staged, wants_copy
+from ranger21.records.directory import RunDirectory
+from ranger21.run.memory import enough_to_train
+from ranger21.run.numerics import computing
+from ranger21.run.run import Run
+from ranger21.run.trial import require_it_runs
+from ranger21.system import distributed
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.stopping import StopFlag, leave_word
+from ranger21.system.terminal import log_to_console, log_to_file
+from ranger21.tracking.weights_and_biases import choices
+
+log = logging.getLogger("ranger21")
+
+
+def run(config: Config, directory: Path) -> int:
+    """Runs or resumes the run of `config` in `directory`; returns the process's exit code.
+
+    Whatever can be refused is refused before the directory is made; one that is there is taken first.
+    """
+    with StopFlag() as stop, computing(config.trainer), distributed.join(config.trainer.device, directory) as world:
+        log_to_console(world.main)
+        place = RunDirectory(directory)
+        if ended := world.on_main(lambda: look(place, config)):
+            world.on_main(lambda: leave_alone(place, config, ended))
+            return 0
+        if world.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(world.device)
+        if isinstance(config.logger, WandbConfig):
+            choices(config.logger, directory, config.experiment)  # refused now rather than when all is made
+        world.on_main(lambda: require_it_runs(config, world.size))
+        world.on_main(lambda: prepare_data(config.data))
+        with enough_to_train(config, world.size, world.device):
+            data = build_data(config.data, config.seed_of_data)
+            world.on_main(lambda: place.require_data(data_facts(config.data, data)))
+            this = Run(config, place, world, data, stop)
+            world.on_main(lambda: claim(place, config))
+            if wants_copy(config.data):
+                if code := copy_pack(config.data, world, stop):
+                    return code
+                this.data = build_data(staged(config.data), config.seed_of_data)
+            return this.go()
+
+
+def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
+    """As `place.look`; a run that is there is spoken of in its log.txt from now on."""
+    ended = place.look(config)
+    if place.held:
+        log_to_file(place.log)
+    return ended
+
+
+def claim(place: RunDirectory, config: Config) -> None:
+    """As `place.claim`; a new run is spoken of in its log.txt from now on."""
+    there = place.held
+    place.claim(config)
+    if not there:
+        log_to_file(place.log)
+
+
+def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
+    """Says that there is nothing to do. Raises a UserError if the run that has ended was on other data.
+
+    The run has no need of the data any more: where it was then and cannot be read now, only that is said.
+    """
+    try:
+        data = build_if_there(config.data, config.seed_of_data)
+    except UserError as error:
+        place.require_place(named_place(config.data), error)
+        log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
+    else:
+        place.require_data(data_facts(config.data, data))
+    log.info("%s is %s already (step %s): nothing to do.", place.path, result["status"], result["step"])
+
+
+def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
+    """Copies the pack to every node's disk; returns the exit code of a stop in between."""
+    code = world.apart(lambda: stage(config, lambda: stop.code))
+    if code:
+        log.info("Stopped while the pack was being copied; the same command goes on from there.")
+        world.on_main(leave_word)
+    return code

@@ -1,0 +1,18 @@
+"""Whether there is memory for a training, told with what can be lowered. Imports no torch."""
+
+import contextlib
+
+from ranger21.config import Config
+from ranger21.system.memory import enough_memory
+
+
+def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.AbstractContextManager[None]:
+    """Be `enough_memory` for the training of a configuration."""
+    batch, passes, precision = config.data.batch_size, config.trainer.accumulate, config.trainer.precision
+    what = f"training with data.batch_size={batch}, trainer.accumulate={passes} and trainer.precision={precision}"
+    cures = [
+        "a smaller data.batch_size",
+        f"trainer.accumulate above {passes} (smaller passes, which batch norms notice)",
+    ]
+    cures += ["trainer.precision=bf16"] if precision in ("fp32", "fp64") else []
+    return enough_memory(f"{what} on {device} x {ranks}", f"{', '.join(cures)}, more ranks, or a smaller model")

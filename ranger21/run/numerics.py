@@ -1,0 +1,57 @@
+"""How torch computes: TensorFloat-32, cuDNN's choice of kernels, and the same bits from the same command."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from ranger21.config import TrainerConfig
+from ranger21.system.errors import UserError
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+REPEATABLE = (":4096:8", ":16:8")  # the workspaces with which cuBLAS repeats its results
+
+
+@contextlib.contextmanager
+def computing(config: TrainerConfig) -> Iterator[None]:
+    """Have torch compute as `trainer` says; afterwards its switches are as they were. Enter it before CUDA starts.
+
+    cuBLAS's workspace stays: it is read once in the life of a process.
+
+    Raises a UserError where `trainer.deterministic` cannot be, and for an operation that has no deterministic form.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if config.deterministic:
+        _choose_workspace()
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = config.tf32
+        cudnn.benchmark, cudnn.deterministic = bool(config.cudnn_benchmark), config.deterministic
+        torch.use_deterministic_algorithms(config.deterministic)
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not (config.deterministic and found):
+            raise
+        raise UserError(
+            f"trainer.deterministic=true: {operation} has no deterministic implementation in torch "
+            f"{torch.__version__}. Choose a model that does without it, or trainer.deterministic=false."
+        ) from error
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+def _choose_workspace() -> None:
+    chosen = os.environ.get(WORKSPACE)
+    if chosen is None and torch.cuda.is_initialized():
+        raise UserError(
+            f"trainer.deterministic=true needs {WORKSPACE}={REPEATABLE[0]} before CUDA starts, and an earlier run of "
+            "this process has started it: set the variable, or give this run a process of its own (no -m)."
+        )
+    if os.environ.setdefault(WORKSPACE, REPEATABLE[0]) not in REPEATABLE:
+        raise UserError(
+            f"trainer.deterministic=true does not go with {WORKSPACE}={chosen}: unset it, or set {REPEATABLE[0]}."
+        )

@@ -1,0 +1,149 @@
+"""From the configuration's names and numbers to optimizers (ours, torch's and timm's), schedules and scaled rates."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from timm import optim as timm_optim
+from torch import Tensor
+
+from ranger21.config import durations
+from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
+from ranger21.engine.course import Course
+from ranger21.optim.chain import Chain
+from ranger21.optim.groups import parameter_groups
+from ranger21.optim.lookahead import Lookahead
+from ranger21.optim.official import Ranger21Official
+from ranger21.optim.ranger21 import Ranger21
+from ranger21.optim.schedules import SCHEDULES, Schedule, after_warmup
+from ranger21.system.errors import UserError
+
+OURS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "ranger21": Ranger21,
+    "ranger": Chain,
+    "rangerlars": Chain,
+    "paratrooper": Chain,
+    "muon": Chain,
+    "chain": Chain,
+}
+FUSED: dict[str, Callable[..., torch.optim.Optimizer]] = {  # torch's, with a fused step on the CPU and on CUDA
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+    "gd": torch.optim.SGD,
+    "momentum": torch.optim.SGD,
+    "nesterov": functools.partial(torch.optim.SGD, nesterov=True),
+}
+OTHERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgdw": timm_optim.SGDW,
+    "lars": timm_optim.Lars,
+    "larc": functools.partial(timm_optim.Lars, trust_clip=True),
+    "lamb": timm_optim.Lamb,
+    "lion": timm_optim.Lion,
+}
+
+
+def build_optimizer(
+    name: str,
+    params: Iterable[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_norm_and_bias: bool,
+    lookahead_k: int = 0,
+    lookahead_beta: float = 0.5,
+    **kwargs: Any,
+) -> torch.optim.Optimizer:
+    """The optimizer `name` of the configuration. Every group also carries `initial_lr`, which a schedule multiplies.
+
+    Torch's are fused where torch has that for the device. Lookahead is put around torch's and timm's; ours have it.
+    """
+    lookahead: dict[str, Any] = {"lookahead_k": lookahead_k, "lookahead_beta": lookahead_beta}
+    optimizer: torch.optim.Optimizer
+    if name == "ranger21_official":  # whose decay depends on its having one group
+        trained = [p for p in params if p.requires_grad]
+        optimizer = Ranger21Official(trained, lr, weight_decay=weight_decay, **lookahead, **kwargs)
+    else:
+        groups = parameter_groups(params, weight_decay, decay_norm_and_bias)
+        if name in OURS:
+            optimizer = ours(name, groups, lr=lr, **(lookahead if name == "ranger21" else {}), **kwargs)
+        elif name in FUSED:
+            fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
+            optimizer = FUSED[name](groups, lr=lr, fused=fused, **kwargs)
+        elif name in OTHERS:
+            optimizer = OTHERS[name](groups, lr=lr, **kwargs)
+        else:
+            raise ValueError(f"There is no optimizer {name!r}.")
+        if lookahead_k and name not in OURS:
+            optimizer = Lookahead(optimizer, lookahead_k, lookahead_beta)
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    return optimizer
+
+
+def ours(name: str, groups: list[dict[str, Any]], fused: bool | None = None, **kwargs: Any) -> torch.optim.Optimizer:
+    """An optimizer of the project's own. Raises a UserError where the fused step is asked for and cannot be."""
+    try:
+        return OURS[name](groups, fused=fused, **kwargs)
+    except ValueError as error:
+        if not fused:
+            raise
+        raise UserError(f"optimizer.fused=true: {error} Leave it out: null is fused where that can be.") from error
+
+
+def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
+    """The learning rate for a batch of this size."""
+    if not isinstance(scaling, ScaledConfig):
+        return lr
+    ratio = batch_size / scaling.base_batch_size
+    if scaling.name == "linear":
+        return lr * ratio
+    if isinstance(scaling, LinearThenSqrtConfig):
+        until = scaling.linear_until / scaling.base_batch_size
+        return lr * (ratio if ratio <= until else math.sqrt(ratio * until))
+    return lr * math.sqrt(ratio)
+
+
+def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0) -> Schedule:
+    """The multiplier of the learning rate as a function of (step, total_steps), its durations in this run's steps.
+
+    `lr_scale`: what `lr_scaling` multiplies the rate by, for schedules that know the rate. Raises a UserError for a
+    warm-up as long as the run, and for epochs or images where they are of no fixed length in steps.
+    """
+    values = asdict(config)
+    name, text = values.pop("name"), values.pop("linear_warmup")
+    total = course.total_steps
+    warmup = in_steps("linear_warmup", text, course, total)
+    span = total - math.ceil(warmup)
+    if span < 1:
+        raise UserError(f"schedule.linear_warmup={text} takes the whole run of {total} steps: shorten it.")
+    for key in ("every", "over", "rise", "half_cycle"):
+        if key in values:
+            values[key] = max(1.0, in_steps(key, values[key], course, span))
+    parts: dict[str, float] = {
+        key: in_steps(key, values[key], course, span) / span for key in ("warmup", "warmdown") if key in values
+    }
+    if sum(parts.values()) > 1 + 1e-9:
+        told = " and ".join(f"schedule.{key}={values[key]}" for key in parts)
+        raise UserError(f"{told} are not possible: together they take more than the {span} steps that there are.")
+    values |= parts
+    if "lr" in values:
+        values["lr"] *= lr_scale
+    return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)
+
+
+def in_steps(key: str, duration: str, course: Course, span: int) -> float:
+    """A duration of a schedule in steps, percent being of `span` steps."""
+    number, unit = durations.parse(duration)
+    if unit == "steps":
+        return number
+    if unit == "percent":
+        return number / 100 * span
+    if course.growth and key not in ("linear_warmup", "warmup"):
+        raise UserError(f"schedule.{key}={duration} has no fixed length while the batch grows: say steps or percent.")
+    return course.steps_for_epochs(number) if unit == "epochs" else course.steps_for(number)

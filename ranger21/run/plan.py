@@ -1,0 +1,29 @@
+"""How long a run is, and at which steps what happens, by its configuration."""
+
+from ranger21.config import Config, LinearBatchConfig, durations
+from ranger21.engine.course import Course, Growth
+from ranger21.engine.loop import Plan
+from ranger21.system.errors import UserError
+
+
+def make_plan(config: Config, train_images: int) -> Plan:
+    """The run's length and rhythm in steps."""
+    t, growth = config.trainer, None
+    if isinstance(config.batch_schedule, LinearBatchConfig):
+        number, unit = durations.parse(config.batch_schedule.over)
+        per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
+        if unit == "percent" and t.steps:
+            raise UserError(
+                f"batch_schedule.over={config.batch_schedule.over} is not possible with trainer.steps, whose number of "
+                "images depends on it: say how many images or epochs."
+            )
+        growth = Growth(config.batch_schedule.start, number * per_unit[unit])
+    return Plan(
+        course=Course(train_images, config.data.batch_size, t.epochs, t.steps, growth),
+        accumulate=t.accumulate,
+        eval_every_epochs=t.eval_every_epochs,
+        log_every_steps=t.log_every_steps,
+        checkpoint_every_steps=t.checkpoint_every_steps,
+        checkpoint_every_minutes=t.checkpoint_every_minutes,
+        eval_every_steps=t.eval_every_steps,
+    )

@@ -1,0 +1,63 @@
+"""How a run ended: result.json, and the table at the end."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ranger21.config.splits import HOLDOUT, OFFICIAL, VALIDATED
+from ranger21.engine.loop import Plan, Progress
+from ranger21.system.terminal import console, duration
+from ranger21.tracking.jsonl import rounded
+
+log = logging.getLogger("ranger21")
+SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}
+
+
+def summarize(ending: str, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:
+    """The contents of result.json. Accuracies in per cent, `time` in seconds of running."""
+    result: dict[str, Any] = {
+        "status": ending,
+        "step": progress.step,
+        "total_steps": plan.total_steps,
+        "epoch": plan.course.epoch(progress.step),
+        "images_seen": plan.course.seen(progress.step),
+        "time": round(progress.seconds, 2),
+        "final": {name: rounded(value) for name, value in progress.last.items()},
+        "best": {name: rounded(value) for name, value in progress.best.items()},
+    }
+    if skipped:
+        result["skipped_steps"] = skipped
+    if ending == "diverged":
+        result["diverged_at_step"] = first_bad if first_bad is not None else progress.step
+        result["last_checkpoint_step"] = progress.saved_step
+    return result
+
+
+def show_result(result: dict[str, Any], directory: Path) -> None:
+    """A table of what came out, and where everything is."""
+    if result["status"] == "diverged":
+        log.warning(
+            "Diverged: the loss was not finite at step %d. The last good checkpoint, of step %d, is kept.",
+            result["diverged_at_step"],
+            result["last_checkpoint_step"],
+        )
+    table = Table(title=f"{result['status']} after {duration(result['time'])}, {result['images_seen']:,} images")
+    for column in ("validation", "top-1 %", "top-5 %", "loss", "epoch", "step"):
+        table.add_column(column, justify="left" if column == "validation" else "right")
+    for name in ("final", "best"):
+        row = result[name]
+        splits = [split for split in VALIDATED if f"{split}/acc1" in row]
+        for split in splits:
+            loss = row[f"{split}/loss"]
+            numbers = [f"{row[f'{split}/{key}']:.2f}" for key in ("acc1", "acc5")]
+            numbers += ["not finite" if loss is None else f"{loss:.4f}", f"{row['epoch']:.1f}", str(row["step"])]
+            table.add_row(name if split == OFFICIAL and len(splits) == 1 else f"{name}, {SHOWN[split]}", *numbers)
+    console.print(table)
+    console.print("Written:")
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and not path.name.startswith(".") and "wandb" not in path.relative_to(directory).parts:
+            console.print(f"  {path}", soft_wrap=True)
+    if (directory / "wandb").is_dir():
+        console.print(f"  {directory / 'wandb'}  (W&B; scripts/sync_wandb.py sends an offline run)", soft_wrap=True)

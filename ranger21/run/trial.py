@@ -1,0 +1,90 @@
+"""A trial pass: whether the model can take a run's images at all, before anything of the run is made."""
+
+import torch
+from torch import Tensor
+
+from ranger21.config import Config, ImageFolderConfig, ModelConfig
+from ranger21.data.idx import SIDE
+from ranger21.data.order import Share
+from ranger21.models.build import build_model
+from ranger21.models.pretrained import SOURCES, timm_name
+from ranger21.system.errors import UserError
+from ranger21.system.memory import lacks_memory
+from ranger21.system.wording import reason
+
+CLASSES = 2  # how many there are makes no difference to whether a model runs
+
+
+def require_it_runs(config: Config, ranks: int) -> None:
+    """Runs the model once, forward and in training mode, on a batch without contents.
+
+    It runs on the meta device, where a pass costs no arithmetic, and a second time on the CPU, with at most two images,
+    if it fails there: some models need real numbers. Random state is left as it was. Raises a UserError that names the
+    setting to change if the model fails on both, or does not give one number for each class.
+    """
+    folders = isinstance(config.data, ImageFolderConfig)
+    size, channels = (config.data.crop, 3) if isinstance(config.data, ImageFolderConfig) else (SIDE, 1)
+    share = Share(0, ranks, config.trainer.accumulate)
+    start = getattr(config.batch_schedule, "start", None)
+    images = share.per_pass(start or config.data.batch_size, "batch_schedule.start" if start else "data.batch_size")
+    shape = (min(images, 2), channels, size, size)
+    try:
+        output = _output(config.model, shape, "meta")
+    except Exception as first:  # whatever a model's own code makes of such images, or of the device
+        if isinstance(first, UserError) and timm_name(config.model.name).startswith(SOURCES):
+            raise  # what could not be fetched is not asked for twice
+        try:
+            output = _output(config.model, shape, "cpu")
+        except UserError:
+            raise
+        except Exception as error:
+            if lacks_memory(error):  # which is another thing, and told where the run itself lacks it
+                return
+            raise UserError(_sentence(config, error, size, folders, ranks)) from error
+    if not isinstance(output, Tensor) or output.shape != (shape[0], CLASSES):
+        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(
+            f"model={config.model.name} with model.kwargs={config.model.kwargs} gives a {given} for {shape[0]} images, "
+            "and not one number for each class: take away what makes it so, such as model.kwargs.features_only."
+        )
+
+
+def _output(config: ModelConfig, shape: tuple[int, ...], device: str) -> object:
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+        model = build_model(config, CLASSES, shape[1])
+        return model.train()(torch.zeros(shape))
+
+
+def _sentence(config: Config, error: Exception, size: int, folders: bool, ranks: int) -> str:
+    why = reason(error)
+    name, crop = config.model.name, "data.crop" if folders else "the data's size"
+    images = f"model={name} cannot be trained on images of {size} pixels ({crop}={size})"
+    if "more than 1 value per channel" in why:
+        start = getattr(config.batch_schedule, "start", None)
+        key, batch = ("batch_schedule.start", start) if start else ("data.batch_size", config.data.batch_size)
+        larger = "a larger data.crop, " if folders else ""
+        return (
+            f"{images}: a batch norm gets a single value for each channel, of one image a pass ({key}={batch} ÷ "
+            f"({ranks} ranks × trainer.accumulate={config.trainer.accumulate})). Choose {larger}a larger {key} or a "
+            "smaller trainer.accumulate."
+        )
+    own = _fixed_size(config.model)
+    if own and own != size:
+        crop = f"data.crop={own} (and data.resize, which is at least that), or " if folders else ""
+        return (
+            f"{images}, because it is made for {own}: choose {crop}+model.kwargs.img_size={size}, where the model "
+            f"takes that ({why})."
+        )
+    cure = "another data.crop or " if folders else ""
+    return f"{images}: choose {cure}another model, or see to model.kwargs={config.model.kwargs} ({why})."
+
+
+def _fixed_size(config: ModelConfig) -> int | None:
+    """Height and width of the only images that the model takes; None if it takes several, or does not say."""
+    with torch.device("meta"):
+        try:
+            settings = getattr(build_model(config, CLASSES, 3), "pretrained_cfg", {})
+        except Exception:  # it is the sentence that goes without, not the check
+            return None
+    size = config.kwargs.get("img_size") or (settings.get("input_size") or (3, 0, 0))[-1]
+    return int(size) if settings.get("fixed_input_size") and isinstance(size, int) else None

@@ -1,0 +1,55 @@
+"""Where the files of the project's top level are: train.py, configs/, scripts/ and slurm/. Imports no torch.
+
+In a clone they lie beside the package. A wheel has a copy of them inside it, in `ranger21/top`, which the build makes.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ranger21.system.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+WHEEL = (PACKAGE / "top").is_dir()  # whether the package is from a wheel
+TOP = PACKAGE / "top" if WHEEL else PACKAGE.parent
+CONFIG_DIR, SCRIPTS, SLURM, TRAIN = TOP / "configs", TOP / "scripts", TOP / "slurm", TOP / "train.py"
+
+SCRIPT = re.compile(r"(?<![\w/.-])(?:python )?(?:scripts/(\w+)|(train))\.py\b")
+
+
+def as_typed(text: str) -> str:
+    """Return a text with commands as they are typed here: `ranger21 NAME` with a wheel, which has no scripts/NAME.py.
+
+    In a clone the text is returned as it is.
+    """
+    if not WHEEL:
+        return text
+    text = re.sub(r"(\btorchrun\b[^\n]*?)(?<![\w/.-])train\.py\b", r"\1-m ranger21 train", text)
+    return SCRIPT.sub(lambda match: f"ranger21 {match[1] or match[2]}", text)
+
+
+def shipped(text: str) -> Path:
+    """Return the path that a text names; of a file such as configs/imagenette.txt that is not here, the project's."""
+    path = Path(text)
+    ours = TOP / path
+    return ours if path.parts[:1] == ("configs",) and ours.is_file() and not path.exists() else path
+
+
+def require_clone(command: str) -> None:
+    """Raise a UserError if the package is from a wheel, which lacks the texts and records of a clone."""
+    if WHEEL:
+        raise UserError(f"{command} works on the texts and records of a clone: get the repository, and type it there.")
+
+
+@contextlib.contextmanager
+def printed_as_typed() -> Iterator[None]:
+    """Pass on what is printed, at the end, with commands as they are typed here."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(as_typed(printed.getvalue()))

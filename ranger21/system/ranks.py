@@ -1,0 +1,125 @@
+"""Which of several processes this one is, by what torchrun or srun says of it. Imports no torch."""
+
+import os
+import re
+from pathlib import Path
+
+from ranger21.system.errors import UserError
+
+PATIENCE = 50  # seconds, with ranks that have not come or are silent; RANGER21_PATIENCE says otherwise
+TORCHRUN = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
+SLURM = {"rank": "SLURM_PROCID", "size": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID"}
+HOW = "unset it, or start the ranks by torchrun or srun"
+
+
+def environment() -> dict[str, int] | None:
+    """Return rank and sizes by torchrun's variables, or by those of an srun with several tasks; None: a single process.
+
+    Sets MASTER_ADDR and MASTER_PORT where srun's tasks have none. Raises a UserError for variables that are no numbers,
+    lack others or contradict them: a process that trained alone would train the run of all.
+    """
+    env = os.environ
+    if "RANK" in env and "WORLD_SIZE" in env:
+        place = {key: _number(name, 0) for key, name in TORCHRUN.items()}
+        place["local_size"] = place["local_size"] or place["local_rank"] + 1  # who starts ranks by hand may not say it
+        return _possible(place, TORCHRUN)
+    slurm = _by_slurm()
+    size = slurm["size"] if slurm else 1
+    if "RANK" in env or _number("WORLD_SIZE", size) != size:
+        there, lacking = ("RANK", "WORLD_SIZE") if "RANK" in env else ("WORLD_SIZE", "RANK")
+        raise UserError(f"{there}={env[there]} without {lacking} does not say which rank this process is: {HOW}.")
+    return slurm
+
+
+def _by_slurm() -> dict[str, int] | None:
+    env, size = os.environ, _number("SLURM_STEP_NUM_TASKS", 1)
+    if size == 1:
+        return None
+    if "SLURM_PROCID" not in env:
+        text = f"SLURM_STEP_NUM_TASKS={size} without SLURM_PROCID does not say which task this process is"
+        raise UserError(f"{text}: {HOW}.")
+    # Every job and step its own, below the ports that systems hand out themselves (from 32768).
+    port = 10_000 + (_number("SLURM_JOB_ID", 0) * 16 + _number("SLURM_STEP_ID", 0) % 16) % 20_000
+    env.setdefault("MASTER_PORT", str(port))
+    place = {key: _number(name, 0) for key, name in SLURM.items()}
+    name = "SLURM_STEP_TASKS_PER_NODE" if "SLURM_STEP_TASKS_PER_NODE" in env else "SLURM_TASKS_PER_NODE"
+    place["local_size"] = tasks_of_node(env.get(name, "1"), _number("SLURM_NODEID", 0))
+    nodes = env.get("SLURM_STEP_NODELIST", "localhost")
+    env.setdefault("MASTER_ADDR", "127.0.0.1" if place["local_size"] == size else first_host(nodes))
+    return _possible(place, SLURM | {"local_size": name})
+
+
+def _possible(place: dict[str, int], names: dict[str, str]) -> dict[str, int]:
+    for rank, size in (("rank", "size"), ("local_rank", "local_size")):
+        if place[rank] >= place[size]:
+            told = f"{names[rank]}={place[rank]} is not possible with {names[size]}={os.environ.get(names[size], 1)}"
+            raise UserError(f"{told}: ranks are counted from 0. Unset both, or start the ranks by torchrun or srun.")
+    if place["size"] > 1:
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            if not os.environ.get(name):
+                raise UserError(
+                    f"{name} is not set, by which {place['size']} ranks find each other: use torchrun or srun."
+                )
+        if not 0 < _number("MASTER_PORT", 0) < 65536:
+            raise UserError(f"MASTER_PORT={os.environ['MASTER_PORT']} is no port: choose one from 1024 to 65535.")
+    return place
+
+
+def tasks_left_alone() -> int:
+    """Return how many tasks SLURM has granted to a job of which this process, not started by srun, is the only one."""
+    env = os.environ
+    started = "SLURM_STEP_NUM_TASKS" in env or "RANK" in env
+    return 0 if started or not env.get("SLURM_NTASKS", "").isdecimal() else int(env["SLURM_NTASKS"])
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise UserError(f"{name}={text} is not a number: {HOW}.")
+    return int(text)
+
+
+def tasks_of_node(counts: str, node: int) -> int:
+    """Return how many tasks a node has by SLURM's list: of `4(x2),1` nodes 0 and 1 have 4, node 2 has 1.
+
+    Raises a UserError if it is no such list.
+    """
+    tasks: list[int] = []
+    for part in counts.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part)
+        if not match:
+            raise UserError(f"SLURM's list of the nodes' tasks, {counts}, cannot be read: {HOW}.")
+        tasks += [int(match[1])] * min(int(match[2] or 1), 100_000)
+    return tasks[min(node, len(tasks) - 1)]
+
+
+def first_host(nodes: str) -> str:
+    """Return the first name in a SLURM node list: node[07-09,12] -> node07."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes
+
+
+def seconds_of_patience() -> int:
+    """Return the patience with silent ranks, as srun's --wait takes it: whole seconds, 1 to 9,999,999.
+
+    Raises a UserError for anything else.
+    """
+    text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
+    if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
+        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be whole seconds, 1 to 9999999.")
+    return int(text)
+
+
+def record_collectives(folder: Path) -> None:
+    """Have NCCL's flight recorder write each rank's last 2,000 collectives to FOLDER/nccl-rank-N if one fails.
+
+    What the user has set, by torch's names of today or by older ones, stays.
+    """
+    wanted = {
+        ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"): "2000",
+        ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"): str(folder.absolute() / "nccl-rank-"),
+        ("TORCH_NCCL_DUMP_ON_TIMEOUT",): "1",
+    }
+    for names, value in wanted.items():
+        if not any(name in os.environ for name in names):
+            os.environ[names[0]] = value

@@ -1,0 +1,103 @@
+"""One W&B run of several fragments: each step once, and the best values as the trainer has them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.config.splits import HOLDOUT, split_of, watched
+from ranger21.system.reading import Unreadable, read_json, read_lines, too_much
+from ranger21.tracking import number
+from ranger21.wandb_tools.file import Fragment, merge, pack, read_records, record_class
+
+LARGEST_STEP = 2**53  # whole numbers are exact up to it
+
+
+@dataclass(frozen=True)
+class OfflineRun:
+    """All fragments of one W&B run."""
+
+    run_id: str
+    directory: Path  # the run directory, of the newest fragment
+    fragments: list[Fragment]  # in order of time
+    superseded: str | None = None  # the id of the W&B run that took its place
+
+    @property
+    def finished(self) -> bool:
+        return (self.directory / "result.json").is_file()
+
+
+def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
+    """Each step once. Where metrics.jsonl is at hand it says which, and has what W&B lost when a process was killed."""
+    logged = {int(row["step"]): row for row in merge(run.fragments).rows}
+    truth = run.directory / "metrics.jsonl"
+    if not truth.is_file():
+        return list(logged.values())
+    lines = [row for line in read_lines(truth) if type((row := _json(line)).get("step")) is int]
+    rows = [row for row in lines if 0 <= row["step"] <= LARGEST_STEP and too_much(row) is None]
+    told = merge([Fragment(truth, run.run_id, rows=rows)]).rows
+    return [{k: v for k, v in row.items() if v is not None} | logged.get(row["step"], {}) for row in told]
+
+
+def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
+    """The content of the merged file, of these rows. The same fragments give the same bytes."""
+    whole, record = merge(run.fragments), record_class()
+    newest = [fragment for fragment in run.fragments if fragment.started][-1]
+    records = []
+    for other in read_records(newest.path)[0]:
+        kind = other.WhichOneof("record_type")
+        if kind == "run":
+            other.run.start_time.FromMicroseconds(round(whole.started * 1e6))
+            if "resume" in other.run.DESCRIPTOR.fields_by_name:
+                other.run.resume = False  # it would be appended to what W&B has already
+        if kind not in ("history", "summary", "exit") and not (kind == "preempting" and run.finished):
+            records.append(other)
+    for row in rows:
+        entry = record()
+        entry.history.step.num = row["step"]
+        own = {"_step": row["step"]} | ({"_runtime": row["time"]} if "time" in row else {})
+        _fill(entry.history.item, row | own)
+        records.append(entry)
+    last: dict[str, Any] = {key: value for row in rows for key, value in row.items()}
+    summary = record()
+    _fill(summary.summary.update, whole.summary | last | {"_step": rows[-1]["step"]} | outcome(run, rows))
+    records.append(summary)
+    code = 0 if run.finished else whole.exit_code
+    if code is not None:
+        records.append(record(exit={"exit_code": code}))
+    for place, entry in enumerate(records, 1):
+        entry.num = place
+    return pack(entry.SerializeToString(deterministic=True) for entry in records)
+
+
+def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the run ended, if it has, and its best validation as the trainer has it: the first with the highest top-1."""
+    try:
+        result = read_json(run.directory / "result.json") if run.finished else {}
+    except Unreadable:  # the numbers are in metrics.jsonl
+        result = {}
+    best = result.get("best")
+    if not best or not isinstance(best, dict):
+        split = watched(any(f"{HOLDOUT}/acc1" in row for row in rows))
+        valid = [row for row in rows if math.isfinite(number(row.get(f"{split}/acc1")))]
+        top = max(valid, key=lambda row: row[f"{split}/acc1"], default={})
+        best = {key: value for key, value in top.items() if key in ("step", "epoch") or split_of(key) == split}
+    status = {"status": result["status"]} if "status" in result else {}
+    return status | {f"best/{key}": value for key, value in best.items()}
+
+
+def _fill(items: Any, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        items.add(nested_key=[key], value_json=json.dumps(value))
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    """What a line holds; empty where it is broken."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
