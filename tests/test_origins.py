@@ -56,10 +56,9 @@ def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) ->
         manifest(make("ranger21", seed), FILES, *([edited] if seed else []))
     (sentence,) = said(tmp_path, "These runs")
     one, two = (f"code {digest(files)[:9]}" for files in (FILES, edited))
-    both = sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"])
-    assert sentence == (
-        f"These runs are not all of the same code: {both[0]}, {both[1]}; different: ranger21/engine/loop.py, ranger21/new.py."
-    )
+    both = ", ".join(sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"]))
+    different = "ranger21/engine/loop.py, ranger21/new.py"
+    assert sentence == f"These runs are not all of the same code: {both}; different: {different}."
 
 
 def test_many_groups_are_told_briefly(make: Make, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ LIMIT = 60.0  # seconds that a command may take
 
 SERVER = """
 import atexit, gc, json, os, resource, runpy, signal, sys, tempfile, threading, time, traceback
-import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write, ranger21.data.prepare, ranger21.data.verify
+import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write
+import ranger21.data.prepare, ranger21.data.verify
 
 gc.collect(); gc.freeze()  # what is imported is not looked through again in every fork
 

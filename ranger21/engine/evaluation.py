@@ -1,19 +1,28 @@
 """Validation: every image exactly once, whatever the number of ranks and the batch size."""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ranger21.config.splits import OFFICIAL
-from ranger21.data.pictures import Batch
 from ranger21.engine.precision import Precision
 from ranger21.system.distributed import World
 from ranger21.system.memory import enough_memory
 
 Interrupted = Callable[[], bool]
 Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels
+
+
+class Batch(Protocol):
+    """Images with labels, such as `ranger21.data.pictures.Batch`."""
+
+    @property
+    def labels(self) -> Tensor: ...
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return the images, what the device still has to do to them, and the labels."""
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, plain lines elsewhere, and everything in log.txt."""
+"""Progress for people: a live bar on a terminal, plain lines elsewhere."""
 
 import datetime
 from typing import Any
