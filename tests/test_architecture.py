@@ -26,7 +26,7 @@ WITHOUT_TORCH = {
     "data": DATA_WITHOUT_TORCH,
     "landscape": ("record", "figures", "rosenbrock"),
     "machine": ("check", "listing", "places", "record", "running", "table", "worker"),
-    "records": ("code", "directory", "manifest", "naming", "sessions"),
+    "records": ("code", "directory", "manifest", "moves", "naming", "sessions"),
     "models": ("classes",),
     "run": ("memory",),
     "system": (

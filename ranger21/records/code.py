@@ -2,14 +2,17 @@
 
 import functools
 import hashlib
+import io
 import json
 import re
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.records.moves import as_now, gone, named_as_now
 from ranger21.system.masking import masked
 from ranger21.system.project import PACKAGE
 from ranger21.system.wording import first_few
@@ -121,7 +124,8 @@ def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Co
         return None
     if not isinstance(changed, dict):  # an older record: the whole diff
         changed = in_diff(diff if isinstance(diff, str) else "")
-    return Code(files if isinstance(files, dict) else None, str(commit) if commit else None, _that_count(changed))
+    files = as_now(files) if isinstance(files, dict) else None
+    return Code(files, str(commit) if commit else None, _that_count(named_as_now(changed)))
 
 
 def change(then: Code | None, now: Code) -> str | None:
@@ -140,10 +144,12 @@ def change(then: Code | None, now: Code) -> str | None:
 def changed_since(commit: str) -> list[str] | None:
     """The files that can change a result and are not as a commit has them; None where git cannot tell."""
     try:
-        return [
-            name for name in _git("diff", "--name-only", "-z", commit, "--").split("\0") if can_change_a_result(name)
-        ]
-    except (OSError, subprocess.SubprocessError):
+        names = _git("diff", "--name-only", "--no-renames", "-z", commit, "--").split("\0")
+        if gone() & set(names):
+            then = as_now(_hashes_of(commit))
+            names = [name for name in then.keys() | own_hashes() if then.get(name) != own_hashes().get(name)]
+        return [name for name in names if can_change_a_result(name)]
+    except (OSError, subprocess.SubprocessError, tarfile.TarError):
         return None
 
 
@@ -162,11 +168,21 @@ def git_state(full: bool = False) -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
+    return _output_of_git(*arguments).decode(errors="replace")
+
+
+def _output_of_git(*arguments: str) -> bytes:
     """Ask git about the project's own repository, and not about one around the place where a wheel is installed."""
     if not (PROJECT / ".git").exists():
         raise FileNotFoundError(PROJECT / ".git")
-    done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, check=True, timeout=30)
-    return done.stdout.decode(errors="replace")
+    return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, check=True, timeout=30).stdout
+
+
+def _hashes_of(commit: str) -> dict[str, str]:
+    """A hash of every file that a commit has of what can change a result, by its path then."""
+    packed = _output_of_git("archive", "--format=tar", commit, "train.py", "configs", "ranger21")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        return {file.name: _hash(content.read()) for file in archive if (content := archive.extractfile(file))}
 
 
 def _content(name: str) -> str | None:
