@@ -40,7 +40,7 @@ TORCH_FREE = [
 ]
 # Each room may import the rooms before it, and none after it; so may the rooms of the report.
 ROOMS = (
-    "system", "optim", "config", "tracking", "engine", "data", "records", "models", "run", "wandb_tools", "report",
+    "system", "optim", "tracking", "config", "engine", "data", "records", "models", "run", "wandb_tools", "report",
     "machine", "grid", "tuning", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (
@@ -93,18 +93,18 @@ def at_the_top(node: ast.AST) -> set[str]:
 def test_the_optimizer_stands_alone() -> None:
     allowed = sys.stdlib_module_names | {"torch", "triton"}  # which torch brings, and the fused step's kernels import
     for path in PACKAGE:
-        if "optim" in path.parts:
+        if "optim" in path.relative_to(ROOT).parts:
             for name, line in imports(parse(path)):
                 ours = name.startswith("ranger21.optim")
                 assert ours or name.split(".")[0] in allowed, f"{name_of(path)}:{line} imports {name}"
 
 
 def test_the_engine_knows_no_concrete_thing() -> None:
-    engine = [path for path in PACKAGE if "engine" in path.parts]
+    engine = [path for path in PACKAGE if "engine" in path.relative_to(ROOT).parts]
     strangers = ("timm", "torchvision", "wandb", "hydra", "omegaconf", "torch.distributed")
     for path in engine:
         known = {name for name, _ in imports(parse(path)) if name.startswith("ranger21.")}
-        own = ("ranger21.engine", "ranger21.system", "ranger21.tracking", "ranger21.config.splits")
+        own = ("ranger21.engine", "ranger21.system", "ranger21.tracking", "ranger21.tracking.splits")
         assert not [name for name in known if not name.startswith(own) and name != "ranger21.config"], name_of(path)
     assert not importers(*strangers, among=engine)
     source = (ROOT / "ranger21" / "engine" / "loop.py").read_text().lower()
@@ -115,7 +115,7 @@ def test_the_engine_knows_no_concrete_thing() -> None:
     ("modules", "rooms"),
     [
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/system/distributed.py"}),
-        (("wandb",), {"ranger21/tracking/weights_and_biases.py", "ranger21/wandb_tools/file.py"}),
+        (("wandb",), {"ranger21/tracking/loggers/weights_and_biases.py", "ranger21/wandb_tools/file.py"}),
         (("wandb_workspaces",), {"ranger21/wandb_tools/workspace.py"}),
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
         (

@@ -21,7 +21,7 @@ from ranger21.records.code import recorded_code
 from ranger21.records.naming import run_directory
 from ranger21.run import experiment
 from ranger21.system.masking import masked, masked_command, masked_values
-from ranger21.tracking.weights_and_biases import WandbTracker
+from ranger21.tracking.loggers.base import RunInfo
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 SECRETS = {
@@ -132,7 +132,8 @@ def test_wandb_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     wandb = pytest.importorskip("wandb")
     monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
     config = compose_config([*TINY, "logger=wandb", "logger.mode=offline"])
-    tracker = WandbTracker(config.logger, "abc", tmp_path, "demo", {"model": {"token": KEY}})  # type: ignore[arg-type]
+    tracker = config.logger.open(RunInfo("abc", tmp_path, "demo", {"model": {"token": KEY}}))
+    assert tracker
     assert sys.argv[1].endswith(KEY)
     tracker.close(0, {})
     wandb.teardown()  # or the runs that later tests start would share this process's W&B service

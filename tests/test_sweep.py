@@ -7,9 +7,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ranger21.config import WandbConfig
 from ranger21.config.compose import CONFIG_DIR, compose_config, composing
 from ranger21.records.naming import run_directory
+from ranger21.tracking.loggers.weights_and_biases import WandbConfig
 from ranger21.tracking.panels import PANELS
 
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))

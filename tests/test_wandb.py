@@ -14,7 +14,7 @@ from test_resume import wait_for_a_line
 from ranger21.config.compose import compose_config
 from ranger21.run import experiment
 from ranger21.system.errors import UserError
-from ranger21.tracking.weights_and_biases import choices
+from ranger21.tracking.loggers.weights_and_biases import choices
 
 wandb = pytest.importorskip("wandb", reason="pip install wandb")
 

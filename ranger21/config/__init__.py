@@ -6,12 +6,12 @@ is written, and never what comes out of it beyond rounding: it is left out of a 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConfig
-from ranger21.config.logger import LoggerConfig, WandbConfig
 from ranger21.config.model import ModelConfig
 from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
 from ranger21.config.protocol import ProtocolConfig
@@ -28,6 +28,8 @@ from ranger21.config.schedules import (
 from ranger21.config.trainer import TrainerConfig
 from ranger21.config.tuning import TuningConfig
 from ranger21.system.errors import UserError
+from ranger21.tracking.loggers import LOGGERS
+from ranger21.tracking.loggers.base import LoggerConfig
 
 __all__ = [
     "DataConfig",
@@ -39,7 +41,6 @@ __all__ = [
     "RecordsConfig",
     "TrainerConfig",
     "TuningConfig",
-    "WandbConfig",
 ]
 
 
@@ -104,13 +105,13 @@ class Config:
 
 
 # Which dataclass a part of the configuration has, by the name in it.
-VARIANTS: dict[str, dict[str, type]] = {
+VARIANTS: dict[str, Mapping[str, type]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "lr_scaling": LR_SCALINGS,
     "batch_schedule": BATCH_SCHEDULES,
     "data": {"imagenet": ImageFolderConfig, "sample": ImageFolderConfig, "fashion_mnist": FashionMNISTConfig},
-    "logger": {"wandb": WandbConfig, "none": LoggerConfig},
+    "logger": LOGGERS,
 }
 
 

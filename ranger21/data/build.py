@@ -11,7 +11,6 @@ import torchvision
 from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
-from ranger21.config.splits import HOLDOUT, watched
 from ranger21.data import on_device, transforms
 from ranger21.data.choice import choose, choose_of_array, names_of_array
 from ranger21.data.identity import Comparison, Match, compare, identify
@@ -33,6 +32,7 @@ from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import AGAIN, Folder, Packed
 from ranger21.data.subset import digest_of_names
 from ranger21.system.errors import UserError
+from ranger21.tracking.splits import HOLDOUT, watched
 
 FOLDERS = {"train": "train", "val": "val", HOLDOUT: "train"}  # where the images of a split lie
 log = logging.getLogger("ranger21")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
-from ranger21.config.splits import HOLDOUT
 from ranger21.data.layout import common_classes
 from ranger21.data.subset import choose_holdout, choose_images
+from ranger21.tracking.splits import HOLDOUT
 
 if TYPE_CHECKING:
     from ranger21.data.index import Index

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranger21.config.splits import OFFICIAL
 from ranger21.engine.precision import Precision
 from ranger21.system.distributed import World
 from ranger21.system.memory import enough_memory
+from ranger21.tracking.splits import OFFICIAL
 
 Interrupted = Callable[[], bool]
 Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels

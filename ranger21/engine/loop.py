@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranger21.config.splits import OFFICIAL, split_of
 from ranger21.engine.course import Course
 from ranger21.engine.meters import Meter, NonFinite
 from ranger21.engine.precision import Precision
@@ -19,6 +18,7 @@ from ranger21.system import randomness
 from ranger21.system.distributed import Agreement, World, no_sync
 from ranger21.system.stopping import StopFlag
 from ranger21.tracking import Tracker
+from ranger21.tracking.splits import OFFICIAL, split_of
 
 
 @dataclass

@@ -15,13 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.config.splits import HOLDOUT, OFFICIAL, watched
 from ranger21.grid.jobs import MISSING, STARTED, Job
 from ranger21.grid.slurm import Slurm
 from ranger21.records.directory import in_use, last_values, tail
 from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING
 from ranger21.system.terminal import duration
 from ranger21.system.wording import one_line
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL, watched
 
 STOPPED, QUEUED, FAILED = "stopped", "queued", "failed"
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")

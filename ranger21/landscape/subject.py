@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ranger21.config import Config, DataConfig
 from ranger21.config.compose import with_overrides
-from ranger21.config.splits import HOLDOUT
 from ranger21.data.build import Data, build_data, prepare_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
@@ -28,6 +27,7 @@ from ranger21.records.checkpoint_file import read_run, weights_path
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import ORDER, generator
+from ranger21.tracking.splits import HOLDOUT
 
 log = logging.getLogger("ranger21")
 

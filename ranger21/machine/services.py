@@ -8,10 +8,10 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from ranger21.config import WandbConfig
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.system.processes import granted_cores
 from ranger21.system.wording import one_line, reason
+from ranger21.tracking.loggers.weights_and_biases import WandbConfig
 
 WANDB = "https://api.wandb.ai"
 SECONDS = 10

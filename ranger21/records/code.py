@@ -33,6 +33,7 @@ WITHOUT_EFFECT = (
         f"ranger21/data/{name}.py"
         for name in ("archives", "checksums", "oddities", "packing", "parquet", "photographs", "prepare", "verify")
     ),
+    "ranger21/tracking/loggers/",
     *(f"ranger21/tracking/{name}.py" for name in ("console", "panels", "weights_and_biases")),
     *(f"ranger21/{name}.py" for name in ("__main__", "commands", "engine/lr_finder", "system/terminal")),
     "configs/protocol/",

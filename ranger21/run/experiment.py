@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ranger21.config import Config, DataConfig, WandbConfig
+from ranger21.config import Config, DataConfig
 from ranger21.data.build import build_data, build_if_there, prepare_data
 from ranger21.data.facts import data_facts, named_place
 from ranger21.data.stage import stage, staged, wants_copy
@@ -21,7 +21,6 @@ from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.stopping import StopFlag, leave_word
 from ranger21.system.terminal import log_to_console, log_to_file
-from ranger21.tracking.weights_and_biases import choices
 
 log = logging.getLogger("ranger21")
 
@@ -39,8 +38,7 @@ def run(config: Config, directory: Path) -> int:
             return 0
         if world.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(world.device)
-        if isinstance(config.logger, WandbConfig):
-            choices(config.logger, directory, config.experiment)  # refused now rather than when all is made
+        config.logger.require_possible(directory, config.experiment)
         world.on_main(lambda: require_it_runs(config, world.size))
         world.on_main(lambda: prepare_data(config.data))
         with enough_to_train(config, world.size, world.device):

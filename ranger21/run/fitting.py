@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.config.splits import OFFICIAL
 from ranger21.engine.loop import Progress
 from ranger21.records.checkpoint_file import State
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, reason, shown
+from ranger21.tracking.splits import OFFICIAL
 
 Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # the run's optimizer, for other tensors
 Clauses = Iterator[str]

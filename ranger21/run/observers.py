@@ -1,6 +1,6 @@
 """Who looks on while a run trains: the trackers of the run, on rank 0, and those that every rank has."""
 
-from ranger21.config import Config, WandbConfig
+from ranger21.config import Config
 from ranger21.engine.loop import Plan
 from ranger21.records import directory as records
 from ranger21.records.directory import RunDirectory
@@ -9,18 +9,16 @@ from ranger21.system.distributed import World
 from ranger21.tracking import Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
-from ranger21.tracking.weights_and_biases import WandbTracker
+from ranger21.tracking.loggers.base import RunInfo
 
 
 def of_the_run(
-    config: Config, place: RunDirectory, lines: JsonLines, plan: Plan, done: int, wandb: str
+    config: Config, place: RunDirectory, lines: JsonLines, plan: Plan, done: int, run_id: str
 ) -> list[Tracker]:
-    """Return the trackers of the run's numbers, from step `done` on; `wandb` is the id of W&B's run."""
+    """Return the trackers of the run's metrics, on rank 0. `done` steps were trained before this process began."""
     trackers: list[Tracker] = [lines, ConsoleTracker(plan.total_steps, done)]
-    if isinstance(config.logger, WandbConfig):
-        values = records.to_dict(config)
-        trackers.append(WandbTracker(config.logger, wandb, place.path, config.experiment, values))
-    return trackers
+    logger = config.logger.open(RunInfo(run_id, place.path, config.experiment, records.to_dict(config)))
+    return trackers if logger is None else [*trackers, logger]
 
 
 def of_the_rank(config: Config, place: RunDirectory, world: World, plan: Plan, done: int) -> list[Tracker]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
-from ranger21.config.splits import HOLDOUT, OFFICIAL, VALIDATED
 from ranger21.engine.loop import Plan, Progress
 from ranger21.system.terminal import console, duration
 from ranger21.tracking.jsonl import rounded
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL, VALIDATED
 
 log = logging.getLogger("ranger21")
 SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ranger21.config import Config
-from ranger21.config.splits import HOLDOUT, OFFICIAL
 from ranger21.data.build import Data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share
 from ranger21.engine.evaluation import Interrupted, evaluate
 from ranger21.system import stalls
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 
 class Validations:

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ranger21.config.splits import VALIDATED, split_of
 from ranger21.system.terminal import console, duration, log
 from ranger21.tracking import Metrics
+from ranger21.tracking.splits import VALIDATED, split_of
 
 
 def sentence(metrics: Metrics) -> str:

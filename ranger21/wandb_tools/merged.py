@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.config.splits import HOLDOUT, split_of, watched
 from ranger21.system.reading import Unreadable, read_json, read_lines, too_much
 from ranger21.tracking import number
+from ranger21.tracking.splits import HOLDOUT, split_of, watched
 from ranger21.wandb_tools.file import Fragment, merge, pack, read_records, record_class
 
 LARGEST_STEP = 2**53  # whole numbers are exact up to it

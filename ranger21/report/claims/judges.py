@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranger21.config.splits import OFFICIAL
 from ranger21.report.claims import figures as figures
 from ranger21.report.claims.rules import (
     CONTRADICTED,
@@ -27,6 +26,7 @@ from ranger21.report.statistics.pairs import difference, estimate
 from ranger21.report.statistics.ranks import Outcomes
 from ranger21.report.statistics.ttests import ENOUGH_SEEDS
 from ranger21.report.statistics.verdicts import Difference
+from ranger21.tracking.splits import OFFICIAL
 
 RANGER21_TOP1, ADAMW_TOP1, GAP, TOLERANCE = 73.69, 71.08, 2.61, 0.5  # per cent; points
 MATCHED_AT, EPOCHS_TOLERANCE, EPOCHS = 35, 5, 60

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ranger21.config.splits import HOLDOUT, OFFICIAL
 from ranger21.report.claims.figures import EARLY, reached, roughness, validation_loss
 from ranger21.report.figures.curves import Curve, average, bin_width, binned
 from ranger21.report.figures.drawing import Panel, write_figure
 from ranger21.report.groups.comparisons import Comparison
 from ranger21.report.groups.papers_runs import Evidence, evidence
 from ranger21.report.runs.run import FINISHED, Run
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 TITLES = {OFFICIAL: "validation", HOLDOUT: "holdout"}
 START = 1 / 3  # of a run, which the paper's Figure 3 shows: 20 epochs of 60

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranger21.config.splits import HOLDOUT, OFFICIAL
 from ranger21.report.groups.grouping import Group
 from ranger21.system.wording import first_few
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 BEST = {
     OFFICIAL: "best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0): the best of "

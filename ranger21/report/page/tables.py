@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ranger21.config.splits import HOLDOUT, OFFICIAL
 from ranger21.report.groups.grouping import Group, show
 from ranger21.report.runs.run import DIVERGED, Run, finite
 from ranger21.report.tables.table import MARKS, SAID
+from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 NOTHING = "–"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ranger21.config import LATER, SEEDS
-from ranger21.config.splits import VALIDATED, split_of, watched
 from ranger21.records.manifest import FORMAT
 from ranger21.report.runs.metrics import Array, Metrics
 from ranger21.system.files import newer
 from ranger21.system.reading import Unreadable, read_yaml
 from ranger21.system.wording import one_line
 from ranger21.tracking import number
+from ranger21.tracking.splits import VALIDATED, split_of, watched
 
 Seed = int | str  # as text where it is of several: what alike in all of them is paired
 

@@ -11,7 +11,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.config.splits import HOLDOUT
 from ranger21.report.groups import looked_at
 from ranger21.report.groups.comparisons import Comparison
 from ranger21.report.groups.grouping import unnamed_differences
@@ -25,6 +24,7 @@ from ranger21.report.statistics.ttests import ENOUGH_SEEDS
 from ranger21.report.tables.failure_notes import counts_as, failure_notes, failure_sentences, what_counts
 from ranger21.report.tables.text import create, escaped, table_lines
 from ranger21.system.wording import defused
+from ranger21.tracking.splits import HOLDOUT
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ranger21.config.splits import SAID
 from ranger21.report.groups.comparisons import Comparison
 from ranger21.report.page.tables import html_table
 from ranger21.report.statistics.proportions import share_interval
@@ -25,6 +24,7 @@ from ranger21.report.targets.targets import (
     validation_gap,
 )
 from ranger21.system.wording import defused, first_few
+from ranger21.tracking.splits import SAID
 
 PICTURE = "time_to_target"
 HEAD = f"""# Time to target

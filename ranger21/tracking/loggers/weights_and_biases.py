@@ -5,30 +5,51 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.config import WandbConfig
 from ranger21.system.errors import UserError
 from ranger21.system.masking import masked_command, masked_values
 from ranger21.system.wording import reason
 from ranger21.tracking import Metrics
+from ranger21.tracking.loggers.base import LoggerConfig, RunInfo
 
 log = logging.getLogger("ranger21")
-TIMEOUT = 60  # seconds for what needs the network
+TIMEOUT = 60  # seconds, for requests to the network
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # that WANDB_MODE may have
 
 
-MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # as WANDB_MODE may have them
+@dataclass
+class WandbConfig(LoggerConfig):
+    """The settings of `logger=wandb`. None takes the value of W&B's own environment variable, then the default."""
+
+    mode: str | None
+    project: str | None
+    entity: str | None
+    group: str | None
+    tags: list[str]
+    run_name: str | None
+
+    def __post_init__(self) -> None:
+        if self.mode not in (None, "offline", "online"):
+            raise UserError(f"logger.mode={self.mode} is not possible: it must be one of offline, online.")
+
+    def require_possible(self, directory: Path, experiment: str) -> None:
+        choices(self, directory, experiment)
+
+    def open(self, run: RunInfo) -> "WandbTracker":
+        return WandbTracker(self, run)
 
 
 def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, Any]:
-    """Return W&B's arguments for a run: what `logger` says, else what W&B's own variables say, else the run's defaults.
+    """Return the arguments of `wandb.init`: from `logger`, else from W&B's environment variables, else the defaults.
 
     Raises a UserError for a mode, a project or a tag that W&B would refuse.
     """
 
     def chosen(key: str, value: Any, variable: str, default: Any) -> tuple[Any, str]:
-        """A value, and where it is from."""
+        """Return the value, and its source for an error message."""
         if value:
             return value, f"logger.{key}={value}"
         told = os.environ.get(variable)
@@ -58,34 +79,32 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
 
 
 class WandbTracker:
-    """One W&B run for a run directory, however often it is resumed. The first failure switches it off."""
+    """The W&B run of a run directory, the same after every resume. It is switched off at its first failure."""
 
-    def __init__(
-        self, config: WandbConfig, run_id: str, directory: Path, experiment: str, values: dict[str, Any]
-    ) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it telephones even when it is offline
+    def __init__(self, config: WandbConfig, run: RunInfo) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports errors over the network even when offline
         self._run: Any = None
-        arguments = choices(config, directory, experiment)
+        arguments = choices(config, run.directory, run.experiment)
         try:
             import wandb
 
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-            if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B does not do without a home
+            if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B needs a home folder
                 os.environ["HOME"] = str(Path(arguments["dir"]).resolve())
             settings = wandb.Settings(
                 init_timeout=TIMEOUT, finish_timeout=TIMEOUT, console="off", silent=True, x_disable_stats=True
             )
             with _masked_command_line():
                 self._run = wandb.init(
-                    id=run_id, resume="allow", config=masked_values(values), **arguments, settings=settings
+                    id=run.id, resume="allow", config=masked_values(run.config), **arguments, settings=settings
                 )
             self._run.define_metric("*", step_metric="step")
-        except Exception as error:  # whatever it is, the run is worth more than its picture
+        except Exception as error:  # no failure of W&B may end the training
             self._off(error)
 
     def _off(self, error: BaseException) -> None:
         self._run = None
-        sys.unraisablehook = _but_not_of_wandb(sys.unraisablehook)
+        sys.unraisablehook = _except_from_wandb(sys.unraisablehook)
         text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has everything."
         log.warning(text, reason(error))
 
@@ -113,7 +132,7 @@ class WandbTracker:
 
 @contextlib.contextmanager
 def _masked_command_line() -> Iterator[None]:
-    """W&B records the process's arguments: it sees them with what looks like a key masked."""
+    """Mask what looks like a key in `sys.argv`, which W&B records."""
     arguments = sys.argv
     sys.argv = masked_command(arguments)
     try:
@@ -122,8 +141,8 @@ def _masked_command_line() -> Iterator[None]:
         sys.argv = arguments
 
 
-def _but_not_of_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """W&B's exit handler complains, with a traceback, about a process of its own that is gone; that is told already."""
+def _except_from_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Silence the traceback that W&B's exit handler prints when its own process is gone: the warning was logged."""
 
     def filtered(args: Any) -> None:
         if not str(getattr(args.object, "__module__", "")).startswith("wandb"):

@@ -1,0 +1,44 @@
+"""The interface of a logger: its settings, which open its tracker."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranger21.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a logger may record about a run.
+
+    Attributes:
+        id: identifies the run and is the same after every resume.
+        directory: the run directory.
+        experiment: the name of the experiment.
+        config: the whole configuration, as plain containers.
+    """
+
+    id: str
+    directory: Path
+    experiment: str
+    config: dict[str, Any]
+
+
+@dataclass
+class LoggerConfig:
+    """The settings of a logger: the keys of its file in `configs/logger/`. This class is `logger=none`.
+
+    A logger subclasses it, adds a field for each of its keys, and overrides both methods.
+    """
+
+    name: str
+
+    def require_possible(self, directory: Path, experiment: str) -> None:
+        """Raise a UserError for settings that the logger would refuse. Called before the run directory is made."""
+
+    def open(self, run: RunInfo) -> Tracker | None:
+        """Start logging, on rank 0 only, and return the tracker that receives the metrics; None logs nothing.
+
+        A run resumed in another process calls this again with the same `run.id`.
+        """
+        return None
