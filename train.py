@@ -15,7 +15,7 @@ from ranger21.config.compose import parse
 from ranger21.config.ending import ending_well, fail
 from ranger21.config.mistakes import uncomposed
 from ranger21.config.overrides import prepare
-from ranger21.optim.namesake import is_replaced, namesake
+from ranger21.namesake import is_replaced, namesake
 from ranger21.records.directory import RunDirectory
 from ranger21.records.naming import require_place, run_directory
 from ranger21.system.errors import UserError

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ranger21.optim.namesake import is_replaced, namesake
+from ranger21.namesake import is_replaced, namesake
 from ranger21.system.project import PACKAGE, SCRIPTS, SLURM, TRAIN, as_typed
 
 HELP = """\
