@@ -124,7 +124,10 @@ def test_the_engine_knows_no_concrete_thing() -> None:
         ),
         (
             ("hydra",),
-            {f"ranger21/{x}.py" for x in ("config/compose", "config/mistakes", "config/overrides", "records/naming")},
+            {
+                f"ranger21/{x}.py"
+                for x in ("config/compose", "config/groups", "config/mistakes", "config/overrides", "records/naming")
+            },
         ),
         (
             ("matplotlib",),

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 from ranger21.config.compose import compose_config
+from ranger21.config.groups import GROUPS, choices
 from ranger21.config.overrides import CONFIG_DIR
 
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
@@ -149,8 +150,10 @@ def test_a_sweep_leaves_nothing_beside_the_runs(no_torch: dict[str, str], tmp_pa
 def test_help_names_every_choice(train_py: TrainPy) -> None:
     code, text, err = train_py("--help")
     assert (code, err) == (0, "")
+    listed = {group: names.split(", ") for group, names in re.findall(r"^(\w+): (.+)$", text, re.MULTILINE)}
+    assert {group: listed[group] for group in GROUPS} == {group: choices(group) for group in GROUPS}
     for path in CONFIG_DIR.glob("*/*.yaml"):
-        assert re.search(rf"^{path.parent.name}: .*\b{path.stem}\b", text, re.MULTILINE), path
+        assert path.stem in listed[path.parent.name], path
 
 
 def test_every_command_that_is_told_composes(train_py: TrainPy, monkeypatch: pytest.MonkeyPatch) -> None:

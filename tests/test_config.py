@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from dataclasses import Field, asdict, fields, replace
@@ -31,10 +30,7 @@ from ranger21.report.groups.grouping import IGNORED
 from ranger21.report.runs.run import read_settings
 from ranger21.system.errors import UserError
 
-FILES = sorted(
-    (p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name not in ("ablation", "space")
-)
-ABLATION = sorted(path.stem for path in CONFIG_DIR.glob("ablation/*.yaml"))
+FILES = sorted((p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name != "space")
 # The classes of each part of the configuration, by the file that gives their values.
 CLASSES: dict[str, dict[str, type]] = {
     **VARIANTS,
@@ -106,27 +102,6 @@ def test_every_class_has_a_file_and_every_top_key_a_value() -> None:
 )
 def test_the_optimizer_brings_its_schedule_unless_one_is_chosen(overrides: list[str], schedule: str) -> None:
     assert defaults(*overrides).schedule.name == schedule
-
-
-def test_the_ablation_is_a_ladder_and_its_reverse() -> None:
-    """Every step of the ladder has one ingredient more; `minus` one less than Ranger21; all are different runs."""
-    names = [name for name in ABLATION if name != "none"]
-    configs: dict[str, Any] = {name: compose_config(["experiment=ablation", f"ablation={name}"]) for name in names}
-    assert len(names) == 20 == len({run_directory(config) for config in configs.values()})
-    full = compose_config(["experiment=ablation"])
-    assert configs["7_lookahead"] == full
-
-    def off(config: Any) -> set[str]:
-        chosen, plain = vars(config.optimizer), vars(full.optimizer)
-        off = {key for key in plain if chosen[key] != plain[key]}
-        return off | ({"schedule"} if config.schedule != full.schedule else set())
-
-    ladder = [off(configs[name]) for name in names if name[0].isdigit()]
-    assert [len(switches) for switches in ladder] == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert all(after < before for before, after in itertools.pairwise(ladder))
-    minus = [off(configs[name]) for name in names if name.startswith("minus_")]
-    assert all(len(switches) == 1 for switches in minus)
-    assert set().union(*minus, ladder[6]) == ladder[0]
 
 
 def test_values_that_come_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

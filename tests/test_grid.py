@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ranger21.config.ablation import INGREDIENTS
 from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import Job, expand
@@ -22,7 +23,6 @@ from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import record, records
 from ranger21.records.directory import in_use
 from ranger21.records.naming import run_directory
-from ranger21.report.ablation import INGREDIENTS
 from ranger21.report.runs.record_file import entries
 from ranger21.report.runs.run import RUNNING
 from ranger21.system.errors import UserError

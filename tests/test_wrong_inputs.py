@@ -47,8 +47,8 @@ CASES = [
     ("train.py optimizer.lr=0,001", 1, "optimizer.lr takes one value."),
     ("train.py -m 'seed=range(0,0)'", 1, "seed=range(0,0) holds no value"),  # a sweep of nothing: exit code 0
     ("train.py -m 'seed=range(0,1,0)'", 1, "seed=range(0,1,0) holds no value"),  # a traceback
-    ("train.py -m 'optimizer.lr=glob(*)'", 1, "glob() chooses among the files of a group"),  # exit code 0
-    ("train.py -m 'optimizer=glob(x*)'", 1, "optimizer=glob(x*) names no file: optimizer is one of adagrad"),
+    ("train.py -m 'optimizer.lr=glob(*)'", 1, "glob() selects among the choices of a group"),  # exit code 0
+    ("train.py -m 'optimizer=glob(x*)'", 1, "optimizer=glob(x*) matches no choice: optimizer is one of adagrad"),
     ("train.py +optimizer=adamw", 1, "which optimizer=adamw without a plus sign replaces."),
     ("train.py ++optimizer=adamw", 1, "which optimizer=adamw without a plus sign replaces."),
     ("train.py ~data data.root=x", 1, "a run needs data, so leave ~data away."),

@@ -8,7 +8,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from ranger21.config.overrides import GROUPS
+from ranger21.config.groups import GROUPS
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 

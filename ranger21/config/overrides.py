@@ -18,12 +18,11 @@ from omegaconf import OmegaConf
 from ranger21.config import RETIRED
 from ranger21.config.arguments import setting
 from ranger21.config.checks import require_path
+from ranger21.config.groups import GROUPS, SPACE, choices
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 
 log = logging.getLogger("ranger21")
-SPACE = "space"  # the folder of search spaces, which tune.py reads
-GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != SPACE)
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins
 
 
@@ -123,10 +122,9 @@ def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
             f"{shlex.quote(f'{key}=[{text}]')}, text with commas {shlex.quote(setting(key, text))}."
         )
     if isinstance(value, Glob) and key not in GROUPS:
-        raise UserError(f"{override} is not possible: glob() chooses among the files of a group, and {key} is none.")
-    choices = [path.stem for path in (CONFIG_DIR / key).glob("*.yaml")] if isinstance(value, Glob) else []
-    if isinstance(value, Glob) and not value.filter(choices):
-        raise UserError(f"{override} names no file: {key} is one of {', '.join(sorted(choices))}.")
+        raise UserError(f"{override} is not possible: glob() selects among the choices of a group, and {key} is none.")
+    if isinstance(value, Glob) and not value.filter(choices(key)):
+        raise UserError(f"{override} matches no choice: {key} is one of {', '.join(choices(key))}.")
     if isinstance(value, RangeSweep) and (not value.step or next(iter(value.range()), None) is None):
         raise UserError(f"{override} holds no value: range(a,b,step) counts from a to below b.")
 
@@ -150,7 +148,7 @@ def _unreadable(override: str, before: str) -> str:
     """The sentence for an override that cannot be read, with what to type instead."""
     key, equals, value = override.partition("=")
     if not equals:
-        groups = [group for group in GROUPS if (CONFIG_DIR / group / f"{override}.yaml").is_file()]
+        groups = [group for group in GROUPS if override in choices(group)]
         hint = " or ".join(f"{group}={override}" for group in groups) or "an argument is key=value or group=choice"
         if "=" in before:
             key, _, value = before.partition("=")
@@ -178,8 +176,7 @@ def offer_timm_models(overrides: list[str], folders: Sequence[Path] = ()) -> Non
     for override in overrides:
         key, _, value = override.partition("=")
         if value in ("", "null") and key in GROUPS:
-            choices = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
-            raise UserError(f"{key}={value} is not possible: {key} is one of {', '.join(choices)}.")
+            raise UserError(f"{key}={value} is not possible: {key} is one of {', '.join(choices(key))}.")
         for name in value.split(",") if key == "model" else ():
             if name and not any((folder / "model" / f"{name}.yaml").exists() for folder in folders):
                 node: Any = OmegaConf.load(CONFIG_DIR / "model" / "resnet50.yaml")

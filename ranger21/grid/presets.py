@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ranger21.config.ablation import ON
+
 Sweep = Mapping[str, Sequence[str]]  # a choice and the values it takes, as on the command line
 
 
@@ -37,15 +39,8 @@ class Preset:
                     yield [*(f"{key}={value}" for key, value in chosen.items()), f"seed={self.first_seed + number}"]
 
 
+ABLATION = tuple(ON)
 PAPER_MODELS = ("resnet50", "nf_resnet50")
-INGREDIENTS = ("agc", "centralize", "pnm", "stable_decay", "norm_loss")
-LADDER = ("0_adamw", "1_schedule", "2_agc", "3_centralize", "4_pnm", "5_stable_decay", "6_norm_loss", "7_lookahead")
-ABLATION = (
-    *LADDER,
-    "minus_schedule",  # without lookahead it is 6_norm_loss; with the schedule alone 1_schedule
-    *(f"minus_{name}" for name in INGREDIENTS),
-    *(f"only_{name}" for name in (*INGREDIENTS, "lookahead")),
-)
 DEPTHS = ("resnet50", "resnet101", "resnet152")
 SMALL: Sweep = {
     "data": ("fashion_mnist",),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ranger21.config.ablation import ALL, INGREDIENTS
 from ranger21.report.figures.drawing import Bar, write_bars
 from ranger21.report.groups.comparisons import Comparison
 from ranger21.report.groups.grouping import Group
@@ -18,18 +18,7 @@ from ranger21.report.statistics.verdicts import Difference
 from ranger21.report.tables.text import create, escaped, table_lines
 from ranger21.system.errors import UserError
 
-# In the order of the ladder: the setting of each ingredient, and its value when it is off.
-INGREDIENTS: dict[str, tuple[str, Any]] = {
-    "schedule": ("schedule.name", "constant"),
-    "agc": ("optimizer.agc_clipping", None),
-    "centralize": ("optimizer.centralize", False),
-    "pnm": ("optimizer.pnm", False),
-    "stable_decay": ("optimizer.stable_decay", None),
-    "norm_loss": ("optimizer.norm_loss", False),
-    "lookahead": ("optimizer.lookahead_k", 0),
-}
 ALONE, LADDER, GIVEN = "alone (added to AdamW)", "on the ladder (given those above)", "given all the others"
-ALL = tuple(INGREDIENTS)
 
 
 @dataclass(frozen=True)

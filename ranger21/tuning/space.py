@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ranger21.config.overrides import SPACE
+from ranger21.config.groups import SPACE
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 from ranger21.system.reading import read_yaml
