@@ -33,10 +33,10 @@ SOURCE = Path(kernels.__file__).read_text()
 
 @pytest.fixture(autouse=True)
 def nothing_is_known() -> Iterator[None]:
-    check.FOUND.clear()
+    check.DIFFERENCES.clear()
     check.WARNED.clear()
     yield
-    check.FOUND.clear()
+    check.DIFFERENCES.clear()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_the_kernels_pass_in_silence(
         optimizer = Ranger21([param], fused=True, **switches)
         scaled = dtype == torch.float32 and not switches
         assert not scaled or optimizer._step_supports_amp_scaling
-    assert len(check.FOUND) == 1 + scaled and not any(check.FOUND.values()) and not caplog.records
+    assert len(check.DIFFERENCES) == 1 + scaled and not any(check.DIFFERENCES.values()) and not caplog.records
     assert torch.equal(param, kept) and param.grad is None and not optimizer.state
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -148,7 +148,7 @@ def test_a_broken_kernel_is_told_and_foreach_steps(
         scaled_walk(*pair, 2) if fault.scaled else walk(*pair, range(3)) for pair in ((ours, params), (theirs, twins))
     ]
     [told] = [record.getMessage() for record in caplog.records]
-    assert re.search(f"^The fused step is not used on cpu, foreach is: .*{fault.told}", told)
+    assert re.search(f"^On cpu, foreach is used instead of the fused step, which differs: .*{fault.told}", told)
     if fault.scaled:  # the scaler then divides the gradients itself, before a step that may be fused
         assert far(*ends) < 1e-6
     else:
@@ -171,7 +171,7 @@ def test_from_the_fused_step_to_foreach_in_mid_run(
     fired: list[object] = []
     with register_optimizer_step_pre_hook(lambda optimizer, *_: fired.append(optimizer)):
         walk(ours, params, range(1))
-        assert list(check.FOUND.values()) == [""] and isinstance(ours.state[params[0]]["step"], Tensor)
+        assert list(check.DIFFERENCES.values()) == [""] and isinstance(ours.state[params[0]]["step"], Tensor)
         scaled_walk(ours, params, 2)
     assert "after a step that found_inf = 1 should leave out" in caplog.text
     assert fired == [ours] * 3
@@ -194,4 +194,4 @@ def test_whatever_mode_the_user_is_in() -> None:
             Ranger21([torch.ones(2, device="cpu", dtype=torch.float32)], lookahead_k=1, fused=True, **LESS)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert list(check.FOUND.values()) == [""]
+    assert list(check.DIFFERENCES.values()) == [""]

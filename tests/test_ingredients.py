@@ -152,5 +152,5 @@ def test_an_ingredient_that_reads_the_gradient_late_must_declare_it() -> None:
     step.observe()
     with pytest.raises(AttributeError, match="gradient"):
         step.move()
-    with pytest.raises(ValueError, match="There is no part Undeclared"):  # and not cautious in its place
+    with pytest.raises(ValueError, match="Unknown ingredient Undeclared"):  # and not cautious in its place
         Chain(random_params(), 1e-2, ["first_moment", Undeclared()])

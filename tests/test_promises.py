@@ -166,7 +166,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(make: Make, theirs: Any)
         optimizer.load_state_dict(foreign.state_dict())  # AdamW's moments are AdamW's
         assert all(p.isfinite().all() for p in walk(optimizer, params, range(3)))
         return
-    with pytest.raises(ValueError, match="cannot go on from this state"):
+    with pytest.raises(ValueError, match="cannot continue from this state"):
         optimizer.load_state_dict(foreign.state_dict())
     assert optimizer.state_dict() == before
     assert same(walk(optimizer, params, range(3)), walk(twin, twin.param_groups[0]["params"], range(3)))

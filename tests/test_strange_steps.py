@@ -47,8 +47,8 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make: Make, da
             continue
         for name in (name for name, x in one.items() if isinstance(x, Tensor) and x.ndim):
             one[name] = one[name].flatten()[:1]
-    words = "and not step" if damage == "no count" else "has the shape .* and the parameter"
-    with pytest.raises(ValueError, match=f"cannot go on from this state: of parameter 0 .*{words}"):
+    words = "but not step" if damage == "no count" else "has the shape .*, but the parameter has"
+    with pytest.raises(ValueError, match=f"cannot continue from this state: for parameter 0, .*{words}"):
         optimizer.load_state_dict(state)
     assert optimizer.state_dict() == before
 
@@ -109,5 +109,5 @@ def test_what_cannot_begin_in_the_second_group_moves_nothing_in_the_first() -> N
 
 
 def test_lookahead_cannot_be_put_around_lbfgs() -> None:
-    with pytest.raises(ValueError, match="LBFGS calls a closure for many gradients"):
+    with pytest.raises(ValueError, match="Lookahead cannot wrap LBFGS"):
         Lookahead(torch.optim.LBFGS(random_params()))

@@ -64,6 +64,6 @@ def test_a_state_of_other_shapes_is_refused_and_changes_nothing(make: Any, shape
         return  # it keeps no tensor that could be of another shape
     walk(optimizer, params, range(2), sparse=False)
     twin = copy.deepcopy((params, optimizer))
-    with pytest.raises(ValueError, match=r"of parameter 1 .* has the shape .* and the parameter \(5, 6\)"):
+    with pytest.raises(ValueError, match=r"for parameter 1, .* has the shape .*, but the parameter has \(5, 6\)"):
         optimizer.load_state_dict(other.state_dict())
     assert same(walk(optimizer, params, range(2, 5)), walk(twin[1], twin[0], range(2, 5)))

@@ -132,7 +132,7 @@ def test_the_authors_package_of_the_same_name_is_noticed(
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: ranger21\nVersion: 0.1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.warns(UserWarning, match="package ranger21 0.1.0 is installed, too, and has files of the same names"):
+    with pytest.warns(UserWarning, match="package ranger21 0.1.0 is also installed and shares file names"):
         namesake.warn_of_namesake()
     replaced = shutil.copytree(site, tmp_path / "replaced")
     (replaced / "ranger21" / "__init__.py").write_text("class Ranger21: pass\n")
@@ -140,5 +140,5 @@ def test_the_authors_package_of_the_same_name_is_noticed(
     for words in (["-m", "ranger21", "compare"], [str(replaced / "ranger21" / "top" / "train.py"), "--help"]):
         done = run(replaced, tmp_path, *words)
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert "0.1.0 is installed, too, and has replaced files of ranger21-imagenet" in done.stderr
+        assert "0.1.0 is also installed and has replaced files of ranger21-imagenet" in done.stderr
         assert "pip uninstall ranger21 ranger21-imagenet" in done.stderr

@@ -1,4 +1,4 @@
-"""Ranger21, its ingredients and its schedules. Imports torch and itself only.
+"""The Ranger21 optimizer, its ingredients and its learning-rate schedules. Depends on torch only.
 
 Names are loaded on first use: the ranges of hyperparameters and the schedules need no torch.
 """

@@ -1,4 +1,4 @@
-"""Parameters put together that can go through a step together, and what a step needs of them."""
+"""Buckets: lists of parameters that are stepped together, and scratch memory for a step."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from ranger21.optim.tensors import Tensors, is_plain
 
-CACHED = 2**20  # elements that a processor's cache has room for, and of which Python's share of the time is small
+CACHED = 2**20  # elements per bucket on a CPU: few enough for its cache, enough to hide Python's overhead
 
 Group = dict[str, Any]
 
 
 def buckets(params: Iterable[Tensor], state: Any, foreach: bool) -> Iterator[Tensors]:
-    """Yield the parameters together that are of one device, dtype and count of steps.
+    """Yield lists of parameters that share a device, dtype and step count.
 
-    On a processor as many as its cache has room for, since each operation reads and writes memory; elsewhere all,
-    since each operation has to be launched. One by one without `foreach`.
+    On a CPU a list has at most `CACHED` elements, so that successive operations find them in the cache. On other
+    devices it has all of them, for few kernel launches. Without `foreach`, every list has one parameter.
     """
     alike: dict[tuple[Any, ...], Tensors] = {}
     for param in params:
@@ -31,7 +31,7 @@ def buckets(params: Iterable[Tensor], state: Any, foreach: bool) -> Iterator[Ten
 
 
 def portions(params: Tensors, most: int) -> Iterator[Tensors]:
-    """Yield lists of at most so many elements, or of one parameter."""
+    """Yield consecutive lists of parameters with at most `most` elements in total, or with a single parameter."""
     some: Tensors = []
     size = 0
     for param in params:
@@ -45,16 +45,19 @@ def portions(params: Tensors, most: int) -> Iterator[Tensors]:
 
 
 class Memory:
-    """Memory for what lives no longer than a step, taken once for all: fresh pages are slow to come by on a processor.
+    """Scratch memory for temporary tensors, allocated once because allocating new pages is slow on a CPU.
 
-    Elsewhere torch keeps what was freed by itself.
+    Other devices need none: torch's caching allocator reuses freed memory.
     """
 
     def __init__(self) -> None:
         self._flat: dict[torch.dtype, Tensor] = {}
 
     def spares(self, params: Tensors) -> list[Tensors]:
-        """Return two lists of tensors like the parameters; none for tensors of fewer than two axes, which are small."""
+        """Return two lists of scratch tensors with the parameters' shapes and strides.
+
+        Return an empty list off the CPU, for tensors with fewer than two axes (they are small), and for non-dense ones.
+        """
         first, size = params[0], sum(param.numel() for param in params)
         if first.device.type != "cpu" or first.ndim < 2 or not all(map(is_dense, params)):
             return []
@@ -64,11 +67,11 @@ class Memory:
         starts = list(itertools.accumulate((param.numel() for param in params[:-1]), initial=0))
         return [
             [flat.as_strided(x.shape, x.stride(), half + start) for x, start in zip(params, starts, strict=True)]
-            for half in (size, 0)  # the last is taken first, and aligned as memory is
+            for half in (size, 0)  # the last list is used first; it starts at the aligned address
         ]
 
 
 def is_dense(x: Tensor) -> bool:
-    """Whether the tensor fills its memory, each unit in one piece."""
+    """Return whether a tensor is a plain one, contiguous or in channels_last."""
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
     return dense and is_plain(x)

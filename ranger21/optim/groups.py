@@ -1,4 +1,4 @@
-"""Which parameters are decayed."""
+"""Parameter groups with and without weight decay."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,10 +9,10 @@ from ranger21.optim.tensors import has_wide_units
 
 
 def decays(param: Tensor) -> bool:
-    """Whether a parameter is decayed by default: weights are; biases, norm scales and gains are not.
+    """Return whether a parameter is decayed by default: weights are; biases, norm scales and gains are not.
 
-    That is, tensors of fewer than two axes or of single-element units are left out. The paper does not say; leaving
-    them out for every optimizer alike keeps comparisons fair.
+    Tensors with fewer than two axes or with single-element units are not decayed. The paper does not specify this;
+    treating every optimizer alike keeps comparisons fair.
     """
     return has_wide_units(param)
 
@@ -20,12 +20,12 @@ def decays(param: Tensor) -> bool:
 def parameter_groups(
     params: nn.Module | Iterable[Tensor], weight_decay: float, decay_norm_and_bias: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the parameters that are trained in two groups, decayed and not; one without parameters is left out.
+    """Return the trainable parameters as two groups, with and without weight decay. Empty groups are omitted.
 
     Args:
-        params: a module, or its parameters.
-        weight_decay: of the group that is decayed.
-        decay_norm_and_bias: decay all.
+        params: A module, or its parameters.
+        weight_decay: Weight decay of the first group; the second group's is 0.
+        decay_norm_and_bias: Whether to decay all parameters.
     """
     trained = [p for p in (params.parameters() if isinstance(params, nn.Module) else params) if p.requires_grad]
     decayed = [p for p in trained if decay_norm_and_bias or decays(p)]

@@ -1,4 +1,4 @@
-"""Lookahead around any optimizer. For a `Chain` it is an ingredient, `ingredients.lookahead`."""
+"""Lookahead as a wrapper of any optimizer. A `Chain` uses the ingredient `lookahead` instead."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,38 +9,38 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from ranger21.optim.chain import Chain
-from ranger21.optim.ingredients.lookahead import Lookahead as Ingredient
-from ranger21.optim.ingredients.lookahead import merge_
+from ranger21.optim.ingredients.lookahead import LookaheadMerge, merge_
 from ranger21.optim.switches import require_no_capture
 
 Hook = Callable[..., Any]
 
 
 class Lookahead(Optimizer):
-    """Lookahead around another optimizer (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3).
+    """Wrap an optimizer with Lookahead (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3).
 
-    Every `k` steps of a parameter: l <- beta l + (1 - beta) theta; theta <- l. l starts at the parameter's value before
-    its first step. (In timm's Lookahead it starts at the first merge, which therefore does nothing.)
+    After every `k` steps of a parameter theta, its slow weights l are merged: l <- beta l + (1 - beta) theta, then
+    theta <- l. The slow weights start at the parameter's value before its first step. (In timm's Lookahead they start
+    at the first merge, which therefore has no effect.)
 
-    The counts and the slow weights live in the inner optimizer's state, as `lookahead_step` and `slow`, so that its
-    `state_dict` is whole at any step. Groups, schedulers and gradient scalers see the inner optimizer's groups.
+    Counts and slow weights are stored in the inner optimizer's state as `lookahead_step` and `slow`, so that its
+    `state_dict` is complete at any step. The parameter groups are the inner optimizer's.
 
     Args:
-        inner: the optimizer that takes the steps.
-        k: steps between two merges, counted for each parameter, at least 1.
-        beta: weight of the slow weights in a merge, in [0, 1).
+        inner: The optimizer that takes the steps.
+        k: Number of steps between merges, counted per parameter, at least 1.
+        beta: Weight of the slow weights in a merge, in [0, 1).
 
     Raises:
-        ValueError: `k` or `beta` out of its range; an inner optimizer that has lookahead already, or is LBFGS.
+        ValueError: If `k` or `beta` is out of range, or if `inner` already has lookahead or is LBFGS.
     """
 
     def __init__(self, inner: Optimizer, k: int = 5, beta: float = 0.5) -> None:
-        part = Ingredient(k, beta)  # checks them
+        part = LookaheadMerge(k, beta)  # checks the arguments
         has = isinstance(inner, Chain) and any("slow" in recipe.keeps for _, recipe, _ in inner.chains())
         if isinstance(inner, Lookahead) or has:
-            raise ValueError(f"{type(inner).__name__} has lookahead already: there can be one only.")
+            raise ValueError(f"{type(inner).__name__} already has lookahead; it cannot be applied twice.")
         if isinstance(inner, torch.optim.LBFGS):
-            raise ValueError("LBFGS calls a closure for many gradients in a step: Lookahead cannot be put around it.")
+            raise ValueError("Lookahead cannot wrap LBFGS, whose step evaluates a closure several times.")
         self.inner, self.k, self.beta = inner, part.k, part.beta
         super().__init__(inner.param_groups, {})
         self.param_groups, self.state, self.defaults = inner.param_groups, inner.state, inner.defaults
@@ -53,7 +53,7 @@ class Lookahead(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the inner optimizer."""
-        if not any(group is param_group for group in self.inner.param_groups):  # theirs, while this is made
+        if not any(group is param_group for group in self.inner.param_groups):  # true in __init__
             self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Lookahead(Optimizer):
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state that `state_dict` returned."""
+        """Load a state returned by `state_dict`."""
         self.inner.load_state_dict(state_dict)
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
@@ -86,7 +86,14 @@ class Lookahead(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take the inner optimizer's step, and merge the parameters whose turn it is."""
+        """Perform one step of the inner optimizer, then merge the parameters that are due.
+
+        Args:
+            closure: Optional function that reevaluates the model with gradients enabled and returns the loss.
+
+        Returns:
+            The value returned by `closure`, or None.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -96,7 +103,7 @@ class Lookahead(Optimizer):
 
     @_disable_dynamo  # as in Chain
     def _take_step(self) -> None:
-        require_no_capture("use a Chain with lookahead and capturable=True, which counts on the device")
+        require_no_capture("use a Chain with lookahead and capturable=True to count on the device")
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
         slow = [self._slow(param) for param in params]
         self.inner.step()
@@ -107,6 +114,6 @@ class Lookahead(Optimizer):
                 merge_([param], [one], self.beta)
 
     def _slow(self, param: Tensor) -> Tensor:
-        """Take a parameter's slow weights out of the state, where the inner optimizer must not find them."""
+        """Remove and return a parameter's slow weights, because the inner optimizer must not see them in its state."""
         slow = self.state[param].pop("slow", None) if param in self.state else None
         return param.detach().clone() if slow is None else slow

@@ -1,4 +1,4 @@
-"""Means over all parameters of an optimizer, which several of its steps add to."""
+"""Means over all parameters of an optimizer, computed across its steps."""
 
 import functools
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, is_plain, whole
 
 
-def means(chains: Iterable[tuple[Group, Recipe, Tensors]]) -> set[str]:
-    """Return the names of the means over all parameters that chains want."""
+def wanted_means(chains: Iterable[tuple[Group, Recipe, Tensors]]) -> set[str]:
+    """Return the names of the means over all parameters that the ingredients need."""
     return {one.wants(group["weight_decay"]) for group, recipe, _ in chains for one in recipe.ingredients} - {""}
 
 
-def together(steps: list[Step | FusedStep], wanted: set[str]) -> list[Step | FusedStep]:
-    """Let all steps take the gradients in, then give them the means over all parameters that are wanted."""
+def observe_all(steps: list[Step | FusedStep], wanted: set[str]) -> list[Step | FusedStep]:
+    """Update the moments of all steps, then give the steps the wanted means over all parameters."""
     for step in steps:
         step.observe()
     for name in wanted:
@@ -27,7 +27,7 @@ def together(steps: list[Step | FusedStep], wanted: set[str]) -> list[Step | Fus
 
 
 def share_mean(name: str, steps: list[Step | FusedStep]) -> None:
-    """Give every step the mean of something over the parameters of all steps that have it."""
+    """Set `step.whole[name]` to the mean over the parameters of all steps that add to it."""
     pairs = [(step, step.adds()) for step in steps]
     found = [(step, *adds[name]) for step, adds in pairs if name in adds]
     if not found:

@@ -1,8 +1,8 @@
-"""The authors' released code (github lessw2020/Ranger21 at 1a96777, which is version 0.1.0 in the registry) as a chain.
+"""The authors' released code (github.com/lessw2020/Ranger21 at 1a96777, version 0.1.0 on PyPI) as a chain.
 
-The paper's numbers came from an early state of it, not from Algorithm 4. What it does otherwise is kept here on
-purpose and said at each place; what is left out: its printing, its host synchronisations and its welded-in schedule,
-which is `ranger21.optim.schedules.official`.
+The paper's results were produced with an early version of that code, not with Algorithm 4. Its deviations from the
+paper are reproduced deliberately and documented at each class below. Not reproduced: printing, host synchronization,
+and the built-in schedule, which is available as `ranger21.optim.schedules.official`.
 """
 
 import math
@@ -18,7 +18,7 @@ from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients.agc import AGC
 from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
 from ranger21.optim.ingredients.centralize import Centralize
-from ranger21.optim.ingredients.lookahead import Lookahead
+from ranger21.optim.ingredients.lookahead import LookaheadMerge
 from ranger21.optim.ingredients.normalize import Normalize
 from ranger21.optim.ingredients.pnm import PNM
 from ranger21.optim.ingredients.second_moment import SecondMoment
@@ -31,14 +31,17 @@ NORM_LOSS = 1e-4
 
 
 def axis_norms(xs: Tensors) -> Tensors:
-    """The authors' units: all of a tensor of fewer than two axes, axis 1 of two and three, else all but the first."""
+    """Return norms over the authors' units.
+
+    These are the whole tensor for fewer than two axes, axis 1 for two or three axes, otherwise all axes but the first.
+    """
     axes = {0: None, 1: None, 2: 1, 3: 1}
     return [torch.linalg.vector_norm(x, dim=axes.get(x.ndim, unit_axes(x)), keepdim=x.ndim > 1) for x in xs]
 
 
 @dataclass(frozen=True)
 class OfficialAGC(AGC):
-    """Clipping with a gradient norm of at least 1e-6, and units that are different for tensors of three axes."""
+    """Gradient clipping that takes gradient norms as at least 1e-6 and uses the units of `axis_norms`."""
 
     name = "official_agc"
 
@@ -50,7 +53,7 @@ class OfficialAGC(AGC):
 
 @dataclass(frozen=True)
 class OfficialCentralize(Centralize):
-    """Centralization of units of one element too, which zeroes their gradient for ever."""
+    """Gradient centralization that includes single-element units, whose gradient is therefore always zero."""
 
     name = "official_centralize"
 
@@ -60,7 +63,7 @@ class OfficialCentralize(Centralize):
 
 @dataclass(frozen=True)
 class OfficialPNM(PNM):
-    """beta0 is 1 whatever is asked for (a flag is used as the number), and the noise's normaliser is made of beta2."""
+    """Positive-negative momentum with beta0 fixed at 1 (a flag is used as its value), normalized with beta2 instead."""
 
     beta0: float = argument(1.0, AT_LEAST_0)
     beta2: float = argument(0.999, FRACTION)
@@ -72,7 +75,7 @@ class OfficialPNM(PNM):
 
 @dataclass(frozen=True)
 class OfficialDecay(Ingredient):
-    """Stable decay by the global mean, uncapped, and after it norm loss, on the result and whatever the decay."""
+    """Uncapped stable decay with the global mean, followed by norm loss on the result, even without weight decay."""
 
     name, place, role = "official_decay", Place.WEIGHTS, "decay"
     sees = "all parameters"
@@ -92,24 +95,30 @@ class OfficialDecay(Ingredient):
 
 
 class Ranger21Official(Chain):
-    """The authors' released code, in one of two states; `step` reproduces its trajectories.
+    """Implement the authors' released code, in one of two versions, and reproduce its trajectories.
 
-    How it differs from `Ranger21`, which is the paper's Algorithm 4: units, and a floor of 1e-6, in the clipping;
-    centralization of single elements; beta0 = 1 with a normaliser made of beta2; no running maximum (it is computed and
-    thrown away); decay and norm loss reach **the last parameter alone**, so that neither is in effect active. Steps are
-    counted for each parameter, as everywhere here; theirs are the last one's, which is the same as long as all have
-    gradients. It must be one optimizer for all parameters (ZeroRedundancyOptimizer is refused). A last parameter
-    without a gradient is left alone; theirs decays it.
+    It differs from `Ranger21`, the paper's Algorithm 4, as follows:
+
+    - Clipping uses other units for tensors with three axes, and takes gradient norms as at least 1e-6.
+    - Centralization includes single-element units.
+    - Positive-negative momentum has beta0 = 1 and is normalized with beta2.
+    - The running maximum of the second moment is computed but not used.
+    - Weight decay and norm loss are applied to **the last parameter only**, so that in effect neither is active.
+
+    This class differs from the authors' code in two ways. It counts steps per parameter, where theirs uses the last
+    parameter's count; the two agree while all parameters have gradients. It skips a last parameter without a gradient,
+    where theirs decays it. One instance must hold all parameters, so ZeroRedundancyOptimizer is refused.
 
     Args:
-        params: tensors, or one parameter group: theirs misplaces the decay of several in other ways still.
-        lr, betas, eps, weight_decay, lookahead_k, lookahead_beta, agc_clipping, agc_eps: as in `Ranger21`.
-        maximize, foreach, fused, capturable, differentiable, kahan_sum: as in `Ranger21`.
-        state: "may2021", the closest that can be had to what the paper ran; or "july2021", its later defaults: the
-            gradient is also divided by its standard deviation, and the denominator goes through softplus.
+        params: Tensors, or a single parameter group. With several groups, the authors' code misapplies decay further.
+        lr, betas, eps, weight_decay, lookahead_k, lookahead_beta, agc_clipping, agc_eps: As in `Ranger21`.
+        maximize, foreach, fused, capturable, differentiable, kahan_sum: As in `Ranger21`.
+        state: "may2021", the closest available version to the one used in the paper, or "july2021", its later
+            defaults, which also divide the gradient by its standard deviation and pass the denominator through
+            softplus.
 
     Raises:
-        ValueError: an argument out of its range, naming it; a second parameter group.
+        ValueError: If an argument is out of range (the message names it), or if there is a second parameter group.
     """
 
     def __init__(
@@ -137,21 +146,21 @@ class Ranger21Official(Chain):
         super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
-        """Raise a ValueError that names the first argument of `group` which is out of its range."""
+        """Raise a ValueError that names the first argument of `group` that is out of range."""
         if len(self.param_groups) > 1:
-            raise ValueError("Ranger21Official: there can be one parameter group only.")
+            raise ValueError("Ranger21Official supports only one parameter group.")
         if group["variant"] not in STATES:
             raise ValueError(f"Ranger21Official: state = {group['variant']!r} must be one of {', '.join(STATES)}.")
         super().check(group)
 
     def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
-        """Yield two chains: that of all parameters but the last, and the last one's, which has the decay."""
+        """Yield two recipes: one for all parameters but the last, and one with decay for the last."""
         beta1, beta2 = group["betas"]
         july = group["variant"] == "july2021"
         again: list[Ingredient] = [OfficialCentralize(), *([Normalize()] if july else [])]
         chain: list[Ingredient] = [OfficialAGC(group["agc_clipping"], group["agc_eps"]), *again]
         chain.append(SecondMoment(beta2, group["eps"], softplus=50.0 if july else None))
         chain += [*again, OfficialPNM(beta1, beta2=beta2)]
-        end = [Lookahead(group["lookahead_k"], group["lookahead_beta"])] if group["lookahead_k"] else []
+        end = [LookaheadMerge(group["lookahead_k"], group["lookahead_beta"])] if group["lookahead_k"] else []
         yield Recipe((*chain, *end)), group["params"][:-1]
         yield Recipe((*chain, OfficialDecay(group["eps"]), *end)), group["params"][-1:]

@@ -1,4 +1,4 @@
-"""Weights in half precision: a step in float32, and what rounding takes from them kept for the next."""
+"""Steps of half-precision weights: computed in float32, with Kahan summation of the rounding errors."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ KAHAN = "kahan_comp"
 
 
 def state_dtype(param: Tensor) -> torch.dtype:
-    """Return the dtype in which a parameter's state is kept: float32 for half precision."""
+    """Return the dtype of a parameter's state: float32 for half precision, otherwise the parameter's dtype."""
     return torch.float32 if param.dtype in HALF else param.dtype
 
 
 class HalfStep(Step):
-    """A step of half-precision weights, on copies in float32.
+    """A step of half-precision weights, computed on float32 copies (Kahan 1965).
 
-    `params` are the copies: the weights, and what was lost of them (`kahan_comp` of the state, if it is there; Kahan
-    1965). After the step they are rounded into the weights, and the rest is kept.
+    The copies are the weights plus the stored rounding errors (`kahan_comp` in the state, if present). After the step
+    they are rounded into the weights, and the new rounding errors are stored.
     """
 
     def __init__(self, recipe: Any, params: Tensors, grads: Tensors, *rest: Any, lost: Tensors, **others: Any) -> None:

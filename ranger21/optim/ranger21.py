@@ -1,4 +1,4 @@
-"""Ranger21: the chain that the paper's Algorithm 4 is."""
+"""Ranger21 (the paper's Algorithm 4), built as a chain of ingredients."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from ranger21.optim.ingredients.base import Ingredient, is_number
 from ranger21.optim.ingredients.centralize import Centralize
 from ranger21.optim.ingredients.decay import Decay
 from ranger21.optim.ingredients.first_moment import FirstMoment
-from ranger21.optim.ingredients.lookahead import Lookahead
+from ranger21.optim.ingredients.lookahead import LookaheadMerge
 from ranger21.optim.ingredients.pnm import PNM
 from ranger21.optim.ingredients.second_moment import SecondMoment
 from ranger21.optim.recipe import Recipe
@@ -24,49 +24,55 @@ STABLE_DECAY = (None, "layer", "global")
 
 
 class Ranger21(Chain):
-    """Ranger21 (Wright and Demeure 2021, Algorithm 4), without its schedule, which is `explore_exploit`.
+    """Implement Ranger21 (Wright and Demeure 2021, Algorithm 4). Its schedule is separate: see `explore_exploit`.
 
-    Every ingredient can be switched off; with all of them off the step is AdamW's. Each argument can be set for a
-    parameter group. A parameter without a gradient is left wholly alone: its own count of steps, which drives bias
-    correction, the turn of the two moments and lookahead, does not advance. `p.grad` is never written to.
+    Every ingredient can be switched off; with all of them off, the step is AdamW's. Every argument can be set per
+    parameter group. Parameters without a gradient are skipped: their step count, which drives bias correction, the
+    alternation of the two first moments and lookahead, does not advance. `p.grad` is never modified.
 
     Args:
-        params: tensors, or parameter groups as in every torch optimizer.
-        lr: learning rate eta, at least 0; or a tensor of one element. The paper's is 3e-3.
-        betas: (beta1, beta2), decay rates of the two moments, in [0, 1).
-        pnm_beta: beta0, weight of the older first moment in positive-negative momentum, at least 0.
-        eps: epsilon, at least 0: added to the root of the second moment; also the least root that stable decay takes.
-        weight_decay: lambda, at least 0. 0 switches every form of decay off.
-        agc_clipping: tau, the longest gradient relative to the weights, above 0. None: no clipping. The paper gives
-            no figure; 1e-2 is its authors' code's and Brock et al.'s.
-        agc_eps: the least norm of a unit's weights in the clipping, above 0.
-        centralize: gradient centralization.
-        pnm: positive-negative momentum with the running maximum of the second moment. False: Adam's moments.
-        stable_decay: the scope over which the mean of v_hat is taken: "layer", each tensor by itself (the paper's);
-            "global", all elements of all parameters that have a gradient in this step (Xie et al. 2020); None: AdamW's
-            decay.
-        norm_loss: decay towards unit norm in place of zero.
-        lookahead_k: steps between two merges, counted for each parameter. 0: no lookahead.
-        lookahead_beta: weight of the slow weights in a merge, in [0, 1).
-        maximize: go up the gradient.
-        foreach: False: one tensor at a time, which takes less memory on an accelerator. None: True, many at a time.
-        fused: True: the whole step in three launches of Triton kernels, for float32 and half-precision tensors on a
-            GPU. None: where that is possible.
-        capturable: count steps on the device, and one tensor at a time, so that a CUDA graph can capture the step.
-        differentiable: False; the step works in place.
-        kahan_sum: for weights in bfloat16 and float16, keep what rounding takes from them (`kahan_comp` of the state)
-            and add it at the next step. None: True. Their other state is in float32 in any case.
+        params: Tensors, or parameter groups as in every torch optimizer.
+        lr: Learning rate eta, at least 0, as a float or a one-element tensor. The paper uses 3e-3.
+        betas: (beta1, beta2), the decay rates of the first and second moment, in [0, 1).
+        pnm_beta: beta0, the weight of the older first moment in positive-negative momentum, at least 0.
+        eps: epsilon, at least 0. Added to the square root of the second moment. Stable decay skips tensors whose root
+            mean v_hat is at most eps.
+        weight_decay: lambda, at least 0. 0 disables every form of decay.
+        agc_clipping: tau, above 0: the largest gradient norm of a unit relative to the norm of its weights. None
+            disables clipping. The paper gives no value; 1e-2 is used by its authors' code and by Brock et al. (2021).
+        agc_eps: Lower bound of a unit's weight norm in the clipping, above 0.
+        centralize: Whether to centralize gradients.
+        pnm: Whether to use positive-negative momentum and the running maximum of the second moment. If False, both
+            moments are Adam's.
+        stable_decay: The elements over which stable decay averages v_hat: "layer" for each tensor separately (as in
+            the paper), or "global" for all elements of all parameters that have a gradient in this step (Xie et al.
+            2020). None selects AdamW's decay.
+        norm_loss: Whether to decay towards unit norm instead of zero.
+        lookahead_k: Number of steps between lookahead merges, counted per parameter. 0 disables lookahead.
+        lookahead_beta: Weight of the slow weights in a merge, in [0, 1).
+        maximize: Whether to maximize the objective instead of minimizing it.
+        foreach: Whether to process many tensors in one operation. False processes one tensor at a time, which needs
+            less memory on an accelerator. None means True.
+        fused: Whether to run the step as three Triton kernel launches, for float32 and half-precision tensors on a
+            GPU. None means True where that is possible and `foreach` is None.
+        capturable: Whether the step can be captured in a CUDA graph: steps are counted on the device, and tensors are
+            processed one at a time.
+        differentiable: Must be False, because the step works in place.
+        kahan_sum: Whether to store the rounding error of bfloat16 and float16 weights (state `kahan_comp`) and to add
+            it at the next step. None means True. The rest of their state is in float32 either way.
 
-    State, for each parameter: `step` (int); `exp_avg`, or `exp_avg_odd` and `exp_avg_even` with `pnm`; `exp_avg_sq`;
-    `max_exp_avg_sq` with `pnm`; `slow` with lookahead. Tensors of the parameter's shape, dtype and memory format.
+    State per parameter: `step` (int; a tensor with `capturable` or in a fused step); `exp_avg`, or `exp_avg_odd` and
+    `exp_avg_even` with `pnm`; `exp_avg_sq`; `max_exp_avg_sq` with `pnm`; `slow` with lookahead. Each tensor but
+    `step` has the parameter's shape and memory format, and its dtype except in half precision.
 
-    Clipping, centralization and norm loss see units whole, stable_decay="layer" tensors, "global" all parameters.
-    DTensors (fully_shard, tensor parallelism) are whole. The first FullyShardedDataParallel is refused, and with
-    "global" ZeroRedundancyOptimizer. An optimizer for each parameter changes what is "global".
+    Sharding: clipping, centralization and norm loss need whole units, stable_decay="layer" needs whole tensors, and
+    "global" needs all parameters. DTensors (`fully_shard`, tensor parallelism) meet all three. The older
+    FullyShardedDataParallel is refused, and so is ZeroRedundancyOptimizer with "global". With one optimizer per
+    parameter, "global" covers only that parameter.
 
     Raises:
-        ValueError: an argument out of its range, naming it.
-        RuntimeError: a sparse or complex gradient, at `step`.
+        ValueError: If an argument is out of range; the message names it.
+        RuntimeError: If `step` meets a sparse gradient or a complex parameter.
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class Ranger21(Chain):
         super(Chain, self).__init__(params, defaults)
 
     def check(self, group: Group) -> None:
-        """Raise a ValueError that names the first argument of `group` which is out of its range."""
+        """Raise a ValueError that names the first argument of `group` that is out of range."""
         self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
         for name in ("pnm_beta", "eps", "weight_decay"):
             self.require(group, name, is_number(group[name]) and group[name] >= 0, "a number of at least 0")
@@ -118,7 +124,7 @@ class Ranger21(Chain):
         self.require(group, "lookahead_beta", is_number(beta) and 0 <= beta < 1, "a number in [0, 1)")
 
     def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
-        """Yield Algorithm 4, less what is switched off."""
+        """Yield Algorithm 4 without the ingredients that are switched off."""
         names = ("pnm_beta", "eps", "agc_clipping", "agc_eps", "centralize", "pnm", "stable_decay", "norm_loss")
         lookahead = (group["lookahead_k"], group["lookahead_beta"])
         yield algorithm4(*group["betas"], *(group[name] for name in names), *lookahead), group["params"]
@@ -139,7 +145,7 @@ def algorithm4(
     k: int,
     beta: float,
 ) -> Recipe:
-    """Return the chain of ingredients that the paper's Algorithm 4 is."""
+    """Return Algorithm 4 as a recipe, without the ingredients that the arguments switch off."""
     chain: list[Ingredient] = []
     if clipping is not None:
         chain.append(AGC(clipping, clipping_eps))
@@ -149,5 +155,5 @@ def algorithm4(
     chain.append(SecondMoment(beta2, eps, running_max=pnm))
     chain.append(Decay(stable, norm_loss))
     if k:
-        chain.append(Lookahead(k, beta))
+        chain.append(LookaheadMerge(k, beta))
     return Recipe(tuple(chain))

@@ -1,7 +1,7 @@
-"""Algorithm 4 of Wright and Demeure (2021) for one tensor, in the paper's letters, with its line numbers in the margin.
+"""Algorithm 4 of Wright and Demeure (2021) for one tensor, in the paper's notation, with its line numbers on the right.
 
-It is what `Ranger21` does by default, slowly. Every fast path of this folder is tested against it, and it against an
-independent one in NumPy. docs/optimizers.md has the paper's lines beside it.
+This slow reference computes what `Ranger21` computes by default. Every fast path in this folder is tested against it,
+and it is tested against an independent NumPy implementation. docs/optimizers.md shows the paper's lines beside it.
 """
 
 from math import hypot
@@ -18,16 +18,24 @@ def step(
     """Return the weights after one step.
 
     Args:
-        θ: the weights before it, a parameter tensor.
-        g: their gradient.
-        state: of this tensor. An empty dictionary before its first step; each step writes to it.
-        η: the learning rate of this step: the base rate times `explore_exploit` (line 17).
+        θ: The weights before the step.
+        g: Their gradient.
+        state: The optimizer state of this tensor: an empty dictionary before the first step, updated by every step.
+        η: The learning rate of this step, which is the base rate times `explore_exploit` (line 17).
+        λ: Weight decay.
+        β0: Weight of the older first moment in positive-negative momentum.
+        β1, β2: Decay rates of the first and second moment.
+        β_lookahead: Weight of the slow weights in a lookahead merge.
+        ε: Added to the square root of the second moment; decay is skipped if the root mean v_hat is at most ε.
+        ε_clipping: Lower bound of a row's weight norm in gradient clipping.
+        τ: Largest norm of a gradient row relative to its weights.
+        k: Number of steps between lookahead merges.
     """
     if not state:
         zeros = torch.zeros_like(θ)
         state |= {"t": 0, "m": zeros, "m_previous": zeros, "v": zeros, "v_max": zeros, "l": θ}  # ................ 1, 2
     t = state["t"] = state["t"] + 1  # ............................................................................... 3
-    axes = tuple(range(1, θ.ndim)) or None  # a row is an output channel; a vector is one row
+    axes = tuple(range(1, θ.ndim)) or None  # a row is an output channel; a vector is a single row
 
     def norm(x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, dim=axes, keepdim=True)

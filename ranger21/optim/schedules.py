@@ -1,6 +1,6 @@
-"""Learning-rate schedules: pure functions of the step, which return the multiplier of the base learning rate.
+"""Learning-rate schedules: pure functions from the step to a multiplier of the base learning rate.
 
-Steps are counted from 1, and step t uses the multiplier of t; step 0 may be asked for too, as torch's schedulers do.
+Steps are counted from 1. Step 0 is allowed as well, because torch's schedulers evaluate it.
 """
 
 import math
@@ -19,20 +19,20 @@ def _check(step: int, total_steps: int) -> None:
 def explore_exploit(
     step: int, total_steps: int, *, beta2: float = 0.999, warmup: float = 0.22, warmdown: float = 0.28
 ) -> float:
-    """Ranger21's schedule (sections 2.7 and 2.8, equation 10): linear warm-up, a plateau, linear warm-down to 0.
+    """Return the multiplier of Ranger21's schedule: a linear warm-up, a plateau at 1, and a linear warm-down to 0.
 
-    min(1, max((1 - beta2) / 2 * t, t / t_warmup), (t_max - t) / t_warmdown), after Ma and Yarats 2019 (the warm-up of
-    2 / (1 - beta2) steps) and Iyer et al. 2020 (explore, then exploit).
+    Sections 2.7 and 2.8, equation 10: min(1, max((1 - beta2) / 2 * t, t / t_warmup), (t_max - t) / t_warmdown). The
+    warm-up of 2 / (1 - beta2) steps follows Ma and Yarats (2019); the plateau and warm-down follow Iyer et al. (2020).
 
     Args:
         step: t, counted from 1.
-        total_steps: t_max. From there on the multiplier is 0.
-        beta2: of the optimizer: the decay rate of its second moment, in [0, 1).
-        warmup: t_warmup as a fraction of t_max, the longest that the warm-up may last. 0: none.
-        warmdown: t_warmdown as a fraction of t_max. 0: none.
+        total_steps: t_max, at least 1. From this step on, the multiplier is 0.
+        beta2: Decay rate of the optimizer's second moment, in [0, 1).
+        warmup: t_warmup as a fraction of t_max, an upper bound on the length of the warm-up. 0 for no warm-up.
+        warmdown: t_warmdown as a fraction of t_max. 0 for no warm-down.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: If an argument is out of range.
     """
     _check(step, total_steps)
     if not 0 <= beta2 < 1:
@@ -46,19 +46,22 @@ def explore_exploit(
 
 
 def constant(step: int, total_steps: int) -> float:
-    """Always 1: the plain AdamW that the paper compares with."""
+    """Return 1, as for the AdamW baseline of the paper."""
     _check(step, total_steps)
     return 1.0
 
 
 def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) -> float:
-    """The schedule in the authors' code: a linear warm-up, and from 72 % on a linear warm-down to a rate of 3e-5.
+    """Return the multiplier of the schedule in the authors' code.
+
+    It is a linear warm-up, a plateau at 1, and from 72 % of the steps a linear warm-down to a learning rate of 3e-5.
 
     Args:
         step: t, counted from 1.
-        total_steps: t_max.
-        lr: the base rate, of which the result is the multiplier: the last rate is absolute.
-        beta2: of the optimizer. The warm-up takes 2 / (1 - beta2) steps, or 22 % of t_max if that is over 45 % of it.
+        total_steps: t_max, at least 1.
+        lr: Base learning rate, needed because the final learning rate is absolute.
+        beta2: Decay rate of the optimizer's second moment. The warm-up takes 2 / (1 - beta2) steps, or 22 % of t_max
+            if that would exceed 45 % of t_max.
     """
     _check(step, total_steps)
     warmup = math.ceil(round(2 / (1 - beta2), 9))
@@ -71,9 +74,13 @@ def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) ->
 
 
 def cosine(step: int, total_steps: int, *, over: float | None = None, final: float = 0.0) -> float:
-    """Half a cosine from 1 to `final` (Loshchilov and Hutter 2017, SGDR, equation 5, without restarts).
+    """Return the multiplier of half a cosine from 1 to `final` (Loshchilov and Hutter 2017, equation 5, no restarts).
 
-    `over`: the steps it takes, all by default; from then on the multiplier is `final`.
+    Args:
+        step: Current step, counted from 1.
+        total_steps: Number of steps, at least 1.
+        over: Number of steps of the half cosine; None for `total_steps`. Afterwards the multiplier is `final`.
+        final: Multiplier at the end.
     """
     _check(step, total_steps)
     part = min(1.0, step / (over or total_steps))
@@ -81,7 +88,7 @@ def cosine(step: int, total_steps: int, *, over: float | None = None, final: flo
 
 
 def step_decay(step: int, total_steps: int, *, every: float, gamma: float = 0.1) -> float:
-    """`gamma` to the number of whole spans of `every` steps that came before (He et al. 2016; torch's StepLR)."""
+    """Return gamma^n, where n counts the completed periods of `every` steps (He et al. 2016; torch's StepLR)."""
     _check(step, total_steps)
     return gamma ** int(max(0, step - 1) / every + 1e-9)
 
@@ -89,9 +96,17 @@ def step_decay(step: int, total_steps: int, *, every: float, gamma: float = 0.1)
 def one_cycle(
     step: int, total_steps: int, *, rise: float, anneal: str = "cosine", start: float = 0.04, final: float = 4e-6
 ) -> float:
-    """One cycle (Smith 2018): from `start` up to 1 over `rise` steps, then down to `final` at the last step.
+    """Return the multiplier of one cycle (Smith 2018): from `start` to 1, then down to `final` at the last step.
 
-    As torch's OneCycleLR, whose defaults these are: "cosine" (fastai's) or "linear" pieces. It cycles no momentum.
+    Values and defaults are those of torch's OneCycleLR, but momentum is not cycled.
+
+    Args:
+        step: Current step, counted from 1.
+        total_steps: Number of steps, at least 1.
+        rise: Number of steps of the increase.
+        anneal: Shape of both parts, "cosine" (as in fastai) or "linear".
+        start: Multiplier at the first step.
+        final: Multiplier at the last step.
     """
     _check(step, total_steps)
     now, top, last = max(0, step - 1), rise - 1, total_steps - 1
@@ -107,9 +122,14 @@ def _between(a: float, b: float, part: float, anneal: str) -> float:
 
 
 def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, gamma: float = 1.0) -> float:
-    """Triangles between `low` and 1, `half_cycle` steps up and as many down (Smith 2017; torch's CyclicLR).
+    """Return the multiplier of a triangular wave between `low` and 1 (Smith 2017; torch's CyclicLR).
 
-    `gamma`: the height of a triangle relative to the one before: 1, his "triangular"; 0.5, "triangular2".
+    Args:
+        step: Current step, counted from 1.
+        total_steps: Number of steps, at least 1.
+        half_cycle: Number of steps of each increase and of each decrease.
+        low: Lowest multiplier.
+        gamma: Height of each triangle relative to the previous one. 1 is Smith's "triangular", 0.5 "triangular2".
     """
     _check(step, total_steps)
     cycle, part = divmod(max(0, step - 1) / (2 * half_cycle), 1)
@@ -117,7 +137,10 @@ def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, 
 
 
 def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
-    """`schedule` behind a linear rise from 0 to its first value over `warmup` steps, taken from its length."""
+    """Return `schedule` preceded by a linear warm-up from 0 to its first value.
+
+    The warm-up takes `warmup` steps of the total; the schedule is shortened to the remaining ones.
+    """
 
     def warmed(step: int, total_steps: int) -> float:
         span = max(1, total_steps - math.ceil(warmup))
@@ -128,7 +151,7 @@ def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
     return warmed if warmup else schedule
 
 
-# By the name of the configuration.
+# Keys are the schedule names of the configuration.
 SCHEDULES: dict[str, Callable[..., float]] = {
     "explore_exploit": explore_exploit,
     "official": official,

@@ -1,4 +1,4 @@
-"""The state of a parameter from step to step: make it, check it, hand it to a step, load it."""
+"""Create, check and load the optimizer state of parameters, and pass it to a step."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ranger21.optim.buckets import Group, Memory
-from ranger21.optim.ingredients import LATE
-from ranger21.optim.ingredients.base import plain
+from ranger21.optim.ingredients import LATE_STATE
+from ranger21.optim.ingredients.base import to_python
 from ranger21.optim.precision import HALF, KAHAN, HalfStep, state_dtype
 from ranger21.optim.recipe import Recipe
 from ranger21.optim.step import Step
-from ranger21.optim.switches import GONE
+from ranger21.optim.switches import REMOVED
 from ranger21.optim.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ State = dict[str, Any]
 
 
 def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bool) -> None:
-    """Set the count of a parameter's steps forward, and make its state where it is not there.
+    """Advance the step count of a parameter, and create the state tensors that it lacks.
 
-    The kernels of a `fused` step count by themselves, on the device.
+    With `fused`, the count only moves to the device: the kernels advance it.
     """
     count = state.get("step", 0)
     if fused or group["capturable"]:
@@ -42,14 +42,14 @@ def prepare(param: Tensor, state: State, recipe: Recipe, group: Group, fused: bo
             state[KAHAN] = torch.zeros_like(param, memory_format=torch.preserve_format)
     elif KAHAN in state:
         del state[KAHAN]
-    if isinstance(count, Tensor):  # in place: a CUDA graph knows it by its address
+    if isinstance(count, Tensor):  # in place, because a CUDA graph refers to its address
         state["step"] = count if fused else count.add_(1)
     else:
         state["step"] = count + 1
 
 
 def count_on_host(states: dict[Any, State], numbers: list[Any]) -> None:
-    """Put counts of steps that are on a device into the state as int, in place of the states of these numbers."""
+    """Replace step counts that are tensors by ints, in the states of the given parameter numbers."""
     counted = [i for i in numbers if isinstance(states[i].get("step"), Tensor)]
     if counted:
         counts = torch.stack([states[i]["step"].reshape(()).cpu() for i in counted]).tolist()
@@ -58,22 +58,23 @@ def count_on_host(states: dict[Any, State], numbers: list[Any]) -> None:
 
 
 def require_state(state: State, recipe: Recipe) -> None:
-    """Raise a RuntimeError if a moment would begin in mid-run: its correction for a start at zero would be wrong."""
-    if wrong := amiss(state, recipe):
-        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {wrong}. Make a new optimizer.")
+    """Raise a RuntimeError if a moment would start in mid-run, where its bias correction would be wrong."""
+    if wrong := missing_state(state, recipe):
+        raise RuntimeError(f"An ingredient cannot be switched on in mid-run: {wrong}. Create a new optimizer instead.")
 
 
-def amiss(state: State, recipe: Recipe) -> str:
-    """Return what a parameter's state lacks, of moments and their count, if it has others; empty: nothing."""
-    moments = [name for name in recipe.keeps if name not in LATE]
+def missing_state(state: State, recipe: Recipe) -> str:
+    """Return which moments or step count a non-empty state lacks, as a clause, or an empty string."""
+    moments = [name for name in recipe.keeps if name not in LATE_STATE]
     lacks = [name for name in (*moments, "step") if name not in state]
-    if not moments or not lacks or not state.keys() - LATE - {KAHAN}:
+    if not moments or not lacks or not state.keys() - LATE_STATE - {KAHAN}:
         return ""
-    return f"the state has {', '.join(state)} at step {plain(state.get('step', 'unknown'))}, and not {', '.join(lacks)}"
+    count = to_python(state.get("step", "unknown"))
+    return f"the state has {', '.join(state)} at step {count}, but not {', '.join(lacks)}"
 
 
 def step_of(params: Tensors, states: list[State], recipe: Recipe, group: Group, memory: Memory) -> Step:
-    """Return the step of parameters that go together."""
+    """Return the step of a bucket of parameters."""
     count, rate, capturable = states[0]["step"], group["lr"], group["capturable"]
     grads = [param.grad for param in params if param.grad is not None]
     if group["maximize"]:
@@ -91,35 +92,35 @@ def step_of(params: Tensors, states: list[State], recipe: Recipe, group: Group, 
     return HalfStep(recipe, params, grads, *rest, lost=[state[KAHAN] for state in states if KAHAN in state])
 
 
-def misfit(param: Tensor, state: State, names: Iterable[str]) -> str:
-    """Return which tensor of the state is not of the parameter's shape, as the rest of a sentence; empty: none."""
+def shape_mismatch(param: Tensor, state: State, names: Iterable[str]) -> str:
+    """Return which state tensor differs in shape from the parameter, as a clause, or an empty string."""
     for name in names:
         if name in state and state[name].shape != param.shape:
-            return f"{name} has the shape {tuple(state[name].shape)}, and the parameter {tuple(param.shape)}"
+            return f"{name} has the shape {tuple(state[name].shape)}, but the parameter has {tuple(param.shape)}"
     return ""
 
 
 def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
-    """Put right what torch has loaded: the groups filled and checked, the dtypes of the state as they were saved.
+    """Complete the state that torch has loaded: fill in and check the groups, and restore float32 moments.
 
     Torch casts the state to the parameter's dtype, which would round moments that are kept in float32.
 
     Raises:
-        ValueError: a state that the optimizer cannot go on from.
+        ValueError: If the state is of another optimizer or model.
     """
     for group in optimizer.param_groups:
-        for name in GONE:
+        for name in REMOVED:
             group.pop(name, None)
         group |= {name: value for name, value in optimizer.defaults.items() if name not in group}
-        optimizer.settle(group)
+        optimizer.validate_group(group)
     numbers: dict[Tensor, Any] = {}
     for ours, theirs in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         numbers |= dict(zip(ours["params"], theirs["params"], strict=True))
     for recipe, params in (pair for group in optimizer.param_groups for pair in optimizer.recipes(group)):
         for param in params:
             state = saved["state"].get(numbers[param], {})
-            if wrong := amiss(state, recipe) or misfit(param, state, (*recipe.keeps, KAHAN)):
-                name = f"{type(optimizer).__name__} cannot go on from this state: of parameter {numbers[param]}"
+            if wrong := missing_state(state, recipe) or shape_mismatch(param, state, (*recipe.keeps, KAHAN)):
+                name = f"{type(optimizer).__name__} cannot continue from this state: for parameter {numbers[param]},"
                 raise ValueError(f"{name} {wrong}.")
             if param.dtype in HALF:
                 kept = {name: state[name] for name in recipe.keeps if name in state}

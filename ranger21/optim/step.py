@@ -1,4 +1,4 @@
-"""One step of some parameters through a recipe: what its ingredients read, and what they change."""
+"""One optimization step: the data that the ingredients of a recipe read and change."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -13,40 +13,40 @@ if TYPE_CHECKING:
 
 
 class Division(Protocol):
-    """What a second moment leaves behind: the divisor of the update, to be carried out as late as possible."""
+    """A pending division of the update by the root of the second moment, done as late as possible."""
 
     @property
-    def eps(self) -> float: ...  # of the ingredient
+    def eps(self) -> float: ...  # the ingredient's argument
 
     @property
-    def gain(self) -> Number: ...  # by which the quotient is multiplied
+    def gain(self) -> Number: ...  # factor of the quotient
 
     @property
     def correction(self) -> Number: ...  # 1 - beta2^t
 
     @property
-    def values(self) -> Tensors: ...  # as they are stored: v_hat is values / correction
+    def values(self) -> Tensors: ...  # as stored: v_hat is values / correction
 
     def divisors(self, out: Tensors | None) -> Tensors: ...
 
 
 class Step:
-    """One step of parameters that are of one group, device, dtype and count of steps.
+    """One step of parameters that share a group, device, dtype and step count.
 
     Attributes:
-        t: the number of this step, counted for each parameter: 1, 2, …; with `capturable` a float64 tensor of no axes.
-        lr, weight_decay: the group's.
-        params: the weights; those before the step, until the update is subtracted.
-        state: of every name, a tensor for each parameter.
-        gradient: what passes on its way to the moments. An ingredient puts its own result here. After the moments it is
-            there only if an ingredient `uses_gradient`, and its memory is used again otherwise.
-        update: what passes after them, with a minus sign and the learning rate still to come.
-        gain: a number that the update is yet to be multiplied by.
-        division: what the update is yet to be divided by; None: nothing.
-        correction1: 1 - beta1^t, the weight of all gradients in the first moment.
-        second: the second moment, whether or not the update is divided by it; None: the recipe has none.
-        factors: what the weights are multiplied by before the update is subtracted; None: nothing.
-        whole: means over all parameters of the optimizer, by name, for ingredients that want them.
+        t: Number of this step, counted per parameter from 1; with `capturable`, a float64 tensor with no axes.
+        lr, weight_decay: Settings of the parameter group.
+        params: The weights. They hold the values before the step until the update is subtracted.
+        state: For each state name, one tensor per parameter.
+        gradient: The gradient as modified so far, on its way into the moments. Once the moments are updated it exists
+            only if some ingredient sets `uses_gradient`; otherwise its memory is reused.
+        update: The update as modified so far. The weights will change by -lr times the update.
+        gain: Pending factor of the update.
+        division: Pending division of the update, or None.
+        correction1: 1 - beta1^t, the bias correction of the first moment.
+        second: The second moment, even if the update is not divided by it; None if the recipe has none.
+        factors: Factors of the weights, applied before the update is subtracted; None for no change.
+        whole: Means over all parameters of the optimizer, by name, for the ingredients that need them.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Step:
 
     @cached_property
     def norms(self) -> Tensors:
-        """The norms of the weights' units before the step."""
+        """Norms of the units of the weights before the step."""
         return unit_norms(self.params)
 
     @property
     def update(self) -> Tensors:
-        """The update with all that was left to be done to it: reading it carries out the division and the gain."""
+        """The update with the pending division and gain applied; reading this property applies them."""
         if self.division is not None:
             self._update = list(torch._foreach_div(self._update, self.division.divisors(self.spare())))
             self.gain, self.division = self.gain * self.division.gain, None
@@ -91,32 +91,32 @@ class Step:
         self._update = tensors
 
     def spare(self) -> Tensors | None:
-        """Return memory like the parameters' that may be written to; None: take new memory."""
+        """Return scratch tensors shaped like the parameters, or None if new memory must be allocated."""
         if not self._spares:
             return None
         self._lent.append(self._spares.pop())
         return self._lent[-1]
 
     def is_spare(self, tensors: Tensors) -> bool:
-        """Whether the tensors may be written to, being what `spare` returned."""
+        """Return whether the tensors came from `spare`, so that they may be overwritten."""
         return any(tensors is lent for lent in self._lent)
 
     def observe(self) -> None:
-        """Take the gradients in."""
+        """Apply the ingredients that act on gradients, and update the moments."""
         for ingredient in self.recipe.on_gradient:
             ingredient.on_gradient(self)
 
     def adds(self) -> dict[str, tuple[Tensor, int]]:
-        """Return sums over the parameters, and the numbers of their elements, for means over all of the optimizer."""
+        """Return (sum, number of elements) over this step's parameters for each mean over the whole optimizer."""
         return {name: pair for one in self.recipe.ingredients for name, pair in one.adds(self).items()}
 
     def move(self) -> None:
-        """Step the weights."""
+        """Compute the update and apply it to the weights."""
         if not self.recipe.keeps_gradient:
             self._spares, self._lent = self._spares + self._lent, []
         self._update = self.gradient
         if not self.recipe.keeps_gradient:
-            del self.gradient  # whoever reads it without `uses_gradient` raises, and does not read memory used again
+            del self.gradient  # an ingredient that reads it without `uses_gradient` fails instead of reading garbage
         for ingredient in self.recipe.on_update:
             ingredient.on_update(self)
         for ingredient in self.recipe.on_weights:
@@ -130,7 +130,7 @@ class Step:
             ingredient.after(self)
 
     def _subtract(self) -> None:
-        """theta <- theta - lr update, the division and the gain in one pass where they are numbers on the host."""
+        """Apply theta <- theta - lr * update, in one pass with the division and gain if those are host numbers."""
         size = self.lr * (self.gain * (self.division.gain if self.division else 1.0))
         if isinstance(size, Tensor):
             torch._foreach_sub_(self.params, torch._foreach_mul(self.update, self.lr))

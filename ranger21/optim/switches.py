@@ -1,4 +1,4 @@
-"""How a step is computed, named as torch names it: the arguments that every optimizer of ours has, and their checks."""
+"""The arguments that choose how a step is computed, named as in torch's optimizers, and their checks."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ SWITCHES: dict[str, bool | None] = {
     "differentiable": False,
     "kahan_sum": None,
 }
-ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
-GONE = ("compile",)  # of groups in files of earlier versions: a step that was compiled differs by rounding alone
+ZERO_REDUNDANCY = "torch.distributed.optim.zero_redundancy_optimizer"
+REMOVED = ("compile",)  # group settings of older checkpoints: a compiled step differed by rounding only
 
 
 def wrong_switch(group: Mapping[str, Any]) -> str:
-    """Return what is wrong with the switches of a group, as the rest of a sentence; empty: nothing."""
+    """Return a sentence about the first invalid switch of a group, or an empty string."""
     for name, default in SWITCHES.items():
         value, choices = group[name], (True, False, None) if default is None else (True, False)
         if not isinstance(value, bool | None) or value not in choices:
@@ -30,34 +30,41 @@ def wrong_switch(group: Mapping[str, Any]) -> str:
     if group["fused"] and group["foreach"]:
         return "fused = True and foreach = True exclude each other, as in torch's optimizers."
     if group["differentiable"]:
-        return "differentiable = True must be False: the step writes to weights and state in place, without a graph."
+        return "differentiable = True must be False, because the step changes weights and state in place."
     return ""
 
 
 def is_rate(value: Any) -> bool:
-    """Whether a value can be a learning rate: a number of at least 0, or a tensor of one element, which is not read."""
+    """Return whether a value can be a learning rate: a number of at least 0, or a one-element tensor.
+
+    The value of a tensor is not checked, because reading it would synchronize with the device.
+    """
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex()
     return is_number(value) and value >= 0
 
 
 def require_no_capture(otherwise: str) -> None:
-    """Raise a RuntimeError if a CUDA graph is being captured, in which counts on the host would stand still."""
+    """Raise a RuntimeError during CUDA graph capture, because replays would not advance a step count on the host.
+
+    Args:
+        otherwise: What the user can do instead, as an imperative clause.
+    """
     if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(f"A CUDA graph cannot capture this step, whose count of steps is on the host: {otherwise}.")
+        raise RuntimeError(f"A CUDA graph cannot capture this step, because it counts on the host: {otherwise}.")
 
 
-def hidden(sees: str, param: Tensor) -> str:
-    """Return what keeps an ingredient from seeing what it must see whole, as a clause; empty: nothing is known to."""
+def why_not_whole(sees: str, param: Tensor) -> str:
+    """Return why an ingredient cannot see `sees` whole, as a clause, or an empty string if no reason is known."""
     if sees and (getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False)):
-        return "FullyShardedDataParallel flattens the parameters: use fully_shard"
-    if sees == "all parameters" and is_called_by(ZERO):
-        return "ZeroRedundancyOptimizer gives each process a share of the parameters: use fully_shard"
+        return "FullyShardedDataParallel flattens the parameters; use fully_shard instead"
+    if sees == "all parameters" and is_called_by(ZERO_REDUNDANCY):
+        return "ZeroRedundancyOptimizer gives each rank only some of the parameters; use fully_shard instead"
     return ""
 
 
 def is_called_by(module: str) -> bool:
-    """Whether a function of this module is on the stack."""
+    """Return whether a function of this module is on the call stack."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") != module:
         frame = frame.f_back

@@ -1,7 +1,7 @@
-"""Arithmetic on lists of tensors, one for each parameter, and on the *units* that they are made of.
+"""Arithmetic on lists of tensors (one per parameter) and on their units.
 
-A unit is everything but the first axis of a tensor of two or more axes (an output channel of a convolution, a row of
-a matrix), and the whole of a tensor of fewer axes. Nothing here asks the device for a value: the host never waits.
+A unit is a slice along the first axis of a tensor with two or more axes, such as an output channel of a convolution or
+a row of a matrix. A tensor with fewer axes is a single unit. No function here synchronizes the host with the device.
 """
 
 import math
@@ -12,21 +12,21 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 Tensors = list[Tensor]
-Number = float | Tensor  # a tensor of no axes where the learning rate or the count of steps is one
+Number = float | Tensor  # a tensor with no axes where the learning rate or the step count is one
 
 
 def unit_axes(x: Tensor) -> tuple[int, ...]:
-    """Return the axes that make up a unit; none for a tensor of fewer than two axes, which is a unit itself."""
+    """Return the axes within a unit: all but the first, or none for a tensor with fewer than two axes."""
     return tuple(range(1, x.ndim)) if x.ndim >= 2 else ()
 
 
 def has_wide_units(x: Tensor) -> bool:
-    """Whether a tensor has two or more axes and units of more than one element."""
+    """Return whether a tensor has two or more axes and units with more than one element."""
     return x.ndim >= 2 and x.numel() > x.shape[0]
 
 
 def unit_norms(xs: Tensors) -> Tensors:
-    """Return the Euclidean norm of every unit, in a shape that broadcasts against the tensor."""
+    """Return the Euclidean norms of all units, in a shape that broadcasts against the tensor."""
     return [
         torch.linalg.vector_norm(x, dim=unit_axes(x), keepdim=True) if whole is None else whole
         for x, whole in zip(xs, _of_vectors(xs, 2), strict=True)
@@ -34,14 +34,14 @@ def unit_norms(xs: Tensors) -> Tensors:
 
 
 def norms(xs: Tensors) -> Tensors:
-    """Return the Euclidean norm of every tensor, of no axes."""
+    """Return the Euclidean norm of every tensor, as tensors with no axes."""
     return list(torch._foreach_norm(xs, 2))
 
 
 def totals(xs: Tensors) -> Tensors:
-    """Return the sum of every tensor, of no axes; no element may be below 0.
+    """Return the sum of every tensor, as tensors with no axes. Elements must not be negative.
 
-    On a processor unit by unit, as a cache likes it; elsewhere all at once, for fewer launches.
+    On a CPU the sums are taken unit by unit, which suits its cache; elsewhere by one operation for all tensors.
     """
     if xs[0].device.type != "cpu":
         return list(torch._foreach_norm(xs, 1))
@@ -52,19 +52,19 @@ def totals(xs: Tensors) -> Tensors:
 
 
 def _of_vectors(xs: Tensors, order: int) -> list[Tensor | None]:
-    """Return the norms of the tensors of fewer than two axes, all at once; None for the others."""
+    """Return the norms of the tensors with fewer than two axes, in one operation; None for the others."""
     vectors = [x for x in xs if x.ndim < 2]
     found = iter(torch._foreach_norm(vectors, order) if vectors else ())
     return [next(found) if x.ndim < 2 else None for x in xs]
 
 
 def means(xs: Tensors) -> Tensor:
-    """Return the means of all tensors in one tensor; 0 for an empty one. No element may be below 0."""
+    """Return the means of all tensors as one vector, 0 for empty tensors. Elements must not be negative."""
     return torch.stack(torch._foreach_div(totals(xs), [max(1, x.numel()) for x in xs]))
 
 
 def mul(xs: Tensors, ys: Tensors, out: Tensors | None = None) -> Tensors:
-    """Return the products, in the memory of `out` if it is given."""
+    """Return the products, written to `out` if it is given."""
     if out is None:
         return list(torch._foreach_mul(xs, ys))
     for x, y, to in zip(xs, ys, out, strict=True):
@@ -73,7 +73,7 @@ def mul(xs: Tensors, ys: Tensors, out: Tensors | None = None) -> Tensors:
 
 
 def add(xs: Tensors, ys: Tensors, alpha: float, out: Tensors | None = None) -> Tensors:
-    """Return x + alpha y, in the memory of `out` if it is given."""
+    """Return x + alpha y, written to `out` if it is given."""
     if out is None:
         return list(torch._foreach_add(xs, ys, alpha=alpha))
     for x, y, to in zip(xs, ys, out, strict=True):
@@ -82,7 +82,7 @@ def add(xs: Tensors, ys: Tensors, alpha: float, out: Tensors | None = None) -> T
 
 
 def sqrt(xs: Tensors, out: Tensors | None = None) -> Tensors:
-    """Return the square roots, in the memory of `out` if it is given."""
+    """Return the square roots, written to `out` if it is given."""
     if out is None:
         return list(torch._foreach_sqrt(xs))
     for x, to in zip(xs, out, strict=True):
@@ -96,24 +96,25 @@ def root(x: Number) -> Number:
 
 
 def at_most_1(x: Number) -> Number:
-    """Return the number, or 1 if it is larger."""
+    """Return min(x, 1)."""
     return x.clamp(max=1.0) if isinstance(x, Tensor) else min(1.0, x)
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether a tensor is a plain one: not a DTensor or another subclass."""
+    """Return whether a tensor is a plain one, and not a DTensor or another subclass."""
     return type(x) in (Tensor, torch.nn.Parameter, FakeTensor)
 
 
 def whole(x: Tensor) -> Tensor:
-    """Return a tensor whole: a DTensor gathered from its devices."""
+    """Return the full tensor of a DTensor, or a plain tensor as it is."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x
 
 
 def spread_as(ys: list[Any], xs: list[Any]) -> Tensors:
-    """Return tensors spread over devices as those of the step are.
+    """Return DTensors `ys` with the placements of `xs`; plain tensors are returned as they are.
 
-    A DTensor of one unit is not, once it has met what is of its units: torch takes the unit axis for one to broadcast.
+    The placements can differ after an operation with per-unit values on a DTensor with one unit, because torch treats
+    its first axis as one to broadcast.
     """
     if not hasattr(xs[0], "placements"):
         return ys
@@ -124,7 +125,7 @@ def spread_as(ys: list[Any], xs: list[Any]) -> Tensors:
 
 
 def copy_(xs: Tensors, ys: Tensors) -> None:
-    """Copy the second tensors into the first."""
+    """Copy `ys` into `xs`."""
     if all(map(is_plain, xs)):
         torch._foreach_copy_(xs, ys)
     else:  # DTensors have no _foreach_copy_

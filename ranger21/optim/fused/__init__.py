@@ -1,4 +1,4 @@
-"""The step in three launches of Triton kernels, for tensors on a GPU: `fused=None | True | False` of every chain."""
+"""The fused step: three Triton kernel launches for tensors on a GPU, selected by the argument `fused` of a chain."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,10 +17,10 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def wanted(group: Group, recipe: Recipe, params: Tensors) -> bool:
-    """Whether the parameters are to have the fused step: asked for, or left open, on a GPU and possible.
+    """Return whether to use the fused step: `fused` is True, or it is None and the step is possible on a GPU.
 
     Raises:
-        ValueError: it is asked for and cannot be, telling why.
+        ValueError: If `fused` is True and the fused step is impossible; the message says why.
     """
     if group["fused"] is False or not params:
         return False
@@ -33,20 +33,20 @@ def wanted(group: Group, recipe: Recipe, params: Tensors) -> bool:
 
 
 def refusal(group: Group, recipe: Recipe, params: Tensors) -> str:
-    """Return why parameters cannot have the fused step, as the rest of a sentence; empty: they can."""
+    """Return why the fused step is impossible for the parameters, as a clause, or an empty string."""
     if group["capturable"]:
-        return "a CUDA graph (capturable = True) would look for gradients where they were when it was captured"
+        return "with capturable = True, a CUDA graph would read gradients at the addresses of the captured step"
     if read(recipe) is None:
         chain = ", ".join(one.name for one in recipe.ingredients)
-        return f"it is Algorithm 4, or less of it in its order, and not {chain}"
+        return f"the fused step supports Algorithm 4, or a part of it in the same order, but not {chain}"
     if not has_triton():
         return "triton is not installed"
-    return next((why for param in params if (why := amiss(param))), "")
+    return next((why for param in params if (why := unsupported(param))), "")
 
 
 @lru_cache
 def has_triton() -> bool:
-    """Whether Triton can be imported, which takes a second."""
+    """Return whether Triton can be imported. The import takes about a second."""
     try:
         from ranger21.optim.fused import kernels  # noqa: F401
     except ImportError:
@@ -56,31 +56,31 @@ def has_triton() -> bool:
 
 @lru_cache
 def device_type() -> str:
-    """Return where the kernels run: on the CPU if TRITON_INTERPRET was 1 when Triton was imported."""
+    """Return the device type of the kernels: "cpu" if TRITON_INTERPRET was 1 when Triton was imported, else "cuda"."""
     from ranger21.optim.fused import kernels
 
     return "cpu" if kernels.INTERPRETED else "cuda"
 
 
-def amiss(param: Tensor) -> str:
-    """Return why the kernels cannot step a parameter, as the rest of a sentence; empty: they can."""
+def unsupported(param: Tensor) -> str:
+    """Return why the kernels cannot step a parameter, as a clause, or an empty string."""
     device, shape, grad = param.device.type, tuple(param.shape), param.grad
-    told = f"a parameter of shape {shape} is"
+    subject = f"a parameter of shape {shape}"
     if device != device_type():
-        return f"{told} on {param.device}, and Triton's kernels need a GPU, or TRITON_INTERPRET=1 and the CPU"
+        return f"{subject} is on {param.device}, and Triton's kernels need a GPU, or the CPU with TRITON_INTERPRET=1"
     if param.dtype not in DTYPES:
-        return f"{told} in {str(param.dtype).removeprefix('torch.')}"
+        return f"{subject} has the unsupported dtype {str(param.dtype).removeprefix('torch.')}"
     if not is_plain(param):
-        return f"{told} a {type(param).__name__}"
+        return f"{subject} is a {type(param).__name__}, not a plain tensor"
     if not is_of_rows(shape, param.stride()):
-        return f"{told} not in one piece of memory row by row (strides {param.stride()})"
+        return f"{subject} is not stored densely row by row (strides {param.stride()})"
     if grad is not None and grad.dtype != param.dtype:
-        return f"{told} in {param.dtype}, and its gradient in {grad.dtype}"
+        return f"{subject} has the dtype {param.dtype}, but its gradient has {grad.dtype}"
     return ""
 
 
-class Fused:
-    """What is kept between fused steps of an optimizer: the tables of its parameters."""
+class FusedStepBuilder:
+    """Build the fused steps of an optimizer, and cache the tables of its parameters between steps."""
 
     def __init__(self) -> None:
         self._tables: dict[tuple[int, ...], Tables] = {}
@@ -88,11 +88,15 @@ class Fused:
     def steps(
         self, recipe: Recipe, params: Tensors, states: list[State], group: Group, shares: bool, **scaler: Tensor | None
     ) -> Iterator[FusedStep]:
-        """Yield the steps of parameters, one for each device and dtype among those that have a gradient.
+        """Yield one step per device and dtype of the parameters that have a gradient.
 
         Args:
-            params: those of a group that have a state, be it that they have no gradient in this step.
-            scaler: `grad_scale` and `found_inf`.
+            recipe: The recipe of the parameters.
+            params: All parameters with a state, including those without a gradient in this step.
+            states: The states of the parameters.
+            group: Their parameter group.
+            shares: Whether the sum of v_hat is needed for a mean over all parameters of the optimizer.
+            scaler: `grad_scale` and `found_inf` of a gradient scaler.
         """
         algorithm = read(recipe)
         assert isinstance(algorithm, Algorithm)
@@ -108,7 +112,7 @@ class Fused:
         key = tuple(map(id, params))
         tables = self._tables.get(key)
         if tables is None or not tables.fit():
-            gone = [other for other in self._tables if other and other[0] == key[0]]  # fewer of the same had a state
+            gone = [other for other in self._tables if other and other[0] == key[0]]  # before more of them had a state
             for other in gone:
                 del self._tables[other]
             tables = self._tables[key] = Tables(params)

@@ -1,4 +1,4 @@
-"""Which chains the fused step can do, and with which numbers."""
+"""The chains that the fused step supports."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ from ranger21.optim.ingredients.agc import AGC
 from ranger21.optim.ingredients.centralize import Centralize
 from ranger21.optim.ingredients.decay import Decay
 from ranger21.optim.ingredients.first_moment import FirstMoment
-from ranger21.optim.ingredients.lookahead import Lookahead
+from ranger21.optim.ingredients.lookahead import LookaheadMerge
 from ranger21.optim.ingredients.pnm import PNM
 from ranger21.optim.ingredients.second_moment import SecondMoment
 from ranger21.optim.recipe import Recipe
@@ -16,11 +16,11 @@ from ranger21.optim.recipe import Recipe
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Algorithm 4, less what is None.
+    """The ingredients of Algorithm 4, or of a part of it.
 
     Attributes:
-        moment, second: the moments.
-        clipping, centralize, decay, lookahead: the other ingredients; None: not in the chain.
+        moment, second: The first and second moment.
+        clipping, centralize, decay, lookahead: The other ingredients; None if the chain does not have them.
     """
 
     moment: PNM | FirstMoment
@@ -28,20 +28,20 @@ class Algorithm:
     clipping: AGC | None
     centralize: Centralize | None
     decay: Decay | None
-    lookahead: Lookahead | None
+    lookahead: LookaheadMerge | None
 
 
 @lru_cache(maxsize=64)
 def read(recipe: Recipe) -> Algorithm | None:
-    """Return the chain as Algorithm 4, less some of it, in its order; None: it is something else."""
+    """Return the recipe as Algorithm 4 or a part of it in the same order, or None if it is another chain."""
     rest = list(recipe.ingredients)
 
-    def take(kind: type) -> Any:  # no class derived from it, which does something else
+    def take(kind: type) -> Any:  # subclasses do not count, because they compute something else
         return rest.pop(0) if rest and type(rest[0]) is kind else None
 
     clipping, centralize = take(AGC), take(Centralize)
     moment, second = take(PNM) or take(FirstMoment), take(SecondMoment)
-    decay, lookahead = take(Decay), take(Lookahead)
+    decay, lookahead = take(Decay), take(LookaheadMerge)
     if rest or moment is None or second is None or second.softplus is not None:
         return None
     return Algorithm(moment, second, clipping, centralize, decay, lookahead)

@@ -1,4 +1,4 @@
-"""The fused step checks itself: a process relies on it when small tensors of every kind go where foreach takes them."""
+"""Self-check of the fused step: a process uses it only if it agrees with foreach on small tensors of every layout."""
 
 import logging
 import math
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from ranger21.optim.chain import Chain
 
 log = logging.getLogger("ranger21")
-RATE, DECAY = 1e-2, 0.1  # of the check: a user's, which may be 0 at first, might hide a fault
-HALF_RATE, HALF_DECAY = 0.1, 0.01  # in half precision, where small changes drown
-STEPS, MERGES_AT, MISSES = 3, 2, (1, 1)  # the third step merges; the second has no gradient for the second tensor
-SCALE = 8.0  # of gradients: a power of two, which rounds nothing
-RELATIVE = 1e-4  # of the largest change of a tensor in a step, which the order of a sum may explain
-ROUNDING = 8 * torch.finfo(torch.float32).eps  # of the largest element
+RATE, DECAY = 1e-2, 0.1  # instead of the user's values, which might be 0 at first and hide a fault
+HALF_RATE, HALF_DECAY = 0.1, 0.01  # for half precision, where rounding hides small changes
+STEPS, MERGES_AT, MISSES = 3, 2, (1, 1)  # the third step merges; the second tensor has no gradient in the second step
+SCALE = 8.0  # factor of gradients under a gradient scaler: a power of two, which causes no rounding
+RELATIVE = 1e-4  # tolerance for the order of summation, relative to the largest change of a tensor in a step
+ROUNDING = 8 * torch.finfo(torch.float32).eps  # tolerance relative to the largest element
 GLOBAL = ["first_moment", "second_moment", {"name": "decay", "stable": "global"}]
 
 
-class Trial(NamedTuple):
-    """What decides which kernels run, numbers apart, which schedulers change: checked once in a process."""
+class Variant(NamedTuple):
+    """The settings that select a kernel variant. Each variant is checked once per process.
+
+    Numbers are left out, because schedulers change them.
+    """
 
     structure: tuple[Any, ...]
     device: torch.device
@@ -43,46 +46,50 @@ class Trial(NamedTuple):
     scaled: bool
 
 
-FOUND: dict[Trial, str] = {}  # in this process: the difference in words; empty: none
-WARNED: set[Trial] = set()
+DIFFERENCES: dict[Variant, str] = {}  # the checks made in this process: a description of the difference, or ""
+WARNED: set[Variant] = set()
 
 
-def passes(group: Group, recipe: Recipe, params: Tensors, shares: bool, scaled: bool) -> bool:
-    """Whether the fused step of parameters does on this device what foreach does, with a warning if it does not.
+def agrees_with_foreach(group: Group, recipe: Recipe, params: Tensors, shares: bool, scaled: bool) -> bool:
+    """Return whether the fused step agrees with foreach on the parameters' devices; log a warning if not.
 
-    It is tried the first time that a process asks. Neither random numbers nor anything of the user's is touched.
-    Pretended devices, which compute nothing, pass.
+    The check runs the first time that a process needs a variant. It uses no global random state and does not modify
+    the user's tensors. Fake tensors, which hold no values, are not checked.
 
     Args:
-        shares: whether the optimizer takes a mean over all parameters.
-        scaled: whether a gradient scaler leaves its part to the step.
+        group: Parameter group.
+        recipe: Recipe of the parameters.
+        params: The parameters.
+        shares: Whether the optimizer takes a mean over all parameters.
+        scaled: Whether a gradient scaler leaves unscaling to the step.
 
     Raises:
-        ValueError: it does not, and `fused` is True.
+        ValueError: If the results differ and `fused` is True.
     """
     for device, dtype in dict.fromkeys((param.device, param.dtype) for param in params):
-        trial = Trial(
+        variant = Variant(
             *(structure(recipe), device, dtype, bool(group["weight_decay"]), group["maximize"]),
             *(dtype in HALF and group["kahan_sum"] is not False, rate_is_on(device, group["lr"]), shares, scaled),
         )
-        if trial not in FOUND:
+        if variant not in DIFFERENCES:
             if detect_fake_mode(params) is not None:
                 return True
-            FOUND[trial] = found(recipe, trial)
-        if told := FOUND[trial]:
+            DIFFERENCES[variant] = find_difference(recipe, variant)
+        if difference := DIFFERENCES[variant]:
             if group["fused"]:
                 raise ValueError(
-                    f"fused = True must be None or False here: on {device} it is not what foreach is, {told}."
+                    f"fused = True must be None or False here: on {device}, its result differs from foreach: "
+                    f"{difference}."
                 )
-            if trial not in WARNED:
-                WARNED.add(trial)
-                log.warning("The fused step is not used on %s, foreach is: %s.", device, told)
+            if variant not in WARNED:
+                WARNED.add(variant)
+                log.warning("On %s, foreach is used instead of the fused step, which differs: %s.", device, difference)
             return False
     return True
 
 
 def structure(recipe: Recipe) -> tuple[Any, ...]:
-    """Return what of a recipe chooses between kernels: its ingredients and their switches, without numbers."""
+    """Return the parts of a recipe that select a kernel variant: its ingredients and switches, without numbers."""
 
     def switches(one: Ingredient) -> tuple[Any, ...]:
         return tuple(value for value in vars(one).values() if value is None or isinstance(value, bool | str))
@@ -91,7 +98,14 @@ def structure(recipe: Recipe) -> tuple[Any, ...]:
 
 
 class Case(NamedTuple):
-    """A tensor of the check: its name in sentences, its axes in memory's order, how they are permuted, its size."""
+    """A tensor of the check.
+
+    Attributes:
+        name: Description for messages, after "a tensor".
+        shape: Sizes of the axes in memory order.
+        order: Permutation applied to the axes; empty for none.
+        size: Factor of the initial values.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -100,66 +114,78 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("of no axes", ()),
-    Case("of one axis", (37,)),
-    Case("of no elements", (0, 3)),
-    Case("of rows of one element", (2, 1, 1, 1)),
-    Case("of a row of 1,100 elements", (1, 1100)),
+    Case("with no axes", ()),
+    Case("with one axis", (37,)),
+    Case("with no elements", (0, 3)),
+    Case("with one-element rows", (2, 1, 1, 1)),
+    Case("with a row of 1,100 elements", (1, 1100)),
     Case("that is transposed", (5, 2), (1, 0)),
     Case("in channels_last", (2, 3, 3, 2), (0, 3, 1, 2)),
     Case("that starts at zero", (2, 8), (), 0.0),
-    Case("of four axes", (3, 3, 2, 3)),
+    Case("with four axes", (3, 3, 2, 3)),
 )
 
 
 def values(case: Case, dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
-    """Return numbers between 0.3 and 1.3 in size, of a generator of their own, in the case's memory format."""
+    """Return random values with magnitudes between 0.3 and 1.3, in the case's memory format."""
     numbers = torch.rand(case.shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu") * 2 - 1
     numbers = numbers + torch.where(numbers < 0, -0.3, 0.3)
     return numbers.to(device, dtype).permute(case.order or tuple(range(len(case.shape))))
 
 
-class Seen(NamedTuple):
-    """What is compared of a parameter: a tensor in float64 on the host, and its rounding, of each element or of all."""
+class Snapshot(NamedTuple):
+    """A copy of a weight or state tensor for the comparison.
+
+    Attributes:
+        tensor: The values, float64 on the CPU.
+        rounding: Relative tolerance for rounding.
+        of_each: Whether the tolerance is relative to each element; otherwise it is relative to the largest one.
+    """
 
     tensor: Tensor
     rounding: float
     of_each: bool = False
 
 
-def optimizer_of(recipe: Recipe, params: Tensors, fused: bool, trial: Trial) -> "Chain":
-    """Return an optimizer of the recipe that does not check itself; if it shares a mean, with a group that wants it."""
+def optimizer_of(recipe: Recipe, params: Tensors, fused: bool, variant: Variant) -> "Chain":
+    """Return an optimizer of the recipe that skips this check.
+
+    If the variant shares a mean over all parameters, the last parameter is in a second group that needs that mean.
+    """
     from ranger21.optim.chain import Chain
 
-    class Tried(Chain):
+    class UncheckedChain(Chain):
         def is_fused(self, group: Group, *_: Any) -> bool:
             return bool(group["fused"])
 
-    rate, decay = (HALF_RATE, HALF_DECAY) if trial.dtype in HALF else (RATE, DECAY)
+    rate, decay = (HALF_RATE, HALF_DECAY) if variant.dtype in HALF else (RATE, DECAY)
     groups: list[Group] = [{"params": params}]
-    if trial.shares:
+    if variant.shares:
         groups = [{"params": params[:-1]}, {"params": params[-1:], "parts": GLOBAL, "weight_decay": decay}]
-    return Tried(
+    return UncheckedChain(
         groups,
-        torch.tensor(rate, dtype=torch.float32, device=trial.device) if trial.rate_is_tensor else rate,
+        torch.tensor(rate, dtype=torch.float32, device=variant.device) if variant.rate_is_tensor else rate,
         recipe.ingredients,
-        weight_decay=decay if trial.decays else 0.0,
-        maximize=trial.maximize,
+        weight_decay=decay if variant.decays else 0.0,
+        maximize=variant.maximize,
         fused=fused,
-        kahan_sum=trial.kahan_sum,
+        kahan_sum=variant.kahan_sum,
     )
 
 
-class Way:
-    """Tensors of every kind, and an optimizer that steps them one way."""
+class Contender:
+    """The tensors of all cases, and a fused or unfused optimizer of them."""
 
-    def __init__(self, recipe: Recipe, fused: bool, trial: Trial) -> None:
-        self.params = [values(case, trial.dtype, trial.device, i).mul_(case.size) for i, case in enumerate(CASES)]
-        self.optimizer = optimizer_of(recipe, self.params, fused, trial)
-        self.scaler = fused and trial.scaled
+    def __init__(self, recipe: Recipe, fused: bool, variant: Variant) -> None:
+        self.params = [values(case, variant.dtype, variant.device, i).mul_(case.size) for i, case in enumerate(CASES)]
+        self.optimizer = optimizer_of(recipe, self.params, fused, variant)
+        self.scaler = fused and variant.scaled
 
     def step(self, number: int, k: int) -> None:
-        """Step with gradients of all sizes, some of them zero and one missing; the third time a merge is due."""
+        """Take step `number` (from 0). Gradients differ in magnitude, some are zero and one is missing.
+
+        Before the last step, the step counts are moved forward so that a lookahead merge (every `k` steps) is due.
+        """
         for i, (case, param) in enumerate(zip(CASES, self.params, strict=True)):
             grad = values(case, param.dtype, param.device, 1000 + 100 * number + i) * 10.0 ** ((i + number) % 4 - 3)
             if grad.ndim >= 2 and len(grad) > 2:
@@ -171,29 +197,29 @@ class Way:
         self.take(0.0)
 
     def take(self, found_inf: float) -> None:
-        """Take a step, without the hooks that users may have put on every optimizer's."""
+        """Take a step without the hooks that users may have registered for all optimizers."""
         if self.scaler:
             for name, value in (("grad_scale", SCALE), ("found_inf", found_inf)):
                 setattr(self.optimizer, name, torch.tensor(value, device=self.params[0].device))
         self.optimizer._take_step()
 
-    def seen(self) -> list[dict[str, Seen]]:
-        """Return copies of what is compared, by name, of each parameter."""
-        return [self._seen(param) for param in self.params]
+    def snapshots(self) -> list[dict[str, Snapshot]]:
+        """Return snapshots of the weights and the state of each parameter, by name."""
+        return [self._snapshots(param) for param in self.params]
 
-    def _seen(self, param: Tensor) -> dict[str, Seen]:
+    def _snapshots(self, param: Tensor) -> dict[str, Snapshot]:
         kept = self.optimizer.state.get(param, {})
         whole, eps, half = param.double(), torch.finfo(param.dtype).eps, param.dtype in HALF
-        found = {"the weights": Seen(whole, 1.01 * eps if half else ROUNDING, half)}  # half: one unit in the last place
+        found = {"the weights": Snapshot(whole, 1.01 * eps if half else ROUNDING, half)}  # half: 1 ulp per element
         for name, one in kept.items():
             rounding = {KAHAN: 4 * eps**2, "step": 0.0}.get(name, ROUNDING)
-            found[name] = Seen(
+            found[name] = Snapshot(
                 torch.as_tensor(one, device=param.device).double() + (whole if name == KAHAN else 0), rounding
             )
-        return {name: seen._replace(tensor=seen.tensor.cpu().clone()) for name, seen in found.items()}
+        return {name: one._replace(tensor=one.tensor.cpu().clone()) for name, one in found.items()}
 
-    def follow(self, other: "Way") -> None:
-        """Become what the other way has come to, so that each step is compared by itself."""
+    def follow(self, other: "Contender") -> None:
+        """Copy the other contender's weights and state, so that each step is compared on its own."""
         for mine, theirs in zip(self.params, other.params, strict=True):
             mine.copy_(theirs)
             kept = self.optimizer.state[mine]
@@ -201,57 +227,59 @@ class Way:
                 kept[name].copy_(torch.as_tensor(one, device=mine.device))
 
 
-def found(recipe: Recipe, trial: Trial) -> str:
-    """Return the difference in words; what compiling or launching a kernel raises is one, too."""
+def find_difference(recipe: Recipe, variant: Variant) -> str:
+    """Return a description of the first difference, or of an error in compiling or launching a kernel, or ""."""
     try:
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(trial.device.type, enabled=False):
-            return next(differences(recipe, trial), "")
-    except Exception as error:  # Triton raises what it likes: no compiler, no driver, a chip that it does not know
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(variant.device.type, enabled=False):
+            return next(differences(recipe, variant), "")
+    except Exception as error:  # Triton has no common base class for errors about compilers, drivers and devices
         return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
 
 
-def differences(recipe: Recipe, trial: Trial) -> Iterator[str]:
-    """Yield the differences between the fused step and foreach beyond rounding, in words, the worst of each step."""
-    fused, foreach = (Way(recipe, way, trial) for way in (True, False))
+def differences(recipe: Recipe, variant: Variant) -> Iterator[str]:
+    """Yield a description of the largest difference between the fused step and foreach in each step, if any."""
+    fused, foreach = (Contender(recipe, is_fused, variant) for is_fused in (True, False))
     k = next((getattr(one, "k", 0) for one in recipe.ingredients if one.name == "lookahead"), 0)
     for number in range(STEPS):
-        before = foreach.seen()
-        for way in (fused, foreach):
-            way.step(number, k)
-        seen = fused.seen()
-        yield from worst(seen, foreach.seen(), before, trial.dtype, f"after step {number + 1}")
-        if trial.scaled and number == STEPS - 1:
+        before = foreach.snapshots()
+        for contender in (fused, foreach):
+            contender.step(number, k)
+        seen = fused.snapshots()
+        yield from worst(seen, foreach.snapshots(), before, variant.dtype, f"after step {number + 1}")
+        if variant.scaled and number == STEPS - 1:
             fused.take(found_inf=1.0)
             left = [{name: one._replace(rounding=0.0) for name, one in tensors.items()} for tensors in seen]
-            yield from worst(fused.seen(), left, seen, trial.dtype, "after a step that found_inf = 1 should leave out")
+            yield from worst(
+                fused.snapshots(), left, seen, variant.dtype, "after a step that found_inf = 1 should skip"
+            )
         fused.follow(foreach)
 
 
 def worst(
-    ours: list[dict[str, Seen]],
-    theirs: list[dict[str, Seen]],
-    before: list[dict[str, Seen]],
+    ours: list[dict[str, Snapshot]],
+    theirs: list[dict[str, Snapshot]],
+    before: list[dict[str, Snapshot]],
     dtype: torch.dtype,
     when: str,
 ) -> Iterator[str]:
-    """Yield in words what differs most beyond rounding, if anything does."""
+    """Yield a description of the largest difference beyond rounding, if there is one."""
     most, words = 1.0, ""
     for case, mine, its, then in zip(CASES, ours, theirs, before, strict=True):
         tensor = f"a tensor {case.name} in {str(dtype).removeprefix('torch.')}"
         if odd := mine.keys() ^ its.keys():
-            yield f"{when} {min(odd)} of {tensor} is kept by one of the two only"
+            yield f"{when} only one of the two keeps {min(odd)} of {tensor}"
             return
         for name, seen in its.items():
             times, off, allowed = compare(mine[name].tensor, seen, then.get(name), torch.finfo(dtype))
             if times > most:
                 most = times
-                words = f"{when} {name} of {tensor} is off by {off:.1e}, of which rounding explains {allowed:.1e}"
+                words = f"{when} {name} of {tensor} is off by {off:.1e}; rounding explains {allowed:.1e}"
     if words:
         yield words.replace("the weights of", "a weight of")
 
 
-def compare(one: Tensor, other: Seen, before: Seen | None, dtype: torch.finfo) -> tuple[float, float, float]:
-    """Return how many times what rounding explains two tensors differ, at most; how far, and what rounding explains."""
+def compare(one: Tensor, other: Snapshot, before: Snapshot | None, dtype: torch.finfo) -> tuple[float, float, float]:
+    """Return the largest ratio of a difference to the difference that rounding explains, and these two differences."""
     theirs = other.tensor
     same = (one == theirs) | (one.isnan() & theirs.isnan())
     if same.all():

@@ -1,22 +1,26 @@
-"""The step in Triton: Algorithm 4, with what can be switched off in it, for all tensors of a group in three launches.
+"""Triton kernels of the fused step: Algorithm 4 and its optional parts, for all tensors of a group in three launches.
 
-`observe` takes the gradients into the moments (lines 5 to 14), one program for each row. `settle` counts the step and
-makes the numbers of each tensor (lines 3, 12, 15, 16, and the means of line 18), one program for each tensor. `move`
-steps the weights (lines 16 to 23), one program for each row. A row is a unit as `ranger21.optim.tensors` has it.
-Arithmetic is in float32. Sums are made in one fixed order, without atomics: the same bits from run to run.
+1. `observe` updates the moments from the gradients (lines 5 to 14); one program per row.
+2. `settle` counts the step and computes the scalars of each tensor (lines 3, 12, 15, 16, and the means of line 18);
+   one program per tensor.
+3. `move` updates the weights (lines 16 to 23); one program per row.
 
-Arguments that kernels share:
-    at: addresses, int64 of shape (8, tensors), in the order of the constants below; 0 for what a chain does not keep.
-    grads: addresses of the gradients, int64; 0 for a tensor without one, which is left alone.
-    rows: int64 of shape (4, rows): of each row its tensor, offset, length and stride, in elements.
-    shapes: int64 of shape (4, tensors + 1): of each tensor its elements, its first row, how many rows it has, and
-        whether they are centralized. The last column stands for all tensors together.
-    norms, sums: float32, of each row: the norm of its weights; its sum of v_hat.
-    numbers: float32 of shape (3, tensors): of each tensor the step's size, epsilon, and the pull of decay.
-    total: float32 of one element: the sum of v_hat of all tensors; for `move` its mean over the optimizer.
-    found: float32 of one element, with FINDS: above 0 if a gradient is not finite, and there is to be no step.
-    lr: the learning rate, a number, or with RATE_IS_TENSOR float32 of one element.
-    DTYPE: of the weights and gradients. KAHAN: whether what rounding took from the weights is kept.
+A row is a unit as defined in `ranger21.optim.tensors`. Arithmetic is in float32. Sums have a fixed order and use no
+atomics, so results are bit-identical from run to run.
+
+Arguments shared by the kernels:
+    at: Addresses, int64 of shape (8, tensors), in the order of the constants below; 0 for tensors that a chain lacks.
+    grads: Addresses of the gradients, int64; 0 for a tensor without a gradient, which is skipped.
+    rows: Tensor index, offset, length and stride (in elements) of each row, int64 of shape (4, rows).
+    shapes: Number of elements, first row, number of rows, and whether to centralize, for each tensor; int64 of shape
+        (4, tensors + 1). The last column is for all tensors together.
+    norms, sums: Weight norm and sum of v_hat of each row, float32.
+    numbers: Step size, epsilon and decay pull of each tensor, float32 of shape (3, tensors).
+    total: One float32: the sum of v_hat over all tensors; in `move`, the mean of v_hat over the optimizer.
+    found: One float32, used with FINDS: above 0 if a gradient is not finite, which skips the step.
+    lr: Learning rate, as a number, or as one float32 in memory with RATE_IS_TENSOR.
+    DTYPE: Dtype of weights and gradients.
+    KAHAN: Whether the rounding errors of the weights are stored.
 """
 
 import torch
@@ -25,26 +29,26 @@ import triton.language as tl
 
 WEIGHTS = tl.constexpr(0)
 STEP = tl.constexpr(1)
-FIRST = tl.constexpr(2)  # the first moment; with PNM that of odd steps
+FIRST = tl.constexpr(2)  # the first moment; with PNM, the one of odd steps
 EVEN = tl.constexpr(3)
 SECOND = tl.constexpr(4)
 LARGEST = tl.constexpr(5)  # v_max
 SLOW = tl.constexpr(6)
-LOST = tl.constexpr(7)  # by rounding
+LOST = tl.constexpr(7)  # rounding errors of the weights
 ALL = tl.constexpr(tl.PropagateNan.ALL)
-INTERPRETED = not isinstance(tl.sum, triton.JITFunction)  # which is decided when Triton is imported
+INTERPRETED = not isinstance(tl.sum, triton.JITFunction)  # fixed when Triton is imported
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
 @triton.jit
 def address(at, which: tl.constexpr, tensors, tensor, DTYPE: tl.constexpr):
-    """Return the pointer to a tensor."""
+    """Return the pointer to a tensor, where `which` is one of the constants above."""
     return tl.load(at + which * tensors + tensor).to(tl.pointer_type(DTYPE))
 
 
 @triton.jit
 def steps(grads, found, tensor, FINDS: tl.constexpr):
-    """Return whether a tensor is to be stepped."""
+    """Return whether to step a tensor."""
     there = tl.load(grads + tensor) != 0
     if FINDS:
         there = there & (tl.load(found) == 0)
@@ -53,7 +57,7 @@ def steps(grads, found, tensor, FINDS: tl.constexpr):
 
 @triton.jit
 def one_less_power(log_base, exponent):
-    """Return 1 - base^exponent without cancellation, from the logarithm of a base below 1."""
+    """Return 1 - base^exponent without cancellation, given the logarithm of a base below 1."""
     x = tl.maximum(log_base * exponent, -100.0)
     near = x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8)))))))
     return tl.where(x > -0.5, -near, 1 - tl.exp(x))
@@ -68,7 +72,7 @@ def pull_of(mean, decay, eps):
 
 @triton.jit
 def row_of(grads, found, rows, row_count, FINDS: tl.constexpr):
-    """Return this program's tensor, whether it is to be stepped, and its row: offset, length (0 if not) and stride."""
+    """Return this program's tensor, whether to step it, and the row's offset, length (0 if not stepped) and stride."""
     row = tl.program_id(0)
     tensor = tl.load(rows + row)
     stepped = steps(grads, found, tensor, FINDS)
@@ -112,13 +116,14 @@ def observe(
     NORMS: tl.constexpr, SUMS: tl.constexpr, KAHAN: tl.constexpr, SCALED: tl.constexpr, FINDS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Take the gradient of a row into its moments.
+    """Update the moments of a row from its gradient.
 
     Args:
-        scale: float32 of one element: what the gradients are to be divided by, with SCALED.
-        sign: -1 to go up the gradient, else 1.
-        weight1, weight2: of the gradient in the first moment (1 - beta1^2 with PNM) and of its square in the second.
-        NORMS, SUMS: whether to store `norms` and `sums`.
+        scale: One float32, used with SCALED: the divisor of the gradients.
+        sign: -1 to maximize the objective, else 1.
+        weight1: Weight of the gradient in the first moment: 1 - beta1, or 1 - beta1^2 with PNM.
+        weight2: Weight of the squared gradient in the second moment, 1 - beta2.
+        NORMS, SUMS: Whether to store `norms` and `sums`.
     """
     row = tl.program_id(0)
     tensor, stepped, offset, length, stride = row_of(grads, found, rows, row_count, FINDS)
@@ -142,7 +147,7 @@ def observe(
             mean = tl.where(tl.load(shapes + 3 * (tensors + 1) + tensor) > 0, grad_mean, 0.0)
 
     first = address(at, FIRST, tensors, tensor, tl.float32) + offset
-    if PNM:  # the two take turns
+    if PNM:  # the two moments alternate
         even = address(at, EVEN, tensors, tensor, tl.float32) + offset
         first = tl.where(t.to(tl.int32) % 2 == 1, first, even)
     second = address(at, SECOND, tensors, tensor, tl.float32) + offset
@@ -168,12 +173,12 @@ def settle(
     at, grads, shapes, sums, numbers, total, found, lr, tensors, gain, eps, weight_decay, log_beta1, log_beta2,
     LAYER: tl.constexpr, TOTAL: tl.constexpr, FINDS: tl.constexpr, RATE_IS_TENSOR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Count the step of a tensor, and store its numbers.
+    """Count the step of a tensor, and store its scalars.
 
     Args:
-        gain: what the update is multiplied by beside the bias corrections.
-        LAYER: whether the decay is over the root of the mean of v_hat of the tensor.
-        TOTAL: whether `total` is stored, by one more program.
+        gain: Factor of the update besides the bias corrections.
+        LAYER: Whether decay is divided by the root mean v_hat of the tensor.
+        TOTAL: Whether an additional program stores `total`.
     """
     tensor = tl.program_id(0)
     added = tl.zeros((BLOCK,), tl.float32)
@@ -194,7 +199,7 @@ def settle(
         if RATE_IS_TENSOR:
             rate = tl.load(lr)
         root = tl.sqrt(one_less_power(log_beta2, t))
-        size = rate * gain * root / one_less_power(log_beta1, t)  # lines 12, 15, 16: v is not divided, but u
+        size = rate * gain * root / one_less_power(log_beta1, t)  # lines 12, 15, 16: u is corrected instead of v
         pull = tl.minimum(rate * weight_decay, 1.0)
         if LAYER:  # line 18
             pull = pull_of(tl.sum(added) / tl.load(shapes + tensor), rate * weight_decay, eps)
@@ -208,7 +213,7 @@ def kept_share(
     pull, norm, total, lr, weight_decay, eps, least,
     NORM_LOSS: tl.constexpr, GLOBAL: tl.constexpr, RATE_IS_TENSOR: tl.constexpr,
 ):  # fmt: skip
-    """Return what decay leaves of a row (lines 18, 19): 1 - c, or with norm loss 1 - c (1 - 1 / norm)."""
+    """Return the weight factor of a row under decay (lines 18, 19), 1 - c, or 1 - c (1 - 1 / norm) with norm loss."""
     if GLOBAL:
         rate = lr
         if RATE_IS_TENSOR:
@@ -228,14 +233,14 @@ def move(
     GLOBAL: tl.constexpr, K: tl.constexpr, KAHAN: tl.constexpr, FINDS: tl.constexpr, RATE_IS_TENSOR: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Step the weights of a row, and merge them with the slow ones when it is their turn.
+    """Update the weights of a row, and merge them with the slow weights if a merge is due.
 
     Args:
-        older: beta0 / (1 + beta0), the weight of the moment before with PNM.
-        weight_slow: 1 - beta, the weight of the weights in a merge.
-        least: what the norm of a row is taken for at least, against a division by zero.
-        GLOBAL: whether the decay is over the root of `total`.
-        K: steps between two merges; 0: none.
+        older: beta0 / (1 + beta0), the weight of the previous moment with PNM.
+        weight_slow: 1 - beta, the weight of theta in a lookahead merge.
+        least: Lower bound of a row's norm, against division by zero.
+        GLOBAL: Whether decay is divided by the root of `total`.
+        K: Number of steps between merges; 0 for none.
     """
     tensor, stepped, offset, length, stride = row_of(grads, found, rows, row_count, FINDS)
     t = tl.load(address(at, STEP, tensors, tensor, tl.float32), mask=stepped, other=1.0).to(tl.int32)
@@ -268,7 +273,7 @@ def move(
         if PNM:  # line 12
             u -= older * tl.load(before + i * stride, mask=i < length, other=0.0)
         divisor = tl.sqrt(tl.load(second + i * stride, mask=i < length, other=1.0)) + epsilon
-        u = u / tl.where(divisor == 0.0, float("inf"), divisor)  # line 16; with eps = 0, 0 / 0 is no step
+        u = u / tl.where(divisor == 0.0, float("inf"), divisor)  # line 16; with eps = 0, 0 / 0 counts as 0
         theta = theta * keep - size * u  # line 19
         if K:  # lines 20 to 23
             merges = (i < length) & (t % K == 0)

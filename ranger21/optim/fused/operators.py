@@ -1,8 +1,8 @@
-"""The kernels as operators of torch, one launch each, so that compilers and pretended devices see through them.
+"""The kernels as custom torch operators, one launch each, so that compilers and fake tensors can handle them.
 
-The kernels find the tensors by the addresses in `tables`. That the operators have the tensors as arguments tells torch
-what is read and written. Their last arguments are the kernels' own, in their order: `tables` that are read, `memory`
-that is written to, `numbers` and `switches`. On a pretended device they do nothing, which is all that they return.
+The kernels find the tensors through the addresses in `tables`; the tensors are operator arguments only to tell torch
+what is read and written. The remaining arguments are those of the kernels, in the same order: `tables` are read,
+`memory` is written, then `numbers` and `switches`. The operators return nothing, and do nothing on fake tensors.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from torch import Tensor
 from ranger21.optim.tensors import Tensors
 
 LIBRARY = torch.library.Library("ranger21", "FRAGMENT")
-BLOCK = 512  # elements that a program takes at a time; with 1,024 some of the kernels spill registers
+BLOCK = 512  # elements per iteration of a program; with 1,024, some kernels spill registers
 
 LIBRARY.define(
     "observe(Tensor[] params, Tensor[] grads, Tensor(a!)[] moments, Tensor[] tables, Tensor(b!)[] memory,"
@@ -30,7 +30,7 @@ LIBRARY.define(
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which Triton launches on the device of a tensor."""
+    """Return a context manager in which Triton launches on the device of a tensor."""
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""A step of some parameters by the kernels, in the place of `ranger21.optim.step.Step`."""
+"""One optimization step by the Triton kernels, with the interface of `ranger21.optim.step.Step`."""
 
 import math
 from typing import Any
@@ -19,27 +19,29 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 def log(base: float) -> float:
-    """Return the logarithm of a decay rate; of 0 that of one so small that it makes no difference in float32."""
+    """Return the logarithm of a decay rate, or -100 for 0, which makes no difference in float32."""
     return math.log(base) if base > 0 else -100.0
 
 
 def rate_is_on(device: torch.device, rate: float | Tensor) -> bool:
-    """Whether a learning rate is a tensor that the kernels read, so that the host never does."""
+    """Return whether the kernels read the learning rate from a tensor on the device, without the host reading it."""
     return isinstance(rate, Tensor) and (rate.device.type != "cpu" or device.type == "cpu")
 
 
 class FusedStep:
-    """One step of parameters that are of one group, device and dtype.
+    """One step of parameters that share a group, device and dtype.
 
-    The counts of steps are on the device, and the kernels count them, so that a step can be left out for which a
-    gradient scaler finds what is infinite, without the host's knowing.
+    Step counts are on the device and advanced by the kernels, so that a step whose gradients are not finite can be
+    skipped without synchronizing with the host.
 
     Args:
-        tables: of the parameters of the group that have a state; those without a gradient are left alone.
-        states: theirs.
-        shares: whether the sum of v_hat is wanted, for a mean over all parameters of the optimizer.
-        grad_scale, found_inf: what a gradient scaler gives torch's fused optimizers: what gradients are to be divided
-            by, and whether one is not finite.
+        algorithm: The ingredients.
+        tables: Tables of the group's parameters that have a state. Parameters without a gradient are skipped.
+        states: The states of these parameters.
+        group: The parameter group.
+        shares: Whether the sum of v_hat is needed for a mean over all parameters of the optimizer.
+        grad_scale: Divisor of the gradients, set by a gradient scaler.
+        found_inf: Above 0 if a gradient is not finite, set by a gradient scaler.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class FusedStep:
         self._locate(states)
 
     def _locate(self, states: list[State]) -> None:
-        """Tell the kernels where the tensors are; state in other strides than its parameter's is laid out anew."""
+        """Upload the addresses of the tensors. State with other strides than its parameter is copied to match first."""
         params, tables = self._tables.params, self._tables
         first = ("exp_avg_odd", "exp_avg_even") if self._pnm else ("exp_avg", "")
-        names = ("step", *first, "exp_avg_sq", "max_exp_avg_sq", "slow", KAHAN)  # in the kernels' order
+        names = ("step", *first, "exp_avg_sq", "max_exp_avg_sq", "slow", KAHAN)  # as ordered in kernels.py
 
         def places() -> list[int]:
             return sum((addresses(state.get(name) for state in states) for name in names), addresses(params))
@@ -91,7 +93,7 @@ class FusedStep:
         return [state[name] for name in names for state in self._states if name in state]
 
     def observe(self) -> None:
-        """Take the gradients in, and make the numbers of the step."""
+        """Update the moments from the gradients, and compute the scalars of the step."""
         one, tables, group = self._algorithm, self._tables, self._group
         moment, second, clip = one.moment, one.second, one.clipping
         weight = 1 - (moment.beta1**2 if self._pnm else moment.beta1)
@@ -129,11 +131,11 @@ class FusedStep:
         )
 
     def adds(self) -> dict[str, tuple[Tensor, int]]:
-        """Return the sum of v_hat, and the number of its elements, as `Step.adds` does."""
+        """Return the sum of v_hat and its number of elements, as `Step.adds` does."""
         return {"v_hat": (self._tables.total, sum(param.numel() for param in self.params))}
 
     def move(self) -> None:
-        """Step the weights."""
+        """Update the weights."""
         one, tables = self._algorithm, self._tables
         moment, second, lookahead = one.moment, one.second, one.lookahead
         total = self.whole["v_hat"].float() if self._stable == "global" else tables.total
@@ -154,4 +156,4 @@ class FusedStep:
                 *(self._stable == "global", k, self._kahan),
             ],
         )
-        torch.autograd.graph.increment_version(self.params)  # a backward that needs them as they were must know
+        torch.autograd.graph.increment_version(self.params)  # so that autograd detects the in-place change

@@ -1,4 +1,4 @@
-"""What the kernels are told of the tensors: where they are, and the rows that they are made of."""
+"""Tables for the kernels: the addresses of tensors, and the rows that they consist of."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,12 +14,12 @@ Sizes = tuple[int, ...]
 
 
 def layout(x: Tensor) -> Sizes:
-    """Return the strides of the axes of more than one element, which say where each element is."""
+    """Return the strides of the axes with more than one element, which determine the position of each element."""
     return tuple(stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1)
 
 
 def row_stride(shape: Sizes, strides: Sizes) -> int | None:
-    """Return how far apart the elements of a unit are, in elements, all alike; None: they are not."""
+    """Return the distance between successive elements of a unit, or None if they are not evenly spaced."""
     axes = list(zip(shape, strides, strict=True))[1 if len(shape) >= 2 else 0 :]
     axes = sorted((axis for axis in axes if axis[0] > 1), key=lambda axis: -axis[1])
     inner = [size * stride for size, stride in axes[1:]]
@@ -30,7 +30,7 @@ def row_stride(shape: Sizes, strides: Sizes) -> int | None:
 
 @lru_cache(maxsize=4096)
 def is_of_rows(shape: Sizes, strides: Sizes) -> bool:
-    """Whether a tensor fills its memory, so that one like it has the same strides, and its units are evenly spaced."""
+    """Return whether a tensor is dense (so that `empty_like` keeps its strides) and its units are evenly spaced."""
     if 0 in shape:
         return True
     x = torch.empty_strided(shape, strides, device="meta")
@@ -38,32 +38,35 @@ def is_of_rows(shape: Sizes, strides: Sizes) -> bool:
 
 
 def like(x: Tensor, param: Tensor) -> Tensor:
-    """Return `x` with the dtype of its own and the strides of a parameter: itself, or a copy."""
+    """Return `x` if it has the strides of a parameter, or else a copy with these strides and the dtype of `x`."""
     if x.stride() == param.stride() or layout(x) == layout(param):
         return x
     return torch.empty_like(param, dtype=x.dtype, memory_format=torch.preserve_format).copy_(x)
 
 
 def addresses(xs: Iterable[Any]) -> list[int]:
-    """Return where the first elements are: 0 for what is no tensor and for a pretended device, 1 for no elements."""
+    """Return the addresses of tensors: 0 for other objects and fake tensors, 1 for tensors without elements."""
     return [x.data_ptr() or 1 if isinstance(x, Tensor) and not isinstance(x, FakeTensor) else 0 for x in xs]
 
 
 def upload(numbers: Any, device: torch.device) -> Tensor:
-    """Return int64 on a device; the host waits for nothing: torch lends pinned memory anew when the copy is done."""
+    """Copy integers to a device as int64, without synchronizing.
+
+    The pinned buffer can be released at once: torch reuses it only when the copy is complete.
+    """
     pinned = device.type == "cuda" and torch.cuda.is_available()
     host = torch.tensor(numbers, dtype=torch.int64, device="cpu", pin_memory=pinned)
     return host.to(device, non_blocking=True)
 
 
 class Uploaded:
-    """Numbers on the device that go up when they have changed, without a synchronisation."""
+    """A cache of integers on a device, which are uploaded only when they change."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._known, self._there = device, list[int](), torch.empty(0)
 
     def of(self, numbers: list[int]) -> tuple[Tensor, bool]:
-        """Return the numbers on the device, int64, and whether they have changed."""
+        """Return the numbers as int64 on the device, and whether they have changed since the last call."""
         changed = numbers != self._known
         if changed:
             self._known, self._there = numbers, upload(numbers, self._device)
@@ -71,12 +74,12 @@ class Uploaded:
 
 
 class Tables:
-    """The tables of some parameters of one device and dtype, and memory for a step.
+    """The tables of parameters that share a device and dtype, and scratch memory for a step.
 
     Attributes:
-        params: the parameters, in the tables' order.
-        at, grads: the addresses, which the step tells.
-        rows, shapes, norms, sums, numbers, total: as `ranger21.optim.fused.kernels` has them.
+        params: The parameters, in the order of the tables.
+        at, grads: Addresses, which each step updates.
+        rows, shapes, norms, sums, numbers, total: As described in `ranger21.optim.fused.kernels`.
     """
 
     def __init__(self, params: Tensors) -> None:
@@ -105,14 +108,14 @@ class Tables:
         return [(param.shape, param.stride()) for param in self.params]
 
     def fit(self) -> bool:
-        """Whether the parameters are still of the shapes and strides for which the tables were made."""
+        """Return whether the parameters still have the shapes and strides of the tables."""
         return self._known == self._layouts()
 
 
 def rows_of(number: int, x: Tensor) -> list[tuple[int, int, int, int]]:
-    """Return the rows of a tensor: of each the tensor's number, its offset, length and stride.
+    """Return (tensor number, offset, length, stride) of each row of a tensor.
 
-    A tensor without elements has one row, of length 0; one of no axes has one of length 1.
+    A tensor without elements has one row of length 0; a tensor without axes has one row of length 1.
     """
     units = x.shape[0] if x.ndim >= 2 and x.numel() else 1
     stride = row_stride(tuple(x.shape), x.stride()) or 1

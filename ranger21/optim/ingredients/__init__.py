@@ -1,4 +1,4 @@
-"""What an optimizer can be composed of: one ingredient, one file. A file that is put here is listed by itself."""
+"""The ingredients of optimizers, one per file. Every module in this folder is found automatically."""
 
 import importlib
 import pkgutil
@@ -14,4 +14,4 @@ ALL: tuple[type[Ingredient], ...] = tuple(
     )
 )
 INGREDIENTS: dict[str, type[Ingredient]] = {ingredient.name: ingredient for ingredient in ALL}
-LATE = {name for ingredient in ALL if ingredient.may_start_late for name in ingredient().keeps}  # of state tensors
+LATE_STATE = {name for ingredient in ALL if ingredient.may_start_late for name in ingredient().keeps}

@@ -13,8 +13,12 @@ from ranger21.optim.tensors import Tensors, mul, unit_norms
 class AGC(Transform):
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
-    Shorten every unit of the gradient whose norm exceeds `clipping` (tau) times the norm of the unit's weights, the
-    latter taken as at least `eps` so that a zero-initialised unit can leave zero.
+    Scale down each unit g of the gradient with ||g|| > clipping * max(||theta||, eps) to that norm, where theta is the
+    unit's weights.
+
+    Attributes:
+        clipping: tau, above 0.
+        eps: Lower bound of the weight norm, above 0, so that units initialized to zero can be trained.
     """
 
     name, place = "agc", Place.GRADIENT
@@ -25,6 +29,6 @@ class AGC(Transform):
     def apply(self, step: Step, xs: Tensors) -> Tensors:
         factors = torch._foreach_clamp_min(step.norms, self.eps)
         torch._foreach_mul_(factors, self.clipping)
-        torch._foreach_div_(factors, unit_norms(xs))  # infinite for a gradient of zero, and 1 after the next line
+        torch._foreach_div_(factors, unit_norms(xs))  # infinite for a zero gradient; the next line makes it 1
         torch._foreach_clamp_max_(factors, 1.0)
         return mul(xs, list(factors), out=step.spare())

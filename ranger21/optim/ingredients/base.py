@@ -1,4 +1,4 @@
-"""What an ingredient is: its arguments and their ranges, the state it keeps, and what it does in a step."""
+"""The base class of ingredients: their arguments with ranges, their state, and their part in a step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from ranger21.optim.tensors import Tensors, spread_as
 
 
 class Place(IntEnum):
-    """Where in a chain an ingredient may stand: those of a lower place before those of a higher one."""
+    """The position of an ingredient in a chain."""
 
     GRADIENT = 0  # before the last moment
     FIRST_MOMENT = 1
     SECOND_MOMENT = 2
-    CORRECTION = 3  # right after the moments
-    ANYWHERE = 4  # on the gradient before the moments, on the update after them
-    UPDATE = 5  # on the update
+    CORRECTION = 3  # directly after the moments
+    ANYWHERE = 4  # acts on the gradient if before the moments, on the update if after them
+    UPDATE = 5  # after the moments
     WEIGHTS = 6
     AFTER_THE_STEP = 7
 
@@ -38,12 +38,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def plain(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as Python's, which a file of weights can hold."""
+def to_python(value: Any) -> Any:
+    """Convert NumPy numbers and arrays, also in containers, to Python's, which torch.load accepts."""
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: to_python(one) for name, one in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(map(plain, value))
+        return type(value)(map(to_python, value))
     return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
@@ -64,79 +64,86 @@ def one_of(*choices: str | None) -> Range:
 
 
 def argument(default: Any, range: Range) -> Any:
-    """Declare an argument of an ingredient, with its default and its range."""
+    """Declare an argument of an ingredient with its default and range."""
     return field(default=default, metadata={"range": range})
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A part of an optimizer. Its fields are its arguments; each of its methods does nothing unless it is overridden.
+    """A component of an optimizer. Its dataclass fields are its arguments. Every method does nothing by default.
 
-    A step calls, of every ingredient in the chain's order, first `on_gradient`, for those up to the last moment; then
-    `on_update`, for the moments (the first before the second) and those after them; then `on_weights`; it subtracts
-    the update; and calls `after`. No tensor of `step.gradient` and `step.update` may be written to, unless
-    `step.is_spare` says so: it may be the user's, or state.
+    A step calls these methods of the ingredients in the chain's order: `on_gradient` of those up to the last moment;
+    `on_update` of the moments (first before second) and those after them; `on_weights`. It then subtracts the update
+    and calls `after`. Do not modify tensors of `step.gradient` or `step.update` in place unless `step.is_spare`
+    returns True for the list: they may be the user's gradients or state.
+
+    Attributes:
+        name: Name in `parts`.
+        place: Position in a chain.
+        role: A chain can have only one ingredient with the same non-empty role.
+        uses_gradient: Whether `on_update` reads `step.gradient`.
+        may_start_late: Whether the ingredient can be switched on in mid-run, because its state has no bias correction.
     """
 
     name: ClassVar[str]
     place: ClassVar[Place]
-    role: ClassVar[str] = ""  # of the ingredients of one role a chain has at most one
-    uses_gradient: ClassVar[bool] = False  # reads `step.gradient` in `on_update`
-    may_start_late: ClassVar[bool] = False  # may be switched on in mid-run: what it keeps has no bias correction
+    role: ClassVar[str] = ""
+    uses_gradient: ClassVar[bool] = False
+    may_start_late: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value, range = plain(getattr(self, one.name)), one.metadata["range"]
+            value, range = to_python(getattr(self, one.name)), one.metadata["range"]
             object.__setattr__(self, one.name, value)
             if not range.has(value):
                 raise ValueError(f"{self.name}: {one.name} = {value!r} must be {range.words}.")
 
     @property
     def sees(self) -> str:
-        """What it must see whole: "a unit", "a tensor", "all parameters"; empty: elements will do."""
+        """What must not be split across devices: "a unit", "a tensor", "all parameters", or "" if anything can be."""
         return ""
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """The names of the tensors that it keeps for each parameter."""
+        """Names of the state tensors per parameter."""
         return ()
 
     def start(self, name: str, param: Tensor) -> Tensor:
-        """Return what it keeps under a name before the first step: zeros like the parameter."""
+        """Return the initial value of a state tensor; zeros by default."""
         return torch.zeros_like(param, memory_format=torch.preserve_format)
 
     def check(self, chain: Sequence["Ingredient"]) -> None:
-        """Raise a ValueError if it cannot be in this chain, for a reason that its place and role do not tell."""
+        """Raise a ValueError if this chain does not suit the ingredient. Place and role are checked elsewhere."""
 
     def check_param(self, param: Tensor) -> None:
-        """Raise a ValueError if it cannot be used for this parameter."""
+        """Raise a ValueError if the ingredient cannot be used for this parameter."""
 
     def wants(self, weight_decay: float) -> str:
-        """Return the name of the mean over all parameters that it needs, of those that `adds` tells; empty: none."""
+        """Return the name of the mean over all parameters that the ingredient needs, or an empty string."""
         return ""
 
     def adds(self, step: Step) -> dict[str, tuple[Tensor, int]]:
-        """Return sums over the step's parameters, and the numbers of their elements, for means over all."""
+        """Return (sum, number of elements) over the step's parameters for each mean that `wants` can name."""
         return {}
 
     def on_gradient(self, step: Step) -> None:
-        """Change `step.gradient`, or take it into the state."""
+        """Change `step.gradient`, or update the state from it."""
 
     def on_update(self, step: Step) -> None:
-        """Set `step.update`, change it, or leave it `step.gain` and `step.division` to be multiplied and divided by."""
+        """Set or change `step.update`, or set its pending `step.gain` and `step.division`."""
 
     def on_weights(self, step: Step) -> None:
         """Set `step.factors`."""
 
     def after(self, step: Step) -> None:
-        """Change the weights after the update was subtracted."""
+        """Change the weights after the update is subtracted."""
 
 
 class Transform(Ingredient):
-    """An ingredient that puts something in the place of what passes: the gradient, or the update after the moments."""
+    """An ingredient that replaces the gradient, or the update if it stands after the moments."""
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:
-        """Return what takes the place of `xs`."""
+        """Return the replacement of `xs`, the gradient or the update."""
         raise NotImplementedError
 
     def on_gradient(self, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Caution."""
+"""Cautious updates."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,13 @@ from ranger21.optim.tensors import Tensors, mul
 
 @dataclass(frozen=True)
 class Cautious(Transform):
-    """Caution (Liang et al. 2024, "Cautious Optimizers"): no step where update and gradient differ in sign.
+    """Zero the update where it differs in sign from the gradient (Liang et al. 2024, "Cautious Optimizers").
 
-    What is left of a tensor's update is divided by the share that is left, which is taken as `least` at least.
+    The remaining update of a tensor is divided by the fraction of elements that remain, or by `least` if that is
+    larger.
+
+    Attributes:
+        least: Lower bound of that fraction, above 0.
     """
 
     name, place, role = "cautious", Place.UPDATE, "caution"

@@ -11,10 +11,10 @@ from ranger21.optim.tensors import Tensors, has_wide_units, unit_axes
 
 @dataclass(frozen=True)
 class Centralize(Transform):
-    """Gradient centralization (Yong et al. 2020; Ranger21 section 2.3, equation 3): every unit minus its mean.
+    """Subtract the mean of each unit from the gradient (Yong et al. 2020; Ranger21 section 2.3, equation 3).
 
-    Deviation: a unit of one element, such as the gains of shape (C, 1, 1, 1) of a normalizer-free network, is left
-    alone. Its gradient minus its own mean would be zero for ever.
+    Deviation: units with a single element, such as the (C, 1, 1, 1) gains of a normalizer-free network, are not
+    changed. Minus its mean, their gradient would always be zero.
     """
 
     name, place = "centralize", Place.GRADIENT

@@ -1,4 +1,4 @@
-"""Decoupled weight decay: plain, stable, and towards unit norm."""
+"""Decoupled weight decay, optionally stable and towards unit norm."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ from ranger21.optim.tensors import Number, Tensors, at_most_1, means
 
 @dataclass(frozen=True)
 class Decay(Ingredient):
-    """Decoupled weight decay: theta <- (1 - c) theta with c = lr weight_decay, at most 1.
+    """Decoupled weight decay: theta <- (1 - c) theta with c = min(1, lr weight_decay).
 
-    `stable`: c is over the root of the mean of v_hat (Xie et al. 2020; Ranger21 section 2.6, equation 6): of the
-    tensor ("layer"), or of all elements of all parameters that have a gradient in this step ("global").
-    `norm_loss`: decay towards unit norm in place of zero (Georgiou et al. 2021; section 2.5, equation 5). Both together
-    are equation 7, line 18 of Algorithm 4.
+    With both options this is equation 7 of Ranger21, line 18 of Algorithm 4.
+
+    Attributes:
+        stable: Divide c by sqrt(mean(v_hat)) (Xie et al. 2020; Ranger21 section 2.6, equation 6). The mean is over the
+            tensor ("layer"), or over all elements of all parameters with a gradient in this step ("global").
+        norm_loss: Decay towards unit norm instead of zero (Georgiou et al. 2021; Ranger21 section 2.5, equation 5).
     """
 
     name, place, role = "decay", Place.WEIGHTS, "decay"
@@ -29,7 +31,7 @@ class Decay(Ingredient):
     def check(self, chain: Sequence[Ingredient]) -> None:
         if self.stable and not any(other.role == "second moment" for other in chain):
             raise ValueError(
-                "decay's stable divides by the second moment: put second_moment before it, or stable=null."
+                "decay with `stable` divides by the second moment: put second_moment before it, or set stable=null."
             )
 
     @property
@@ -60,9 +62,14 @@ class Decay(Ingredient):
 def stable_pulls(mean_v_hat: Tensor, decay: Number, eps: float) -> Tensor:
     """Return lr weight_decay / sqrt(mean(v_hat)) for each tensor.
 
-    Deviations: at most 1, so that a weight is at most put on its target and never thrown past it, and 0 where
-    sqrt(mean(v_hat)) <= eps. The printed line divides by zero at the first step of every network that starts with a
-    zero gain (a residual block's last one, in timm).
+    Args:
+        mean_v_hat: Mean of v_hat per tensor, one-dimensional.
+        decay: lr weight_decay.
+        eps: The eps of the second moment.
+
+    Deviations from the paper: the value is at most 1, so that weights never move past their target, and 0 where
+    sqrt(mean(v_hat)) <= eps. The paper's formula divides by zero in the first step of networks that have a gain
+    initialized to zero, as timm's residual blocks do.
     """
     roots = mean_v_hat.sqrt()
     return torch.where(roots > eps, (decay / roots).clamp(max=1.0), 0.0)
@@ -80,9 +87,8 @@ def decay_factors(pulls: Tensors | Number) -> Tensors | Number:
 def norm_loss_factors(norms: Tensors, pulls: Tensors | Number) -> Tensors:
     """Return the factor of theta in theta - pull (1 - 1 / ||theta||) theta.
 
-    A unit of norm zero has no direction to be pulled along and stays; 1 / ||theta|| is kept from overflowing.
-    Deviation: lines 18 and 19 of Algorithm 4, taken together, apply this with the wrong sign and the square of the
-    learning rate.
+    Units with norm zero stay zero; the norm has a lower bound so that its reciprocal does not overflow. Deviation:
+    together, lines 18 and 19 of Algorithm 4 apply this with the wrong sign and the square of the learning rate.
     """
     factors = torch._foreach_clamp_min(norms, math.sqrt(torch.finfo(norms[0].dtype).tiny))
     torch._foreach_reciprocal_(factors)

@@ -10,9 +10,12 @@ from ranger21.optim.step import Step
 
 @dataclass(frozen=True)
 class FirstMoment(Ingredient):
-    """Adam's running mean of the gradient, corrected for its start at zero (Algorithm 1, lines 4 and 5).
+    """Adam's first moment (Ranger21 Algorithm 1, lines 4 and 5).
 
     m <- beta1 m + (1 - beta1) g; the update is m / (1 - beta1^t).
+
+    Attributes:
+        beta1: Decay rate, in [0, 1).
     """
 
     name, place, role = "first_moment", Place.FIRST_MOMENT, "first moment"

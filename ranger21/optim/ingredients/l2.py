@@ -1,4 +1,4 @@
-"""Weight decay that is added to the gradient or to the update."""
+"""Weight decay as a term of the gradient or of the update."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ranger21.optim.tensors import Tensors
 
 @dataclass(frozen=True)
 class L2(Transform):
-    """Add weight_decay theta to what passes: to the gradient (Adam's decay, L2) or to the update (LAMB's)."""
+    """Add weight_decay * theta to the gradient (L2 regularization, as in Adam) or to the update (as in LAMB)."""
 
     name, place, role = "l2", Place.ANYWHERE, "decay"
 

@@ -11,10 +11,14 @@ from ranger21.optim.tensors import Tensors, copy_
 
 
 @dataclass(frozen=True)
-class Lookahead(Ingredient):
-    """Lookahead (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3): every `k` steps of a parameter a merge.
+class LookaheadMerge(Ingredient):
+    """Merge the weights with slow weights every `k` steps (Zhang et al. 2019; Ranger21 section 2.9, Algorithm 3).
 
     l <- beta l + (1 - beta) theta; theta <- l. The slow weights l start at the parameter's value before its first step.
+
+    Attributes:
+        k: Number of steps between merges, counted per parameter, at least 1.
+        beta: Weight of the slow weights, in [0, 1).
     """
 
     name, place, role = "lookahead", Place.AFTER_THE_STEP, "lookahead"
@@ -38,6 +42,6 @@ class Lookahead(Ingredient):
 
 
 def merge_(params: Tensors, slow: Tensors, beta: float) -> None:
-    """Put the slow weights between themselves (weight `beta`) and the parameters, and the parameters on them."""
+    """Set slow <- beta slow + (1 - beta) params, then params <- slow, in place."""
     torch._foreach_lerp_(slow, params, 1 - beta)
     copy_(params, slow)

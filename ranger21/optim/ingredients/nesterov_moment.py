@@ -11,9 +11,10 @@ from ranger21.optim.step import Step
 
 @dataclass(frozen=True)
 class NesterovMoment(FirstMoment):
-    """A running mean of the gradient that looks one step ahead, as Muon has it (Jordan et al. 2024; Dozat 2016).
+    """Nesterov's first moment as used by Muon (Jordan et al. 2024; Dozat 2016).
 
-    m <- beta1 m + (1 - beta1) g; the update is (beta1 m + (1 - beta1) g) / (1 - beta1^(t + 1)), a mean again.
+    m <- beta1 m + (1 - beta1) g; the update is (beta1 m + (1 - beta1) g) / (1 - beta1^(t + 1)). With this bias
+    correction the update is a weighted mean of the gradients.
     """
 
     name, place, role = "nesterov_moment", Place.FIRST_MOMENT, "first moment"

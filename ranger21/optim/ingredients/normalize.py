@@ -1,4 +1,4 @@
-"""Gradient normalisation."""
+"""Gradient normalization."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from ranger21.optim.tensors import Tensors
 
 @dataclass(frozen=True)
 class Normalize(Transform):
-    """Gradient normalisation (the authors' code of July 2021): a tensor over (its standard deviation + `eps`).
+    """Divide each tensor by (its standard deviation + `eps`), as in the authors' code of July 2021.
 
-    The standard deviation is the unbiased one, over the tensor. One of two elements or fewer is left alone.
+    The standard deviation is the unbiased one over the whole tensor. Tensors with at most two elements are not changed.
     """
 
     name, place = "normalize", Place.GRADIENT

@@ -13,10 +13,15 @@ from ranger21.optim.tensors import Tensors, add, copy_
 
 @dataclass(frozen=True)
 class PNM(Ingredient):
-    """Positive-negative momentum (Xie et al. 2021; Ranger21 section 2.4, Algorithm 2): two running means, in turn.
+    """Positive-negative momentum (Xie et al. 2021; Ranger21 section 2.4, Algorithm 2).
 
-    m_t <- beta1^2 m_{t-2} + (1 - beta1^2) g; the update is ((1 + beta0) m_t - beta0 m_{t-1}) / (1 - beta1^t), over the
-    norm of the two weights, which keeps the size of the noise.
+    Two first moments are updated in alternate steps: m_t <- beta1^2 m_{t-2} + (1 - beta1^2) g. The update is
+    ((1 + beta0) m_t - beta0 m_{t-1}) / ((1 - beta1^t) sqrt((1 + beta0)^2 + beta0^2)); the square root preserves the
+    magnitude of the gradient noise.
+
+    Attributes:
+        beta1: Decay rate, in [0, 1).
+        beta0: Weight of the older moment, at least 0.
     """
 
     name, place, role = "pnm", Place.FIRST_MOMENT, "first moment"
@@ -26,11 +31,11 @@ class PNM(Ingredient):
 
     @property
     def noise(self) -> float:
-        """The norm of the two weights (Algorithm 2, line 6)."""
+        """The noise normalizer, sqrt((1 + beta0)^2 + beta0^2) (Algorithm 2, line 6)."""
         return math.hypot(1 + self.beta0, self.beta0)
 
     def turns(self, step: Step) -> tuple[Tensors, Tensors]:
-        """Return the moments m_t, whose turn it is, and m_{t-1}; copies where steps are counted on the device."""
+        """Return the moments m_t, which this step updates, and m_{t-1}; copies if steps are counted on the device."""
         odd, even = step.state["exp_avg_odd"], step.state["exp_avg_even"]
         if isinstance(step.t, Tensor):
             return chosen(step.t % 2 == 1, odd, even), chosen(step.t % 2 == 1, even, odd)
@@ -51,4 +56,5 @@ class PNM(Ingredient):
 
 
 def chosen(condition: Tensor, xs: Tensors, ys: Tensors) -> Tensors:
+    """Return copies of `xs` if the condition holds, else of `ys`, without reading it on the host."""
     return [torch.where(condition, x, y) for x, y in zip(xs, ys, strict=True)]

@@ -1,4 +1,4 @@
-"""Adam's second moment, and the division by its root."""
+"""Adam's second moment, and the division of the update by its square root."""
 
 import math
 from dataclasses import dataclass
@@ -22,12 +22,16 @@ from ranger21.optim.tensors import Number, Tensors, root, sqrt, totals
 
 @dataclass(frozen=True)
 class SecondMoment(Ingredient):
-    """Adam's running mean of the squared gradient, corrected for its start at zero (Algorithm 1, lines 6 to 8).
+    """Adam's second moment (Ranger21 Algorithm 1, lines 6 to 8).
 
     v <- beta2 v + (1 - beta2) g^2; v_hat = v / (1 - beta2^t); the update is divided by sqrt(v_hat) + eps.
 
-    `running_max`: the largest v so far in place of v (Algorithm 2, line 4: it belongs to positive-negative momentum).
-    `softplus`: the divisor goes through log(1 + exp(b x)) / b with this b (Tong et al. 2019; the authors' code).
+    Attributes:
+        beta2: Decay rate, in [0, 1).
+        eps: Added to the divisor, at least 0.
+        running_max: Use the largest v so far instead of v (Algorithm 2, line 4, part of positive-negative momentum).
+        softplus: If set, replace the divisor x by log(1 + exp(b x)) / b, where b is this value, above 0 (Tong et al.
+            2019; the authors' code).
     """
 
     name, place, role = "second_moment", Place.SECOND_MOMENT, "second moment"
@@ -46,7 +50,7 @@ class SecondMoment(Ingredient):
         torch._foreach_addcmul_(v, g, g, 1 - self.beta2)
         if self.running_max:
             torch._foreach_maximum_(step.state["max_exp_avg_sq"], v)
-        step.second = Second(self, self.eps, step.state[self.keeps[-1]], 1 - self.beta2**step.t)
+        step.second = RootDivision(self, self.eps, step.state[self.keeps[-1]], 1 - self.beta2**step.t)
 
     def on_update(self, step: Step) -> None:
         step.division = step.second
@@ -58,19 +62,26 @@ class SecondMoment(Ingredient):
 
 
 @dataclass
-class Second:
-    """The second moment in a step, `values / correction`, and the division by its root.
+class RootDivision:
+    """The division of an update by the square root of the second moment, v_hat = values / correction.
 
-    The roots are taken of `values`, as they are stored: sqrt(1 - beta2^t) is then a factor of eps, and of the
-    quotient. `rectification`: that of the `rectify` ingredient, for which eps has no such factor.
+    The square root is taken of `values`, as stored. So sqrt(1 - beta2^t) becomes a factor of eps and of the quotient.
+
+    Attributes:
+        moment: The ingredient.
+        eps: The ingredient's `eps`.
+        values: The state tensors that hold v.
+        correction: 1 - beta2^t.
+        rectification: The factor r_t of `rectify`, or None. With it, eps has no factor.
+        divides: A device tensor that tells whether to divide at all; None to divide.
     """
 
     moment: SecondMoment
     eps: float
     values: Tensors
-    correction: Number  # 1 - beta2^t
+    correction: Number
     rectification: Number | None = None
-    divides: Tensor | None = None  # whether it divides at all, where that is known on the device alone
+    divides: Tensor | None = None
 
     @property
     def gain(self) -> Number:
@@ -85,8 +96,8 @@ class Second:
         else:
             found = sqrt(self.values, out)
             eps = self.eps if self.rectification is not None else self.eps * root(self.correction)
-            if self.eps == 0:  # an element whose gradients were all 0, or too small for their squares, stays
+            if self.eps == 0:  # elements whose gradients are 0, or underflow when squared, do not change
                 found = [torch.where(x == 0, math.inf, x) for x in found]
-            else:  # the list has the host not wait for a tensor
+            else:  # a list of tensors, unlike one tensor, does not synchronize with the device
                 torch._foreach_add_(found, [eps] * len(found) if isinstance(eps, Tensor) else eps)
         return found if self.divides is None else [torch.where(self.divides, x, 1.0) for x in found]

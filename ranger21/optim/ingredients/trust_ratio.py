@@ -1,4 +1,4 @@
-"""Steps in proportion to the weights."""
+"""The trust ratio of LARS and LAMB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,16 @@ from ranger21.optim.tensors import Tensors, mul, norms, root
 
 @dataclass(frozen=True)
 class TrustRatio(Transform):
-    """Scale every tensor to the size of its weights: LARS before the moments, LAMB after them (You et al. 2017, 2020).
+    """Multiply each tensor u by the trust ratio r = coefficient ||theta|| / (||u|| + eps) (You et al. 2017, 2020).
 
-    The ratio is `coefficient` ||theta|| / (||u|| + eps), and 1 where a norm is zero; with `of_step`, as in RangerLARS,
-    u includes the learning rate. `clamp`: None; "ten", [0, 10]; or "paratrooper", max(1, min(1 / (r b), r)) with
-    b = sqrt(1 - beta2^t) / (1 - beta1^t), which turns RangerLARS into Ranger as time goes on.
+    Before the moments this is LARS, after them LAMB. The ratio is 1 if either norm is zero.
+
+    Attributes:
+        coefficient: Factor of the ratio, above 0.
+        eps: Added to ||u||, at least 0.
+        of_step: Multiply ||u|| by the learning rate, as in RangerLARS.
+        clamp: None for no limits; "ten" to limit r to at most 10; "paratrooper" for max(1, min(1 / (r b), r)) with
+            b = sqrt(1 - beta2^t) / (1 - beta1^t), which makes RangerLARS approach Ranger over time.
     """
 
     name, place, role = "trust_ratio", Place.ANYWHERE, "trust ratio"
@@ -30,7 +35,7 @@ class TrustRatio(Transform):
         before = {other.role for other in chain[: chain.index(self)]}
         if self.clamp == "paratrooper" and not before >= {"first moment", "second moment"}:
             raise ValueError(
-                "trust_ratio's clamp=paratrooper is made of both moments' corrections: put both before it."
+                "trust_ratio with clamp=paratrooper uses the bias corrections of both moments: put both before it."
             )
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:
