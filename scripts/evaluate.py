@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     values = vars(parser().parse_intermixed_args())
     as_json = values.pop("json")
-    from ranger21.models.scoring import Request, score
+    from ranger21.models.evaluated import Request
+    from ranger21.models.scoring import score
 
     scored = score(Request(**values))
     if scored is None:  # another rank prints

@@ -70,7 +70,7 @@ def main() -> None:
         if args.target.exists() and Path(args.source).exists() and args.target.samefile(args.source):
             raise UserError(f"{args.target} is the file that is exported: choose another name.")
         from ranger21.config.compose import with_overrides
-        from ranger21.models.scoring import names_by_data, run_of
+        from ranger21.models.evaluated import names_by_data, run_of
         from ranger21.models.weights import export, read_any
 
         weights = read_any(args.source)

@@ -136,7 +136,7 @@ def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str,
     target = {"_target_": "os.system", "_args_": [f"touch {canary}"]}
     code = f"x=open({str(canary)!r}, 'w') or 1"
     path, taken = "model.kwargs.checkpoint_path is not possible", "timm.create_model("
-    not_one, not_ours = "but not the run that they are of", "train.py did not write it"
+    not_one, not_ours = "but does not record the run that made them", "train.py did not write it"
     return {
         "kwargs-code": (kwargs, {code: 1}, "unexpected keyword argument", "which is no name of an argument"),
         "kwargs-lambda": (kwargs, {"lambda": 1}, "unexpected keyword argument", "which is no name of an argument"),
@@ -150,9 +150,9 @@ def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str,
         "name-list": (("config", "model", "name"), ["x"], "model.name=['x'] is not possible", "model.name=['x']"),
         "hydra": (("config", "hydra"), {"launcher": target}, not_ours, not_ours),
         "defaults": (("config", "defaults"), [{"data": "../../../../etc/x"}], not_ours, not_ours),
-        "classes": (("data", "classes"), 10**12, "has no head of the 1000000000000 classes", taken),
+        "classes": (("data", "classes"), 10**12, "has no head with the 1000000000000 classes", taken),
         "classes-text": (("data", "classes"), "10", not_one, not_one),
-        "channels": (("data", "channels"), 10**12, "was trained on images of 1000000000000 channels", taken),
+        "channels": (("data", "channels"), 10**12, "was trained on images with 1000000000000 channels", taken),
         "class-names": (("data", "names"), [1, 2], not_one, not_one),
         "config-list": (("config",), [], not_one, not_one),
         "format": (("format",), "\x1b[2J", "the format is \\x1b[2J", "the format is \\x1b[2J"),

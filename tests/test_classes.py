@@ -17,7 +17,8 @@ from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
 from conftest import ROOT
 
 from ranger21.models.classes import match, require_same_classes
-from ranger21.models.scoring import Request, score
+from ranger21.models.evaluated import Request
+from ranger21.models.scoring import score
 from ranger21.system.errors import UserError
 
 RIGHT = 100 * 23 / 24
@@ -46,9 +47,7 @@ def test_the_run_on_its_own_data(colours: Colours) -> None:
 def test_folders_renamed_by_another_scheme_are_refused(colours: Colours, tmp_path: Path) -> None:
     """The same images in folders whose alphabetical order is another: 0 % in silence before names were kept."""
     other = folders(tmp_path, {f"colour{11 - label:02d}": label for label in range(12)})
-    sentence = (
-        r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more. It has n"
-    )
+    sentence = r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more. The model has n"
     with pytest.raises(UserError, match=sentence):
         evaluate(colours.run, f"data.root={other}")
 
@@ -72,7 +71,7 @@ def test_numbers_are_indices_into_the_models_classes(colours: Colours, tmp_path:
         draw(other, str(label), val_colours(label))
     result, said = evaluate(colours.run, f"data.root={other}")
     assert result["val/acc1"] == pytest.approx(RIGHT)
-    assert "number n is taken for its class n of 12, counted from 0" in said
+    assert "number n stands for class n of its 12, counted from 0" in said
     draw(other, "12", [LEVELS[0]])
     with pytest.raises(UserError, match=r"are numbers, and 12 is beyond the 12 classes"):
         evaluate(colours.run, f"data.root={other}")
@@ -82,7 +81,7 @@ def test_names_that_are_numbers_are_names() -> None:
     assert match(["1", "0", "10"], ["0", "1"], "the model", "the data").places == [1, 0]
     with pytest.raises(UserError, match="1 of the 2 classes of the data is not among the 3 of the model: 2"):
         match(["1", "0", "10"], ["0", "2"], "the model", "the data")
-    with pytest.raises(UserError, match="Several folders of the data are the same number: 01, 1"):
+    with pytest.raises(UserError, match="Several folders of the data have the same number: 01, 1"):
         match(["a", "b"], ["01", "1"], "the model", "the data")
 
 
@@ -123,7 +122,7 @@ def test_a_subset_that_was_trained_among_other_classes(colours: Colours, tmp_pat
     partly = folders(tmp_path / "partly", {WNIDS[2]: 2, WNIDS[5]: 5, "n99990000": 0})
     result, said = evaluate(run, f"data.root={partly}")
     assert (result["val/acc1"], result["images"]) == (100, 4)
-    assert f"Left out, because {run} was trained on some classes (data.classes): 1 of the 3 in {partly}/val" in said
+    assert f"{run} was trained on a subset of classes (data.classes). Left out: 1 of the 3 in {partly}/val" in said
     foreign = folders(tmp_path / "foreign", {f"n9999{n:04d}": n for n in range(12)})
     with pytest.raises(UserError, match=r"^None of the 12 classes of .* is among the 12 of"):
         evaluate(run, f"data.root={foreign}")
@@ -170,7 +169,7 @@ def test_a_checkpoint_of_before_is_known_by_the_data_that_its_run_recorded(colou
     assert evaluate(run, f"data.root={four}")[0]["val/acc1"] == pytest.approx(100 * 7 / 8)
     bare = tmp_path / "bare.pt"
     shutil.copy(run / "checkpoints" / "last.pt", bare)
-    with pytest.raises(UserError, match=r"bare\.pt does not name its classes, .* say --by-position"):
+    with pytest.raises(UserError, match=r"bare\.pt does not name its classes, .* use --by-position"):
         evaluate(bare)
 
 
@@ -178,7 +177,7 @@ def test_by_position_is_for_the_user_to_say(colours: Colours, tmp_path: Path) ->
     run = nameless(colours, tmp_path / "run")
     renamed = folders(tmp_path / "renamed", {f"colour{label:02d}": label for label in range(12)})
     result, said = evaluate(run, f"data.root={renamed}", by_position=True)
-    assert result["val/acc1"] == pytest.approx(RIGHT) and "by position, whatever their names" in said
+    assert result["val/acc1"] == pytest.approx(RIGHT) and "by position, regardless of their names" in said
     four = folders(tmp_path / "four", {WNIDS[label]: label for label in (11, 3, 5, 0)})
     with pytest.raises(UserError, match=r"^--by-position is not possible: .* has 12 classes, and .* has 4\.$"):
         evaluate(run, f"data.root={four}", by_position=True)
@@ -247,17 +246,17 @@ def test_reals_labels_are_found_by_the_names_of_images(colours: Colours, tmp_pat
     result, _ = evaluate(colours.run, f"data.root={tmp_path}", real_labels=tmp_path / "real.json")
     assert result["val/acc1"] == pytest.approx(100 * 4 / 6)
     assert (result["real/acc1"], result["real/images"]) == (pytest.approx(100 * 4 / 5), 5)
-    with pytest.raises(UserError, match=r"knows 50000 images by their names, .* and not n01440764/image_00000001.png"):
+    with pytest.raises(UserError, match=r"has labels for 50000 images, .* but not for n01440764/image_00000001.png"):
         evaluate(colours.run, real_labels=tmp_path / "real.json")
     (tmp_path / "real.json").write_text("[[1], [2000]]")
-    with pytest.raises(UserError, match=r"real.json is not as ReaL's real.json"):
+    with pytest.raises(UserError, match=r"real.json does not have the format of ReaL's real.json"):
         evaluate(colours.run, real_labels=tmp_path / "real.json")
 
 
 def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
     require_same_classes(None, ["a"], tmp_path)
     require_same_classes(["a", "b"], ["a", "b"], tmp_path)
-    with pytest.raises(UserError, match=r"was begun with other classes: it had a; now there are c\."):
+    with pytest.raises(UserError, match=r"was started with other classes: it had a; now there are c\."):
         require_same_classes(["a", "b"], ["b", "c"], tmp_path)
     with pytest.raises(UserError, match=r"other classes: the same names in another order\."):
         require_same_classes(["a", "b"], ["b", "a"], tmp_path)

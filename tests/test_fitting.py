@@ -113,7 +113,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "metrics of a negative size": (put("metrics_size", value=-1), "its size of metrics.jsonl"),
     "numbers for images": (put("unreadable", value=[1]), "its names of unreadable images"),
     "data of text": (put("data", value="x"), "it is not of 10 classes"),
-    "other classes": (put("data", "names", value=["cat", "dog"]), "was begun with other classes"),
+    "other classes": (put("data", "names", value=["cat", "dog"]), "was started with other classes"),
     "other classes by number": (put("data", value={"classes": 4}), "it is not of 10 classes"),
 }  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: Hostile) -> 
         settings = {"architecture": "resnet10t", "num_classes": 4, "pretrained_cfg": {"custom_load": custom}}
         (folder / "config.json").write_text(json.dumps(settings))
         shutil.copy(hostile.files / "mkdir.pt", folder / "pytorch_model.bin")
-        hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot make", INDEX)
+        hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot load", INDEX)
 
 
 def test_a_strangers_yaml_runs_no_code(hostile: Hostile) -> None:

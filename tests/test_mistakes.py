@@ -221,8 +221,10 @@ def test_weights_without_a_run_are_refused(line, tmp_path):
     torch.save({"model": {"weight": torch.zeros(1)}}, bare)
     name, _, *target = line.split()
     code, sentence = script(name, str(bare), *(str(tmp_path / word) for word in target))
-    assert code == 1 and sentence.startswith(f"error: {bare} has weights, but not the run that they are of"), sentence
-    assert "give a checkpoint that train.py wrote" in sentence and list(tmp_path.iterdir()) == [bare]
+    assert code == 1 and sentence.startswith(f"error: {bare} has weights but does not record the run that made them"), (
+        sentence
+    )
+    assert "Give a checkpoint that train.py wrote" in sentence and list(tmp_path.iterdir()) == [bare]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")

@@ -71,17 +71,17 @@ def test_without_skips_a_resnet_is_a_stack_of_layers(name: str, remove: bool) ->
 
 def test_only_a_resnet_has_skips_to_remove() -> None:
     sentence = (
-        r"^model.remove_skips=true is not possible for model=nf_resnet26: only for timm's ResNets, such as resnet18"
+        r"^model.remove_skips=true is not possible for model=nf_resnet26\. It needs one of timm's ResNets, such as "
     )
     with pytest.raises(UserError, match=sentence):
         make("nf_resnet26", remove_skips=True)
 
 
 def test_what_timm_refuses_is_told() -> None:
-    with pytest.raises(UserError, match=r"^model=efficentnet_b0 does not exist, .* Near to it: efficientnet_b0, "):
+    with pytest.raises(UserError, match=r"^model=efficentnet_b0 does not exist, .* Similar names: efficientnet_b0, "):
         make("efficentnet_b0")
     for kwargs in ({"depth": 5}, {"act_layer": "nope"}, {"block_args": 3}, {"stem_width": -1}):
-        with pytest.raises(UserError, match=r"^timm cannot make model=resnet10t with model.kwargs=.*\w"):
+        with pytest.raises(UserError, match=r"^timm cannot build model=resnet10t with model.kwargs=.*\w"):
             make("resnet10t", **kwargs)
 
 
@@ -111,11 +111,11 @@ def test_any_other_difference_is_told() -> None:
     before = {key: value.clone() for key, value in wider.state_dict().items()}
     fewer = {key: value for key, value in weights.items() if key != "fc.bias"}
     for model, given, text in (
-        (wider, weights, "1 differ, such as conv1.0.weight"),
-        (make("resnet10t"), fewer, "1 differ, such as fc.bias"),
-        (make("resnet10t"), weights | {"fc.extra": torch.zeros(1)}, "1 differ, such as fc.extra"),
-        (make("resnet10t", remove=True), weights, r"\d+ differ, such as bn1.bias"),
+        (wider, weights, "1 tensors differ, such as conv1.0.weight"),
+        (make("resnet10t"), fewer, "1 tensors differ, such as fc.bias"),
+        (make("resnet10t"), weights | {"fc.extra": torch.zeros(1)}, "1 tensors differ, such as fc.extra"),
+        (make("resnet10t", remove=True), weights, r"\d+ tensors differ, such as bn1.bias"),
     ):
-        with pytest.raises(UserError, match=rf"^The weights in w.pt are not this model's: {text}\.$"):
+        with pytest.raises(UserError, match=rf"^The weights in w.pt do not fit this model: {text}\.$"):
             load_weights(model, given, Path("w.pt"))
     assert all(torch.equal(value, before[key]) for key, value in wider.state_dict().items())

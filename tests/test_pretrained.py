@@ -19,8 +19,9 @@ from torch import nn
 from ranger21.config.compose import compose_config
 from ranger21.data.decode import Encoded
 from ranger21.models.build import build_model
+from ranger21.models.evaluated import Request
 from ranger21.models.pretrained import load_pretrained, timm_name, view_of_timm
-from ranger21.models.scoring import Request, score
+from ranger21.models.scoring import score
 from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
 
@@ -63,7 +64,7 @@ def test_a_head_of_1000_classes_keeps_its_own_on_twelve_of_them(thousand: Path, 
     result, said = evaluate(f"local-dir:{thousand}", colours.root)
     assert (result["val/acc1"], result["classes"], result["model_classes"]) == (pytest.approx(RIGHT), 12, 1000)
     assert "32x32 pixels, crop_pct 0.8 (center), bicubic, mean 0.5, 0.4, 0.3, std 0.3, 0.4, 0.5." in said
-    assert "Its classes are named by timm's table imagenet-1k." in said
+    assert "Its class names are from timm's table imagenet-1k." in said
     assert evaluate(thousand, colours.root)[0] == result  # and the same again
 
 
@@ -72,9 +73,9 @@ def test_a_head_of_12_classes_in_another_order(colours: Colours, tmp_path: Path)
     names = [WNIDS[order.index(row)] for row in range(12)]
     place = directory(tmp_path / "twelve", network(12, order), label_names=names)
     result, said = evaluate(place, colours.root)
-    assert result["val/acc1"] == pytest.approx(RIGHT) and "named by its label_names" in said
+    assert result["val/acc1"] == pytest.approx(RIGHT) and "names are from its label_names" in said
     nameless = directory(tmp_path / "nameless", network(12, range(12)))
-    with pytest.raises(UserError, match=r"does not name its classes, .* say --by-position"):
+    with pytest.raises(UserError, match=r"does not name its classes, .* use --by-position"):
         evaluate(nameless, colours.root)
     assert evaluate(nameless, colours.root, by_position=True)[0]["val/acc1"] == pytest.approx(RIGHT)
 
@@ -83,7 +84,7 @@ def test_numbered_folders_of_all_1000(thousand: Path, tmp_path: Path) -> None:
     for label, number in enumerate(NUMBERS):
         draw(tmp_path / "v2", str(number), val_colours(label))
     result, said = evaluate(f"local-dir:{thousand}", tmp_path / "v2")
-    assert result["val/acc1"] == pytest.approx(RIGHT) and "number n is taken for its class n of 1000" in said
+    assert result["val/acc1"] == pytest.approx(RIGHT) and "number n stands for class n of its 1000" in said
 
 
 def test_classes_that_it_does_not_have_are_named(thousand: Path, tmp_path: Path) -> None:
@@ -152,10 +153,10 @@ def test_what_was_not_typed_is_no_override(thousand: Path, colours: Colours) -> 
 @pytest.mark.parametrize(
     ("source", "overrides", "sentence"),
     [
-        ("timm:no_such_model", (), r"^timm cannot make timm:no_such_model with its weights \(Unknown model"),
-        ("timm:resnet10t.nothing", (), "timm cannot make timm:resnet10t.nothing"),
-        ("local-dir:/no/such/place", (), "timm cannot make local-dir:/no/such/place .*config.json"),
-        ("{place}", ("data.crop=1", "data.resize=1", "+model.kwargs={{nonsense:1}}"), "timm cannot make"),
+        ("timm:no_such_model", (), r"^timm cannot load timm:no_such_model with its weights \(Unknown model"),
+        ("timm:resnet10t.nothing", (), "timm cannot load timm:resnet10t.nothing"),
+        ("local-dir:/no/such/place", (), "timm cannot load local-dir:/no/such/place .*config.json"),
+        ("{place}", ("data.crop=1", "data.resize=1", "+model.kwargs={{nonsense:1}}"), "timm cannot load"),
     ],
 )
 def test_what_timm_does_not_have(
@@ -180,7 +181,7 @@ def test_a_directory_of_timms_is_a_model_to_train(form: str, thousand: Path, tmp
 
 
 def test_a_head_that_would_begin_at_random_is_refused(thousand: Path) -> None:
-    with pytest.raises(UserError, match=r"has no head with the 7 classes asked for: its weights have 1000\."):
+    with pytest.raises(UserError, match=r"has no head with the requested 7 classes: its weights have 1000\."):
         load_pretrained(str(thousand), {"num_classes": 7})
 
 

@@ -123,12 +123,18 @@ def test_a_source(kind: str, colours: Colours, tmp_path: Path) -> None:
                 assert torch.equal(value, expected[name]), name
             else:
                 assert torch.equal(value, before[name] if rows is None else expected[name][rows]), name
-        told = "fresh, because" if not known else "in another order" if classes != WNIDS else "for the same 12 classes."
+        told = (
+            "without the head, because"
+            if not known
+            else "in another order"
+            if classes != WNIDS
+            else "for the same 12 classes."
+        )
         assert told in said, said
     if names_classes:
-        assert "it is for 12 classes, of which 4 are among the 4 here: fc.bias, fc.weight." in said
+        assert "it is for 12 classes, of which 4 are among the 4 here. Not loaded: fc.bias, fc.weight." in said
     else:
-        assert "fresh, because it does not name its classes: fc.bias, fc.weight." in said
+        assert "without the head, because it does not name its classes. Not loaded: fc.bias, fc.weight." in said
 
 
 def test_torchvisions_weights(tmp_path: Path) -> None:
@@ -139,7 +145,7 @@ def test_torchvisions_weights(tmp_path: Path) -> None:
     model = build_model(ModelConfig("resnet18", False, {}, None), 12, 3)
     said = start_from(model, read_any(str(tmp_path / "resnet18-f37072fd.pth")), WNIDS)
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], source.state_dict()["layer4.1.conv2.weight"])
-    assert "fresh, because" in said and "fc.weight" in said
+    assert "without the head, because" in said and "fc.weight" in said
 
 
 def test_timms_own_by_name(colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +232,8 @@ def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the real command, into a file whose name and arguments need quoting."""
-    from ranger21.models.scoring import Request, score
+    from ranger21.models.evaluated import Request
+    from ranger21.models.scoring import score
 
     state = colours.state()
     state["config"]["model"]["kwargs"]["drop_rate"] = 0.25

@@ -28,7 +28,7 @@ WEIGHTS = [
     ("export.py $FOREIGN $FOREIGN", "$FOREIGN is the file that is exported: choose another name."),
     ("export.py $RUN $FILE/x.pth", "$FILE/x.pth"),
     ("export.py $RUN $NOTHING/x.pth", "$NOTHING/x.pth"),
-    ("evaluate.py timm: data.root=$IMAGES", "timm cannot make timm:"),
+    ("evaluate.py timm: data.root=$IMAGES", "timm cannot load timm:"),
     ("evaluate.py $RUN data.root=$NOTHING", "$NOTHING"),
     ("evaluate.py $RUN data.root=$FILE", "$FILE"),
     ("evaluate.py $RUN data.root=$DIR", "$DIR"),

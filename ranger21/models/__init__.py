@@ -1,1 +1,1 @@
-"""Models: built, given weights from anywhere, and scored on any data."""
+"""Build models, load weights from many sources, and evaluate models on any dataset."""

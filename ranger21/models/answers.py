@@ -1,4 +1,4 @@
-"""What a model answered, image by image: written as a table, and compared with several right labels an image."""
+"""Predictions of a model per image: write them as CSV, and compare them with ReaL's labels."""
 
 import csv
 import io
@@ -21,7 +21,14 @@ REAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 @dataclass(frozen=True)
 class Answer:
-    """The first few guesses for one image: columns of the logits, the most probable first, and their probabilities."""
+    """The most probable classes of one image.
+
+    Attributes:
+        image: Index of the image in the dataset.
+        label: Its true class, as a column of the logits.
+        guesses: The most probable columns of the logits, in descending order.
+        probabilities: Their probabilities.
+    """
 
     image: int
     label: int
@@ -30,7 +37,11 @@ class Answer:
 
 
 class Answers:
-    """Collects answers from the logits of one rank's batches. `images`: the numbers of each batch's images."""
+    """Collect answers from the logits of one rank's batches.
+
+    Args:
+        images: Indices of the images of each batch.
+    """
 
     def __init__(self, images: Sequence[Sequence[int]]) -> None:
         self._images = iter([batch for batch in images if batch])
@@ -42,16 +53,22 @@ class Answers:
         self._found += [Answer(*row) for row in rows]
 
     def of_all_ranks(self, world: World) -> list[Answer]:
-        """Every image's answer, by its number. All ranks call it."""
+        """Return the answers of all ranks, sorted by image. Every rank must call this method."""
         rows = world.gather([json.dumps(list(vars(answer).values())) for answer in self._found])
         return sorted((Answer(*json.loads(row)) for row in rows), key=lambda answer: answer.image)
 
 
 def write_answers(answers: Sequence[Answer], paths: Sequence[str], names: Sequence[str], target: Path) -> None:
-    """One line of CSV an image: its path, its class, the guesses and their probabilities.
+    """Write a CSV file with the path, class, guesses and probabilities of each image.
 
-    `paths`: by the number of the image; `names`: of the columns of the logits. Raises a UserError if the file cannot be
-    written.
+    Args:
+        answers: The answers, one row each.
+        paths: Path of each image, by index.
+        names: Class name of each column of the logits.
+        target: The file to write.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
     count = min(GUESSES, len(names))
     table = io.StringIO()
@@ -66,7 +83,11 @@ def write_answers(answers: Sequence[Answer], paths: Sequence[str], names: Sequen
 
 
 def read_real_labels(path: Path) -> list[list[int]]:
-    """ReaL's labels: for each image of ILSVRC2012's validation set, in order, its right classes, from 0 to 999."""
+    """Return ReaL's labels: the correct classes (0 to 999) of each ILSVRC2012 validation image, in order.
+
+    Raises:
+        UserError: If the file cannot be read or has another format.
+    """
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -74,20 +95,28 @@ def read_real_labels(path: Path) -> list[list[int]]:
     good = isinstance(labels, list) and all(isinstance(some, list) for some in labels)
     if not good or not all(type(label) is int and 0 <= label < 1000 for some in labels for label in some):
         raise UserError(
-            f"--real-labels={path} is not as ReaL's real.json: a list with a list of numbers from 0 to 999 for each "
-            "image."
+            f"--real-labels={path} does not have the format of ReaL's real.json: a list that holds, for each image, a "
+            "list of numbers from 0 to 999."
         )
     return labels
 
 
 def numbers_of_images(paths: Sequence[str], labels: int) -> list[int]:
-    """The place of every image in ReaL's list, by the number in its name. Raises a UserError for any other name."""
+    """Return the position of each image in ReaL's list, from the number in its file name.
+
+    Args:
+        paths: Paths of the images.
+        labels: Length of ReaL's list.
+
+    Raises:
+        UserError: If a name is not of the form ILSVRC2012_val_00000001, or its number is beyond the list.
+    """
     found = [REAL_NAME.search(path.rpartition("/")[2]) for path in paths]
     places = [int(match.group(1)) - 1 if match else -1 for match in found]
     strange = [path for path, place in zip(paths, places, strict=True) if not 0 <= place < labels]
     if strange:
         raise UserError(
-            f"--real-labels knows {labels} images by their names, ILSVRC2012_val_00000001 and so on, and not "
+            f"--real-labels has labels for {labels} images, named ILSVRC2012_val_00000001 and so on, but not for "
             f"{first_few(strange)}."
         )
     return places
@@ -96,9 +125,16 @@ def numbers_of_images(paths: Sequence[str], labels: int) -> list[int]:
 def real_accuracy(
     answers: Sequence[Answer], labels: Sequence[Sequence[int]], places: Sequence[int], indices: Sequence[int | None]
 ) -> dict[str, float]:
-    """Top-1 and top-5 (per cent) where any of the right labels counts, over the images that have one.
+    """Return top-1 and top-5 accuracy (per cent) over the images with at least one ReaL label; any of them counts.
 
-    `indices`: of every column of the logits, its class's number in ImageNet-1k; None: it is none of them.
+    Args:
+        answers: The answers of the model.
+        labels: ReaL's labels.
+        places: Position of each image in `labels`.
+        indices: ImageNet-1k class index of each column of the logits; None for other classes.
+
+    Raises:
+        UserError: If no image has a label.
     """
     top = {1: 0, GUESSES: 0}
     images = 0
@@ -110,5 +146,5 @@ def real_accuracy(
         for count in top:
             top[count] += any(indices[column] in right for column in answer.guesses[:count])
     if not images:
-        raise UserError("--real-labels has no label for any of these images.")
+        raise UserError("--real-labels has no labels for these images.")
     return {"real/acc1": 100 * top[1] / images, "real/acc5": 100 * top[GUESSES] / images, "real/images": images}

@@ -1,4 +1,4 @@
-"""timm's models, by name, with timm's initialisation; batch norms or skip connections are removed if asked for."""
+"""Build timm models, optionally without batch norms or skip connections, and load weights into them."""
 
 import difflib
 from typing import Any
@@ -16,19 +16,28 @@ from ranger21.system.memory import lacks_memory
 
 
 def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
-    """The model for images of `channels` channels and `classes` classes. Raises a UserError if timm refuses."""
+    """Return a newly initialized model.
+
+    Args:
+        config: The model's configuration.
+        classes: Number of outputs.
+        channels: Number of channels of the input images.
+
+    Raises:
+        UserError: If timm does not have the model or rejects its arguments.
+    """
     name = timm_name(config.name)
     if not name.startswith(SOURCES) and not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
-        hint = f" Near to it: {', '.join(near)}." if near else ""
+        hint = f" Similar names: {', '.join(near)}." if near else ""
         raise UserError(f"model={config.name} does not exist, neither here nor in timm {timm.__version__}.{hint}")
     try:
         model = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **config.kwargs)
-    except Exception as error:  # whatever the model's own code makes of an argument it does not like
+    except Exception as error:  # a model's code may raise anything for an invalid argument
         if lacks_memory(error):
             raise
         reason = str(error) or type(error).__name__
-        raise UserError(f"timm cannot make model={config.name} with model.kwargs={config.kwargs}: {reason}") from error
+        raise UserError(f"timm cannot build model={config.name} with model.kwargs={config.kwargs}: {reason}") from error
     if config.remove_batch_norm:
         remove_batch_norms(model)
     if config.remove_skips:
@@ -37,7 +46,7 @@ def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
 
 
 def remove_batch_norms(module: nn.Module) -> None:
-    """Replaces every batch norm by the identity, in place; an activation that timm fused into one stays."""
+    """Replace every batch norm by the identity, in place. Activations that timm fused into batch norms stay."""
     for name, child in module.named_children():
         if isinstance(child, BatchNormAct2d):
             setattr(module, name, nn.Sequential(child.drop, child.act))
@@ -48,24 +57,30 @@ def remove_batch_norms(module: nn.Module) -> None:
 
 
 class NoShortcut(nn.Module):
-    """Stands where a block's shortcut has its own layers, and adds nothing to what the block computes."""
+    """A replacement of a residual block's shortcut that contributes zero to the block's output."""
 
     def forward(self, x: Tensor) -> float:
         return 0.0
 
 
 def remove_skips(model: nn.Module, name: str) -> None:
-    """Takes the skip connections out of a timm ResNet, in place: relu(f(x) + shortcut(x)) becomes relu(f(x)).
+    """Remove the skip connections of a timm ResNet, in place: relu(f(x) + shortcut(x)) becomes relu(f(x)).
 
-    What is left are the plain networks of Li et al. 2018 (arXiv:1712.09913, "ResNet-noshort"). timm begins with the
-    scale of a block's last norm at 0, which without a skip would let nothing through: it begins at 1 instead.
-    Raises a UserError for a model without the blocks of timm's ResNets.
+    The result is the "ResNet-noshort" of Li et al. 2018 (arXiv:1712.09913). timm initializes the scale of a block's
+    last norm to 0, which would block the signal without a skip connection, so it is set to 1.
+
+    Args:
+        model: The model to change.
+        name: Its name, for the error message.
+
+    Raises:
+        UserError: If the model has no blocks of timm's ResNets.
     """
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if not blocks:
         raise UserError(
-            f"model.remove_skips=true is not possible for model={name}: only for timm's ResNets, such as resnet18 or "
-            "resnet50."
+            f"model.remove_skips=true is not possible for model={name}. It needs one of timm's ResNets, such as "
+            "resnet18 or resnet50."
         )
     for block in blocks:
         block.downsample = NoShortcut()
@@ -75,22 +90,31 @@ def remove_skips(model: nn.Module, name: str) -> None:
 
 
 def heads(model: nn.Module) -> tuple[str, ...]:
-    """The names of the layers that give a number for each class, as timm says; some models have two."""
+    """Return the names of the model's classifier layers, according to timm. Some models have two."""
     settings: dict[str, Any] = getattr(model, "default_cfg", {})
     names = settings.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def of_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
-    """The names of the tensors that belong to the model's head."""
+    """Return the names of the tensors that belong to the model's classifier layers."""
     return sorted(name for name in tensors if name.rpartition(".")[0] in heads(model))
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any, fresh_head: bool = False) -> list[str]:
-    """Loads `weights` into `model`; returns the names left fresh: a head (last layer) of another size.
+    """Load weights into a model, except for a head (classifier layer) with another shape, which stays as initialized.
 
-    With `fresh_head` a head stays fresh in any case. Raises a UserError if anything else is missing, left over or of
-    another shape.
+    Args:
+        model: The model to change.
+        weights: Tensors by name.
+        source: Where they are from, for the error message.
+        fresh_head: Whether the head stays as initialized even if its shape is the same.
+
+    Returns:
+        The names of the tensors that stay as initialized.
+
+    Raises:
+        UserError: If any other tensor is missing, unknown, or of another shape.
     """
     own = model.state_dict()
     reshaped = {k for k, v in weights.items() if k in own and own[k].shape != v.shape}
@@ -101,17 +125,21 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any, fres
     else:
         fresh = of_head(model, {k: weights[k] for k in reshaped})
     kept = {k: v for k, v in weights.items() if k not in fresh}
-    counters = {k for k in own if k.endswith(".num_batches_tracked")} - weights.keys()  # which old files do not have
+    counters = {k for k in own if k.endswith(".num_batches_tracked")} - weights.keys()  # absent in old files
     wrong = sorted(((own.keys() ^ weights.keys()) - counters) | (reshaped - set(fresh)))
     if wrong:
-        raise UserError(f"The weights in {source} are not this model's: {len(wrong)} differ, such as {wrong[0]}.")
+        raise UserError(
+            f"The weights in {source} do not fit this model: {len(wrong)} tensors differ, such as {wrong[0]}."
+        )
     model.load_state_dict(kept, strict=False)
     return fresh
 
 
 def parameter_count(model: nn.Module) -> int:
+    """Return the number of parameters (elements)."""
     return sum(p.numel() for p in model.parameters())
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
+    """Return torch's memory format for the setting `trainer.channels_last`."""
     return torch.channels_last if channels_last else torch.contiguous_format

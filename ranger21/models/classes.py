@@ -1,4 +1,4 @@
-"""Which class of a model each class of a data set is: by name, not by its place among the others. Imports no torch."""
+"""Match the classes of a dataset to the classes of a model by name. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ AMONG = ("all", "present")
 
 
 @dataclass(frozen=True)
-class Match:
-    """The classes of a data set among those of a model.
+class ClassMatch:
+    """The correspondence between the classes of a dataset and those of a model.
 
     Attributes:
-        places: of each class of the data, its index among the model's.
-        of: how many classes the model has.
-        sentence: how many were matched, and by what.
+        places: For each class of the dataset, its index among the model's classes.
+        of: Number of classes of the model.
+        sentence: A description of the match for the user.
     """
 
     places: list[int]
@@ -25,24 +25,35 @@ class Match:
     sentence: str
 
     def order(self, among: str = "all") -> list[int]:
-        """The model's indices in the order of the data's labels; with `all`, its other classes come after them."""
+        """Return the model's class indices in the order of the dataset's labels.
+
+        Args:
+            among: "all" appends the model's other classes; "present" does not.
+        """
         found = set(self.places)
         return self.places + ([place for place in range(self.of) if place not in found] if among == "all" else [])
 
 
-def match(known: Sequence[str], wanted: Sequence[str], model: str, data: str) -> Match:
-    """Find every class of the data (`wanted`) among the model's (`known`, in the order of its outputs).
+def match(known: Sequence[str], wanted: Sequence[str], model: str, data: str) -> ClassMatch:
+    """Find each class of the dataset among the classes of the model.
 
-    Where the folders of the data are numbers and the names of the model are not, as ImageNet-V2's folders 0 ... 999, a
-    number is the index into the model's classes. `model` and `data` are what the two are called in sentences.
+    If the dataset's folders are numbers and the model's class names are not, as in ImageNet-V2 (0 ... 999), each number
+    is an index into the model's classes.
 
-    Raises a UserError that names the first few classes that the model does not know.
+    Args:
+        known: The model's classes, in the order of its outputs.
+        wanted: The dataset's classes.
+        model: Name of the model in messages.
+        data: Name of the dataset in messages.
+
+    Raises:
+        UserError: If the model lacks some of the classes; the message names the first few.
     """
     index = {name: place for place, name in enumerate(known)}
     unknown = [name for name in wanted if name not in index]
     if not unknown:
         counts = f"{len(wanted)} of {len(wanted)} classes of {data}"
-        return Match(
+        return ClassMatch(
             [index[name] for name in wanted], len(known), f"{counts} are among the {len(known)} of {model}, by name."
         )
     if all(map(is_number, wanted)) and not any(map(is_number, known)):
@@ -52,51 +63,65 @@ def match(known: Sequence[str], wanted: Sequence[str], model: str, data: str) ->
     else:
         how_many = f"{len(unknown)} of the {len(wanted)} classes of {data} {'is' if len(unknown) == 1 else 'are'} not"
     raise UserError(
-        f"{how_many} among the {len(known)} of {model}: {first_few(unknown)}. It has {first_few(known)}. Give "
-        "the folders the names that it has, or choose with data.classes those that it knows."
+        f"{how_many} among the {len(known)} of {model}: {first_few(unknown)}. The model has {first_few(known)}. Rename "
+        "the folders to the model's class names, or select the classes that it has with data.classes."
     )
 
 
-def match_by_position(count: int, wanted: Sequence[str], model: str, data: str) -> Match:
-    """Take the n-th class of the data, in alphabetical order, for the model's n-th.
+def match_by_position(count: int, wanted: Sequence[str], model: str, data: str) -> ClassMatch:
+    """Match the n-th class of the dataset, in alphabetical order, to the n-th class of the model.
 
-    Raises a UserError if there are more or fewer.
+    Args:
+        count: Number of classes of the model.
+        wanted: The dataset's classes.
+        model: Name of the model in messages.
+        data: Name of the dataset in messages.
+
+    Raises:
+        UserError: If the numbers of classes differ.
     """
     if count != len(wanted):
         raise UserError(f"--by-position is not possible: {model} has {count} classes, and {data} has {len(wanted)}.")
-    text = f"The {count} classes of {data} are taken for those of {model} by position, whatever their names."
-    return Match(list(range(count)), count, text)
+    text = f"The {count} classes of {data} are matched to those of {model} by position, regardless of their names."
+    return ClassMatch(list(range(count)), count, text)
 
 
-def _by_number(known: Sequence[str], wanted: Sequence[str], model: str, data: str) -> Match:
+def _by_number(known: Sequence[str], wanted: Sequence[str], model: str, data: str) -> ClassMatch:
     places = [int(name) for name in wanted]
     beyond = [name for name in wanted if int(name) >= len(known)]
     if beyond:
         verb = "is" if len(beyond) == 1 else "are"
         raise UserError(
             f"The folders of {data} are numbers, and {first_few(beyond)} {verb} beyond the {len(known)} classes of "
-            f"{model}, which are counted from 0."
+            f"{model}, which are numbered from 0."
         )
     if len(set(places)) < len(places):
-        raise UserError(f"Several folders of {data} are the same number: {first_few(sorted(wanted, key=int))}.")
+        raise UserError(f"Several folders of {data} have the same number: {first_few(sorted(wanted, key=int))}.")
     text = (
-        f"{len(wanted)} of {len(wanted)} classes of {data} are numbers, which the names of {model} are not: number n "
-        f"is taken for its class n of {len(known)}, counted from 0."
+        f"{len(wanted)} of {len(wanted)} classes of {data} are numbers, unlike the class names of {model}: number n "
+        f"stands for class n of its {len(known)}, counted from 0."
     )
-    return Match(places, len(known), text)
+    return ClassMatch(places, len(known), text)
 
 
 def require_same_classes(before: list[str] | None, now: list[str], run: Path) -> None:
-    """Raises a UserError if a run would go on with other classes than it began with; None: it did not record them."""
+    """Raise a UserError if a resumed run would have other classes than before.
+
+    Args:
+        before: The classes that the run recorded; None if it recorded none.
+        now: The classes of the data.
+        run: The run directory.
+    """
     if before is None or before == now:
         return
     gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
     parts = [f"{what} {first_few(names)}" for what, names in (("it had", gone), ("now there are", new)) if names]
     raise UserError(
-        f"{run} was begun with other classes: {'; '.join(parts) or 'the same names in another order'}. Give it the "
-        "data that it was begun with, or begin another run with run_dir=."
+        f"{run} was started with other classes: {'; '.join(parts) or 'the same names in another order'}. Resume it "
+        "with its original data, or start another run with run_dir=."
     )
 
 
 def is_number(name: str) -> bool:
+    """Return whether a name consists of ASCII digits."""
     return name.isascii() and name.isdecimal()

@@ -1,4 +1,4 @@
-"""timm's own weights, with their head, the names of its classes, and the recipe by which they want images."""
+"""timm's pretrained weights, with the class names of their head and their image preprocessing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ from ranger21.system.wording import reason
 
 PREFIX = "timm:"
 SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
-PLACES = ("url", "file", "hf_hub_id", "state_dict")  # keys of timm's pretrained_cfg that say where weights are
+PLACES = ("url", "file", "hf_hub_id", "state_dict")  # keys of timm's pretrained_cfg with the location of weights
 
 
 def is_timms(source: str) -> bool:
-    """Whether a user's word means weights that timm finds: by its names, on the Hub, or in a directory as it writes."""
+    """Return whether timm can load this source: one of its names, a Hub ID, or a directory in its format."""
     folder = Path(source)
     return source.startswith((PREFIX, *SOURCES, "timm/")) or (folder / "config.json").is_file()
 
 
 def timm_name(source: str) -> str:
-    """The name as `timm.create_model` takes it: timm/NAME is one of the Hub's, a directory has local-dir: before it."""
+    """Return the name for `timm.create_model`: "hf-hub:timm/NAME" for timm/NAME, "local-dir:PATH" for a directory."""
     name = source.removeprefix(PREFIX)
     if name.startswith("timm/"):
         return f"hf-hub:{name}"
@@ -40,7 +40,14 @@ def timm_name(source: str) -> str:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with timm's weights. `classes`: the names, in the order of its head; `how`: by what they are known."""
+    """A model with timm's weights.
+
+    Attributes:
+        model: The model.
+        classes: Class names in the order of its outputs; None if unknown.
+        how: Where the class names are from.
+        source: The source that the user named.
+    """
 
     model: nn.Module
     classes: list[str] | None
@@ -49,44 +56,55 @@ class Pretrained:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """timm's settings of the weights, `pretrained_cfg`."""
         return self.model.pretrained_cfg  # type: ignore[return-value]
 
 
 def load_pretrained(source: str, kwargs: dict[str, Any]) -> Pretrained:
-    """The model with its weights and the head that they have.
+    """Return a model with its pretrained weights and head.
 
-    `kwargs` are for `timm.create_model`. Raises a UserError if timm has no such weights, or none with a head.
+    Args:
+        source: A source for which `is_timms` holds.
+        kwargs: Arguments for `timm.create_model`.
+
+    Raises:
+        UserError: If timm has no such weights, or if they have no matching head.
     """
     name = timm_name(source)
     try:
         model = timm.create_model(name, pretrained=True, **kwargs)
-    except Exception as error:  # no network, no such name, no such file, or whatever a model makes of an argument
-        raise UserError(f"timm cannot make {source} with its weights ({reason(error, 300)}).") from error
+    except Exception as error:  # no network, no such name or file, or anything that a model's code raises
+        raise UserError(f"timm cannot load {source} with its weights ({reason(error, 300)}).") from error
     settings: dict[str, Any] = model.pretrained_cfg
     if not any(settings.get(place) for place in PLACES):
-        raise UserError(f"timm has no weights for {source}, only the model.")
+        raise UserError(f"timm has no weights for {source}, only the architecture.")
     if not model.num_classes or model.num_classes != settings.get("num_classes"):
         raise UserError(
-            f"{source} has no head with the {model.num_classes} classes asked for: its weights have "
-            f"{settings.get('num_classes') or 'none'}. Such a head would begin at random, and is not evaluated."
+            f"{source} has no head with the requested {model.num_classes} classes: its weights have "
+            f"{settings.get('num_classes') or 'none'}. A randomly initialized head cannot be evaluated."
         )
     return Pretrained(model, *class_names(settings), source)
 
 
 def read_pretrained(source: str) -> tuple[dict[str, Tensor], list[str] | None]:
-    """The weights of timm's source, and the names of its classes. Raises a UserError as `load_pretrained` does."""
+    """Return the weights of a timm source and its class names, without changing torch's random state.
+
+    Raises:
+        UserError: As `load_pretrained`.
+    """
     with torch.random.fork_rng(devices=[]):
         loaded = load_pretrained(source, {})
     return loaded.model.state_dict(), loaded.classes
 
 
 def class_names(settings: dict[str, Any]) -> tuple[list[str] | None, str]:
-    """The names of the classes of timm's weights, None if they are unknown, and where they are from.
+    """Return the class names of timm's weights (None if unknown) and where they are from.
 
-    From `label_names` in the settings (pretrained_cfg), or else from timm's table of the ImageNet of so many classes.
+    They are from `label_names` in the settings (pretrained_cfg), or else from timm's table of the ImageNet subset with
+    this number of classes.
     """
     count, names = settings.get("num_classes"), settings.get("label_names")
-    if isinstance(names, dict):  # index -> name; JSON has the indices as text
+    if isinstance(names, dict):  # index -> name, where JSON has the indices as strings
         numbered = {int(index): name for index, name in names.items()}
         names = [numbered.get(index, f"#{index}") for index in range(count or 0)]
     if names and len(names) == count:
@@ -98,12 +116,12 @@ def class_names(settings: dict[str, Any]) -> tuple[list[str] | None, str]:
 
 
 def imagenet_names() -> list[str]:
-    """The 1000 wnids of ImageNet-1k in order, by which ReaL's labels are numbered."""
+    """Return the 1000 wnids of ImageNet-1k in the order of ReaL's label numbers."""
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
 class TimmTransform(Complete):
-    """timm's own evaluation transform, up to the pixels."""
+    """timm's evaluation transform without normalization."""
 
     def __init__(self, recipe: dict[str, Any]) -> None:
         self.transform = create_transform(**recipe, is_training=False, use_prefetcher=True)
@@ -113,9 +131,13 @@ class TimmTransform(Complete):
 
 
 def view_of_timm(pretrained: Pretrained, crop: int | None, resize: int | None, squash: bool | None) -> tuple[View, str]:
-    """How the weights want to see images, and the sentence for it; what is not None was typed and goes first.
+    """Return the preprocessing for pretrained weights, and a sentence that describes it.
 
-    `crop` and `resize` are in pixels.
+    Args:
+        pretrained: The model with its settings.
+        crop: Crop size in pixels; None for the weights' own.
+        resize: Size in pixels to which images are resized before the crop; None for the weights' own.
+        squash: Whether resizing ignores the aspect ratio; None for the weights' own mode.
     """
     recipe = resolve_model_data_config(pretrained.model)
     if crop is not None:
@@ -127,7 +149,7 @@ def view_of_timm(pretrained: Pretrained, crop: int | None, resize: int | None, s
     mean, std = (", ".join(f"{value:.4g}" for value in recipe[key]) for key in ("mean", "std"))
     size = "x".join(map(str, recipe["input_size"][1:]))
     text = (
-        f"Images as {pretrained.source} wants them: {size} pixels, crop_pct {recipe['crop_pct']:.4g} "
+        f"Images are prepared as {pretrained.source} expects: {size} pixels, crop_pct {recipe['crop_pct']:.4g} "
         f"({recipe['crop_mode']}), {recipe['interpolation']}, mean {mean}, std {std}."
     )
     return View(TimmTransform(recipe), ToInput(recipe["mean"], recipe["std"]), recipe["input_size"]), text

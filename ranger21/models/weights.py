@@ -1,4 +1,4 @@
-"""Weights from wherever a user has them, with the names of the classes where the source knows them."""
+"""Read weights from any source, with their class names if known, and export them for timm."""
 
 import hashlib
 import json
@@ -22,19 +22,20 @@ from ranger21.system.files import replacing
 from ranger21.system.reading import read_json
 from ranger21.system.wording import reason
 
-KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training scripts keep weights; timm's order
-OWN = "ranger21"  # the key of what an exported file says of its run
-ELSEWHERE = ("root", "pack", "stage")  # paths of the machine of the run, which mean nothing on another
+KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # keys of weights in checkpoints, in timm's order
+OWN = "ranger21"  # key of the run's description in an exported file
+ELSEWHERE = ("root", "pack", "stage")  # settings with paths, which are meaningless on another machine
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, as timm names them.
+    """The weights of a model.
 
     Attributes:
-        source: what the user called them.
-        classes: the names of the classes in the order of the head; None: unknown.
-        run: the configuration and the data of the run that they are of (`config`, `data`); None: of no run of ours.
+        source: Name of the source in messages.
+        tensors: Tensors by timm's names.
+        classes: Class names in the order of the head; None if unknown.
+        run: `config` and `data` of the run that made the weights; None if they are not from this project.
     """
 
     source: str
@@ -44,7 +45,7 @@ class Weights:
 
     @property
     def digest(self) -> str:
-        """A hash of the names, types, shapes and values of all tensors."""
+        """A hash of the names, dtypes, shapes and values of all tensors."""
         found = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -53,13 +54,15 @@ class Weights:
 
 
 def read_any(source: str) -> Weights:
-    """Read what a user names.
+    """Read weights from any supported source, without running code stored in a file.
 
-    A run directory (its best checkpoint), a checkpoint, an exported file; `timm:NAME`, `hf-hub:ID`, `local-dir:PATH` or
-    such a directory itself; a file of another program: .safetensors, or what torch.save wrote, be it a state_dict or a
-    training checkpoint that has one, of which an average (EMA) is preferred. No foreign code is run.
+    Args:
+        source: One of: a run directory (its best checkpoint), a checkpoint, or an exported file; `timm:NAME`,
+            `hf-hub:ID`, `local-dir:PATH`, or such a directory; a .safetensors file; a file written by torch.save that
+            is a state_dict or contains one. An average of weights (EMA) is preferred.
 
-    Raises a UserError that says what the source is instead.
+    Raises:
+        UserError: If the source cannot be read or has no weights.
     """
     if is_timms(source):
         return Weights(source, *read_pretrained(source))
@@ -75,7 +78,7 @@ def read_any(source: str) -> Weights:
 
 
 def _run_in(said: Any) -> dict[str, Any] | None:
-    """The configuration and the data of a run in what a file says beside its weights; None if they are not there."""
+    """Return the run's `config` and `data` from what a file stores beside its weights, or None if they are absent."""
     if not isinstance(said, dict) or not is_of_a_run(said.get("config"), said.get("data")):
         return None
     return {"config": said["config"], "data": said["data"]}
@@ -84,11 +87,11 @@ def _run_in(said: Any) -> dict[str, Any] | None:
 def _read_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             said = (file.metadata() or {}).get(OWN)
         run = _run_in(json.loads(said)) if said else None
     except FileNotFoundError as error:
-        raise UserError(f"There are no weights {path}.") from error
+        raise UserError(f"There is no file of weights {path}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (SafetensorError, ValueError, RecursionError) as error:
@@ -97,21 +100,22 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights in what a file holds, without what DistributedDataParallel and torch.compile put before names."""
+    """Return the weights in a file's content, without the prefixes of DistributedDataParallel and torch.compile."""
     found = next((state[key] for key in KEYS if isinstance(state.get(key), dict)), state)
     named = all(isinstance(name, str) for name in found)
     tensors = {name: value for name, value in clean_state_dict(found).items() if name != "n_averaged"} if named else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(
-            f"{path} has no weights: it is neither a state_dict nor a checkpoint with one under {', '.join(KEYS)}."
+            f"{path} has no weights: it is neither a state_dict nor a checkpoint with one under the keys "
+            f"{', '.join(KEYS)}."
         )
     return tensors
 
 
 def named(weights: Weights, data: Data) -> Weights:
-    """Return weights with the names of their classes if they lack them and were trained on `data`.
+    """Add class names to weights of an older checkpoint, which lacks them, if its run was trained on `data`.
 
-    Older checkpoints lack them; the manifest of the run says on what it was trained.
+    The manifest of the run records its training data. Otherwise the weights are returned unchanged.
     """
     if weights.classes is not None or weights.run is None or weights.run["data"]["classes"] != len(data.classes):
         return weights
@@ -121,17 +125,17 @@ def named(weights: Weights, data: Data) -> Weights:
 
 
 def recorded_data(checkpoint: Path) -> dict[str, Any] | None:
-    """Return what the manifest of a checkpoint's run says of its data, if the checkpoint is in its run's directory."""
+    """Return the data section of the run's manifest if the checkpoint is in a run directory, else None."""
     try:
         return read_json(checkpoint.absolute().parent.parent / "manifest.json", {"data": {}})["data"]
-    except UserError:  # there is none, or a stranger's
+    except UserError:  # absent, or not a manifest
         return None
 
 
 def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The configuration of a run with relative paths of its data as its manifest has them, if those are there.
+    """Return the configuration of a run with the absolute data paths of its manifest, if these exist.
 
-    In another working directory than the run's they would be no folders, or other ones.
+    Relative paths would be wrong in another working directory.
     """
     facts, data = recorded_data(checkpoint) or {}, dict(config["data"])
     for key in ("root", "pack"):
@@ -142,10 +146,13 @@ def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, An
 
 
 def export(weights: Weights, target: Path) -> None:
-    """Write weights of a run so that timm loads them, with what this package needs to know of the run beside them.
+    """Write the weights of a run in a format that timm can load, together with a description of the run.
 
-    `.safetensors` has it in its metadata; `.pth` and `.pt` have the layout of timm's training checkpoints, the weights
-    under `state_dict`. Raises a UserError if the file cannot be written.
+    A `.safetensors` file has the description in its metadata. `.pth` and `.pt` files have the layout of timm's training
+    checkpoints, with the weights under `state_dict`.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
     assert weights.run is not None
     config = dict(weights.run["config"])
@@ -159,16 +166,18 @@ def export(weights: Weights, target: Path) -> None:
             else:
                 torch.save({"state_dict": tensors, OWN: own}, file)
         except (RuntimeError, SafetensorError) as error:
-            if isinstance(error.__context__, OSError):  # the system's word, which torch hides
+            if isinstance(error.__context__, OSError):  # the system's error, which torch hides
                 raise error.__context__ from error
             raise UserError(f"{target} could not be written ({error}).") from error
 
 
 def start_from(model: nn.Module, weights: Weights, classes: list[str]) -> str:
-    """Load weights into a model that is to be trained on `classes`, and return the sentence that says how.
+    """Initialize a model that will be trained on `classes`, and return a sentence that describes how.
 
-    A head of the same classes in another order is put in the model's order; one of other classes, or of unknown ones,
-    stays fresh. Raises a UserError if anything but the head differs.
+    A head for the same classes in another order is reordered. A head for other or unknown classes is not loaded.
+
+    Raises:
+        UserError: If anything but the head differs.
     """
     tensors, names, source = weights.tensors, weights.classes, weights.source
     if names is not None and set(names) == set(classes) and len(names) == len(classes):
@@ -176,10 +185,10 @@ def start_from(model: nn.Module, weights: Weights, classes: list[str]) -> str:
         own = of_head(model, tensors)
         if names != classes and not own:
             raise UserError(
-                f"{source} has its classes in another order, and timm does not say which layer is the head."
+                f"{source} has its classes in another order, and timm does not tell which layer is the head."
             )
         load_weights(model, tensors | {name: tensors[name][order] for name in own if names != classes}, source)
-        moved = "" if names == classes else " in another order, to which its rows were moved"
+        moved = "" if names == classes else " in another order, and was reordered"
         return f"Weights from {source}; its head is for the same {len(classes)} classes{moved}."
     fresh = load_weights(model, tensors, source, fresh_head=True)
     if names is None:
@@ -187,4 +196,4 @@ def start_from(model: nn.Module, weights: Weights, classes: list[str]) -> str:
     else:
         same = len(set(names) & set(classes))
         why = f"it is for {len(names)} classes, of which {same} are among the {len(classes)} here"
-    return f"Weights from {source}; fresh, because {why}: {', '.join(fresh) or 'nothing'}."
+    return f"Weights from {source}, without the head, because {why}. Not loaded: {', '.join(fresh) or 'nothing'}."

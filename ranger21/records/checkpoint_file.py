@@ -202,8 +202,8 @@ def read_run(source: str) -> State:
     state = read_file(path)
     if not state.keys() >= {"model", "config", "data"}:
         raise UserError(
-            f"{path} has weights, but not the run that they are of, under the keys 'config' and 'data': give a "
-            "checkpoint that train.py wrote."
+            f"{path} has weights but does not record the run that made them: the keys 'config' and 'data' are missing. "
+            "Give a checkpoint that train.py wrote."
         )
     model = state["model"]
     weights = isinstance(model, dict) and model and all(isinstance(weight, torch.Tensor) for weight in model.values())

@@ -1,0 +1,179 @@
+"""Models to evaluate: load a run's or timm's model, with the configuration and preprocessing of its evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranger21.config import Config, ImageFolderConfig
+from ranger21.config.compose import compose_config, with_overrides
+from ranger21.data.build import build_data, prepare_data
+from ranger21.data.validation import View, view_of_run
+from ranger21.models.build import build_model, load_weights
+from ranger21.models.pretrained import load_pretrained, view_of_timm
+from ranger21.models.weights import Weights, named
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+from ranger21.system.wording import reason
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `scripts/evaluate.py`, as its --help describes them."""
+
+    source: str
+    overrides: Sequence[str] = ()
+    among: str = "all"
+    by_position: bool = False
+    real_labels: Path | None = None
+    predictions: Path | None = None
+
+    @property
+    def typed(self) -> set[str]:
+        """The configuration keys that the user gave."""
+        return {override.partition("=")[0].lstrip("+") for override in self.overrides}
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model to evaluate.
+
+    Attributes:
+        source: Name of the model in messages.
+        model: The model.
+        classes: Class names in the order of its outputs; None if unknown.
+        count: Number of classes.
+        config: The configuration of the evaluation.
+        view: The image preprocessing.
+        notes: Sentences to print.
+    """
+
+    source: str
+    model: nn.Module
+    classes: list[str] | None
+    count: int
+    config: Config
+    view: View
+    notes: list[str] = field(default_factory=list)
+
+
+def config_of(request: Request, run: dict[str, Any]) -> Config:
+    """Return the run's configuration with the user's overrides.
+
+    If the user gave only one of data.root and data.pack, the run's other one is not used.
+    """
+    config = with_overrides(run["config"], list(request.overrides))
+    typed = request.typed & {"data.root", "data.pack"}
+    if isinstance(config.data, ImageFolderConfig) and len(typed) == 1:
+        if "data.root" in typed:
+            config.data.pack = None
+        elif config.data.pack:
+            config.data.root = None
+    return config
+
+
+def config_of_timms(request: Request) -> Config:
+    """Return the default configuration with the user's overrides, for timm's own weights.
+
+    Raises:
+        UserError: If the overrides choose a pack, transforms, or a dataset that is not a folder of images.
+    """
+    config = compose_config(list(request.overrides))
+    wrong = sorted(request.typed & {"data.pack", "data.transforms"})
+    if wrong or not isinstance(config.data, ImageFolderConfig):
+        what = wrong[0] if wrong else f"data={config.data.name}"
+        raise UserError(f"{what} is not possible for timm's own weights, because timm's transform needs image files.")
+    config.data.pack = None
+    return config
+
+
+def run_of(weights: Weights) -> dict[str, Any]:
+    """Return the configuration and data that a checkpoint recorded; raise a UserError if it recorded none."""
+    if weights.run is None:
+        raise UserError(
+            f"{weights.source} has weights but does not record the run that made them: the keys 'config' and 'data' "
+            "are missing. Give a checkpoint that train.py wrote, a file of scripts/export.py, or timm:NAME."
+        )
+    return weights.run
+
+
+def own_model(request: Request, weights: Weights, config: Config, world: World) -> EvaluatedModel:
+    """Return the model of one of our runs.
+
+    Raises:
+        UserError: If the checkpoint's head or channels do not fit.
+    """
+    facts, view = run_of(weights)["data"], view_of_run(config.data)
+    if view.shape[0] != facts["channels"]:
+        raise UserError(
+            f"{request.source} was trained on images with {facts['channels']} channels, but data={config.data.name} "
+            f"has {view.shape[0]}. Choose other data."
+        )
+    if not any(facts["classes"] in tensor.shape for tensor in weights.tensors.values()):  # before a huge head is built
+        raise UserError(f"{request.source} has no head with the {facts['classes']} classes that it records.")
+    model = build_model(config.model, facts["classes"], facts["channels"])
+    if load_weights(model, weights.tensors, request.source):
+        raise UserError(
+            f"{request.source} has a head of another size than the {facts['classes']} classes that it records."
+        )
+    names = weights.classes
+    if names is None and not request.by_position:
+        names = world.on_main(lambda: names_by_data(weights, config))
+    return EvaluatedModel(request.source, model, names, facts["classes"], config, view)
+
+
+def names_by_data(weights: Weights, config: Config) -> list[str] | None:
+    """Return the class names of an older checkpoint, which lacks them, from the data of its run; None if not found.
+
+    The data is looked for where the run had it, and where the configuration says.
+    """
+    for data in (with_overrides(run_of(weights)["config"], []).data, config.data):
+        try:
+            prepare_data(data)
+            classes = named(weights, build_data(data, 0)).classes
+        except UserError:
+            continue
+        if classes is not None:
+            return classes
+    return None
+
+
+def timm_model(request: Request, config: Config) -> EvaluatedModel:
+    """Return a model with timm's weights and preprocessing.
+
+    Raises:
+        UserError: If the weights cannot be loaded or need images with other than 3 channels.
+    """
+    loaded = load_pretrained(request.source, config.model.kwargs)
+    data = config.data
+    assert isinstance(data, ImageFolderConfig)
+    crop, resize = (getattr(data, key) if f"data.{key}" in request.typed else None for key in ("crop", "resize"))
+    squash = data.resize_mode == "squash" if "data.resize_mode" in request.typed else None
+    view, note = view_of_timm(loaded, crop, resize, squash)
+    if view.shape[0] != 3:
+        raise UserError(f"{request.source} needs images with {view.shape[0]} channels, but those of the data have 3.")
+    notes = [note] if loaded.classes is None else [note, f"Its class names are from {loaded.how}."]
+    return EvaluatedModel(
+        request.source, loaded.model, loaded.classes, int(loaded.settings["num_classes"]), config, view, notes
+    )
+
+
+def require_forward_pass(subject: EvaluatedModel) -> None:
+    """Raise a UserError if the model rejects images of this size or does not return one logit per class."""
+    channels, height, width = subject.view.shape
+    try:
+        with torch.inference_mode():
+            shape = tuple(subject.model.eval()(torch.zeros(1, channels, height, width)).shape)
+    except Exception as error:  # a model's code may raise anything
+        raise UserError(
+            f"{subject.source} does not accept images of {height}x{width} pixels ({reason(error)}). Choose another "
+            "data.crop, or set +model.kwargs.img_size if the model has that argument."
+        ) from error
+    if shape != (1, subject.count):
+        raise UserError(
+            f"{subject.source} returns an output of shape {shape[1:]} per image, not one logit for each of its "
+            f"{subject.count} classes."
+        )
