@@ -1,10 +1,10 @@
-"""How many images a second each way of loading gives, side by side in one run.
+"""Compare the images per second of several data loaders in one run.
 
-It makes JPEGs of ImageNet's sizes out of photographs (pip install 'ranger21-imagenet[bench]'), packs them, and lets
-every contender load them in turn, round after round, so that a machine whose speed drifts slows all. Ratios are taken
-within a round. Everything is in the page cache: this measures processors, not disks. DALI takes part if installed.
+The script makes JPEGs of ImageNet's sizes from photographs (pip install 'ranger21-imagenet[bench]') and packs them.
+In every round, each loader loads them once, so that changes in the machine's speed affect all loaders. Ratios are taken
+within a round. All files are in the page cache: this measures CPUs, not disks. DALI is included if it is installed.
 
-  python scripts/bench_data.py                                  one process of one thread, then 1 and 2 loader processes
+  python scripts/bench_data.py                                  one process with one thread, then 1 and 2 workers
   python scripts/bench_data.py --workers 0 --rounds 7 --json bench.json
 """
 
@@ -47,11 +47,11 @@ from ranger21.system.files import write_atomically
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
-Batches = Callable[[int], Iterator[int]]  # from a number of loader processes to an endless stream of batch sizes
+Batches = Callable[[int], Iterator[int]]  # from a number of workers to an endless stream of batch sizes
 
 
 def ours(data: Path, *overrides: str, on_device: bool = False) -> Batches:
-    """This project's loader; `on_device`: up to the normalised floats, jitter included."""
+    """Return this project's loader; with `on_device`, including color jitter and normalization to floats."""
 
     def batches(workers: int) -> Iterator[int]:
         config = compose_config([f"data.root={data}", f"data.batch_size={BATCH}", *overrides])
@@ -64,14 +64,14 @@ def ours(data: Path, *overrides: str, on_device: bool = False) -> Batches:
             if on_device:
                 to_input(batch.images, batch.rest)
             images = len(batch.labels)
-            del batch  # as the training loop lets go of it
+            del batch  # as the training loop does
             yield images
 
     return batches
 
 
 def classic(data: Path) -> Batches:
-    """torchvision's ImageFolder on Pillow, torch's DataLoader, to normalised floats."""
+    """Return torchvision's ImageFolder with Pillow and torch's DataLoader, up to normalized floats."""
 
     def batches(workers: int) -> Iterator[int]:
         steps = [*RECIPE, v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
@@ -84,7 +84,7 @@ def classic(data: Path) -> Batches:
 
 
 def timms(data: Path) -> Batches:
-    """timm's dataset, collation and prefetching loader around the same operations, to normalised floats."""
+    """Return timm's dataset and prefetching loader with the same transforms, up to normalized floats."""
 
     def batches(workers: int) -> Iterator[int]:
         dataset = timm.data.ImageDataset(str(data / "train"))
@@ -100,7 +100,7 @@ def timms(data: Path) -> Batches:
 
 
 def dali(data: Path, whole: bool) -> Batches:
-    """DALI's reader and decoder on the CPU; `whole`: with resize, crop, flip and jitter, else crop and flip."""
+    """Return DALI's reader and decoder on the CPU with crop and flip; with `whole`, also resize and color jitter."""
     from nvidia.dali import fn, pipeline_def, types
 
     @pipeline_def  # type: ignore[untyped-decorator, unused-ignore]
@@ -129,7 +129,7 @@ def dali(data: Path, whole: bool) -> Batches:
 
 
 def decoding(files: list[Path], decode: Callable[[np.ndarray], Any]) -> Batches:
-    """The floor: a decoder alone, on files that are in memory."""
+    """Return a decoder alone, on files in memory: a lower bound of the loading time."""
     contents = [np.fromfile(file, np.uint8) for file in files]
 
     def batches(workers: int) -> Iterator[int]:
@@ -148,7 +148,7 @@ def torchvisions(content: np.ndarray) -> Any:
 
 
 def jitters(data: Path) -> tuple[Batches, Batches]:
-    """Flip, jitter and normalisation of a batch in memory: torchvision's (v2) operations image by image, and ours."""
+    """Return flip, jitter and normalization of a batch in memory: by torchvision v2 image by image, and by ours."""
     built = build_data(compose_config([f"data.root={data}", f"data.batch_size={BATCH}"]).data, seed=0)
     batch = built.train.__getitems__([(0, i) for i in range(BATCH)])
     assert isinstance(batch, Batch) and batch.rest is not None
@@ -174,7 +174,7 @@ def jitters(data: Path) -> tuple[Batches, Batches]:
 
 
 def rate(batches: Iterator[int], workers: int, seconds: float) -> float:
-    """Images a second, after what the loader processes made ahead is used up."""
+    """Return images per second, measured after the batches that workers prefetched are used up."""
     for _ in range(2 * workers + 2):
         next(batches)
     images, begin = 0, time.perf_counter()
@@ -184,7 +184,7 @@ def rate(batches: Iterator[int], workers: int, seconds: float) -> float:
 
 
 def make_data(folder: Path, images: int) -> dict[str, Path]:
-    """JPEGs in ImageNet's layout, and their packs."""
+    """Make JPEGs in ImageNet's layout and packs of them; return the folders by name."""
     for number, content in enumerate(jpegs(images)):
         for split in ("train", "val") if number < 10 else ("train",):
             place = folder / "data" / split / f"n{number % 10:08d}" / f"{number:06d}.JPEG"
@@ -200,7 +200,7 @@ def make_data(folder: Path, images: int) -> dict[str, Path]:
         "raw": Recipe(288, "squash", "raw", None, None),
     }.items():
         make_pack(sources, config, kind, folder / name, processes=1)
-        if kind.format == "jpeg":  # the same files unpacked, for the others
+        if kind.format == "jpeg":  # the same files unpacked, for the other loaders
             for shard in (folder / name).glob("train-*.tar"):
                 torchvision.datasets.utils.extract_archive(str(shard), str(folder / f"{name} files" / "train"))
     return {path.name: path for path in folder.iterdir()}
@@ -228,15 +228,15 @@ def contenders(places: dict[str, Path]) -> dict[str, Batches]:
     table |= {
         "raw pack, uint8": ours(data, f"data.pack={places['raw']}"),
         "raw pack, floats": ours(data, f"data.pack={places['raw']}", on_device=True),
-        "jitter + normalise: torchvision v2": theirs,
-        "jitter + normalise: on the device": own,
+        "jitter + normalize: torchvision v2": theirs,
+        "jitter + normalize: on the device": own,
     }
     try:
         table["DALI, folder, whole recipe, floats"] = dali(data, whole=True)
         for name in ("jpeg 4:4:4", "jpeg 4:2:0"):
             table[f"DALI, {name} files, uint8"] = dali(places[f"{name} files"], whole=False)
     except ImportError:
-        print("DALI is not installed (pip install nvidia-dali-cuda120): it does not take part.")
+        print("DALI is not installed (pip install nvidia-dali-cuda120) and is left out.")
     return table
 
 
@@ -245,20 +245,20 @@ def measure(table: dict[str, Batches], workers: int, rounds: int, seconds: float
     for number in range(rounds):
         for name, batches in table.items():
             if workers and any(word in name for word in ("floor", "decoded by", "jitter")):
-                continue  # have no loader processes
+                continue  # these have no workers
             stream = batches(workers)
             rates[name].append(rate(stream, workers, seconds))
             if hasattr(stream, "close"):
                 stream.close()
-        print(f"round {number + 1} of {rounds}, {workers} loader processes", flush=True)
+        print(f"round {number + 1} of {rounds}, {workers} workers", flush=True)
     return {name: values for name, values in rates.items() if values}
 
 
 def show(rates: dict[str, list[float]], workers: int) -> None:
     reference = next(iter(rates.values()))
-    where = f"{workers} loader processes" if workers else "one process of one thread"
+    where = f"{workers} workers" if workers else "one process with one thread"
     print(f"\n{where}, n = {len(reference)} rounds")
-    print(f"{'':44}{'images/s':>9}{'from':>8}{'to':>8}   against the first, round by round")
+    print(f"{'':44}{'images/s':>9}{'from':>8}{'to':>8}   ratio to the first loader, per round")
     for name, values in rates.items():
         ratios = [value / first for value, first in zip(values, reference, strict=True)]
         middle, low, high = statistics.median(values), min(values), max(values)
@@ -269,13 +269,15 @@ def show(rates: dict[str, list[float]], workers: int) -> None:
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--workers", type=as_whole(0, 1025), nargs="+", default=[0, 1, 2], help="loader processes; default: 0 1 2"
+        "--workers", type=as_whole(0, 1025), nargs="+", default=[0, 1, 2], help="numbers of workers (default: 0 1 2)"
     )
-    parser.add_argument("--rounds", type=as_whole(), default=5)
-    parser.add_argument("--seconds", type=as_positive, default=2.0, help="of each measurement")
-    parser.add_argument("--images", type=as_whole(), default=640)
-    parser.add_argument("--only", default="", help="contenders whose name has this; the first is always one")
-    parser.add_argument("--json", type=as_file(), help="write all rates to this file too")
+    parser.add_argument("--rounds", type=as_whole(), default=5, help="number of rounds (default: %(default)s)")
+    text = "seconds per measurement (default: %(default)s)"
+    parser.add_argument("--seconds", type=as_positive, default=2.0, help=text)
+    parser.add_argument("--images", type=as_whole(), default=640, help="number of images (default: %(default)s)")
+    text = "only loaders whose name contains this; the first one is always included"
+    parser.add_argument("--only", default="", help=text)
+    parser.add_argument("--json", type=as_file(), help="also write all rates to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
@@ -292,5 +294,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("measures anew"):
+    with ending_well("measures again"):
         main()

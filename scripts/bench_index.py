@@ -1,8 +1,8 @@
-"""What the index of a data set of ImageNet's size costs: 1000 folders of files without content, made and removed again.
+"""Measure the index of a dataset of ImageNet's size, on 1000 temporary folders of empty files.
 
-The files have sizes of 50 to 150 kB, but take no room (they are sparse). Reports the walk of the tree with a look at
-every file's size (the first start), the start from the cache, the fingerprint, the order of an epoch, and the memory of
-a loader process before and after it has touched the entries of many images.
+The files have sizes of 50 to 150 kB but are sparse and need no disk space. The script reports the time of a first start
+(walking the tree and reading every file's size), a start from the cache, the fingerprint and the order of an epoch, and
+the memory of a worker before and after it accesses the entries of many images.
 
   python scripts/bench_index.py
   python scripts/bench_index.py --images 100000 --rounds 3
@@ -41,7 +41,7 @@ def make_tree(split: Path, images: int) -> None:
 
 
 def timed(what: str, rounds: int, function: Callable[[], Any]) -> Any:
-    """Call a function and print the median, least and most seconds, on the clock and of the processor."""
+    """Call a function `rounds` times and print the median, minimum and maximum of wall-clock and CPU seconds."""
     seconds = []
     for _ in range(rounds):
         begin = time.perf_counter(), time.process_time()
@@ -49,19 +49,19 @@ def timed(what: str, rounds: int, function: Callable[[], Any]) -> Any:
         seconds.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
     shown = [
         f"{name} {statistics.median(values):7.3f} s ({min(values):.3f} to {max(values):.3f})"
-        for name, values in zip(("clock", "processor"), zip(*seconds, strict=True), strict=True)
+        for name, values in zip(("wall", "CPU"), zip(*seconds, strict=True), strict=True)
     ]
     print(f"{what:44}{', '.join(shown)}, n = {rounds}", flush=True)
     return result
 
 
 def resident() -> float:
-    """Memory of this process in MB."""
+    """Return the resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def worker_memory(index: Index, touched: int) -> tuple[float, float]:
-    """Resident MB of a forked process before and after it looks up the paths and labels of so many images."""
+    """Return the resident MB of a forked process before and after it looks up paths and labels of `touched` images."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         before = resident()
@@ -76,14 +76,15 @@ def worker_memory(index: Index, touched: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=as_whole(), default=1_281_167)
-    parser.add_argument("--touched", type=as_whole(), default=100_000)
-    parser.add_argument("--rounds", type=as_whole(), default=5)
+    parser.add_argument("--images", type=as_whole(), default=1_281_167, help="number of files (default: %(default)s)")
+    text = "number of entries that the worker accesses (default: %(default)s)"
+    parser.add_argument("--touched", type=as_whole(), default=100_000, help=text)
+    parser.add_argument("--rounds", type=as_whole(), default=5, help="number of repetitions (default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = Path(folder, "train")
         timed(f"making {args.images:,} files", 1, lambda: make_tree(split, args.images))
-        time.sleep(SETTLED_SECONDS + 0.5)  # a tree that is still being made is not cached
+        time.sleep(SETTLED_SECONDS + 0.5)  # recently changed trees are not cached
 
         def first() -> Index:
             for place in cache_files(split):
@@ -95,7 +96,7 @@ def main() -> None:
         print(f"{'size of the cache':44}{cache_files(split)[0].stat().st_size / 1e6:8.1f} MB")
         timed("the fingerprint", args.rounds, lambda: identify({"train": index}))
         timed("the order of an epoch", args.rounds, lambda: generator(ORDER, 0, 1).permutation(len(index)))
-        index.path(0), index.labels  # made once, before the fork, as a run does
+        index.path(0), index.labels  # computed before the fork, as in a run
         before, after = worker_memory(index, args.touched)
         growth = 100 * (after / before - 1)
         what = f"a process, {args.touched:,} entries touched"
@@ -103,5 +104,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("measures anew"):
+    with ending_well("measures again"):
         main()

@@ -1,16 +1,16 @@
-"""What the training loop costs beside the barest possible one, in one process or on several ranks.
+"""Measure the overhead of the training loop over a minimal one, in one process or on several ranks.
 
-Both take the same steps with the same model, optimizer and images, which are in memory. The bare loop is what torch's
-tutorial has: forward, loss, backward, step, zero_grad, on inputs that are normalised already; on several ranks (gloo on
-the CPU, NCCL on GPUs) over DistributedDataParallel. The two alternate, block by block, so that a machine whose speed
-drifts slows both; the figure is the median over the pairs of blocks, of the time that the slowest rank takes. The
-processors' time, of all ranks together, is told beside it: other jobs of the machine disturb it less, but waiting for
-each other is not in it. How it scales is another question: the ranks share one machine here.
+Both loops take the same steps with the same model, optimizer and images, which are in memory. The minimal loop is that
+of torch's tutorial (forward, loss, backward, step, zero_grad) on inputs that are already normalized; on several ranks
+(gloo on the CPU, NCCL on GPUs) it uses DistributedDataParallel. Blocks of the two loops alternate, so that changes in
+the machine's speed affect both. The result is the median over pairs of blocks of the ratio of wall-clock times, taken
+on the slowest rank. The ratio of CPU times, summed over ranks, is printed as well: other jobs disturb it less, but it
+leaves out the time that ranks wait for each other. All ranks share one machine, so this does not measure scaling.
 
   python scripts/bench_loop.py                                          one process, the demo's model and size
   python scripts/bench_loop.py --ranks 2                                two ranks
   python scripts/bench_loop.py --model resnet50 --size 224 --batch 8 --device cpu
-  python scripts/bench_loop.py --profile                                also: where the loop's own time goes
+  python scripts/bench_loop.py --profile                                also print a profile of both loops
 """
 
 import argparse
@@ -56,7 +56,7 @@ from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
 
-ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # the targets
+ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # targets of the ratio
 
 
 def forever(batch: Batch) -> Generator[Batch, None, None]:
@@ -65,14 +65,14 @@ def forever(batch: Batch) -> Generator[Batch, None, None]:
 
 
 class Cost(NamedTuple):
-    """Seconds."""
+    """Seconds per step: wall-clock time on the slowest rank, and CPU time summed over ranks."""
 
     wall: float
     cpu: float
 
 
 class Bench:
-    """A model and its copy, each with its optimizer, and a loop over each."""
+    """Two copies of a model with an optimizer each, one for each loop."""
 
     def __init__(self, config: Config, args: argparse.Namespace, world: World, directory: Path) -> None:
         self.args, self.world, self.directory = args, world, directory
@@ -129,7 +129,7 @@ class Bench:
         job.tracker.close(0, {})
 
     def seconds(self, loop: Callable[[], None]) -> Cost:
-        """Of a step: on the slowest rank, and of the processors by all of them."""
+        """Run a block of a loop and return its cost per step."""
         self.meet()
         begin, cpu = time.perf_counter(), time.process_time()
         loop()
@@ -145,8 +145,8 @@ class Bench:
             dist.barrier()
 
     def pairs(self) -> list[tuple[Cost, Cost]]:
-        """(bare, own) for each pair of blocks; each goes first as often as the other."""
-        self.seconds(self.bare_loop), self.seconds(self.own_loop)  # to warm up
+        """Return (bare, own) for each pair of blocks. The two loops take turns in going first."""
+        self.seconds(self.bare_loop), self.seconds(self.own_loop)  # warm-up
         found = []
         for number in range(self.args.pairs):
             loops = [self.bare_loop, self.own_loop]
@@ -155,7 +155,7 @@ class Bench:
         return found
 
     def profile(self) -> None:
-        """Rank 0's functions by the time in themselves and below, for each of the loops."""
+        """Print the functions of rank 0 by cumulative time, for each loop."""
         for loop in (self.bare_loop, self.own_loop):
             with cProfile.Profile() as profile:
                 loop()
@@ -164,21 +164,21 @@ class Bench:
 
 
 def spread(values: list[float]) -> str:
-    """Median, quarters, ends and number."""
+    """Format the median, quartiles, extremes and number of values."""
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    ends = f"quarters {low:.4f} and {high:.4f}, from {min(values):.4f} to {max(values):.4f}"
+    ends = f"quartiles {low:.4f} and {high:.4f}, from {min(values):.4f} to {max(values):.4f}"
     return f"median {middle:.4f}, {ends}, n = {len(values)}"
 
 
 def report(args: argparse.Namespace, world: World, pairs: list[tuple[Cost, Cost]]) -> None:
     ratios = [own.wall / bare.wall for bare, own in pairs]
-    what = f"{args.model}, {args.size} pixels, batch {args.batch} of all ranks, {args.optimizer}"
-    print(f"{what}, {args.steps} steps a block, a log line every {args.log_every}")
+    what = f"{args.model}, {args.size} pixels, global batch {args.batch}, {args.optimizer}"
+    print(f"{what}, {args.steps} steps per block, a log line every {args.log_every} steps")
     print(f"torch {torch.__version__}, {world.size} rank(s) on {world.device}, {torch.get_num_threads()} threads each")
-    print("bare loop, seconds a step:    ", spread([bare.wall for bare, _ in pairs]))
-    print("this loop, seconds a step:    ", spread([own.wall for _, own in pairs]))
-    print("ratio, pair by pair:          ", spread(ratios))
-    print("ratio of the processors' time:", spread([own.cpu / bare.cpu for bare, own in pairs]))
+    print("minimal loop, seconds per step:", spread([bare.wall for bare, _ in pairs]))
+    print("this loop, seconds per step:   ", spread([own.wall for _, own in pairs]))
+    print("ratio within pairs:            ", spread(ratios))
+    print("ratio of CPU times:            ", spread([own.cpu / bare.cpu for bare, own in pairs]))
     target = ONE_RANK if world.size == 1 else SEVERAL_RANKS
     met = "met" if statistics.median(ratios) <= target else "missed"
     print(f"target: a median of at most {target}: {met}")
@@ -186,21 +186,21 @@ def report(args: argparse.Namespace, world: World, pairs: list[tuple[Cost, Cost]
 
 def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=as_whole(), default=1, help="on this machine (default: %(default)s)")
-    parser.add_argument("--model", default="resnet10t", help="a model of configs/model or of timm")
-    parser.add_argument("--optimizer", default="adamw", help="a choice of optimizer=")
-    parser.add_argument("--size", type=as_whole(), default=64, help="pixels a side")
-    parser.add_argument("--batch", type=as_whole(), default=64, help="of all ranks together")
-    parser.add_argument("--steps", type=as_whole(), default=10, help="in a block")
-    parser.add_argument("--log-every", type=as_whole(), default=5, help="steps between two lines of metrics.jsonl")
-    parser.add_argument("--pairs", type=as_whole(), default=15)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--profile", type=as_whole(), nargs="?", const=25, metavar="LINES", help="show where the time goes"
-    )
+    add = parser.add_argument
+    add("--ranks", type=as_whole(), default=1, help="number of ranks on this machine (default: %(default)s)")
+    add("--model", default="resnet10t", help="a model of configs/model or of timm (default: %(default)s)")
+    add("--optimizer", default="adamw", help="a choice of optimizer= (default: %(default)s)")
+    add("--size", type=as_whole(), default=64, help="height and width of images in pixels (default: %(default)s)")
+    add("--batch", type=as_whole(), default=64, help="global batch size (default: %(default)s)")
+    add("--steps", type=as_whole(), default=10, help="steps per block (default: %(default)s)")
+    add("--log-every", type=as_whole(), default=5, help="steps per line of metrics.jsonl (default: %(default)s)")
+    add("--pairs", type=as_whole(), default=15, help="number of pairs of blocks (default: %(default)s)")
+    add("--device", default="auto", help="a choice of trainer.device (default: %(default)s)")
+    text = "also print a profile of each loop, with this many lines (25)"
+    add("--profile", type=as_whole(), nargs="?", const=25, metavar="LINES", help=text)
     args = parser.parse_args()
     if args.batch < args.ranks:
-        raise UserError(f"--batch={args.batch} is less than an image for each of {args.ranks} ranks.")
+        raise UserError(f"--batch={args.batch} is too small: each of the {args.ranks} ranks needs at least one image.")
     size = [f"data.{key}={args.size}" for key in ("resize", "crop")]
     choices = [f"model={args.model}", f"optimizer={args.optimizer}", f"trainer.device={args.device}"]
     config = compose_config(["experiment=demo", *choices, *size, f"data.batch_size={args.batch}"])
@@ -220,5 +220,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with ending_well("measures anew"):
+    with ending_well("measures again"):
         sys.exit(main())

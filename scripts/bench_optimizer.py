@@ -1,15 +1,22 @@
-"""What a step of each optimizer costs, on the shapes of a model of timm, in float32 on the CPU. Takes minutes.
+"""Measure the cost of a step of each optimizer on the parameter shapes of a timm model, in float32 on the CPU.
 
-Every round steps every optimizer once, so that noise hits all alike; all share weights and random gradients.
-ms: median over the rounds. x AdamW: median of the rounds' ratios to fused AdamW; of sums: all rounds' time over its.
-ATen ops: dispatched in a step.
-state B: its bytes for each element of the parameters. temporary: the peak of what the first seven steps, merges among
-them, allocate besides the state, over the size of the parameters. floor: passes, each of which reads or writes every
-parameter once, at the bandwidth of copy_, and of add_, which is in place as optimizers are (copy_ may first read what
-it overwrites). Fused AdamW: 7 (g, theta, m, v read; theta, m, v written). Ranger21, as `Step` cuts up Algorithm 4: 6
-in `observe` (g, theta, m_t-2, v; m_t, v), 3 for the maximum (v, v_max; v_max, whose mean it takes to move), 5 in `move`
-(theta, m_t, m_t-1, v_max; theta), a fifth of 4 in lookahead (slow, theta; slow, theta): 14.8. If all stays in a cache,
-v, v_max, m_t, theta (twice) are not read again, nor theta written again: 10.4, the least of any implementation."""
+Takes minutes. Every round steps every optimizer once, so that noise affects all alike. All optimizers share weights
+and random gradients. Columns:
+
+ms: median over the rounds.
+x AdamW: median over the rounds of the ratio to fused AdamW.
+of sums: total time over the total time of fused AdamW.
+ATen ops: operators dispatched in a step.
+state B: bytes of state per parameter element.
+temporary: peak memory that the first seven steps (with a merge) allocate besides the state, relative to the parameters.
+
+floor: the time of reading or writing every parameter once per pass, at the bandwidth of copy_ and of add_. (add_ works
+in place as optimizers do; copy_ may first read the memory that it overwrites.) Fused AdamW needs 7 passes: g, theta, m,
+v are read and theta, m, v written. Ranger21, as `Step` divides Algorithm 4, needs 14.8: 6 in `observe` (reads g, theta,
+m_t-2, v; writes m_t, v), 3 for the maximum (reads v, v_max; writes v_max, whose mean `move` needs), 5 in `move` (reads
+theta, m_t, m_t-1, v_max; writes theta), and a fifth of 4 in lookahead (reads and writes slow, theta). With a cache that
+holds everything, v, v_max, m_t and theta (twice) are not read again and theta is not written again: 10.4 passes, the
+minimum of any implementation."""
 
 import argparse
 import datetime
@@ -52,7 +59,7 @@ COLUMNS = ["optimizer", "ms", "min–max", "x AdamW", "of sums", "ATen ops", "st
 PASSES = {"fused AdamW, 7 passes": 7.0, "Ranger21, 10.4": 10.4, "Ranger21, nothing cached between phases, 14.8": 14.8}
 KOZISTR, OFFICIAL = "pytorch_optimizer", "official-package"
 ADAMW: dict[str, Any] = {"adamw": {"fused": True}, "adamw-foreach": {"foreach": True}, "adamw-loop": {"foreach": False}}
-STREAMS = {"copy_": 2, "add_": 3}  # how often they read or write their memory
+STREAMS = {"copy_": 2, "add_": 3}  # reads and writes per element
 Params = list[torch.Tensor]
 
 
@@ -61,18 +68,18 @@ def make(name: str, overrides: list[str], params: Params) -> Any:
         return torch.optim.AdamW(params, lr=3e-3, weight_decay=1e-4, **ADAMW[name])
     if name == KOZISTR:
         return importlib.import_module(name).Ranger21(params, lr=3e-3, num_iterations=10_000)
-    if name == OFFICIAL:  # in a process where it is the one to be found; ours would not take the arguments
+    if name == OFFICIAL:  # only in the process of `serve`, where the import finds the authors' package
         return importlib.import_module("ranger21").Ranger21(params, lr=3e-3, num_epochs=90, num_batches_per_epoch=99)
     return build_optimizer(params=params, **settings(name, overrides))
 
 
 def settings(name: str, overrides: list[str]) -> dict[str, Any]:
-    """Of an optimizer of the project's. Raises a UserError if there is no such, or it has no such setting."""
+    """Return the settings of an optimizer of this project; raise a UserError for an unknown optimizer or setting."""
     return vars(compose_config([f"optimizer={name}", *overrides]).optimizer)
 
 
 class Local:
-    """An optimizer in this process, warmed up. It answers to "step", with its seconds, and to "facts"."""
+    """A warmed-up optimizer in this process. Call it with "step" for the seconds of a step, or with "facts"."""
 
     def __init__(self, name: str, overrides: list[str], params: Params, grads: Params) -> None:
         self.name, self.overrides, self.params, self.grads = name, overrides, params, grads
@@ -81,7 +88,7 @@ class Local:
             self("step")
 
     def __call__(self, word: str) -> Any:
-        torch._foreach_copy_([p.grad for p in self.params if p.grad is not None], self.grads)  # some write to them
+        torch._foreach_copy_([p.grad for p in self.params if p.grad is not None], self.grads)  # some modify them
         return self.facts() if word == "facts" else timeit(self.optimizer.step, number=1)
 
     def facts(self) -> dict[str, Any]:
@@ -113,7 +120,7 @@ def profiled(make: Any, steps: int) -> Any:
 
 
 def remote(args: argparse.Namespace) -> Any:
-    """Like a Local of the authors' package, in a process of its own: a word goes in, a line of JSON comes out."""
+    """Return a function like a `Local` for the authors' package, which runs in a process of its own (see `serve`)."""
     options = [f"--serve={args.official}", f"--threads={args.threads}", f"--model={args.model}"]
     process = subprocess.Popen([sys.executable, __file__, *options], stdin=-1, stdout=-1, text=True)
 
@@ -125,7 +132,7 @@ def remote(args: argparse.Namespace) -> Any:
 
 
 def serve(official: Path, params: Params, grads: Params) -> None:
-    """The other end of `remote`. What the package prints does not reach it."""
+    """Answer the requests of `remote`, one JSON line per word. The package's own output is discarded."""
     answers, sys.stdout = sys.stdout, open(os.devnull, "w")
     for name in [name for name in sys.modules if name.split(".")[0] == "ranger21"]:
         del sys.modules[name]
@@ -144,14 +151,14 @@ def weights_and_gradients(shapes: list[Any]) -> tuple[Params, Params]:
 
 
 def run_group(names: list[str], params: Params, grads: Params, args: argparse.Namespace) -> dict[str, Any]:
-    """What there is to know of optimizers that are in memory together, and the seconds of streaming 2^28 bytes."""
+    """Measure optimizers that are in memory together, and the seconds of streaming 2^28 bytes."""
     entries, source, target = dict[str, Any](), torch.ones(2**26), torch.zeros(2**26)
     for name in names:
         entries[name] = remote(args) if name == OFFICIAL else Local(name, args.override, params, grads)
-        print(f"{name} is warm: {entries[name]('step'):.3f} s a step", file=sys.stderr)
+        print(f"{name} is warmed up: {entries[name]('step'):.3f} s per step", file=sys.stderr)
     found: dict[str, Any] = {name: {"seconds": []} for name in [*names, *STREAMS]}
     for number in range(args.rounds):
-        for name in names[:: -1 if number % 2 else 1]:  # forwards and backwards in turn
+        for name in names[:: -1 if number % 2 else 1]:  # alternately forwards and backwards
             found[name]["seconds"].append(entries[name]("step"))
         for stream in STREAMS:
             found[stream]["seconds"].append(timeit(f"target.{stream}(source)", number=1, globals=locals()))
@@ -187,8 +194,8 @@ def bench(names: list[str], params: Params, grads: Params, args: argparse.Namesp
 
 
 def drift() -> None:
-    """How far 1,000 steps in float32 end from those in float64; both take the gradients at the latter's weights."""
-    torch.set_num_threads(1)  # tensors this small gain nothing by more
+    """Print how far 1,000 float32 steps end from float64 steps; both use the gradients at the float64 weights."""
+    torch.set_num_threads(1)  # more threads do not help with tensors this small
     table = Table("optimizer", "||theta32 - theta64|| / ||theta64 - theta0||", box=box.MARKDOWN)
     for name, *scope in (["ranger21", "layer"], ["ranger21", "global"], ["adamw-loop"], ["adamw"]):
         params, targets = weights_and_gradients([[16, 3, 3, 3], [16], [32, 16, 3, 3], [32], [10, 32], [10]])
@@ -208,23 +215,25 @@ def drift() -> None:
 def main() -> None:
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
-    add("--model", default="resnet50", help="a model of timm (default: %(default)s)")
-    add("--rounds", type=as_whole(), default=15, help="a multiple of 5 has its share of merges (default: %(default)s)")
-    add(
-        "--threads", type=as_whole(), default=torch.get_num_threads(), help="1 on a busy machine (default: %(default)s)"
-    )
-    add("--only", help="names as in the table, with commas between (default: all; adamw is always there)")
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the project's optimizers")
-    add("--official", type=as_path, metavar="DIR", help="where the authors' package is; our import name is theirs too")
+    add("--model", default="resnet50", help="a timm model (default: %(default)s)")
+    text = "number of rounds; a multiple of 5 includes lookahead merges evenly (default: %(default)s)"
+    add("--rounds", type=as_whole(), default=15, help=text)
+    text = "CPU threads; use 1 on a busy machine (default: %(default)s)"
+    add("--threads", type=as_whole(), default=torch.get_num_threads(), help=text)
+    add("--only", help="optimizers as named in the table, separated by commas (default: all; adamw is always included)")
+    text = "setting for this project's optimizers; repeatable"
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "folder of the authors' package, which has the same import name as this one"
+    add("--official", type=as_path, metavar="DIR", help=text)
     add(
         "--group-size",
         type=as_whole(),
         metavar="N",
-        help="optimizers in memory at a time besides adamw (default: for 8 GB)",
+        help="optimizers in memory at a time besides adamw (default: as many as fit into 8 GB)",
     )
-    add("--profile", metavar="NAME", help="print where a step of this one spends its time, and no more")
-    add("--drift", action="store_true", help="print how far float32 is off after 1,000 steps, and no more")
-    add("--out", type=as_folder, metavar="DIR", help="where to write bench.md and bench.json")
+    add("--profile", metavar="NAME", help="only print a profile of one step of this optimizer")
+    add("--drift", action="store_true", help="only print the error of float32 after 1,000 steps")
+    add("--out", type=as_folder, metavar="DIR", help="folder for bench.md and bench.json")
     add("--serve", type=as_path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -242,11 +251,11 @@ def main() -> None:
         print(profiled(lambda: local.optimizer, 1).key_averages().table("self_cpu_time_total", row_limit=30))
     else:
         names = args.only.split(",") if args.only is not None else list(every)
-        for name in set(names).difference(ADAMW, [KOZISTR, OFFICIAL]):  # mistakes are told before an hour is spent
+        for name in set(names).difference(ADAMW, [KOZISTR, OFFICIAL]):  # report mistakes before measuring
             settings(name, args.override)
         bench(names, *problem, args)
 
 
 if __name__ == "__main__":
-    with ending_well("measures anew"):
+    with ending_well("measures again"):
         main()

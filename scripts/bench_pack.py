@@ -1,6 +1,6 @@
-"""What each way of keeping a picture in a pack costs: bytes, the loss against the resized pixels, decoding speed.
+"""Measure the JPEG settings of a pack: bytes per image, loss against the resized pixels, and decoding speed.
 
-The pictures are photographs (pip install 'ranger21-imagenet[bench]'), resized as the paper's recipe resizes ImageNet.
+The images are photographs (pip install 'ranger21-imagenet[bench]'), resized as the paper's recipe resizes ImageNet.
 
   python scripts/bench_pack.py
   python scripts/bench_pack.py --images 200 --rounds 9
@@ -28,7 +28,7 @@ KINDS = [(quality, colour) for quality in (85, 90, 95) for colour in ("4:2:0", "
 
 
 def resized(content: bytes, config: ImageFolderConfig) -> np.ndarray:
-    """uint8 (height, width, 3)"""
+    """Return the resized image, uint8 of shape (height, width, 3)."""
     image = Encoded(np.frombuffer(content, np.uint8), "a photograph", "")
     return resized_tensor(to_tensor(image), config).permute(1, 2, 0).contiguous().numpy()
 
@@ -42,19 +42,20 @@ def seconds_to_decode(files: list[bytes]) -> float:
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=as_whole(), default=200)
-    parser.add_argument("--rounds", type=as_whole(), default=5, help="of decoding, one kind after the other")
+    parser.add_argument("--images", type=as_whole(), default=200, help="number of images (default: %(default)s)")
+    text = "number of rounds of decoding, each with every setting (default: %(default)s)"
+    parser.add_argument("--rounds", type=as_whole(), default=5, help=text)
     args = parser.parse_args()
     config = compose_config(["data.root=/unused"]).data
     assert isinstance(config, ImageFolderConfig)
-    pictures = [resized(content, config) for content in jpegs(args.images)]
+    images = [resized(content, config) for content in jpegs(args.images)]
     kinds = {kind: Recipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
-    files = {kind: [encoded(picture, recipe)[0] for picture in pictures] for kind, recipe in kinds.items()}
+    files = {kind: [encoded(image, recipe)[0] for image in images] for kind, recipe in kinds.items()}
     times = [{kind: seconds_to_decode(some) for kind, some in files.items()} for _ in range(args.rounds)]
-    print(f"{args.images} photographs at {config.resize}x{config.resize}; raw: {pictures[0].nbytes / 1e3:.0f} kB each")
-    print("quality  colour      kB   loss of 255   decoded a second (from, to)")
+    print(f"{args.images} photographs at {config.resize}x{config.resize}; raw: {images[0].nbytes / 1e3:.0f} kB each")
+    print("quality  color       kB   loss of 255   decoded per second (min, max)")
     for kind, some in files.items():
-        pairs = zip(some, pictures, strict=True)
+        pairs = zip(some, images, strict=True)
         loss = np.mean([np.abs(simplejpeg.decode_jpeg(f).astype(int) - p).mean() for f, p in pairs])
         rates = [1 / round_[kind] for round_ in times]
         speed = f"{statistics.median(rates):.0f} ({min(rates):.0f}, {max(rates):.0f})"
@@ -62,5 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("measures anew"):
+    with ending_well("measures again"):
         main()

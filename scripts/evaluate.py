@@ -1,9 +1,9 @@
-"""Evaluate a checkpoint, an exported file, or timm's own weights on the validation images of any data set.
+"""Evaluate a checkpoint, an exported file, or timm's own weights on the validation images of any dataset.
 
-The classes of the data are matched with the model's by name: the folders of data.root/val (or of data.root itself, if
-it has neither train/ nor val/) must be classes of the model, in any order, and need not be all of them. Numbered
-folders, as ImageNet-V2's, are indices into the model's classes. What cannot be matched is refused. docs/evaluate.md
-says more.
+The classes of the data are matched to those of the model by name: each folder of data.root/val (or of data.root, if it
+has neither train/ nor val/) must be a class of the model. The order does not matter, and some of the model's classes
+may be missing. Numbered folders, as in ImageNet-V2, are indices into the model's classes. It is an error if a class
+cannot be matched. See docs/evaluate.md.
 
 examples:
   python scripts/evaluate.py outputs/demo/resnet10t-ranger21-s0                      its best checkpoint, its own data
@@ -26,19 +26,17 @@ from ranger21.models.classes import AMONG
 
 def parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = (
-        "a run directory, a checkpoint, a file of export.py, timm:NAME, hf-hub:ID, or local-dir:PATH as timm writes it"
-    )
+    text = "a run directory, a checkpoint, a file of export.py, timm:NAME, hf-hub:ID, or local-dir:PATH (timm's format)"
     parser.add_argument("source", help=text)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
-    text = "what the model may answer with: any of its classes, or only those that the data has (default: %(default)s)"
+    text = "classes that the model may predict: all of its own, or only those in the data (default: %(default)s)"
     parser.add_argument("--among", choices=AMONG, default=AMONG[0], help=text)
-    text = "take the n-th class folder for the model's n-th class, whatever the names; for checkpoints without names"
+    text = "match the n-th class folder to the model's n-th class; for checkpoints without class names"
     parser.add_argument("--by-position", action="store_true", help=text)
-    text = "ReaL's real.json: also count an answer as right that is among its labels for the image"
+    text = "ReaL's real.json: also report accuracy with any of its labels for an image counted as correct"
     parser.add_argument("--real-labels", type=as_path, metavar="FILE", help=text)
-    text = "write a line of CSV for each image: path, class, the first five answers and their probabilities"
+    text = "write a CSV file with a line per image: path, class, top-5 predictions and their probabilities"
     parser.add_argument("--predictions", type=as_file(), metavar="FILE", help=text)
     return parser
 
@@ -64,5 +62,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         main()

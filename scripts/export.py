@@ -1,10 +1,10 @@
-"""Export a run's weights as a file that timm loads by itself.
+"""Export the weights of a run to a file that timm can load.
 
 examples:
   python scripts/export.py outputs/demo/resnet10t-ranger21-s0 resnet10t.safetensors      its best checkpoint
   python scripts/export.py outputs/paper/resnet50-ranger21-s0/checkpoints/last.pt resnet50.pth
 
-It prints the line of Python that loads the file.
+Prints the line of Python that loads the file.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from ranger21.system.errors import UserError
 
 
 def python_line(run: dict[str, Any], target: Path) -> str:
-    """The call that makes the model with these weights, to be pasted after `import timm, torch`.
+    """Return the call that creates the model with these weights, to be pasted after `import timm, torch`.
 
-    Raises a UserError for arguments of which Python's words for them could be anything else: the file may be a
-    stranger's.
+    Raises:
+        UserError: If an argument cannot be written as a plain Python literal. The checkpoint may be from a stranger.
     """
     model, data = run["config"]["model"], run["data"]
     arguments = {"num_classes": data["classes"], "in_chans": data["channels"]}
     arguments |= model["kwargs"] | {"checkpoint_path": str(target)}
     for name in arguments:
         if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-            raise UserError(f"model.kwargs has {name!r}, which is no name of an argument: nothing is written.")
+            raise UserError(f"model.kwargs has {name!r}, which is not an argument name. Nothing was written.")
     text = "".join(f", {name}={literal(value)}" for name, value in arguments.items())
     if model["remove_batch_norm"]:
         text = f", norm_layer=torch.nn.Identity{text}"
@@ -41,7 +41,7 @@ def python_line(run: dict[str, Any], target: Path) -> str:
 
 
 def literal(value: Any) -> str:
-    """Python's way to write a value; ASCII, so that any terminal shows it and any shell leaves it as it is."""
+    """Return a value as an ASCII Python literal, which is safe to print and to paste."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):
@@ -50,7 +50,7 @@ def literal(value: Any) -> str:
         return f"float('{value}')"
     if value is not None and not isinstance(value, bool | int | float | str):
         raise UserError(
-            f"model.kwargs has a {type(value).__name__} in it, which is not a plain value: nothing is written."
+            f"model.kwargs contains a {type(value).__name__}, which is not a plain value. Nothing was written."
         )
     return ascii(value)
 
@@ -60,15 +60,15 @@ def main() -> None:
     parser.add_argument("source", help="a run directory or a checkpoint")
     parser.add_argument("target", type=as_path, help="the file to write: .safetensors, .pth or .pt")
     args = parser.parse_args()
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
-            raise UserError(f"{args.target} must end in .safetensors, .pth or .pt: timm tells the format by it.")
+            raise UserError(f"{args.target} must end in .safetensors, .pth or .pt, which tells timm the format.")
         if (args.target.absolute().parent.resolve().parent / "manifest.json").exists():
             raise UserError(
-                f"{args.target} is among a run's checkpoints, which it goes on from: choose another folder."
+                f"{args.target} is in the checkpoint folder of a run, which may need to resume. Choose another folder."
             )
         if args.target.exists() and Path(args.source).exists() and args.target.samefile(args.source):
-            raise UserError(f"{args.target} is the file that is exported: choose another name.")
+            raise UserError(f"{args.target} is the file to export from. Choose another name.")
         from ranger21.config.compose import with_overrides
         from ranger21.models.evaluated import names_by_data, run_of
         from ranger21.models.weights import export, read_any
@@ -76,15 +76,13 @@ def main() -> None:
         weights = read_any(args.source)
         run = run_of(weights)
         if run["config"]["model"].get("remove_skips"):
-            raise UserError(
-                f"timm has no model for {args.source}, whose skip connections are removed: nothing is written."
-            )
-        config = with_overrides(run["config"], [])  # which looks at all of it
+            raise UserError(f"timm has no model without skip connections, as {args.source} is. Nothing was written.")
+        config = with_overrides(run["config"], [])  # validates it
         if weights.classes is None:
             names = names_by_data(weights, config)
             weights = replace(weights, classes=names)
             if names is None:
-                note = "does not name its classes, nor does the file: the data that its run recorded is not there"
+                note = "does not name its classes and the data of its run was not found, so the file has no class names"
                 print(f"warning: {args.source} {note}.", file=sys.stderr)
         line = python_line(run, args.target)
         export(weights, args.target)

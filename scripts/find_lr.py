@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Find a learning rate: the range test on any configuration, with its picture.
+"""Suggest a learning rate with a range test (Smith 2017) on any configuration, and plot it.
 
-The rate grows from --low to --high by the same factor each step. Where the loss begins to fall, learning begins; where
-it is lowest, the rate is already too high to last. The suggestion is the rate of the steepest fall of the smoothed
-loss, but a tenth of that of the lowest at most. Weights start from the configuration's own (or model.init_from), and
-nothing that is on the disk is changed.
+The rate grows from --low to --high by a constant factor per step. Learning begins where the loss starts to fall; where
+the loss is lowest, the rate is already too high for longer training. The suggestion is the rate at which the smoothed
+loss falls fastest, but at most a tenth of the rate with the lowest loss. Training starts from new weights (or
+model.init_from) and writes no run directory.
 
   python scripts/find_lr.py experiment=demo
   python scripts/find_lr.py experiment=fashion_mnist optimizer=adamw --steps 200
@@ -28,7 +28,7 @@ from ranger21.system.files import replacing, write_atomically
 
 
 def find(config: Config, low: float, high: float, steps: int) -> Any:
-    """The range test of a configuration. Imports torch."""
+    """Run the range test of a configuration. Imports torch."""
     from ranger21.data.build import build_data, prepare_data
     from ranger21.engine.lr_finder import range_test
     from ranger21.records.directory import RunDirectory
@@ -43,11 +43,11 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
 
     with computing(config.trainer), distributed.join(config.trainer.device) as world:
         if world.size > 1:
-            raise UserError("find_lr.py runs in one process: start it without torchrun.")
+            raise UserError("find_lr.py runs in one process. Start it without torchrun.")
         prepare_data(config.data)
         require_it_runs(config, world.size)
         with tempfile.TemporaryDirectory() as nowhere:
-            pass  # it is gone again: there is nothing to resume and nothing to save, and a signal may end all at once
+            pass  # the folder no longer exists: nothing is resumed or saved, and a signal can end the process at once
         with enough_to_train(config, world.size, world.device):
             data = build_data(config.data, config.seed_of_data)
             run = Run(config, RunDirectory(Path(nowhere)), world, data, StopFlag())
@@ -69,7 +69,7 @@ def draw(found: Any, title: str, path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
-        axes.plot(found.rates, found.losses, color=COLOURS[5], linewidth=0.8, alpha=0.7, label="loss of a step")
+        axes.plot(found.rates, found.losses, color=COLOURS[5], linewidth=0.8, alpha=0.7, label="loss per step")
         axes.plot(found.rates, found.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
         if found.suggestion is not None:
             axes.axvline(found.suggestion, color=COLOURS[1], linewidth=1.5, label=f"suggested: {found.suggestion:.2g}")
@@ -87,35 +87,39 @@ def draw(found: Any, title: str, path: Path) -> None:
 
 
 def why(found: Any) -> str:
+    """Return an explanation of the suggestion."""
     if found.suggestion is None:
-        return "The loss never fell: try more --steps, or a lower --low."
+        return "The loss never fell. Try more --steps or a lower --low."
     steepest, lowest = found.rates[found.steepest], found.rates[found.lowest]
     text = f"The smoothed loss falls fastest at {steepest:.2g} and is lowest at {lowest:.2g}; "
     if steepest <= lowest / 10:
-        return text + "suggested is the former."
-    return text + "suggested is a tenth of the latter, since the former is too near to it."
+        return text + "the first is suggested."
+    return text + "a tenth of the second is suggested, because the first is too close to it."
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
-    parser.add_argument("--low", type=as_positive, default=1e-6, help="the first rate (default: %(default)s)")
-    parser.add_argument("--high", type=as_positive, default=10.0, help="the last rate (default: %(default)s)")
+    parser.add_argument("--low", type=as_positive, default=1e-6, help="first learning rate (default: %(default)s)")
+    parser.add_argument("--high", type=as_positive, default=10.0, help="last learning rate (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=as_whole(1, 100_000_001), default=150, help="how many steps (default: %(default)s)"
+        "--steps", type=as_whole(1, 100_000_001), default=150, help="number of steps (default: %(default)s)"
     )
     parser.add_argument(
-        "--out", type=as_file(*PICTURES), default=Path("outputs/find_lr.png"), help="(default: %(default)s)"
+        "--out",
+        type=as_file(*PICTURES),
+        default=Path("outputs/find_lr.png"),
+        help="plot to write (default: %(default)s)",
     )
     args = parser.parse_intermixed_args()
     if not 0 < args.low < args.high:
         raise UserError(f"--low={args.low:g} must be above 0 and below --high={args.high:g}.")
     if args.steps < 10:
-        raise UserError(f"--steps={args.steps} is too few to see a curve: 10 at least.")
+        raise UserError(f"--steps={args.steps} is too few for a curve: use at least 10.")
     config = compose_config([*args.overrides, f"trainer.steps={args.steps}", "logger=none"])
     found = find(config, args.low, args.high, args.steps)
     if not found.rates:
-        raise UserError(f"the loss was not finite at the first rate: choose --low below {args.low:g}.")
+        raise UserError(f"The loss was not finite at the first learning rate. Choose --low below {args.low:g}.")
     draw(found, f"{config.model.label}, {config.optimizer.name}, batch {config.data.batch_size}", args.out)
     values = {"suggestion": found.suggestion, "rates": found.rates, "losses": found.losses}
     write_atomically(args.out.with_suffix(".json"), json.dumps(values))
@@ -124,5 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         main()

@@ -1,15 +1,15 @@
-"""Pack a data set for fast loading: every image decoded and resized once, kept as JPEG or raw pixels in tar archives.
+"""Pack a dataset for fast loading: decode and resize every image once, and store JPEGs or raw pixels in tar archives.
 
-The recipe's resize is taken from the same configuration as train.py's, so a pack fits the runs with the same overrides.
-Interrupted, it goes on where it stopped when the same command is run again; after images have been replaced or removed,
-archives of unchanged images are kept. The archives can be read by WebDataset, labels and all.
+The size is taken from the configuration, so use the same overrides for the pack and for train.py. After an
+interruption, the same command continues where it stopped. After images were replaced or removed, it keeps the archives
+of unchanged images. WebDataset can read the archives, including labels.
 
 examples:
   python scripts/pack.py /data/imagenet-288 data.root=/data/imagenet              JPEG, about 50 GB for ImageNet
   python scripts/pack.py /data/imagenet-raw data.root=/data/imagenet --format raw     pixels, 318 GB
   python scripts/pack.py packs/demo experiment=demo
   python train.py experiment=demo data.pack=packs/demo                            train from it
-  python scripts/pack.py /data/imagenet-288 --check                               read it all, compare the checksums
+  python scripts/pack.py /data/imagenet-288 --check                               verify the checksums of a pack
 """
 
 import argparse
@@ -28,7 +28,7 @@ from ranger21.system.wording import first_few
 
 
 def pack(target: Path, args: argparse.Namespace) -> str:
-    """Makes the pack; returns what to say at the end."""
+    """Make the pack, and return the final message."""
     from ranger21.data.build import image_folders, prepare_data
     from ranger21.data.layout import require_data
     from ranger21.data.packing import estimate, make_pack
@@ -37,10 +37,10 @@ def pack(target: Path, args: argparse.Namespace) -> str:
 
     config = compose_config(args.overrides).data
     if not isinstance(config, ImageFolderConfig) or config.pack:
-        raise UserError("Only folders of images can be packed: data=imagenet or data=sample, and without data.pack.")
+        raise UserError("Only folders of images can be packed: use data=imagenet or data=sample, without data.pack.")
     if config.classes is not None or config.fraction != 1 or config.imbalance is not None:
         some = "data.classes, data.fraction and data.imbalance"
-        raise UserError(f"A pack holds all images: {some} choose among them when training.")
+        raise UserError(f"A pack holds all images. Use {some} when training from it, not when packing.")
     require_data(config)
     prepare_data(config)
     root, indices = image_folders(config)
@@ -52,52 +52,59 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     skip = args.on_bad_image == "skip"
     need = estimate(sources["train"], config, recipe) * images
     there = sum(path.stat().st_size for path in target.glob("*.tar"))
-    print(f"{images:,} images, {recipe}: about {size_text(need)}, of which {size_text(there)} are there")
+    print(f"{images:,} images, {recipe}: about {size_text(need)}, of which {size_text(there)} exist already")
     require_space(target, max(0.0, need - there))
     fresh = make_pack(sources, config, recipe, target.absolute(), args.processes, skip)
     skipped = [image for of_split in read_facts(target).get("skipped", {}).values() for image in of_split]
     if skipped:
         shown = first_few(skipped, 5)
-        print(f"{len(skipped):,} images cannot be read and are not in the pack ({shown}): {target / FACTS} lists them")
+        print(f"{len(skipped):,} unreadable images are not in the pack ({shown}); see {target / FACTS}")
     use = command("python", "train.py", *args.overrides, setting("data.pack", target))
-    return f"{target} is complete{'' if fresh else ' already'}: {use}"
+    return f"{target} is {'' if fresh else 'already '}complete. To train from it: {use}"
 
 
 def check(target: Path, processes: int) -> str:
+    """Verify all checksums of a pack, and return the final message.
+
+    Raises:
+        UserError: If archives are damaged or missing.
+    """
     from ranger21.data.packing import damaged_shards
 
     damaged = damaged_shards(target, processes)
     if damaged:
         raise UserError(
-            f"{target}: {len(damaged)} archives are damaged or missing ({first_few(damaged, 5)}): "
-            "delete them and run the command again that made the pack."
+            f"{target}: {len(damaged)} archives are damaged or missing ({first_few(damaged, 5)}). "
+            "Delete them and repeat the command that made the pack."
         )
-    return f"{target}: all checksums are right."
+    return f"{target}: all checksums are correct."
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=as_path, help="the pack's folder")
+    parser.add_argument("target", type=as_path, help="folder of the pack")
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
-    parser.add_argument("--format", choices=FORMATS, help="default: jpeg")
-    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="Q", help="of JPEG; default: 95")
-    parser.add_argument("--subsampling", choices=("4:4:4", "4:2:0"), help="of JPEG's colour; default: 4:4:4")
+    parser.add_argument("--format", choices=FORMATS, help="how images are stored (default: jpeg)")
+    text = "JPEG quality, 1 to 100 (default: 95)"
+    parser.add_argument("--quality", type=int, choices=range(1, 101), metavar="Q", help=text)
+    text = "JPEG chroma subsampling (default: 4:4:4)"
+    parser.add_argument("--subsampling", choices=("4:4:4", "4:2:0"), help=text)
     parser.add_argument(
         "--on-bad-image",
         choices=("error", "skip"),
-        help="what an image that cannot be read is: an error, or left out, listed in pack.json and told to every run "
-        "that trains from the pack; default: error",
+        help="treatment of unreadable images: stop with an error, or skip them; skipped images are listed in pack.json "
+        "and reported by every run that trains from the pack (default: error)",
     )
     add_processes_option(parser)
-    parser.add_argument("--check", action="store_true", help="compare the checksums of a pack instead of making one")
+    parser.add_argument("--check", action="store_true", help="verify the checksums of a pack instead of making one")
     args = parser.parse_intermixed_args()
-    with ending_well("begins anew" if args.check else "goes on from here"):
+    with ending_well("starts over" if args.check else "continues from here"):
         require_processes(args.processes)
         making = (args.overrides, args.format, args.quality, args.subsampling, args.on_bad_image)
         if args.check and any(making):
-            raise UserError("--check reads a pack as it is: give its folder, and nothing else.")
+            raise UserError("--check takes only the folder of the pack. Omit all other arguments.")
         if args.format == "raw" and (args.quality or args.subsampling):
-            raise UserError("--quality and --subsampling are JPEG's: leave them away with --format raw.")
+            raise UserError("--quality and --subsampling apply to JPEG only. Omit them with --format raw.")
         print(check(args.target, args.processes) if args.check else pack(args.target, args))
 
 

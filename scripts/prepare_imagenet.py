@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""Sort ImageNet, as it is downloaded, into the folders train/WNID and val/WNID.
+"""Extract a download of ImageNet into the folders train/WNID and val/WNID.
 
-SOURCE is a folder with the three official archives of https://image-net.org (ILSVRC2012_img_train.tar,
-ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz) or with the parquet files of Hugging Face's imagenet-1k
-(train-*.parquet and validation-*.parquet, perhaps in its folder data/); of either, the same tree comes out. It may be
-stopped or killed at any moment: the same command again does only what is missing, or has another size than in the
-archives. The archives' published MD5 is compared before they are read from, once (TARGET/.checksums.json notes it); of
-the parquet files none is published: their pages have checksums. Needs: pip install -e '.[prepare]'
+SOURCE is a folder with either the three official archives of https://image-net.org (ILSVRC2012_img_train.tar,
+ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz) or the parquet files of Hugging Face's imagenet-1k
+(train-*.parquet and validation-*.parquet, possibly in its subfolder data/). Both give the same tree.
+
+The command can be stopped or killed at any time. Repeated, it writes only the files that are missing or differ in size
+from the archives. The MD5 checksums of the archives are verified once, before extraction, and noted in
+TARGET/.checksums.json. None are published for the parquet files, but their pages contain checksums. Requires
+pip install -e '.[prepare]'.
 
   python scripts/prepare_imagenet.py ~/downloads /data/imagenet
   python scripts/prepare_imagenet.py ~/imagenet-1k/data /data/imagenet --processes 16
@@ -26,14 +28,12 @@ from ranger21.system.processes import add_processes_option, require_processes
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=as_path, help="the folder with the downloaded files, which are left as they are")
-    parser.add_argument("target", type=as_path, help="the folder for train/ and val/")
-    parser.add_argument(
-        "--no-checksums", action="store_true", help="do not compare the archives with their published MD5"
-    )
+    parser.add_argument("source", type=as_path, help="folder with the downloaded files, which are not changed")
+    parser.add_argument("target", type=as_path, help="folder for train/ and val/")
+    parser.add_argument("--no-checksums", action="store_true", help="do not verify the MD5 checksums of the archives")
     add_processes_option(parser)
     args = parser.parse_args()
-    with ending_well("goes on from here"):
+    with ending_well("continues from here"):
         require_processes(args.processes)
         prepare(args.source, args.target, args.processes, None if args.no_checksums else MD5)
 

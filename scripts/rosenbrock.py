@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Every optimizer of the project on the Rosenbrock function: how each moves in a narrow, bent valley."""
+"""Run every optimizer of the project on the Rosenbrock function, and plot their paths in its curved valley."""
 
 from __future__ import annotations
 
@@ -31,53 +31,56 @@ from ranger21.landscape.rosenbrock import GOAL, LOST, MINIMUM, Point, Walk, grad
 from ranger21.system.errors import UserError
 
 HELP = """\
-Every optimizer of the project on the Rosenbrock function: how each moves in a narrow,
-bent valley.
+Run every optimizer of the project on the Rosenbrock function, and plot their paths in
+its narrow, curved valley.
 
-f(x, y) = (1 - x)^2 + 100 (y - x^2)^2, lowest at (1, 1), in float64, with the exact
-gradient (no noise), a constant rate, and no weight decay, which would move the minimum.
+f(x, y) = (1 - x)^2 + 100 (y - x^2)^2 has its minimum at (1, 1). The runs are in float64,
+with the exact gradient (no noise), a constant learning rate, and no weight decay, which
+would move the minimum.
 
-All have the same start, grid of rates and number of steps. The rate taken is the one
-that brings f below 1e-4 soonest or, if none does, the one with the lowest f at the end.
-All rates are tried for --search-steps; if none gets there, the half with the lowest f
-goes on. A try ends when it gets there, diverges (f above 1e12), or takes more steps than
-the best so far, which changes no choice. All else is as in configs/optimizer. One start,
-no randomness: it shows how an optimizer moves, not which is better at training networks.
-Where an optimizer bounces about, getting there is luck: four more runs with the rate off
-by 1e-12 or 2e-12 tell, and the table calls it chaotic where they do not end alike.
+All optimizers have the same start, grid of learning rates and number of steps. The rate
+chosen is the one that brings f below 1e-4 in the fewest steps or, if none does, the one
+with the lowest final f. All rates are tried for --search-steps; if none reaches 1e-4, the
+half with the lowest f continues. A trial ends when it reaches 1e-4, diverges (f above
+1e12), or takes more steps than the best trial so far, which does not affect the choice.
+Everything else is as in configs/optimizer. With one start and no randomness, the result
+shows how an optimizer moves, not which one trains networks better. If an optimizer's path
+is erratic, reaching the minimum is luck. Four more runs test this, with learning rates
+changed by 1e-12 or 2e-12; if they end differently, the table calls the path chaotic.
 
-(x, y) is one parameter tensor of shape (2,), so what acts on units or tensors acts on
-both coordinates together: clipping holds the length of the gradient against that of
-(x, y), a trust ratio is one number, and both make for short steps near the origin.
-Gradient centralization needs two axes and does nothing. timm's LARS, LARC and LAMB have
-no trust ratio where there is no decay, and would be momentum, twice, and Adam, clipped:
-here they have always_adapt=true. A second tensor without a gradient comes last, since the
-norm loss of ranger21_official, on at any weight decay, reaches the last tensor only."""
+(x, y) is one parameter tensor of shape (2,), so operations on units or tensors act on
+both coordinates together: clipping compares the norm of the gradient with that of (x, y),
+and a trust ratio is a single number; both cause short steps near the origin. Gradient
+centralization needs two axes and has no effect. Without weight decay, timm's LARS, LARC
+and LAMB have no trust ratio by default (and would be momentum, momentum and clipped
+Adam), so here they have always_adapt=true. A second tensor without a gradient comes last,
+because the norm loss of ranger21_official, which needs no weight decay, is applied to the
+last tensor only."""
 
 EXAMPLES = """\
 examples:
-  everything, into docs/rosenbrock (minutes)
+  all optimizers, written to docs/rosenbrock (takes minutes)
     python scripts/rosenbrock.py
 
-  three of them, from the other side of the valley
+  three optimizers, from the other side of the valley
     python scripts/rosenbrock.py --optimizers adamw,ranger21,gd --start 1.5 -0.5 --out outputs/rosenbrock
 
-  every rate to the end of a shorter run
+  shorter runs, with every learning rate to the end
     python scripts/rosenbrock.py --steps 2000 --search-steps 2000 --grid 1e-5 1 31 --out outputs/rosenbrock
 
-written to --out:
-  trajectories.png, .svg   the paths over contours of log f, a panel each
-  table.md, table.json     rate, steps to 1e-4, final f and distance to the minimum"""
+files in --out:
+  trajectories.png, .svg   the paths over contours of log f, one panel each
+  table.md, table.json     learning rate, steps to 1e-4, final f and distance to the minimum"""
 
 
 def built_from(name: str) -> dict[str, Any]:
-    """What the project builds this optimizer from, without weight decay."""
+    """Return the settings of an optimizer, without weight decay."""
     adapt = ["optimizer.always_adapt=true"] if name in ("lars", "larc", "lamb") else []
     return vars(compose_config([f"optimizer={name}", "optimizer.weight_decay=0", *adapt]).optimizer)
 
 
 def visited(arguments: dict[str, Any], rate: float, start: Point) -> Iterator[Point]:
-    """Every point that the project's optimizer visits, the start first, until it diverges."""
+    """Yield every point that an optimizer visits, beginning with the start, until it diverges."""
     import numpy as np
     import torch
 
@@ -96,7 +99,7 @@ def visited(arguments: dict[str, Any], rate: float, start: Point) -> Iterator[Po
 
 
 def study(arguments: dict[str, Any], options: argparse.Namespace) -> tuple[Walk, list[Point]]:
-    """The search for the rate, the whole run with it, and runs with almost the same."""
+    """Choose the learning rate, and return the assessed run with that rate and its path."""
     tried = [visited(arguments, rate, options.start) for rate in options.rates]
     index = landscapes.best_rate(tried, options.search_steps, options.steps)
     rate, at_edge = options.rates[index], index in (0, len(options.rates) - 1)
@@ -106,9 +109,9 @@ def study(arguments: dict[str, Any], options: argparse.Namespace) -> tuple[Walk,
 
 
 def study_all(names: Sequence[str], options: argparse.Namespace) -> list[tuple[Walk, list[Point]]]:
-    """Every optimizer, in processes side by side, told as they come in; the best first."""
+    """Study every optimizer in parallel processes, print progress, and return the results, best first."""
     found, settings = [], [built_from(name) for name in names]
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes: tensors of two elements gain by no more
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes: more threads do not help with two elements
     with multiprocessing.get_context("spawn").Pool(min(options.jobs, len(names))) as pool:
         for walk, path in pool.imap_unordered(functools.partial(study, options=options), settings):
             found.append((walk, path))
@@ -117,7 +120,7 @@ def study_all(names: Sequence[str], options: argparse.Namespace) -> list[tuple[W
 
 
 def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> list[Path]:
-    """A panel for each path, in trajectories.png and .svg."""
+    """Draw one panel per path into trajectories.png and .svg, and return these files."""
     import matplotlib
     import numpy as np
     from matplotlib.colors import ListedColormap
@@ -129,7 +132,7 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     (x, y), columns = found[0][1][0], min(5, len(found))
     rows = -(-len(found) // columns)
     size = max(3.1 * columns + 0.6, 8), 2.95 * rows + 2
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.09))  # saved by Agg: no display is needed
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.09))  # saved by Agg, without a display
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     xs = np.linspace(min(-1.8, x - 0.3), max(1.8, x + 0.3), 400)
     ys = np.linspace(min(-0.8, y - 0.3), max(2.2, y + 0.3), 400)
@@ -152,7 +155,7 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
 
 
 def draw_path(axes: Any, walk: Walk, path: Any) -> None:
-    """The path until it is at the target, what comes after that faintly, and the marks."""
+    """Draw a path, faint after it has reached the target, with its marks."""
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
@@ -176,26 +179,30 @@ def draw_path(axes: Any, walk: Walk, path: Any) -> None:
 
 
 def prepare(options: argparse.Namespace) -> list[str]:
-    """The optimizers' names; `options` made ready for `study`."""
+    """Check the options, complete them for `study`, and return the names of the optimizers.
+
+    Raises:
+        UserError: If an option is invalid.
+    """
     known = list(VARIANTS["optimizer"])
     names = list(dict.fromkeys(options.optimizers.split(","))) if options.optimizers is not None else known
     if unknown := set(names).difference(known):
-        raise UserError(f"There is no optimizer {min(unknown)!r}; there are {', '.join(known)}.")
+        raise UserError(f"There is no optimizer {min(unknown)!r}. Choose from {', '.join(known)}.")
     lowest, highest, count = options.grid
     if not (0 < lowest < highest < math.inf and 2 <= count <= 1000 and count == int(count)):
-        raise UserError("--grid takes the lowest rate, above 0, the highest, above that, and how many, from 2 to 1000.")
+        raise UserError("--grid needs LOW above 0, HIGH above LOW, and N, the number of rates, from 2 to 1000.")
     if min(options.steps, options.search_steps, options.jobs) < 1:
-        raise UserError("--steps, --search-steps and --jobs are at least 1.")
+        raise UserError("--steps, --search-steps and --jobs must be at least 1.")
     if not value(*options.start) < LOST:
-        raise UserError("--start is too far away.")
+        raise UserError(f"--start is too far away: f must be below {LOST:g} there.")
     spaced = (lowest * (highest / lowest) ** (index / (count - 1)) for index in range(int(count)))
-    options.rates = [float(f"{rate:.3g}") for rate in spaced]  # as the table shows them: it is all that a rerun needs
+    options.rates = [float(f"{rate:.3g}") for rate in spaced]  # rounded as in the table, so that a rerun can use them
     options.search_steps, options.start = min(options.search_steps, options.steps), tuple(options.start)
     return names
 
 
 def run(options: argparse.Namespace) -> None:
-    """The runs, the table on the terminal, and the files."""
+    """Run all optimizers, print the table, and write the files."""
     names, out, begin = prepare(options), options.out, time.perf_counter()
     said = landscapes.protocol(options.start, options.rates, options.search_steps, options.steps)
     print(textwrap.fill(said, 100))
@@ -222,15 +229,20 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--optimizers", metavar="A,B,...", help="which (default: all of the project)")
-    add("--start", nargs=2, type=float, default=[-1.2, 1.0], metavar=("X", "Y"), help="default: -1.2 1")
-    add("--steps", type=as_whole(), default=5000, help="of a whole run (default: %(default)s)")
-    add("--search-steps", type=as_whole(), default=1000, help="with all rates (default: %(default)s)")
-    add("--grid", nargs=3, type=float, default=[1e-6, 10, 41], metavar=("LOW", "HIGH", "N"), help="default: 1e-6 10 41")
-    add("--jobs", type=as_whole(), default=os.cpu_count() or 1, help="processes (default: one a core, %(default)s)")
-    add("--out", type=as_folder, default=Path("docs/rosenbrock"), metavar="DIR", help="default: %(default)s")
+    add("--optimizers", metavar="A,B,...", help="names of optimizers (default: all of the project)")
+    text = "starting point (default: -1.2 1)"
+    add("--start", nargs=2, type=float, default=[-1.2, 1.0], metavar=("X", "Y"), help=text)
+    add("--steps", type=as_whole(), default=5000, help="steps of a run (default: %(default)s)")
+    text = "steps for which all learning rates are tried (default: %(default)s)"
+    add("--search-steps", type=as_whole(), default=1000, help=text)
+    text = "N learning rates from LOW to HIGH, spaced evenly on a log scale (default: 1e-6 10 41)"
+    add("--grid", nargs=3, type=float, default=[1e-6, 10, 41], metavar=("LOW", "HIGH", "N"), help=text)
+    text = "number of processes (default: one per core, %(default)s)"
+    add("--jobs", type=as_whole(), default=os.cpu_count() or 1, help=text)
+    text = "folder for the results (default: %(default)s)"
+    add("--out", type=as_folder, default=Path("docs/rosenbrock"), metavar="DIR", help=text)
     options = parser.parse_args()
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         run(options)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Draw learning-rate schedules: what every step of a run would get.
+"""Plot learning-rate schedules: the learning rate of every step of a run.
 
-Each argument is one curve: overrides as for train.py, in quotes, with spaces between them. Steps are those of
-the configuration (data, batch, epochs), or of --images training images where the data is not at hand.
+Each argument is one curve: overrides as for train.py, separated by spaces, in quotes. The number of steps follows from
+the configuration (batch size, epochs) and the number of training images, --images.
 
   python scripts/show_schedule.py "optimizer=ranger21"                      the paper's Figure 1
   python scripts/show_schedule.py schedule=explore_exploit schedule=official schedule=cosine
@@ -25,7 +25,7 @@ IMAGENET_TRAIN = 1_281_167
 
 
 def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
-    """Epochs and learning rates, at most 2,000 of them, the first and the last among them."""
+    """Return epochs and learning rates at up to 2,000 steps, including the first and the last."""
     from ranger21.run.optimizers import build_schedule, scaled_lr
     from ranger21.run.plan import make_plan
 
@@ -62,17 +62,24 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Pa
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", default=["optimizer=ranger21"], help="overrides of one curve each")
+    text = "overrides, one argument per curve (default: optimizer=ranger21)"
+    parser.add_argument("runs", nargs="*", default=["optimizer=ranger21"], help=text)
     parser.add_argument(
-        "--images", type=as_whole(), default=IMAGENET_TRAIN, help="training images (default: ImageNet's)"
+        "--images",
+        type=as_whole(),
+        default=IMAGENET_TRAIN,
+        help="number of training images (default: ImageNet's, %(default)s)",
     )
-    parser.add_argument("--log", action="store_true", help="a logarithmic axis for the rate")
+    parser.add_argument("--log", action="store_true", help="use a logarithmic axis for the learning rate")
     parser.add_argument(
-        "--out", type=as_file(*PICTURES), default=Path("outputs/schedule.png"), help="(default: %(default)s)"
+        "--out",
+        type=as_file(*PICTURES),
+        default=Path("outputs/schedule.png"),
+        help="plot to write (default: %(default)s)",
     )
     args = parser.parse_args()
     if "" in map(str.strip, args.runs):
-        raise UserError("an empty word is no curve: give overrides, such as optimizer=adamw.")
+        raise UserError("An empty argument is not a curve. Give overrides, such as optimizer=adamw.")
     configs = {run: compose_config(run.split()) for run in args.runs}
     for config in configs.values():
         if config.data.batch_size > args.images:
@@ -85,5 +92,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("draws anew"):
+    with ending_well("draws again"):
         main()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Look at every file of a data set, decode every image, and tell what is wrong: exit code 1 if anything is.
+"""Check every file of a dataset, decode every image, and report problems. The exit code is 1 if there are any.
 
-ROOT holds train/ and val/, with a folder for each class in both. Wrong are: images that cannot be read, classes that
-are empty or in one split only, files that are no images, links that lead nowhere, and counts that are not ImageNet's.
-Told as well, though the loader copes with it: CMYK, grey, 16 bits, palettes, EXIF, a PNG under a JPEG's name; and the
-hidden files and folders, which are passed over.
+ROOT contains train/ and val/, each with a folder per class. Problems are: unreadable images, classes that are empty or
+in one split only, files that are not images, broken links, and counts that differ from ImageNet's. Also reported,
+although the loader handles them: CMYK, grayscale, 16-bit and palette images, EXIF data, PNG files with a JPEG name; and
+hidden files and folders, which are ignored.
 
   python scripts/verify_imagenet.py /data/imagenet
   python scripts/verify_imagenet.py /data/imagenet --json imagenet.json --processes 16
@@ -29,7 +29,7 @@ from ranger21.system.processes import add_processes_option, require_processes
 from ranger21.system.terminal import console
 from ranger21.system.wording import printable
 
-LINES_OF_A_KIND = 20  # that are shown; the JSON file has all
+LINES_OF_A_KIND = 20  # shown per kind; the JSON file has all
 
 
 def overview(report: dict[str, Any]) -> Table:
@@ -54,27 +54,28 @@ def show(report: dict[str, Any]) -> None:
             entries = report[part][kind]
             lines = [f"  {entry['file']}: {entry['why']}" for entry in entries[:LINES_OF_A_KIND]]
             if len(entries) > LINES_OF_A_KIND:
-                lines.append(f"  and {len(entries) - LINES_OF_A_KIND:,} more, all of which --json FILE has")
+                lines.append(f"  and {len(entries) - LINES_OF_A_KIND:,} more (use --json FILE for all)")
             if entries:
                 head = f"\n{'WRONG' if part == 'wrong' else 'notice'}: {title} ({len(entries):,})"
                 console.print(printable("\n".join([head, *lines])), markup=False, soft_wrap=True)
     number = sum(map(len, report["wrong"].values()))
-    verdict = "nothing is wrong" if report["ok"] else f"wrong: {number:,} {'thing' if number == 1 else 'things'}"
+    verdict = "no problems" if report["ok"] else f"{number:,} {'problem' if number == 1 else 'problems'}"
     console.print(printable(f"\n{report['root']}: {verdict}"), markup=False, soft_wrap=True)
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=as_path, help="the folder that holds train/ and val/")
-    parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help="(default: %(default)s)")
-    parser.add_argument("--json", type=as_path, metavar="FILE", help="write the whole report to FILE")
+    parser.add_argument("root", type=as_path, help="folder that contains train/ and val/")
+    text = "compare the counts with ImageNet's, or with none (default: %(default)s)"
+    parser.add_argument("--expect", choices=["imagenet", "none"], default="imagenet", help=text)
+    parser.add_argument("--json", type=as_path, metavar="FILE", help="write the complete report to FILE")
     add_processes_option(parser)
     args = parser.parse_args()
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         require_processes(args.processes)
         if args.json is not None:
             try:
-                require_writable(args.json)  # rather now than in an hour
+                require_writable(args.json)  # before the long work
             except OSError as error:
                 raise UserError(f"--json={args.json} cannot be written ({error.strerror}).") from error
         report = verify(args.root, args.expect, args.processes)

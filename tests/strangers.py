@@ -138,8 +138,8 @@ def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str,
     path, taken = "model.kwargs.checkpoint_path is not possible", "timm.create_model("
     not_one, not_ours = "but does not record the run that made them", "train.py did not write it"
     return {
-        "kwargs-code": (kwargs, {code: 1}, "unexpected keyword argument", "which is no name of an argument"),
-        "kwargs-lambda": (kwargs, {"lambda": 1}, "unexpected keyword argument", "which is no name of an argument"),
+        "kwargs-code": (kwargs, {code: 1}, "unexpected keyword argument", "which is not an argument name"),
+        "kwargs-lambda": (kwargs, {"lambda": 1}, "unexpected keyword argument", "which is not an argument name"),
         "kwargs-path": (kwargs, {"checkpoint_path": str(evil)}, path, path),
         "kwargs-target": (kwargs, {"act_layer": target}, "'dict' object is not callable", taken),
         "kwargs-tensor": (kwargs, {"drop_rate": torch.zeros(1)}, "model.kwargs.drop_rate", "model.kwargs.drop_rate"),

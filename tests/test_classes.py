@@ -47,7 +47,7 @@ def test_the_run_on_its_own_data(colours: Colours) -> None:
 def test_folders_renamed_by_another_scheme_are_refused(colours: Colours, tmp_path: Path) -> None:
     """The same images in folders whose alphabetical order is another: 0 % in silence before names were kept."""
     other = folders(tmp_path, {f"colour{11 - label:02d}": label for label in range(12)})
-    sentence = r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more. The model has n"
+    sentence = r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more\. The"
     with pytest.raises(UserError, match=sentence):
         evaluate(colours.run, f"data.root={other}")
 

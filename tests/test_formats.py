@@ -175,10 +175,10 @@ def test_a_pack_is_checked_and_trained_from(wrong: Wrong, old: Old, pack: str) -
     place, command = old.place / pack, f"train.py {old.here(old.facts['runs'])} logger=none trainer.steps=2"
     data = old.here([override for override in old.facts["runs"] if override.startswith("data")])
     files = {path: path.read_bytes() for path in place.rglob("*.tar")}
-    assert "all checksums are right" in done(wrong, f"pack.py {place} --check").out
+    assert "all checksums are correct" in done(wrong, f"pack.py {place} --check").out
     again = f"pack.py {place} {data}" + (" --format raw" if pack == "pack-raw" else "")
     answer = wrong.run(again, {})
-    assert "is complete already" in answer.out or "train.py takes it as it is; to make one anew" in answer.err
+    assert "is already complete" in answer.out or "train.py takes it as it is; to make one anew" in answer.err
     assert files == {path: path.read_bytes() for path in files}
     done(wrong, f"{command} data.pack={place} run_dir={old.place}/packed")
     if pack == "pack-raw":  # whose pixels are the images' own

@@ -104,9 +104,9 @@ def test_by_the_real_command(config, packs, tmp_path):
     assert f"110 images, {RAW}: about " in pack_by_command(target, *options, "2")
     assert files(target) == files(packs["raw"])
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
-    assert "is complete already: python train.py data=imagenet " in pack_by_command(target, *options, "1")
+    assert "is already complete. To train from it: python train.py data=imagenet " in pack_by_command(target, *options, "1")
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
-    assert "all checksums are right" in pack_by_command(target, "--check", "--processes", "1")
+    assert "all checksums are correct" in pack_by_command(target, "--check", "--processes", "1")
 
 
 @pytest.mark.parametrize("kind", RECIPES)
@@ -205,7 +205,7 @@ def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
     assert not (tmp_path / "pack" / "train.npz").exists()
     with pytest.raises(UserError, match="is not finished: run the command again that makes it"):
         build_data(replace(config, pack=str(tmp_path / "pack")), 0)
-    assert "pack is complete: " in pack_by_command(tmp_path / "pack", *options)
+    assert "pack is complete. " in pack_by_command(tmp_path / "pack", *options)
     assert files(tmp_path / "pack") == files(packs["jpeg"])
 
 
@@ -298,7 +298,7 @@ def test_ctrl_c_ends_the_command_and_its_processes(config, packs, tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=60)[0]
-    assert (process.returncode, "Traceback" in text) == (130, False) and "goes on from here" in text, text
+    assert (process.returncode, "Traceback" in text) == (130, False) and "continues from here" in text, text
     pack_by_command(target, *overrides_of(config))
     assert files(target) == files(packs["jpeg"])
 

@@ -101,7 +101,7 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
         path.write_bytes(b"no image")
     pack, overrides = tmp_path / "pack", [*(o for o in TINY if o.startswith("data")), f"data.root={root}"]
     output = pack_by_command(pack, *overrides, "--processes", "1", "--on-bad-image", "skip")
-    assert "2 images cannot be read and are not in the pack (n99000001/" in output and "is complete: " in output
+    assert "2 unreadable images are not in the pack (n99000001/" in output and "is complete. " in output
     assert not made(config, pack)
     assert damaged_shards(pack, 1) == []
     skipped = stored_facts(pack)["skipped"]

@@ -260,7 +260,7 @@ def test_the_command(root, tmp_path):
         done = command(root, "--expect", "none", "--json", file, "--processes", processes)
         assert done.returncode == 1 and not done.stderr, done.stderr
         assert f"{TRAIN}/cut_in_half.JPEG: image file is truncated" in done.stdout
-        assert "[red]\\xff.JPEG: the file is empty" in done.stdout and "wrong: 2 things" in done.stdout
+        assert "[red]\\xff.JPEG: the file is empty" in done.stdout and "2 problems" in done.stdout
         assert f"{TRAIN}/png.JPEG: PNG" in done.stdout
         reports.append(file.read_text())
     assert reports[0] == reports[1]
@@ -269,7 +269,7 @@ def test_the_command(root, tmp_path):
     for image in (root / "val" / CLASS).glob("*red*"):
         image.unlink()
     done = command(root, "--expect", "none")
-    assert done.returncode == 0 and "nothing is wrong" in done.stdout, done.stdout
+    assert done.returncode == 0 and "no problems" in done.stdout, done.stdout
     done = command(root)
     assert done.returncode == 1 and "train: 3 classes, not 1,000" in done.stdout, done.stdout
 

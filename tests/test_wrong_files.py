@@ -24,8 +24,8 @@ WEIGHTS = [
     ("export.py $RUN x.onnx", "must end in .safetensors, .pth or .pt"),
     ("export.py $RUN .pth", "must end in .safetensors, .pth or .pt"),
     ("export.py $RUN $DIRPT", "$DIRPT"),
-    ("export.py $RUN $CKPT", "$CKPT is among a run's checkpoints, which it goes on from"),  # it was lost
-    ("export.py $FOREIGN $FOREIGN", "$FOREIGN is the file that is exported: choose another name."),
+    ("export.py $RUN $CKPT", "$CKPT is in the checkpoint folder of a run"),  # it was lost
+    ("export.py $FOREIGN $FOREIGN", "$FOREIGN is the file to export from. Choose another name."),
     ("export.py $RUN $FILE/x.pth", "$FILE/x.pth"),
     ("export.py $RUN $NOTHING/x.pth", "$NOTHING/x.pth"),
     ("evaluate.py timm: data.root=$IMAGES", "timm cannot load timm:"),
@@ -87,7 +87,7 @@ DATA = [
     ("pack.py p data.root=$IMAGES data.fraction=0.5", "A pack holds all images"),
     ("pack.py p data.root=$IMAGES --processes 0", "--processes=0 is not possible"),
     ("pack.py p data.root=$IMAGES data.resize=0", "data.resize=0 is not possible"),
-    ("pack.py p data.root=$IMAGES --format raw --quality 50", "--quality and --subsampling are JPEG's"),
+    ("pack.py p data.root=$IMAGES --format raw --quality 50", "--quality and --subsampling apply to JPEG only"),
     ("pack.py $NOTHING --check", "is not a pack"),
     ("pack.py $FILE --check", "is not a pack"),
     ("pack.py $LISTPACK --check", "pack.json is damaged"),
@@ -95,9 +95,9 @@ DATA = [
     ("pack.py $NEWPACK --check", "is of version 99, and this code reads"),
     ("pack.py $NOARCHIVE --check", "1 archives are damaged or missing (train-00000.tar)"),
     ("pack.py $CUTARCHIVE --check", "1 archives are damaged or missing (train-00000.tar)"),
-    ("pack.py $PACK --check data.root=$NOTHING", "--check reads a pack as it is"),
-    ("pack.py $PACK --check --format raw", "--check reads a pack as it is"),
-    ("pack.py $PACK --check --on-bad-image skip", "--check reads a pack as it is"),
+    ("pack.py $PACK --check data.root=$NOTHING", "--check takes only the folder of the pack"),
+    ("pack.py $PACK --check --format raw", "--check takes only the folder of the pack"),
+    ("pack.py $PACK --check --on-bad-image skip", "--check takes only the folder of the pack"),
     ("prepare_imagenet.py $NOTHING t", "There is no folder $NOTHING"),
     ("prepare_imagenet.py $FILE t", "There is no folder $FILE"),
     ("prepare_imagenet.py $DIR t", "has neither ImageNet's archives"),
@@ -112,7 +112,7 @@ DATA = [
     ("verify_imagenet.py $IMAGES --json $FILE/x", "--json=$FILE/x cannot be written"),
 ]
 CHOICES = [
-    ("find_lr.py --steps 9", "--steps=9 is too few to see a curve"),
+    ("find_lr.py --steps 9", "--steps=9 is too few for a curve"),
     ("sync_wandb.py $RUN --watch 0", "argument --watch: "),
     ("sync_wandb.py $RUN --watch nan", "argument --watch: "),
     ("sync_wandb.py $RUN --watch inf", "argument --watch: "),
@@ -139,7 +139,7 @@ CHOICES = [
     ("find_lr.py model=vit_tiny_patch16_224 data.root=$IMAGES", "choose data.crop=224"),  # a traceback
     ("find_lr.py data.root=$IMAGES", "data.batch_size=64 is larger than the training set of 24 images"),
     ("show_schedule.py nosuch", "nosuch"),
-    ("show_schedule.py ''", "an empty word is no curve"),
+    ("show_schedule.py ''", "An empty argument is not a curve"),
     ("show_schedule.py optimizer=adan", "optimizer=adan does not exist"),
     ("show_schedule.py --images 63", "--images=63 must be at least data.batch_size=64"),
     ("show_schedule.py trainer.epochs=0", "trainer.epochs=0 is not possible"),
@@ -148,10 +148,10 @@ CHOICES = [
     ("rosenbrock.py --optimizers nosuch", "There is no optimizer 'nosuch'"),
     ("rosenbrock.py --optimizers adamw,,", "There is no optimizer ''"),
     ("rosenbrock.py --start nan 1", "--start is too far away"),
-    ("rosenbrock.py --grid 2 1 4", "--grid takes the lowest rate"),
-    ("rosenbrock.py --grid 1e-6 inf 4", "--grid takes the lowest rate"),
-    ("rosenbrock.py --grid 1e-6 1 2.5", "--grid takes the lowest rate"),
-    ("rosenbrock.py --grid 1e-6 1 1e18", "--grid takes the lowest rate"),  # it never came to an end
+    ("rosenbrock.py --grid 2 1 4", "--grid needs LOW above 0"),
+    ("rosenbrock.py --grid 1e-6 inf 4", "--grid needs LOW above 0"),
+    ("rosenbrock.py --grid 1e-6 1 2.5", "--grid needs LOW above 0"),
+    ("rosenbrock.py --grid 1e-6 1 1e18", "--grid needs LOW above 0"),  # it never came to an end
     ("tune.py", "Say what is to be tuned: experiment=NAME --optimizers NAME,NAME, or --preset NAME."),
     ("tune.py --optimizers adamw experiment=nosuch", "experiment=nosuch does not exist"),
     ("tune.py --optimizers adamw experiment=demo", "has data.holdout=0, so its trials would be judged by the official"),
@@ -183,7 +183,7 @@ CHOICES = [
     ("bench_loop.py --device quantum", "trainer.device=quantum is not possible"),  # a traceback
     ("bench_loop.py --model nosuch", "model=nosuch does not exist"),
     ("bench_loop.py --optimizer adan", "optimizer=adan does not exist"),
-    ("bench_loop.py --batch 3 --ranks 4", "--batch=3 is less than an image for each of 4 ranks"),
+    ("bench_loop.py --batch 3 --ranks 4", "--batch=3 is too small: each of the 4 ranks needs"),
     ("bench_optimizer.py --model nosuch", "model=nosuch does not exist"),
     ("bench_optimizer.py --model resnet10t --only nosuch", "optimizer=nosuch does not exist"),
     ("bench_optimizer.py --model resnet10t --only ''", "optimizer= is not possible"),

@@ -21,7 +21,7 @@ from ranger21.landscape.directions import Layout
 from ranger21.landscape.loss import Loss, recompute_statistics, whole_batches
 from ranger21.landscape.settings import Settings
 from ranger21.models.build import build_model, load_weights
-from ranger21.models.classes import Match, match, match_by_position
+from ranger21.models.classes import ClassMatch, match, match_by_position
 from ranger21.models.weights import Weights, named, with_data_in_place
 from ranger21.records.checkpoint_file import read_run, weights_path
 from ranger21.system.distributed import World
@@ -131,7 +131,7 @@ def make_subject(
     return Subject(checkpoint, layout, vector, loss, own, facts, found.sentence)
 
 
-def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Match:
+def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> ClassMatch:
     """Which of the checkpoint's classes the data's are. Raises a UserError if they are not known to be any."""
     facts, data = checkpoint.state["data"], images.data
     config = checkpoint.config.data
