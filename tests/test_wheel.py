@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
-from ranger21 import commands
-from ranger21.optim import namesake
+from ranger21 import commands, namesake
 from ranger21.records import code
 from ranger21.system import project
 
