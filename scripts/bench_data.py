@@ -34,14 +34,14 @@ from ranger21.config.arguments import Parser, as_file, as_positive, as_whole
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
 from ranger21.data.build import build_data, image_folders
+from ranger21.data.images import ImageBatch
 from ranger21.data.loader import Loader
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD
 from ranger21.data.order import Share, TrainBatches
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.data.photographs import jpegs
-from ranger21.data.pictures import Batch
-from ranger21.data.sources import Folder
+from ranger21.data.sources import FolderSource
 from ranger21.engine.course import Course
 from ranger21.system.files import write_atomically
 
@@ -151,7 +151,7 @@ def jitters(data: Path) -> tuple[Batches, Batches]:
     """Return flip, jitter and normalization of a batch in memory: by torchvision v2 image by image, and by ours."""
     built = build_data(compose_config([f"data.root={data}", f"data.batch_size={BATCH}"]).data, seed=0)
     batch = built.train.__getitems__([(0, i) for i in range(BATCH)])
-    assert isinstance(batch, Batch) and batch.rest is not None
+    assert isinstance(batch, ImageBatch) and batch.rest is not None
     to_input = built.to_input.to(torch.float32)
     pairs = list(zip(batch.images, batch.rest, strict=True))
     operations = (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation)
@@ -193,11 +193,11 @@ def make_data(folder: Path, images: int) -> dict[str, Path]:
     config = compose_config([f"data.root={folder / 'data'}"]).data
     assert isinstance(config, ImageFolderConfig)
     root, indices = image_folders(config)
-    sources = {split: Folder(root / split, index) for split, index in indices.items()}
+    sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
     for name, kind in {
-        "jpeg 4:4:4": Recipe(288, "squash", "jpeg", 95, "4:4:4"),
-        "jpeg 4:2:0": Recipe(288, "squash", "jpeg", 95, "4:2:0"),
-        "raw": Recipe(288, "squash", "raw", None, None),
+        "jpeg 4:4:4": PackRecipe(288, "squash", "jpeg", 95, "4:4:4"),
+        "jpeg 4:2:0": PackRecipe(288, "squash", "jpeg", 95, "4:2:0"),
+        "raw": PackRecipe(288, "squash", "raw", None, None),
     }.items():
         make_pack(sources, config, kind, folder / name, processes=1)
         if kind.format == "jpeg":  # the same files unpacked, for the other loaders

@@ -37,8 +37,8 @@ from ranger21.config import Config
 from ranger21.config.arguments import Parser, as_whole
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
+from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.data.pictures import Batch
 from ranger21.engine.course import Course
 from ranger21.engine.loop import Job, Plan, Progress, train
 from ranger21.engine.meters import Meter, NonFinite
@@ -59,7 +59,7 @@ from ranger21.tracking.jsonl import JsonLines
 ONE_RANK, SEVERAL_RANKS = 1.03, 1.05  # targets of the ratio
 
 
-def forever(batch: Batch) -> Generator[Batch, None, None]:
+def forever(batch: ImageBatch) -> Generator[ImageBatch, None, None]:
     while True:
         yield batch
 
@@ -108,7 +108,7 @@ class Bench:
             optimizer=self.own_optimizer,
             schedule=constant,
             scaler=Precision("fp32", world.device).scaler(),
-            batches=forever(Batch(self.images, None, self.labels, [])),
+            batches=forever(ImageBatch(self.images, None, self.labels, [])),
             substitutes=None,
             to_input=self.to_input,
             evaluate=lambda interrupted: result,

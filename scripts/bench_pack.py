@@ -19,7 +19,7 @@ from ranger21.config.arguments import Parser, as_whole
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
 from ranger21.data.decode import Encoded, to_tensor
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.photographs import jpegs
 from ranger21.data.shards import encoded
 from ranger21.data.transforms import resized_tensor
@@ -49,7 +49,7 @@ def main() -> None:
     config = compose_config(["data.root=/unused"]).data
     assert isinstance(config, ImageFolderConfig)
     images = [resized(content, config) for content in jpegs(args.images)]
-    kinds = {kind: Recipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
+    kinds = {kind: PackRecipe(config.resize, config.resize_mode, "jpeg", *kind) for kind in KINDS}
     files = {kind: [encoded(image, recipe)[0] for image in images] for kind, recipe in kinds.items()}
     times = [{kind: seconds_to_decode(some) for kind, some in files.items()} for _ in range(args.rounds)]
     print(f"{args.images} photographs at {config.resize}x{config.resize}; raw: {images[0].nbytes / 1e3:.0f} kB each")

@@ -21,7 +21,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.arguments import Parser, as_path, command, setting
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
-from ranger21.data.pack import FACTS, FORMATS, Recipe, read_facts
+from ranger21.data.pack import FACTS, FORMATS, PackRecipe, read_facts
 from ranger21.system.errors import UserError
 from ranger21.system.processes import add_processes_option, require_processes
 from ranger21.system.wording import first_few
@@ -30,10 +30,10 @@ from ranger21.system.wording import first_few
 def pack(target: Path, args: argparse.Namespace) -> str:
     """Make the pack, and return the final message."""
     from ranger21.data.build import image_folders, prepare_data
+    from ranger21.data.disk_space import require_space, size_text
     from ranger21.data.layout import require_data
     from ranger21.data.packing import estimate, make_pack
-    from ranger21.data.room import require_space, size_text
-    from ranger21.data.sources import Folder
+    from ranger21.data.sources import FolderSource
 
     config = compose_config(args.overrides).data
     if not isinstance(config, ImageFolderConfig) or config.pack:
@@ -44,10 +44,10 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     require_data(config)
     prepare_data(config)
     root, indices = image_folders(config)
-    sources = {split: Folder(root / split, index) for split, index in indices.items()}
+    sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
     jpeg = (args.quality or 95, args.subsampling or "4:4:4")
     kept = ("raw", None, None) if args.format == "raw" else ("jpeg", *jpeg)
-    recipe = Recipe(config.resize, config.resize_mode, *kept)
+    recipe = PackRecipe(config.resize, config.resize_mode, *kept)
     images = sum(map(len, sources.values()))
     skip = args.on_bad_image == "skip"
     need = estimate(sources["train"], config, recipe) * images

@@ -17,9 +17,9 @@ PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "arrays", "checksums", "copying", "identity", "imbalance", "index", "index_cache", "indexing", "layout",
-    "listing", "names", "oddities", "opening", "pack", "parquet", "photographs", "prepare", "room", "sample", "sockets",
-    "stage", "subset", "verify",
+    "archives", "checksums", "copying", "disk_space", "identity", "imbalance", "index", "index_cache", "indexing",
+    "layout", "listing", "names", "npz", "oddities", "pack", "parquet", "photographs", "prepare", "safe_open", "sample",
+    "sockets", "stage", "subset", "verify",
 )  # fmt: skip
 WITHOUT_TORCH = {
     "": ("__init__", "commands", "namesake"),

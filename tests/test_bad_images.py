@@ -25,9 +25,9 @@ from test_resume import children
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
-from ranger21.data.pack import FACTS, Recipe, require_pack
+from ranger21.data.pack import FACTS, PackRecipe, require_pack
 from ranger21.data.packing import damaged_shards, make_pack
-from ranger21.data.sources import Folder
+from ranger21.data.sources import FolderSource
 from ranger21.system.errors import UserError
 
 Result = torch.Tensor | str
@@ -247,9 +247,9 @@ def folder(config, tmp_path_factory) -> ImageFolderConfig:
 
 def packed(folder: ImageFolderConfig, target: Path, kind: str) -> ImageFolderConfig:
     data = build_data(folder, 0)
-    sources: dict[str, Folder] = {"train": data.train.source, "val": data.val.source}
+    sources: dict[str, FolderSource] = {"train": data.train.source, "val": data.val.source}
     quality = (95, "4:4:4") if kind == "jpeg" else (None, None)
-    make_pack(sources, folder, Recipe(36, "squash", kind, *quality), target, 1)
+    make_pack(sources, folder, PackRecipe(36, "squash", kind, *quality), target, 1)
     return replace(folder, pack=str(target), root=None)
 
 

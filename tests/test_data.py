@@ -21,10 +21,10 @@ from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.build import Data, build_data
 from ranger21.data.decode import Encoded
 from ranger21.data.idx import read_idx
+from ranger21.data.images import ImageDataset
 from ranger21.data.layout import FASHION_MNIST_FILES, require_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
-from ranger21.data.pictures import Pictures
 from ranger21.data.transforms import FRONT_ENDS
 from ranger21.engine.course import Course
 from ranger21.system.errors import UserError
@@ -145,7 +145,7 @@ def test_augmentation_differs_by_seed_epoch_and_image(end: str) -> None:
     transform = FRONT_ENDS[end][0](replace(IMAGENET, resize=256, crop=64))
 
     def made(seed: int, epoch: int, index: int) -> bytes:
-        batch = Pictures(Same(), transform, seed).__getitems__([(epoch, index)])
+        batch = ImageDataset(Same(), transform, seed).__getitems__([(epoch, index)])
         assert (batch.rest is None) == (end == "pil")
         return batch.images.numpy().tobytes() + (b"" if batch.rest is None else batch.rest.numpy().tobytes())
 

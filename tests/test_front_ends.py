@@ -18,8 +18,8 @@ from torch import Tensor
 from ranger21.config import ImageFolderConfig
 from ranger21.data import on_device, transforms
 from ranger21.data.decode import Encoded, to_picture, to_tensor
+from ranger21.data.images import ImageDataset
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, LUMA, ToInput
-from ranger21.data.pictures import Pictures
 from ranger21.data.transforms import (
     FRONT_ENDS,
     NUMBERS,
@@ -286,7 +286,7 @@ def test_a_batch_is_its_crops_pixel_by_pixel(end: str) -> None:
     """And no larger than they are."""
     image = Encoded(noise(1, 48)[0].permute(1, 2, 0).reshape(-1).numpy(), "noise", "draw another", (48, 48))
     config, source = replace(FULL, resize=48), [(image, label) for label in (3, 1, 4, 1, 5)]
-    pictures = Pictures(source, FRONT_ENDS[end][0](config), seed=7)
+    pictures = ImageDataset(source, FRONT_ENDS[end][0](config), seed=7)
     batch = pictures.__getitems__([(2, index) for index in range(5)])
     assert batch.images.shape == (5, 3, 32, 32) and batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.images.untyped_storage().nbytes() == 5 * 3 * 32 * 32 and batch.labels.tolist() == [3, 1, 4, 1, 5]

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranger21.data import fused, pictures
+from ranger21.data import fused
+from ranger21.data import images as module_of_batches
+from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.data.pictures import Batch
 from ranger21.gpu.traffic import Traffic
 
 
@@ -91,7 +92,7 @@ def test_the_cpu_and_a_pretended_gpu_go_by_operations() -> None:
     assert not fused.suits(images, module.scale, torch.float32)
     made = module(images, rows, torch.bfloat16, torch.channels_last)
     assert torch.equal(made, module(images, rows).bfloat16()) and made.is_contiguous(memory_format=torch.channels_last)
-    assert pictures.copying_stream(torch.device("cpu")) is None
+    assert module_of_batches.copying_stream(torch.device("cpu")) is None
     if not torch.cuda.is_available():
         with FakeTensorMode(allow_non_fake_inputs=True):
             assert not fused.suits(
@@ -120,10 +121,12 @@ def test_what_is_computed_waits_for_the_copy_and_keeps_its_memory(monkeypatch: p
             return func(*args, **(kwargs or {}))
 
     side, computing = Stream(), Stream()
-    monkeypatch.setattr(pictures, "copying_stream", lambda device: side)
+    monkeypatch.setattr(module_of_batches, "copying_stream", lambda device: side)
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: computing)
     monkeypatch.setattr(Tensor, "record_stream", lambda self, stream: told.append("record"))
-    batch = Batch(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 7), torch.zeros(2, dtype=torch.int64), [])
+    batch = ImageBatch(
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 7), torch.zeros(2, dtype=torch.int64), []
+    )
     with Told():
         made = batch.to(torch.device("meta"))
     assert told == ["aside", *["_to_copy"] * 3, "back", "wait", *["record"] * 3]

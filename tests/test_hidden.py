@@ -13,7 +13,7 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data, prepare_data
 from ranger21.data.indexing import read_index
 from ranger21.data.names import endings, is_hidden, is_image
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
@@ -64,7 +64,7 @@ def test_litter_changes_nothing(images, littered, tmp_path, said):
     assert report["splits"] == verify(images, "none", 1)["splits"]
     sources = {"train": two.train.source, "val": two.val.source}
     (tmp_path / "pack" / "@eaDir").mkdir(parents=True)
-    assert make_pack(sources, other, Recipe(36, "squash", "raw", None, None), tmp_path / "pack", 1)
+    assert make_pack(sources, other, PackRecipe(36, "squash", "raw", None, None), tmp_path / "pack", 1)
     assert build_data(compose_config([*TINY, f"data.pack={tmp_path / 'pack'}"]).data, 0).fingerprint == one.fingerprint
 
 

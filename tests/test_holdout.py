@@ -22,7 +22,7 @@ from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.facts import data_facts
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.records.checkpoint_file import read
 from ranger21.run import experiment, validations
@@ -40,7 +40,7 @@ def config(images: Path) -> ImageFolderConfig:
 def pack(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, target = build_data(config, 0), tmp_path_factory.mktemp("pack") / "pack"
     sources = {"train": data.train.source, "val": data.val.source}
-    make_pack(sources, config, Recipe(36, "squash", "jpeg", 95, "4:4:4"), target, 1)
+    make_pack(sources, config, PackRecipe(36, "squash", "jpeg", 95, "4:4:4"), target, 1)
     return target
 
 
@@ -206,7 +206,7 @@ def test_the_best_is_chosen_by_the_holdout(images, tmp_path) -> None:
 
 
 def test_no_model_sees_a_marked_picture_before_the_last_step(tmp_path) -> None:
-    """Pictures of the official set are all white, which no training picture is."""
+    """Images of the official set are all white, which no training picture is."""
     root = tmp_path / "idx"
     idx_files(root, train=120)
     file = root / "t10k-images-idx3-ubyte"

@@ -28,7 +28,7 @@ from ranger21.config.compose import compose_config
 from ranger21.data.archives import DEVKIT, META, TRUTH, VAL
 from ranger21.data.build import build_data
 from ranger21.data.layout import FASHION_MNIST_FILES
-from ranger21.data.pack import FACTS, Recipe
+from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.packing import make_pack
 
 TRAIN = " ".join(f"'{override}'" for override in TINY)
@@ -42,7 +42,7 @@ def sound(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = compose_config([*TINY, f"data.root={folder}"]).data
     data = build_data(config, 0)
     sources: dict[str, Any] = {"train": data.train.source, "val": data.val.source}
-    make_pack(sources, config, Recipe(36, "squash", "raw", None, None), folder / "pack", 1)
+    make_pack(sources, config, PackRecipe(36, "squash", "raw", None, None), folder / "pack", 1)
     return folder
 
 
@@ -225,7 +225,10 @@ PACKS: dict[str, tuple[str, Harm]] = {
     "infinity": ("pack.json is damaged", facts_with(splits={"train": [{"file": "train-00000.tar", "bytes": 1e999}]})),
     "a list of skipped": ("pack.json is damaged", facts_with(skipped=[1, 2])),
     "classes of paths": ("pack.json is damaged", facts_with(classes=["../a", "b"])),
-    "a recipe that speaks": ("pack.json is damaged", facts_with(recipe=vars(Recipe(36, "\x1b[2J", "raw", None, None)))),
+    "a recipe that speaks": (
+        "pack.json is damaged",
+        facts_with(recipe=vars(PackRecipe(36, "\x1b[2J", "raw", None, None))),
+    ),
     "terabytes of facts": ("pack.json is damaged", lambda pack: os.truncate(pack / FACTS, 1 << 40)),
     "a pipe for facts": ("is not a pack", pipe_for(FACTS)),
     "a pipe for an index": ("train.npz cannot be read (it is not a regular file)", pipe_for("train.npz")),

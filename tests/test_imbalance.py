@@ -15,7 +15,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.imbalance import by_frequency, choose_zipf, zipf
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.records.naming import run_directory
 from ranger21.report.groups.grouping import group_runs
@@ -61,7 +61,10 @@ def config(images: Path) -> ImageFolderConfig:
 
 def test_folder_and_pack_give_the_same(config: ImageFolderConfig, tmp_path: Path) -> None:
     whole = build_data(replace(config, imbalance=None), 0)
-    sources, recipe = {"train": whole.train.source, "val": whole.val.source}, Recipe(36, "squash", "raw", None, None)
+    sources, recipe = (
+        {"train": whole.train.source, "val": whole.val.source},
+        PackRecipe(36, "squash", "raw", None, None),
+    )
     make_pack(sources, config, recipe, tmp_path / "pack", 1)
     folder, packed = (build_data(c, 7) for c in (config, replace(config, pack=str(tmp_path / "pack"), root=None)))
     assert folder.kept == packed.kept and list(folder.kept.values()) == [8, 4, 2, 2, 1, 1, 1, 1, 1, 1]

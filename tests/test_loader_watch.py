@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
+from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.loader import RESTARTS, Loader, available_workers
 from ranger21.data.order import EvalBatches, Share, TrainBatches
-from ranger21.data.pictures import Batch, Pictures
 from ranger21.data.sockets import prepare_sockets
 from ranger21.data.transforms import Complete
 from ranger21.engine.course import Course
@@ -52,13 +52,13 @@ class Noisy(Complete):
 
 def loader(act: Callable[[int], object] = id, workers: int = 2, timeout: float = 60.0, val: bool = False) -> Loader:
     batches = EvalBatches(48, 4, Share()) if val else TrainBatches(Course(48, 4, 9), 3, 1, 18, Share())
-    return Loader(Pictures(Numbers(act), Noisy(), 7), batches, workers, pin_memory=False, timeout=timeout)
+    return Loader(ImageDataset(Numbers(act), Noisy(), 7), batches, workers, pin_memory=False, timeout=timeout)
 
 
 EXPECTED = list(loader(workers=0))
 
 
-def assert_expected(batches: list[Batch | None], expected: list[Batch | None] = EXPECTED) -> None:
+def assert_expected(batches: list[ImageBatch | None], expected: list[ImageBatch | None] = EXPECTED) -> None:
     assert len(batches) == len(expected) >= 12
     for one, other in zip(batches, expected, strict=True):
         assert one is not None and other is not None

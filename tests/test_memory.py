@@ -9,8 +9,8 @@ import pytest
 import torch
 from wrong_inputs import Wrong, wrong  # noqa: F401 (a fixture)
 
+from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import ToInput
-from ranger21.data.pictures import Batch
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.precision import Precision
 from ranger21.system.distributed import World
@@ -48,7 +48,7 @@ def test_what_other_devices_say_is_understood_and_other_errors_pass() -> None:
 
 def test_a_validation_names_its_batch() -> None:
     world, labels = World(0, 1, 0, 1, torch.device("cpu")), torch.zeros(3, dtype=torch.int64)
-    batch = Batch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), None, labels, [])
+    batch = ImageBatch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), None, labels, [])
     to_input = ToInput((0.5,) * 3, (0.5,) * 3).float()
 
     def model(images: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 from ranger21.data.oddities import oddities
-from ranger21.data.opening import MAX_BYTES, MAX_SCANS, count_scans, jpeg_frame, read_file
+from ranger21.data.safe_open import MAX_BYTES, MAX_SCANS, count_scans, jpeg_frame, read_file
 from ranger21.system.errors import UserError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(canary) (w) file closefile\nshowpage\n"

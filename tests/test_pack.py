@@ -30,14 +30,14 @@ from ranger21.data import packing, shards, sources
 from ranger21.data.build import build_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
-from ranger21.data.pack import FACTS, Recipe
+from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.packing import begin_pack, damaged_shards, make_pack
 from ranger21.engine.course import Course
 from ranger21.system import processes
 from ranger21.system.errors import UserError
 
-JPEG = Recipe(36, "squash", "jpeg", 95, "4:4:4")
-RAW = Recipe(36, "squash", "raw", None, None)
+JPEG = PackRecipe(36, "squash", "jpeg", 95, "4:4:4")
+RAW = PackRecipe(36, "squash", "raw", None, None)
 RECIPES = {"jpeg": JPEG, "raw": RAW}
 
 

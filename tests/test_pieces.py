@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import ToInput
-from ranger21.data.pictures import Batch
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.meters import GIVE_UP_AFTER, Meter, NonFinite
 from ranger21.engine.precision import Precision
@@ -247,7 +247,7 @@ def test_evaluation_equals_a_direct_computation(classes: int, batch_size: int) -
     }
     cuts = [slice(start, start + batch_size) for start in range(0, 40, batch_size)]
     pixels, answers = torch.from_numpy(images), torch.from_numpy(labels)
-    batches = [None, *(Batch(pixels[cut], None, answers[cut], []) for cut in cuts), None]
+    batches = [None, *(ImageBatch(pixels[cut], None, answers[cut], []) for cut in cuts), None]
     linear = torch.from_numpy(weight)
     rest = (to_input, WORLD, Precision("fp64", WORLD.device), 0.1)
     found = evaluate(lambda x: x.flatten(1) @ linear, batches, *rest)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ranger21.config import VARIANTS, Config
 from ranger21.config.compose import compose_config, composing
+from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.data.pictures import Batch
 from ranger21.engine import loop
 from ranger21.engine.loop import Clock, Job
 from ranger21.engine.meters import Meter, NonFinite
@@ -35,12 +35,14 @@ from ranger21.tracking import FanOut
 IMAGES, STEPS = 640, 3  # with a log line after the second
 
 
-def batches(config: Config) -> Iterator[Batch]:
+def batches(config: Config) -> Iterator[ImageBatch]:
     """As loaders make them, on the CPU."""
     count = config.data.batch_size // config.trainer.accumulate
     while True:
         images = torch.empty(count, 32, 32, 3, dtype=torch.uint8, device=CPU).permute(0, 3, 1, 2)
-        yield Batch(images, torch.empty(count, 7, device=CPU), torch.empty(count, dtype=torch.int64, device=CPU), [])
+        yield ImageBatch(
+            images, torch.empty(count, 7, device=CPU), torch.empty(count, dtype=torch.int64, device=CPU), []
+        )
 
 
 def make_job(config: Config) -> Job:
@@ -87,7 +89,7 @@ def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> 
     with pretended_cuda(patch):
         job = make_job(config)
         clock = Clock(0.0, None)
-        watch = Watch([Batch.to, upload], [torch.amp.GradScaler._maybe_opt_step])
+        watch = Watch([ImageBatch.to, upload], [torch.amp.GradScaler._maybe_opt_step])
         with watch:
             for step in range(1, steps + 1):
                 loop.take_step(job, step, clock)

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, O
 from ranger21.config import VARIANTS, durations
 from ranger21.config.compose import compose_config
 from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
-from ranger21.data.pictures import Batch
+from ranger21.data.images import ImageBatch
 from ranger21.engine.course import Course, Growth
 from ranger21.engine.loop import Clock, Plan, take_step
 from ranger21.engine.meters import Meter, NonFinite
@@ -331,7 +331,7 @@ def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     schedule = build_schedule(replace(configured(name), linear_warmup="4"), Course(16, 4, 5))
-    batch = Batch(torch.ones(4, 3), None, torch.zeros(4, dtype=torch.int64), [])
+    batch = ImageBatch(torch.ones(4, 3), None, torch.zeros(4, dtype=torch.int64), [])
     job: Any = SimpleNamespace(
         model=model, optimizer=optimizer, schedule=schedule, scaler=torch.amp.GradScaler("cpu", enabled=False),
         batches=iter([batch] * 20), to_input=lambda images, *_: images, world=WORLD,

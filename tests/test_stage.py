@@ -23,10 +23,10 @@ from test_resume import children
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data import copying, room
+from ranger21.data import copying, disk_space
 from ranger21.data.copying import REMEMBERED
 from ranger21.data.layout import require_data
-from ranger21.data.pack import FACTS, Recipe
+from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.stage import place, stage, staged
 from ranger21.system.errors import UserError
 
@@ -45,7 +45,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFolderConfig
         (pack / name).write_bytes(content)
         shards[name] = {"file": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     splits = {"train": [*shards.values()][:3], "val": [*shards.values()][3:]}
-    facts = {"version": 1, "recipe": vars(Recipe(36, "squash", "jpeg", 95, "4:4:4")), "source": "s", "classes": ["a"]}
+    facts = {
+        "version": 1,
+        "recipe": vars(PackRecipe(36, "squash", "jpeg", 95, "4:4:4")),
+        "source": "s",
+        "classes": ["a"],
+    }
     (pack / FACTS).write_text(json.dumps(facts | {"complete": True, "splits": splits}))
     for split in splits:
         np.savez(pack / f"{split}.npz", of=split)
@@ -137,7 +142,7 @@ def test_a_copy_of_another_size_is_made_anew(config: ImageFolderConfig) -> None:
 
 
 def test_no_room_no_rights_no_variable(config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5000))
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match="make room for"):
         stage(config, never)
     monkeypatch.undo()
@@ -168,7 +173,7 @@ def test_training_from_a_copy(images: Path, tmp_path: Path) -> None:
     config = compose_config(tiny).data
     data = build_data(config, 0)
     sources = {"train": data.train.source, "val": data.val.source}
-    make_pack(sources, config, Recipe(36, "squash", "raw", None, None), tmp_path / "pack", 1)
+    make_pack(sources, config, PackRecipe(36, "squash", "raw", None, None), tmp_path / "pack", 1)
     tiny += [f"data.pack={tmp_path / 'pack'}"]
     assert children(tiny, tmp_path / "whole", 2) == [0, 0]
     assert children([*tiny, f"data.stage={tmp_path / 'disk'}"], tmp_path / "staged", 2) == [0, 0]

@@ -16,9 +16,9 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
 from ranger21.data.layout import require_data
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
-from ranger21.data.sources import Folder
+from ranger21.data.sources import FolderSource
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
@@ -34,7 +34,7 @@ def pack(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) ->
     data = build_data(config, 0)
     target = tmp_path_factory.mktemp("pack") / "pack"
     sources = {"train": data.train.source, "val": data.val.source}
-    make_pack(sources, config, Recipe(36, "squash", "raw", None, None), target, 1)
+    make_pack(sources, config, PackRecipe(36, "squash", "raw", None, None), target, 1)
     return target
 
 
@@ -234,4 +234,4 @@ def test_sources_are_what_was_asked_for(config, pack):
     place = {path: i for i, (path, _) in enumerate(stored(whole, "train"))}
     for i, (path, _) in enumerate(stored(some, "train")):
         assert np.array_equal(some.train.source[i][0].data, whole.train.source[place[path]][0].data)
-    assert isinstance(build_data(config, 0).train.source, Folder)
+    assert isinstance(build_data(config, 0).train.source, FolderSource)

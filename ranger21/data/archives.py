@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.data.names import LONGEST, is_plain
-from ranger21.data.opening import MAX_BYTES
+from ranger21.data.safe_open import MAX_BYTES
 from ranger21.system.errors import UserError
 from ranger21.system.memory import at_most
 from ranger21.system.wording import reason
@@ -81,7 +81,7 @@ def weight(size: int) -> int:
 
 
 @dataclass(frozen=True)
-class Found:
+class PartState:
     """What a folder has of a part's images.
 
     Attributes:
@@ -130,12 +130,12 @@ class ClassArchive:
     def files(self) -> tuple[Path, ...]:
         return self.file, self.file.with_name(DEVKIT)
 
-    def missing(self, folder: Path) -> Found:
+    def missing(self, folder: Path) -> PartState:
         size, differing = self.size, 0
         if (folder / self.wnid).exists():  # else no need to look into the archive
             images = ((f"{self.wnid}/{info.name}", info.size) for _, info in self._images())
             size, differing = compared(folder, images)
-        return Found(size, frozenset([self.wnid]), differing)
+        return PartState(size, frozenset([self.wnid]), differing)
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         for tar, info in self._images():
@@ -161,9 +161,9 @@ class ValSlice:
     def files(self) -> tuple[Path, ...]:
         return self.file, self.file.with_name(DEVKIT)
 
-    def missing(self, folder: Path) -> Found:
+    def missing(self, folder: Path) -> PartState:
         size, differing = compared(folder, ((place, size) for place, _, size in self.contents))
-        return Found(size, frozenset(place.partition("/")[0] for place, _, _ in self.contents), differing)
+        return PartState(size, frozenset(place.partition("/")[0] for place, _, _ in self.contents), differing)
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         with reading(self.file), open(self.file, "rb") as stream:

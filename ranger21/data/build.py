@@ -12,9 +12,9 @@ from torch import nn
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data import on_device, transforms
-from ranger21.data.choice import choose, choose_of_array, names_of_array
-from ranger21.data.identity import Comparison, Match, compare, identify
-from ranger21.data.idx import IdxPictures
+from ranger21.data.identity import Agreement, DataComparison, compare, identify
+from ranger21.data.idx import IdxImages
+from ranger21.data.images import ImageDataset
 from ranger21.data.imbalance import Thinned, choose_zipf
 from ranger21.data.index import Index
 from ranger21.data.indexing import read_index
@@ -26,10 +26,10 @@ from ranger21.data.layout import (
     require_data,
     require_image_folders,
 )
-from ranger21.data.pack import FACTS, Recipe, read_facts, require_pack, source_facts
-from ranger21.data.pictures import Pictures
+from ranger21.data.pack import FACTS, PackRecipe, read_facts, require_pack, source_facts
 from ranger21.data.sample import ensure_sample
-from ranger21.data.sources import AGAIN, Folder, Packed
+from ranger21.data.selection import choose, choose_of_array, names_of_array
+from ranger21.data.sources import AGAIN, FolderSource, PackSource
 from ranger21.data.subset import digest_of_names
 from ranger21.system.errors import UserError
 from ranger21.tracking.splits import HOLDOUT, watched
@@ -48,8 +48,8 @@ class Data:
     `names` when the names or classes do: `ranger21.data.identity` compares them with what was recorded.
     """
 
-    train: Pictures
-    val: Pictures
+    train: ImageDataset
+    val: ImageDataset
     classes: list[str]
     channels: int
     to_input: nn.Module
@@ -57,7 +57,7 @@ class Data:
     names: str
     kept: dict[str, int] | None = field(default=None, init=False)  # images of each class, with data.imbalance
     skipped: int = 0  # images of both splits that a pack lacks, because they could not be read when it was made
-    holdout: Pictures | None = None
+    holdout: ImageDataset | None = None
     held_out: str = ""  # a hash of the names of those in it
 
     @property
@@ -71,7 +71,7 @@ class Data:
         held = "" if self.holdout is None else f" + {len(self.holdout):,} held out"
         return f"{len(self.train):,}{held} + {len(self.val):,}"
 
-    def validated(self, split: str) -> Pictures:
+    def validated(self, split: str) -> ImageDataset:
         """The images of that split."""
         return self.holdout if split == HOLDOUT and self.holdout is not None else self.val
 
@@ -82,7 +82,7 @@ def prepare_data(config: DataConfig) -> None:
         fashion_mnist_root(config)
     elif isinstance(config, ImageFolderConfig) and config.pack:
         compared = compared_with_source(config)
-        if compared.match is Match.SAME_NAMES:
+        if compared.agreement is Agreement.SAME_NAMES:
             log.warning("data.pack=%s: %s.", config.pack, compared.why)
         tell_what_was_skipped(Path(config.pack), SPLITS)
     elif isinstance(config, ImageFolderConfig):
@@ -105,7 +105,7 @@ def _imbalanced(data: Data, config: DataConfig, seed: int) -> Data:
     if config.imbalance is None:
         return data
     source: Any = data.train.source
-    name = source.name if isinstance(source, IdxPictures) else source.index.all_paths().__getitem__
+    name = source.name if isinstance(source, IdxImages) else source.index.all_paths().__getitem__
     chosen, kept = choose_zipf(source.labels, name, data.classes, config.imbalance, seed)
     data.train.source, data.kept = Thinned(source, chosen), kept
     return data
@@ -130,14 +130,14 @@ def source_of_pack(config: ImageFolderConfig) -> Path | None:
     return root if root and has_image_folders(root) else None
 
 
-def compared_with_source(config: ImageFolderConfig) -> Comparison:
+def compared_with_source(config: ImageFolderConfig) -> DataComparison:
     """How the images of a pack compare with those of data.root, if that is there. Raises a UserError if they differ."""
     root = source_of_pack(config)
     if not root:
-        return Comparison(Match.SAME)
+        return DataComparison(Agreement.SAME)
     recorded = source_facts(read_facts(Path(config.pack or "")))
     compared = compare(recorded, identify(image_folders(config)[1]).facts())
-    if compared.match is Match.DIFFERENT:
+    if compared.agreement is Agreement.DIFFERENT:
         raise UserError(
             f"data.pack={config.pack} was made of other images than {root} has now ({compared.why}): make a new pack, "
             "or use this one by itself with data.root=null."
@@ -175,13 +175,13 @@ def _images(config: ImageFolderConfig, seed: int) -> Data:
     identity = identity.kept_as(kept) if kept else identity
     held = sources.get(HOLDOUT)
     return Data(
-        train=Pictures(sources["train"], train(config), seed, substitute),
-        val=Pictures(sources["val"], val(config), substitute=substitute),
+        train=ImageDataset(sources["train"], train(config), seed, substitute),
+        val=ImageDataset(sources["val"], val(config), substitute=substitute),
         classes=list(indices["train"].classes),
         channels=3,
         to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
         skipped=sum(getattr(sources[split], "skipped", 0) for split in SPLITS),
-        holdout=Pictures(held, val(config), substitute=substitute) if held else None,
+        holdout=ImageDataset(held, val(config), substitute=substitute) if held else None,
         held_out=digest_of_names(held.index.all_paths()) if held else "",
         **identity.facts(),
     )
@@ -192,14 +192,14 @@ def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     chosen = choose(config, indices, str(root))
     if chosen:
         indices = {split: indices[FOLDERS[split]].select(*what) for split, what in chosen.items()}
-    return {split: Folder(root / FOLDERS[split], index) for split, index in indices.items()}, ""
+    return {split: FolderSource(root / FOLDERS[split], index) for split, index in indices.items()}, ""
 
 
 def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     pack = Path(config.pack or "")
     facts = require_pack(pack, config.resize, config.resize_mode)
     compared_with_source(config)
-    sources = {split: Packed(pack, split) for split in SPLITS}
+    sources = {split: PackSource(pack, split) for split in SPLITS}
     for split, source in sources.items():
         if list(source.index.classes) != facts["classes"]:
             raise UserError(f"{pack / f'{split}.npz'} is of another pack than {pack / FACTS}: {AGAIN}.")
@@ -210,7 +210,7 @@ def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
             source.choose(*chosen[split])
     # Raw pixels are what `fast` makes of the files themselves: the two can stand for each other.
     same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
-    return sources, "" if same else str(Recipe(**facts["recipe"]))
+    return sources, "" if same else str(PackRecipe(**facts["recipe"]))
 
 
 def fashion_mnist_root(config: DataConfig) -> Path:
@@ -232,22 +232,22 @@ def fashion_mnist_root(config: DataConfig) -> Path:
 
 def _fashion_mnist(config: FashionMNISTConfig, seed: int) -> Data:
     root = fashion_mnist_root(config)
-    train, held = IdxPictures(root, "train"), None
+    train, held = IdxImages(root, "train"), None
     if config.holdout:
-        numbers = choose_of_array(config, train.labels, IdxPictures.CLASSES)
+        numbers = choose_of_array(config, train.labels, IdxImages.CLASSES)
         train, held = (train.only(numbers[split]) for split in ("train", HOLDOUT))
     else:
         train = train.only(slice(config.train_images))
-    val = IdxPictures(root, "t10k")
+    val = IdxImages(root, "t10k")
     pixels = f"pixels:{train.digest()}{val.digest()}" + (held.digest() if held else "")
     return Data(
-        train=Pictures(train, transforms.ShiftAndFlip(config), seed),
-        val=Pictures(val, transforms.AsIs()),
-        classes=IdxPictures.CLASSES,
+        train=ImageDataset(train, transforms.ShiftAndFlip(config), seed),
+        val=ImageDataset(val, transforms.AsIs()),
+        classes=IdxImages.CLASSES,
         channels=1,
         to_input=on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD),
         fingerprint=pixels,
         names=pixels,
-        holdout=Pictures(held, transforms.AsIs()) if held else None,
+        holdout=ImageDataset(held, transforms.AsIs()) if held else None,
         held_out=digest_of_names(names_of_array(numbers[HOLDOUT])) if held else "",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, reading
-from ranger21.data.room import size_text, tell
+from ranger21.data.disk_space import size_text, tell
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import Bar

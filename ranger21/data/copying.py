@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.data.disk_space import require_space, size_text, tell
 from ranger21.data.pack import FACTS, read_facts
-from ranger21.data.room import require_space, size_text, tell
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import Bar

@@ -1,7 +1,7 @@
 """From an image's bytes to its pixels, RGB of 8 bits: by libjpeg-turbo where it can, by Pillow for the rest.
 
 Whatever the bytes are, they end in a picture or in a UserError; what is too large is refused by its header, before any
-memory is asked for (`ranger21.data.opening`).
+memory is asked for (`ranger21.data.safe_open`).
 """
 
 import warnings
@@ -15,7 +15,7 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 from torch import Tensor
 
-from ranger21.data.opening import jpeg_frame, opened, require_bounds
+from ranger21.data.safe_open import jpeg_frame, opened, require_bounds
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 

@@ -39,7 +39,7 @@ class Identity:
         return {"fingerprint": self.fingerprint, "names": self.names}
 
 
-class Match(Enum):
+class Agreement(Enum):
     """How images compare with those recorded."""
 
     SAME = "same"
@@ -48,10 +48,10 @@ class Match(Enum):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DataComparison:
     """The result of `compare`, and a clause that says it; empty if all is the same."""
 
-    match: Match
+    agreement: Agreement
     why: str = ""
 
 
@@ -71,7 +71,7 @@ def identify(splits: Mapping[str, Index]) -> Identity:
     return Identity(SIZES + digest.hexdigest(), by_name)
 
 
-def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
+def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> DataComparison:
     """Compares what a manifest or a pack says of its images with what is there now.
 
     Args:
@@ -80,17 +80,19 @@ def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     """
     then, today = (str(facts.get("fingerprint", "")) for facts in (recorded, now))
     if then and then == today:
-        return Comparison(Match.SAME)
+        return DataComparison(Agreement.SAME)
     (names, kept), (names_today, kept_today) = _names(recorded), _names(now)
     if names is None or names != names_today:
-        return Comparison(Match.DIFFERENT, _other_names(then, today))
+        return DataComparison(Agreement.DIFFERENT, _other_names(then, today))
     if kept != kept_today:
         why = f"the same files, but kept as {kept or 'they are'} then and as {kept_today or 'they are'} now"
-        return Comparison(Match.DIFFERENT, why)
+        return DataComparison(Agreement.DIFFERENT, why)
     if then.startswith(SIZES) and today.startswith(SIZES):
-        return Comparison(Match.DIFFERENT, "the files have the same names, but other sizes in bytes")
+        return DataComparison(Agreement.DIFFERENT, "the files have the same names, but other sizes in bytes")
     unknown = "recorded then" if then.startswith(NAMES) else "kept in today's pack"
-    return Comparison(Match.SAME_NAMES, f"file sizes were not {unknown}: the images are compared by their names alone")
+    return DataComparison(
+        Agreement.SAME_NAMES, f"file sizes were not {unknown}, so the images are compared by name only"
+    )
 
 
 def _other_names(then: str, today: str) -> str:

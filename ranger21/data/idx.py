@@ -30,8 +30,8 @@ def read_idx(path: Path) -> np.ndarray:
         raise UserError(f"{path} cannot be read ({reason(error)}): fetch Fashion-MNIST again.") from error
 
 
-class IdxPictures:
-    """Pictures of one split, uint8 arrays of (28, 28), with their labels."""
+class IdxImages:
+    """Images of one split, uint8 arrays of (28, 28), with their labels."""
 
     CLASSES: ClassVar[list[str]] = [
         "T-shirt/top",
@@ -57,7 +57,7 @@ class IdxPictures:
             counts = f"{len(self.images)} {split} images but {len(self.labels)} labels"
             raise UserError(f"{root} has {counts}: fetch Fashion-MNIST again.")
 
-    def only(self, numbers: np.ndarray | slice) -> "IdxPictures":
+    def only(self, numbers: np.ndarray | slice) -> "IdxImages":
         """Those of them."""
         some = copy.copy(self)
         some.images, some.labels, some.numbers = self.images[numbers], self.labels[numbers], self.numbers[numbers]

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.data.arrays import load_arrays
 from ranger21.data.index import Index
 from ranger21.data.layout import cache_directory
 from ranger21.data.listing import State, size_of, state_of
+from ranger21.data.npz import load_arrays
 from ranger21.system.errors import UserError
 from ranger21.system.files import replacing
 

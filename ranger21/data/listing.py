@@ -58,7 +58,7 @@ def size_of(file: os.DirEntry[str] | Path) -> int:
 
 
 @dataclass
-class Folder:
+class FolderEntries:
     """The names in one folder."""
 
     state: State = (0, 0, 0, 0)
@@ -68,9 +68,9 @@ class Folder:
     others: list[str] = field(default_factory=list)
 
 
-def sorted_out(place: Path) -> Folder:
+def sorted_out(place: Path) -> FolderEntries:
     """The entries of a folder by what they are. Raises an OSError if it cannot be read."""
-    found = Folder()
+    found = FolderEntries()
     with os.scandir(place) as entries:
         for entry in entries:
             name = entry.name
@@ -85,7 +85,7 @@ def sorted_out(place: Path) -> Folder:
     return found
 
 
-def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Folder]]:
+def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FolderEntries]]:
     """The folders from `top` downwards, each with its path below it."""
     place = top / below
     try:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.order import Key
-from ranger21.data.pictures import Batch, Pictures
 from ranger21.data.sockets import prepare_sockets
 from ranger21.system.errors import UserError
 from ranger21.system.processes import die_with_the_parent, granted_cores
@@ -42,7 +42,7 @@ def available_workers(ranks_here: int, device: str) -> int:
 
 
 class Loader:
-    """Batches of `pictures` in the order of `batches`, made by `workers` processes (0: in this one).
+    """Batches of `dataset` in the order of `batches`, made by `workers` processes (0: in this one).
 
     The processes live as long as this object. One that dies, or gives nothing for `timeout` seconds, is reported (the
     latter with where it is), and all are started anew at the batch that is due; what they make does not depend on it.
@@ -50,9 +50,9 @@ class Loader:
     """
 
     def __init__(
-        self, pictures: Pictures, batches: Sampler[list[Key]], workers: int, pin_memory: bool, timeout: float = 300.0
+        self, dataset: ImageDataset, batches: Sampler[list[Key]], workers: int, pin_memory: bool, timeout: float = 300.0
     ) -> None:
-        self.pictures, self.batches = pictures, batches
+        self.dataset, self.batches = dataset, batches
         self.workers, self.pin_memory, self.timeout = workers, pin_memory, timeout
         self.unreadable: list[str] = []
         if workers:
@@ -63,7 +63,7 @@ class Loader:
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
 
-    def __iter__(self) -> Generator[Batch | None, None, None]:
+    def __iter__(self) -> Generator[ImageBatch | None, None, None]:
         done, failures = 0, 0
         self._whole = loader = self._whole or self._make(0)
         while True:
@@ -96,7 +96,7 @@ class Loader:
         """torch's loader of the batches from number `first` on."""
         forks = self.workers > 0 and sys.platform == "linux"  # so that loaders are children of the run itself
         return DataLoader(
-            self.pictures,
+            self.dataset,
             batch_sampler=Rest(self.batches, first),
             num_workers=self.workers,
             collate_fn=as_made,
@@ -125,7 +125,7 @@ class Rest(Sampler[list[Key]]):
 
 
 def as_made(batch: Any) -> Any:
-    """The pictures make whole batches."""
+    """The dataset make whole batches."""
     return batch
 
 
@@ -206,7 +206,7 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self._over.set()
 
-    def over(self, loader: DataLoader) -> Iterator[Batch | UserError | None]:
+    def over(self, loader: DataLoader) -> Iterator[ImageBatch | UserError | None]:
         """The loader's batches."""
         # torch would raise in whatever line the main thread is, in the middle of a step, when a process dies.
         here = threading.current_thread() is threading.main_thread()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from ranger21.data.opening import opened, read_file
+from ranger21.data.safe_open import opened, read_file
 from ranger21.system.wording import reason
 
 MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette", "PA": "palette"}

@@ -36,7 +36,7 @@ LARGEST_FACTS = 1 << 28  # bytes of pack.json, far more than every image of Imag
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PackRecipe:
     """What was done to the images: the resize as in `data`, then the format they are kept in."""
 
     resize: int
@@ -89,7 +89,7 @@ def _require_facts(facts: dict[str, Any], pack: Path) -> None:
     _require({key: facts[key] for key in kinds}, kinds)
     if not facts["classes"] or not all(map(is_plain, facts["classes"])):
         raise ValueError("classes")
-    recipe = asdict(Recipe(**facts["recipe"]))
+    recipe = asdict(PackRecipe(**facts["recipe"]))
     _require(recipe, {"resize": int, "resize_mode": str, "format": str})
     told = (recipe["resize_mode"], recipe["format"], str(recipe["quality"]), str(recipe["subsampling"]))
     if recipe["format"] not in FORMATS or not all(text.isprintable() for text in told):
@@ -113,7 +113,7 @@ def _require(values: dict[str, Any], kinds: dict[str, type]) -> None:
 def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
     """The facts of a pack that fits a run's recipe. Raises a UserError if it does not, or lacks an archive."""
     facts = read_facts(pack)
-    recipe = Recipe(**facts["recipe"])
+    recipe = PackRecipe(**facts["recipe"])
     if (recipe.resize, recipe.resize_mode) != (resize, resize_mode):
         raise UserError(
             f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, and "
@@ -146,7 +146,7 @@ def sha256_of(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def to_facts(recipe: Recipe, source: Identity, classes: list[str]) -> dict[str, Any]:
+def to_facts(recipe: PackRecipe, source: Identity, classes: list[str]) -> dict[str, Any]:
     """The contents of pack.json before an archive is made."""
     facts = {"version": VERSION, "recipe": asdict(recipe), "source": source.fingerprint, "names": source.names}
     return facts | {"classes": classes, "splits": {}, "complete": False}

@@ -8,21 +8,30 @@ import numpy as np
 
 from ranger21.config import ImageFolderConfig
 from ranger21.data import shards
+from ranger21.data.disk_space import size_text, tell
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
 from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
-from ranger21.data.pack import FACTS, IMAGES_A_SHARD, READABLE, Recipe, read_facts, sha256_of, stored_facts, to_facts
-from ranger21.data.room import size_text, tell
+from ranger21.data.pack import (
+    FACTS,
+    IMAGES_A_SHARD,
+    READABLE,
+    PackRecipe,
+    read_facts,
+    sha256_of,
+    stored_facts,
+    to_facts,
+)
 from ranger21.data.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
-from ranger21.data.sources import Folder, Packed
+from ranger21.data.sources import FolderSource, PackSource
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 
 SAMPLED = 64  # images that the size of a pack is estimated from
 
 
-def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float:
+def estimate(source: FolderSource, config: ImageFolderConfig, recipe: PackRecipe) -> float:
     """Bytes of an image in a pack, about: the mean over some images spread over the source, those that can be read."""
     sizes = []
     for image in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
@@ -31,7 +40,7 @@ def estimate(source: Folder, config: ImageFolderConfig, recipe: Recipe) -> float
     return float(np.mean(sizes or [0])) + 3.5 * TAR_BLOCK  # two headers, the label, and half a block that is filled up
 
 
-def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[str, Any]:
+def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> dict[str, Any]:
     """Take the folder for this pack; return its facts. Raises a UserError if it holds another, or something else.
 
     A pack that is not finished may be of images that have changed since: what is kept of it, `make_pack` finds out.
@@ -53,7 +62,7 @@ def begin_pack(target: Path, recipe: Recipe, indices: dict[str, Index]) -> dict[
     return facts
 
 
-def _require_own(target: Path, facts: dict[str, Any], recipe: Recipe) -> None:
+def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> None:
     """Raise a UserError if the folder has a pack that the facts are not of."""
     there = stored_facts(target)
     if there["version"] != facts["version"]:
@@ -65,16 +74,16 @@ def _require_own(target: Path, facts: dict[str, Any], recipe: Recipe) -> None:
     what = {"recipe": "recipe", "source": "source", "classes": "set of classes"}
     for key in what if there["complete"] else ("recipe", "classes"):
         if there.get(key) != facts[key]:
-            shown = f": {Recipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
+            shown = f": {PackRecipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
             raise UserError(
                 f"{target} holds a pack of another {what[key]}{shown}. Choose another folder, or delete it."
             )
 
 
 def make_pack(
-    sources: dict[str, Folder],
+    sources: dict[str, FolderSource],
     config: ImageFolderConfig,
-    recipe: Recipe,
+    recipe: PackRecipe,
     target: Path,
     processes: int,
     skip: bool = False,
@@ -145,7 +154,7 @@ def _is_whole(target: Path) -> bool:
     try:
         read_facts(target)
         for split in SPLITS:
-            Packed(target, split)
+            PackSource(target, split)
     except UserError:
         return False
     return True

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.data.archives import Found, Wanted, reading, size_there
+from ranger21.data.archives import PartState, Wanted, reading, size_there
 from ranger21.data.names import LONGEST, is_plain
-from ranger21.data.opening import MAX_BYTES
+from ranger21.data.safe_open import MAX_BYTES
 from ranger21.system.errors import UserError
 from ranger21.system.memory import at_most
 
@@ -29,7 +29,7 @@ class ParquetFile:
     def files(self) -> tuple[Path, ...]:
         return (self.file,)
 
-    def missing(self, folder: Path) -> Found:
+    def missing(self, folder: Path) -> PartState:
         """Find out what `folder` has, the bytes as a share of the file.
 
         An image's size stands in front of its bytes alone, so that all of the file would have to be read for them: only
@@ -40,7 +40,7 @@ class ParquetFile:
         sizes = [size_there(folder / place) for place in places]
         lacking = sum(not size for size in sizes)
         size = -(-self.file.stat().st_size * lacking // max(1, len(places)))  # rounded up: what lacks is never 0
-        return Found(size, frozenset(place.partition("/")[0] for place in places), sizes.count(0))
+        return PartState(size, frozenset(place.partition("/")[0] for place in places), sizes.count(0))
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         room = MOST_OF_FILE * self.file.stat().st_size + SLACK

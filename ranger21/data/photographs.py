@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ranger21.data.opening import opened, read_file
+from ranger21.data.safe_open import opened, read_file
 from ranger21.system.errors import UserError
 
 VERSION = 1

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Protocol
 
 from ranger21.config.arguments import command
-from ranger21.data.archives import DEVKIT, TRAIN, VAL, Found, Wanted, archive_parts, size_there
+from ranger21.data.archives import DEVKIT, TRAIN, VAL, PartState, Wanted, archive_parts, size_there
 from ranger21.data.checksums import require_checksums
+from ranger21.data.disk_space import require_space, size_text, tell
 from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
 from ranger21.data.parquet import parquet_files, parquet_parts
-from ranger21.data.room import require_space, size_text, tell
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 
 UNFINISHED = ".unfinished"  # the end of an image's hidden name
 
 
-class Part(Protocol):
+class ImagePart(Protocol):
     """Images of a split that one process reads by itself."""
 
     @property
@@ -38,7 +38,7 @@ class Part(Protocol):
     def files(self) -> tuple[Path, ...]:
         """What its images and their classes are read from."""
 
-    def missing(self, folder: Path) -> Found:
+    def missing(self, folder: Path) -> PartState:
         """What `folder` has of the images, and what it lacks."""
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -46,18 +46,18 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class PartTask:
     """A part, and the folder of its split."""
 
-    part: Part
+    part: ImagePart
     folder: Path
 
 
-def survey(job: Job) -> Found:
+def survey(job: PartTask) -> PartState:
     return job.part.missing(job.folder)
 
 
-def write_missing(job: Job) -> None:
+def write_missing(job: PartTask) -> None:
     def lacks(place: str, size: int | None) -> bool:
         there = size_there(job.folder / place)
         return not there if size is None else there != size
@@ -109,7 +109,7 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
     """
     try:
         folders = split_folders(target)
-        jobs = [Job(part, folders[part.split]) for part in find_parts(source)]
+        jobs = [PartTask(part, folders[part.split]) for part in find_parts(source)]
         found = dict(in_parallel(survey, jobs, processes, "looking for what is missing"))
         require_classes(jobs, found)
         missing = {job: found[job].missing for job in jobs if found[job].missing}
@@ -140,7 +140,7 @@ def tell_of_other_sizes(target: Path, images: int) -> None:
         tell(f"{images:,} {are} another size in {target} than in the archives, and will be written anew")
 
 
-def find_parts(source: Path) -> Sequence[Part]:
+def find_parts(source: Path) -> Sequence[ImagePart]:
     """The parts of the official archives, or of the parquet files. Raises a UserError unless all are there."""
     if not source.is_dir():
         raise UserError(f"There is no folder {source}: SOURCE must be the one with the downloaded files.")
@@ -157,7 +157,7 @@ def find_parts(source: Path) -> Sequence[Part]:
     )
 
 
-def require_classes(jobs: Sequence[Job], found: dict[Job, Found]) -> None:
+def require_classes(jobs: Sequence[PartTask], found: dict[PartTask, PartState]) -> None:
     """Raises a UserError for validation images of a class without training images, and for a target of other data."""
     classes = {s: frozenset[str]().union(*(found[job].classes for job in jobs if job.part.split == s)) for s in SPLITS}
     if unknown := classes["val"] - classes["train"]:

@@ -18,8 +18,8 @@ from PIL import Image
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index
-from ranger21.data.pack import IMAGES_A_SHARD, Recipe, sha256_of, shard_name
-from ranger21.data.sources import Folder
+from ranger21.data.pack import IMAGES_A_SHARD, PackRecipe, sha256_of, shard_name
+from ranger21.data.sources import FolderSource
 from ranger21.data.transforms import resized_tensor
 from ranger21.system.errors import UserError
 
@@ -38,9 +38,9 @@ class Shard:
         skip: whether an image that cannot be read is left out, rather than an error.
     """
 
-    source: Folder
+    source: FolderSource
     config: ImageFolderConfig
-    recipe: Recipe
+    recipe: PackRecipe
     target: Path
     number: int
     begin: int
@@ -78,7 +78,12 @@ class Shard:
 
 
 def shards_of(
-    source: Folder, config: ImageFolderConfig, recipe: Recipe, target: Path, skip: bool, size: int = IMAGES_A_SHARD
+    source: FolderSource,
+    config: ImageFolderConfig,
+    recipe: PackRecipe,
+    target: Path,
+    skip: bool,
+    size: int = IMAGES_A_SHARD,
 ) -> list[Shard]:
     """The archives of a split of `size` images each."""
     keys = member_keys(source.index)
@@ -119,12 +124,12 @@ def _digest(index: Index, begin: int, keys: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
-def pixels_of(source: Folder, image: int, config: ImageFolderConfig) -> np.ndarray:
+def pixels_of(source: FolderSource, image: int, config: ImageFolderConfig) -> np.ndarray:
     """uint8 (height, width, 3), resized. Raises a UserError for an image that cannot be read."""
     return resized_tensor(to_tensor(source[image][0]), config).permute(1, 2, 0).contiguous().numpy()
 
 
-def encoded(pixels: np.ndarray, recipe: Recipe) -> tuple[bytes, int]:
+def encoded(pixels: np.ndarray, recipe: PackRecipe) -> tuple[bytes, int]:
     """The content of a member, and where in it that begins which is read later: all of a JPEG, an array's pixels."""
     buffer = io.BytesIO()
     if recipe.format == "raw":

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ranger21.config.arguments import command
-from ranger21.data.arrays import load_arrays
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
 from ranger21.data.names import is_plain
-from ranger21.data.opening import read_file
+from ranger21.data.npz import load_arrays
 from ranger21.data.pack import IMAGES_A_SHARD, read_facts, shard_name
+from ranger21.data.safe_open import read_file
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 
@@ -19,7 +19,7 @@ OF_IMAGES = ("offsets", "lengths", "shapes")  # where each image lies, and the h
 AGAIN = "run the command again that made the pack, which makes it anew"
 
 
-class Folder:
+class FolderSource:
     """The files of an index below `split`."""
 
     def __init__(self, split: Path, index: Index) -> None:
@@ -60,7 +60,7 @@ def _require_whole(index: Index, arrays: dict[str, np.ndarray], sizes: list[int]
         raise ValueError("the pixels of images are not as many as their sides say")
 
 
-class Packed:
+class PackSource:
     """The images of a split of a pack, by number; or those of them that `chosen` numbers."""
 
     def __init__(self, pack: Path, split: str) -> None:

@@ -15,20 +15,20 @@ from ranger21.data.build import (
     tell_what_is_left_out,
     tell_what_was_skipped,
 )
-from ranger21.data.idx import SIDE, IdxPictures
+from ranger21.data.idx import SIDE, IdxImages
+from ranger21.data.images import ImageDataset
 from ranger21.data.indexing import read_index
 from ranger21.data.layout import class_folders
 from ranger21.data.pack import require_pack
-from ranger21.data.pictures import Pictures
 from ranger21.data.sample import ensure_sample
-from ranger21.data.sources import Folder, Packed
+from ranger21.data.sources import FolderSource, PackSource
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.data.transforms import Transform
 from ranger21.system.errors import UserError
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """How images are seen: from a file to pixels, and from pixels to a model's input.
 
     Attributes:
@@ -50,22 +50,22 @@ class Validation:
         left_out: the classes that are there and not chosen.
     """
 
-    pictures: Pictures
+    dataset: ImageDataset
     classes: list[str]
-    view: View
+    view: Preprocessing
     place: str
     path: Callable[[int], str]
     left_out: list[str] = field(default_factory=list)
 
 
-def view_of_run(config: DataConfig) -> View:
+def view_of_run(config: DataConfig) -> Preprocessing:
     """As the run of this configuration sees its validation images."""
     if isinstance(config, FashionMNISTConfig):
         to_input = on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD)
-        return View(transforms.AsIs(), to_input, (1, SIDE, SIDE))
+        return Preprocessing(transforms.AsIs(), to_input, (1, SIDE, SIDE))
     assert isinstance(config, ImageFolderConfig)
     to_input = on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD)
-    return View(transforms.FRONT_ENDS[config.transforms][1](config), to_input, (3, config.crop, config.crop))
+    return Preprocessing(transforms.FRONT_ENDS[config.transforms][1](config), to_input, (3, config.crop, config.crop))
 
 
 def prepare_validation(config: DataConfig) -> None:
@@ -85,7 +85,7 @@ def prepare_validation(config: DataConfig) -> None:
         tell_what_is_left_out({folder: read_index(folder)})
 
 
-def open_validation(config: DataConfig, view: View, known: list[str] | None = None) -> Validation:
+def open_validation(config: DataConfig, view: Preprocessing, known: list[str] | None = None) -> Validation:
     """The validation images as `view` sees them.
 
     Of a subset (`data.classes`), only the classes that are chosen; `known`: instead, those among these names, or all if
@@ -94,8 +94,8 @@ def open_validation(config: DataConfig, view: View, known: list[str] | None = No
     """
     if isinstance(config, FashionMNISTConfig):
         root = fashion_mnist_root(config)
-        pictures = Pictures(IdxPictures(root, "t10k"), view.transform)
-        return Validation(pictures, list(IdxPictures.CLASSES), view, str(root), "t10k/{}".format)
+        dataset = ImageDataset(IdxImages(root, "t10k"), view.transform)
+        return Validation(dataset, list(IdxImages.CLASSES), view, str(root), "t10k/{}".format)
     assert isinstance(config, ImageFolderConfig)
     source, place = _source(config)
     names = list(source.index.classes)
@@ -104,22 +104,22 @@ def open_validation(config: DataConfig, view: View, known: list[str] | None = No
         source = _choose(source, choose_classes(names, wanted))
     chosen = set(source.index.classes)
     left_out = [name for name in names if name not in chosen]
-    pictures = Pictures(source, view.transform, substitute=config.on_bad_image == "substitute")
-    return Validation(pictures, list(source.index.classes), view, str(place), source.index.path, left_out)
+    dataset = ImageDataset(source, view.transform, substitute=config.on_bad_image == "substitute")
+    return Validation(dataset, list(source.index.classes), view, str(place), source.index.path, left_out)
 
 
-def _source(config: ImageFolderConfig) -> tuple[Folder | Packed, Path]:
+def _source(config: ImageFolderConfig) -> tuple[FolderSource | PackSource, Path]:
     if config.pack:
         require_pack(Path(config.pack), config.resize, config.resize_mode)
-        return Packed(Path(config.pack), "val"), Path(config.pack)
+        return PackSource(Path(config.pack), "val"), Path(config.pack)
     folder = validation_folder(config)
-    return Folder(folder, read_index(folder)), folder
+    return FolderSource(folder, read_index(folder)), folder
 
 
-def _choose(source: Folder | Packed, classes: list[int]) -> Folder | Packed:
+def _choose(source: FolderSource | PackSource, classes: list[int]) -> FolderSource | PackSource:
     images = choose_images(source.index, classes, 1.0)
-    if isinstance(source, Folder):
-        return Folder(source.split, source.index.select(images, classes))
+    if isinstance(source, FolderSource):
+        return FolderSource(source.split, source.index.select(images, classes))
     source.choose(images, classes)
     return source
 

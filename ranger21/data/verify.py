@@ -48,7 +48,7 @@ IMAGES = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}  # of ImageN
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """Something wrong, or a notice: its kind, the file or folder by its path below the root, and what it is."""
 
     kind: str
@@ -110,19 +110,19 @@ def names_of_classes(root: Path, split: str) -> list[str]:
     return names
 
 
-def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) -> tuple[list[str], list[Finding]]:
+def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) -> tuple[list[str], list[DataFinding]]:
     """The images in a folder and in those below it, where the loader looks for them, too; and what else is there."""
     images: list[str] = []
-    odd: list[Finding] = []
+    odd: list[DataFinding] = []
     try:
         state = (root / folder).stat()
         if (state.st_dev, state.st_ino) in above:
-            return [], [Finding("link_loop", folder, "leads to a folder that holds it")]
+            return [], [DataFinding("link_loop", folder, "leads to a folder that holds it")]
         if len(above) > DEEPEST:
-            return [], [Finding("unreadable", folder, f"more than {DEEPEST} folders deep")]
+            return [], [DataFinding("unreadable", folder, f"more than {DEEPEST} folders deep")]
         entries = list(os.scandir(root / folder))
     except OSError as error:
-        return [], [Finding("unreadable", folder, str(error.strerror))]
+        return [], [DataFinding("unreadable", folder, str(error.strerror))]
     for entry in entries:
         place = f"{folder}/{entry.name}"
         kind = kind_of(entry)
@@ -133,9 +133,9 @@ def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) ->
         elif kind == "image":
             images.append(place)
         else:
-            odd.append(Finding(kind, place, what_is(entry)))
+            odd.append(DataFinding(kind, place, what_is(entry)))
     if not images and not above:
-        odd.append(Finding("empty_class", folder, "no images"))
+        odd.append(DataFinding("empty_class", folder, "no images"))
     return sorted(images), odd
 
 
@@ -161,33 +161,33 @@ def what_is(entry: os.DirEntry[str]) -> str:
     return "not a regular file" if is_image(entry.name) else "no image by its name"
 
 
-def beside_the_classes(root: Path, split: str) -> Iterator[Finding]:
+def beside_the_classes(root: Path, split: str) -> Iterator[DataFinding]:
     with os.scandir(root / split) as entries:
         for entry in entries:
             kind = kind_of(entry)
             if kind == "image":
-                yield Finding("stray", f"{split}/{entry.name}", "in no class folder")
+                yield DataFinding("stray", f"{split}/{entry.name}", "in no class folder")
             elif kind != "folder":
-                yield Finding(kind, f"{split}/{entry.name}", what_is(entry))
+                yield DataFinding(kind, f"{split}/{entry.name}", what_is(entry))
 
 
-def indices(root: Path, split: str) -> list[Finding]:
+def indices(root: Path, split: str) -> list[DataFinding]:
     """The indices by which the next start would go, if they are of other files: they are made anew."""
     try:
         return [
-            Finding("index", split, f"{as_text(str(place))} was of other files than there are: it is made anew")
+            DataFinding("index", split, f"{as_text(str(place))} was of other files than there are: it is made anew")
             for place in renew(root / split)
         ]
     except OSError as error:
         why = f"{as_text(str(error.filename))} is of other files, and cannot be removed ({error.strerror}): delete it"
-        return [Finding("stale_index", split, why)]
+        return [DataFinding("stale_index", split, why)]
     except UserError:  # a folder that cannot be read, or a link to one above: found before
         return []
 
 
-def examine(folder: ClassFolder) -> list[Finding]:
+def examine(folder: ClassFolder) -> list[DataFinding]:
     """Decode every image of a class."""
-    return [Finding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
+    return [DataFinding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
 
 
 def as_text(path: str) -> str:
@@ -195,24 +195,24 @@ def as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def off_counts(folders: list[ClassFolder]) -> Iterator[Finding]:
+def off_counts(folders: list[ClassFolder]) -> Iterator[DataFinding]:
     for split, (total, least, most) in IMAGES.items():
         counts = {f.name: len(f.images) for f in folders if f.split == split}
         if len(counts) != CLASSES:
-            yield Finding("counts", split, f"{len(counts):,} classes, not {CLASSES:,}")
+            yield DataFinding("counts", split, f"{len(counts):,} classes, not {CLASSES:,}")
         if sum(counts.values()) != total:
-            yield Finding("counts", split, f"{sum(counts.values()):,} images, not {total:,}")
+            yield DataFinding("counts", split, f"{sum(counts.values()):,} images, not {total:,}")
         for name, count in counts.items():
             if not least <= count <= most:
                 wanted = f"{least}" if least == most else f"{least} to {most}"
-                yield Finding("counts", f"{split}/{name}", f"{count:,} images, not {wanted}")
+                yield DataFinding("counts", f"{split}/{name}", f"{count:,} images, not {wanted}")
 
 
-def lopsided(folders: list[ClassFolder]) -> Iterator[Finding]:
+def lopsided(folders: list[ClassFolder]) -> Iterator[DataFinding]:
     names = {split: {f.name for f in folders if f.split == split} for split in SPLITS}
     for split, other in (SPLITS, SPLITS[::-1]):
         for name in names[split] - names[other]:
-            yield Finding("one_split_only", f"{split}/{name}", f"not in {other}/")
+            yield DataFinding("one_split_only", f"{split}/{name}", f"not in {other}/")
 
 
 def summary(folders: list[ClassFolder]) -> dict[str, Any]:

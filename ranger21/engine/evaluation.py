@@ -17,7 +17,7 @@ Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels
 
 
 class Batch(Protocol):
-    """Images with labels, such as `ranger21.data.pictures.Batch`."""
+    """Images with labels, such as `ranger21.data.images.ImageBatch`."""
 
     @property
     def labels(self) -> Tensor: ...

@@ -7,9 +7,9 @@ from pathlib import Path
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import image_folders
-from ranger21.data.pack import Recipe
+from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
-from ranger21.data.sources import Folder
+from ranger21.data.sources import FolderSource
 from ranger21.faults.setups import TINY
 
 
@@ -24,6 +24,6 @@ class Folders:
         config = compose_config([*TINY, f"data.root={self.images}"]).data
         assert isinstance(config, ImageFolderConfig)
         root, indices = image_folders(config)
-        sources = {split: Folder(root / split, index) for split, index in indices.items()}
-        recipe = Recipe(config.resize, config.resize_mode, "raw", None, None)
+        sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
+        recipe = PackRecipe(config.resize, config.resize_mode, "raw", None, None)
         make_pack(sources, config, recipe, self.pack, 1, False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
-from ranger21.data.room import size_text
+from ranger21.data.disk_space import size_text
 from ranger21.grid.jobs import Job
 from ranger21.machine.record import Measured
 from ranger21.records.directory import last_values

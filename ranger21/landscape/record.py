@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranger21.data.identity import Match, compare
+from ranger21.data.identity import Agreement, compare
 from ranger21.system.errors import UserError
 from ranger21.system.files import newer, replacing, write_atomically
 from ranger21.system.reading import Unreadable, read_json
@@ -135,7 +135,7 @@ class Record:
         if images is None:
             log.warning("%s does not tell its images: they are taken for those of now.", self.json)
         for one, other in zip(images or (), self.images, strict=False):
-            if (compared := compare(one, other)).match is Match.DIFFERENT:
+            if (compared := compare(one, other)).agreement is Agreement.DIFFERENT:
                 raise UserError(f"{self.json} is of other images ({compared.why}): {choose}.")
         return found
 

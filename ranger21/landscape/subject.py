@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ranger21.config import Config, DataConfig
 from ranger21.config.compose import with_overrides
 from ranger21.data.build import Data, build_data, prepare_data
+from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
-from ranger21.data.pictures import Batch, Pictures
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.precision import Precision
 from ranger21.landscape.directions import Layout
@@ -36,7 +36,7 @@ log = logging.getLogger("ranger21")
 class Images:
     """The fixed images: batches as loaded, as inputs with labels, and inputs for batch norms' statistics."""
 
-    batches: list[Batch]
+    batches: list[ImageBatch]
     to_input: nn.Module
     inputs: list[tuple[Tensor, Tensor]]
     statistics: list[Tensor]
@@ -180,10 +180,10 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
         raise UserError("--split holdout is not possible, since the run has none: say --split val, or data.holdout=N.")
     seen = data.validated(settings.split)
     if settings.split == "train":
-        seen = Pictures(data.train.source, data.val.transform)
+        seen = ImageDataset(data.train.source, data.val.transform)
     workers = available_workers(1, world.device.type) if config.workers is None else config.workers
 
-    def load(pictures: Pictures, count: int, batch_size: int) -> list[Batch]:
+    def load(pictures: ImageDataset, count: int, batch_size: int) -> list[ImageBatch]:
         order = generator(ORDER, 0, 0).permutation(len(pictures))[:count].tolist()
         keys: list[list[Key]] = [
             [(0, index) for index in order[begin : begin + batch_size]] for begin in range(0, len(order), batch_size)
@@ -191,7 +191,7 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
         batches = Loader(pictures, keys, workers, False, config.timeout)  # type: ignore[arg-type]
         return [batch for batch in batches if batch is not None]
 
-    def inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+    def inputs(batch: ImageBatch) -> tuple[Tensor, Tensor]:
         pixels, rest, labels = batch.to(world.device)
         return to_input(pixels, rest).contiguous(), labels
 

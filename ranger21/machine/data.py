@@ -9,12 +9,12 @@ import numpy as np
 
 from ranger21.config import ImageFolderConfig
 from ranger21.data.build import Data, build_data, prepare_data
+from ranger21.data.disk_space import size_text
 from ranger21.data.layout import require_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Share, TrainBatches
 from ranger21.data.pack import read_facts
 from ranger21.data.packing import damaged_shards
-from ranger21.data.room import size_text
 from ranger21.engine.course import Course
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.device import device_of

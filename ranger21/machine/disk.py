@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ranger21.data.room import size_text
+from ranger21.data.disk_space import size_text
 from ranger21.machine.check import FAILED, WARNING, Found, Machine
 from ranger21.machine.places import disk_of
 from ranger21.records.checkpoint import Checkpoints

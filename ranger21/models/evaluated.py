@@ -11,7 +11,7 @@ from torch import nn
 from ranger21.config import Config, ImageFolderConfig
 from ranger21.config.compose import compose_config, with_overrides
 from ranger21.data.build import build_data, prepare_data
-from ranger21.data.validation import View, view_of_run
+from ranger21.data.validation import Preprocessing, view_of_run
 from ranger21.models.build import build_model, load_weights
 from ranger21.models.pretrained import load_pretrained, view_of_timm
 from ranger21.models.weights import Weights, named
@@ -56,7 +56,7 @@ class EvaluatedModel:
     classes: list[str] | None
     count: int
     config: Config
-    view: View
+    view: Preprocessing
     notes: list[str] = field(default_factory=list)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ranger21.data.decode import Encoded, to_picture
 from ranger21.data.on_device import ToInput
 from ranger21.data.transforms import Complete
-from ranger21.data.validation import View
+from ranger21.data.validation import Preprocessing
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 
@@ -130,7 +130,9 @@ class TimmTransform(Complete):
         return torch.as_tensor(self.transform(to_picture(image)))
 
 
-def view_of_timm(pretrained: Pretrained, crop: int | None, resize: int | None, squash: bool | None) -> tuple[View, str]:
+def view_of_timm(
+    pretrained: Pretrained, crop: int | None, resize: int | None, squash: bool | None
+) -> tuple[Preprocessing, str]:
     """Return the preprocessing for pretrained weights, and a sentence that describes it.
 
     Args:
@@ -152,4 +154,4 @@ def view_of_timm(pretrained: Pretrained, crop: int | None, resize: int | None, s
         f"Images are prepared as {pretrained.source} expects: {size} pixels, crop_pct {recipe['crop_pct']:.4g} "
         f"({recipe['crop_mode']}), {recipe['interpolation']}, mean {mean}, std {std}."
     )
-    return View(TimmTransform(recipe), ToInput(recipe["mean"], recipe["std"]), recipe["input_size"]), text
+    return Preprocessing(TimmTransform(recipe), ToInput(recipe["mean"], recipe["std"]), recipe["input_size"]), text

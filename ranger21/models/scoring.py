@@ -63,7 +63,7 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
         result, answers, notes = measure(request, subject, data, columns, world)
         if not world.main:
             return None
-        paths = [data.path(image) for image in range(len(data.pictures))] if request.predictions else []
+        paths = [data.path(image) for image in range(len(data.dataset))] if request.predictions else []
         if request.predictions:
             write_answers(answers, paths, names, request.predictions)
             notes.append(f"Wrote {request.predictions}.")
@@ -100,7 +100,7 @@ def real_places(
     request: Request, labels: list[list[int]], data: Validation, names: Sequence[str]
 ) -> tuple[list[int], list[int | None]]:
     """Return each image's position in ReaL's list, and the ImageNet-1k class index of each column of the logits."""
-    paths = [data.path(image) for image in range(len(data.pictures))]
+    paths = [data.path(image) for image in range(len(data.dataset))]
     index = {name: number for number, name in enumerate(imagenet_names())}
     indices = [index.get(name) for name in names]
     if not any(number is not None for number in indices):
@@ -134,10 +134,10 @@ def measure(
     workers = config.data.workers
     if workers is None:
         workers = available_workers(world.local_size, world.device.type)
-    keys = EvalBatches(len(data.pictures), config.data.eval_batch_size, Share(world.rank, world.size))
+    keys = EvalBatches(len(data.dataset), config.data.eval_batch_size, Share(world.rank, world.size))
     wanted = request.predictions is not None or request.real_labels is not None
-    data.pictures.substitute = data.pictures.substitute and not wanted  # answers must be of the named image
-    batches = Loader(data.pictures, keys, workers, world.device.type == "cuda", config.data.timeout)
+    data.dataset.substitute = data.dataset.substitute and not wanted  # answers must be of the named image
+    batches = Loader(data.dataset, keys, workers, world.device.type == "cuda", config.data.timeout)
     answers = Answers(keys.batches) if wanted else None
 
     def logits(images: Tensor) -> Tensor:
@@ -152,4 +152,4 @@ def measure(
     notes = (
         [f"{len(unreadable)} images cannot be read and were replaced by others: {unreadable[0]}"] if unreadable else []
     )
-    return result | {"images": len(data.pictures)}, answers.of_all_ranks(world) if answers else [], notes
+    return result | {"images": len(data.dataset)}, answers.of_all_ranks(world) if answers else [], notes

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import ABOVE_0, Place, Transform, argument
+from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul, unit_norms
 
 
 @dataclass(frozen=True)
-class AGC(Transform):
+class AGC(GradientTransform):
     """Adaptive gradient clipping (Brock et al. 2021; Ranger21 section 2.2, equation 2).
 
     Scale down each unit g of the gradient with ||g|| > clipping * max(||theta||, eps) to that norm, where theta is the

@@ -139,7 +139,7 @@ class Ingredient:
         """Change the weights after the update is subtracted."""
 
 
-class Transform(Ingredient):
+class GradientTransform(Ingredient):
     """An ingredient that replaces the gradient, or the update if it stands after the moments."""
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import ABOVE_0, Place, Transform, argument
+from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul
 
 
 @dataclass(frozen=True)
-class Cautious(Transform):
+class Cautious(GradientTransform):
     """Zero the update where it differs in sign from the gradient (Liang et al. 2024, "Cautious Optimizers").
 
     The remaining update of a tensor is divided by the fraction of elements that remain, or by `least` if that is

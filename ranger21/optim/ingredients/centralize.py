@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import Place, Transform
+from ranger21.optim.ingredients.base import GradientTransform, Place
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, has_wide_units, unit_axes
 
 
 @dataclass(frozen=True)
-class Centralize(Transform):
+class Centralize(GradientTransform):
     """Subtract the mean of each unit from the gradient (Yong et al. 2020; Ranger21 section 2.3, equation 3).
 
     Deviation: units with a single element, such as the (C, 1, 1, 1) gains of a normalizer-free network, are not

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import Place, Transform
+from ranger21.optim.ingredients.base import GradientTransform, Place
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
 
 
 @dataclass(frozen=True)
-class L2(Transform):
+class L2(GradientTransform):
     """Add weight_decay * theta to the gradient (L2 regularization, as in Adam) or to the update (as in LAMB)."""
 
     name, place, role = "l2", Place.ANYWHERE, "decay"

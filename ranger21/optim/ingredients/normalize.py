@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from ranger21.optim.ingredients.base import ABOVE_0, Place, Transform, argument
+from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
 
 
 @dataclass(frozen=True)
-class Normalize(Transform):
+class Normalize(GradientTransform):
     """Divide each tensor by (its standard deviation + `eps`), as in the authors' code of July 2021.
 
     The standard deviation is the unbiased one over the whole tensor. Tensors with at most two elements are not changed.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import COUNT, Place, Transform, argument, one_of
+from ranger21.optim.ingredients.base import COUNT, GradientTransform, Place, argument, one_of
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
 
@@ -15,7 +15,7 @@ LEAST = 1e-7  # lower bound of the norm that a matrix is divided by
 
 
 @dataclass(frozen=True)
-class Orthogonalize(Transform):
+class Orthogonalize(GradientTransform):
     """Replace a matrix U S V^T by approximately U V^T, with Newton-Schulz iterations (Muon, Jordan et al. 2024).
 
     Tensors with more than two axes are flattened to matrices with one row per output channel. The scale of the result

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import ABOVE_0, AT_LEAST_0, SWITCH, Ingredient, Place, Transform, argument, one_of
+from ranger21.optim.ingredients.base import (
+    ABOVE_0,
+    AT_LEAST_0,
+    SWITCH,
+    GradientTransform,
+    Ingredient,
+    Place,
+    argument,
+    one_of,
+)
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul, norms, root
 
 
 @dataclass(frozen=True)
-class TrustRatio(Transform):
+class TrustRatio(GradientTransform):
     """Multiply each tensor u by the trust ratio r = coefficient ||theta|| / (||u|| + eps) (You et al. 2017, 2020).
 
     Before the moments this is LARS, after them LAMB. The ratio is 1 if either norm is zero.

@@ -19,13 +19,13 @@ MOST_SUBSTITUTES = 100  # tried for one image
 
 
 class Source(Protocol):
-    """Pictures with labels, by index."""
+    """Images with labels, by index."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
-class Batch(NamedTuple):
+class ImageBatch(NamedTuple):
     """Images uint8 (n, channels, height, width), what the device still has to do float32 (n, 7), labels int64 (n,)."""
 
     images: Tensor
@@ -59,7 +59,7 @@ def copying_stream(device: torch.device) -> torch.Stream | None:
     return torch.Stream(device) if here and here.type == device.type and here.type != "mps" else None
 
 
-class Pictures(Dataset[Any]):
+class ImageDataset(Dataset[Any]):
     """A source seen through a transform, a batch at a time. A key is (epoch, index).
 
     An image that cannot be read is an error; with `substitute`, the next one that can be, by its number, takes its
@@ -72,7 +72,7 @@ class Pictures(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch | UserError | None:
+    def __getitems__(self, keys: Sequence[Key]) -> ImageBatch | UserError | None:
         """The batch; None for no keys. An error is returned: raised in a loader process it would be a traceback.
 
         In three sweeps, numbers, files, pixels: between two images to be decoded, little else should want the cache.
@@ -98,7 +98,7 @@ class Pictures(Dataset[Any]):
             return error
         assert images is not None
         rows = None if rest is None else torch.from_numpy(rest)
-        return Batch(images.permute(0, 3, 1, 2), rows, torch.tensor(labels), unreadable)
+        return ImageBatch(images.permute(0, 3, 1, 2), rows, torch.tensor(labels), unreadable)
 
     def read(self, index: int) -> tuple[Any, int] | UserError:
         """What the source has, or why it has not."""
