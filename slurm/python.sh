@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The site and its Python, for the jobs: $PYTHON, else .venv/bin/python, else what a module, a container or conda gives.
-# Also what it runs: the files of a clone if the job is submitted from one, else the installed command.
+# Set up the site and Python of a job: $PYTHON, else .venv/bin/python, else python3 of a module, container or conda.
+# Also choose what to run: the files of a clone if the job is submitted from one, else the installed package.
 # shellcheck disable=SC1090,SC2034
 if [ -n "${RANGER21_SITE:-}" ]; then . "$RANGER21_SITE"; fi
 python=${PYTHON:-.venv/bin/python}
 if [ -z "$(command -v "$python")" ]; then
     if [ -n "${PYTHON:-}" ]; then
-        echo "error: PYTHON=$PYTHON is not there on $HOSTNAME: name a Python, or unset it."
+        echo "error: PYTHON=$PYTHON does not exist on $HOSTNAME. Set it to an existing Python, or unset it."
         exit 1
     fi
     python=python3

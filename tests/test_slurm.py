@@ -101,7 +101,7 @@ def test_a_run_that_is_warned_goes_on_by_itself(cluster, overrides, whole):
     begun(cluster, job, directory)
     cluster.ask("scancel", "--signal=USR1", job)
     goes_on(cluster, job, directory)
-    assert f"SLURM begins the job {job} again" in cluster.output(job)
+    assert f"SLURM requeues job {job}" in cluster.output(job)
     assert_undisturbed(directory, whole)
     (run,), unreadable = find([str(directory)])
     assert (len(run.fragments), unreadable) == (2, [])
@@ -132,13 +132,13 @@ def test_a_lost_node(cluster, overrides):
     assert cluster.job(job, "NumNodes") == "2"
     cluster.kill_node("node2")
     requeued(cluster, job)
-    until(lambda: "It has lost a node" in cluster.output(job), 10, lambda: cluster.output(job))
+    until(lambda: "The job has lost a node" in cluster.output(job), 10, lambda: cluster.output(job))
     left = cluster.project / f"outputs/.printed-{job}-1"
     left.write_text("the reason\n")  # as of a batch script that was killed before it had shown all
     time.sleep(7)  # SLURM would begin it at once, and the other node refuse the job's old credential (cred_expire)
     cluster.give_up("node2")
     goes_on(cluster, job, directory)
-    assert "Node 1 printed last, before the job began again:\nthe reason\n" in cluster.output(job)
+    assert "Last output of node 1 before the job was requeued:\nthe reason\n" in cluster.output(job)
     assert not left.exists()
     assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
     assert result(directory)["step"] == 40
@@ -198,7 +198,7 @@ def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
     done = subprocess.run(
         ["bash", TRAIN, f"@{tmp_path}/runs.txt"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 1 and f"runs.txt has no line {line}: give --array" in done.stdout
+    assert done.returncode == 1 and f"runs.txt has no line {line}. Use --array" in done.stdout
 
 
 def test_a_site_may_do_what_shells_allow_and_a_python_that_is_not_there_is_told(tmp_path):
@@ -211,9 +211,9 @@ def test_a_site_may_do_what_shells_allow_and_a_python_that_is_not_there_is_told(
     for script in (TRAIN, "slurm/compare.sbatch"):
         elsewhere = subprocess.run(["bash", str(ROOT / script)], env=env, **run | {"cwd": tmp_path})
         assert elsewhere.returncode == 1
-        assert f"error: type sbatch in the project's folder, not in {tmp_path}." in elsewhere.stdout
+        assert f"error: run sbatch in the project's folder, not in {tmp_path}." in elsewhere.stdout
         done = subprocess.run(["bash", script, "seed=0"], env=env | {"PYTHON": "/no/python"}, **run)
-        assert done.returncode == 1 and "error: PYTHON=/no/python is not there on " in done.stdout
+        assert done.returncode == 1 and "error: PYTHON=/no/python does not exist on " in done.stdout
 
 
 FAILURES = {
@@ -248,7 +248,7 @@ def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     assert time.monotonic() - begin < 60
     assert cluster.job(job) == "FAILED" and cluster.job(job, "Restarts") == "0", cluster.output(job)
     assert "No such file" not in cluster.output(job)
-    assert SENTENCES[how] in cluster.output(job) and "begins the job" not in cluster.output(job), cluster.output(job)
+    assert SENTENCES[how] in cluster.output(job) and "requeues job" not in cluster.output(job), cluster.output(job)
 
 
 def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, tmp_path):

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Jean Zay (IDRIS), as its public documentation has it; not tried there. `export IDRPROJ=...` is done by your login.
+# Jean Zay (IDRIS), written from its public documentation; not tried there. Your login shell sets IDRPROJ.
 # source slurm/sites/jean_zay.sh && sbatch --gpus-per-node=4 slurm/train.sbatch model=nf_resnet50
 RANGER21_SITE=$(realpath "${BASH_SOURCE[0]}")
 export RANGER21_SITE
-export SBATCH_ACCOUNT="${IDRPROJ:-project}@${RANGER21_GPU:-v100}" # v100, a100 or h100: hours are granted for each
+export SBATCH_ACCOUNT="${IDRPROJ:-project}@${RANGER21_GPU:-v100}" # v100, a100 or h100; each has its own hours
 case "${RANGER21_GPU:-v100}" in
     v100) export SBATCH_CONSTRAINT=v100-32g ;;
     *) export SBATCH_CONSTRAINT="$RANGER21_GPU" ;;
