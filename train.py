@@ -20,7 +20,7 @@ from ranger21.records.directory import RunDirectory
 from ranger21.records.naming import require_place, run_directory
 from ranger21.system.errors import UserError
 from ranger21.system.project import printed_as_typed
-from ranger21.system.stopping import heed_early
+from ranger21.system.stopping import catch_early_signal
 
 # A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
 # have printed, and a sentence can be made of it.
@@ -98,7 +98,7 @@ def begin(composed: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    heed_early()
+    catch_early_signal()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     ranks = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
     with ending_well("goes on from its last checkpoint", at_once=ranks, traceback=lambda: HERE.debug):

@@ -87,10 +87,10 @@ def main() -> int:
     from ranger21.machine.listing import CHECKS, TOGETHER
     from ranger21.machine.record import require_place
     from ranger21.system.ranks import environment
-    from ranger21.system.stopping import heeded
+    from ranger21.system.stopping import stop_signals
 
     config = compose_config(options.overrides)
-    for number in heeded():
+    for number in stop_signals():
         signal.signal(number, signal.default_int_handler)  # so that what is temporary is removed
     if (environment() or {"rank": 0})["rank"]:
         look(options, config, [check for check in CHECKS if check.name == TOGETHER], lambda name: None)

@@ -158,9 +158,9 @@ def run_here(
     jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
 ) -> int:
     """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
-    from ranger21.system.stopping import heeded
+    from ranger21.system.stopping import stop_signals
 
-    for number in heeded():
+    for number in stop_signals():
         signal.signal(number, signal.default_int_handler)
     if found is None:
         return conclude(jobs, run(jobs, left, options), None, options, out)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Send offline W&B runs to W&B, each as one run, from a machine that reaches it."""
+"""Send offline W&B runs to W&B, each as one run, from a machine with internet access."""
 
 from __future__ import annotations
 
@@ -16,42 +16,44 @@ from ranger21.system.wording import printable
 from ranger21.wandb_tools.sync import TIMEOUT, sync
 
 HELP = """\
-Send offline W&B runs to W&B, each as one run, from a machine that reaches it.
+Send offline W&B runs to W&B, each as one run, from a machine with internet access.
 
 For clusters whose nodes have no internet: run it on the login node, after `wandb login`.
-A run that was stopped and resumed has left several fragments (wandb/offline-run-*); they are
-merged, each step once, with the best values as the trainer has them, and sent by
-`wandb sync`. Runs that are still going are left for later, and those without news alone:
-it may be run as often as one likes."""
+A run that was stopped and resumed has several fragments (wandb/offline-run-*). They are
+merged, with each step once and the trainer's best values, and sent by `wandb sync`. Runs
+that are still going, and runs that have not changed since they were sent, are skipped, so
+you can run this as often as you like."""
 
 EXAMPLES = """\
 examples:
-  everything there is
+  send all runs below outputs
     python scripts/sync_wandb.py outputs
 
-  some runs, chosen by a glob
+  send the runs that match a glob
     python scripts/sync_wandb.py "outputs/paper/*-ranger21-*"
 
-  what would be sent; the merged files are written, and nothing leaves the machine
+  write the merged files and list what would be sent, without sending anything
     python scripts/sync_wandb.py outputs --dry-run
 
-  every ten minutes, until Ctrl-C
+  send every ten minutes, until Ctrl-C
     python scripts/sync_wandb.py outputs --watch 600
 
-exit status: 0, or 1 if a run could not be sent (it is named), and 130 after Ctrl-C.
+exit status: 0; 1 if a run could not be sent (it is named); 130 after Ctrl-C.
 To send a run again, delete wandb/offline-merged in its directory."""
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 after a failure or a mistake of the user's."""
+    """Run the command and return the exit status: 1 if a run could not be sent, else 0."""
     parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run directories, parents of them, or quoted globs")
-    parser.add_argument("--dry-run", action="store_true", help="merge and say what would be sent, send nothing")
-    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="again and again, so many seconds apart")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUNS", help="run directories, folders that contain them, or quoted globs"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="merge the runs and list what would be sent")
+    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="repeat, with so many seconds in between")
     parser.add_argument(
         "--timeout", type=as_seconds, default=TIMEOUT, metavar="SECONDS", help="for each run (default: %(default)s)"
     )
@@ -65,7 +67,10 @@ def main() -> int:
 
 
 def once(options: argparse.Namespace, told: set[str]) -> bool:
-    """Send what there is and say what was not said the last time; returns whether anything failed."""
+    """Send the runs that have changed and print new messages; return whether any run failed.
+
+    `told` has the messages of the last call, which are not repeated, and is updated.
+    """
     failed, said = False, set()
     try:
         for outcome in sync(options.runs, not options.dry_run, options.timeout):

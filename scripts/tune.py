@@ -82,12 +82,12 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     from ranger21.grid.likeness import require_these
     from ranger21.grid.local import typed
     from ranger21.records.directory import in_use
-    from ranger21.system.stopping import heeded
+    from ranger21.system.stopping import stop_signals
     from ranger21.system.terminal import duration
     from ranger21.tuning.outcome import outcome
     from ranger21.tuning.work import Worker
 
-    for number in heeded():
+    for number in stop_signals():
         signal.signal(number, signal.default_int_handler)
     present: list[Task] = []
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Build the W&B workspace (dashboard) of this project, and save it if asked."""
+"""Build the W&B workspace (dashboard) of this project, and save it with --publish."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ranger21.config.ending import ending_well
 from ranger21.system.errors import UserError
 
 HELP = """\
-Build the W&B workspace (dashboard) of this project, and save it if asked.
+Build the W&B workspace (dashboard) of this project, and save it with --publish.
 
-One panel for every metric that the trainer logs, against epochs, in the same sections as
-scripts/compare.py's page. Runs that differ in nothing but their seed are one line, their
-mean, with a band of their spread. Without --publish nothing is sent: the definition is
-printed as JSON."""
+It has a panel for every metric that the trainer logs, over epochs, in the same sections as
+the page of scripts/compare.py. Runs that differ only in their seed form one line, their
+mean, with a band that shows their spread. Without --publish nothing is sent, and the
+definition is printed as JSON."""
 
 EXAMPLES = """\
 examples:
-  what would be saved
+  print what would be saved
     python scripts/wandb_workspace.py
 
   save it (after `wandb login`); every call makes a new view
     python scripts/wandb_workspace.py --publish my-team/ranger21
 
-  one line a batch size, with standard errors
+  one line for each optimizer and batch size, with standard errors
     python scripts/wandb_workspace.py --group optimizer.name data.batch_size --spread stderr --publish me/ranger21
 
 needs wandb-workspaces: pip install -e '.[workspace]'"""
@@ -42,22 +42,24 @@ def main() -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--publish", metavar="ENTITY/PROJECT", help="save it as a new view of this project")
+    parser.add_argument("--publish", metavar="ENTITY/PROJECT", help="save the workspace as a new view of this project")
     parser.add_argument(
-        "--group", nargs="+", metavar="KEY", help="dotted keys of the configuration: what sets lines apart"
+        "--group", nargs="+", metavar="KEY", help="dotted keys of the configuration that distinguish lines"
     )
-    parser.add_argument("--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="the band's meaning")
-    parser.add_argument("--name", default="Ranger21", help="of the workspace (default: %(default)s)")
+    parser.add_argument(
+        "--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="what the band shows"
+    )
+    parser.add_argument("--name", default="Ranger21", help="name of the workspace (default: %(default)s)")
     options = parser.parse_args()
     with ending_well("makes another view" if options.publish else "begins anew"):
         workspace(options)
 
 
 def workspace(options: argparse.Namespace) -> None:
-    """Build it; print the definition, or save it and print its address."""
+    """Build the workspace; print its definition, or save it and print its URL."""
     target = options.publish or "/"
     if options.publish is not None and not re.fullmatch("[^/]+/[^/]+", target):
-        raise UserError(f"--publish {target} is not ENTITY/PROJECT: name your user or team, and a project of it.")
+        raise UserError(f"--publish {target} is not ENTITY/PROJECT: give your user or team name and a project.")
 
     from ranger21.wandb_tools.workspace import GROUPS, build, definition, publish
 

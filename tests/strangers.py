@@ -61,13 +61,13 @@ def calls(canary: Path) -> dict[str, tuple[Any, str]]:
     endless: list[Any] = []
     endless.append(endless)
     return {
-        "mkdir": (Call(os.mkdir, str(canary)), "running code that is in it (it has posix.mkdir"),
-        "system": (Call(os.system, f"touch {canary}"), "running code that is in it (it has posix.system"),
-        "eval": (Call(eval, f"open({str(canary)!r}, 'w')"), "running code that is in it (it has eval"),
-        "import": (Call(getattr, Call(__import__, "os"), "getcwd"), "running code that is in it (it has getattr"),
-        "hex": ({"model": {"w": hexed}}, "running code that is in it (it has _codecs.encode"),
-        "bytes": ({"model": {"w": Call(bytearray, 1 << 45)}}, "running code that is in it (it has bytearray"),
-        "tensor": ({"model": {"w": Call(torch.Tensor, 1 << 45)}}, "running code that is in it (it has torch.Tensor"),
+        "mkdir": (Call(os.mkdir, str(canary)), "running code in it (it contains posix.mkdir"),
+        "system": (Call(os.system, f"touch {canary}"), "running code in it (it contains posix.system"),
+        "eval": (Call(eval, f"open({str(canary)!r}, 'w')"), "running code in it (it contains eval"),
+        "import": (Call(getattr, Call(__import__, "os"), "getcwd"), "running code in it (it contains getattr"),
+        "hex": ({"model": {"w": hexed}}, "running code in it (it contains _codecs.encode"),
+        "bytes": ({"model": {"w": Call(bytearray, 1 << 45)}}, "running code in it (it contains bytearray"),
+        "tensor": ({"model": {"w": Call(torch.Tensor, 1 << 45)}}, "running code in it (it contains torch.Tensor"),
         "storage": ({"model": {"w": Call(torch.UntypedStorage, 1 << 45)}}, "storage.pt"),
         "outside": ({"model": {"w": Call(rebuild, whole, 2, (8,), (1,), False, None)}}, "outside.pt is damaged"),
         "negative": ({"model": {"w": Call(rebuild, whole, -9, (1,), (1,), False, None)}}, "negative.pt is damaged"),
@@ -116,10 +116,10 @@ def write_strangers(folder: Path, canary: Path, known: Path) -> dict[str, str]:
     (folder / "memory.pt").symlink_to("/proc/self/mem")
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), folder / "script.pt")
     return said | {
-        "old.pt": "running code that is in it (it has _codecs.encode", "deep.pt": "nested too deep",
+        "old.pt": "running code in it (it contains _codecs.encode", "deep.pt": "nested too deep",
         "deep-key.pt": "nested too deep", "hash.pt": "nested too deep", "string.pt": "string.pt is damaged",
-        "hollow.pt": "hollow.pt is damaged", "bomb.pt": "is compressed, as torch never writes one",
-        "short.pt": "short.pt is damaged", "zeros.pt": "is compressed, as torch never writes one",
+        "hollow.pt": "hollow.pt is damaged", "bomb.pt": "is compressed, which torch never does",
+        "short.pt": "short.pt is damaged", "zeros.pt": "is compressed, which torch never does",
         "hole.pt": "hole.pt", "pipe.pt": "Not a regular file", "zero.pt": "Not a regular file",
         "loop.pt": "Too many levels of symbolic links", "folder.pt": "folder.pt",
         "memory.pt": "memory.pt cannot be read (Input/output error)", "script.pt": "it is a TorchScript program",

@@ -139,7 +139,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HARM", str(tmp_path / "harm"))
     torch.save({"model": Harmful()}, tmp_path / "evil.pt")
     with pytest.raises(
-        UserError, match=r"evil.pt cannot be read without running code that is in it \(it has posix.mkdir"
+        UserError, match=r"evil.pt cannot be read without running code in it \(it contains posix.mkdir"
     ):
         read_file(tmp_path / "evil.pt")
     assert not (tmp_path / "harm").exists()
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_now_is_not_damaged(place: Checkpoints) -> None:
         place.newest()
     place.last.unlink()
     place.last.symlink_to("nowhere.pt")
-    with pytest.raises(UserError, match=r"last.pt is a link to nowhere.pt, which is not there: put that back, or"):
+    with pytest.raises(UserError, match=r"last.pt is a link to nowhere.pt, which does not exist: restore that file, or"):
         place.newest()
     assert names(place) == {"last.pt", "previous.pt"} and not place.damaged
 
@@ -209,11 +209,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
         return [here.recv(), here.recv()]
 
     for text in sentences():
-        assert f"{place.last} could not be written (File too large); there is none before it" in text
+        assert f"{place.last} could not be written (File too large); there is no previous one" in text
     assert names(place) == set()
     place.save(make_state(1), best=True)
     for text in sentences():
-        assert "could not be written (File too large); the one before it is as it was. Make room" in text
+        assert "could not be written (File too large); the previous one is unchanged. Make room" in text
     assert names(place) == {"last.pt", "best.pt"} and step_of(place.last) == step_of(place.best) == 1
 
 

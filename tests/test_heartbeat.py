@@ -68,7 +68,7 @@ def test_the_store_goes_with_rank_0(ended: list[int], capfd: pytest.CaptureFixtu
         time.sleep(FAST)
         store.broken = True
         time.sleep(FAST)
-    assert ended == [1] and "the rank that all others talk to is gone" in capfd.readouterr().err
+    assert ended == [1] and "the process that holds the ranks' store is gone" in capfd.readouterr().err
     ended.clear()
     with Heartbeat(store, 1, 2, FAST):  # at the end of a run rank 0 may be gone a moment before
         time.sleep(1.5 * FAST / BEATS)
@@ -104,5 +104,5 @@ def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "x")
-    with pytest.raises(UserError, match="RANK=x is not a number: unset it, or start the ranks by torchrun or srun"):
+    with pytest.raises(UserError, match="RANK=x is not a number: unset it, or start the ranks with torchrun or srun"):
         environment()

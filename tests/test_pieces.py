@@ -81,7 +81,7 @@ def test_signals_need_the_main_thread() -> None:
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert told == ["A run must be started in the main thread: it has signals to listen for."]
+    assert told == ["Start a run in the main thread: only there can it handle signals."]
 
 
 @pytest.mark.parametrize(
@@ -152,15 +152,15 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say which rank this process is: unset it, or start"),
         ({"RANK": "0"}, "RANK=0 without WORLD_SIZE does not say"),
         (SLURM | {"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say"),
-        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 is not possible with WORLD_SIZE=1: ranks are counted"),
+        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 is not possible with WORLD_SIZE=1: ranks count from 0"),
         (TORCHRUN | {"RANK": "4"}, "RANK=4 is not possible with WORLD_SIZE=4"),
         (TORCHRUN | {"WORLD_SIZE": "0"}, "RANK=3 is not possible with WORLD_SIZE=0"),
         (TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK=2 is not possible with LOCAL_WORLD_SIZE=2"),
-        (TORCHRUN | {"RANK": "-1"}, "RANK=-1 is not a number: unset it, or start the ranks by torchrun or srun"),
+        (TORCHRUN | {"RANK": "-1"}, "RANK=-1 is not a number: unset it, or start the ranks with torchrun or srun"),
         (TORCHRUN | {"LOCAL_RANK": "x"}, "LOCAL_RANK=x is not a number"),
-        (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR is not set, by which 4 ranks find each other"),
+        (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR is not set, but 4 ranks need it to find each other"),
         (TORCHRUN | {"MASTER_PORT": "http"}, "MASTER_PORT=http is not a number"),
-        (TORCHRUN | {"MASTER_PORT": "70000"}, "MASTER_PORT=70000 is no port"),
+        (TORCHRUN | {"MASTER_PORT": "70000"}, "MASTER_PORT=70000 is not a valid port"),
         ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM_STEP_NUM_TASKS=8 without SLURM_PROCID does not say which task"),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS=many is not a number"),
         (SLURM | {"SLURM_PROCID": ""}, "SLURM_PROCID= is not a number"),
@@ -168,7 +168,7 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         (SLURM | {"SLURM_LOCALID": "4"}, r"SLURM_LOCALID=4 is not possible with SLURM_STEP_TASKS_PER_NODE=4\(x2\)"),
         (SLURM | {"SLURM_JOB_ID": "x"}, "SLURM_JOB_ID=x is not a number"),
         (SLURM | {"SLURM_STEP_ID": "1.0"}, "SLURM_STEP_ID=1.0 is not a number"),
-        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "four"}, "SLURM's list of the nodes' tasks, four, cannot be read"),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "four"}, "SLURM's list of tasks per node, four, is invalid"),
     ],
 )
 def test_variables_that_do_not_fit_are_refused(

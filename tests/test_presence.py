@@ -46,7 +46,7 @@ def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: Json
     place.path.rename(there)
     now = presence.place_now()
     assert now.path == there and not place.path.exists()
-    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename it back"):
+    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"):
         presence.require_in_place(now, 5)
     place.path.mkdir()  # another one at its place is not it
     assert presence.place_now().path == there
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_saved_in_a_directory_that_is_renamed_meanwhile(place: R
             place.path.rename(there)
         Checkpoints(where.checkpoints).save({"model": {}})
 
-    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename it back"):
+    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"):
         presence.write(save, 5)
     assert seen == [place.path, there] and not place.path.exists()
     assert (there / "checkpoints" / "last.pt").exists()
@@ -80,7 +80,7 @@ def test_a_removed_directory_is_told(place: RunDirectory, lines: JsonLines) -> N
     presence = Presence(place, lines)
     shutil.rmtree(place.path)
     for _ in range(2):
-        with pytest.raises(UserError, match="run was removed or renamed while the run went on, and nothing more can"):
+        with pytest.raises(UserError, match="run was removed or renamed during the run, and nothing more can"):
             presence.place_now()
         place.path.mkdir(exist_ok=True)
 
@@ -191,7 +191,7 @@ def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, line
     process.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(UserError, match=r"was removed while .* another has taken the run since: .* is being used"):
+        with pytest.raises(UserError, match=r"was removed while .* another process uses the run now: .* is being used"):
             presence.place_now()
     finally:
         over.set()
@@ -209,9 +209,9 @@ def test_metrics_that_lack_what_a_checkpoint_knows(place: RunDirectory, lines: J
             require_lines(place.metrics, size, 1)
     require_lines(place.metrics, size, None)
     os.truncate(place.metrics, size - 1)
-    with pytest.raises(UserError, match=rf"has {size - 1} bytes, and had {size} when the checkpoint was saved: put it"):
+    with pytest.raises(UserError, match=rf"has {size - 1} bytes, but had {size} when the checkpoint was saved: restore it"):
         require_lines(place.metrics, size, 1)
     place.metrics.unlink()
-    with pytest.raises(UserError, match="is not there or empty, and had"):
+    with pytest.raises(UserError, match="is missing or empty, but had"):
         require_lines(place.metrics, size, 1)
     require_lines(place.metrics, 0, 0)

@@ -168,7 +168,7 @@ def test_which_gpu_a_rank_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"trainer.device=cuda:4: there are 4 CUDA devices, counted from 0"):
         choose_device("cuda:4", 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="would put every rank on one GPU"):
+    with pytest.raises(UserError, match="would put every rank on the same GPU"):
         choose_device("cuda:1", 0)
 
 

@@ -72,7 +72,7 @@ def test_a_run_keeps_the_protocol_that_it_began_under(tmp_path: Path, caplog: py
         place.begin({}, session(1, "cpu", 3), "id", protocol_mark(config.protocol))
         assert "protocol" not in caplog.text
         place.begin({}, session(1, "cpu", 5), "id", protocol_mark(ProtocolConfig()))
-    assert "This run began under the protocol paper (" in caplog.text
+    assert "This run was started under the protocol paper (" in caplog.text
     assert json.loads(place.manifest.read_text())["protocol"] == protocol_mark(config.protocol)
     assert read_config(place.config).protocol == config.protocol
 

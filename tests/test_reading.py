@@ -38,8 +38,8 @@ CONTENT: dict[str, tuple[bytes, str]] = {  # for JSON and YAML alike
     "very deep": (b'{"data": ' + b"[" * 99_000 + b"]" * 99_000 + b"}", "it is deeper than 50 levels"),
     "many values": (b'{"data": [' + b"1," * 2_000_100 + b"1]}", "it has more than"),
     "50 MB": (b'{"data": {}, "sessions": []}' + b" " * 50_000_000, "it has more than"),
-    "UTF-16": ('{"data": {}}'.encode("utf-16"), "it is no text in UTF-8, from byte 0 on"),
-    "Latin-1": ('{"datä": {}}'.encode("latin-1"), "it is no text in UTF-8, from byte 5 on"),
+    "UTF-16": ('{"data": {}}'.encode("utf-16"), "it is not UTF-8 text: byte 0 is invalid"),
+    "Latin-1": ('{"datä": {}}'.encode("latin-1"), "it is not UTF-8 text: byte 5 is invalid"),
 }
 YAML: dict[str, tuple[bytes, str]] = {
     "an alias": (b"a: &a [1]\nb: *a\n", "it has an alias"),
@@ -48,8 +48,8 @@ YAML: dict[str, tuple[bytes, str]] = {
         "it has an alias",
     ),
     "itself": (b"a: &a\n  b: *a\n", "it has an alias"),
-    "a command": (b"a: !!python/object/apply:os.system [id]\n", "it has a value of the kind"),
-    "a set": (b"a: !!set {x}\n", "it has a value of the kind"),
+    "a command": (b"a: !!python/object/apply:os.system [id]\n", "it has a value of type"),
+    "a set": (b"a: !!set {x}\n", "it has a value of type"),
     "no number": (b'a: !!int ""\n', ""),
     "no key": (b"? [a]\n: 1\n", "found unhashable key in line 1"),
     "tabs": (b"a:\n\t- b\n", "cannot start any token in line 2"),

@@ -185,7 +185,7 @@ def test_other_images_are_refused_with_both_places(place: RunDirectory, config: 
     with pytest.raises(UserError) as caught:
         RunDirectory(place.path).require_data(now)
     assert str(caught.value) == (
-        f"The images are not those that {place.path} was begun with (the names or classes of the files are not the "
+        f"The images are not those that {place.path} was started with (the names or classes of the files are not the "
         "same): data.root=/data/imagenet with 80 for training then, data.root=/data/other with 79 for training now. "
         "Restore them, or choose another run_dir= or outputs=."
     )

@@ -123,7 +123,7 @@ def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make: Make, tmp
     found = find_runs([str(kept), str(file)])
     assert [run.path for run in found.runs] == [kept]
     (sentence,) = found.left_out
-    assert sentence.startswith(f"a file is left out: {file} is not a file that W&B writes"), sentence
+    assert sentence.startswith(f"a file is left out: {file} is not a W&B file"), sentence
 
 
 # Groups

@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_done_for_other_data(
     with pytest.raises(UserError) as caught:
         start(run, f"data.root={b}")
     assert str(caught.value) == (
-        f"The images are not those that {run} was begun with (the files have the same names, but other sizes in "
+        f"The images are not those that {run} was started with (the files have the same names, but other sizes in "
         f"bytes): data.root={a} with 80 for training then, data.root={b} with 80 for training now. Restore them, or "
         "choose another run_dir= or outputs=."
     )
@@ -90,7 +90,7 @@ def test_a_finished_run_is_not_done_for_data_of_another_place_that_cannot_be_rea
     with pytest.raises(UserError) as caught:
         start(run, f"data.root={a}-that-is-not-there")
     assert str(caught.value).startswith(
-        f"Cannot check whether the images are those that {run} was begun with: data.root={a} then, "
+        f"Cannot check whether the images are those that {run} was started with: data.root={a} then, "
         f"data.root={a}-that-is-not-there now. There is no folder"
     )
     with pytest.raises(UserError, match=rf"data.root={a} then, data.pack={b} now. data.pack={b} is not a pack"):
@@ -134,7 +134,7 @@ def test_a_run_that_another_process_has_begun_meanwhile_is_left_to_it(tmp_path: 
     assert place.look(config) is None and not place.path.exists()
     place.path.mkdir()
     (place.path / "manifest.json").write_text('{"data": {}, "sessions": []}')
-    with pytest.raises(UserError, match=r"was begun by another process just now: run the same command again\.$"):
+    with pytest.raises(UserError, match=r"Another process has just started .*run: run the same command again\.$"):
         place.claim(config)
 
 
@@ -279,7 +279,7 @@ def test_a_run_that_an_older_version_named_is_found(tmp_path: Path) -> None:
     newer = RunDirectory(new)
     newer.claim(two)
     newer.begin({}, session(1, "cpu", 0), "id2")
-    with pytest.raises(UserError, match=rf"^{old} \(begun by an older version\) and {new} both have this run"):
+    with pytest.raises(UserError, match=rf"^{old} \(of an older version\) and {new} both hold this run"):
         naming.run_directory(two)
 
 

@@ -148,7 +148,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """Not what a living one is at, nor what somebody else has beside it."""
     root = tmp_path / "sample"
     code = "import pathlib, ranger21.system.processes as p\n"
-    code += f"with p.workshop(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
+    code += f"with p.temporary_folder(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
     code += " (w / 'fresh').mkdir()\n print(w, flush=True)\n input()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}

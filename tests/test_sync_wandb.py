@@ -202,7 +202,7 @@ def test_empty_superseded_and_damaged_fragments(run):
     (run / "wandb" / "offline-run-20200101_000000-strange").mkdir()
     (run / "wandb" / "offline-run-20200101_000000-strange" / "run-strange.wandb").write_text("hello there")
     sentences = [outcome.sentence for outcome in sync([str(run)], send=False)]
-    assert "is not a file that W&B writes" in sentences[0]
+    assert "is not a W&B file" in sentences[0]
     assert f"{newest.run_id} began again from the start" in sentences[1]
     assert sentences[2].startswith("would be sent: ") and len(sentences) == 3
     lonely = run.parent / "lonely"

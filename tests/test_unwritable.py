@@ -148,7 +148,7 @@ def test_metrics_that_cannot_be_written_cost_no_step(tiny: list[str], tmp_path: 
     assert start(run_with_a_folder_for_its_result, tiny, directory) == 1
     sentence = directory.with_suffix(".out").read_text().splitlines()[-1]
     assert sentence.startswith(f"{directory}/result.json cannot be used (it is a folder, not a file): move it away")
-    assert sentence.endswith("The same command then writes it from the checkpoint, without training.")
+    assert sentence.endswith("It then writes the result from the checkpoint, without training.")
     last = directory / "checkpoints" / "last.pt"
     before = last.read_bytes(), last.stat().st_mtime_ns, (directory / "metrics.jsonl").read_bytes()
     (directory / "result.json").rmdir()

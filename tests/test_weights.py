@@ -170,9 +170,9 @@ class Foreign:
     [
         (
             lambda: {"model": Foreign()},
-            r"cannot be read without running code that is in it \(it has test_weights.Foreign",
+            r"cannot be read without running code in it \(it contains test_weights.Foreign",
         ),
-        (lambda: nn.Linear(2, 2), r"running code that is in it \(it has torch.nn.modules.linear.Linear in it\)"),
+        (lambda: nn.Linear(2, 2), r"running code in it \(it contains torch.nn.modules.linear.Linear\)"),
         (lambda: {"epoch": 3}, "has no weights: it is neither a state_dict nor a checkpoint"),
         (lambda: [1, 2], "has no weights: torch.save wrote a list"),
     ],

@@ -9,7 +9,7 @@ from wrong_inputs import Wrong
 from wrong_places import places  # noqa: F401  (a fixture)
 
 SOURCES = [  # of weights, for each of the commands that take them
-    ("''", "An empty path names no checkpoint"), ("$NOTHING", "There is no checkpoint"),
+    ("''", "The path of the checkpoint is empty"), ("$NOTHING", "There is no checkpoint"),
     ("$DIR", "There is no checkpoint"),
     ("$DIRPT", "There is no checkpoint"), ("$BYTES", "There is no checkpoint"), ("$FILE/x", "cannot be read"),
     ("$TEXT", "$TEXT"), ("$EMPTY", "$EMPTY"), ("$JSON", "$JSON"), ("$CUT", "$CUT"), ("$BINARY", "$BINARY"),
@@ -66,8 +66,8 @@ RECORDS = [
     ("wandb_workspace.py --publish nosuch", "--publish nosuch is not ENTITY/PROJECT"),
     ("wandb_workspace.py --publish ''", "is not ENTITY/PROJECT"),
     ("wandb_workspace.py --publish a/b/c", "--publish a/b/c is not ENTITY/PROJECT"),
-    ("wandb_workspace.py --group ''", "is no key of the configuration to group by"),
-    ("wandb_workspace.py --group nosuch..x", "nosuch..x is no key of the configuration"),
+    ("wandb_workspace.py --group ''", "Cannot group by , which is not a key"),
+    ("wandb_workspace.py --group nosuch..x", "Cannot group by nosuch..x, which is not a key of the configuration"),
     ("screenshot_page.py $NOTHING x.png", "There is no page $NOTHING"),
     ("screenshot_page.py $DIR x.png", "There is no page $DIR"),
     ("screenshot_page.py $FILE x.gif", "x.gif is not possible: it must be a .png or .jpg"),

@@ -157,18 +157,18 @@ def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong
         (data / split / "a").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     for where, sentence in (
-        ("run_dir=$RUN/again", "$RUN/again lies within the run $RUN: choose another run_dir= or outputs=."),
-        ("run_dir=$RUN/checkpoints/x/y", "lies within the run $RUN"),
-        ("outputs=$RUN", "lies within the run $RUN"),
-        ("run_dir=$OUTPUTS", "$OUTPUTS holds runs, such as $RUN"),
-        ("run_dir=$OUTPUTS/demo", "$OUTPUTS/demo holds runs, such as $RUN"),
-        ("run_dir=$DATA", "$DATA lies within the data, data.root=$DATA"),
-        ("run_dir=$DATA/train/a/run", "lies within the data, data.root=$DATA"),
-        ("outputs=$DATA/outputs", "lies within the data, data.root=$DATA"),
-        ("run_dir=$ALL", "$ALL holds the data, data.root=$DATA: choose another run_dir= or outputs=."),
-        ("run_dir=/ data.root=null", "/ holds more than a run: give the run a directory of its own"),
-        ("run_dir=$CODE data.root=null", "$CODE holds more than a run"),
-        ("run_dir=~ data.root=null", "holds more than a run"),
+        ("run_dir=$RUN/again", "$RUN/again lies inside the run $RUN: choose another run_dir= or outputs=."),
+        ("run_dir=$RUN/checkpoints/x/y", "lies inside the run $RUN"),
+        ("outputs=$RUN", "lies inside the run $RUN"),
+        ("run_dir=$OUTPUTS", "$OUTPUTS contains runs, such as $RUN"),
+        ("run_dir=$OUTPUTS/demo", "$OUTPUTS/demo contains runs, such as $RUN"),
+        ("run_dir=$DATA", "$DATA lies inside the data, data.root=$DATA"),
+        ("run_dir=$DATA/train/a/run", "lies inside the data, data.root=$DATA"),
+        ("outputs=$DATA/outputs", "lies inside the data, data.root=$DATA"),
+        ("run_dir=$ALL", "$ALL contains the data, data.root=$DATA: choose another run_dir= or outputs=."),
+        ("run_dir=/ data.root=null", "/ contains more than a run: give the run its own directory"),
+        ("run_dir=$CODE data.root=null", "$CODE contains more than a run"),
+        ("run_dir=~ data.root=null", "contains more than a run"),
     ):
         wrong.refuses(f"train.py data.root=$DATA {where}", 1, sentence, places)
     assert sorted(tmp_path.rglob("*")) == before

@@ -10,7 +10,7 @@ from ranger21.data.archives import DEVKIT, TRAIN, VAL, reading
 from ranger21.data.disk_space import size_text, tell
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
-from ranger21.system.processes import Bar
+from ranger21.system.processes import ProgressBar
 
 MD5 = {  # as torchvision.datasets.imagenet.ARCHIVE_META has them
     TRAIN: "1d675b47d978889d74fa0da5fadfb00e",
@@ -58,7 +58,11 @@ def _known(target: Path) -> dict[str, Any]:
 
 def _md5_of(file: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with reading(file), open(file, "rb") as stream, Bar(f"MD5 of {file.name}", file.stat().st_size, size_text) as bar:
+    with (
+        reading(file),
+        open(file, "rb") as stream,
+        ProgressBar(f"MD5 of {file.name}", file.stat().st_size, size_text) as bar,
+    ):
         while piece := stream.read(PIECE):
             digest.update(piece)
             bar.advance(len(piece))

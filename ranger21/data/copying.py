@@ -19,7 +19,7 @@ from ranger21.data.disk_space import require_space, size_text, tell
 from ranger21.data.pack import FACTS, read_facts
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
-from ranger21.system.processes import Bar
+from ranger21.system.processes import ProgressBar
 
 PIECE = 1 << 22
 REMEMBERED = ".verified.json"
@@ -87,7 +87,7 @@ class Copy:
         right = []
         if files:
             tell(f"{socket.gethostname()}: the checksums of {self.target} are compared")
-            with Bar("compared", sum(file.size for file in files), size_text) as bar:
+            with ProgressBar("compared", sum(file.size for file in files), size_text) as bar:
                 for file in files:
                     digest = self._pass(self.target / file.name, None, bar)
                     if digest is None:
@@ -104,7 +104,7 @@ class Copy:
             left.unlink()
         tell(f"{socket.gethostname()}: {self.pack} is copied to {self.target}")
         require_space(self.target, sum(file.size for file in files))
-        with Bar("copied", sum(file.size for file in files), size_text) as bar:
+        with ProgressBar("copied", sum(file.size for file in files), size_text) as bar:
             for file in files:
                 new = self.target / f".{file.name}.tmp"
                 digest = self._pass(self.pack / file.name, new, bar)

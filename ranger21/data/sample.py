@@ -28,7 +28,7 @@ from PIL import Image
 
 from ranger21.data.names import is_hidden
 from ranger21.system.errors import UserError
-from ranger21.system.processes import workshop
+from ranger21.system.processes import temporary_folder
 
 VERSION = 1  # Raise it whenever an image's pixels change: older sets are then redrawn.
 MARKER = "complete.json"
@@ -253,7 +253,7 @@ def ensure_sample(root: Path, *, train_per_class: int = 100, val_per_class: int 
     try:
         _refuse_foreign(place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with workshop(place, {"fresh", "aside"}) as folder:
+        with temporary_folder(place, {"fresh", "aside"}) as folder:
             # Not the folder itself: that one is closed to all other users.
             fresh, aside = folder / "fresh", folder / "aside"
             fresh.mkdir()

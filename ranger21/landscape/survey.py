@@ -20,7 +20,7 @@ from ranger21.landscape.subject import Checkpoint, Images, Subject, load_images,
 from ranger21.system import distributed
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
-from ranger21.system.processes import Bar
+from ranger21.system.processes import ProgressBar
 
 log = logging.getLogger("ranger21")
 TOLERANCE = 1e-6  # of a loss in nats: the surface's at a checkpoint, and the checkpoint's own
@@ -135,7 +135,7 @@ def _empty(view: View) -> Surface:
 def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
     """The rows that the surface lacks."""
     missing = view.ys[len(surface.losses) :]
-    bar = Bar(f"points of {surface.title}", len(missing) * len(view.xs), "{:.4g}".format)
+    bar = ProgressBar(f"points of {surface.title}", len(missing) * len(view.xs), "{:.4g}".format)
     with bar if missing else contextlib.nullcontext():
         for y in missing:
             row: Row = []
@@ -172,7 +172,7 @@ def sharpness(subject: Subject, radius: float, seeds: list[int]) -> Sharpness:
     """
     own = (subject.weights, subject.layout)
     base, values = subject.loss(subject.weights[None]).item(), []
-    with Bar(f"sharpness of {subject.checkpoint.label}", 2 * len(seeds), "{:.4g}".format) as bar:
+    with ProgressBar(f"sharpness of {subject.checkpoint.label}", 2 * len(seeds), "{:.4g}".format) as bar:
         for seed in seeds:
             step = radius * directions.random_direction("filter", *own, seed, directions.OF_SHARPNESS)
             sides = [subject.loss((subject.weights + sign * step)[None]).item() for sign in (1, -1)]

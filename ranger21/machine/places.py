@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ranger21.config import Config
-from ranger21.system.processes import workshop
+from ranger21.system.processes import temporary_folder
 
 CONTENTS = {"run", "kept", "train.txt"}  # of the working folder; one that a killed process left has nothing else
 
@@ -23,7 +23,7 @@ def working(config: Config, otherwise: Path) -> Iterator[Path]:
     """A folder on the disk of the runs, removed at the end; in `otherwise` where that cannot be written."""
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(workshop(disk_of(config) / "check-machine", CONTENTS))
+            folder = stack.enter_context(temporary_folder(disk_of(config) / "check-machine", CONTENTS))
         except OSError:  # the check of the disk says why
             folder = otherwise / "work"
             folder.mkdir()

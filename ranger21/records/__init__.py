@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is read again: its directory, manifest and checkpoints."""
+"""A run's files: its directory, manifest and checkpoints, written and read."""

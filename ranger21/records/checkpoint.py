@@ -1,8 +1,9 @@
-"""Checkpoints that survive a kill, a full disk and a bad sector.
+"""The checkpoints of a run, which survive a kill, a full disk and a bad sector.
 
-A checkpoint is torch's own zip format. It is written to a temporary file, synced to the disk and renamed, so that a
-name never stands for half a file. `last.pt` is the newest, `previous.pt` the one before it, `best.pt` (a hard link
-where the file system has them) the one with the best validation accuracy. checkpoint_file.py reads one.
+A checkpoint is a file of `torch.save`. It is written to a temporary file, synced to disk and renamed, so that its name
+never refers to a partial file. `last.pt` is the newest checkpoint, `previous.pt` the one before it, and `best.pt` (a
+hard link where the file system supports them) the one with the best validation accuracy. See checkpoint_file.py for
+reading one.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from ranger21.system.errors import UserError
 from ranger21.system.files import unused
 
 log = logging.getLogger(__name__)
-PAUSES = (0.5, 2.0, 5.0)  # seconds before a file that could not be read is read once more
+PAUSES = (0.5, 2.0, 5.0)  # seconds before each further attempt to read a file
 
 
 def read_patiently(path: Path) -> State:
-    """Read the checkpoint at `path`, on the CPU; one that cannot be read or seems damaged is read again after a pause.
+    """Read the checkpoint at `path` to the CPU, trying again after a pause if it cannot be read or seems damaged.
 
-    Raises a UserError if it cannot be read now or is whole but not a run's, `Damaged` if it seemed damaged twice, and
-    FileNotFoundError if there is none.
+    Raises a UserError if it cannot be read now or is not a checkpoint of a run, `Damaged` if it seemed damaged twice,
+    and FileNotFoundError if it does not exist.
     """
     pauses, damaged = list(PAUSES), False
     while True:
@@ -35,10 +36,10 @@ def read_patiently(path: Path) -> State:
         except FileNotFoundError as error:
             if not path.is_symlink():
                 raise
-            text = f"The checkpoint {path} is a link to {path.readlink()}, which is not there"
-            raise UserError(f"{text}: put that back, or remove the link.") from error
+            text = f"The checkpoint {path} is a link to {path.readlink()}, which does not exist"
+            raise UserError(f"{text}: restore that file, or remove the link.") from error
         except Foreign as error:
-            text = f"{path} is not a checkpoint of a run ({error}): put the run's own back, or choose another run_dir=."
+            text = f"{path} is not a checkpoint of a run ({error}): restore the run's own, or choose another run_dir=."
             raise UserError(text) from error
         except Damaged:
             if damaged or not pauses:
@@ -48,10 +49,10 @@ def read_patiently(path: Path) -> State:
             why = error.strerror or str(error)
             if not pauses:
                 raise UserError(
-                    f"The checkpoint {path} cannot be read now ({why}): run the same command again when it can. If "
-                    "it never can, move it away: the same command then looks at the next one."
+                    f"The checkpoint {path} cannot be read now ({why}): run the same command again when it can be. If "
+                    "it stays unreadable, move it away: the same command then tries the next checkpoint."
                 ) from error
-            log.warning("The checkpoint %s could not be read (%s): it is read again in %g s.", path, why, pauses[0])
+            log.warning("The checkpoint %s could not be read (%s): trying again in %g s.", path, why, pauses[0])
         time.sleep(pauses.pop(0))
 
 
@@ -59,7 +60,7 @@ class Checkpoints:
     """The checkpoints of one run, in one directory.
 
     Attributes:
-        damaged: those that `newest` and `look` found to be so, each with the reason.
+        damaged: checkpoints that `newest` and `look` found damaged, with the reason for each.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -67,13 +68,13 @@ class Checkpoints:
         self.damaged: dict[Path, str] = {}
 
     def save(self, state: State, best: bool = False) -> None:
-        """Write `last`, keep the old one as `previous`, and link it as `best` if it is. One process calls this.
+        """Write `last`, keep the old one as `previous`, and link the new one as `best` if asked. For one process only.
 
-        Raises a UserError if it cannot be written; `last` is then as it was.
+        Raises a UserError if it cannot be written; `last` is then unchanged.
         """
         new = self.last.with_suffix(".tmp")
         try:
-            self.last.parent.mkdir(exist_ok=True)  # and not a run directory that was taken away
+            self.last.parent.mkdir(exist_ok=True)  # without parents: do not recreate a run directory that was removed
             with open(new, "wb") as file:
                 torch.save(state, file)
                 file.flush()
@@ -87,21 +88,21 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
-            kept = "the one before it is as it was" if self.last.exists() else "there is none before it"
+            kept = "the previous one is unchanged" if self.last.exists() else "there is no previous one"
             raise UserError(
                 f"The checkpoint {self.last} could not be written ({_reason(error)}); {kept}. Make room and run the "
                 "same command again."
             ) from error
 
     def mark_best(self, path: Path) -> None:
-        """Make `best` another name of `path`."""
+        """Link `best` to `path`."""
         _link(path, self.best)
 
     def newest(self) -> tuple[Path, State] | None:
-        """Find the newest whole checkpoint of `last` and `previous`, and what is in it; None if neither is whole.
+        """Return the path and contents of the first intact checkpoint of `last` and `previous`; None if there is none.
 
-        Changes nothing: `put_aside` does, when it is certain how the run goes on. Raises a UserError for one that
-        cannot be read now, which is not to say that it is damaged.
+        Changes no file; `put_aside` renames damaged checkpoints once it is certain how the run continues. Raises a
+        UserError for a checkpoint that cannot be read now, which does not mean that it is damaged.
         """
         self.damaged = {}
         for path in (self.last, self.previous):
@@ -110,9 +111,9 @@ class Checkpoints:
         return None
 
     def look(self, path: Path) -> tuple[Path, State] | None:
-        """Read one checkpoint; return its path and what is in it, or None if it is not there or damaged.
+        """Read one checkpoint; return its path and contents, or None if it is missing or damaged.
 
-        Raises as `newest` does.
+        Raises a UserError if it cannot be read now.
         """
         try:
             return path, read_patiently(path)
@@ -123,16 +124,16 @@ class Checkpoints:
             return None
 
     def put_aside(self) -> None:
-        """Give what `newest` found damaged another name, so that the next one saved is not written over it."""
+        """Rename the checkpoints found damaged, so that the next save does not overwrite them."""
         for path in self.damaged:
             os.replace(path, unused(path.with_suffix(".damaged")))
 
     def use_as_last(self, path: Path) -> None:
-        """Make `last` another name of `path`, so that the next start goes on from there, too."""
+        """Link `last` to `path`, so that later starts resume from it."""
         _link(path, self.last)
 
     def traces(self) -> list[str]:
-        """The names of the files that only a run which has saved leaves behind."""
+        """Return the names of files that show that the run has saved a checkpoint."""
         directory = self.last.parent
         if directory.is_symlink() and not directory.exists():
             return [f"{directory.name}, a link to nothing"]
@@ -142,7 +143,7 @@ class Checkpoints:
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's word for what failed; torch hides it beneath its own exception."""
+    """Return the operating system's message, which torch hides behind its own exception."""
     inner = error
     while not isinstance(inner, OSError) and (inner.__cause__ or inner.__context__):
         inner = inner.__cause__ or inner.__context__  # type: ignore[assignment]
@@ -150,8 +151,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` another name of `source`, at once; a copy where the file system has no hard links."""
-    if target.exists() and target.samefile(source):  # renaming one name of a file to another leaves both
+    """Atomically make `target` a hard link to `source`, or a copy where the file system has no hard links."""
+    if target.exists() and target.samefile(source):  # renaming between two links to one file would keep both
         return
     new = target.with_suffix(".link")
     new.unlink(missing_ok=True)

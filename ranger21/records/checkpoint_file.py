@@ -1,8 +1,8 @@
-"""Reading one checkpoint file: of this package or of another, whole or damaged, known or strange.
+"""Safe reading of one checkpoint file, of this package or another, intact, damaged or hostile.
 
-A checkpoint is torch's own zip format, with a directory of its records at the end. The directory has a CRC-32 of every
-record, which torch does not look at when it reads; here it is checked, and so is what the checksums leave open. torch
-is then given the same open file. What a read error of the system makes torch or zipfile say is not taken for damage.
+A checkpoint is torch's zip format with a directory of its records at the end. The directory has a CRC-32 of every
+record, which torch does not verify; it is verified here, together with properties that the checksums do not cover.
+torch then reads the same open file. Read errors of the operating system are not mistaken for damage.
 """
 
 import argparse
@@ -25,25 +25,25 @@ from ranger21.system.memory import lacks_memory
 from ranger21.system.wording import reason
 
 State = dict[str, Any]
-FORMAT = 2  # of what a run saves: 1 had no names of classes
-ZIP = b"PK\x03\x04"  # how files of torch begin
-OLD = b"\x80\x02\x8a\x0a"  # how those of torch up to 1.5 begin, which are no zip archives and have no checksums
-FOLDER = 0x10  # in a record's attributes, by DOS; torch reads no bytes of such a record
+FORMAT = 2  # of a run's checkpoints; format 1 had no class names
+ZIP = b"PK\x03\x04"  # first bytes of a torch file
+OLD = b"\x80\x02\x8a\x0a"  # first bytes of a file of torch up to 1.5, which is not a zip archive and has no checksums
+FOLDER = 0x10  # DOS attribute of a folder; torch reads no bytes of a record with it
 
 
 class Damaged(Exception):
-    """The file is not a whole checkpoint; the message says why."""
+    """Error for a file that is not an intact checkpoint; the message says why."""
 
 
 class Foreign(Damaged):
-    """The file is whole, but code would have to be run to read it; the message says which."""
+    """Error for an intact file that cannot be read without running code in it; the message names the code."""
 
 
 class _Source(io.RawIOBase):
-    """A file that remembers the error of a read, which zipfile and torch may hide or take for damage."""
+    """File that remembers a read error, which zipfile and torch may hide or mistake for damage."""
 
     def __init__(self, path: Path) -> None:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever, /dev/zero never end
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could block for ever, and /dev/zero never ends
             raise OSError(errno.EINVAL, "Not a regular file", str(path))
         self._file = open(path, "rb", buffering=0)
         self.failed: OSError | None = None
@@ -59,7 +59,7 @@ class _Source(io.RawIOBase):
         try:
             return self._file.seek(offset, whence)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # which means that the file's own directory points nowhere
+            if error.errno != errno.EINVAL:  # EINVAL: a wrong offset in the file's own directory of records
                 self.failed = error
             raise
 
@@ -76,7 +76,7 @@ class _Source(io.RawIOBase):
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Give the open file; raise OSError in the place of any error if it, or memory for it, cannot be had now."""
+    """Yield the open file; convert errors that are due to a read error or a lack of memory to OSError."""
     source = _Source(path)
     with io.BufferedReader(source) as file:
         try:
@@ -90,17 +90,17 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read(path: Path) -> State:
-    """Read the checkpoint at `path`, on the CPU. Raises `Damaged`, or OSError if the file cannot be read now."""
+    """Read the checkpoint at `path` to the CPU. Raises `Damaged`, or OSError if the file cannot be read now."""
     with _opened(path) as file:
         return _verified(file)
 
 
 def _verified(file: IO[bytes]) -> State:
-    """Return the contents of an archive of torch.save's, if all records are as written. Raises `Damaged`."""
+    """Return the contents of a torch.save archive after verifying all records. Raises `Damaged`."""
     try:
         file.seek(0)
         if file.read(len(ZIP)) != ZIP:
-            raise Damaged("it does not begin as torch's files do")
+            raise Damaged("it does not begin like a torch file")
         with zipfile.ZipFile(file) as archive:
             _check_records(archive, file.seek(0, os.SEEK_END))
             with archive.open(f"{_root(archive)}/data.pkl") as pickled:
@@ -111,24 +111,24 @@ def _verified(file: IO[bytes]) -> State:
         raise
     except Unusual as error:
         raise Foreign(str(error)) from error
-    except OSError as error:  # of a seek; what a read says is raised by _opened
+    except OSError as error:  # from a seek; _opened raises read errors
         raise Damaged("its directory of records is broken") from error
     except Exception as error:
         raise Damaged(f"its contents cannot be read: {reason(error)}") from error
     if [size for size in sizes if size] != sorted(size for size in loaded if size):
-        raise Damaged("its records are not of the sizes of its tensors")
+        raise Damaged("the sizes of its records do not match its tensors")
     return state
 
 
 def _root(archive: zipfile.ZipFile) -> str:
-    """The folder that all records are in, which torch names after the file."""
+    """Return the folder that contains all records, which torch names after the file."""
     if not archive.namelist():
         raise Damaged("it has no records")
     return archive.namelist()[0].split("/")[0]
 
 
 def _check_records(archive: zipfile.ZipFile, size: int) -> None:
-    """Raise `Damaged` unless every record has its checksum, and torch finds each where zipfile does."""
+    """Raise `Damaged` unless every checksum is right and torch would find each record where zipfile does."""
     infos, root = archive.infolist(), _root(archive)
     if f"{root}/constants.pkl" in archive.namelist():
         raise Foreign("it is a TorchScript program, not a file of tensors")
@@ -136,20 +136,23 @@ def _check_records(archive: zipfile.ZipFile, size: int) -> None:
         if info.is_dir() or info.external_attr & FOLDER:
             raise Damaged(f"its record {info.filename} is marked as a folder")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise Damaged(f"its record {info.filename} is compressed, as torch never writes one")
+            raise Damaged(f"its record {info.filename} is compressed, which torch never does")
         if not info.filename.startswith(f"{root}/"):
-            raise Damaged(f"its record {info.filename} is not in {root}, as the others are")
-    if len({info.filename.lower() for info in infos}) < len(infos):  # torch takes no notice of case
-        raise Damaged("two of its records have one name")
+            raise Damaged(f"its record {info.filename} is not in {root}, unlike the others")
+    if len({info.filename.lower() for info in infos}) < len(infos):  # torch ignores case
+        raise Damaged("two of its records have the same name")
     if sum(info.file_size for info in infos) > size:
-        raise Damaged(f"its records claim more bytes than it has ({size})")
+        raise Damaged(f"its records claim more bytes than the file has ({size})")
     bad = archive.testzip()
     if bad is not None:
         raise Damaged(f"the checksum of its record {bad} is wrong")
 
 
 def _load(file: IO[bytes]) -> tuple[State, list[int]]:
-    """Load what torch.save wrote, on the CPU, and the bytes of each storage; timm's files have a Namespace, too."""
+    """Load a torch.save file to the CPU; return its contents and the size of each storage in bytes.
+
+    An argparse.Namespace is allowed because timm's checkpoints contain one.
+    """
     sizes: list[int] = []
     file.seek(0)
 
@@ -164,7 +167,7 @@ def _load(file: IO[bytes]) -> tuple[State, list[int]]:
 
 
 def _read_old(file: IO[bytes]) -> State:
-    """Load what torch up to 1.5 wrote: pickles, of which the fourth has the contents, then the tensors' bytes."""
+    """Load a file of torch up to 1.5: four pickles, the last with the contents, followed by the tensors' bytes."""
     file.seek(0)
     for _ in range(4):
         check_pickle(file)
@@ -172,7 +175,7 @@ def _read_old(file: IO[bytes]) -> State:
 
 
 def read_file(path: Path) -> State:
-    """Read what torch.save wrote to a file that a user named: of this package, or of another. Raises a UserError."""
+    """Read a torch.save file that a user named, of this package or another. Raises a UserError if it cannot."""
     try:
         with _opened(path) as file:
             state = _read_old(file) if file.read(len(OLD)) == OLD else _verified(file)
@@ -180,12 +183,12 @@ def read_file(path: Path) -> State:
         raise UserError(f"There is no checkpoint {path}.") from error
     except (Foreign, Unusual) as error:
         raise UserError(
-            f"{path} cannot be read without running code that is in it ({error}), which is not done. Where you trust "
-            "the file, load it yourself and save the tensors alone: torch.save(model.state_dict(), ...)."
+            f"{path} cannot be read without running code in it ({error}), which is refused. If you trust the file, "
+            "load it yourself and save only the tensors: torch.save(model.state_dict(), ...)."
         ) from error
     except OSError as error:
         raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
-    except Exception as error:  # `Damaged`, or whatever an old file's damage raises
+    except Exception as error:  # `Damaged`, or any error caused by a damaged old file
         raise UserError(f"The checkpoint {path} is damaged: {reason(error)}.") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} has no weights: torch.save wrote a {type(state).__name__}.")
@@ -195,7 +198,7 @@ def read_file(path: Path) -> State:
 
 
 def read_run(source: str) -> State:
-    """The checkpoint that a user means by a path, with its run's configuration and data. Raises a UserError."""
+    """Read the checkpoint that a user named, which has its run's configuration and data. Raises a UserError."""
     path = weights_path(source)
     if path.suffix == ".safetensors":
         raise UserError(f"{path} is an exported file: give a checkpoint that train.py wrote, or its run directory.")
@@ -213,28 +216,28 @@ def read_run(source: str) -> State:
 
 
 def require_known_format(state: State, path: Path) -> None:
-    """Raise a UserError for the checkpoint of a later version of this package."""
+    """Raise a UserError if a checkpoint was written by a later version of this package."""
     if why := newer(state, FORMAT):
         raise UserError(f"{path} cannot be used: {why}.")
 
 
 def is_of_a_run(config: Any, data: Any) -> bool:
-    """Return whether values are such as train.py writes into a checkpoint under `config` and `data`."""
+    """Return whether two values have the form of those that train.py saves under `config` and `data`."""
     if not isinstance(config, dict) or not isinstance(data, dict):
         return False
     names, classes, channels = (data.get(key) for key in ("names", "classes", "channels"))
     whole = all(isinstance(config.get(key), dict) for key in ("model", "data", "optimizer", "trainer"))
     counted = all(isinstance(count, int) and count > 0 for count in (classes, channels))
-    if names is None:  # of an older version
+    if names is None:  # written by an older version
         return whole and counted
     listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return whole and counted and listed and len(names) == classes
 
 
 def weights_path(source: str) -> Path:
-    """The checkpoint that a user means by a path: a run directory's is its best one."""
+    """Return the checkpoint that a user named: for a run directory `best.pt`, or `last.pt` if that is missing."""
     if not source.strip():
-        raise UserError("An empty path names no checkpoint: give a run directory or a checkpoint.")
+        raise UserError("The path of the checkpoint is empty: give a run directory or a checkpoint.")
     path = Path(source)
     if path.is_dir():
         best, last = (path / "checkpoints" / f"{name}.pt" for name in ("best", "last"))

@@ -1,4 +1,4 @@
-"""The project's own files: which code a run was made by, and what in it has changed since. Imports no torch."""
+"""The code that produced a run, as hashes of its files, and the changes since. Imports no torch."""
 
 import functools
 import hashlib
@@ -18,11 +18,11 @@ from ranger21.system.project import PACKAGE
 from ranger21.system.wording import first_few
 
 PROJECT = PACKAGE.parent
-MOST = 6  # files that a sentence names
+MOST = 6  # files named in a message
 LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 
-# Of `train.py`, `configs/` and `ranger21/`, what cannot change a run's result: it starts, disturbs, shows or compares
-# runs, chooses values for them, or makes data sets, which have an identity of their own. What is in doubt is not here.
+# Files of `configs/` and `ranger21/` that cannot change a run's result: they start, disturb, show or compare runs,
+# choose values for them, or prepare datasets, which have an identity of their own. Doubtful files are not listed.
 WITHOUT_EFFECT = (
     *(
         f"ranger21/{room}/"
@@ -42,12 +42,12 @@ WITHOUT_EFFECT = (
 
 @dataclass(frozen=True)
 class Code:
-    """What a run's record says of the code that one of its processes ran.
+    """The code of one process of a run, from the run's manifest.
 
     Attributes:
-        files: the hash of every file that can change a result, by its name; None in older records, which have none.
-        commit: None outside a git checkout.
-        uncommitted: the files that can change a result and were not as the commit has them, each with a hash.
+        files: hash of every file that can change a result, by path; None in older records.
+        commit: git commit; None outside a git checkout.
+        uncommitted: hash of every file that can change a result and differed from the commit.
     """
 
     files: Mapping[str, str] | None
@@ -56,14 +56,14 @@ class Code:
 
     @property
     def name(self) -> str:
-        """For people: the commit, or else the beginning of a hash over all files."""
+        """A readable name: the commit, or else the beginning of a hash over all files."""
         name = self.commit[:9] if self.commit else f"code {digest(self.files or {})[:9]}"
         return name + (
             f" with uncommitted changes in {first_few(sorted(self.uncommitted), MOST)}" if self.uncommitted else ""
         )
 
     def same(self, other: "Code") -> bool:
-        """Compare with other code: by the files' hashes, or by the commits where one of the two has no hashes."""
+        """Return whether two codes are the same, by their files' hashes, or by commits if either has no hashes."""
         if self.files is not None and other.files is not None:
             return self.files == other.files
         clean = not self.uncommitted and not other.uncommitted
@@ -71,7 +71,7 @@ class Code:
         return self.commit == other.commit and (clean or alike)
 
     def changed(self, other: "Code") -> list[str]:
-        """The files that are known to differ; none may be known where one of the two has no hashes."""
+        """Return the files known to differ, sorted; possibly none if either code has no hashes."""
         if self.files is not None and other.files is not None:
             names = self.files.keys() | other.files.keys()
             return sorted(name for name in names if self.files.get(name) != other.files.get(name))
@@ -80,13 +80,13 @@ class Code:
 
 
 def can_change_a_result(name: str) -> bool:
-    """Return whether a file of the project, by its path there, can change a result."""
+    """Return whether a file of the project, given by its path in a clone, can change a result."""
     ours = name == "train.py" or name.startswith("configs/") or (name.startswith("ranger21/") and name.endswith(".py"))
     return ours and not name.startswith(WITHOUT_EFFECT)
 
 
 def hashes(project: Path = PROJECT) -> dict[str, str]:
-    """Hash every file that can change a result, by its path in a clone, also where it is from a wheel; needs no git."""
+    """Return the hash of every file that can change a result, by its path in a clone (also from a wheel)."""
     inside = project / "ranger21" / "top"
     top = inside if inside.is_dir() else project
     package = [path for path in project.glob("ranger21/**/*.py") if inside not in path.parents]
@@ -99,24 +99,24 @@ def hashes(project: Path = PROJECT) -> dict[str, str]:
 
 @functools.cache
 def own_hashes() -> Mapping[str, str]:
-    """The same of this process's code. Looked at once: what is edited later is not what runs here."""
+    """Return the hashes of this process's code, read only once because later edits do not affect this process."""
     return hashes()
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """A hash over all files: a short name of the whole code."""
+    """Return one hash over all files' hashes."""
     return _hash(json.dumps(dict(files), sort_keys=True).encode())
 
 
 @functools.cache
 def own_code() -> Code:
-    """This process's code."""
+    """Return this process's code."""
     state = git_state() or {}
     return Code(own_hashes(), state.get("commit"), _that_count(state.get("changed", {})))
 
 
 def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Code | None:
-    """Return what a manifest says of the code of one of its sessions; None if it says nothing that can be read."""
+    """Return the code of one of a manifest's sessions; None if it is not recorded or cannot be read."""
     known, git = manifest.get("code"), session.get("git")
     files = known.get(session.get("code")) if isinstance(known, dict) else None
     git = git if isinstance(git, dict) else {}
@@ -130,7 +130,7 @@ def recorded_code(manifest: Mapping[str, Any], session: Mapping[str, Any]) -> Co
 
 
 def change(then: Code | None, now: Code) -> str | None:
-    """Return what has changed in the code, as the end of a sentence; None: nothing that counts, or unknown."""
+    """Return the end of a sentence that names the changes between two codes; None if there are none or unknown."""
     if then is None or now.same(then):
         return None
     files = now.changed(then)
@@ -143,7 +143,7 @@ def change(then: Code | None, now: Code) -> str | None:
 
 
 def changed_since(commit: str) -> list[str] | None:
-    """The files that can change a result and are not as a commit has them; None where git cannot tell."""
+    """Return the files that can change a result and differ from a commit; None if git cannot tell."""
     try:
         names = _git("diff", "--name-only", "--no-renames", "-z", commit, "--").split("\0")
         if gone() & set(names):
@@ -155,9 +155,9 @@ def changed_since(commit: str) -> list[str] | None:
 
 
 def git_state(full: bool = False) -> dict[str, Any] | None:
-    """Commit, and a hash of every file that is not as the commit has it (null: it is gone); None without git.
+    """Return the commit and a hash of every file that differs from it (None for a deleted file); None without git.
 
-    With `full` also the diff, its first million characters, with what looks like a key masked.
+    With `full`, add the first million characters of the diff, with keys masked.
     """
     try:
         commit = _git("rev-parse", "HEAD").strip()
@@ -173,14 +173,14 @@ def _git(*arguments: str) -> str:
 
 
 def _output_of_git(*arguments: str) -> bytes:
-    """Ask git about the project's own repository, and not about one around the place where a wheel is installed."""
+    """Run git in the project's own repository, never in one that happens to contain an installed wheel."""
     if not (PROJECT / ".git").exists():
         raise FileNotFoundError(PROJECT / ".git")
     return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, check=True, timeout=30).stdout
 
 
 def _hashes_of(commit: str) -> dict[str, str]:
-    """A hash of every file that a commit has of what can change a result, by its path then."""
+    """Return the hash of every file below train.py, configs and ranger21 in a commit, by its path then."""
     packed = _output_of_git("archive", "--format=tar", commit, "train.py", "configs", "ranger21")
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         return {file.name: _hash(content.read()) for file in archive if (content := archive.extractfile(file))}
@@ -194,7 +194,7 @@ def _content(name: str) -> str | None:
 
 
 def in_diff(diff: str) -> dict[str, str | None]:
-    """The files of a diff, each with a hash of its part."""
+    """Return the hash of each file's part of a diff, by path."""
     parts = re.split(r"^diff --git a/(.+?) b/.*$", diff, flags=re.MULTILINE)[1:]
     return {name: _hash(part.encode()) for name, part in zip(parts[::2], parts[1::2], strict=True)}
 

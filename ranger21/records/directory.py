@@ -1,4 +1,4 @@
-"""The run directory: who may use it, what it says about the run, and how the run ended."""
+"""The run directory: its lock, configuration, manifest and result."""
 
 import json
 import logging
@@ -32,27 +32,27 @@ from ranger21.system.wording import first_few, reason, shown
 from ranger21.tracking import number
 
 log = logging.getLogger("ranger21")
-TAIL = 64 * 1024  # bytes from the end of a file in which the last numbers, or the last error, are looked for
+TAIL = 64 * 1024  # bytes at the end of a file that are searched for the last values or the last error
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain containers, as config.yaml and W&B have them."""
+    """Return a configuration as plain containers, as for config.yaml and W&B."""
     return asdict(config)
 
 
 def read_config(path: Path) -> Config:
-    """The configuration of a run, from its config.yaml. Raises a UserError if this version cannot read it."""
+    """Read a run's configuration from its config.yaml. Raises a UserError if this version cannot read it."""
     tree = read_yaml(path, {}, CURE)
     try:
         if "${" in repr(tree):
             raise UserError("it has an interpolation, ${...}, which train.py does not write")
         return parse(DictConfig(tree))
-    except Exception as error:  # whatever OmegaConf raises for strange values and an older version's keys
+    except Exception as error:  # OmegaConf raises various errors for strange values and keys of older versions
         raise UserError(f"{path} cannot be read by this version ({reason(error)}).") from error
 
 
 class RunDirectory:
-    """One run's directory. Only rank 0 writes to it."""
+    """The directory of one run. Only rank 0 writes to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,16 +62,17 @@ class RunDirectory:
         self._lock: Any = None
 
     def look(self, config: Config) -> dict[str, Any] | None:
-        """Looks at what is there, and makes nothing: the result of a run that has ended, else None.
+        """Check the directory without creating anything; return the result of a run that has ended, else None.
 
-        Takes a run that is there and has not ended. Raises a UserError if another process has it, if its result would
-        be another, if there is a run at all and `resume=never`, or if this cannot be a run directory.
+        Locks an existing run that has not ended. Raises a UserError if another process uses the run, if its
+        configuration differs in what changes the result, if there is a run and `resume=never`, or if the path cannot
+        be a run directory.
         """
         self._require_possible()
         self._require_files(self.config, self.manifest, self.result, self.metrics, self.log, self.lock)
         begun, ended = self.manifest.exists(), self.result.exists()
         if begun:
-            read_manifest(self.manifest)  # a later version's is told as that, before its configuration is read
+            read_manifest(self.manifest)  # before the configuration, to report a run of a later version as that
         if begun or ended:
             self._require_wanted(config)
         if ended:
@@ -82,13 +83,13 @@ class RunDirectory:
         return None
 
     def claim(self, config: Config) -> None:
-        """Makes the directory and takes it for this run. Raises a UserError as `look` does."""
+        """Create the directory and lock it for this run. Raises a UserError as `look` does."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.held:
                 self._take()
-                if self.manifest.exists():  # which `look` has not seen
-                    raise UserError(f"{self.path} was begun by another process just now: run the same command again.")
+                if self.manifest.exists():  # created after `look`
+                    raise UserError(f"Another process has just started {self.path}: run the same command again.")
         except OSError as error:
             raise self._not_possible(error.strerror) from error
         sweep(self.path)
@@ -105,7 +106,7 @@ class RunDirectory:
 
     @property
     def held(self) -> bool:
-        """Whether this process has taken the directory."""
+        """Whether this process has locked the directory."""
         return self._lock is not None
 
     def _require_possible(self) -> None:
@@ -116,7 +117,7 @@ class RunDirectory:
         if not nearest.is_dir():
             raise self._not_possible(f"{nearest} is a file")
         if not self.result.exists() and not os.access(nearest, os.W_OK | os.X_OK):
-            raise self._not_possible(f"nothing can be written to {nearest}")
+            raise self._not_possible(f"{nearest} is not writable")
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
             raise self._in_the_way(self.checkpoints, "it is a file, not a folder")
 
@@ -133,7 +134,7 @@ class RunDirectory:
                 raise self._in_the_way(path, error.strerror) from error
 
     def _require_writable(self) -> None:
-        """Finds out before anything begins whether the run can go on with its files."""
+        """Raise a UserError if the files of an existing run cannot be appended to."""
         try:
             for path in (self.metrics, self.log):
                 if path.exists():
@@ -146,9 +147,9 @@ class RunDirectory:
         return UserError(f"{self.path} cannot be a run directory ({reason}): choose another run_dir=.")
 
     def _require_wanted(self, config: Config) -> None:
-        """A run that is there is this one, and may be taken up."""
+        """Raise a UserError unless the existing run is this one and may be resumed."""
         if config.resume == "never":
-            text = f"{self.path} has a run already and resume=never: choose another run_dir=, or delete it."
+            text = f"{self.path} already has a run, and resume=never: choose another run_dir=, or delete it."
             raise UserError(text)
         self.require_same(config)
 
@@ -169,16 +170,19 @@ class RunDirectory:
                 lock.seek(0)
                 raise self._used_by(lock.read().strip() or "another process")
         except OSError as error:
-            log.warning("%s: no locks on this file system (%s): see to it that no two runs share it.", self.path, error)
+            log.warning("%s: this file system has no locks (%s). Do not start this run twice.", self.path, error)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         self._lock = lock
 
     def keep_lock(self, now: Path) -> None:
-        """Takes the directory anew if the file of the lock, `now` of this name, was removed meanwhile.
+        """Lock the directory again if the lock file was removed meanwhile.
 
-        Raises a UserError if another process has taken it since.
+        Args:
+            now: path of the lock file; differs from before if the directory was renamed.
+
+        Raises a UserError if another process has locked it since.
         """
         try:
             if os.path.samestat(now.stat(), os.fstat(self._lock.fileno())):
@@ -189,22 +193,27 @@ class RunDirectory:
             self.lock = now
             self._take_lock()
         except UserError as error:
-            text = f"{now} was removed while this process ran, and another has taken the run since: {error}"
+            text = f"{now} was removed while this process ran, and another process uses the run now: {error}"
             raise UserError(text) from error
-        log.warning("%s was removed while the run went on: it is there again.", now)
+        log.warning("%s was removed while the run was going on: it was restored.", now)
 
     def require_same(self, config: Config) -> None:
-        """Raises a UserError if the run that is there has another configuration in what changes a result."""
+        """Raise a UserError if the existing run's configuration differs in a setting that changes the result."""
         if changes := differences(result_values(read_config(self.config)), result_values(config)):
             raise UserError(f"{self.path} has another run ({changes}): choose another run_dir=, or delete it.")
 
     def require_data(self, data: Mapping[str, Any]) -> None:
-        """Raises a UserError if a run that is there was begun on other data."""
+        """Raise a UserError if the existing run, if any, was started on other data."""
         if self.manifest.exists():
             require_same_data(self.path, read_manifest(self.manifest)["data"], data)
 
     def require_place(self, now: Mapping[str, str], why: object) -> None:
-        """Raises a UserError if data that cannot be compared is not where the data of the run that is there was."""
+        """Raise a UserError if data that cannot be compared is not at the place recorded for the existing run.
+
+        Args:
+            now: the place of the data, under `root` or `pack`.
+            why: the reason why the data cannot be compared.
+        """
         if self.manifest.exists():
             require_same_place(self.path, read_manifest(self.manifest)["data"], now, why)
 
@@ -215,9 +224,9 @@ class RunDirectory:
         run_id: str,
         protocol: Mapping[str, str] | None = None,
     ) -> None:
-        """Notes in the manifest that a process takes the run up, on data that `require_data` has seen.
+        """Record in the manifest that a process starts or resumes the run, on data checked by `require_data`.
 
-        A run keeps the protocol (name and hash) that it began under.
+        A run keeps the protocol (name and hash) that it was started under.
         """
         manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data, protocol)
         warn_of_another_protocol(manifest, protocol)
@@ -227,46 +236,44 @@ class RunDirectory:
         write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def note_saved(self, step: int) -> None:
-        """Notes in the manifest at which step the first checkpoint was saved: from then on there is a run to lose."""
+        """Record the step of the first checkpoint in the manifest; from then on a run without one is not restarted."""
         manifest = read_manifest(self.manifest)
         if not manifest.get("first_checkpoint"):
             manifest["first_checkpoint"] = step
             write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def note_unreadable(self, images: list[str]) -> None:
-        """Lists in the manifest the images that others stood for."""
+        """Record the unreadable images that were substituted in the manifest."""
         manifest = read_manifest(self.manifest)
         if manifest["data"].get("unreadable", []) != images:
             manifest["data"]["unreadable"] = images
             write_atomically(self.manifest, json.dumps(manifest, indent=2))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Writes result.json. Raises a UserError if it cannot be written."""
+        """Write result.json. Raises a UserError if it cannot be written."""
         try:
             self._require_files(self.result)
             write_atomically(self.result, json.dumps({"format": FORMAT, **result}, indent=2))
         except UserError as error:
             if result["status"] != "finished":
                 raise
-            raise UserError(
-                f"{error} The same command then writes it from the checkpoint, without training."
-            ) from error
+            raise UserError(f"{error} It then writes the result from the checkpoint, without training.") from error
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How the values of two configurations differ, as a clause; empty if they do not."""
+    """Return a clause that lists how two configurations differ; empty if they do not."""
     keys = [key for key in sorted(there.keys() | now.keys()) if there.get(key) != now.get(key)]
     values = {key: [shown(values.get(key), str) for values in (there, now)] for key in keys}
     return first_few([f"{key}: {then} there, {today} now" for key, (then, today) in values.items()], 6, "; ")
 
 
 def in_use(directory: Path) -> bool:
-    """Whether a process has the run directory, here or on another machine that shares the file system."""
+    """Return whether a process, on any machine that shares the file system, uses the run directory."""
     return is_held(directory / ".lock") or is_held(directory / "metrics.jsonl")
 
 
 def last_values(path: Path) -> dict[str, float]:
-    """The last finite value of each metric in the end of the file."""
+    """Return the last finite value of each metric within the last 64 KiB of a metrics file."""
     values: dict[str, float] = {}
     for line in tail(path):
         try:
@@ -279,7 +286,7 @@ def last_values(path: Path) -> dict[str, float]:
 
 
 def tail(path: Path) -> list[str]:
-    """The lines in the end of a file, none where it cannot be read."""
+    """Return the lines within the last 64 KiB of a file; none if it cannot be read."""
     try:
         with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))

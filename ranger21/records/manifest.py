@@ -1,6 +1,6 @@
-"""manifest.json: what a run directory says of its run: its data, its code, and every process that took it up.
+"""manifest.json: a run's data, code, and the processes that started or resumed it. Imports no torch.
 
-Its `format` is that of the whole directory: of config.yaml, metrics.jsonl and result.json, too. Imports no torch.
+Its `format` applies to the whole run directory, including config.yaml, metrics.jsonl and result.json.
 """
 
 import logging
@@ -15,8 +15,8 @@ from ranger21.system.files import newer
 from ranger21.system.reading import Unreadable, misfit, read_json
 
 log = logging.getLogger("ranger21")
-FORMAT = 2  # 1 (which was not written down): the whole git diff for the code, the images' names for the data
-CURE = "restore it, or choose another run_dir="  # for a record that is damaged
+FORMAT = 2  # format 1 (unnumbered) had the whole git diff for the code, and the images' names for the data
+CURE = "restore it, or choose another run_dir="  # for a damaged file
 Manifest = dict[str, Any]
 SHAPE = {
     "data": {"fingerprint?": str, "names?": str, "unreadable?": [str]},
@@ -25,11 +25,11 @@ SHAPE = {
     "protocol?": {"name?": str, "hash?": str},
     "id?": str,
     "first_checkpoint?": int,
-}  # of what is used
+}  # of the parts that are used
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A run's manifest. Raises a UserError if it cannot be read, or is of a later version."""
+    """Read a run's manifest. Raises a UserError if it cannot be read, or was written by a later version."""
     manifest = read_json(path, {}, CURE)
     if reason := newer(manifest, FORMAT):
         raise UserError(f"{path} cannot be used: {reason}.")
@@ -39,21 +39,21 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def new_manifest(data: Mapping[str, Any], protocol: Mapping[str, str] | None = None) -> Manifest:
-    """The manifest of a run that begins on this data, under a protocol of this name and hash."""
+    """Return the manifest of a new run on this data, under a protocol with a name and a hash."""
     under = {"protocol": dict(protocol)} if protocol else {}
     return {"format": FORMAT, "data": dict(data), **under, "code": {}, "sessions": []}
 
 
 def warn_of_another_protocol(manifest: Manifest, now: Mapping[str, str] | None) -> None:
-    """Warn if a run that is taken up began under another protocol than the one chosen now: it keeps its own."""
+    """Warn if a resumed run was started under another protocol than the one chosen now; it keeps its own."""
     then = manifest.get("protocol")
     if then and now and dict(then) != dict(now):
         told = [f"{protocol.get('name')} ({protocol.get('hash')})" for protocol in (then, now)]
-        log.warning("This run began under the protocol %s and keeps it, though %s was chosen now.", *told)
+        log.warning("This run was started under the protocol %s and keeps it, although %s was chosen now.", *told)
 
 
 def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
-    """Note a process that takes the run up, with its code; say what in the code has changed since the last one."""
+    """Record a process that starts or resumes the run, with its code; warn if the code has changed since the last."""
     sessions = manifest["sessions"]
     if sessions and (told := code.change(code.recorded_code(manifest, sessions[-1]), code.own_code())):
         log.warning("The code has changed since this run's last start (%s): %s.", sessions[-1].get("started"), told)
@@ -64,11 +64,11 @@ def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
 
 
 def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise a UserError if the data that is there now is not what the run in `path` began with."""
+    """Raise a UserError if the data is not that with which the run in `path` was started."""
     compared = compare(recorded, now)
     if compared.agreement is Agreement.DIFFERENT:
         raise UserError(
-            f"The images are not those that {path} was begun with ({compared.why}): {told_place(recorded)} then, "
+            f"The images are not those that {path} was started with ({compared.why}): {told_place(recorded)} then, "
             f"{told_place(now)} now. Restore them, or choose another run_dir= or outputs=."
         )
     if compared.agreement is Agreement.SAME_NAMES:
@@ -76,20 +76,25 @@ def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str,
 
 
 def require_same_place(path: Path, recorded: Mapping[str, Any], now: Mapping[str, str], why: object) -> None:
-    """Raise a UserError if data that cannot be compared (`why`) is not where the data of the run in `path` was.
+    """Raise a UserError if data that cannot be compared is not at the place recorded for the run in `path`.
 
-    `now` is the place alone, under `root` or `pack`; nothing is said where one of the two does not name it.
+    If one of the two places is unknown, no error is raised.
+
+    Args:
+        recorded: the data's entry in the manifest.
+        now: the place of the data, under `root` or `pack`.
+        why: the reason why the data cannot be compared, for the message.
     """
     then = {key: recorded[key] for key in ("root", "pack") if recorded.get(key)}
     if then and now and then != now:
         raise UserError(
-            f"Cannot check whether the images are those that {path} was begun with: {_folder(then)} then, "
+            f"Cannot check whether the images are those that {path} was started with: {_folder(then)} then, "
             f"{_folder(now)} now. {why}"
         )
 
 
 def told_place(data: Mapping[str, Any]) -> str:
-    """Where the images of a manifest are or were, and how many they are, for a sentence."""
+    """Return the place and number of the training images in a manifest, for a message."""
     return f"{_folder(data)} with {data.get('train_images')} for training"
 
 

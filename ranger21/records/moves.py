@@ -1,8 +1,8 @@
-"""Where the code's files were before they moved into rooms, so that runs of then are not called runs of other code.
+"""Map of the files that moved into packages, so that runs of before do not count as runs of other code.
 
-`moves.txt` has a line for each file that the move took or rewrote: the hash and path before, the hash and path after
-(`-` before: it is new). All of it was imports and names; a file that had another hash before has only its name changed
-here, and stays a file that differs.
+`moves.txt` has a line for each file that the move renamed or rewrote: hash and path before, hash and path after (`-`
+before for a new file). The move changed only imports and names. For a file with another hash before, only its path is
+mapped, and it still counts as changed.
 """
 
 import functools
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-Mark = TypeVar("Mark", str, str | None)  # a file's hash; None: it was gone
+Mark = TypeVar("Mark", str, str | None)  # a file's hash; None for a deleted file
 
 
 class Move(NamedTuple):
-    """One file before and after."""
+    """Hash and path of a file before and after the move."""
 
     mark: str
     name: str
@@ -24,27 +24,27 @@ class Move(NamedTuple):
 
 @functools.cache
 def moves() -> list[Move]:
-    """Every line of `moves.txt`."""
+    """Return the lines of `moves.txt`."""
     lines = Path(__file__).with_name("moves.txt").read_text().splitlines()
     return [Move(*line.split()) for line in lines]
 
 
 @functools.cache
 def gone() -> frozenset[str]:
-    """The names that no file has any more."""
+    """Return the paths at which no file is any more."""
     return frozenset(move.name for move in moves() if move.name != "-") - {move.new_name for move in moves()}
 
 
 def named_as_now(files: Mapping[str, Mark]) -> dict[str, Mark]:
-    """Return marks of files under the names that the files have now; of any code, before the move or after it."""
+    """Return the files' hashes under their current paths, for code from before or after the move."""
     names = dict[str, str]()
     for move in moves():
-        names.setdefault(move.name, move.new_name)  # the first line has the file that keeps most of it
+        names.setdefault(move.name, move.new_name)  # the first line is the file with most of the content
     return {names[name] if name in gone() else name: mark for name, mark in files.items()}
 
 
 def as_now(files: Mapping[str, str]) -> dict[str, str]:
-    """Return what the hashes of a whole code would be now, had it only moved; those of after the move as they are."""
+    """Return the hashes of all files as they would be had the code only moved; hashes after the move are unchanged."""
     if not gone() & files.keys():
         return dict(files)
     known = {(move.name, move.mark) for move in moves() if files.get(move.name) == move.mark}

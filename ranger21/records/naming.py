@@ -1,4 +1,4 @@
-"""Which directory a run has: named by what was chosen, the same for every rank and every start. Imports no torch."""
+"""Names of run directories: functions of the configuration, so the same for every rank and start. Imports no torch."""
 
 import functools
 import hashlib
@@ -15,14 +15,14 @@ from ranger21.records.directory import read_config
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 
-ONCE_NEUTRAL = ("trainer.accumulate",)  # no part of the names that older versions gave
+ONCE_NEUTRAL = ("trainer.accumulate",)  # settings that did not enter the names of older versions
 
 
 @functools.cache
 def _plain_values(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
-    """What a run of these labels would be with nothing else chosen, by the project's own files alone.
+    """Return the result values of a run with these labels and nothing else chosen, from the project's own files.
 
-    A label without a file (a user's own experiment, a model of timm's) stands for the default file with that label.
+    A label without a file (a user's own experiment, a model of timm) is replaced by the default file with that label.
     """
     known = {
         group: (CONFIG_DIR / group / f"{label}.yaml").is_file()
@@ -36,9 +36,9 @@ def _plain_values(experiment: str, model: str, optimizer: str) -> dict[str, Any]
 
 
 def run_directory(config: Config) -> Path:
-    """OUTPUTS/EXPERIMENT/MODEL-OPTIMIZER-sSEED, and a hash of what else was chosen if that changes the result.
+    """Return OUTPUTS/EXPERIMENT/MODEL-OPTIMIZER-sSEED, with a hash of other choices that change the result, if any.
 
-    The directory that an older version gave this run, if it is there. Raises a UserError if both are.
+    If only the directory that an older version gave this run exists, return that one. Raises a UserError if both exist.
     """
     if config.run_dir is not None:
         return Path(config.run_dir)
@@ -49,15 +49,15 @@ def run_directory(config: Config) -> Path:
     if older == place or not _has_run(older, values):
         return place
     if (place / "manifest.json").exists():
-        raise UserError(f"{older} (begun by an older version) and {place} both have this run: choose one by run_dir=.")
+        raise UserError(f"{older} (of an older version) and {place} both hold this run: choose one with run_dir=.")
     return older
 
 
 def _has_run(place: Path, values: dict[str, Any]) -> bool:
-    """Whether a directory has a run with these values."""
+    """Return whether a directory holds a run with these values."""
     try:
         return (place / "manifest.json").exists() and result_values(read_config(place / "config.yaml")) == values
-    except UserError:  # what it has cannot be read: it is not known to be this one
+    except UserError:  # unreadable, so not known to be this run
         return False
 
 
@@ -71,39 +71,39 @@ def _place(config: Config, values: dict[str, Any], plain: dict[str, Any]) -> Pat
 
 
 def require_place(config: Config, directory: Path) -> None:
-    """Refuses a run directory within another run or the data, and one around runs, the data, this code or all files.
+    """Raise a UserError for a run directory inside another run or the data, or around runs, data, this code or home.
 
-    Looks at folders alone, and makes none.
+    Creates no folder.
     """
     place = directory.absolute().resolve()
     instead = "choose another run_dir= or outputs="
     for parent in place.parents:
         if _is_run(parent):
-            raise UserError(f"{directory} lies within the run {parent}: {instead}.")
+            raise UserError(f"{directory} lies inside the run {parent}: {instead}.")
     for key in ("root", "pack"):
         data = getattr(config.data, key, None)
         if data is not None and place.is_relative_to(Path(data).absolute().resolve()):
-            raise UserError(f"{directory} lies within the data, data.{key}={data}: {instead}.")
+            raise UserError(f"{directory} lies inside the data, data.{key}={data}: {instead}.")
         if data is not None and Path(data).absolute().resolve().is_relative_to(place):
-            raise UserError(f"{directory} holds the data, data.{key}={data}: {instead}.")
+            raise UserError(f"{directory} contains the data, data.{key}={data}: {instead}.")
     if place == Path(place.anchor) or Path(__file__).resolve().is_relative_to(place) or place == _home():
-        raise UserError(f"{directory} holds more than a run: give the run a directory of its own, {instead}.")
+        raise UserError(f"{directory} contains more than a run: give the run its own directory, {instead}.")
     if not _is_run(place):
         below = itertools.chain.from_iterable(place.glob(f"{depth}manifest.json") for depth in ("*/", "*/*/"))
         runs = [manifest.parent for manifest in below if _is_run(manifest.parent)]
         if runs:
-            raise UserError(f"{directory} holds runs, such as {min(runs)}: give the directory of one run, not theirs.")
+            raise UserError(f"{directory} contains runs, such as {min(runs)}: give a directory for one run.")
 
 
 def _home() -> Path | None:
     try:
         return Path.home().resolve()
-    except RuntimeError:  # the user has none
+    except RuntimeError:  # the user has no home
         return None
 
 
 def _is_run(folder: Path) -> bool:
     try:
         return (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file()
-    except OSError:  # it may not be looked at
+    except OSError:  # no permission
         return False

@@ -1,7 +1,7 @@
-"""What a pickle would make, found out from its opcodes, before anything is made of it.
+"""Checks of a pickle's opcodes before it is loaded.
 
-torch's own reader of weights calls nothing but a list of functions that are thought harmless. Some of them can fill any
-memory from a small file, and so can values that hold one another many times over. Both are refused here.
+torch's `weights_only` loading calls only functions that are considered harmless. Some of them can fill the memory from
+a small file, and so can containers nested many times. Both are refused here.
 """
 
 import pickletools
@@ -9,28 +9,29 @@ from typing import IO, Any
 
 import torch
 
-MOST = 2_000_000  # values in one file, each counted as often as it is held
-ROOM = 1 << 26  # bytes that a tensor may have by its sizes beyond those in the file, as an expanded one does
-DEEPEST = 200  # values within values; a run's checkpoint has less than ten
+MOST = 2_000_000  # values in one file, counting repeated references to the same value
+ROOM = 1 << 26  # bytes by which a tensor may exceed its storage in the file, as an expanded tensor does
+DEEPEST = 200  # levels of nesting; a run's checkpoint has less than ten
 REBUILT = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
-PLAIN = {  # what files of tensors and plain values call
+PLAIN = {  # functions and types that files of tensors and plain values need
     *(f"torch._utils._rebuild_{kind}" for kind in REBUILT),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "complex")),
     "collections.OrderedDict", "collections.Counter", "argparse.Namespace", "torch.Size", "torch.device",
     "torch.nn.parameter.Parameter", "torch.serialization._get_layout",
 }  # fmt: skip
-Value = tuple[int, int]  # how many values one holds, itself among them, and how deep
-FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")  # these put values into a container that is there
+Value = tuple[int, int]  # the number of values in a value, including itself, and its depth
+FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS")  # operations that add to an existing container
 
 
 class Unusual(Exception):
-    """A pickle calls what is not needed for tensors and plain values; the message says which."""
+    """Error for a pickle that calls more than tensors and plain values need; the message names the function."""
 
 
 def check_pickle(file: IO[bytes]) -> None:
     """Read the opcodes of one pickle to its end.
 
-    Raises `Unusual` for a call of anything that is not plain, and ValueError for values without end or no pickle.
+    Raises `Unusual` for a call of anything not allowed by `is_plain`, and ValueError for too many or too deeply nested
+    values or if the file is not a pickle.
     """
     stack: list[Value | None] = []  # None is a mark
     memo: dict[Any, Value | None] = {}
@@ -38,7 +39,7 @@ def check_pickle(file: IO[bytes]) -> None:
         name = operation.name
         if name == "GLOBAL" and not is_plain(called := str(argument).replace(" ", ".")):
             called = called.removeprefix("__builtin__.").removeprefix("builtins.")
-            raise Unusual(f"it has {called} in it")
+            raise Unusual(f"it contains {called}")
         if name == "MARK":
             stack.append(None)
         elif name.endswith("PUT"):
@@ -53,7 +54,7 @@ def check_pickle(file: IO[bytes]) -> None:
 
 
 def _taken(stack: list[Value | None], before: list[Any]) -> list[Value]:
-    """Take from the stack what an operation takes, the lowest first."""
+    """Pop an operation's arguments from the stack and return them, the lowest first."""
     taken: list[Value] = []
     if pickletools.stackslice in before:
         while (value := stack.pop()) is not None:
@@ -70,14 +71,14 @@ def _made(operation: str, parts: list[Value]) -> Value:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a file of tensors may call this: PLAIN, a type of storage, or a type of numbers."""
+    """Return whether a file of tensors may use a name: one in PLAIN, a storage type, or a dtype."""
     module, _, last = name.rpartition(".")
     storage = module in ("torch", "torch.storage") and last.endswith("Storage")
     return name in PLAIN or storage or (module == "torch" and isinstance(getattr(torch, last, None), torch.dtype))
 
 
 def check_values(value: Any) -> None:
-    """Raise ValueError for containers that hold one another without end, and tensors that are larger than the file."""
+    """Raise ValueError for too many or too deeply nested values, and for tensors larger than their storage."""
     level, count = [value], 1
     for _ in range(DEEPEST):
         inner = [list(item.values()) if isinstance(item, dict) else item for item in level]

@@ -1,4 +1,4 @@
-"""Whether a run's directory, its lock, log and metrics are still what the run holds: names can be taken away."""
+"""Detection of a run directory, lock, log or metrics file that was removed, renamed or replaced during a run."""
 
 import os
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from ranger21.tracking.jsonl import JsonLines
 
 
 class Presence:
-    """What the process that writes holds open of its run directory, beside what the names stand for now."""
+    """Comparison of the files that the writing process has open with the files at their paths now."""
 
     def __init__(self, place: RunDirectory, lines: JsonLines) -> None:
         self.place, self.lines = place, lines
         self._directory = os.open(place.path, os.O_RDONLY)
 
     def place_now(self) -> RunDirectory:
-        """Return the run directory where it is now, with the lock, log.txt and metrics.jsonl in it.
+        """Return the run directory at its current path, after restoring a removed lock, log.txt or metrics.jsonl.
 
-        A file that was removed is put back. Raises a UserError if the directory is gone, or is another process's now.
+        Raises a UserError if the directory is gone, or if another process uses it now.
         """
         place = self.place if self._is(self.place.path) else RunDirectory(self._elsewhere())
         keep_log(self.place.log, place.log)
@@ -29,10 +29,10 @@ class Presence:
         return place
 
     def write(self, action: Callable[[RunDirectory], None], step: int) -> None:
-        """Call `action`, which saves a checkpoint, with the run directory where it is now.
+        """Call `action`, which saves a checkpoint of `step`, with the run directory at its current path.
 
-        Call it once more if it failed because the directory was renamed meanwhile. Raises a UserError if the
-        directory is gone, or has another name now, under which the checkpoint was saved.
+        Call it again if it failed because the directory was renamed meanwhile. Raises a UserError if the directory is
+        gone; also if it was renamed, after saving the checkpoint there.
         """
         place = self.place_now()
         try:
@@ -46,11 +46,11 @@ class Presence:
         self.require_in_place(place, step)
 
     def require_in_place(self, place: RunDirectory, step: int) -> None:
-        """Raise a UserError if the directory has another name now, under which a checkpoint was saved."""
+        """Raise a UserError if the directory was renamed and a checkpoint was saved under the new name."""
         if place is not self.place:
             raise UserError(
-                f"{self.place.path} was renamed to {place.path} while the run went on. A checkpoint of step {step} was "
-                "saved there: rename it back and run the same command again, which goes on from there."
+                f"{self.place.path} was renamed to {place.path} during the run. A checkpoint of step {step} was saved "
+                "there: rename the directory back and run the same command again to resume from it."
             )
 
     def _is(self, path: Path) -> bool:
@@ -60,7 +60,7 @@ class Presence:
             return False
 
     def _elsewhere(self) -> Path:
-        """Where the directory is now, as Linux knows it."""
+        """Return the directory's current path, which Linux knows."""
         try:
             path = Path(f"/proc/self/fd/{self._directory}").readlink()
             if self._is(path):
@@ -68,8 +68,8 @@ class Presence:
         except OSError:
             pass
         raise UserError(
-            f"{self.place.path} was removed or renamed while the run went on, and nothing more can be saved: put it "
-            "back where it was and run the same command again, which goes on from its last checkpoint."
+            f"{self.place.path} was removed or renamed during the run, and nothing more can be saved: restore it and "
+            "run the same command again to resume from its last checkpoint."
         )
 
     def close(self) -> None:

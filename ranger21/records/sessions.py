@@ -1,4 +1,4 @@
-"""Describes the process that takes a run up: its command, code, versions and hardware. Imports no torch."""
+"""Descriptions of the processes that start or resume a run, for its manifest. Imports no torch."""
 
 import datetime
 import importlib.metadata
@@ -24,11 +24,15 @@ def session(
     full_diff: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
-    """Describe a process that takes a run up, for its manifest: command, code, versions, hardware.
+    """Describe this process for the manifest: command (with keys masked), code, versions and hardware.
 
-    `settings` and `more` are what else can change a result by rounding: settings that are no part of what a run is, the
-    number format, and the threads of a process. What looks like a key is masked. `full_diff`: with the uncommitted
-    changes of the code, and not only a hash of each changed file.
+    Args:
+        world_size: number of ranks.
+        device: name of the device.
+        resumed_from: step from which it resumes; 0 at the start.
+        settings: settings that do not identify a run but can change its result by rounding.
+        full_diff: include the diff of uncommitted changes, not only a hash of each changed file.
+        more: further values that can change the result by rounding, such as the precision and the number of threads.
     """
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -50,6 +54,7 @@ def session(
 
 
 def version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

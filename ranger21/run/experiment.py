@@ -19,7 +19,7 @@ from ranger21.run.trial import require_it_runs
 from ranger21.system import distributed
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
-from ranger21.system.stopping import StopFlag, leave_word
+from ranger21.system.stopping import StopFlag, mark_stopped
 from ranger21.system.terminal import log_to_console, log_to_file
 
 log = logging.getLogger("ranger21")
@@ -89,5 +89,5 @@ def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
     code = world.apart(lambda: stage(config, lambda: stop.code))
     if code:
         log.info("Stopped while the pack was being copied; the same command goes on from there.")
-        world.on_main(leave_word)
+        world.on_main(mark_stopped)
     return code

@@ -41,7 +41,7 @@ from ranger21.system import randomness, stalls
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.ranks import seconds_of_patience
-from ranger21.system.stopping import StopFlag, leave_word
+from ranger21.system.stopping import StopFlag, mark_stopped
 from ranger21.system.wording import first_few, shown
 from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.jsonl import JsonLines, require_lines
@@ -125,7 +125,7 @@ class Run:
             if self.world.main:
                 self.presence.close()
         # The others wait for rank 0, which W&B can keep for a minute: SLURM ends all when the first ends with a code.
-        self.world.on_main(lambda: leave_word() if ending == "stopped" else None)
+        self.world.on_main(lambda: mark_stopped() if ending == "stopped" else None)
         if result and self.world.main:
             show_result(result, self.place.path)
         return exit_code

@@ -1,1 +1,1 @@
-"""What any program needs: errors and their wording, files, processes, signals, ranks, the terminal."""
+"""General services: errors and their wording, files, locks, processes, signals, ranks and the terminal."""

@@ -1,4 +1,4 @@
-"""Ranks: the only module that knows that there may be several. With one, everything here is a plain function call."""
+"""Communication between ranks; the only module that uses torch.distributed. A single rank communicates with nobody."""
 
 import contextlib
 import datetime
@@ -25,13 +25,13 @@ from ranger21.system.wording import reason
 
 T = TypeVar("T")
 log = logging.getLogger("ranger21")
-TIMEOUT = datetime.timedelta(minutes=10)  # of a collective: rank 0 reads an index meanwhile, a loader is started anew
-LONG = datetime.timedelta(hours=12)
+TIMEOUT = datetime.timedelta(minutes=10)  # of a collective; covers rank 0 reading an index and workers restarting
+LONG = datetime.timedelta(hours=12)  # of `World.apart`
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among all: `rank` of `size`, `local_rank` of `local_size` on its node, and its device."""
+    """This process's rank of `size`, its local rank of `local_size` on its node, and its device."""
 
     rank: int
     size: int
@@ -44,20 +44,20 @@ class World:
         return self.rank == 0
 
     def describe(self) -> str:
-        """The device by its own name, for the records."""
+        """Return the device's name for the records."""
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, CUDA {torch.version.cuda}"
         return str(self.device)
 
     def on_main(self, function: Callable[[], T]) -> T:
-        """Call `function` on rank 0, and return its result on every rank. A UserError there is raised everywhere."""
+        """Call `function` on rank 0 and return its result on every rank; a UserError is raised on every rank."""
         if self.size == 1:
             return function()
         box: list[Any] = [None, None]
         if self.main:
             try:
                 box[0] = function()
-            except Exception as error:  # the others must hear of it, or they would wait for ever
+            except Exception as error:  # without the broadcast the other ranks would wait for ever
                 box[1] = str(error)
                 if not isinstance(error, UserError):
                     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
@@ -68,7 +68,7 @@ class World:
         return box[0]
 
     def reduce(self, tensor: Tensor, how: str = "sum") -> Tensor:
-        """The sum, min or max over the ranks, in a new tensor on every rank. The host does not wait for it."""
+        """Return the sum, min or max over the ranks as a new tensor on every rank, without synchronizing the host."""
         result = tensor.clone()
         if self.size > 1:
             dist.all_reduce(
@@ -77,7 +77,7 @@ class World:
         return result
 
     def apart(self, work: Callable[[], int]) -> int:
-        """The largest of what `work` returns on the ranks, each of which may take hours for it."""
+        """Call `work`, which may take hours, on every rank and return the largest result."""
         if self.size == 1:
             return work()
         group: Any = dist.new_group(timeout=LONG, backend="gloo")
@@ -87,35 +87,35 @@ class World:
         return int(largest)
 
     def gather(self, items: list[str]) -> list[str]:
-        """The different items of all ranks, sorted, on every rank."""
+        """Return the sorted union of all ranks' items on every rank."""
         everyone = [items] * self.size
         if self.size > 1:
             dist.all_gather_object(everyone, items)
         return sorted({item for some in everyone for item in some})
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose backward pass averages the gradients over the ranks."""
+        """Return the model wrapped to average gradients over the ranks in its backward pass."""
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank rank 0's buffers (batch norm's statistics), which are the run's."""
+        """Copy rank 0's buffers, such as batch norm's running statistics, to every rank."""
         if self.size > 1:
             for tensor in model.buffers():
                 dist.broadcast(tensor, src=0)
 
 
 def no_sync(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """Backward passes inside keep their gradients on this rank; the one after adds them up and shares them."""
+    """Skip gradient synchronization inside; the next backward pass outside synchronizes the accumulated gradients."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
 
 
 class Agreement:
-    """Small integers (flags) of which every rank sees the largest that any rank raised, alike at the same step.
+    """Integer flags whose maximum over the ranks every rank sees at the same step.
 
-    The exchange runs on the CPU beside the step: what is raised at one step is known to all at the next.
+    The exchange runs on the CPU while the step is computed: a flag raised at one step reaches all ranks at the next.
     """
 
     def __init__(self, world: World, flags: int) -> None:
@@ -124,7 +124,7 @@ class Agreement:
         self._work: Any = None
 
     def exchange(self, *flags: int) -> list[int]:
-        """Raise `flags` and return what is agreed."""
+        """Start the exchange of `flags` and return the maxima of the exchange before."""
         if self._world.size == 1:
             return list(flags)
         agreed = self.wait()
@@ -133,7 +133,7 @@ class Agreement:
         return agreed
 
     def wait(self) -> list[int]:
-        """End the exchange under way, and return its outcome."""
+        """Wait for the current exchange and return the maxima; zeros if there is none."""
         if self._work is None:
             return [0] * self._flags
         self._work.wait()
@@ -142,7 +142,7 @@ class Agreement:
 
 
 def choose_device(name: str, local_rank: int) -> torch.device:
-    """The device of this rank. Raises a UserError if it is not there."""
+    """Return the device of this rank. Raises a UserError if it does not exist."""
     if name == "auto":
         mps = torch.backends.mps.is_available() and "WORLD_SIZE" not in os.environ
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -152,7 +152,7 @@ def choose_device(name: str, local_rank: int) -> torch.device:
                 f"trainer.device={name}: torch {torch.__version__} sees no CUDA device; use trainer.device=cpu."
             )
         if ":" in name and "WORLD_SIZE" in os.environ:
-            raise UserError(f"trainer.device={name} would put every rank on one GPU: use trainer.device=cuda.")
+            raise UserError(f"trainer.device={name} would put every rank on the same GPU: use trainer.device=cuda.")
         index = int(name.partition(":")[2] or local_rank % torch.cuda.device_count())
         if index >= torch.cuda.device_count():
             raise UserError(
@@ -166,9 +166,12 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 
 @contextlib.contextmanager
 def join(device: str, traces: Path | None = None) -> Iterator[World]:
-    """The world this process belongs to; the process group is set up and taken down around it.
+    """Set up the process group, yield this process's World, and destroy the group afterwards.
 
-    `traces`: where NCCL's flight recorder writes if a collective fails; None: where the user has it write.
+    Args:
+        traces: folder for NCCL's flight recorder if a collective fails; None keeps the user's own setting.
+
+    Raises a UserError if the ranks cannot connect, or if another rank exits.
     """
     place = environment() or {"rank": 0, "size": 1, "local_rank": 0, "local_size": 1}
     chosen = choose_device(device, place["local_rank"])
@@ -178,7 +181,8 @@ def join(device: str, traces: Path | None = None) -> Iterator[World]:
     if world.size == 1:
         if (tasks := tasks_left_alone()) > 1:
             log.warning(
-                "SLURM has granted %d tasks, and this process works alone: srun would start one for each.", tasks
+                "SLURM granted %d tasks, but only this process runs: start it with srun to use one rank per task.",
+                tasks,
             )
         yield world
         return
@@ -197,20 +201,24 @@ def join(device: str, traces: Path | None = None) -> Iterator[World]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise UserError(
-            f"Rank {world.rank} lost the others, of which one has ended; it says why ({reason(error)})."
+            f"Rank {world.rank} lost its connection ({reason(error)}). "
+            "Another rank exited; see its output for the reason."
         ) from error
-    dist.destroy_process_group()  # after an error it could wait for ever: other ranks are in the middle of a step
+    dist.destroy_process_group()  # not after an error: it could wait for ever for ranks in the middle of a step
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:
-    """Connect to the store through which the ranks meet, on rank 0's node; return it and a second line to it.
+    """Connect to the rendezvous store on rank 0's node; return it and a second connection for the heartbeat.
 
-    Raises a UserError if a rank does not come.
+    Args:
+        patience: seconds to wait for the other ranks.
+
+    Raises a UserError if a rank does not connect in time.
     """
     address, port = (os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     try:
         timeout = datetime.timedelta(seconds=patience)
-        by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # which has opened it already
+        by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has opened the store
         listening = listen(address, int(port), world) if world.main and not by_torchrun else None
         if listening is None:
             store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
@@ -220,18 +228,19 @@ def meet(world: World, patience: float) -> tuple[Any, Any]:
     except (dist.DistError, ValueError) as error:
         why = reason(error)
         if "EADDRINUSE" in why or "in use" in why:
-            raise UserError(f"Port {port} of {address} is taken: set MASTER_PORT to one that is free.") from error
+            raise UserError(f"Port {port} of {address} is taken: set MASTER_PORT to a free port.") from error
         raise UserError(
             f"Rank {world.rank} of {world.size} did not meet the others at {address}:{port} within {patience:g} s: "
-            f"look at their output, or set RANGER21_PATIENCE to more seconds where nodes begin slowly ({why})."
+            f"look at their output, or set RANGER21_PATIENCE to more seconds if nodes start slowly ({why})."
         ) from error
 
 
 def listen(address: str, port: int, world: World) -> int | None:
-    """Open a socket that listens at MASTER_ADDR only; torch's store would listen at all addresses, to anybody.
+    """Open a socket that listens at MASTER_ADDR only; torch's own store would listen on all network interfaces.
 
-    Return None, so that torch does it, where other nodes may know this one by another address: where its name means
-    the loopback here, or an address that this node does not have. Also where the port is taken, which torch reports.
+    Return its descriptor, or None to let torch open the socket: if other nodes may reach this one by another address
+    (MASTER_ADDR resolves to the loopback, or to an address that this node does not have), or if the port is taken,
+    which torch reports.
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]

@@ -1,5 +1,5 @@
-"""What a user can get wrong."""
+"""The exception for mistakes that a user can correct."""
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one sentence."""
+    """A mistake that the user can correct; its message says what is wrong and what to do."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and whose format may be newer than this code. Imports no torch."""
+"""Atomic file writes and checks of file format versions. Imports no torch."""
 
 import contextlib
 import errno
@@ -15,20 +15,21 @@ from ranger21.system.errors import UserError
 from ranger21.system.locks import take
 from ranger21.system.wording import shown
 
-NEW = re.compile(r"\.new-[0-9a-f]{8}-(.+)", re.DOTALL)  # the name of what is not whole yet, before the end of its own
+NEW = re.compile(r"\.new-[0-9a-f]{8}-(.+)", re.DOTALL)  # names of unfinished files: prefix, then the final name's end
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a new file's name beside `path`; what is written there takes the place of `path` at the end.
+    """Yield the path of a new, empty file beside `path` that replaces `path` when the context ends.
 
-    The new name is this process's alone, and ends as `path` does, because libraries tell a format by that. The file is
-    there, empty, and is to be written in place. After an error `path` is what it was; what killed processes left of
-    the same name is removed.
+    Write to that file in place. Its name is unique to this process and has the suffix of `path`, from which libraries
+    infer the format. After an error `path` is unchanged. Files that killed processes left here for `path` are removed.
 
-    What a link points to is replaced, not the link; what is no regular file (`/dev/stdout`) is written to directly.
+    If `path` is a symbolic link, its target is replaced. If it is not a regular file (`/dev/stdout`), `path` itself is
+    yielded.
 
-    Raises a UserError if the file cannot be written. Errors that are no OSError, as libraries in C++ raise, pass.
+    Raises a UserError if the file cannot be written. Errors other than OSError, such as those of C++ libraries, are
+    not converted.
     """
     try:
         real = path.resolve()
@@ -54,29 +55,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _create(path: Path) -> tuple[Path, int]:
-    """Create a file beside `path` that is locked as long as the descriptor is open: `sweep` leaves it alone."""
+    """Create a file beside `path` and lock it, which protects it from `sweep`; return its path and descriptor."""
     while True:
         new = path.with_name(f".new-{secrets.token_hex(4)}-{_end(path.name)}")
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             free = take(descriptor)
-        except OSError:  # no locks here, and so nobody sweeps
+        except OSError:  # the file system has no locks; `sweep` removes nothing there
             return new, descriptor
         if free and os.fstat(descriptor).st_nlink:
             return new, descriptor
-        os.close(descriptor)  # another process swept it before it was locked
+        os.close(descriptor)  # another process removed the file before it was locked
 
 
 def _end(name: str) -> str:
-    """As much of a name as leaves room for a prefix, whatever its characters: no name has more than 255 bytes."""
+    """Return the last 60 characters of a name: with the prefix they fit into 255 bytes whatever the characters."""
     return name[-60:]
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what processes that were killed in `replacing` left in a folder; with `name`, what they left of that file.
+    """Remove unfinished files that killed processes left in a folder; with `name`, only those meant for that file.
 
-    What a living process writes, on this machine or on another, is locked and stays. So does everything where the file
-    system has no locks, and what cannot be removed.
+    Files that a living process is writing, on any machine, are locked and stay. Where the file system has no locks,
+    nothing is removed. Files that cannot be removed stay, without an error.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -94,7 +95,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out whether `replacing` can write to `path`, but leave it as it is. Raises an OSError if it cannot."""
+    """Raise an OSError if `replacing` cannot write to `path`; change nothing."""
     real = path.resolve()
     if real.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -103,19 +104,21 @@ def require_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file (a text as UTF-8) as `replacing` does. Raises a UserError if it cannot be written."""
+    """Write a file (strings as UTF-8) by way of `replacing`. Raises a UserError if it cannot be written."""
     with replacing(path) as new:
         new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def put_back(path: Path, descriptor: int, content: bytes | None = None) -> bool:
-    """Write a file anew at `path` if `path` is no name of the open file any more, or has not as much as was written.
+    """Restore the open file at `path` if `path` no longer names it, or if its size is not that of `content`.
+
+    Another file that has taken the name meanwhile is renamed.
 
     Args:
-        content: what was written; None: what is in the open file.
+        descriptor: of the open file.
+        content: expected content; None uses the content of the open file.
 
-    Returns whether it was so. What has the name meanwhile gets another one. Raises a UserError if the file cannot be
-    written.
+    Returns whether the file had to be restored. Raises a UserError if it cannot be written.
     """
     own = os.fstat(descriptor)
     with contextlib.suppress(FileNotFoundError):
@@ -127,9 +130,9 @@ def put_back(path: Path, descriptor: int, content: bytes | None = None) -> bool:
 
 
 def newer(facts: Mapping[str, Any], known: int) -> str | None:
-    """Return why a file of a later version cannot be used, as a clause; None if its `format` is `known` or lower.
+    """Return a clause that says that a file's `format` is newer than `known`; None if it is not.
 
-    A file without a format is of the first.
+    A file without `format` has format 1.
     """
     number = facts.get("format", 1)
     if isinstance(number, int) and number <= known:
@@ -140,6 +143,6 @@ def newer(facts: Mapping[str, Any], known: int) -> str | None:
 
 
 def unused(path: Path) -> Path:
-    """The path itself, or with -2, -3, … before its suffix: the first that is not there."""
+    """Return the first path that does not exist: `path` itself, or with -2, -3, … before its suffix."""
     others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
     return next(name for name in itertools.chain([path], others) if not os.path.lexists(name))

@@ -1,4 +1,4 @@
-"""Notices a rank that is silent: its node lost, its process stopped. A collective would wait for it much longer."""
+"""Detection of ranks that have stopped or lost their node, long before a collective would time out."""
 
 import os
 import sys
@@ -7,18 +7,23 @@ from typing import Any
 
 from ranger21.system.stalls import write_stacks
 
-BEATS = 12  # missed, before a rank is given up
+BEATS = 12  # missed beats after which a rank counts as lost
 
 
 class Heartbeat:
-    """While entered, tells the other ranks every few seconds that this one lives, and ends it where another does not.
+    """Context manager that sends a beat every few seconds, and ends this process if another rank stops sending.
 
-    Rank 0 looks after all others, the others after rank 0; SLURM and torchrun end those that are left. The beats are
-    made by a thread: one that waits for a disk or a collective is alive, and other time limits are for that.
+    Rank 0 watches all other ranks; they watch rank 0. SLURM and torchrun end the remaining processes. A thread sends
+    the beats, also while the main thread waits for a disk or a collective; those waits have time limits of their own.
     """
 
     def __init__(self, store: Any, rank: int, size: int, patience: float) -> None:
-        """`store`: of torch.distributed's, for this object alone, since a call that waits would keep others from it."""
+        """Prepare the heartbeat; it starts on entry.
+
+        Args:
+            store: a torch.distributed store that nothing else uses, because a blocking call would block other users.
+            patience: seconds of silence after which a rank counts as lost.
+        """
         self.store, self.rank, self.patience = store, rank, patience
         self.watched = list(range(1, size)) if rank == 0 else [0]
         self._over = threading.Event()
@@ -32,19 +37,19 @@ class Heartbeat:
 
     def _beat(self) -> None:
         seen, missed, count = dict.fromkeys(self.watched, b""), dict.fromkeys(self.watched, 0), 0
-        # Counted in beats of this process, not in seconds: a job that the scheduler suspends misses none.
+        # Counted in this process's own beats, not in seconds, so that a job suspended by the scheduler misses none.
         while not self._over.wait(self.patience / BEATS):
             count += 1
             try:
                 self.store.set(f"beat/{self.rank}", str(count))
                 if count == 1:
-                    continue  # the others may not have begun
+                    continue  # the others may not have started
                 for rank in self.watched:
                     beat = self.store.get(f"beat/{rank}") if self.store.check([f"beat/{rank}"]) else b""
                     missed[rank] = missed[rank] + 1 if beat == seen[rank] else 0
                     seen[rank] = beat
-            except RuntimeError:  # what torch raises if the process that holds the store is gone
-                self._give_up("the rank that all others talk to is gone")
+            except RuntimeError:  # raised by torch if the process that holds the store is gone
+                self._give_up("the process that holds the ranks' store is gone")
                 return
             silent = [str(rank) for rank in self.watched if missed[rank] >= BEATS]
             if silent:
@@ -52,9 +57,9 @@ class Heartbeat:
                 return
 
     def _give_up(self, why: str) -> None:
-        if self._over.wait(self.patience / BEATS):  # no failure: the run has ended, there a moment before here
+        if self._over.wait(self.patience / BEATS):  # not a failure: the run ended on the other rank a moment earlier
             return
         write_stacks(why)
-        sys.stderr.write(f"error: Rank {self.rank} ends, since {why}: the same command goes on from the checkpoint.\n")
+        sys.stderr.write(f"error: Rank {self.rank} stopped: {why}. Run the same command again to resume.\n")
         sys.stderr.flush()
         os._exit(1)

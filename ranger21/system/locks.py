@@ -1,4 +1,4 @@
-"""Locks on files and folders, by which processes know that another one lives. Imports no torch."""
+"""Locks on files and folders, which show that the process holding them is alive. Imports no torch."""
 
 import fcntl
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def take(descriptor: int) -> bool:
-    """Lock a file or folder until its descriptor is closed; False if another process has it.
+    """Lock a file or folder until its descriptor is closed; return False if another process holds the lock.
 
-    A child that is forked has the lock, too. Raises OSError where the file system has no locks, or none of this kind.
+    Forked children share the lock. Raises OSError if the file system does not support `flock`.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -20,10 +20,10 @@ def take(descriptor: int) -> bool:
 
 
 def hold(descriptor: int) -> bool:
-    """Lock a file, open for writing, for this process and none of its children; False if another process has it.
+    """Lock a file open for writing, for this process but not its children; return False if another process has it.
 
-    The lock is lost as soon as the process closes any descriptor of the file. Raises OSError where the file system has
-    no locks.
+    The lock is released when the process closes any descriptor of the file. Raises OSError if the file system does not
+    support locks.
     """
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,17 +33,17 @@ def hold(descriptor: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether another process holds a file, here or on a machine that shares the file system."""
+    """Return whether another process, on any machine that shares the file system, has locked a file with `hold`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    except OSError:  # there is none
+    except OSError:  # the file does not exist
         return False
     try:
-        if sys.platform != "linux":  # a moment's lock of our own, which a run that begins just then would trip over
+        if sys.platform != "linux":  # takes the lock for a moment; a run that starts just then would be refused
             return not hold(descriptor)
         asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         return bool(struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
-    except OSError:  # no locks here
+    except OSError:  # the file system has no locks
         return False
     finally:
         os.close(descriptor)

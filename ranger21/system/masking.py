@@ -1,7 +1,7 @@
-"""Masks what looks like a key or a password in what is recorded of a command. Imports no torch.
+"""Masking of keys and passwords in recorded commands. Imports no torch.
 
-A mask is a guess: it knows the forms of well-known keys, passwords in addresses, and names such as `token` and
-`password`. Give a program its keys by environment variables or by its own login, which are never recorded.
+Masking is heuristic: it recognizes the formats of well-known keys, passwords in URLs, and names such as `token` and
+`password`. Pass keys by environment variables or a program's own login; those are never recorded.
 """
 
 import re
@@ -28,16 +28,16 @@ _COUNT = re.compile(r"tokens?['\"]?=\d{1,5}", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
-    """Return the text with every value in it that looks like a secret replaced by `***`.
+    """Return the text with every value that looks like a secret replaced by `***`.
 
-    A boolean or null stays what it is under whatever name, and so does a small number of tokens: `num_tokens=5`.
+    Booleans and null are kept whatever their name, and so are small token counts such as `num_tokens=5`.
     """
     text = _ADDRESS.sub(rf"\1{MASK}@", _PRIVATE.sub(MASK, text))
     return _NAMED.sub(_mask_value, _KNOWN.sub(MASK, text))
 
 
 def masked_command(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with its secrets masked, also those that follow an option such as `--token`."""
+    """Return a command line with its secrets masked, including arguments that follow an option such as `--token`."""
     result = [masked(argument) for argument in arguments]
     for index, option in enumerate(arguments[:-1]):
         if _OPTION.fullmatch(option) and not _PLAIN.fullmatch(arguments[index + 1]):
@@ -46,7 +46,7 @@ def masked_command(arguments: Sequence[str]) -> list[str]:
 
 
 def masked_values(value: Any, name: str = "") -> Any:
-    """Return plain containers with the secrets in their texts masked, also those that only their key betrays."""
+    """Return nested dicts and lists with secrets in their strings masked, including those recognized by their key."""
     if isinstance(value, dict):
         return {key: masked_values(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):

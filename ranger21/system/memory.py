@@ -1,4 +1,4 @@
-"""Running out of memory, on any device, told in a sentence. Imports no torch."""
+"""Out-of-memory errors on any device, and memory limits. Imports no torch."""
 
 import contextlib
 import errno
@@ -9,17 +9,17 @@ from pathlib import Path
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 
-# What the messages of torch's devices and libraries have in them: CUDA's and MPS's, the CPU's allocator's, cuBLAS's.
+# Parts of the out-of-memory messages of CUDA, MPS, torch's CPU allocator and cuBLAS.
 SIGNS = ("out of memory", "DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED", "allocate memory", "bad_alloc")
 
 
 @contextlib.contextmanager
 def enough_memory(what: str, cure: str) -> Iterator[None]:
-    """Raise a UserError in the place of any error that says that memory is lacking; let other errors pass.
+    """Convert out-of-memory errors to a UserError; let other errors pass.
 
     Args:
-        what: the memory is for, with its batch and precision.
-        cure: what to try, after "try".
+        what: what needs the memory, with its batch size and precision; follows "not enough memory for".
+        cure: what to do about it; follows "try".
     """
     try:
         yield
@@ -31,14 +31,14 @@ def enough_memory(what: str, cure: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_most(size: int) -> Iterator[None]:
-    """Limit what memory this process takes from now on to `size` bytes (on Linux); beyond that, raise a MemoryError.
+    """Limit the memory that this process allocates inside to `size` bytes (on Linux); beyond it, MemoryError is raised.
 
-    For a library that reads a stranger's file all at once. Not around a `yield`: what runs meanwhile is limited, too.
+    For libraries that read an untrusted file all at once. Do not use it around a `yield`: the limit is process-wide.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         yield
         return
     limits = [limit for limit in (soft, hard, now + size) if limit != resource.RLIM_INFINITY]
@@ -50,7 +50,7 @@ def at_most(size: int) -> Iterator[None]:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory is lacking: torch's, on any device, Python's or the system's."""
+    """Return whether an error of torch (on any device), Python or the operating system means "out of memory"."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in SIGNS))

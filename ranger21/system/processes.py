@@ -1,4 +1,4 @@
-"""Other processes of this machine: how many may run, how they end, and work shared among them. Imports no torch."""
+"""Worker processes: how many may run, how they end, and how they share work and folders. Imports no torch."""
 
 import argparse
 import contextlib
@@ -27,15 +27,15 @@ from ranger21.system.errors import UserError
 from ranger21.system.locks import take
 from ranger21.system.terminal import console, duration
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
 CGROUPS = Path("/sys/fs/cgroup")
-SECONDS_BETWEEN_LINES = 10  # of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 10  # of progress when standard output is not a terminal
 
 
 def granted_cores() -> int:
-    """The cores that this process may use: by its affinity, its control group's quota, SLURM's grant to the task."""
+    """Return how many cores this process may use, by its affinity, its cgroup's quota and SLURM's grant to the task."""
     granted = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     granted.append(cgroup_cores(Path("/proc/self/cgroup"), CGROUPS))
     if os.environ.get("SLURM_CPUS_PER_TASK", "").isdigit():
@@ -44,7 +44,7 @@ def granted_cores() -> int:
 
 
 def cgroup_cores(own: Path, mount: Path) -> int:
-    """The smallest CPU quota among the control groups (version 2) of the process, in whole cores; without one, 2^31."""
+    """Return the smallest CPU quota among the process's cgroups (version 2), in whole cores; 2^31 without a quota."""
     try:
         group = next(line[3:].strip() for line in own.read_text().splitlines() if line.startswith("0::"))
     except (OSError, StopIteration):
@@ -56,26 +56,26 @@ def cgroup_cores(own: Path, mount: Path) -> int:
         try:
             quota, period = (folder / "cpu.max").read_text().split()
             cores = min(cores, int(quota) / int(period))
-        except (OSError, ValueError):  # no such file, or "max": no quota
+        except (OSError, ValueError):  # no such file, or "max", which means no quota
             continue
     return max(1, math.floor(cores))
 
 
 def die_with_the_parent() -> None:
-    """From now on a SIGKILL of the parent ends this process too (on Linux)."""
+    """Have the kernel kill this process when its parent dies (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its processes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
 
 
 def _end_with_the_starter() -> None:
-    """End this process as soon as the one that started the work is gone, however it died.
+    """Exit as soon as the process that started the work is gone, however it died.
 
-    Not by PR_SET_PDEATHSIG: the parent is the fork server, which lives as long as one of its processes does.
+    PR_SET_PDEATHSIG does not serve here: the parent is the fork server, which lives as long as any of its children.
     """
     starter = multiprocessing.parent_process()
     assert starter is not None
@@ -84,71 +84,71 @@ def _end_with_the_starter() -> None:
 
 
 def in_parallel(
-    work: Callable[[Job], Result],
-    jobs: Sequence[Job],
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
     processes: int,
     what: str,
-    amount: Callable[[Job], int] = lambda job: 1,
+    amount: Callable[[Item], int] = lambda item: 1,
     unit: Callable[[float], str] = "{:,.0f}".format,
-) -> Iterator[tuple[Job, Result]]:
-    """Every job with what `work` makes of it, as they are done, with progress and the time left shown.
+) -> Iterator[tuple[Item, Result]]:
+    """Apply `work` to every item in worker processes; yield (item, result) pairs as they complete and show progress.
 
-    `work` and the jobs must be picklable. An error in `work` ends it all and is raised here.
+    `work` and the items must be picklable. An error in `work` stops all workers and is raised here.
 
     Args:
-        processes: how many work at a time; 1: this one alone.
-        what: the progress is headed by.
-        amount: of work in a job, in the unit of the progress.
-        unit: how an amount is shown.
+        processes: number of worker processes; 1 works in this process.
+        what: heading of the progress.
+        amount: returns the amount of work in an item.
+        unit: formats an amount.
     """
-    with Bar(what, sum(map(amount, jobs)), unit) as bar:
+    with ProgressBar(what, sum(map(amount, items)), unit) as bar:
         if processes == 1:
-            for job in jobs:
-                yield job, work(job)
-                bar.advance(amount(job))
+            for item in items:
+                yield item, work(item)
+                bar.advance(amount(item))
             return
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         pool = ProcessPoolExecutor(processes, context, _begin)
         try:
-            todo, waiting = iter(jobs), dict[Future, Job]()
+            todo, waiting = iter(items), dict[Future, Item]()
             while True:
-                for job in itertools.islice(todo, 2 * processes - len(waiting)):
-                    waiting[pool.submit(work, job)] = job
+                for item in itertools.islice(todo, 2 * processes - len(waiting)):
+                    waiting[pool.submit(work, item)] = item
                 if not waiting:
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     done = waiting.pop(future)
                     yield done, future.result()
                     bar.advance(amount(done))
-        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the jobs under way
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the remaining results
             for process in multiprocessing.active_children():
                 process.kill()
             raise
         except BrokenProcessPool as error:
-            text = "A process died, often for lack of memory: run the same command again, with fewer --processes."
+            text = "A worker process died, often for lack of memory. Run the same command again with fewer --processes."
             raise UserError(f"{what}: {text}") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
-    """--processes, how many work at a time."""
+    """Add the option --processes, the number of worker processes."""
     cores = granted_cores()
-    parser.add_argument("--processes", type=int, default=cores, help="at a time (default: the cores, %(default)s)")
+    help_text = "worker processes (default: available cores, here %(default)s)"
+    parser.add_argument("--processes", type=int, default=cores, help=help_text)
 
 
 def require_processes(processes: int) -> None:
     if not 1 <= processes <= 1024:
-        raise UserError(f"--processes={processes} is not possible: it must be at least 1, and 1024 at most.")
+        raise UserError(f"--processes={processes} is not possible: it must be between 1 and 1024.")
 
 
 @contextlib.contextmanager
 def locked(folder: Path, sentence: str) -> Iterator[int]:
-    """Keep a second process away from a folder: there, `sentence` is raised as a UserError.
+    """Lock a folder and yield its descriptor; raise a UserError with `sentence` if another process has locked it.
 
-    Leaves no file behind, but over NFS, which locks only what is open for writing: `.lock`. Where there are no locks at
-    all, nobody is kept away. A child that is given the descriptor (the value of the context) keeps the folder locked
-    as long as it lives.
+    Over NFS, which locks only files open for writing, this leaves a file `.lock` behind. Where the file system has no
+    locks, nothing is locked. A child process that inherits the descriptor keeps the folder locked as long as it lives.
     """
     place = os.open(folder, os.O_RDONLY)
     try:
@@ -167,18 +167,18 @@ def locked(folder: Path, sentence: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def workshop(place: Path, contents: set[str]) -> Iterator[Path]:
-    """A folder beside `place`, for what is made and then renamed to it; it is removed at the end.
+def temporary_folder(place: Path, contents: set[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `place`, to build files that are then renamed to `place`; remove it at the end.
 
-    Those that killed processes left are removed first: what has such a name and nothing but `contents`, and is locked
-    by nobody. A living process has its own locked.
+    Temporary folders that killed processes left are removed first: those with a matching name that contain nothing
+    but `contents` and are not locked by a living process.
     """
     beside, own = os.open(place.parent, os.O_RDONLY), -1
     try:
-        for _ in range(20):  # so that nobody sweeps what is not locked yet
+        for _ in range(20):  # the parent's lock keeps other processes from removing the new folder before it is locked
             with contextlib.suppress(OSError):
                 if take(beside):
-                    sweep_workshops(place, contents)
+                    sweep_temporary_folders(place, contents)
                     break
             time.sleep(0.05)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as folder:
@@ -194,8 +194,8 @@ def workshop(place: Path, contents: set[str]) -> Iterator[Path]:
                 os.close(descriptor)
 
 
-def sweep_workshops(place: Path, contents: set[str]) -> None:
-    """Remove the workshops beside `place` that no living process has locked."""
+def sweep_temporary_folders(place: Path, contents: set[str]) -> None:
+    """Remove the temporary folders beside `place` that no living process has locked."""
     for left in place.parent.glob(f".{place.name}-*"):
         ours = re.fullmatch("[a-z0-9_]{8}", left.name.removeprefix(f".{place.name}-")) and left.is_dir()
         if not ours or not {path.name for path in left.iterdir()} <= contents:
@@ -208,15 +208,15 @@ def sweep_workshops(place: Path, contents: set[str]) -> None:
             os.close(descriptor)
 
 
-class Bar:
-    """How much is done and how long the rest will take: a bar on a terminal, a line now and then elsewhere."""
+class ProgressBar:
+    """Progress and remaining time of some work: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, what: str, total: int, unit: Callable[[float], str]) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.done, self._begin, self._told = 0, time.monotonic(), time.monotonic()
         self._bar: Progress | None = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         if console.is_terminal:
             self._bar = Progress(BarColumn(24), TextColumn("{task.description}"), console=console)
             self._task = self._bar.add_task(self.sentence(), total=self.total)

@@ -1,6 +1,6 @@
-"""Where the files of the project's top level are: train.py, configs/, scripts/ and slurm/. Imports no torch.
+"""Paths of the project's top-level files: train.py, configs/, scripts/ and slurm/. Imports no torch.
 
-In a clone they lie beside the package. A wheel has a copy of them inside it, in `ranger21/top`, which the build makes.
+In a clone they lie beside the package. A wheel contains a copy of them in `ranger21/top`, which the build makes.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from ranger21.system.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-WHEEL = (PACKAGE / "top").is_dir()  # whether the package is from a wheel
+WHEEL = (PACKAGE / "top").is_dir()  # whether the package was installed from a wheel
 TOP = PACKAGE / "top" if WHEEL else PACKAGE.parent
 CONFIG_DIR, SCRIPTS, SLURM, TRAIN = TOP / "configs", TOP / "scripts", TOP / "slurm", TOP / "train.py"
 
@@ -21,9 +21,9 @@ SCRIPT = re.compile(r"(?<![\w/.-])(?:python )?(?:scripts/(\w+)|(train))\.py\b")
 
 
 def as_typed(text: str) -> str:
-    """Return a text with commands as they are typed here: `ranger21 NAME` with a wheel, which has no scripts/NAME.py.
+    """Return a text in which commands read as the user types them.
 
-    In a clone the text is returned as it is.
+    From a wheel, which has no scripts/NAME.py to run, that is `ranger21 NAME`; in a clone the text is unchanged.
     """
     if not WHEEL:
         return text
@@ -32,21 +32,21 @@ def as_typed(text: str) -> str:
 
 
 def shipped(text: str) -> Path:
-    """Return the path that a text names; of a file such as configs/imagenette.txt that is not here, the project's."""
+    """Return the path that a text names; for a missing `configs/...` file, the path of the project's own copy."""
     path = Path(text)
     ours = TOP / path
     return ours if path.parts[:1] == ("configs",) and ours.is_file() and not path.exists() else path
 
 
 def require_clone(command: str) -> None:
-    """Raise a UserError if the package is from a wheel, which lacks the texts and records of a clone."""
+    """Raise a UserError if the package was installed from a wheel, which lacks the repository's docs and results."""
     if WHEEL:
-        raise UserError(f"{command} works on the texts and records of a clone: get the repository, and type it there.")
+        raise UserError(f"{command} needs the repository's docs and results: clone the repository and run it there.")
 
 
 @contextlib.contextmanager
 def printed_as_typed() -> Iterator[None]:
-    """Pass on what is printed, at the end, with commands as they are typed here."""
+    """Collect printed output and print it at the end with commands as the user types them (see `as_typed`)."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, by what torchrun or srun says of it. Imports no torch."""
+"""This process's rank and the number of ranks, from the environment of torchrun or srun. Imports no torch."""
 
 import os
 import re
@@ -6,22 +6,24 @@ from pathlib import Path
 
 from ranger21.system.errors import UserError
 
-PATIENCE = 50  # seconds, with ranks that have not come or are silent; RANGER21_PATIENCE says otherwise
+PATIENCE = 50  # seconds to wait for missing or silent ranks; RANGER21_PATIENCE overrides it
 TORCHRUN = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
 SLURM = {"rank": "SLURM_PROCID", "size": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID"}
-HOW = "unset it, or start the ranks by torchrun or srun"
+HOW = "unset it, or start the ranks with torchrun or srun"
 
 
 def environment() -> dict[str, int] | None:
-    """Return rank and sizes by torchrun's variables, or by those of an srun with several tasks; None: a single process.
+    """Return the ranks and sizes set by torchrun, or by srun with several tasks; None for a single process.
 
-    Sets MASTER_ADDR and MASTER_PORT where srun's tasks have none. Raises a UserError for variables that are no numbers,
-    lack others or contradict them: a process that trained alone would train the run of all.
+    Sets MASTER_ADDR and MASTER_PORT for srun's tasks if they are unset. Raises a UserError for variables that are not
+    numbers, incomplete or contradictory; otherwise each process would train the whole run alone.
     """
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
         place = {key: _number(name, 0) for key, name in TORCHRUN.items()}
-        place["local_size"] = place["local_size"] or place["local_rank"] + 1  # who starts ranks by hand may not say it
+        place["local_size"] = (
+            place["local_size"] or place["local_rank"] + 1
+        )  # may be unset if ranks are started by hand
         return _possible(place, TORCHRUN)
     slurm = _by_slurm()
     size = slurm["size"] if slurm else 1
@@ -38,7 +40,7 @@ def _by_slurm() -> dict[str, int] | None:
     if "SLURM_PROCID" not in env:
         text = f"SLURM_STEP_NUM_TASKS={size} without SLURM_PROCID does not say which task this process is"
         raise UserError(f"{text}: {HOW}.")
-    # Every job and step its own, below the ports that systems hand out themselves (from 32768).
+    # A different port for every job and step, below the ephemeral ports (from 32768).
     port = 10_000 + (_number("SLURM_JOB_ID", 0) * 16 + _number("SLURM_STEP_ID", 0) % 16) % 20_000
     env.setdefault("MASTER_PORT", str(port))
     place = {key: _number(name, 0) for key, name in SLURM.items()}
@@ -53,20 +55,21 @@ def _possible(place: dict[str, int], names: dict[str, str]) -> dict[str, int]:
     for rank, size in (("rank", "size"), ("local_rank", "local_size")):
         if place[rank] >= place[size]:
             told = f"{names[rank]}={place[rank]} is not possible with {names[size]}={os.environ.get(names[size], 1)}"
-            raise UserError(f"{told}: ranks are counted from 0. Unset both, or start the ranks by torchrun or srun.")
+            raise UserError(f"{told}: ranks count from 0. Unset both, or start the ranks with torchrun or srun.")
     if place["size"] > 1:
         for name in ("MASTER_ADDR", "MASTER_PORT"):
             if not os.environ.get(name):
                 raise UserError(
-                    f"{name} is not set, by which {place['size']} ranks find each other: use torchrun or srun."
+                    f"{name} is not set, but {place['size']} ranks need it to find each other: use torchrun or srun."
                 )
         if not 0 < _number("MASTER_PORT", 0) < 65536:
-            raise UserError(f"MASTER_PORT={os.environ['MASTER_PORT']} is no port: choose one from 1024 to 65535.")
+            port = os.environ["MASTER_PORT"]
+            raise UserError(f"MASTER_PORT={port} is not a valid port: choose one from 1024 to 65535.")
     return place
 
 
 def tasks_left_alone() -> int:
-    """Return how many tasks SLURM has granted to a job of which this process, not started by srun, is the only one."""
+    """Return how many tasks SLURM granted to this job if this process was not started by srun or torchrun; else 0."""
     env = os.environ
     started = "SLURM_STEP_NUM_TASKS" in env or "RANK" in env
     return 0 if started or not env.get("SLURM_NTASKS", "").isdecimal() else int(env["SLURM_NTASKS"])
@@ -80,15 +83,15 @@ def _number(name: str, default: int) -> int:
 
 
 def tasks_of_node(counts: str, node: int) -> int:
-    """Return how many tasks a node has by SLURM's list: of `4(x2),1` nodes 0 and 1 have 4, node 2 has 1.
+    """Return how many tasks a node has in SLURM's list: in `4(x2),1` nodes 0 and 1 have 4 tasks, node 2 has 1.
 
-    Raises a UserError if it is no such list.
+    Raises a UserError for an invalid list.
     """
     tasks: list[int] = []
     for part in counts.split(","):
         match = re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part)
         if not match:
-            raise UserError(f"SLURM's list of the nodes' tasks, {counts}, cannot be read: {HOW}.")
+            raise UserError(f"SLURM's list of tasks per node, {counts}, is invalid: {HOW}.")
         tasks += [int(match[1])] * min(int(match[2] or 1), 100_000)
     return tasks[min(node, len(tasks) - 1)]
 
@@ -100,20 +103,22 @@ def first_host(nodes: str) -> str:
 
 
 def seconds_of_patience() -> int:
-    """Return the patience with silent ranks, as srun's --wait takes it: whole seconds, 1 to 9,999,999.
+    """Return how long to wait for missing or silent ranks, in whole seconds, which srun's --wait takes.
 
-    Raises a UserError for anything else.
+    Raises a UserError unless RANGER21_PATIENCE is between 1 and 9,999,999.
     """
     text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
     if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
-        raise UserError(f"RANGER21_PATIENCE={text} is not possible: it must be whole seconds, 1 to 9999999.")
+        raise UserError(
+            f"RANGER21_PATIENCE={text} is not possible: it must be a whole number of seconds, 1 to 9999999."
+        )
     return int(text)
 
 
 def record_collectives(folder: Path) -> None:
     """Have NCCL's flight recorder write each rank's last 2,000 collectives to FOLDER/nccl-rank-N if one fails.
 
-    What the user has set, by torch's names of today or by older ones, stays.
+    Variables that the user has set, by torch's current names or by older ones, are kept.
     """
     wanted = {
         ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"): "2000",

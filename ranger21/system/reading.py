@@ -1,6 +1,7 @@
-"""Reads JSON and YAML files that anyone may have written, such as a run's records. Imports no torch.
+"""Safe reading of JSON and YAML files from untrusted sources, such as a run's records. Imports no torch.
 
-Each is a regular file of limited size, depth and number of values, without repeated keys, with an object at its top.
+Accepts regular files only, of limited size, depth and number of values, without repeated keys, and with an object at
+the top level.
 """
 
 import json
@@ -16,13 +17,15 @@ import yaml  # type: ignore[import-untyped]
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, reason
 
-LARGEST_JSON, LARGEST_YAML = 32 << 20, 256 << 10  # bytes; an older manifest has up to 1 MB of a diff for each start
+LARGEST_JSON, LARGEST_YAML = 32 << 20, 256 << 10  # bytes; an older manifest has a diff of up to 1 MB for each start
 MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
-LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a file of lines, and of one of them
-EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")  # PyYAML wants 1.0e-05
+LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a JSON Lines file, and of one line
+EXPONENT = re.compile(
+    r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
+)  # PyYAML alone knows 1.0e-05 only
 DEEPEST = 50  # containers within containers
 LARGEST_INTEGER = 2**64
-LARGEST_FLOAT = 1e39  # above every float32: a loss that grows without bound is finite up to 3.4e38
+LARGEST_FLOAT = 1e39  # above every float32: a diverging loss is finite up to 3.4e38
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a finite number"}
 FILES = {
     stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
@@ -31,12 +34,12 @@ FILES = {
 
 
 class Unreadable(UserError):
-    """A file that cannot be used, in one sentence.
+    """Error for a file that is damaged, missing, or cannot be read now.
 
     Attributes:
         why: the reason as a clause.
-        damaged: whether the file is not what it should be; else it is missing or cannot be read now.
-        missing: whether there is none.
+        damaged: whether the content is wrong; otherwise the file is missing or cannot be read now.
+        missing: whether the file does not exist.
     """
 
     def __init__(self, path: Path, why: str, cure: str, damaged: bool = True, missing: bool = False) -> None:
@@ -46,13 +49,13 @@ class Unreadable(UserError):
 
 
 class NotAFile(OSError):
-    """A folder, pipe, device or dangling link in a file's place."""
+    """Error for a folder, pipe, device or dangling link where a file was expected."""
 
 
 def require_regular(path: Path) -> None:
-    """Raise NotAFile for what is no regular file: a pipe would wait for ever, a device may never end.
+    """Raise NotAFile unless `path` is a regular file: reading a pipe could block for ever, and a device may never end.
 
-    Raises any other OSError if it cannot be looked at; a FileNotFoundError if there is nothing.
+    Raises FileNotFoundError if nothing exists at `path`, and any other OSError of `Path.stat`.
     """
     try:
         mode = path.stat().st_mode
@@ -66,11 +69,11 @@ def require_regular(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read its bytes.
+    """Open a regular file for reading bytes.
 
-    Raises as `require_regular` does, or any other OSError.
+    Raises NotAFile if `path` is not a regular file, or any other OSError.
     """
-    require_regular(path)  # before it is opened, which some devices act on
+    require_regular(path)  # before opening, because opening some devices has effects
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
@@ -78,10 +81,10 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "r
     """Read a JSON file that holds an object.
 
     Args:
-        shape: of the object, as `misfit` takes it.
-        cure: what the user can do about a damaged file, for the sentence.
+        shape: expected shape of the object, as for `misfit`.
+        cure: what the user can do about a damaged file, for the error message.
 
-    Raises an Unreadable.
+    Raises Unreadable if the file cannot be read or does not fit `shape`.
     """
     return parse_json(_read(path, LARGEST_JSON, cure), path, shape, cure)
 
@@ -89,7 +92,7 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "r
 def parse_json(
     text: str, path: Path, shape: Mapping[str, Any] | None = None, cure: str = "restore it"
 ) -> dict[str, Any]:
-    """The same of a text that has been read from `path`."""
+    """Parse a text that was read from `path`, like `read_json`."""
     if sum(map(text.count, "[{,")) > MOST_JSON:
         raise Unreadable(path, f"it has more than {MOST_JSON:,} values", cure)
     try:
@@ -102,22 +105,22 @@ def parse_json(
 
 
 def read_yaml(path: Path, shape: Mapping[str, Any] | None = None, cure: str = "restore it") -> dict[str, Any]:
-    """Read a YAML file as OmegaConf writes it, without aliases or tags, that holds a mapping.
+    """Read a YAML file that holds a mapping without aliases or tags, as OmegaConf writes it.
 
-    The arguments and errors are those of `read_json`. Interpolations (`${...}`) stay as they are.
+    Arguments and errors are those of `read_json`. Interpolations (`${...}`) are not resolved.
     """
     text = _read(path, LARGEST_YAML, cure)
     try:
         found = yaml.load(text, Loader=_Loader)
-    except Exception as error:  # besides its own errors PyYAML passes on those of int("") and the like
+    except Exception as error:  # PyYAML also raises errors such as that of int("")
         raise Unreadable(path, _told(error), cure) from error
     return _checked(found, shape, path, cure)
 
 
 def read_lines(path: Path, cure: str = "restore it") -> Iterator[bytes]:
-    """Read a file of lines, such as metrics.jsonl, one by one: each ends with its newline, but maybe the last.
+    """Yield the lines of a file such as metrics.jsonl, each with its newline, which the last one may lack.
 
-    Raises an Unreadable for what is no regular file or larger than a run writes, any other OSError as it is.
+    Raises Unreadable if it is not a regular file or larger than a run writes, and any other OSError.
     """
     try:
         file = open_regular(path)
@@ -133,11 +136,11 @@ def read_lines(path: Path, cure: str = "restore it") -> Iterator[bytes]:
 
 
 def misfit(value: Any, shape: Any, name: str = "") -> str | None:
-    """Return why a value has another shape, as a clause; None if it fits.
+    """Return a clause that says why a value does not fit a shape; None if it fits.
 
     Args:
-        shape: a type (numbers must be finite); `{"key": shape, "other?": shape}` for an
-            object, in which what `?` follows may be missing or null; or `[shape]` for a list of such values.
+        shape: a type (numbers must be finite); `{"key": shape, "other?": shape}` for an object, whose keys with a `?`
+            may be missing or null; or `[shape]` for a list of values of that shape.
         name: of the value, for the clause.
     """
     kind = shape if isinstance(shape, type) else type(shape)
@@ -162,7 +165,7 @@ def _is(value: Any, kind: type) -> bool:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, (int, kind)):
             return False
-        return abs(value) <= (LARGEST_INTEGER if isinstance(value, int) else LARGEST_FLOAT)  # which NaN is not, either
+        return abs(value) <= (LARGEST_INTEGER if isinstance(value, int) else LARGEST_FLOAT)  # False for NaN
     return isinstance(value, kind)
 
 
@@ -183,7 +186,7 @@ def _read(path: Path, most: int, cure: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unreadable(path, f"it is no text in UTF-8, from byte {error.start} on", cure) from error
+        raise Unreadable(path, f"it is not UTF-8 text: byte {error.start} is invalid", cure) from error
 
 
 def _checked(found: Any, shape: Mapping[str, Any] | None, path: Path, cure: str) -> dict[str, Any]:
@@ -193,7 +196,7 @@ def _checked(found: Any, shape: Mapping[str, Any] | None, path: Path, cure: str)
 
 
 def too_much(value: Any) -> str | None:
-    """Return why no file of this program holds such containers of containers or numbers, as a clause; else None."""
+    """Return a clause that says that containers are nested too deeply or an integer is too large; else None."""
     level = [value]
     for _ in range(DEEPEST):
         inner = [part.values() if isinstance(part, dict) else part for part in level]
@@ -210,7 +213,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen = set[str]()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} stands there twice")
+        raise ValueError(f"the key {twice!r} appears twice")
     return found
 
 
@@ -225,16 +228,17 @@ def _require_short(digits: str) -> None:
 
 
 def _told(error: Exception) -> str:
-    """What PyYAML says, and of which line."""
+    """Return PyYAML's message with its line number."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
     return reason(error)
 
 
 class _Loader(yaml.SafeLoader):
-    """Mappings, lists, texts, numbers, true, false and null alone.
+    """Loader for mappings, lists, strings, numbers, true, false and null only.
 
-    As for OmegaConf, whose own loader is private, 1e-05 is a number and a date is a text. A key may not stand twice.
+    Like OmegaConf's loader, which is private, it reads 1e-05 as a number and a date as a string, and refuses repeated
+    keys.
     """
 
     yaml_implicit_resolvers: ClassVar = {
@@ -252,7 +256,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"it is deeper than {DEEPEST} levels or has more than {MOST_YAML:,} values")
         node = super().compose_node(parent, index)
         if node.tag not in self.plain:
-            raise yaml.YAMLError(f"it has a value of the kind {node.tag}")
+            raise yaml.YAMLError(f"it has a value of type {node.tag}")
         if isinstance(node, yaml.ScalarNode) and node.tag.endswith(("int", "float")):
             _require_short(node.value)
         self.depth -= 1

@@ -1,4 +1,4 @@
-"""Says where a process stands that makes no progress. In a hang of several ranks, one stack names the rank to blame."""
+"""Stack traces of processes that make no progress, which show the rank responsible when several ranks hang."""
 
 import contextlib
 import datetime
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("ranger21")
-BEATS = 10  # in which the patience is counted
-SLOWER = 3  # times the longest step so far are no hang
-MOST = 5  # stacks of one process
-LARGEST = 1 << 20  # bytes of a file of stacks, of all starts of a run together
+BEATS = 10  # intervals into which the patience is divided
+SLOWER = 3  # a step counts as hanging only if it takes this many times the longest step so far
+MOST = 5  # stack traces of one process
+LARGEST = 1 << 20  # bytes of a rank's file, over all starts of the run
 
-_watching: "Stalls | None" = None  # this process's
+_watching: "Stalls | None" = None  # the one of this process
 
 
 class Stalls:
-    """A tracker that, while entered, writes this rank's Python stacks where no step ends for too long.
+    """Tracker that writes this rank's Python stacks to RUN/stacks/rank-N.txt if no step ends for too long.
 
-    Too long is the patience, and more than three times as long as any step but the first has taken. Time is counted in
-    beats of this process: one that the scheduler suspends has not hung. Every rank writes RUN/stacks/rank-N.txt, by a
-    thread; it needs the interpreter, so a process that the system has stopped writes nothing. A hang is no error here:
-    other time limits end it.
+    Too long means at least the patience, and at least three times the longest step so far except the first. Time is
+    counted in beats of this process, so that a suspended process does not count as hanging. A thread writes the file;
+    it needs the interpreter, so a stopped process writes nothing. A hang raises no error here; other time limits end
+    the process.
     """
 
     def __init__(self, run: Path, rank: int, patience: float) -> None:
@@ -56,17 +56,20 @@ class Stalls:
         self.alive()
 
     def alive(self) -> None:
-        """The run goes on, if not by a whole step."""
+        """Report progress other than a finished step."""
         self._signs += 1
 
     def write(self, why: str) -> Path | None:
-        """Append the stacks of all threads to this rank's file, and return it; None if it cannot be, or has enough."""
+        """Append the stacks of all threads to this rank's file; return its path, or None if nothing was written.
+
+        Nothing is written if the file cannot be, if it is full, or if this process has written its five traces.
+        """
         path = self.folder / f"rank-{self.rank}.txt"
         if self._written >= MOST:
             return None
         self._written += 1
         try:
-            self.folder.mkdir(exist_ok=True)  # without its parents: a run directory may have been renamed
+            self.folder.mkdir(exist_ok=True)  # not its parents, because a run directory may have been renamed
             with open(path, "a") as file:
                 if file.tell() > LARGEST:
                     return None
@@ -77,7 +80,7 @@ class Stalls:
                 faulthandler.dump_traceback(file, all_threads=True)
                 file.write("\n")
         except OSError as error:
-            log.warning("The stacks of a hang could not be written to %s (%s).", path, error.strerror)
+            log.warning("The stack traces of a hang could not be written to %s (%s).", path, error.strerror)
             return None
         return path
 
@@ -85,7 +88,7 @@ class Stalls:
         seen, silent, longest, told = 0, 0, 0, False
         while not self._over.wait(self.patience / BEATS):
             if self._signs != seen:
-                longest = max(longest, silent) if seen else 0  # the first step makes ready what the others use
+                longest = max(longest, silent) if seen else 0  # the first step is slower: it warms up
                 seen, silent, told = self._signs, 0, False
                 continue
             silent += 1
@@ -93,18 +96,18 @@ class Stalls:
                 told = True
                 why = f"no step has ended for {silent * self.patience / BEATS:g} s"
                 if path := self.write(why):
-                    text = "Rank %d: %s. Where it stands is in %s (RANGER21_PATIENCE=%g waits longer)."
+                    text = "Rank %d: %s. Its stack traces are in %s (set RANGER21_PATIENCE=%g to wait longer)."
                     log.warning(text, self.rank, why, path, 4 * self.patience)
 
 
 def alive() -> None:
-    """Tell this process's watch, if there is one, that the run goes on."""
+    """Report progress to this process's Stalls, if there is one."""
     if _watching:
         _watching.alive()
 
 
 def write_stacks(why: str) -> None:
-    """Write the stacks of a process that is about to be ended, if it is watched."""
+    """Write the stacks of this process before it is ended, if it has a Stalls; never raise an error."""
     if _watching:
-        with contextlib.suppress(Exception):  # what ends the process must not fail
+        with contextlib.suppress(Exception):
             _watching.write(why)

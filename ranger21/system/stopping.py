@@ -1,4 +1,4 @@
-"""Signals that end a run at the next step, after a checkpoint."""
+"""Signals that stop a run at the next step after saving a checkpoint."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ from ranger21.system.errors import UserError
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 
 
-_early = 0  # the exit code of a stop before there was a flag for it
+_early = 0  # exit code of a signal that arrived before there was a StopFlag
 
 
-def heed_early() -> None:
-    """From now on a warning is kept for the next StopFlag; by default the process would die of it."""
+def catch_early_signal() -> None:
+    """Keep an early SIGUSR1 for the next StopFlag; by default it would kill the process."""
 
     def caught(number: int, frame: FrameType | None) -> None:
         global _early
@@ -24,15 +24,15 @@ def heed_early() -> None:
     signal.signal(signal.SIGUSR1, caught)
 
 
-def heeded() -> list[signal.Signals]:
-    """Return the signals to listen for: not SIGHUP where it is ignored, as `nohup` has it."""
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop a run: those of EXIT_CODES, without SIGHUP if it is ignored (as under `nohup`)."""
     return [number for number in EXIT_CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 class StopFlag:
-    """While entered, the signals above only set `code`, the exit code; a second Ctrl-C ends at once.
+    """Context manager in which a stop signal only sets `code`, the exit code; a second Ctrl-C interrupts at once.
 
-    They are SIGTERM, SIGUSR1, SIGHUP (the terminal closes; one that is ignored stays ignored) and SIGINT (Ctrl-C).
+    The signals are SIGTERM, SIGUSR1, SIGHUP (the terminal closes; stays ignored if it was) and SIGINT (Ctrl-C).
     """
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         try:
-            self._old = {number: signal.signal(number, self._caught) for number in heeded()}
+            self._old = {number: signal.signal(number, self._caught) for number in stop_signals()}
         except ValueError as error:
-            raise UserError("A run must be started in the main thread: it has signals to listen for.") from error
+            raise UserError("Start a run in the main thread: only there can it handle signals.") from error
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -53,7 +53,7 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def fail(self) -> None:
-        """Lets the run end as by a signal, with exit code 1: something has failed that another process may do."""
+        """Stop the run as a signal does, with exit code 1, after a failure that a new process may not have."""
         self.code = self.code or 1
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
@@ -64,11 +64,11 @@ class StopFlag:
         self.code = EXIT_CODES[signal.Signals(number)]
 
 
-def leave_word() -> None:
-    """Tells the batch script, by a file, that the run itself stopped after it had saved: it can begin again.
+def mark_stopped() -> None:
+    """Create the file RANGER21_STOPPED, which tells the batch script that the run saved a checkpoint and can resume.
 
-    The exit code does not tell: SLURM ends tasks with 143, too, when another task has failed.
+    The exit code does not tell: SLURM also ends tasks with 143 when another task has failed.
     """
     if place := os.environ.get("RANGER21_STOPPED"):
-        with contextlib.suppress(OSError):  # a folder that is not in the container
+        with contextlib.suppress(OSError):  # the folder may be missing in the container
             Path(place).touch()

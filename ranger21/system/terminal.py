@@ -1,4 +1,4 @@
-"""The terminal and log.txt: how this package's messages reach people."""
+"""Log messages on the terminal and in log.txt."""
 
 import datetime
 import logging
@@ -21,18 +21,18 @@ console = Console(highlight=False)
 
 
 class Printable(logging.Formatter):
-    """Messages of which a terminal obeys nothing, whatever names they quote."""
+    """Formatter that escapes control characters, so that quoted names cannot control the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class Lines(logging.StreamHandler):
-    """Messages as lines on standard output.
+    """Handler that writes messages as lines to standard output.
 
-    A reader of it that goes away (`| head`) is as a terminal that closes: SIGHUP, which saves and stops a run, and is
-    ignored under `nohup`; where nothing listens for it the error is raised. What does not fit on a full disk waits for
-    room: log.txt has it.
+    If the reader goes away (`| head`), the process sends itself SIGHUP, as a closing terminal does: it saves and stops
+    a run, and is ignored under `nohup`. Without a handler for SIGHUP the error is raised. If the disk is full, output
+    waits for space; log.txt has the messages.
     """
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -47,7 +47,7 @@ class Lines(logging.StreamHandler):
 
 
 def log_to_console(main: bool) -> None:
-    """Messages of this package go to the console; of ranks other than 0, warnings only."""
+    """Send this package's messages to the console; from ranks other than 0 (`main` is false), only warnings."""
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False)
@@ -60,7 +60,7 @@ def log_to_console(main: bool) -> None:
 
 
 class LogFile(logging.FileHandler):
-    """Messages as lines of log.txt. That one cannot be written is said once; it waits for room."""
+    """Handler that writes messages to log.txt and warns once if it cannot; the messages wait for free space."""
 
     told = False
 
@@ -70,12 +70,12 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self.told:
             self.told = True
-            text = "%s could not be written (%s): what the run says may be missing there."
+            text = "%s could not be written (%s): messages of the run may be missing there."
             log.warning(text, self.baseFilename, error.strerror)
 
 
 def log_to_file(path: Path) -> None:
-    """Messages of this package go to a file, too. Raises a UserError if it cannot be opened."""
+    """Send this package's messages to a file as well. Raises a UserError if it cannot be opened."""
     try:
         handler = LogFile(path, "a+", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -86,7 +86,11 @@ def log_to_file(path: Path) -> None:
 
 
 def keep_log(begun: Path, path: Path) -> None:
-    """Write the log that was begun under one name anew if `path` is no name of it any more.
+    """Restore a log file if `path` no longer names it.
+
+    Args:
+        begun: the path under which the log file was opened.
+        path: the path at which it should be now; differs if the run directory was renamed.
 
     Raises a UserError if it cannot be written.
     """
@@ -96,8 +100,9 @@ def keep_log(begun: Path, path: Path) -> None:
         if isinstance(handler, LogFile) and old and put_back(path, old.fileno()):
             handler.setStream(open(path, "a+", encoding="utf-8", errors="backslashreplace"))
             old.close()
-            log.warning("%s was removed while the run went on: it is written anew.", path)
+            log.warning("%s was removed while the run was going on: it was restored.", path)
 
 
 def duration(seconds: float) -> str:
+    """Return a duration as text, such as 1:02:03."""
     return str(datetime.timedelta(seconds=round(seconds)))

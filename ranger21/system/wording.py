@@ -1,19 +1,19 @@
-"""What errors of other programs, strangers' names and long lists look like within a sentence. Imports no torch."""
+"""Formatting of foreign errors, untrusted names and long lists for messages. Imports no torch."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 
 
 def printable(text: str) -> str:
-    """Return a text with what is no letter, sign, space or end of line escaped: a terminal would obey some of it."""
+    """Return a text with control and other unprintable characters escaped, except newlines and tabs."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """Return a stranger's text as it can stand in a sentence, a table or a figure.
+    """Return an untrusted text as one printable line for a sentence, a table or a figure.
 
-    It is printable and in one line. What is longer than `most` characters is cut, and marked by its length and a hash,
-    so that different texts stay different.
+    A text of more than `most` characters is cut and marked with its length and a hash, so that different texts stay
+    different.
     """
     shown = printable(text[: most + 1]).replace("\n", "\\n").replace("\t", "\\t")
     if len(text) <= most and len(shown) <= most:
@@ -23,7 +23,7 @@ def one_line(text: str, most: int = 200) -> str:
 
 
 def defused(text: str) -> str:
-    """Return a text as a cell of CSV that no spreadsheet takes for a formula; a number stays as it is."""
+    """Return a text as a CSV cell that no spreadsheet reads as a formula; numbers are unchanged."""
     try:
         float(text)
     except ValueError:
@@ -37,15 +37,15 @@ def reason(error: BaseException, most: int = 200) -> str:
 
 
 def shown(value: object, how: Callable[[object], str] = repr, most: int = 80) -> str:
-    """Return the first `most` characters of a value in one line, or its type where Python will not write it out."""
+    """Return the first `most` characters of a value in one line, or its type if it cannot be formatted."""
     try:
         text = " ".join(how(value).split())
-    except Exception:  # a number of thousands of digits, say
+    except Exception:  # for example, an integer of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def first_few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
-    """Return the first names, and how many more there are: `a, b, c and 7 more`."""
+    """Return the first names and the number of the others: `a, b, c and 7 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{between.join(names[:most])}{more}"

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, the console, W&B. One interface, one fan-out."""
+"""Trackers for a run's metrics: metrics.jsonl, the console and W&B, behind one interface."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ Metrics = dict[str, float]
 
 
 def number(value: Any) -> float:
-    """A value as a number, NaN for what is none or too large for one."""
+    """Return a value as a float; NaN if it is not a number or too large."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return float("nan")
     try:
@@ -17,20 +17,20 @@ def number(value: Any) -> float:
 
 
 class Tracker(Protocol):
-    """Takes a run's numbers as they come."""
+    """Interface of a receiver of a run's metrics."""
 
     def progress(self, step: int) -> None:
-        """A step is done."""
+        """Note that a step has ended."""
 
     def log(self, metrics: Metrics) -> None:
-        """Numbers at `metrics["step"]`."""
+        """Record metrics of the step `metrics["step"]`."""
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        """The process ends its part of the run: finished (0), or to be resumed."""
+        """End this process's part of the run; exit code 0 means finished, any other that it will be resumed."""
 
 
 class FanOut:
-    """Hands everything to each of several trackers, in their order."""
+    """Tracker that forwards every call to several trackers in order."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self.trackers = trackers

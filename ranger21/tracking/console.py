@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, plain lines elsewhere."""
+"""Progress on the console: a live bar on a terminal, plain lines elsewhere."""
 
 import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from ranger21.tracking.splits import VALIDATED, split_of
 
 
 def sentence(metrics: Metrics) -> str:
-    """The numbers that a person watches, in one line."""
+    """Return the main metrics as one line."""
     parts = [f"epoch {metrics['epoch']:.2f}", f"step {metrics['step']}"]
     formats = {
         "train/loss": "loss {:.4f}",
@@ -28,7 +28,7 @@ def sentence(metrics: Metrics) -> str:
 
 
 class ConsoleTracker:
-    """Shows how far a run of `total_steps` is and how long it will take, from `first_step` on."""
+    """Tracker that shows the progress and remaining time of a run that starts or resumes at `first_step`."""
 
     def __init__(self, total_steps: int, first_step: int) -> None:
         self.total, self.first = total_steps, first_step
@@ -43,7 +43,7 @@ class ConsoleTracker:
             self._bar.start()
 
     def left(self, step: int) -> str:
-        """The time left, from the mean speed since this process began."""
+        """Return the remaining time, estimated by the mean speed of this process."""
         if step <= self.first:
             return "?"
         spent = (datetime.datetime.now() - self._started).total_seconds()

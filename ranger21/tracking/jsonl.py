@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, the truth that everything else is a view of."""
+"""metrics.jsonl: a run's metrics, one JSON object per line; all other trackers and reports show these values."""
 
 import contextlib
 import json
@@ -20,22 +20,25 @@ LONGEST = 64 * 1024  # bytes of a line
 
 
 class JsonLines:
-    """Appends lines to a file, at once.
+    """Tracker that appends a line to a file for every call of `log`, without buffering.
 
-    What cannot be written waits, for the next line or `sync`, and then for the checkpoint to keep it.
+    Lines that cannot be written are kept in memory and tried again at the next line or `sync`; a checkpoint saves them
+    as `rest`.
 
     Attributes:
-        size: of the file, in bytes, as far as it has whole lines: what a checkpoint has to remember to cut it back.
+        size: bytes of complete lines in the file; a checkpoint saves it to truncate the file on resume.
     """
 
     def __init__(self, path: Path, size: int, rest: str = "", on_failure: Callable[[], None] = lambda: None) -> None:
-        """Opens `path` cut back to `size` bytes: what was written after the checkpoint will be written again.
+        """Open `path` and truncate it to `size` bytes; lines after the checkpoint will be written again.
 
         Args:
-            rest: lines that the checkpoint has kept, to be written now.
-            on_failure: called when a line cannot be written, the first time.
+            path: of the file.
+            size: bytes to keep, from the checkpoint.
+            rest: lines saved in the checkpoint because they could not be written, to be written now.
+            on_failure: called the first time that a line cannot be written.
 
-        Raises a UserError if the file cannot be opened or written, or if another process holds it: then nothing is cut.
+        Raises a UserError if the file cannot be opened or written, or, before truncating, if another process uses it.
         """
         self.path, self._on_failure = path, on_failure
         self._failed: OSError | None = None
@@ -54,42 +57,46 @@ class JsonLines:
 
     @property
     def rest(self) -> str:
-        """The lines that the file lacks, because they could not be written."""
+        """Lines that could not be written."""
         return self._content[self.size :].decode()
 
     def _hold(self) -> None:
-        """Locks the file: one who comes in by a deleted `.lock` sees by it that the run goes on."""
-        with contextlib.suppress(OSError):  # no locks here
+        """Lock the file, so that a second process notices this one even if `.lock` was deleted."""
+        with contextlib.suppress(OSError):  # the file system has no locks
             if not hold(self._file.fileno()):
                 raise UserError(f"{self.path} is being written by another process: wait for it, or stop it.")
 
     def sync(self) -> None:
-        """Puts what was written on the disk, so that no checkpoint is ahead of it."""
+        """Write pending lines and flush the file to disk; call it before saving a checkpoint."""
         self._hold()
         self._write()
         try:
             os.fsync(self._file.fileno())
             self._synced = self.size
         except OSError as error:
-            self.size = self._synced  # what was written since may be lost
+            self.size = self._synced  # later lines may be lost
             self._fail(error)
 
     def require_written(self, kept: str = "") -> None:
-        """Raises a UserError if the file lacks lines. `kept` says where they are, as a clause."""
+        """Raise a UserError if lines could not be written.
+
+        Args:
+            kept: a clause that says where the lines are kept.
+        """
         if self._failed:
             raise UserError(self._told(self._failed, kept)) from self._failed
 
     def keep(self, path: Path) -> None:
-        """Write the file anew if `path` has not what was written any more: it was removed, replaced or cut.
+        """Restore the file at `path` if it was removed, replaced or truncated.
 
-        What has the name meanwhile gets another one. Raises a UserError if the file cannot be written.
+        Another file that has taken the name meanwhile is renamed. Raises a UserError if the file cannot be written.
         """
         if not put_back(path, self._file.fileno(), None if self._failed else bytes(self._content)):
             return
         self._file.close()
         self._file = open(path, "a+b", buffering=0)
         self._hold()
-        log.warning("%s was removed or changed while the run went on: it is written anew.", path)
+        log.warning("%s was removed or changed while the run was going on: it was restored.", path)
 
     def progress(self, step: int) -> None:
         pass
@@ -99,9 +106,9 @@ class JsonLines:
         self._write()
 
     def _write(self) -> None:
-        """Appends what the file lacks, wholly or not at all."""
+        """Append all pending lines."""
         try:
-            if self._failed:  # and may have written half a line
+            if self._failed:  # the failed write may have left part of a line
                 self._file.truncate(self.size)
             left = memoryview(bytes(self._content[self.size :]))
             while left:
@@ -126,23 +133,26 @@ class JsonLines:
 
 
 def require_lines(path: Path, size: int, step: int | None) -> None:
-    """Raise a UserError if metrics.jsonl lacks what it had when a checkpoint was saved.
+    """Raise a UserError if metrics.jsonl has lost lines since a checkpoint was saved.
 
-    `size`: in bytes; `step`: of its last line, None where a checkpoint does not say.
+    Args:
+        path: of metrics.jsonl.
+        size: its size in bytes when the checkpoint was saved.
+        step: the step of its last line then; None if the checkpoint does not have it.
     """
     there = path.stat().st_size if path.is_file() else 0
     if there < size:
-        state = f"has {there:,} bytes" if there else "is not there or empty"
-        state += f", and had {size:,} when the checkpoint was saved"
+        state = f"has {there:,} bytes" if there else "is missing or empty"
+        state += f", but had {size:,} when the checkpoint was saved"
     elif size and step is not None and not _has_line(path, size, step):
         state = f"has other lines than when the checkpoint was saved (byte {size:,} is not the end of step {step}'s)"
     else:
         return
-    raise UserError(f"{path} {state}: put it back and run the same command again, or choose another run_dir=.")
+    raise UserError(f"{path} {state}: restore it and run the same command again, or choose another run_dir=.")
 
 
 def _has_line(path: Path, size: int, step: int) -> bool:
-    """Whether the first `size` bytes of the file end with a line of this step."""
+    """Return whether the first `size` bytes of the file end with a line of this step."""
     with open_regular(path) as file:
         file.seek(max(0, size - LONGEST))
         end = file.read(min(size, LONGEST))
@@ -154,7 +164,10 @@ def _has_line(path: Path, size: int, step: int) -> bool:
 
 
 def rounded(value: Any) -> Any:
-    """Eight digits of a float; null for what JSON has no word for (infinite, not a number)."""
+    """Return a float rounded to eight significant digits, or None if it is infinite or NaN, which JSON cannot express.
+
+    Other values are returned unchanged.
+    """
     if not isinstance(value, float):
         return value
     return float(f"{value:.8g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What is plotted: one list of panels, for the HTML page and for W&B alike."""
+"""The metrics that are plotted, for both the HTML page and the W&B workspace."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Panel:
-    """One metric against the step, the epoch, the images or the time; `unit` is empty for a pure number."""
+    """A plot of one metric over steps, epochs, images or time."""
 
-    metric: str  # as the trainer logs it
+    metric: str  # the name under which the trainer logs it
     title: str
-    unit: str
+    unit: str  # empty for a dimensionless metric
     section: str
-    log: bool = False  # whether y is logarithmic at first
+    log: bool = False  # whether the y axis is logarithmic by default
 
 
 VALIDATION, WATCHED, TRAINING, SCHEDULE = "Validation", "Holdout of the training set", "Training", "Schedule"

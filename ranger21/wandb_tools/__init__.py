@@ -1,1 +1,1 @@
-"""What is done with W&B's files after a run: read, merged, sent, and shown on a dashboard."""
+"""Tools for W&B after a run: read, merge and send offline files, and build a workspace."""

@@ -1,8 +1,8 @@
-"""W&B's own files: what an offline run left behind, read without W&B's server, however it ended.
+"""Reader and writer of the `.wandb` files of offline W&B runs, whether complete or cut short.
 
-A `.wandb` file is a log in LevelDB's format: blocks of 32 KiB that hold chunks, each with a checksum, a length and a
-kind; chunks make up payloads, and every payload is a protocol buffer whose definition wandb brings along. What reads
-these files inside of wandb is not public, and differs between its versions; the files are the same from 0.19 to 0.31.
+A `.wandb` file is a log in LevelDB's format: blocks of 32 KiB contain chunks, each with a checksum, a length and a
+kind. Chunks make up payloads, and every payload is a protocol buffer whose definition ships with wandb. wandb's own
+reader is private and differs between versions; the files have the same format from 0.19 to 0.31.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ranger21.tracking import number
 
 LARGEST = 2 << 30  # bytes of a file
 BLOCK = 32 * 1024
-IDENT = struct.Struct("<4sHB")  # at the very beginning: a name, a number, the version
-CHUNK = struct.Struct("<IHB")  # before every chunk: checksum, length, kind
+IDENT = struct.Struct("<4sHB")  # file header: name, magic number, version
+CHUNK = struct.Struct("<IHB")  # chunk header: checksum, length, kind
 NAME, MAGIC, VERSION = b":W&B", 0xBEE1, 0
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}  # W&B's words for them
+SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}  # as W&B writes them
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """What one process recorded of a run; a run that was resumed has several, with one run id."""
+    """The part of a W&B run that one process recorded; a resumed run has several fragments with the same run id."""
 
     path: Path
-    run_id: str  # of the file's name where the file is cut before it says so
+    run_id: str  # taken from the file's name if the file is cut before its run record
     project: str | None = None
     entity: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)  # in the file's order, each with its "step"
     summary: dict[str, Any] = field(default_factory=dict)
-    exit_code: int | None = None  # None: it still runs, or was killed
-    started: float = 0.0  # seconds since 1970; 0 where the file is cut before it says so
-    cut: bool = False  # something is missing: at the end of the file, or where it is damaged
+    exit_code: int | None = None  # None: still running, or killed
+    started: float = 0.0  # seconds since 1970; 0 if the file is cut before its run record
+    cut: bool = False  # whether records are missing, at the end of the file or where it is damaged
 
 
 def read_fragment(path: Path) -> Fragment:
-    """Reads a `.wandb` file as far as it goes: empty, cut, damaged and growing files are no mistakes.
+    """Read the intact records of a `.wandb` file, which may be empty, cut, damaged or still growing.
 
-    Raises a UserError for what is no W&B file at all, and for one that cannot be opened.
+    Raises a UserError if it is not a W&B file or cannot be opened.
     """
     records, cut = read_records(path)
     found: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def read_fragment(path: Path) -> Fragment:
 
 
 def read_fragments(files: Iterable[Path]) -> tuple[dict[str, list[Fragment]], list[UserError]]:
-    """The fragments of every run id, in order of time, and what is said of the files that cannot be read."""
+    """Return the fragments of every run id in order of time, and an error for each unreadable file."""
     runs, unreadable = dict[str, list[Fragment]](), []
     for file in files:
         try:
@@ -93,13 +93,14 @@ def read_fragments(files: Iterable[Path]) -> tuple[dict[str, list[Fragment]], li
 
 
 def in_time(fragment: Fragment) -> tuple[float, str]:
+    """Return the sort key for the order of time."""
     return fragment.started, str(fragment.path)
 
 
 def merge(fragments: Iterable[Fragment]) -> Fragment:
-    """One run of its fragments, in order of time: each step once, and the last word of every value.
+    """Merge the fragments of one run, keeping each step once and the latest of every other value.
 
-    A step back is a resumed run: it replaces everything logged beyond that step, as in metrics.jsonl.
+    If the step decreases, the run was resumed there: all rows logged beyond that step are dropped, as in metrics.jsonl.
     """
     parts = sorted(fragments, key=in_time)
     if len({part.run_id for part in parts}) != 1:
@@ -125,14 +126,14 @@ def merge(fragments: Iterable[Fragment]) -> Fragment:
 
 
 def read_records(path: Path) -> tuple[list[Any], bool]:
-    """The whole records of a file, as wandb's protocol buffers, and whether anything is missing."""
+    """Return the intact records of a file as wandb's protocol buffers, and whether any are missing."""
     try:
         with open_regular(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): name a .wandb file.") from error
     if len(content) > LARGEST:
-        raise UserError(f"{path} has more than {LARGEST >> 30} GiB, which no run writes: name another.")
+        raise UserError(f"{path} has more than {LARGEST >> 30} GiB, which no run writes: name another file.")
     record_type = record_class()
     cut, records = False, []
     for payload in payloads(content, path):
@@ -141,25 +142,25 @@ def read_records(path: Path) -> tuple[list[Any], bool]:
                 cut = True
             else:
                 records.append(record_type.FromString(payload))
-        except Exception:  # protobuf's DecodeError, whose home differs between its versions
+        except Exception:  # protobuf's DecodeError, whose module differs between versions
             cut = True
     return records, cut
 
 
 def record_class() -> Any:
-    """The protocol buffer of all that a `.wandb` file holds. wandb is imported when it is needed."""
+    """Import and return wandb's protocol buffer class of records. Raises a UserError without wandb."""
     try:
         from wandb.proto.wandb_internal_pb2 import Record
     except ImportError as error:
-        raise UserError(f"W&B's files need wandb ({error}): pip install 'wandb>=0.19'.") from error
+        raise UserError(f"Reading W&B files needs wandb ({error}): pip install 'wandb>=0.19'.") from error
     return Record
 
 
 def pack(payloads: Iterable[bytes]) -> bytes:
-    """The content of a `.wandb` file with these payloads: `payloads` backwards."""
+    """Return the content of a `.wandb` file with these payloads; the inverse of `payloads`."""
     content = bytearray(IDENT.pack(NAME, MAGIC, VERSION))
     for payload in payloads:
-        kinds = FULL, FIRST  # of the next chunk: if it is the last of the payload, and if it is not
+        kinds = FULL, FIRST  # of the next chunk, if it is the payload's last and if it is not
         while True:
             room = BLOCK - len(content) % BLOCK - CHUNK.size
             if room < 0:
@@ -175,18 +176,18 @@ def pack(payloads: Iterable[bytes]) -> bytes:
 
 
 def payloads(content: bytes, path: Path) -> Iterator[bytes | None]:
-    """The payloads of a log, each put together from its chunks; None where something is missing."""
+    """Yield the payloads of a log, joined from their chunks; None where data is missing."""
     begin = IDENT.pack(NAME, MAGIC, VERSION)
     if begin.startswith(content[: IDENT.size].rstrip(b"\0")) and len(content.rstrip(b"\0")) < IDENT.size:
-        yield None  # empty, not even begun, or room that a crash left unwritten
+        yield None  # empty, or allocated but not written before a crash
         return
     if not content.startswith(begin):
-        raise UserError(f"{path} is not a file that W&B writes, or of a version yet unknown: name a .wandb file.")
-    parts: list[bytes] | None = None  # of a payload that has begun
+        raise UserError(f"{path} is not a W&B file, or has an unknown version: name a .wandb file.")
+    parts: list[bytes] | None = None  # of an incomplete payload
     for kind, chunk in _chunks(content):
         if kind in (FULL, FIRST):
             if parts is not None:
-                yield None  # its end never came
+                yield None  # the previous payload has no end
             parts = []
         elif kind not in (MIDDLE, LAST) or parts is None:
             parts = None
@@ -201,7 +202,7 @@ def payloads(content: bytes, path: Path) -> Iterator[bytes | None]:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every chunk with its kind, 0 for a broken one: what follows it is found again at the next block."""
+    """Yield every chunk with its kind, which is 0 for a damaged one; reading continues at the next block."""
     place = IDENT.size
     while place < len(content):
         block_end = place - place % BLOCK + BLOCK
@@ -224,7 +225,7 @@ def _checksum(kind: int, chunk: bytes) -> int:
 
 
 def _update(tree: dict[str, Any], changes: Any) -> None:
-    """Applies W&B's changes of a configuration or a summary: values set, and values removed."""
+    """Apply W&B's changes (values set and removed) to a configuration or summary."""
     _set(tree, changes.update)
     for item in changes.remove:
         *above, last = list(item.nested_key) or [item.key]
@@ -236,7 +237,7 @@ def _update(tree: dict[str, Any], changes: Any) -> None:
 
 
 def _set(tree: dict[str, Any], items: Iterable[Any]) -> None:
-    """Puts values, each JSON under a key or a path of keys, into a nested dictionary."""
+    """Set JSON values in a nested dictionary, each under a key or a path of keys."""
     for item in items:
         *above, last = list(item.nested_key) or [item.key]
         node = tree
@@ -245,5 +246,5 @@ def _set(tree: dict[str, Any], items: Iterable[Any]) -> None:
         try:
             value = json.loads(item.value_json)
         except (ValueError, RecursionError):
-            continue  # this value is lost, the others are not
+            continue  # skip this value only
         node[last] = SPECIAL.get(value, value) if isinstance(value, str) else value

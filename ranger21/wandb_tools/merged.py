@@ -1,4 +1,4 @@
-"""One W&B run of several fragments: each step once, and the best values as the trainer has them."""
+"""Merging of a W&B run's fragments into one file, with each step once and the trainer's best values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OfflineRun:
     run_id: str
     directory: Path  # the run directory, of the newest fragment
     fragments: list[Fragment]  # in order of time
-    superseded: str | None = None  # the id of the W&B run that took its place
+    superseded: str | None = None  # the id of the W&B run that replaced it
 
     @property
     def finished(self) -> bool:
@@ -31,7 +31,10 @@ class OfflineRun:
 
 
 def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
-    """Each step once. Where metrics.jsonl is at hand it says which, and has what W&B lost when a process was killed."""
+    """Return the rows of a run, each step once.
+
+    metrics.jsonl, if it exists, determines the steps and supplies values that W&B lost when a process was killed.
+    """
     logged = {int(row["step"]): row for row in merge(run.fragments).rows}
     truth = run.directory / "metrics.jsonl"
     if not truth.is_file():
@@ -43,7 +46,7 @@ def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
 
 
 def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
-    """The content of the merged file, of these rows. The same fragments give the same bytes."""
+    """Return the content of the merged file, a pure function of the fragments and rows."""
     whole, record = merge(run.fragments), record_class()
     newest = [fragment for fragment in run.fragments if fragment.started][-1]
     records = []
@@ -52,7 +55,7 @@ def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
         if kind == "run":
             other.run.start_time.FromMicroseconds(round(whole.started * 1e6))
             if "resume" in other.run.DESCRIPTOR.fields_by_name:
-                other.run.resume = False  # it would be appended to what W&B has already
+                other.run.resume = False  # otherwise W&B would append to the run that it has already
         if kind not in ("history", "summary", "exit") and not (kind == "preempting" and run.finished):
             records.append(other)
     for row in rows:
@@ -74,10 +77,10 @@ def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
 
 
 def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the run ended, if it has, and its best validation as the trainer has it: the first with the highest top-1."""
+    """Return the run's status, if it has ended, and its best validation: the first one with the highest top-1."""
     try:
         result = read_json(run.directory / "result.json") if run.finished else {}
-    except Unreadable:  # the numbers are in metrics.jsonl
+    except Unreadable:  # use the values in metrics.jsonl
         result = {}
     best = result.get("best")
     if not best or not isinstance(best, dict):

@@ -1,8 +1,8 @@
-"""Offline W&B runs on their way to W&B: the fragments of a resumed run as one, sent whole, and only when it has news.
+"""Upload of offline W&B runs: each resumed run as one merged file, sent only when it has changed.
 
-W&B replaces what it has of a run by what it is sent under the same id, or appends it; it knows nothing of the fragments
-of one run, keeps the steps that were trained twice, and takes the summary of whichever fragment came last. So a merged
-file is written for each run, and `wandb sync` sends that.
+Sent separately, the fragments of a run would replace one another or be appended; steps trained twice would stay twice,
+and the summary would be that of the last fragment. Therefore a merged file is written for each run, and `wandb sync`
+sends that.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from ranger21.wandb_tools.file import Fragment, read_fragments
 from ranger21.wandb_tools.merged import OfflineRun, assemble, rows_of
 
 MERGED = "offline-merged"  # beside the fragments; `wandb sync` takes directories called offline-… only
-SENT = ".wandb.synced"  # the suffix of W&B's own mark beside a file that it has
-QUIET = 300  # seconds without a word after which a process that recorded no end is taken to be dead
-TIMEOUT = 600  # seconds for W&B to take one run
+SENT = ".wandb.synced"  # suffix of the marker that W&B leaves beside a file that it has sent
+QUIET = 300  # seconds without writing after which a process that recorded no end counts as dead
+TIMEOUT = 600  # seconds for sending one run
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a run, in a sentence."""
+class SyncResult:
+    """What was done with one run, as a sentence."""
 
     sentence: str
     failed: bool = False
 
 
-def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -> Iterator[Outcome]:
-    """Merges every offline run under the patterns and sends those with news; without `send` it only says which.
+def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -> Iterator[SyncResult]:
+    """Merge every offline run under the patterns and send those that have changed; without `send`, only list them.
 
-    Raises a UserError if there is none, and as soon as W&B does not answer.
+    Raises a UserError if there is no offline run, and as soon as W&B does not respond within `timeout` seconds.
     """
     runs, unreadable = find(patterns)
     yield from unreadable
@@ -54,31 +54,31 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
             reason = why_not(run, rows)
             content = b"" if reason else assemble(run, rows)
         except (UserError, OSError) as error:
-            yield Outcome(f"FAILED: {where}: {error}", failed=True)
+            yield SyncResult(f"FAILED: {where}: {error}", failed=True)
             continue
         if reason:
-            yield Outcome(f"skipped: {where}: {reason}")
+            yield SyncResult(f"skipped: {where}: {reason}")
             continue
         path = run.directory / "wandb" / MERGED / f"run-{run.run_id}.wandb"
         marker, digest = path.with_suffix(".sent"), hashlib.sha256(content).hexdigest()
         if marker.is_file() and marker.read_text().strip() == digest:
-            yield Outcome(f"nothing new: {where}")
+            yield SyncResult(f"nothing new: {where}")
             continue
         write(path, content, run.fragments)
         what = f"{where}: {len(rows)} rows up to step {rows[-1]['step']}, of {len(run.fragments)} fragment(s)"
         if not send:
-            yield Outcome(f"would be sent: {what}; it is {path}")
+            yield SyncResult(f"would be sent: {what}; it is {path}")
             continue
         why = upload(path, timeout)
         if why:
-            yield Outcome(f"FAILED: {where}: {why}. Nothing is lost: run the same command again.", failed=True)
+            yield SyncResult(f"FAILED: {where}: {why}. Nothing is lost: run the same command again.", failed=True)
         else:
             write_atomically(marker, digest + "\n")
-            yield Outcome(f"sent: {what}")
+            yield SyncResult(f"sent: {what}")
 
 
-def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[Outcome]]:
-    """The offline runs under the arguments (run directories, parents of them, globs), and what cannot be read."""
+def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[SyncResult]]:
+    """Return the offline runs under the arguments (run directories, parents of them, globs), and the read failures."""
     wanted = list(patterns)
     files = {path.resolve() for pattern in wanted for path in _fragments(pattern)}
     if not files:
@@ -87,46 +87,50 @@ def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[Outcome]]:
             "logger.mode=online."
         )
     groups, errors = read_fragments(sorted(files))
-    unreadable = [Outcome(f"FAILED: {error}", failed=True) for error in errors]
+    unreadable = [SyncResult(f"FAILED: {error}", failed=True) for error in errors]
     runs = [OfflineRun(run_id, _run_directory(parts[-1].path), parts) for run_id, parts in groups.items()]
     runs.sort(key=lambda run: (str(run.directory), run.fragments[-1].started))
     return [_with_successor(run, runs) for run in runs], unreadable
 
 
 def why_not(run: OfflineRun, rows: list[dict[str, Any]]) -> str | None:
-    """Why a run is not to be sent now; None if it is."""
+    """Return why a run should not be sent now; None if it should."""
     if run.superseded:
         return f"it was killed before its first checkpoint; {run.superseded} began again from the start"
     unended = [fragment.path for fragment in run.fragments if fragment.exit_code is None]
     fresh = any(time.time() - path.stat().st_mtime < QUIET for path in unended)
     if not run.finished and (fresh or in_use(run.directory)):
-        return "it is still running, or ended without a word minutes ago"
+        return "it is still running, or was killed within the last minutes"
     if not any(fragment.started for fragment in run.fragments) or not rows:
         return "nothing is recorded in it yet"
     return None
 
 
 def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
-    """Puts the merged file, and what belongs to it, where W&B will look."""
+    """Write the merged file and its attachments where W&B expects them. Raises a UserError if it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for fragment in fragments:
             own = fragment.path.parent.name.startswith("offline-run-")
             if own and (fragment.path.parent / "files").is_dir():
                 shutil.copytree(fragment.path.parent / "files", path.parent / "files", dirs_exist_ok=True)
-        for left_over in (SENT, ".wandb.syncstate"):  # W&B's own marks, of an earlier content
+        for left_over in (SENT, ".wandb.syncstate"):  # W&B's markers for an earlier content
             path.with_suffix(left_over).unlink(missing_ok=True)
         write_atomically(path, content)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror}): make room there, or own it.") from error
+        raise UserError(
+            f"{path} could not be written ({error.strerror}): make room, or run this as the owner of the folder."
+        ) from error
 
 
 def upload(path: Path, timeout: float) -> str | None:
-    """Let `wandb sync` send a file; return what went wrong.
+    """Send a file with `wandb sync`; return its error message, or None.
 
-    Its exit code is 0 even when it prints an error; the file that it leaves beside what it has sent tells.
+    Its exit code is 0 even after an error; success shows in the marker that it leaves beside the file.
+
+    Raises a UserError if it takes more than `timeout` seconds.
     """
-    env = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}  # offline, as a rule
+    env = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}  # often offline
     env |= {"WANDB_ERROR_REPORTING": "false", "WANDB_DIR": str(path.parent)}
     command = [sys.executable, "-m", "wandb", "sync", str(path)]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -134,11 +138,13 @@ def upload(path: Path, timeout: float) -> str | None:
         done = subprocess.run(command, env=env, timeout=timeout, text=True, **options)
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"W&B did not take {path} within {timeout:g} seconds: run this where W&B can be reached (a login node), or "
-            "give it more --timeout."
+            f"W&B did not accept {path} within {timeout:g} seconds: run this where W&B can be reached (a login node), "
+            "or give a longer --timeout."
         ) from error
     said = [line.removeprefix("wandb: ") for line in done.stdout.splitlines()]
-    wrong = [line for line in said if line.startswith(("ERROR ", "Error: "))]  # a path or a project may have the word
+    wrong = [
+        line for line in said if line.startswith(("ERROR ", "Error: "))
+    ]  # not anywhere in the line: a path may contain the word
     if done.returncode or wrong or not path.with_suffix(SENT).exists():
         text = (wrong or said or ["no message"])[-1]
         return f"wandb sync says: {text.removeprefix('ERROR ').removeprefix('Error: ').strip().rstrip('.')}"
@@ -146,7 +152,7 @@ def upload(path: Path, timeout: float) -> str | None:
 
 
 def _fragments(pattern: str) -> Iterator[Path]:
-    """The offline files that one argument names."""
+    """Yield the offline files that one argument names."""
     for place in expand(pattern, "name run directories, or a directory above them"):
         inside = place.resolve().name.startswith("offline-run-")
         if place.suffix == ".wandb" and place.is_file():
@@ -157,14 +163,14 @@ def _fragments(pattern: str) -> Iterator[Path]:
 
 
 def _run_directory(fragment: Path) -> Path:
-    """Where a fragment's run is: RUN/wandb/offline-run-…/run-ID.wandb; if it was moved, the folder that it lies in."""
+    """Return the run directory of RUN/wandb/offline-run-…/run-ID.wandb; of a moved file, the folder it is in."""
     if not fragment.parent.name.startswith("offline-run-"):
         return fragment.parent
     return fragment.parents[2] if fragment.parents[1].name == "wandb" else fragment.parents[1]
 
 
 def _with_successor(run: OfflineRun, runs: list[OfflineRun]) -> OfflineRun:
-    """A run directory holds one run; what has another id there is a beginning that left no checkpoint."""
+    """Mark a run as superseded if its directory has a newer one: it was killed before its first checkpoint."""
     newest = [other for other in runs if other.directory == run.directory][-1]
     if newest is run or not (run.directory / "metrics.jsonl").is_file():
         return run

@@ -1,4 +1,4 @@
-"""W&B's dashboard of this project: the panels of `ranger21.tracking.panels`, each a mean with its spread over seeds."""
+"""The W&B workspace (dashboard) of this project: every panel shows the mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from ranger21.tracking.panels import PANELS, TRAINING, Panel
 
 NAME = "Ranger21"
 AXIS = "epoch"
-COLUMNS = ("best/holdout/acc1", "best/val/acc1", "best/epoch", "val/acc1")  # of the runs' table
-# What sets runs apart, as a rule, besides their seed.
+COLUMNS = ("best/holdout/acc1", "best/val/acc1", "best/epoch", "val/acc1")  # of the table of runs
+# Settings in which runs usually differ, besides their seed.
 GROUPS = ("optimizer.name", "schedule.name", "model.name", "model.remove_batch_norm", "model.remove_skips")
-SPREAD = "stddev"  # or stderr: between the seeds of a group
-SMOOTHING = 0.6  # of the training's panels, where the epoch counts and not the single batch
+SPREAD = "stddev"  # over the seeds of a group; or stderr
+SMOOTHING = 0.6  # of training panels, whose values are noisy from batch to batch
 
 
 def build(groups: Sequence[str] = GROUPS, spread: str = SPREAD, name: str = NAME, target: str = "/") -> Any:
-    """The workspace, as wandb-workspaces has it, of the project `target` (ENTITY/PROJECT). Nothing is sent.
+    """Build the workspace of the project `target` (ENTITY/PROJECT) with wandb-workspaces, without sending anything.
 
-    Runs that agree in all of `groups`, dotted keys of the configuration, are one line with a band.
+    Runs with equal values of all `groups` (dotted keys of the configuration) form one line with a band.
+
+    Raises a UserError for an unknown key, or if wandb-workspaces is missing.
     """
     if unknown := sorted({*groups} - known_keys()):
         near = "optimizer.name, schedule.name, data.batch_size"
-        raise UserError(f"{unknown[0]} is no key of the configuration to group by: choose such as {near}.")
+        raise UserError(
+            f"Cannot group by {unknown[0]}, which is not a key of the configuration: choose keys like {near}."
+        )
     ws, _, expr = _library()
     entity, _, project = target.partition("/")
     return ws.Workspace(
@@ -53,26 +57,26 @@ def build(groups: Sequence[str] = GROUPS, spread: str = SPREAD, name: str = NAME
 
 
 def definition(workspace: Any) -> dict[str, Any]:
-    """What saving would send, but for the random ids: for people, and for comparing."""
-    view = workspace._to_model()  # what is public only saves
+    """Return the JSON that saving would send, without the random ids."""
+    view = workspace._to_model()  # private: the public methods only save
     spec = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"displayName": view.display_name, "spec": _without_ids(spec)}
 
 
 def publish(workspace: Any) -> str:
-    """Saves it as a new view of its project and returns its address. Needs the network and a key of W&B's."""
+    """Save the workspace as a new view of its project and return its URL. Raises a UserError if W&B refuses it."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         return str(workspace.save().url)
-    except Exception as error:  # of the network's, W&B's, or the library's own
+    except Exception as error:  # of the network, W&B or the library
         raise UserError(
             f"the workspace was not saved in {workspace.entity}/{workspace.project} ({reason(error)}): log in with "
-            "`wandb login`, on a machine that reaches the internet, and name a project of yours as ENTITY/PROJECT."
+            "`wandb login` on a machine with internet access, and name one of your projects as ENTITY/PROJECT."
         ) from error
 
 
 def known_keys() -> set[str]:
-    """The dotted keys of every configuration that can be."""
+    """Return the dotted keys of all configurations."""
     keys, hints = set[str](), get_type_hints(Config)
     for part in fields(Config):
         classes = VARIANTS[part.name].values() if part.name in VARIANTS else [hints[part.name]]
@@ -82,7 +86,7 @@ def known_keys() -> set[str]:
 
 
 def _plot(panel: Panel, spread: str) -> Any:
-    """One line plot. The runs' table groups, for all panels alike; a panel says what becomes of a group."""
+    """Return the line plot of a panel, which shows the mean and spread of each group of the table of runs."""
     _, wr, _ = _library()
     smooth = {
         "smoothing_type": "exponentialTimeWeighted",
