@@ -1,4 +1,4 @@
-"""`python -m ranger21 train …` is `ranger21 train …`, for torchrun and for an environment that is not activated."""
+"""`python -m ranger21`, the same as the command `ranger21`, for torchrun and environments that are not activated."""
 
 from ranger21.commands import main
 

@@ -1,4 +1,4 @@
-"""The command `ranger21`: `ranger21 train …` is `python train.py …`, and so for each script, from any folder."""
+"""The command `ranger21`, which runs train.py and every script from any folder: `ranger21 train …`."""
 
 import ast
 import difflib
@@ -14,15 +14,15 @@ HELP = """\
 usage: ranger21 COMMAND ...
 
 In a clone, ranger21 train is python train.py, and ranger21 NAME is python scripts/NAME.py.
-ranger21 COMMAND --help explains a command; results go below the current folder.
+For help on a command, type ranger21 COMMAND --help. Results go below the current folder.
 
 commands:
 """
-COPY = "Copy slurm/, the batch scripts and the sites, into the current folder, and make outputs/ there."
+COPY = "Copy the batch scripts and site files in slurm/ to the current folder, and create outputs/ there."
 
 
 def main() -> None:
-    """Run the command that is named first, as if its file had been started."""
+    """Run the command named by the first argument."""
     words = sys.argv[1:]
     if is_replaced():
         sys.exit(f"error: {namesake()}")
@@ -40,13 +40,13 @@ def main() -> None:
         if lacking in ("", PACKAGE.name, *sys.stdlib_module_names):
             raise
         sys.exit(
-            f"error: ranger21 {' '.join(words[:1])} needs {lacking}, which is not installed here. The optimizer alone "
-            "needs torch; for the commands, install ranger21-imagenet without --no-deps."
+            f"error: ranger21 {' '.join(words[:1])} needs {lacking}, which is not installed. Only the optimizer works "
+            "with torch alone; for the commands, install ranger21-imagenet without --no-deps."
         )
 
 
 def show_help() -> None:
-    """Write the list of the commands."""
+    """Print the list of commands."""
     from ranger21.config.ending import ending_well
 
     with ending_well("begins anew"):
@@ -55,14 +55,14 @@ def show_help() -> None:
 
 
 def show_version() -> None:
-    """Write the version of the package."""
+    """Print the version of the package."""
     from ranger21 import __version__
 
     sys.stdout.write(f"{__version__}\n")
 
 
 def copy_batch_scripts(words: list[str]) -> None:
-    """Copy `slurm/` into the current folder, where sbatch wants it; refuse if there is one."""
+    """Copy `slurm/` to the current folder, where sbatch needs it; refuse if it exists."""
     from ranger21.config.ending import ending_well, fail
 
     place = Path("slurm")
@@ -70,9 +70,9 @@ def copy_batch_scripts(words: list[str]) -> None:
         if words in (["-h"], ["--help"]):
             sys.stdout.write(f"usage: ranger21 slurm\n\n{COPY}\n")
         elif words:
-            fail(f"ranger21 slurm takes no arguments, and {words[0]!r} is one.")
+            fail(f"ranger21 slurm takes no arguments: remove {words[0]!r}.")
         elif place.exists() or place.is_symlink():
-            fail(f"{place.absolute()} is there already: nothing was copied.")
+            fail(f"{place.absolute()} already exists: nothing was copied.")
         else:
             shutil.copytree(SLURM, place)
             Path("outputs").mkdir(exist_ok=True)
@@ -80,18 +80,18 @@ def copy_batch_scripts(words: list[str]) -> None:
 
 
 def commands() -> dict[str, Path]:
-    """Return the file of every command, by its name."""
+    """Return the file of every command, by name."""
     return {"train": TRAIN} | {path.stem: path for path in sorted(SCRIPTS.glob("[a-z]*.py"))}
 
 
 def purpose(file: Path) -> str:
-    """Return the first line of what a file says of itself, without running it."""
+    """Return the first line of a file's docstring, without running the file."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return as_typed(text.partition("\n")[0])
 
 
 def file_of(name: str) -> Path:
-    """Return the file of a command; end with a sentence if there is none of that name."""
+    """Return the file of a command; exit with an error message if the command does not exist."""
     files = commands()
     if file := files.get(name.replace("-", "_")):
         return file
@@ -101,7 +101,7 @@ def file_of(name: str) -> Path:
 
 
 def start(file: Path, arguments: list[str]) -> None:
-    """Run a file as Python does: it is the main program, and its folder stands first in `sys.path`."""
+    """Run a file as the main program, with its folder first in `sys.path`, as Python does."""
     sys.argv = [str(file), *arguments]
     sys.path[0] = str(file.parent)
     runpy.run_path(str(file), run_name="__main__")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a whole comparison with one command: every model, optimizer and seed of it."""
+"""Run a whole comparison with one command: every model, optimizer and seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ranger21.grid.presets import PRESETS
 from ranger21.system.errors import UserError
 
 if TYPE_CHECKING:
-    from ranger21.grid.jobs import Job
+    from ranger21.grid.jobs import PlannedRun
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import Contest
     from ranger21.tuning.plan import Task
@@ -30,7 +30,7 @@ COMPARE = Path(__file__).with_name("compare.py")
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 if a run or the comparison failed."""
+    """Run the command and return the exit status: 1 if a run or the comparison failed, else 0."""
     options = parse()
     from ranger21.grid.jobs import expand
     from ranger21.grid.progress import show
@@ -60,12 +60,12 @@ def main() -> int:
 
 
 def look_around(
-    jobs: list[Job], trials: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace
-) -> list[Job]:
-    """Tell what there is and what it will cost, and warn of runs that may not fit; return the runs to do."""
-    from ranger21.grid.likeness import other_code, require_these
+    jobs: list[PlannedRun], trials: list[PlannedRun], found: Contest | None, slurm: Slurm, options: argparse.Namespace
+) -> list[PlannedRun]:
+    """Print the number of runs and their cost, warn of runs that may not belong to the grid; return the runs to do."""
+    from ranger21.grid.likeness import other_code, require_same_runs
 
-    for doubt in require_these([*trials, *jobs]):
+    for doubt in require_same_runs([*trials, *jobs]):
         print(f"warning: {doubt}", file=sys.stderr)
     left = to_do(jobs, slurm)
     to_come = found.to_come() if found else []
@@ -75,22 +75,22 @@ def look_around(
     return left
 
 
-def to_do(jobs: list[Job], slurm: Slurm) -> list[Job]:
-    """The runs that have not ended, and that nobody has."""
+def to_do(jobs: list[PlannedRun], slurm: Slurm) -> list[PlannedRun]:
+    """Return the runs that have not ended, are not in SLURM's queue, and are not used by another process."""
     from ranger21.records.directory import in_use
 
     queued = slurm.queued()
     return [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
 
 
-def tell_cost(jobs: list[Job], left: list[Job], trials: int, options: argparse.Namespace) -> None:
-    """How many runs there are, trials among them, and what those to do will cost."""
+def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, options: argparse.Namespace) -> None:
+    """Print how many runs there are, including trials, and the cost of the runs to do."""
     from ranger21.grid.cost import cost, require_use
     from ranger21.machine.record import NAME, read
 
     machines = [read(path) for path in options.machine]
     require_use(jobs, machines)
-    if options.dry_run and not machines and Path(NAME).exists():  # the one that lies here is used if it fits
+    if options.dry_run and not machines and Path(NAME).exists():  # use the current folder's if it measured these runs
         try:
             machines = [read(Path(NAME))]
             require_use(jobs, machines)
@@ -105,7 +105,7 @@ def tell_cost(jobs: list[Job], left: list[Job], trials: int, options: argparse.N
 
 
 def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:
-    """Submit the trials, or print them. Their winners' runs are submitted when they have ended."""
+    """Submit the trials, or print them with --dry-run; the winners' runs are submitted after the trials have ended."""
     from ranger21.tuning.contest import enqueue
 
     if options.dry_run:
@@ -114,14 +114,19 @@ def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namesp
         print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
     else:
         print(slurm.submit([task.job for task in enqueue(searches, slurm.queued)], options.at_once, None))
-    print("# when the trials have ended: the same command again, for the runs of the defaults and of the winners")
+    print("# when the trials have ended, run the same command again for the runs of the defaults and the winners")
     return 0
 
 
 def submit(
-    jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
+    jobs: list[PlannedRun],
+    left: list[PlannedRun],
+    found: Contest | None,
+    slurm: Slurm,
+    options: argparse.Namespace,
+    out: Path,
 ) -> int:
-    """Submit what is left, or print how."""
+    """Submit the remaining runs and the comparison, or print the commands with --dry-run."""
     from ranger21.grid.record import comparison
     from ranger21.grid.slurm import NOTHING
 
@@ -131,15 +136,15 @@ def submit(
         told = slurm.submit(left, options.at_once, arguments)
     elif (plan := slurm.plan(left, options.at_once, arguments)).compare:
         if plan.jobs:
-            print(f"# {plan.runs}: one run a line\n" + "\n".join(shlex.join(job.overrides) for job in plan.jobs))
+            print(f"# {plan.runs}: one run per line\n" + "\n".join(shlex.join(job.overrides) for job in plan.jobs))
         told = "\n".join(shlex.join(command) for command in (plan.array, plan.compare) if command)
-    by_hand = f"; the comparison by hand: python scripts/compare.py {shlex.join(arguments)}" if told == NOTHING else ""
+    by_hand = f"; to compare by hand: python scripts/compare.py {shlex.join(arguments)}" if told == NOTHING else ""
     print(told + by_hand)
     return 0
 
 
-def dry_run(jobs: list[Job], left: list[Job], found: Contest | None, options: argparse.Namespace) -> int:
-    """Print what would be typed for what is left."""
+def dry_run(jobs: list[PlannedRun], left: list[PlannedRun], found: Contest | None, options: argparse.Namespace) -> int:
+    """Print the commands of the remaining trials and runs."""
     from ranger21.grid.local import typed
     from ranger21.grid.record import publication, records
     from ranger21.tuning.contest import as_typed
@@ -155,9 +160,14 @@ def dry_run(jobs: list[Job], left: list[Job], found: Contest | None, options: ar
 
 
 def run_here(
-    jobs: list[Job], left: list[Job], found: Contest | None, slurm: Slurm, options: argparse.Namespace, out: Path
+    jobs: list[PlannedRun],
+    left: list[PlannedRun],
+    found: Contest | None,
+    slurm: Slurm,
+    options: argparse.Namespace,
+    out: Path,
 ) -> int:
-    """Run what is left on this machine, and compare. Ctrl-C lets the runs save a checkpoint."""
+    """Run the remaining runs on this machine, then compare; on Ctrl-C the runs save a checkpoint."""
     from ranger21.system.stopping import stop_signals
 
     for number in stop_signals():
@@ -166,7 +176,7 @@ def run_here(
         return conclude(jobs, run(jobs, left, options), None, options, out)
     failed = False
     searches = {search.request.experiments[0]: search for search in found.searches()}
-    for experiment in found.experiments:  # one after the other, so that what is cut short has whole workloads
+    for experiment in found.experiments:  # one after the other, so that an interrupted grid has complete workloads
         if experiment in searches and not tune(searches[experiment], slurm, options):
             return 1
         part = found.runs(experiment)
@@ -175,7 +185,7 @@ def run_here(
 
 
 def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> bool:
-    """Run a workload's trials; False if some failed, so that there are no winners yet."""
+    """Run a workload's trials; return False if some failed, because there are no winners then."""
     from ranger21.grid.local import typed
     from ranger21.tuning import contest
     from ranger21.tuning.outcome import outcome
@@ -191,8 +201,8 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> bool:
     return not failed
 
 
-def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
-    """Run what is left; whether a run failed. With --yes the record of each is kept as it ends."""
+def run(jobs: list[PlannedRun], left: list[PlannedRun], options: argparse.Namespace) -> bool:
+    """Run the remaining runs and return whether any failed; with --record and --yes, keep each record as a run ends."""
     from ranger21.grid.local import Local, typed
     from ranger21.grid.record import record, records
     from ranger21.report.runs.record_file import NAME
@@ -200,11 +210,11 @@ def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
     done = len(jobs) - len(left)
     file, one_at_a_time = options.record and options.record / NAME, threading.Lock()
 
-    def told(job: Job, code: int) -> None:
+    def told(job: PlannedRun, code: int) -> None:
         with one_at_a_time:
             tell(job, code)
 
-    def tell(job: Job, code: int) -> None:
+    def tell(job: PlannedRun, code: int) -> None:
         nonlocal done
         done += 1
         if file and options.yes and job.ended:
@@ -220,8 +230,10 @@ def run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> bool:
     return bool(failed)
 
 
-def conclude(jobs: list[Job], failed: bool, found: Contest | None, options: argparse.Namespace, out: Path) -> int:
-    """Compare what has ended, and copy its records if that is wanted."""
+def conclude(
+    jobs: list[PlannedRun], failed: bool, found: Contest | None, options: argparse.Namespace, out: Path
+) -> int:
+    """Compare the runs that have ended, after copying their records with --record; return the exit status."""
     from ranger21.grid.record import comparison
     from ranger21.report.runs.record_file import NAME
     from ranger21.tuning.contest import publish
@@ -238,18 +250,18 @@ def conclude(jobs: list[Job], failed: bool, found: Contest | None, options: argp
     return 1 if failed else code
 
 
-def copied(jobs: list[Job], file: Path, yes: bool) -> bool:
-    """Show what is to be copied for a publication, and copy it; False if the user would rather not."""
+def copied(jobs: list[PlannedRun], file: Path, yes: bool) -> bool:
+    """Show a summary of the records and copy them for publication; return False if the user declines."""
     from ranger21.grid.record import publication, record, records
 
     found = records(jobs)
     print(f"--record copies {publication(found)}", flush=True)
     if not yes and input(f"copy them to {file}? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("nothing was copied, and nothing compared", file=sys.stderr)
+        print("nothing was copied or compared", file=sys.stderr)
         return False
     print(f"{record(found, file)} records copied to {file}")
     if (older := file.with_name("runs")).is_dir():
-        print(f"warning: {older} has records of an older version, which are not in {file.name}", file=sys.stderr)
+        print(f"warning: {older} has records of an older version that are not in {file.name}", file=sys.stderr)
     return True
 
 

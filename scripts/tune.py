@@ -43,10 +43,10 @@ def main() -> int:
 def look_around(search: Search, first: list[Task], options: argparse.Namespace) -> None:
     """Tell what there is and what it will cost, and warn of runs that may not fit. Raise a UserError if they do not."""
     from ranger21.grid.cost import cost
-    from ranger21.grid.likeness import other_code, require_these
+    from ranger21.grid.likeness import other_code, require_same_runs
 
     jobs = [task.job for task in first]
-    for warning in (*require_these(jobs), other_code(jobs)):
+    for warning in (*require_same_runs(jobs), other_code(jobs)):
         if warning:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
     request, later = search.request, search.later()
@@ -79,7 +79,7 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
 def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     """Run, or submit, phase after phase, and write what came."""
     from ranger21.grid.cost import cost
-    from ranger21.grid.likeness import require_these
+    from ranger21.grid.likeness import require_same_runs
     from ranger21.grid.local import typed
     from ranger21.records.directory import in_use
     from ranger21.system.stopping import stop_signals
@@ -105,7 +105,7 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
 
     worker = Worker(search.request.place, slurm.queued, told)
     for phase, tasks in enumerate(search.phases()):
-        for warning in require_these([task.job for task in tasks]) if phase else ():
+        for warning in require_same_runs([task.job for task in tasks]) if phase else ():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         present[:] = tasks
         worker.begin(tasks)

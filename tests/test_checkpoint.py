@@ -138,9 +138,7 @@ class Harmful:
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARM", str(tmp_path / "harm"))
     torch.save({"model": Harmful()}, tmp_path / "evil.pt")
-    with pytest.raises(
-        UserError, match=r"evil.pt cannot be read without running code in it \(it contains posix.mkdir"
-    ):
+    with pytest.raises(UserError, match=r"evil.pt cannot be read without running code in it \(it contains posix.mkdir"):
         read_file(tmp_path / "evil.pt")
     assert not (tmp_path / "harm").exists()
 
@@ -177,7 +175,9 @@ def test_what_cannot_be_read_now_is_not_damaged(place: Checkpoints) -> None:
         place.newest()
     place.last.unlink()
     place.last.symlink_to("nowhere.pt")
-    with pytest.raises(UserError, match=r"last.pt is a link to nowhere.pt, which does not exist: restore that file, or"):
+    with pytest.raises(
+        UserError, match=r"last.pt is a link to nowhere.pt, which does not exist: restore that file, or"
+    ):
         place.newest()
     assert names(place) == {"last.pt", "previous.pt"} and not place.damaged
 

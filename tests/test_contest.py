@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 
 from ranger21.config.compose import compose_config
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.presets import PRESETS, Preset
 from ranger21.records.directory import to_dict
 from ranger21.system.errors import UserError
@@ -26,7 +26,7 @@ SMALL = [
 ]
 
 
-def ended(job: Job, top1: float | None) -> None:
+def ended(job: PlannedRun, top1: float | None) -> None:
     """Leave what a run that has ended leaves of its result."""
     job.directory.mkdir(parents=True, exist_ok=True)
     final = {"holdout/acc1": top1, "holdout/loss": 1.0}
@@ -208,5 +208,5 @@ def test_one_command_tunes_runs_and_compares_and_the_same_again_does_nothing(ima
 
 def test_a_tuned_file_for_a_preset_that_does_not_tune_is_refused() -> None:
     done = reproduce("--preset", "paper", "--tuned", "tuned.json")
-    sentence = "--tuned is for a preset that tunes first, and paper does not: leave it away."
+    sentence = "--tuned is only for presets that tune first, and paper does not: omit it."
     assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")

@@ -17,7 +17,7 @@ import pytest
 from ranger21.config.ablation import INGREDIENTS
 from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
-from ranger21.grid.jobs import Job, expand
+from ranger21.grid.jobs import PlannedRun, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import record, records
@@ -74,9 +74,9 @@ def test_only_and_seeds_choose_and_mistakes_are_told() -> None:
     jobs = expand(PRESETS["paper"], 2, ["model=resnet50", "optimizer=adamw"], ["data.fraction=0.5"])
     assert [(job.config.seed, job.config.data.batch_size) for job in jobs] == [(0, 64), (1, 64)]
     assert all("data.fraction=0.5" in job.overrides for job in jobs)
-    with pytest.raises(UserError, match="--only model=vgg leaves nothing of the preset"):
+    with pytest.raises(UserError, match="--only model=vgg matches no run of the preset"):
         expand(PRESETS["paper"], None, ["model=vgg"], [])
-    with pytest.raises(UserError, match="given to each run by the preset"):
+    with pytest.raises(UserError, match="The preset chooses seed= and run_dir="):
         expand(PRESETS["paper"], None, [], ["seed=3"])
 
 
@@ -87,7 +87,7 @@ def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_p
     dry = reproduce(*four, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.count("python train.py experiment=paper model=resnet50") == 4
-    assert "hours unknown, as no run of" in dry.stdout
+    assert "hours unknown because no run of" in dry.stdout
     assert not (tmp_path / "outputs").exists()
     first = reproduce(*four)
     assert first.returncode == 0, first.stderr
@@ -149,10 +149,10 @@ def test_a_run_that_fails_is_told_and_tried_again(four: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--every 5", "--every is for --status: give both."),
-        ("--sbatch --time=1", "--sbatch is for --launcher=slurm: give both."),
+        ("--every 5", "--every is only for --status: give both."),
+        ("--sbatch --time=1", "--sbatch is only for --launcher=slurm: give both."),
         ("--launcher slurm --sbatch '", '--sbatch="\'" is not a command line (No closing quotation).'),
-        ("--record there --out here", "--record has the comparison beside the records: leave --out away."),
+        ("--record there --out here", "--record chooses the output directory: omit --out."),
     ],
 )
 def test_an_option_that_would_change_nothing_or_is_not_possible(options: str, sentence: str) -> None:
@@ -166,17 +166,17 @@ def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
     )  # fmt: skip
     assert nowhere.returncode == 1
-    assert "sbatch is not here: use --launcher=local, or run this on a login node." in nowhere.stderr
+    assert "sbatch was not found: use --launcher=local, or run this on a login node." in nowhere.stderr
 
 
 # What is shown
 
 
-def job_in(path: Path, **rows: object) -> Job:
+def job_in(path: Path, **rows: object) -> PlannedRun:
     config = compose_config(["experiment=demo"])
     path.mkdir(parents=True)
     (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")
-    return Job(("experiment=demo",), config, path)
+    return PlannedRun(("experiment=demo",), config, path)
 
 
 @pytest.mark.parametrize("said", ["error: no such folder", "ModuleNotFoundError: No module named 'torch'"])
@@ -211,7 +211,7 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
     (begun.directory / "checkpoints").mkdir()
     (begun.directory / "checkpoints/last.pt").write_bytes(bytes(1000))
     (begun.directory / "manifest.json").write_text(json.dumps({"data": {"train_images": 1000}}))
-    missing = Job(begun.overrides, begun.config, tmp_path / "b")
+    missing = PlannedRun(begun.overrides, begun.config, tmp_path / "b")
     found = cost([begun, missing])
     left = images(begun) * (1 - 1.5 / begun.config.trainer.epochs) + images(missing)
     assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
@@ -221,10 +221,10 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
 def test_without_a_speed_the_cost_is_told_in_images(tmp_path: Path) -> None:
     """Of as many of ImageNet's classes as are chosen, less the holdout."""
     config = compose_config(["experiment=imagenet100", "data.root=/nowhere"])
-    found = cost([Job((), config, tmp_path / "a")])
+    found = cost([PlannedRun((), config, tmp_path / "a")])
     assert found.hours is None and found.images == 16 * (128_117 - 5_000)
     small = compose_config(["experiment=fair_resnet"])
-    assert images(Job((), small, tmp_path / "b")) == small.trainer.epochs * 55_000
+    assert images(PlannedRun((), small, tmp_path / "b")) == small.trainer.epochs * 55_000
     assert "(1.97 million images take 0.547 hours at 1,000 images/s)" in found.sentence(1)
 
 

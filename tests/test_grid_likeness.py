@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY
 
 from ranger21.config.compose import compose_config
-from ranger21.grid.jobs import Job
-from ranger21.grid.likeness import other_code, require_these
+from ranger21.grid.jobs import PlannedRun
+from ranger21.grid.likeness import other_code, require_same_runs
 from ranger21.grid.record import record, records
 from ranger21.grid.slurm import Slurm
 from ranger21.records.naming import run_directory
@@ -22,41 +22,41 @@ from ranger21.system.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Job, Path]:
+def ended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[PlannedRun, Path]:
     """A run that has ended, as a grid's job, and its images."""
     outputs = tmp_path_factory.mktemp("ended")
     overrides = (*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={outputs}")
     config = compose_config(list(overrides))
-    job = Job(overrides, config, run_directory(config))
+    job = PlannedRun(overrides, config, run_directory(config))
     assert experiment.run(config, job.directory) == 0
     return job, images
 
 
-def test_ended_runs_are_those_that_are_meant(ended: tuple[Job, Path], tmp_path: Path) -> None:
+def test_ended_runs_are_those_that_are_meant(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
     job, images = ended
-    assert job.ended and require_these([job]) == [] and other_code([job]) is None
+    assert job.ended and require_same_runs([job]) == [] and other_code([job]) is None
     other = replace(job, config=replace(job.config, seed=7))
     with pytest.raises(UserError, match=r"has another run \(seed: 0 there, 7 now\)"):
-        require_these([other])
+        require_same_runs([other])
     data = shutil.copytree(images, tmp_path / "data")
     moved = replace(job, config=replace(job.config, data=replace(job.config.data, root=str(data))))
-    assert require_these([moved]) == []
+    assert require_same_runs([moved]) == []
     image = next(data.glob("train/*/*"))
     image.rename(image.with_name("another.JPEG"))
-    with pytest.raises(UserError, match=rf"on other images .* data.root={images} .* then, data.root={data} .* now"):
-        require_these([moved])
+    with pytest.raises(UserError, match=rf"used other images .* data.root={images} .* then, data.root={data} .* now"):
+        require_same_runs([moved])
     in_place = replace(moved, directory=shutil.copytree(job.directory, tmp_path / "in-place"))
     manifest = json.loads((in_place.directory / "manifest.json").read_text())
     manifest["data"]["root"] = str(data)
     (in_place.directory / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="on other images"):  # the same folder is no proof of the same images
-        require_these([in_place])
+    with pytest.raises(UserError, match="used other images"):  # the same folder is no proof of the same images
+        require_same_runs([in_place])
     shutil.rmtree(data)
-    (doubt,) = require_these([moved])
+    (doubt,) = require_same_runs([moved])
     assert doubt.startswith("Cannot check whether the runs that have ended used these images: There is no folder")
 
 
-def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, Path], tmp_path: Path) -> None:
+def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
     job, _ = ended
     old = replace(job, directory=shutil.copytree(job.directory, tmp_path / "old"))
     manifest = json.loads((old.directory / "manifest.json").read_text())
@@ -64,10 +64,10 @@ def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Job, P
         files["ranger21/engine/loop.py"] = "0" * 16
     (old.directory / "manifest.json").write_text(json.dumps(manifest))
     told = other_code([job, old, old])
-    assert told is not None and "by other code than this: 2 (ranger21/engine/loop.py)." in told
+    assert told is not None and "by other code: 2 (ranger21/engine/loop.py)." in told
 
 
-def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path], tmp_path: Path) -> None:
+def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
     job, _ = ended
     file = tmp_path / "runs.jsonl.gz"
     assert record(records([job]), file) == record(records([job]), file) == 1
@@ -77,7 +77,9 @@ def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[Job, Path
     assert "root" not in kept["data"] and kept["sessions"][0]["code"] in kept["code"]
     kept["sessions"][0]["started"] = "2026-01-01T00:00:00+00:00"
     write(file, [(entry.name, [first_line(entry.name, entry.parts)])])
-    with pytest.raises(UserError, match=rf"has the record of another run by the name {entry.name}, begun 2026-01-01"):
+    with pytest.raises(
+        UserError, match=rf"has the record of another run with the name {entry.name}, started 2026-01-01"
+    ):
         record(records([job]), file)
 
 

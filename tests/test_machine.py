@@ -334,7 +334,8 @@ def test_a_machine_json_of_another_training_is_refused(tmp_path: Path, other: st
     jobs = expand(PRESETS["paper"], 1, ["model=resnet50"], [f"outputs={tmp_path / 'runs'}"])
     foreign = record.read(written(tmp_path, "m.json", "model=resnet50", other))
     with pytest.raises(
-        UserError, match=rf"m.json \(1,000 for .*is of none of these runs: the nearest has .*{other.partition('=')[0]}"
+        UserError,
+        match=rf"m.json \(1,000 for .*measured none of these runs: the nearest has .*{other.partition('=')[0]}",
     ):
         require_use(jobs, [foreign])
     assert cost(jobs, [foreign]).hours is None

@@ -14,7 +14,7 @@ from conftest import TINY
 
 from ranger21.config import result_values
 from ranger21.config.compose import compose_config
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.record import publication, record, records
 from ranger21.records import code, sessions
 from ranger21.records.code import recorded_code
@@ -100,11 +100,11 @@ def test_the_option_is_no_part_of_what_a_run_is() -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> PlannedRun:
     """A run that has ended, whose command line has a key in it, with the diff that older versions kept."""
     monkeypatch.setattr(sys, "argv", ["/home/somebody/train.py", "--token", KEY])
     config = compose_config([*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={tmp_path}/runs"])
-    job = Job((), replace(config), run_directory(config))
+    job = PlannedRun((), replace(config), run_directory(config))
     assert experiment.run(config, job.directory) == 0
     manifest = json.loads((job.directory / "manifest.json").read_text())
     assert KEY not in json.dumps(manifest)
@@ -114,10 +114,10 @@ def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return job
 
 
-def test_records_for_publication_are_shown_and_masked(job: Job, tmp_path: Path, images: Path) -> None:
+def test_records_for_publication_are_shown_and_masked(job: PlannedRun, tmp_path: Path, images: Path) -> None:
     found = records([job])
     told = publication(found)
-    assert told.startswith("the records of 1 runs, 0.0 MB before they are compressed: ")
+    assert told.startswith("the records of 1 runs, 0.0 MB before compression: ")
     assert str(images) in told and "2 values that looked like keys masked" in told
     assert record(found, tmp_path / "kept.jsonl.gz") == 1
     text = gzip.decompress((tmp_path / "kept.jsonl.gz").read_bytes()).decode()

@@ -46,7 +46,9 @@ def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: Json
     place.path.rename(there)
     now = presence.place_now()
     assert now.path == there and not place.path.exists()
-    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"):
+    with pytest.raises(
+        UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"
+    ):
         presence.require_in_place(now, 5)
     place.path.mkdir()  # another one at its place is not it
     assert presence.place_now().path == there
@@ -62,7 +64,9 @@ def test_a_checkpoint_is_saved_in_a_directory_that_is_renamed_meanwhile(place: R
             place.path.rename(there)
         Checkpoints(where.checkpoints).save({"model": {}})
 
-    with pytest.raises(UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"):
+    with pytest.raises(
+        UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"
+    ):
         presence.write(save, 5)
     assert seen == [place.path, there] and not place.path.exists()
     assert (there / "checkpoints" / "last.pt").exists()
@@ -209,7 +213,9 @@ def test_metrics_that_lack_what_a_checkpoint_knows(place: RunDirectory, lines: J
             require_lines(place.metrics, size, 1)
     require_lines(place.metrics, size, None)
     os.truncate(place.metrics, size - 1)
-    with pytest.raises(UserError, match=rf"has {size - 1} bytes, but had {size} when the checkpoint was saved: restore it"):
+    with pytest.raises(
+        UserError, match=rf"has {size - 1} bytes, but had {size} when the checkpoint was saved: restore it"
+    ):
         require_lines(place.metrics, size, 1)
     place.metrics.unlink()
     with pytest.raises(UserError, match="is missing or empty, but had"):

@@ -1,4 +1,4 @@
-"""What a grid will cost, from what its runs so far have shown; what nothing tells yet is said to be unknown."""
+"""Estimates of the time and disk space that a grid of runs needs, from the runs so far or from measurements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.disk_space import size_text
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.machine.record import Measured
 from ranger21.records.directory import last_values
 from ranger21.system.errors import UserError
@@ -17,43 +17,51 @@ from ranger21.system.reading import Unreadable, read_json
 from ranger21.system.wording import first_few
 
 IMAGENET_TRAIN, IMAGENET_CLASSES, FASHION_MNIST_TRAIN = 1_281_167, 1000, 60_000
-AS_IF = 1000  # images/s, where nothing tells them
+AS_IF = 1000  # images/s, the example given where the speed is unknown
 KEPT = 3  # checkpoints of a run: last, previous, best
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of the runs still to do. Hours are of runs; None where neither a run with the same model has shown its speed,
-    nor a machine.json the speed of the same training."""
+class GridCost:
+    """Time and disk space of the runs still to do.
+
+    Attributes:
+        runs: their number.
+        hours: summed over the runs; None if the speed of a model is unknown.
+        unknown: models whose speed neither a run has logged nor a machine.json has measured.
+        bytes: of disk space; None if unknown.
+        by: machine.json files used where no run has logged its speed.
+        images: number of images to train on.
+    """
 
     runs: int
     hours: float | None
-    unknown: tuple[str, ...]  # models whose speed is not known
+    unknown: tuple[str, ...]
     bytes: int | None
-    by: tuple[str, ...] = ()  # of whom there are speeds where no run has logged any
-    images: float = 0.0  # to be trained on
+    by: tuple[str, ...] = ()
+    images: float = 0.0
 
     def sentence(self, at_once: int) -> str:
-        """What it costs, for people."""
+        """Return the cost as a sentence, with `at_once` runs at a time."""
         if not self.runs:
             return "nothing to do"
         what = f"{self.runs} run{'s' if self.runs > 1 else ''} to do"
-        disk = "disk unknown until one has run" if self.bytes is None else f"about {size_text(self.bytes)} of disk"
+        disk = "disk space unknown" if self.bytes is None else f"about {size_text(self.bytes)} of disk space"
         if self.hours is None:
             names = ", ".join(self.unknown)
             hours = f"{self.images / 1e6:,.3g} million images take {self.images / AS_IF / 3600:.3g} hours at {AS_IF:,}"
-            return f"{what}, {disk}; hours unknown, as no run of {names} has logged its images/s yet ({hours} images/s)"
+            return f"{what}, {disk}; hours unknown because no run of {names} has logged images/s yet ({hours} images/s)"
         by = f"logged so far or measured ({'; '.join(self.by)})" if self.by else "logged so far"
         return (
-            f"{what}, about {self.hours:.3g} hours one after the other by the images/s {by}, "
-            f"{self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices of a run), {disk}"
+            f"{what}, about {self.hours:.3g} hours one after the other at the images/s {by}, "
+            f"{self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices per run), {disk}"
         )
 
 
-def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
-    """The cost of the jobs that have not ended, what they have done already left out.
+def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridCost:
+    """Estimate the cost of the runs that have not ended, without the part that they have done already.
 
-    Where no run of a model has logged a speed yet, it is that of a machine on which just this training was measured.
+    The speed of a model is the median of its runs' last images/s, or else that of a machine.json of the same training.
     """
     speeds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
@@ -81,31 +89,31 @@ def cost(jobs: Sequence[Job], machines: Sequence[Measured] = ()) -> Cost:
         held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
         sized = sized and bool(held)
         disk += KEPT * (held or 0)
-    return Cost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by), total)
+    return GridCost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by), total)
 
 
-def measured(job: Job, machines: Sequence[Measured]) -> Measured | None:
-    """The machine.json of a job's training. Raises a UserError if there are two."""
+def measured(job: PlannedRun, machines: Sequence[Measured]) -> Measured | None:
+    """Return the machine.json of a run's training; None if there is none. Raises a UserError if there are two."""
     found = [machine for machine in machines if machine.is_of(job.config)]
     if len(found) > 1:
         names = " and ".join(str(machine.path) for machine in found)
-        raise UserError(f"{names} are of the same training ({found[0].told()}; {found[1].told()}): give one of them.")
+        raise UserError(f"{names} measured the same training ({found[0].told()}; {found[1].told()}): give one of them.")
     return found[0] if found else None
 
 
-def require_use(jobs: Sequence[Job], machines: Sequence[Measured]) -> None:
-    """Raise a UserError for a machine.json that is of none of the jobs' trainings, saying what it is of."""
+def require_use(jobs: Sequence[PlannedRun], machines: Sequence[Measured]) -> None:
+    """Raise a UserError for a machine.json that measured none of the runs' trainings."""
     for machine in machines:
         if any(machine.is_of(job.config) for job in jobs):
             continue
         nearest = min((machine.differences(job.config) for job in jobs), key=len)
         raise UserError(
-            f"{machine.path} ({machine.told()}) is of none of these runs: the nearest has {first_few(nearest)}. Give "
-            "one that scripts/check_machine.py made with the overrides of these runs."
+            f"{machine.path} ({machine.told()}) measured none of these runs: the nearest has {first_few(nearest)}. "
+            "Give a file that scripts/check_machine.py made with the overrides of these runs."
         )
 
 
-def images(job: Job) -> float:
+def images(job: PlannedRun) -> float:
     """The images that a run trains on: by its manifest, else by its configuration; ImageNet's count for folders."""
     config = job.config
     if config.trainer.steps is not None:

@@ -1,4 +1,4 @@
-"""The runs of a preset: what each is called, where it is, and whether it has ended."""
+"""The runs of a preset: their arguments, directories and states."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ STARTED, MISSING = "started", "missing"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run: its command-line arguments, its configuration and its directory."""
+class PlannedRun:
+    """One run of a grid: its command-line arguments, configuration and directory."""
 
     overrides: tuple[str, ...]
     config: Config
@@ -27,7 +27,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """FINISHED or DIVERGED (nothing is left to do), STARTED (it runs or was stopped), or MISSING."""
+        """FINISHED or DIVERGED (nothing left to do), STARTED (running or stopped), or MISSING."""
         try:
             status = str(read_json(self.directory / "result.json", {"status": str})["status"])
         except Unreadable:
@@ -41,34 +41,36 @@ class Job:
         return self.state in (FINISHED, DIVERGED)
 
     def share(self, logged: Mapping[str, float]) -> float:
-        """The share of the run that is done, from the last values that it logged."""
+        """Return the fraction of the run that is done, from the last values that it logged."""
         trainer = self.config.trainer
         if trainer.steps is not None:
             return logged.get("step", 0.0) / trainer.steps
         return logged.get("epoch", 0.0) / trainer.epochs
 
 
-def expand(preset: Preset, seeds: int | None, only: list[str], overrides: list[str]) -> list[Job]:
-    """The preset's runs that have the choices `only`, each with the user's own overrides after the preset's.
+def expand(preset: Preset, seeds: int | None, only: list[str], overrides: list[str]) -> list[PlannedRun]:
+    """Return the preset's runs with the choices `only`, each with the user's overrides after the preset's.
 
-    Raises a UserError for bad overrides, if no run is left, and for a seed, which is the preset's to choose.
+    Raises a UserError for invalid overrides, for a seed, which the preset chooses, and if no run matches.
     """
     if any(override.startswith(("seed=", "run_dir=")) for override in overrides):
-        raise UserError("seed= and run_dir= are given to each run by the preset: choose how many with --seeds.")
+        raise UserError("The preset chooses seed= and run_dir=: give the number of seeds with --seeds.")
     wanted = [chosen for chosen in preset.runs(seeds) if set(only) <= set(chosen)]
     if not wanted:
         raise UserError(
-            f"--only {' '.join(only)} leaves nothing of the preset: give choices of it, as --dry-run shows."
+            f"--only {' '.join(only)} matches no run of the preset: give choices that --dry-run shows for it."
         )
-    return made((tuple(choices), int(seed.removeprefix("seed=")), tuple(overrides)) for *choices, seed in wanted)
+    return planned_runs(
+        (tuple(choices), int(seed.removeprefix("seed=")), tuple(overrides)) for *choices, seed in wanted
+    )
 
 
-def made(wanted: Iterable[tuple[tuple[str, ...], int, tuple[str, ...]]]) -> list[Job]:
-    """The runs of these choices, seeds and further overrides, each directory once.
+def planned_runs(wanted: Iterable[tuple[tuple[str, ...], int, tuple[str, ...]]]) -> list[PlannedRun]:
+    """Return the runs with these choices, seeds and further overrides, each directory once.
 
-    What differs in the seed alone is composed once: composing takes a tenth of a second.
+    Configurations that differ only in the seed are composed once because composing takes a tenth of a second.
     """
-    jobs: dict[Path, Job] = {}
+    jobs: dict[Path, PlannedRun] = {}
     composed: dict[tuple[str, ...], Config] = {}
     with composing():
         for choices, seed, overrides in wanted:
@@ -77,5 +79,5 @@ def made(wanted: Iterable[tuple[tuple[str, ...], int, tuple[str, ...]]]) -> list
                 composed[arguments] = compose_config(list(arguments))
             config = replace(composed[arguments], seed=seed)
             directory = run_directory(config)
-            jobs.setdefault(directory, Job((*choices, f"seed={seed}", *overrides), config, directory))
+            jobs.setdefault(directory, PlannedRun((*choices, f"seed={seed}", *overrides), config, directory))
     return list(jobs.values())

@@ -1,4 +1,4 @@
-"""Whether the runs that are there already are those that a grid means, and of the code that would run the others."""
+"""Checks that existing runs have the settings, data and code of the grid that they are part of."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 from ranger21.config import DataConfig
 from ranger21.data.identity import Agreement, compare
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.records import code
 from ranger21.records.directory import RunDirectory
 from ranger21.records.manifest import Manifest, read_manifest, told_place
 from ranger21.system.errors import UserError
 
 
-def require_these(jobs: Sequence[Job]) -> list[str]:
-    """Sentences on ended runs whose data cannot be compared with the command's.
+def require_same_runs(jobs: Sequence[PlannedRun]) -> list[str]:
+    """Raise a UserError for an ended run, which will not be run again, with another configuration or other data.
 
-    Raises a UserError for an ended run, which would be left alone, with another configuration or on other data.
+    Returns a sentence for each dataset that cannot be compared.
     """
     doubts: dict[str, str] = {}
     data: dict[str, dict[str, Any] | str] = {}
     for job in jobs:
-        if not job.ended:  # train.py looks at the others
+        if not job.ended:  # train.py checks the others
             continue
         place = RunDirectory(job.directory)
-        if place.config.exists():  # compare.py says what is missing
+        if place.config.exists():  # compare.py reports missing files
             place.require_same(job.config)
         recorded = _manifest(job).get("data")
         if not recorded:
@@ -38,14 +38,14 @@ def require_these(jobs: Sequence[Job]) -> list[str]:
             doubts[now] = f"Cannot check whether the runs that have ended used these images: {now}"
         elif (found := compare(recorded, now)).agreement is Agreement.DIFFERENT:
             raise UserError(
-                f"{job.directory} has ended, on other images than this command's ({found.why}): {told_place(recorded)} "
-                f"then, {told_place(now)} now. Choose another outputs=."
+                f"{job.directory} has ended, but used other images than this command ({found.why}): "
+                f"{told_place(recorded)} then, {told_place(now)} now. Choose another outputs=."
             )
     return list(doubts.values())
 
 
-def other_code(jobs: Sequence[Job]) -> str | None:
-    """The sentence that warns of runs that were made, or begun, by other code than this; None without any."""
+def other_code(jobs: Sequence[PlannedRun]) -> str | None:
+    """Return a warning about runs that other code produced or started; None if there are none."""
     found: dict[str, int] = {}
     for job in jobs:
         manifest = _manifest(job)
@@ -56,18 +56,18 @@ def other_code(jobs: Sequence[Job]) -> str | None:
     if not found:
         return None
     counts = "; ".join(f"{count} ({told})" for told, count in sorted(found.items(), key=lambda pair: -pair[1])[:3])
-    return f"some runs that are there were made by other code than this: {counts}. The comparison would mix both."
+    return f"some existing runs were made by other code: {counts}. The comparison would mix both."
 
 
-def _manifest(job: Job) -> Manifest:
+def _manifest(job: PlannedRun) -> Manifest:
     try:
         return read_manifest(RunDirectory(job.directory).manifest)
-    except UserError:  # there is none, or compare.py says what is wrong with it
+    except UserError:  # missing or damaged; compare.py reports it
         return {}
 
 
 def _now(config: DataConfig, seed: int) -> dict[str, Any] | str:
-    """Return what the manifest of a run that began now would say of its data, or why that is unknown."""
+    """Return the data's entry in the manifest of a run started now, or why it is unknown."""
     from ranger21.data.build import build_if_there  # torch takes seconds to import
     from ranger21.data.facts import data_facts
 

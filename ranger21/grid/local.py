@@ -1,4 +1,4 @@
-"""Run jobs on this machine, some at a time."""
+"""Local launcher: runs on this machine, several at a time."""
 
 from __future__ import annotations
 
@@ -12,38 +12,42 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from ranger21.config.arguments import command
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.system.processes import granted_cores
 from ranger21.system.project import TRAIN
 
 
-def typed(job: Job) -> str:
-    """A run's command as one types it."""
+def typed(job: PlannedRun) -> str:
+    """Return a run's command as a user types it."""
     return command("python", "train.py", *job.overrides)
 
 
 class Local:
-    """Runs every job as `python train.py …`, `at_once` at a time, each with its share of the cores.
+    """Launcher that runs `python train.py …`, `at_once` at a time, each with an equal share of the cores.
 
-    `told(job, code)` is called as each ends; what a job prints goes to the file `launcher.txt` in its directory.
+    The output of a run goes to `launcher.txt` in its directory.
+
+    Args:
+        at_once: number of runs at a time.
+        told: called with each run and its exit code when it ends.
     """
 
-    def __init__(self, at_once: int, told: Callable[[Job, int], None]) -> None:
+    def __init__(self, at_once: int, told: Callable[[PlannedRun, int], None]) -> None:
         self.at_once, self.told = at_once, told
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped, self._lock, self._asking = False, threading.Lock(), threading.Lock()
 
     @property
     def stopped(self) -> bool:
-        """Whether no further job is started."""
+        """Whether the launcher was stopped and starts no further run."""
         return self._stopped
 
-    def run(self, jobs: Iterable[Job]) -> list[Job]:
-        """Runs the jobs to their ends and returns those that failed. Ctrl-C and SIGTERM let each save a checkpoint.
+    def run(self, jobs: Iterable[PlannedRun]) -> list[PlannedRun]:
+        """Run all jobs to their ends and return those that failed; on Ctrl-C and SIGTERM each saves a checkpoint.
 
-        A job is asked for when it can start; one thread asks at a time.
+        The next run is taken from `jobs` when it can start, by one thread at a time.
         """
-        source, failed = iter(jobs), list[Job]()
+        source, failed = iter(jobs), list[PlannedRun]()
         with ThreadPoolExecutor(self.at_once) as pool:
             futures = [pool.submit(self._work, source) for _ in range(self.at_once)]
             try:
@@ -54,18 +58,18 @@ class Local:
                 raise
         return failed
 
-    def _work(self, source: Iterator[Job]) -> list[Job]:
+    def _work(self, source: Iterator[PlannedRun]) -> list[PlannedRun]:
         failed = []
         while (job := self._next(source)) is not None:
             if self._run(job):
                 failed.append(job)
         return failed
 
-    def _next(self, source: Iterator[Job]) -> Job | None:
+    def _next(self, source: Iterator[PlannedRun]) -> PlannedRun | None:
         with self._asking:
             return None if self._stopped else next(source, None)
 
-    def _run(self, job: Job) -> int:
+    def _run(self, job: PlannedRun) -> int:
         job.directory.mkdir(parents=True, exist_ok=True)
         with open(job.directory / "launcher.txt", "ab") as output:
             process = self._start(job, output)
@@ -77,8 +81,8 @@ class Local:
         self.told(job, code)
         return code
 
-    def _start(self, job: Job, output: IO[bytes]) -> subprocess.Popen[bytes] | None:
-        """The run's process, in a session of its own so that Ctrl-C is ours to pass on; None after a stop."""
+    def _start(self, job: PlannedRun, output: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        """Start a run in its own session, so that it gets Ctrl-C only from this process; None after a stop."""
         threads = str(max(1, granted_cores() // self.at_once))
         with self._lock:
             if self._stopped:

@@ -12,81 +12,86 @@ from ranger21.system.errors import UserError
 
 ABOUT = "\n".join(f"  {name:<14} {preset.seeds} seeds: {preset.about}" for name, preset in PRESETS.items())
 HELP = f"""\
-Run a whole comparison with one command: every model, optimizer and seed of it.
+Run a whole comparison with one command: every model, optimizer and seed.
 
 presets:
 {ABOUT}
 
-The same command again does only what is missing: finished and diverged runs are left alone, stopped
-ones are resumed, failed ones are tried again, and what SLURM already holds is not submitted twice.
-Ended runs with other settings or other images are refused; a warning tells if they are of other code.
+Run the same command again to do what is missing: finished and diverged runs are kept, stopped runs
+are resumed, failed runs are tried again, and runs that are in SLURM's queue are not submitted twice.
+If an ended run has other settings or other images, the command refuses to go on; if it was made by
+other code, the command warns.
 
 fair_cpu and imagenet100 tune every optimizer alike on a holdout of the training set, run the untuned
-defaults and the winners on fresh seeds, and compare them; tuning.md says what was tried."""
+defaults and the winners on fresh seeds, and compare them; tuning.md lists what was tried."""
 EXAMPLES = """\
 examples:
-  what would run, and what it costs by the images/s logged so far
+  show what would run, and its cost at the images/s logged so far
     python scripts/reproduce.py --preset paper --dry-run data.root=/data/imagenet
-  on this machine, two at a time
+  run on this machine, two runs at a time
     python scripts/reproduce.py --preset fashion_mnist --at-once 2 logger=none
-  on a cluster, eight jobs at a time; the comparison runs when they have ended
+  run on a cluster, eight runs at a time; the comparison starts when they have ended
     python scripts/reproduce.py --preset paper --launcher slurm --at-once 8 data.pack=/data/packed \\
         --sbatch="--account=abc@v100 --time=20:00:00"
-  tuned and untuned on one workload: trials, runs, comparison
+  compare tuned and untuned optimizers on one workload: trials, runs, comparison
     python scripts/reproduce.py --preset fair_cpu --only experiment=fair_deep --at-once 2 logger=none
-  how far it is, now and again until Ctrl-C
+  show the progress every ten seconds until Ctrl-C
     python scripts/reproduce.py --preset paper --status --every 10 data.pack=/data/packed"""
 MOST = 10_000  # seeds, and runs at a time
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", required=True, choices=PRESETS, help="which comparison")
-    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where (default: %(default)s)")
+    parser.add_argument("--preset", required=True, choices=PRESETS, help="the comparison to run")
     parser.add_argument(
-        "--seeds", type=as_whole(1, MOST + 1), metavar="N", help="seeds 0 to N - 1 of every configuration"
+        "--launcher", choices=("local", "slurm"), default="local", help="where to run (default: %(default)s)"
     )
     parser.add_argument(
-        "--only", action="append", default=[], metavar="KEY=VALUE", help="the runs with this choice; can be given again"
+        "--seeds", type=as_whole(1, MOST + 1), metavar="N", help="number of seeds of every configuration"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="only the runs with this choice; repeatable"
     )
     parser.add_argument(
         "--at-once", type=as_whole(1, MOST + 1), default=1, metavar="N", help="runs at a time (default: %(default)s)"
     )
     parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
-    parser.add_argument("--sbatch-compare", default="", metavar="OPTIONS", help="the same for the comparison's own job")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
+    parser.add_argument(
+        "--sbatch-compare", default="", metavar="OPTIONS", help="sbatch options of the comparison's job"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost; run nothing")
     parser.add_argument(
         "--machine",
         action="append",
         default=[],
         type=as_path,
         metavar="FILE",
-        help="with --dry-run: the hours by what check_machine.py measured, where no run has logged its speed; can be "
-        "given again (default: machine.json, if it is here and of these runs)",
+        help="with --dry-run: a file of check_machine.py to estimate the hours where no run has logged its speed; "
+        "repeatable (default: machine.json in the current folder, if it measured these runs)",
     )
-    parser.add_argument("--status", action="store_true", help="a table of the runs: state, epoch, top-1, time left")
-    parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: again and again")
+    parser.add_argument("--status", action="store_true", help="show a table: state, epoch, top-1, time left")
+    parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: repeat until Ctrl-C")
     parser.add_argument(
-        "--out", type=as_folder, metavar="DIR", help="the comparison (default: OUTPUTS/PRESET-comparison)"
+        "--out", type=as_folder, metavar="DIR", help="for the comparison (default: OUTPUTS/PRESET-comparison)"
     )
     parser.add_argument(
         "--record",
         type=as_folder,
         metavar="DIR",
-        help="also keep the runs' records in DIR/runs.jsonl.gz, fit to be published, and compare in DIR; what is in "
-        "them is shown before",
+        help="also copy the runs' records to DIR/runs.jsonl.gz for publication, and write the comparison to DIR; "
+        "a summary of their content is shown first",
     )
     parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
     parser.add_argument(
         "--tuned",
         type=as_path,
         metavar="FILE",
-        help="of a preset that tunes first: the winners of this tuned.json, which are not tuned again",
+        help="for a preset that tunes first: use the winners in this tuned.json instead of tuning",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
@@ -95,27 +100,27 @@ def parse() -> argparse.Namespace:
 
 
 def require_sense(options: argparse.Namespace) -> None:
-    """Raise a UserError for values that are not possible, and for options that would change nothing."""
+    """Raise a UserError for invalid values, and for options that would have no effect."""
     if options.record and options.launcher == "slurm":
-        raise UserError("--record is for runs that have ended: give it with --launcher=local when SLURM is done.")
+        raise UserError("--record needs ended runs: when the SLURM jobs have ended, use it with --launcher=local.")
     if options.record and options.out:
-        raise UserError("--record has the comparison beside the records: leave --out away.")
+        raise UserError("--record chooses the output directory: omit --out.")
     if options.tuned and not PRESETS[options.preset].trials:
-        raise UserError(f"--tuned is for a preset that tunes first, and {options.preset} does not: leave it away.")
+        raise UserError(f"--tuned is only for presets that tune first, and {options.preset} does not: omit it.")
     if options.yes and not options.record:
-        raise UserError("--yes is for --record: give both.")
+        raise UserError("--yes is only for --record: give both.")
     if options.record and not (options.yes or options.dry_run or options.status or sys.stdin.isatty()):
         raise UserError(
-            "--record asks before it copies, and there is no terminal to ask at: look at what it would copy with "
+            "--record asks before it copies, but there is no terminal to ask at: check what it would copy with "
             "--record DIR --dry-run, then give --yes."
         )
     if options.machine and not options.dry_run:
-        raise UserError("--machine is for --dry-run: give both.")
+        raise UserError("--machine is only for --dry-run: give both.")
     if options.every and not options.status:
-        raise UserError("--every is for --status: give both.")
+        raise UserError("--every is only for --status: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):
         if text and options.launcher != "slurm":
-            raise UserError(f"{option} is for --launcher=slurm: give both.")
+            raise UserError(f"{option} is only for --launcher=slurm: give both.")
         try:
             shlex.split(text)
         except ValueError as error:

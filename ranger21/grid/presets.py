@@ -1,4 +1,4 @@
-"""The comparisons that can be run as a whole, each as sweeps over the choices of train.py."""
+"""Presets: whole comparisons, each defined as sweeps over the choices of train.py."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from dataclasses import dataclass, field
 
 from ranger21.config.ablation import ON
 
-Sweep = Mapping[str, Sequence[str]]  # a choice and the values it takes, as on the command line
+Sweep = Mapping[str, Sequence[str]]  # command-line keys and the values that each takes
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sweeps whose every combination is run with each of `seeds` seeds, `first_seed` and those that follow it.
+    """Sweeps whose combinations are each run with several seeds.
 
-    With `trials`, each combination is tuned by so many, and run as it is and with the values that its trials chose.
+    Attributes:
+        about: one-line description.
+        seeds: number of seeds.
+        sweeps: the combinations are the union of their Cartesian products.
+        fewer: number of seeds of experiments that have fewer than the others.
+        first_seed: the first seed; the others follow it.
+        trials: number of tuning trials of each combination, which is then run both untuned and tuned; 0: no tuning.
     """
 
     about: str
     seeds: int
     sweeps: tuple[Sweep, ...]
-    fewer: Mapping[str, int] = field(default_factory=dict)  # experiments with fewer seeds than the rest
+    fewer: Mapping[str, int] = field(default_factory=dict)
     first_seed: int = 0
     trials: int = 0
 
     def combinations(self) -> Iterator[dict[str, str]]:
-        """The choices of every combination."""
+        """Yield the choices of every combination."""
         for sweep in self.sweeps:
             for values in itertools.product(*sweep.values()):
                 yield dict(zip(sweep, values, strict=True))
 
     def runs(self, seeds: int | None = None) -> Iterator[list[str]]:
-        """The overrides of every run; seeds change last, so that what is cut short is even over the configurations."""
+        """Yield the overrides of every run, seed by seed, so that a grid cut short has all configurations alike."""
         for number in range(seeds or self.seeds):
             for chosen in self.combinations():
                 if number < self.fewer.get(chosen["experiment"], seeds or self.seeds) or seeds:
@@ -58,7 +64,7 @@ PAPER: Sweep = {"experiment": ("paper",), "model": PAPER_MODELS, "optimizer": ("
 
 
 def _optimizers(first: Sweep, nesterov: str) -> tuple[Sweep, ...]:
-    """Five contestants: Ranger21, its authors' code, AdamW with a constant rate and with Ranger21's, SGD."""
+    """Return sweeps over Ranger21, its authors' code, AdamW (constant and Ranger21's schedule) and SGD."""
     return (
         {**first, "optimizer": ("ranger21", "ranger21_official", "adamw")},
         {**first, "optimizer": ("adamw",), "schedule": ("explore_exploit",)},
@@ -69,17 +75,17 @@ def _optimizers(first: Sweep, nesterov: str) -> tuple[Sweep, ...]:
 PRESETS = {
     "paper": Preset("ResNet50 and NF-ResNet50 on ImageNet, Ranger21 against AdamW, 60 epochs", 5, (PAPER,)),
     "fair": Preset(
-        "the paper's and what it lacks: AdamW with Ranger21's schedule, SGD, the authors' code, ResNet50 without norms",
+        "paper, plus AdamW with Ranger21's schedule, SGD, the authors' code, and ResNet50 without norms",
         5,
         _optimizers({"experiment": ("paper",), "model": (*PAPER_MODELS, "resnet50_nobn")}, "0.025"),
     ),
     "ablation": Preset(
-        "each ingredient of Ranger21, alone and given the others, with ResNet50 on ImageNet",
+        "each ingredient of Ranger21 alone, added and removed, with ResNet50 on ImageNet",
         3,
         ({"experiment": ("ablation",), "ablation": ABLATION},),
     ),
     "fashion_mnist": Preset(
-        "at the size of a CPU: five optimizers, ResNets without batch norm of growing depth, the ablation (3 seeds)",
+        "for a CPU: five optimizers, ResNets of three depths without batch norm, and the ablation (3 seeds)",
         5,
         (
             *_optimizers({"experiment": ("fashion_mnist",)}, "0.05"),
@@ -89,14 +95,14 @@ PRESETS = {
         fewer={"ablation": 3},
     ),
     "fair_cpu": Preset(
-        "six optimizers, each as it is and tuned by 16 trials, on four workloads at the size of a CPU",
+        "for a CPU: six optimizers, untuned and tuned with 16 trials, on four small workloads",
         5,
         ({"experiment": WORKLOADS, "optimizer": CONTESTANTS},),
         first_seed=100,
         trials=16,
     ),
     "imagenet100": Preset(
-        "the same six, tuned by 8 trials, with ResNet50 on 100 classes of ImageNet: about a day of one GPU",
+        "the same six, tuned with 8 trials, with ResNet50 on 100 classes of ImageNet: about a day on one GPU",
         5,
         ({"experiment": ("imagenet100",), "optimizer": CONTESTANTS},),
         first_seed=100,

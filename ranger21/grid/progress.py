@@ -1,4 +1,4 @@
-"""How far each run of a grid is, from its directory alone: so for every launcher, and on every machine that sees it."""
+"""Progress of a grid's runs, read from their directories only, for any launcher and from any machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.grid.jobs import MISSING, STARTED, Job
+from ranger21.grid.jobs import MISSING, STARTED, PlannedRun
 from ranger21.grid.slurm import Slurm
 from ranger21.records.directory import in_use, last_values, tail
 from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING
@@ -29,20 +29,26 @@ COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One run: its state, of what it logged last the epoch, top-1 (per cent) and images/s; seconds left."""
+class RunProgress:
+    """State of one run and the values that it logged last."""
 
     state: str
     epoch: float | None = None
-    top1: float | None = None
+    top1: float | None = None  # per cent
     images_per_s: float | None = None
-    left: float | None = None
+    left: float | None = None  # seconds
     error: str = ""
-    split: str = OFFICIAL  # of which the top-1 is
+    split: str = OFFICIAL  # the split of the top-1
 
 
-def progress(job: Job, queued: Container[Path] = (), output: Path | None = None) -> Progress:
-    """How far a job is; `queued` are the directories of jobs that a scheduler holds, `output` is what it printed."""
+def progress(job: PlannedRun, queued: Container[Path] = (), output: Path | None = None) -> RunProgress:
+    """Return the progress of a run.
+
+    Args:
+        job: the run.
+        queued: the directories of runs in a scheduler's queue.
+        output: the file with the run's output; None: `launcher.txt` in its directory.
+    """
     last = last_values(job.directory / "metrics.jsonl")
     state, error = job.state, ""
     if state in (STARTED, MISSING):
@@ -56,11 +62,11 @@ def progress(job: Job, queued: Container[Path] = (), output: Path | None = None)
         left = max(0.0, time * (1 / share - 1))
     split = watched(f"{HOLDOUT}/acc1" in last)
     top1 = last.get(f"{split}/acc1")
-    return Progress(state, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
+    return RunProgress(state, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
 
 
-def table(jobs: Sequence[Job], slurm: Slurm) -> Table:
-    """The grid's table, a row a run, with a line that sums it up."""
+def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
+    """Return a table with a row for each run and a summary below."""
     queued = slurm.queued()
     found = [progress(job, queued, slurm.output(job)) for job in jobs]
     counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
@@ -85,17 +91,19 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _last_error(output: Path) -> str:
-    """The sentence `error: …`, or a traceback's last line, among the last lines of what a run printed; else empty."""
-    lines = [line for line in tail(output) if line.strip()][-5:]  # srun and the job's script speak after it
+    """Return the error message, or a traceback's last line, among the last lines of a run's output; else ""."""
+    lines = [line for line in tail(output) if line.strip()][-5:]  # srun and the batch script print lines after it
     found = [match for line in lines if (match := ERROR.match(line))]
     return found[-1]["sentence"] or found[-1]["raised"] if found else ""
 
 
-def show(jobs: Callable[[], Sequence[Job]], slurm: Slurm, every: float | None) -> None:
-    """Print the table of the runs once or, where `every` is given, again every so many seconds until Ctrl-C.
+def show(jobs: Callable[[], Sequence[PlannedRun]], slurm: Slurm, every: float | None) -> None:
+    """Print the table of the runs once, or every `every` seconds until Ctrl-C.
 
     Args:
-        jobs: asked anew each time, as there may be others then.
+        jobs: returns the runs; called each time because the runs may change.
+        slurm: the grid's submissions.
+        every: seconds between tables; None: print one table.
     """
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if every is None:

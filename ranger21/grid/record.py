@@ -1,4 +1,4 @@
-"""Keep what a grid's runs have shown, without their checkpoints: small enough for a repository, fit to be published."""
+"""Records of a grid's runs without their checkpoints, small enough for a repository and fit for publication."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.records.code import in_diff
 from ranger21.report.runs import record_file
 from ranger21.system.errors import UserError
@@ -22,56 +22,55 @@ from ranger21.system.reading import Unreadable, misfit, read_json, read_lines, r
 from ranger21.system.wording import first_few, one_line
 
 PATH = re.compile(r"(?:^|(?<=[\s=:,'\"\[({]))/[^\s,:'\"\])}/]+/[^\s,'\"\])}]*", re.MULTILINE)
-MOST = 6  # paths that are shown
+MOST = 6  # paths shown
 METRICS = "metrics.jsonl"
 BEGUN = {"sessions": [{"started": str}]}
 
 
 @dataclass(frozen=True)
-class Record:
-    """What is kept of one run: its metrics as they are, its `config`, `manifest` and `result` as they can be shown."""
+class PublishedRun:
+    """The record of one run for publication: its metrics unchanged; config, manifest and result with keys masked."""
 
     directory: Path
     parts: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """EXPERIMENT/RUN, by which files of records know it."""
+        """EXPERIMENT/RUN, the name of the run in files of records."""
         return "/".join(self.directory.parts[-2:])
 
     def lines(self) -> Iterator[bytes]:
-        """What the file has of it, but for its last line. Raises an Unreadable for metrics that no run writes."""
+        """Yield the run's lines in a file of records, except the last. Raises Unreadable for invalid metrics."""
         yield record_file.first_line(self.name, self.parts)
         if (self.directory / METRICS).exists():
             yield from (line if line.endswith(b"\n") else line + b"\n" for line in read_lines(self.directory / METRICS))
 
     @property
     def text(self) -> str:
-        """The parts, to be searched."""
+        """All parts except the metrics as one text, for searching."""
         return json.dumps(self.parts, ensure_ascii=False)
 
     @property
     def size(self) -> int:
-        """Its bytes before they are compressed."""
+        """Size in bytes before compression."""
         metrics = self.directory / METRICS
         return len(self.text.encode("utf-8", "replace")) + (metrics.stat().st_size if metrics.exists() else 0)
 
 
-def records(jobs: Sequence[Job]) -> list[Record]:
-    """Return what would be kept of the runs that have ended. Raises a UserError if it cannot be read.
+def records(jobs: Sequence[PlannedRun]) -> list[PublishedRun]:
+    """Return the records of the runs that have ended. Raises a UserError if they cannot be read.
 
-    Values that look like keys are masked. The manifest is without what only its machine understands (its name, and
-    where its Python, the project and the data are), and without an older version's diff of the uncommitted code, of
-    which the names of the files and a hash of each stay.
+    Values that look like keys are masked. The manifest omits details of the machine (its name, and the paths of
+    Python, the project and the data). The diff of an older version is replaced by the names and hashes of its files.
     """
     try:
         return [record_of(job.directory) for job in jobs if job.ended]
     except OSError as error:
-        raise UserError(f"The runs' records cannot be read: {error.strerror or error} ({error.filename})") from error
+        raise UserError(f"The runs cannot be read: {error.strerror or error} ({error.filename})") from error
 
 
-def publication(found: Sequence[Record]) -> str:
-    """Return what the records say of their machine and its user, for a last look before they are published."""
+def publication(found: Sequence[PublishedRun]) -> str:
+    """Return a summary of what the records reveal about the machine and its user, for a check before publication."""
     texts = [record.text for record in found]
     paths = sorted({path for text in texts for path in PATH.findall(text)})
     facts = {
@@ -82,22 +81,22 @@ def publication(found: Sequence[Record]) -> str:
     }
     size = sum(record.size for record in found) / 1e6
     told = {
-        "paths": "with these paths in them: {}",
-        "names": "with this machine's or user's name in them: {}",
+        "paths": "with these paths: {}",
+        "names": "with this machine's or user's name: {}",
         "masked": "with {} values that looked like keys masked as ***",
         "diffs": "with the uncommitted changes of the code (records.diff=full) in {} manifests",
     }
     lines = [f"  {text.format(facts[key])}" for key, text in told.items() if facts[key]]
     kinds = "settings, numbers, commands, versions, hardware"
-    head = f"the records of {len(found)} runs, {size:.1f} MB before they are compressed: {kinds}"
+    head = f"the records of {len(found)} runs, {size:.1f} MB before compression: {kinds}"
     return "\n".join([head, *lines])
 
 
-def record(found: Sequence[Record], file: Path) -> int:
-    """Put records into a file that may have others already, and return how many.
+def record(found: Sequence[PublishedRun], file: Path) -> int:
+    """Add records to a file, replacing those of the same runs, and return how many there are.
 
-    Those of the same runs are replaced. If all are there as they are, the file is left alone. Raises a UserError if it
-    cannot be written, is damaged, or has the record of another run by the name of one of these.
+    If the file has them all already, it is not written. Raises a UserError if it cannot be written, is damaged, or has
+    the record of another run with the same name.
     """
     new = {one.name: one for one in found}
     try:
@@ -110,25 +109,25 @@ def record(found: Sequence[Record], file: Path) -> int:
     return len(new)
 
 
-def _there(file: Path, new: Mapping[str, Record]) -> dict[str, str]:
-    """The runs that a file has, and their digests."""
+def _there(file: Path, new: Mapping[str, PublishedRun]) -> dict[str, str]:
+    """Return the digest of every run in a file, by name. Raises a UserError as `record` does."""
     found: dict[str, str] = {}
     for entry in record_file.entries(file):
         if not isinstance(entry, str):
             deque(entry.metrics(), maxlen=0)
         if isinstance(entry, str) or not entry.whole:
-            what = entry if isinstance(entry, str) else f"{one_line(entry.name)} in {file} is not as it was written."
+            what = entry if isinstance(entry, str) else f"{one_line(entry.name)} in {file} was changed after writing."
             raise UserError(f"{what} Nothing was added: restore {file}, or choose another --record.")
         found[entry.name] = entry.sha256
         here, own = (_begun(parts) for parts in (entry.parts, new[entry.name].parts if entry.name in new else {}))
         if here and own and here != own:
-            text = f"has the record of another run by the name {entry.name}, begun {here}"
+            text = f"has the record of another run with the name {entry.name}, started {here}"
             raise UserError(f"{file} {text}: choose another --record.")
     return found
 
 
-def _merged(file: Path | None, new: Mapping[str, Record]) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """The runs of a file and the new ones, in order of their names."""
+def _merged(file: Path | None, new: Mapping[str, PublishedRun]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the runs of a file and the new ones, sorted by name."""
     waiting = deque(sorted(new.values(), key=lambda one: record_file.by_name(one.name)))
     for entry in record_file.entries(file) if file else ():
         if isinstance(entry, str) or entry.name in new:
@@ -139,10 +138,16 @@ def _merged(file: Path | None, new: Mapping[str, Record]) -> Iterator[tuple[str,
     yield from ((one.name, one.lines()) for one in waiting)
 
 
-def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None, *, tuned: Path | None = None) -> list[str]:
-    """The arguments of scripts/compare.py for a grid's runs, or for their records in `runs`.
+def comparison(
+    jobs: Sequence[PlannedRun], out: Path, runs: Path | None = None, *, tuned: Path | None = None
+) -> list[str]:
+    """Return the arguments of scripts/compare.py for a grid.
 
-    `tuned` is the record of the tuning that some of them are from.
+    Args:
+        jobs: the runs of the grid.
+        out: folder for the comparison.
+        runs: file of records to compare instead of the run directories.
+        tuned: tuned.json of the tuning, if some runs are its winners.
     """
     places = [str(runs)] if runs else sorted({str(job.directory.parent) for job in jobs})
     ablation = ["--ablation"] if any(job.config.experiment == "ablation" for job in jobs) else []
@@ -150,25 +155,27 @@ def comparison(jobs: Sequence[Job], out: Path, runs: Path | None = None, *, tune
     return [*places, *ablation, *trials, "--out", str(out)]
 
 
-def record_of(directory: Path) -> Record:
-    """What is kept of the run in a directory. Raises an Unreadable if its settings or result are damaged."""
+def record_of(directory: Path) -> PublishedRun:
+    """Return the record of the run in a directory. Raises Unreadable if its settings or result are damaged."""
     config = directory / "config.yaml"
     parts = {
-        "config": masked_values(read_yaml(config)) if config.exists() else None,  # compare.py says that it is missing
+        "config": masked_values(read_yaml(config))
+        if config.exists()
+        else None,  # compare.py reports that it is missing
         "manifest": _without_the_machine(directory / "manifest.json"),
         "result": read_json(directory / "result.json"),
     }
-    return Record(directory, parts)
+    return PublishedRun(directory, parts)
 
 
 def _begun(parts: Mapping[str, Any]) -> str | None:
-    """Return when a run was begun, which tells it from another with the same settings."""
+    """Return the time at which a run was started, which distinguishes it from another with the same settings."""
     manifest = parts.get("manifest") or {}
     return None if misfit(manifest, BEGUN) or not manifest["sessions"] else str(manifest["sessions"][0]["started"])
 
 
 def _without_the_machine(path: Path) -> Any:
-    """A manifest that can be shown to others; None if there is none, or none that can be read."""
+    """Return a manifest without details of the machine; None if it is missing or damaged."""
     try:
         manifest = read_json(path, {"sessions": [{"command": [str], "hardware": {}}], "data": {}})
         for session in manifest["sessions"]:
@@ -181,20 +188,20 @@ def _without_the_machine(path: Path) -> Any:
     except Unreadable as error:
         if not (error.damaged or error.missing):
             raise
-        return None  # compare.py says that it is missing
+        return None  # compare.py reports that it is missing
     except ValueError:  # a command of fewer words
         return None
     return masked_values(manifest)
 
 
 def _without_an_older_diff(git: Any) -> None:
-    """Older versions kept the diff unasked: leave the names of its files, each with a hash of its part."""
+    """Replace the diff that older versions always kept by the names of its files and a hash of each part."""
     if isinstance(git, dict) and "changed" not in git and isinstance(git.get("diff"), str):
         git["changed"] = in_diff(git.pop("diff"))
 
 
 def _own_names() -> Iterator[str]:
-    """This machine's and its user's names, where they are long enough to be found as such."""
+    """Yield the names of this machine and its user that are long and unusual enough to be searched for."""
     try:
         names = {socket.gethostname(), getpass.getuser()}
     except (OSError, KeyError):

@@ -1,4 +1,4 @@
-"""Submit jobs to SLURM: one array with a limit on how many run at once, and a comparison that waits for it."""
+"""SLURM launcher: one job array with a limit on concurrent runs, and a comparison that waits for it."""
 
 from __future__ import annotations
 
@@ -11,60 +11,69 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import locked
 from ranger21.system.project import WHEEL
 
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
-SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: which line of which list of runs was submitted last for it
+SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: the list of runs and the line in it submitted last for a run
 NOTHING = "nothing to submit"
-TIMEOUT = 120  # seconds for a command of SLURM's
+TIMEOUT = 120  # seconds for a SLURM command
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be typed: a list of runs, one a line, and two sbatch commands. ARRAY stands for the first one's id."""
+    """A file that lists runs, one per line, and two sbatch commands; the second has ARRAY for the id of the first."""
 
     runs: Path
-    jobs: Sequence[Job]
+    jobs: Sequence[PlannedRun]
     array: list[str]  # empty: no runs, the comparison alone
     compare: list[str]  # empty: no comparison
 
     def compare_after(self, array: str) -> list[str]:
-        """The comparison's command when the array has its id."""
+        """Return the command of the comparison with the array's id."""
         dependency = next(word for word in self.compare if word.startswith("--dependency="))
         return [word.replace("ARRAY", array) if word is dependency else word for word in self.compare]
 
 
 class Slurm:
-    """A grid's submissions; what it notes about them lies in `folder`, beside the runs.
+    """The submissions of a grid, recorded in `folder`.
 
-    What SLURM holds of it is known from the jobs' own commands: sbatch's answer may be lost.
+    The runs in SLURM's queue are recognized by the commands of its jobs, because the answer of sbatch may be lost.
     """
 
     def __init__(
         self, folder: Path, options: Sequence[str], compare_options: Sequence[str], command: str = "reproduce.py"
     ) -> None:
-        """`options`, such as --partition=gpu, are arguments of sbatch for the runs, others for the comparison.
+        """Prepare the submissions.
 
-        `command` is what submits.
+        Args:
+            folder: for the lists of runs and SLURM's output.
+            options: arguments of sbatch for the runs, such as --partition=gpu.
+            compare_options: arguments of sbatch for the comparison.
+            command: name of the submitting command, for messages.
         """
         self.command = command
         self.folder, self.options, self.compare_options = folder.resolve(), list(options), list(compare_options)
 
-    def plan(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str] | None) -> Submission:
-        """The commands for those of the jobs that SLURM does not hold yet, at most `at_once` at a time.
+    def plan(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> Submission:
+        """Return the commands that submit the runs that are not in SLURM's queue, without writing anything.
 
-        `comparison` are compare.py's arguments, None for none; it waits for those that are held, too. Writes nothing.
+        Args:
+            jobs: the runs.
+            at_once: how many may run at a time.
+            comparison: arguments of compare.py, which waits for runs already in the queue, too; None: no comparison.
         """
         queue = self._queue()
         held = self._held(queue)
         compared = comparison is None or " ".join([str(COMPARE.absolute()), *comparison]) in queue
         jobs = [job for job in jobs if job.directory not in held]
         numbers = [int(name) for path in self.folder.glob("runs-*.txt") if (name := path.stem[5:]).isdecimal()]
-        runs = self.folder / f"runs-{1 + max(numbers, default=0)}.txt"  # never one that a queued task may still read
+        runs = (
+            self.folder / f"runs-{1 + max(numbers, default=0)}.txt"
+        )  # a new file, because queued tasks may still read the others
         if not jobs and (not held or compared):
             return Submission(runs, [], [], [])
         array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
@@ -77,16 +86,16 @@ class Slurm:
         compare += [f"--output={self.folder}/compare-%j.out"]
         return Submission(runs, jobs, array if jobs else [], [*compare, str(COMPARE), *comparison])
 
-    def submit(self, jobs: Sequence[Job], at_once: int, comparison: Sequence[str] | None) -> str:
-        """Submits as `plan` says; returns what was done.
+    def submit(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> str:
+        """Submit the runs as by `plan`; return a sentence that says what was done.
 
-        Raises a UserError if sbatch refuses, or if another process is submitting the same grid.
+        Raises a UserError if sbatch fails, or if another process is submitting the same grid.
         """
         if not TRAIN.is_file():
-            here = "type ranger21 slurm, which copies it here" if WHEEL else "type this in the project's folder"
-            raise UserError(f"{TRAIN} is not here: {here}.")
+            here = "run ranger21 slurm, which copies it" if WHEEL else "run this command in the project's folder"
+            raise UserError(f"{TRAIN} is not in the current folder: {here}.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, f"{self.folder}: another {self.command} is submitting: wait for it.") as lock:
+        with locked(self.folder, f"Another {self.command} is submitting {self.folder}: wait for it.") as lock:
             plan = self.plan(jobs, at_once, comparison)
             if not (plan.jobs or plan.compare):
                 return NOTHING
@@ -103,11 +112,11 @@ class Slurm:
         return f"submitted {what}, and the comparison {after} that waits for all"
 
     def queued(self) -> dict[Path, str]:
-        """The ids of the runs that SLURM still holds, by directory: pending, running, or about to be requeued."""
+        """Return the ids of the runs in SLURM's queue (pending, running, or being requeued), by directory."""
         return self._held(self._queue())
 
     def _queue(self) -> dict[str, str]:
-        """The ids of the jobs in SLURM's queue: of this grid's runs by LIST_INDEX, of others by their command."""
+        """Return the ids of the jobs in SLURM's queue, by LIST_INDEX for this grid's runs, by command for others."""
         if not self._noted() or not shutil.which("squeue"):
             return {}
         told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={os.getuid()}"])
@@ -120,8 +129,8 @@ class Slurm:
     def _held(self, queue: Mapping[str, str]) -> dict[Path, str]:
         return {Path(place): queue[job] for place, job in self._noted().items() if job in queue}
 
-    def output(self, job: Job) -> Path | None:
-        """Where a job's last try has printed, None if it was never submitted."""
+    def output(self, job: PlannedRun) -> Path | None:
+        """Return the output file of a run's last submission; None if it was never submitted."""
         name = self._noted().get(str(job.directory))
         return self.folder / f"{name}.out" if name else None
 
@@ -134,18 +143,18 @@ class Slurm:
 
 
 def _sbatch(command: Sequence[str], lock: int) -> str:
-    """Submits and returns the job's id; sbatch keeps the lock until it has ended, whatever becomes of this process."""
-    return _run(command, (lock,)).partition(";")[0]  # what follows is the cluster's name
+    """Run sbatch and return the job's id; sbatch inherits the lock and keeps it even if this process is killed."""
+    return _run(command, (lock,)).partition(";")[0]  # the cluster's name follows
 
 
 def _run(command: Sequence[str], keep: Sequence[int] = ()) -> str:
-    """What a command of SLURM's says. Raises a UserError with its own words if it fails."""
+    """Return the output of a SLURM command. Raises a UserError with its error message if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, pass_fds=keep)
     except FileNotFoundError as error:
-        raise UserError(f"{command[0]} is not here: use --launcher=local, or run this on a login node.") from error
+        raise UserError(f"{command[0]} was not found: use --launcher=local, or run this on a login node.") from error
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{command[0]} has not answered for {TIMEOUT} s: type the same again in a while.") from error
+        raise UserError(f"{command[0]} timed out after {TIMEOUT} s: run the same command again later.") from error
     if done.returncode:
         raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ranger21.config.arguments import command
-from ranger21.grid.jobs import Job, expand, made
+from ranger21.grid.jobs import PlannedRun, expand, planned_runs
 from ranger21.grid.presets import Preset
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
@@ -35,7 +35,7 @@ class Contest:
     """
 
     preset: Preset
-    untuned: tuple[Job, ...]
+    untuned: tuple[PlannedRun, ...]
     overrides: tuple[str, ...]
     given: Path | None
 
@@ -89,11 +89,11 @@ class Contest:
             )
         return {key: one for key, one in known.items() if self.given or _is_of(self.request(key[0]), one)}
 
-    def trials(self) -> list[Job]:
+    def trials(self) -> list[PlannedRun]:
         """The trials of what is still to be tuned."""
         return [task.job for search in self.searches() for task in next(search.phases())]
 
-    def runs(self, experiment: str | None = None) -> list[Job]:
+    def runs(self, experiment: str | None = None) -> list[PlannedRun]:
         """The untuned runs, each before that of its winner if there is one; of one workload, or of all."""
         mine = [job for job in self.untuned if experiment in (None, job.config.experiment)]
         chosen = {key: words(one) for key, one in self.winners().items() if one.winner}
@@ -104,9 +104,9 @@ class Contest:
             winner = chosen.get((job.config.experiment, job.config.optimizer.name))
             for more in ((), winner) if winner else ((),):
                 wanted.append(((*choices, *more), job.config.seed, self.overrides))
-        return made(wanted) if chosen else mine
+        return planned_runs(wanted) if chosen else mine
 
-    def to_come(self) -> list[Job]:
+    def to_come(self) -> list[PlannedRun]:
         """What stands for the winners' runs that are not known yet: as long as the untuned ones."""
         late = {name for search in self.searches() for name in search.request.experiments}
         alike = [job for job in self.untuned if job.config.experiment in late]

@@ -10,7 +10,7 @@ from ranger21.config import Config, neutral_keys
 from ranger21.config.arguments import setting
 from ranger21.config.compose import Composer, compose_config, composing
 from ranger21.config.mistakes import CONFIG_ERRORS, explain
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
 from ranger21.tuning.points import unit_points
@@ -91,7 +91,7 @@ class Task:
     point: int
     values: Mapping[str, Value]
     overrides: tuple[str, ...]
-    job: Job
+    job: PlannedRun
 
 
 class Planner:
@@ -146,14 +146,14 @@ class Planner:
             told = str(error) if isinstance(error, UserError) else explain(error)
             raise UserError(f"configs/space/{stage.optimizer}.yaml, point {point}: {told}") from error
 
-    def _job(self, stage: Stage, overrides: Sequence[str]) -> Job:
+    def _job(self, stage: Stage, overrides: Sequence[str]) -> PlannedRun:
         words = (
             *(f"experiment={stage.experiment}", f"optimizer={stage.optimizer}", *self.request.arguments, *overrides),
             *(*self._length(stage), *UNSEEN),
             *(f"seed={self.request.seed}", setting("outputs", self.request.place)),
         )
         config = self._composer.compose(list(words))
-        return Job(words, config, run_directory(config))
+        return PlannedRun(words, config, run_directory(config))
 
     def _length(self, stage: Stage) -> list[str]:
         """What makes a run of a rung shorter, its schedule with it: half as long as the next rung's."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
-from ranger21.grid.jobs import Job
+from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.local import Local
 from ranger21.records.directory import in_use
 from ranger21.tuning.claims import FOLDER, Claims
@@ -73,7 +73,7 @@ class Worker:
             for task in tasks:
                 self.journal.take(task)
 
-    def _jobs(self, local: Local) -> Iterator[Job]:
+    def _jobs(self, local: Local) -> Iterator[PlannedRun]:
         waiting = False
         while not local.stopped:
             with self._lock, self.claims.turn():
@@ -113,7 +113,7 @@ class Worker:
             self.journal.tell(task, outcome(task))
             self.told(task)
 
-    def _ended(self, job: Job, code: int) -> None:
+    def _ended(self, job: PlannedRun, code: int) -> None:
         with self._lock, self.claims.turn():
             self.claims.release(_name(job.directory))
             task = next((task for task in self._open if task.job.directory == job.directory), None)

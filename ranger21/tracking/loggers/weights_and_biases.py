@@ -60,13 +60,11 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
         raise UserError(f"{where} is not possible: it must be online, offline or disabled.")
     project, where = chosen("project", config.project, "WANDB_PROJECT", "ranger21")
     if len(project) > 128 or set(project) & set("/\\#?%:"):
-        raise UserError(
-            f"{where} is not possible: W&B's projects have at most 128 characters, and none of / \\ # ? % :"
-        )
+        raise UserError(f"{where} is not possible: a W&B project has at most 128 characters, and none of / \\ # ? % :")
     tags, where = chosen("tags", config.tags, "WANDB_TAGS", None)
     tags = tags.split(",") if isinstance(tags, str) else tags
     if not all(1 <= len(tag) <= 64 for tag in tags or []):
-        raise UserError(f"{where} is not possible: each of W&B's tags has 1 to 64 characters.")
+        raise UserError(f"{where} is not possible: each W&B tag must have 1 to 64 characters.")
     return {
         "mode": mode,
         "project": project,
@@ -105,7 +103,7 @@ class WandbTracker:
     def _off(self, error: BaseException) -> None:
         self._run = None
         sys.unraisablehook = _except_from_wandb(sys.unraisablehook)
-        text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has everything."
+        text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has all metrics."
         log.warning(text, reason(error))
 
     def progress(self, step: int) -> None:
