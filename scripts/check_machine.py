@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Look at a new GPU node or cluster account for ten minutes, before a thousand GPU hours are spent on it."""
+"""Check a new GPU node or cluster account in about ten minutes, before you spend a thousand GPU hours on it."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ranger21.config import Config
-    from ranger21.machine.check import Row
+    from ranger21.machine.check import CheckRow
     from ranger21.machine.listing import Check
 
 HELP = """\
-Look at a new GPU node or cluster account for ten minutes, before a thousand GPU hours are
-spent on it: what is there, whether it computes what it should, and how fast.
+Check a new GPU node or cluster account in about ten minutes, before you spend a thousand
+GPU hours on it: what it has, whether it computes correctly, and how fast it is.
 
-It takes train.py's overrides, and checks the training that they configure:
+The command takes train.py's overrides and checks the training that they configure:
 
-  what is there     Python, torch, driver, CUDA, SLURM's view, the GPU and its memory
-  whether it is     bf16, fp16 and TF32; sums over the GPUs (NCCL; gloo on a CPU); the golden
-  right             trajectories; Ranger21 many tensors at a time, one by one and fused, against
+  inventory         Python, torch, driver, CUDA, SLURM, the GPU and its memory
+  correctness       bf16, fp16 and TF32; sums over the GPUs (NCCL; gloo on a CPU); the golden
+                    trajectories; Ranger21 with foreach, one tensor at a time and fused, against
                     its reference; the augmentation against the CPU's; a sample of the images;
-                    the pack's sums; the configured training by train.py, killed (SIGKILL) and
-                    resumed: by how much the weights differ
-  how fast          the optimizer's step beside torch's fused AdamW; images/s, the share of the
-                    time spent waiting for data, peak memory; the loader with 1, 4, 8, ... processes;
-                    the largest batch that fits; a checkpoint on the disk; W&B's server
+                    the pack's checksums; the configured training by train.py, killed (SIGKILL)
+                    and resumed, and the difference of the weights
+  speed             the optimizer's step compared with torch's fused AdamW; images/s, the
+                    fraction of the time spent waiting for data, peak memory; the loader with
+                    1, 4, 8, ... workers; the largest batch that fits; writing a checkpoint;
+                    W&B's server
 
-A table tells for each check what was seen: ok, warning (it runs, but not as it could) or failed,
-and what to do. The exit status is 1 if a check failed. A check that hangs is ended after --limit
-seconds, and one that crashes is a row of the table, too.
+A table shows the result of each check: ok, warning (training works, but not as well as it could)
+or failed, and what to do. The exit status is 1 if a check failed. A check that hangs is ended
+after --limit seconds; a check that crashes gets a row in the table, too.
 
-Nothing is left behind but machine.json (and what train.py itself keeps in the cache of the user:
-the index of the images). reproduce.py --dry-run --machine machine.json estimates its hours by it."""
+Nothing is left behind except machine.json and train.py's index of the images in the user's cache.
+reproduce.py --dry-run --machine machine.json uses the measured speed to estimate hours."""
 
 EXAMPLES = """\
 examples:
   python scripts/check_machine.py data.root=/data/imagenet              the paper's training, about ten minutes
   python scripts/check_machine.py model=nf_resnet50 data.pack=/data/packed --out nf.json
-  python scripts/check_machine.py --quick experiment=demo               a minute, without any data
+  python scripts/check_machine.py --quick experiment=demo               one minute, without any data
   srun -N 2 --ntasks-per-node=4 --gpus-per-node=4 python scripts/check_machine.py data.pack=/data/packed
-                                                                        ... with sums over both nodes
+                                                                        includes sums over both nodes
 then: python scripts/reproduce.py --preset paper --dry-run --machine machine.json --machine nf.json"""
 
 QUICK = 60.0  # seconds
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 if a check failed."""
+    """Run the command and return the exit status: 1 if a check failed, else 0."""
     parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
@@ -69,20 +70,20 @@ def main() -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK:g} seconds: fewer steps and images, no pack's sums, no largest batch; the rest is left out",
+        help=f"fewer steps and images, no pack checksums, no largest batch; skip the rest after {QUICK:g} seconds",
     )
     parser.add_argument(
-        "--limit", type=as_seconds, default=600.0, metavar="SECONDS", help="the most for one check (default: 600)"
+        "--limit", type=as_seconds, default=600.0, metavar="SECONDS", help="time limit of each check (default: 600)"
     )
     parser.add_argument(
         "--out",
         type=as_file(".json"),
         default=Path("machine.json"),
         metavar="FILE",
-        help="what was seen, for programs; another file is never overwritten (default: %(default)s)",
+        help="results as JSON; never overwrites another kind of file (default: %(default)s)",
     )
     options = parser.parse_intermixed_args()
-    # What takes long to import is imported where it is needed: --help and mistakes are told at once.
+    # Slow imports come after parsing, so that --help and errors appear at once.
     from ranger21.config.compose import compose_config
     from ranger21.machine.listing import CHECKS, TOGETHER
     from ranger21.machine.record import require_place
@@ -91,32 +92,32 @@ def main() -> int:
 
     config = compose_config(options.overrides)
     for number in stop_signals():
-        signal.signal(number, signal.default_int_handler)  # so that what is temporary is removed
+        signal.signal(number, signal.default_int_handler)  # so that temporary files are removed
     if (environment() or {"rank": 0})["rank"]:
         look(options, config, [check for check in CHECKS if check.name == TOGETHER], lambda name: None)
-        return 0  # rank 0 tells
+        return 0  # rank 0 reports
     require_place(options.out)
     return tell(options, config, [check for check in CHECKS if check.quick or not options.quick])
 
 
 def look(
     options: argparse.Namespace, config: Config, checks: Sequence[Check], begins: Callable[[str], None]
-) -> list[Row]:
-    """Do the checks in folders that are gone at the end."""
+) -> list[CheckRow]:
+    """Run the checks in temporary folders and return the rows."""
     from ranger21.machine.places import working
-    from ranger21.machine.running import Order, rows
+    from ranger21.machine.running import CheckRequest, rows
 
     with (
         tempfile.TemporaryDirectory(prefix="cm-", ignore_cleanup_errors=True) as temporary,
         working(config, Path(temporary)) as work,
     ):
         total = QUICK if options.quick else None
-        order = Order(tuple(options.overrides), options.quick, options.limit, total, work, Path(temporary))
+        order = CheckRequest(tuple(options.overrides), options.quick, options.limit, total, work, Path(temporary))
         return list(rows(order, checks, begins))
 
 
 def tell(options: argparse.Namespace, config: Config, checks: Sequence[Check]) -> int:
-    """Do the checks, print the table and write machine.json."""
+    """Run the checks, print the table and write machine.json; return the exit status."""
     from rich.console import Console
 
     from ranger21.machine.check import FAILED

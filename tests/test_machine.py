@@ -28,10 +28,10 @@ from ranger21.grid.cost import cost, require_use
 from ranger21.grid.jobs import expand
 from ranger21.grid.presets import PRESETS
 from ranger21.machine import batch, data, golden, network, optimizer, record, services, training, worker
-from ranger21.machine.check import FAILED, OK, WARNING, Found, Machine, Row
+from ranger21.machine.check import FAILED, OK, WARNING, CheckResult, CheckRow, Machine
 from ranger21.machine.listing import CHECKS
 from ranger21.machine.places import working
-from ranger21.machine.running import Order, Worker, rows
+from ranger21.machine.running import CheckProcess, CheckRequest, rows
 from ranger21.system.errors import UserError
 
 SCRIPT = ROOT / "scripts" / "check_machine.py"
@@ -103,8 +103,8 @@ def test_a_broken_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(golden, "optimizer_of", _as_named(golden.optimizer_of))
     found = golden.goldens(machine(tmp_path))
     assert found.state == FAILED and found.numbers["trajectories"] == 0
-    assert "paper-all-on.npz cannot be followed" in found.seen
-    assert "paper-no-pnm.npz cannot be followed" in found.seen
+    assert "paper-all-on.npz cannot be repeated" in found.seen
+    assert "paper-no-pnm.npz cannot be repeated" in found.seen
     assert "paper-no-norm_loss is off by" in found.seen
     assert "git checkout golden" in found.remedy
 
@@ -140,7 +140,7 @@ def test_an_unwritable_disk(tmp_path: Path) -> None:
     assert "cannot be written" in found.seen or "0.0 kB free" in found.seen
     with limited(1000):  # bytes of a file: as a quota that is used up
         found, whole = worker.look("disk", machine(tmp_path))
-    assert (found.state, found.remedy, whole) == (FAILED, "choose outputs= on a disk that can", True)
+    assert (found.state, found.remedy, whole) == (FAILED, "choose outputs= on a writable disk", True)
     assert "cannot be written" in found.seen and "File too large" in found.seen
     assert not [path for path in tmp_path.iterdir() if "check-machine" in path.name]
     with working(machine(tmp_path, f"run_dir={place / 'runs'}").config, tmp_path) as work:
@@ -172,9 +172,9 @@ def test_a_check_that_raises_is_a_row(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "in broken" in found.numbers["traceback"]
 
 
-def order(place: Path, limit: float, total: float | None = None) -> Order:
+def order(place: Path, limit: float, total: float | None = None) -> CheckRequest:
     (place / "temporary").mkdir(exist_ok=True)
-    return Order(("experiment=demo",), True, limit, total, place, place / "temporary")
+    return CheckRequest(("experiment=demo",), True, limit, total, place, place / "temporary")
 
 
 def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
@@ -185,13 +185,13 @@ def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
     (late,) = rows(order(tmp_path, 600, 0.01), CHECKS[1:2], names.append)
     assert (late.found.state, late.found.remedy) == (WARNING, "run it without --quick")
     (left_out,) = rows(order(tmp_path, 600, 0.0), CHECKS[1:2], names.append)
-    assert left_out.found.seen == "left out: the 0 s of --quick are over"
-    with Worker(order(tmp_path, 600), {}) as dead:
+    assert left_out.found.seen == "skipped because the 0 s of --quick are over"
+    with CheckProcess(order(tmp_path, 600), {}) as dead:
         os.kill(dead.pid, signal.SIGKILL)
         found_dead, whole = dead.ask(CHECKS[1].name, 60)
     assert (found_dead.state, found_dead.seen, whole) == (
         FAILED,
-        "the process that looked was killed by SIGKILL",
+        "the process of this check was killed by SIGKILL",
         False,
     )
 
@@ -201,7 +201,7 @@ def test_a_long_tmpdir(tmp_path: Path) -> None:
     for name, kept in (("s", True), ("l" * 90, False)):
         (tmp_path / name).mkdir()
         own = replace(order(tmp_path, 600), temporary=tmp_path / name)
-        with Worker(own, {}) as one:
+        with CheckProcess(own, {}) as one:
             environ = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
         assert (f"TMPDIR={own.temporary}".encode() in environ) == kept
 
@@ -221,7 +221,7 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     for number, content in enumerate((b'{"kind": "another"}', b"notes", b"[1]", b"")):
         path = tmp_path / f"{number}.json"
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"is not a machine\.json: it is left alone"):
+        with pytest.raises(UserError, match=r"is not a machine\.json, so it is not overwritten"):
             record.require_place(path)
         assert path.read_bytes() == content
     with pytest.raises(UserError, match="cannot be written"):
@@ -290,7 +290,7 @@ def test_wandb(tmp_path: Path, healthy: str, monkeypatch: pytest.MonkeyPatch) ->
     found = services.wandb(machine(tmp_path, *words))
     assert (found.state, found.numbers) == (FAILED, {"reachable": False, "online": True})
     assert services.wandb(machine(tmp_path, "logger=wandb")).state == OK
-    assert services.wandb(machine(tmp_path)).seen == "the run does not use it"
+    assert services.wandb(machine(tmp_path)).seen == "the run does not use W&B"
 
 
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = services.slurm(machine(tmp_path))
     assert found.state == WARNING and "job 7: nodes 2, cpus on node 8" in found.seen
     monkeypatch.delenv("SLURM_JOB_ID")
-    assert services.slurm(machine(tmp_path)).seen == "not here"
+    assert services.slurm(machine(tmp_path)).seen == "not installed"
 
 
 # What reproduce.py makes of it
@@ -308,7 +308,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(place: Path, name: str, *overrides: str, speed: float = 1000.0) -> Path:
     numbers = {"training": {"images_per_s": speed, "checkpoint_bytes": 10**8}, "device": {"device": "NVIDIA H200"}}
-    found = [Row(check, Found("", numbers=values), 1.0) for check, values in numbers.items()]
+    found = [CheckRow(check, CheckResult("", numbers=values), 1.0) for check, values in numbers.items()]
     record.write(place / name, compose_config(list(overrides)), found, quick=True, whole=True)
     return place / name
 
@@ -348,7 +348,7 @@ def test_a_machine_json_that_cannot_be_used(tmp_path: Path) -> None:
         ({"kind": "x"}, "is not a machine.json"),
         ({"format": 99}, "the format is 99"),
         ({"checks": 1}, "checks is not a list"),
-        ({"checks": []}, "has no speed of a training"),
+        ({"checks": []}, "has no training speed"),
     ):
         path.write_text(json.dumps(whole | change))
         with pytest.raises(UserError, match=words):

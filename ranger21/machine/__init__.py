@@ -1,1 +1,1 @@
-"""What a machine can do, looked at before a long training is started on it: `scripts/check_machine.py`."""
+"""Checks of a machine before a long training: `scripts/check_machine.py`."""

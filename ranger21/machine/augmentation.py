@@ -1,4 +1,4 @@
-"""The augmentation on the device against the CPU's."""
+"""Check of the augmentation on the device against that on the CPU."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from ranger21.config import ImageFolderConfig
 from ranger21.data import on_device, transforms
 from ranger21.data.idx import SIDE
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of, seconds
 
 IMAGES = 16
-SHARE = 1e-4  # of the values, that may be off by a step of 255
-MOST = 3.5  # steps of 255: three operations round, one after the other
+SHARE = 1e-4  # fraction of values that may differ by a step of 1/255
+MOST = 3.5  # steps of 1/255; three consecutive operations round
 
 
-def against_cpu(machine: Machine) -> Found:
-    """Make the same batch of random pixels the model's input on both, and compare, in steps of 255."""
+def against_cpu(machine: Machine) -> CheckResult:
+    """Augment the same random pixels on the device and on the CPU, and compare them in steps of 1/255."""
     here, config = device_of(machine), machine.config.data
     numbers = np.random.default_rng(0).random((IMAGES, transforms.NUMBERS))
     if isinstance(config, ImageFolderConfig):
@@ -31,7 +31,7 @@ def against_cpu(machine: Machine) -> Found:
     images = torch.randint(0, 256, (IMAGES, channels, side, side), dtype=torch.uint8, generator=generator)
     rows = None if row is None else torch.from_numpy(row)
     expected = to_input(images, rows)
-    step = to_input.scale.clone()  # of one of 255, in the model's input
+    step = to_input.scale.clone()  # a step of 1/255, in the units of the model's input
     to_input.to(here)
     there = images.to(here), None if rows is None else rows.to(here)
     off = ((to_input(*there).cpu().float() - expected) / step).abs()
@@ -41,7 +41,7 @@ def against_cpu(machine: Machine) -> Found:
     seen = f"{share:.2%} of the values differ by a step of 255, the largest by {largest:.2g}; {rate:,.0f} images/s"
     figures = {"share": share, "largest": largest, "images_per_s": rate}
     if not largest <= MOST:
-        return Found(seen, FAILED, "the device computes another augmentation than the CPU: report this", figures)
+        return CheckResult(seen, FAILED, "the device's augmentation differs from the CPU's: report this", figures)
     if share > SHARE:
-        return Found(seen, WARNING, "more than rounding explains: report this with machine.json", figures)
-    return Found(seen, numbers=figures)
+        return CheckResult(seen, WARNING, "more than rounding explains: report this with machine.json", figures)
+    return CheckResult(seen, numbers=figures)

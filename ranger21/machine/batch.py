@@ -1,4 +1,4 @@
-"""The largest batch that fits into the device's memory, by doubling."""
+"""Check of the largest batch that fits into the device's memory, found by doubling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ranger21.config import ImageFolderConfig
 from ranger21.data.idx import SIDE
 from ranger21.engine.precision import choose_precision
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.machine.model import CLASSES
 from ranger21.models.build import build_model, memory_format
@@ -18,32 +18,33 @@ from ranger21.run.optimizers import build_optimizer
 from ranger21.system.memory import lacks_memory
 
 MOST = 1 << 16  # images
-ON_CPU = 2  # times the configured batch, and no more: a CPU's memory is everybody's
+ON_CPU = 2  # times the configured batch, the largest tried on a CPU, whose memory is shared with other programs
 
 
-def largest(machine: Machine) -> Found:
-    """Double the images of one pass until the device lacks memory for a whole step."""
+def largest(machine: Machine) -> CheckResult:
+    """Double the batch of one pass until the device runs out of memory in a training step."""
     here, config = device_of(machine), machine.config
     wanted = max(1, config.data.batch_size // config.trainer.accumulate)
     most = MOST if here.type == "cuda" else ON_CPU * wanted
     fitting, stopped = doubled(lambda images: fits(machine, here, images), wanted, most)
     numbers = {"images": fitting, "wanted": wanted, "stopped": stopped}
     if fitting < wanted:
-        text = f"{fitting or 'no'} images a pass fit, {wanted} are wanted"
-        return Found(text, FAILED, "a smaller data.batch_size, trainer.accumulate, or more ranks", numbers)
+        text = f"{fitting or 'no'} images per pass fit, but the run needs {wanted}"
+        remedy = "use a smaller data.batch_size, trainer.accumulate, or more ranks"
+        return CheckResult(text, FAILED, remedy, numbers)
     if stopped:
-        why = "more were not tried" if here.type == "cuda" else "more were not tried: the CPU's memory is everybody's"
-        return Found(f"{fitting} images a pass fit; {why}", numbers=numbers)
-    seen = f"{fitting} images a pass fit, {2 * fitting} do not ({wanted} are wanted)"
+        why = "more were not tried" if here.type == "cuda" else "more were not tried, to leave memory to other programs"
+        return CheckResult(f"{fitting} images per pass fit; {why}", numbers=numbers)
+    seen = f"{fitting} images per pass fit, {2 * fitting} do not (the run needs {wanted})"
     if fitting == wanted:
-        return Found(seen, WARNING, "there is little to spare: leave the device to this job alone", numbers)
-    return Found(seen, numbers=numbers)
+        return CheckResult(seen, WARNING, "little memory is left: run nothing else on this device", numbers)
+    return CheckResult(seen, numbers=numbers)
 
 
 def doubled(fit: Callable[[int], bool], first: int, most: int) -> tuple[int, bool]:
-    """Return the largest number that fits of `first`, twice that, and so on, and whether `most` ended the search.
+    """Return the largest number that fits among `first`, 2 * `first`, …, and whether `most` ended the search.
 
-    If `first` does not fit, its halves are tried; 0: none fits.
+    If `first` does not fit, it is halved until it does; 0 means that not even 1 fits.
     """
     if not fit(first):
         while first > 1:
@@ -59,7 +60,7 @@ def doubled(fit: Callable[[int], bool], first: int, most: int) -> tuple[int, boo
 
 
 def fits(machine: Machine, here: torch.device, images: int) -> bool:
-    """Whether there is memory for a step with so many images in one pass."""
+    """Return whether there is enough memory for a training step with so many images in one pass."""
     try:
         step(machine, here, images)
     except Exception as error:
@@ -73,7 +74,7 @@ def fits(machine: Machine, here: torch.device, images: int) -> bool:
 
 
 def step(machine: Machine, here: torch.device, images: int) -> None:
-    """Two whole steps of the configured model and optimizer on pixels of noise: the first makes the state."""
+    """Take two steps of the configured model and optimizer on noise; the first creates the optimizer's state."""
     config = machine.config
     side, channels = (config.data.crop, 3) if isinstance(config.data, ImageFolderConfig) else (SIDE, 1)
     precision, form = choose_precision(config.trainer.precision, here), memory_format(config.trainer.channels_last)

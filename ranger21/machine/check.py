@@ -1,4 +1,4 @@
-"""What a check is given, and what it gives back. Imports no torch."""
+"""The input and output of a check. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ STATES = (OK, WARNING, FAILED)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a check saw.
+class CheckResult:
+    """The result of a check.
 
     Attributes:
-        seen: one sentence or list of figures, for people.
-        state: OK, WARNING (a training runs, but not as it could) or FAILED.
-        remedy: what to do about it; empty if `seen` says it already, or there is nothing to do.
-        numbers: the figures in `seen` for programs: later checks and machine.json have them.
+        seen: a sentence or a list of values, for the table.
+        state: OK, WARNING (training works, but not as well as it could) or FAILED.
+        remedy: what to do about it; empty if `seen` says it, or if there is nothing to do.
+        numbers: the values in `seen`, for later checks and machine.json.
     """
 
     seen: str
@@ -31,25 +31,25 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: the name of a check, what it found and how long that took."""
+class CheckRow:
+    """A row of the table: a check's name, its result and how long it took."""
 
     check: str
-    found: Found
+    found: CheckResult
     seconds: float
 
 
 @dataclass
 class Machine:
-    """What checks are given.
+    """The input of every check.
 
     Attributes:
-        config: what is to be trained.
-        overrides: its arguments, as they were typed.
-        quick: whether to look for seconds rather than minutes.
-        work: an empty folder for what is written, removed at the end; on the disk of `outputs` if that can be written.
-        numbers: what earlier checks measured, by their names. A check that failed may have left nothing.
-        ranks: the variables of torchrun or srun that say which rank this process is; they are not in os.environ.
+        config: of the training.
+        overrides: the command-line arguments of the training.
+        quick: whether a check should take seconds rather than minutes.
+        work: an empty folder for files, removed at the end; on the disk of `outputs` if that is writable.
+        numbers: values measured by earlier checks, by name; a failed check may have none.
+        ranks: the rank variables of torchrun or srun, which have been removed from os.environ.
     """
 
     config: Config
@@ -60,5 +60,5 @@ class Machine:
     ranks: Mapping[str, str] = field(default_factory=dict)
 
     def number(self, check: str, name: str) -> Any:
-        """Return a figure of an earlier check; None if there is none."""
+        """Return a value measured by an earlier check; None if there is none."""
         return self.numbers.get(check, {}).get(name)

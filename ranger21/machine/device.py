@@ -1,4 +1,4 @@
-"""The device that trains, and what its number formats are worth."""
+"""Checks of the device and the accuracy and speed of its number formats."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ranger21.engine.precision import choose_precision
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.system.distributed import choose_device
 from ranger21.system.processes import granted_cores
 
-SIDE = {"cuda": 4096, "mps": 2048, "cpu": 256}  # of the matrices that are multiplied
-# The largest error of a product of random matrices, over its standard deviation, that a format can explain.
+SIDE = {"cuda": 4096, "mps": 2048, "cpu": 256}  # of the square matrices to multiply
+# Largest error of a product of random matrices that a format explains, in standard deviations of the product.
 ERRORS = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 1e-1, "fp16": 2e-2}
 
 
 def device_of(machine: Machine) -> torch.device:
-    """The device of the run. Raises a UserError if it is not there."""
+    """Return the device of the run. Raises a UserError if it does not exist."""
     return choose_device(machine.config.trainer.device, 0)
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was told."""
+    """Wait for all queued work of the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -32,7 +32,7 @@ def wait(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, times: int, most: float = 2.0) -> list[float]:
-    """Time `work` so many times on the device, after once for its warm-up; less often if that takes `most` seconds."""
+    """Return the durations of `times` calls of `work` after a warm-up; of fewer once `most` seconds have passed."""
     found: list[float] = []
     while len(found) < 2 or (len(found) <= times and sum(found) < most):
         wait(device)
@@ -43,12 +43,12 @@ def seconds(work: Callable[[], object], device: torch.device, times: int, most: 
     return found[1:]
 
 
-def device(machine: Machine) -> Found:
-    """Name, memory and how many there are."""
+def device(machine: Machine) -> CheckResult:
+    """Report the device's name and memory, and the number of devices."""
     here = device_of(machine)
     if here.type != "cuda":
         told = f"{here.type}, {granted_cores()} cores for this process, {torch.get_num_threads()} threads"
-        return Found(told, numbers={"device": str(here), "gpus": 0, "cores": granted_cores()})
+        return CheckResult(told, numbers={"device": str(here), "gpus": 0, "cores": granted_cores()})
     facts = torch.cuda.get_device_properties(here)
     free, total = torch.cuda.mem_get_info(here)
     count = torch.cuda.device_count()
@@ -58,13 +58,13 @@ def device(machine: Machine) -> Found:
     }  # fmt: skip
     told = f"{count} x {facts.name} (sm_{facts.major}{facts.minor}), {total / 2**30:.0f} GiB, {free / 2**30:.0f} free"
     if free < 0.9 * total:
-        remedy = "another process uses this GPU: nvidia-smi names it"
-        return Found(told, WARNING, remedy, numbers)
-    return Found(f"{told}; {granted_cores()} cores for this process", numbers=numbers)
+        remedy = "another process uses this GPU: run nvidia-smi to find it"
+        return CheckResult(told, WARNING, remedy, numbers)
+    return CheckResult(f"{told}; {granted_cores()} cores for this process", numbers=numbers)
 
 
-def formats(machine: Machine) -> Found:
-    """The error of a matrix product in each number format, and its speed; and which one the run will use."""
+def formats(machine: Machine) -> CheckResult:
+    """Measure the error and speed of a matrix product in each number format; report the one that the run will use."""
     here = device_of(machine)
     side = SIDE[here.type]
     a, b = (torch.randn(side, side, generator=torch.Generator().manual_seed(n)).to(here) for n in (1, 2))
@@ -75,7 +75,7 @@ def formats(machine: Machine) -> Found:
         if name == "tf32" and here.type != "cuda":
             continue
         if name == "bf16" and here.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            told.append("bf16 not in hardware")
+            told.append("bf16 not supported by the hardware")
             continue
         error, speed = _product(a, b, exact, name, here)
         numbers[name] = {"error": error, "tflops": speed}
@@ -85,8 +85,8 @@ def formats(machine: Machine) -> Found:
     used = choose_precision(machine.config.trainer.precision, here).name
     seen = f"largest errors of a product: {', '.join(told)}; the run uses {used}"
     if wrong:
-        return Found(seen, FAILED, f"{', '.join(wrong)} computes wrongly: have this device looked at", numbers)
-    return Found(seen, numbers=numbers | {"used": used})
+        return CheckResult(seen, FAILED, f"wrong results in {', '.join(wrong)}: have this device checked", numbers)
+    return CheckResult(seen, numbers=numbers | {"used": used})
 
 
 def _product(

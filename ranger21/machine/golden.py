@@ -1,4 +1,4 @@
-"""Golden trajectories: steps of the optimizers that an independent program computed, followed on this device."""
+"""Check of the golden trajectories: optimizer steps computed by an independent program, repeated on this device."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ import numpy as np
 import torch
 
 from ranger21 import Ranger21
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.optim.official import Ranger21Official
 from ranger21.records.code import PROJECT
 from ranger21.system.wording import first_few, reason
 
-FOLDER = PROJECT / "tests" / "golden"  # of a clone
+FOLDER = PROJECT / "tests" / "golden"  # exists in a clone only
 SWITCHED = ("agc_clipping", "centralize", "lookahead_k", "norm_loss", "pnm", "stable_decay")
 NAMES = (
     "paper-adamw", "paper-all-on", *(f"paper-no-{name}" for name in SWITCHED), "official-july2021", "official-may2021",
 )  # fmt: skip
 WAYS = {"foreach": True, "one by one": False}
-NEAR = {torch.float64: 1e-9, torch.float32: 1e-3}  # the most that an element may be off
+NEAR = {torch.float64: 1e-9, torch.float32: 1e-3}  # largest allowed difference of an element
 
 
-def goldens(machine: Machine) -> Found:
-    """Follow every trajectory, many tensors at a time and one by one; in float64 where the device has that."""
+def goldens(machine: Machine) -> CheckResult:
+    """Repeat every trajectory with foreach and one tensor at a time, in float64 if the device supports it."""
     if not FOLDER.is_dir():
-        return Found(f"no {FOLDER.relative_to(PROJECT)} here", WARNING, "run it from a clone, which has them")
+        seen = f"{FOLDER.relative_to(PROJECT)} is missing"
+        return CheckResult(seen, WARNING, "run this in a clone of the repository, which has it")
     here = device_of(machine)
     kind = torch.float32 if here.type == "mps" else torch.float64
     wrong, largest = [], 0.0
     for name in NAMES:
         try:
             off = max(follow(FOLDER / f"{name}.npz", here, kind, way) for way in WAYS.values())
-        except Exception as error:  # of whatever a damaged file can raise
-            wrong.append(f"{name}.npz cannot be followed ({reason(error, 80)})")
+        except Exception as error:  # a damaged file can raise many errors
+            wrong.append(f"{name}.npz cannot be repeated ({reason(error, 80)})")
             continue
         largest = max(largest, off)
         if not off < NEAR[kind]:
             wrong.append(f"{name} is off by {off:.1e}")
     numbers = {"largest": largest, "ways": list(WAYS), "trajectories": len(NAMES) - len(wrong)}
     if wrong:
-        remedy = f"git checkout {FOLDER.relative_to(PROJECT)}; if they are whole, this device or torch computes wrongly"
-        return Found(first_few(wrong, 3, "; "), FAILED, remedy, numbers)
+        remedy = f"git checkout {FOLDER.relative_to(PROJECT)}; if the files are intact, this device or torch is faulty"
+        return CheckResult(first_few(wrong, 3, "; "), FAILED, remedy, numbers)
     seen = f"{len(NAMES)} trajectories of 40 steps, {' and '.join(WAYS)}: off by {largest:.1e} at most"
-    return Found(f"{seen} ({str(kind).removeprefix('torch.')})", numbers=numbers)
+    return CheckResult(f"{seen} ({str(kind).removeprefix('torch.')})", numbers=numbers)
 
 
 def follow(path: Path, device: torch.device, kind: torch.dtype, foreach: bool) -> float:
-    """Return how far an optimizer is from a trajectory at its farthest."""
+    """Return the largest difference of an optimizer's parameters from a trajectory."""
     with np.load(path) as file:
         golden = dict(file)
     optimizer, params, rates = optimizer_of(path.stem, golden, device, kind, foreach)
@@ -72,7 +73,7 @@ def follow(path: Path, device: torch.device, kind: torch.dtype, foreach: bool) -
 def optimizer_of(
     name: str, golden: Mapping[str, Any], device: torch.device, kind: torch.dtype, foreach: bool
 ) -> tuple[torch.optim.Optimizer, list[torch.nn.Parameter], Any]:
-    """The optimizer of a trajectory, its parameters as they begin, and the learning rate of each step."""
+    """Return the optimizer of a trajectory, its initial parameters and the learning rate of each step."""
     params = [torch.nn.Parameter(torch.tensor(golden[f"init.{n}"]).to(device, kind)) for n in golden["order"]]
     optimizer: torch.optim.Optimizer
     if name.startswith("official-"):

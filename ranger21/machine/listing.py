@@ -1,6 +1,6 @@
-"""All checks in their order: first what takes no time. Imports no torch.
+"""The list of all checks, the fastest first. Imports no torch.
 
-A new one is a function in a file of this folder, and a line here.
+To add a check, write a function in a module of this package and add a line here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """A check by its name in the table: `function` of `module` in this folder, which takes a Machine, returns a Found.
+    """A check: a function of a Machine that returns a CheckResult.
 
     Attributes:
-        quick: whether --quick has it, too.
-        starts: whether it starts processes that use the device, which some sites let one process have at a time.
+        name: in the table.
+        module: in this package.
+        function: in the module.
+        quick: whether --quick includes it.
+        starts: whether it starts processes that use the device; some sites allow only one process at a time.
     """
 
     name: str
@@ -47,4 +50,4 @@ CHECKS = (
     Check("largest batch", "batch", "largest", quick=False),
 )
 FIRST = "Python and packages"
-TOGETHER = "all-reduce"  # what every rank takes part in
+TOGETHER = "all-reduce"  # the check in which every rank takes part

@@ -1,4 +1,4 @@
-"""Each way in which this device can step Ranger21, against its reference; and how long a step takes."""
+"""Checks of Ranger21's implementations on this device: accuracy against the reference, and speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn import Parameter
 
 from ranger21 import Ranger21
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of, seconds
 from ranger21.machine.model import on_meta
 from ranger21.optim import reference
@@ -21,11 +21,11 @@ WAYS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SHAPES = [(8, 3, 3, 3), (40, 60), (16, 1, 1, 1), (4, 6, 5), (33,), (), (300, 2), (1, 4096)]
 STEPS = 11  # two merges of lookahead
-NEAR = 1e-5  # of float32, over the weights' largest change
+NEAR = 1e-5  # allowed error in float32, relative to the largest change of a weight
 
 
 def ways_of(device: torch.device) -> tuple[dict[str, dict[str, Any]], str]:
-    """The ways in which Ranger21 can step on the device; and why not the fused one, where that is not there."""
+    """Return the implementations that work on the device, and why the fused one does not (empty if it does)."""
     probe = Parameter(torch.ones(2, device=device))
     probe.grad = torch.ones_like(probe)
     try:
@@ -35,8 +35,8 @@ def ways_of(device: torch.device) -> tuple[dict[str, dict[str, Any]], str]:
     return WAYS, ""
 
 
-def against_reference(machine: Machine) -> Found:
-    """Step tensors of every kind in float32, and compare with the reference in float64 on the CPU."""
+def against_reference(machine: Machine) -> CheckResult:
+    """Update tensors of many shapes in float32, and compare with the float64 reference on the CPU."""
     here = device_of(machine)
     generator = torch.Generator().manual_seed(0)
     begin = [torch.randn(shape, generator=generator, dtype=torch.float64) * 0.05 for shape in SHAPES]
@@ -50,12 +50,12 @@ def against_reference(machine: Machine) -> Found:
     ways, why = ways_of(here)
     off = {name: _farthest(way, begin, grads, end, here) / moved for name, way in ways.items()}
     seen = ", ".join(f"{name} {value:.1e}" for name, value in off.items())
-    seen = f"off by, of the weights' change in {STEPS} steps: {seen}" + (f"; not fused: {why}" if why else "")
+    seen = f"error relative to the weights' change in {STEPS} steps: {seen}" + (f"; not fused: {why}" if why else "")
     wrong = [name for name, value in off.items() if not value < NEAR]
     if wrong:
-        cure = "use optimizer.fused=false" if wrong == ["fused"] else "have this device, its driver and torch looked at"
-        return Found(seen, FAILED, f"{', '.join(wrong)}: more than {NEAR:g}; {cure}", {"off": off})
-    return Found(seen, numbers={"off": off})
+        cure = "use optimizer.fused=false" if wrong == ["fused"] else "have this device, its driver and torch checked"
+        return CheckResult(seen, FAILED, f"{', '.join(wrong)}: more than {NEAR:g}; {cure}", {"off": off})
+    return CheckResult(seen, numbers={"off": off})
 
 
 def _farthest(way: dict[str, Any], begin: Any, grads: Any, end: Any, here: torch.device) -> float:
@@ -69,8 +69,8 @@ def _farthest(way: dict[str, Any], begin: Any, grads: Any, end: Any, here: torch
     return float(torch.nan_to_num(torch.stack(differences), nan=float("inf")).max())
 
 
-def speed(machine: Machine) -> Found:
-    """Milliseconds a step on the weights of the configured model, beside torch's fused AdamW."""
+def speed(machine: Machine) -> CheckResult:
+    """Measure milliseconds per step on the weights of the configured model, compared with torch's fused AdamW."""
     here = device_of(machine)
     shapes = [param.shape for param in on_meta(machine.config).parameters()]
     params = [Parameter(torch.randn(shape, device=here) * 0.05) for shape in shapes]
@@ -82,14 +82,14 @@ def speed(machine: Machine) -> Found:
     times = 5 if machine.quick else 20  # four merges of lookahead
     found = {name: 1e3 * statistics.median(_of_steps(make(), here, times)) for name, make in makes.items()}
     count = sum(shape.numel() for shape in shapes) / 1e6
-    seen = f"ms a step, {machine.config.model.label} ({count:.1f} million): " + ", ".join(
+    seen = f"ms per step, {machine.config.model.label} ({count:.1f} million): " + ", ".join(
         f"{name} {value:.3g}" for name, value in found.items()
     )
     numbers = {"ms": found, "elements": sum(shape.numel() for shape in shapes)}
     fused, foreach = found.get("Ranger21, fused"), found["Ranger21, foreach"]
     if fused is not None and fused > foreach:
-        return Found(seen, WARNING, "the fused step is the slower one here: optimizer.fused=false", numbers)
-    return Found(seen, numbers=numbers)
+        return CheckResult(seen, WARNING, "the fused step is slower here: use optimizer.fused=false", numbers)
+    return CheckResult(seen, numbers=numbers)
 
 
 def _of_steps(optimizer: torch.optim.Optimizer, here: torch.device, times: int) -> list[float]:

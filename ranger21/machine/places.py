@@ -1,4 +1,4 @@
-"""Where a check may write: on the disk that takes the runs, if that can be written. Imports no torch."""
+"""Temporary folders of the checks, on the disk of the runs if that is writable. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from ranger21.config import Config
 from ranger21.system.processes import temporary_folder
 
-CONTENTS = {"run", "kept", "train.txt"}  # of the working folder; one that a killed process left has nothing else
+CONTENTS = {"run", "kept", "train.txt"}  # the names that a working folder can contain
 
 
 def disk_of(config: Config) -> Path:
-    """Return the folder that is there already in which the run directory is, or will be."""
+    """Return the nearest existing folder that contains, or will contain, the run directory."""
     whole = Path(config.run_dir or config.outputs).absolute()
     return next(folder for folder in (whole, *whole.parents) if folder.is_dir())
 
 
 @contextlib.contextmanager
 def working(config: Config, otherwise: Path) -> Iterator[Path]:
-    """A folder on the disk of the runs, removed at the end; in `otherwise` where that cannot be written."""
+    """Yield a folder on the disk of the runs, or in `otherwise` if that is not writable; remove it at the end."""
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(temporary_folder(disk_of(config) / "check-machine", CONTENTS))
-        except OSError:  # the check of the disk says why
+        except OSError:  # the disk check reports it
             folder = otherwise / "work"
             folder.mkdir()
         yield folder

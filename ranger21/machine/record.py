@@ -1,4 +1,4 @@
-"""machine.json: what was seen, of which machine and training. Imports no torch."""
+"""machine.json: the results of the checks, with the machine and the training. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.config import Config, ImageFolderConfig, result_values
-from ranger21.machine.check import FAILED, Row
+from ranger21.machine.check import FAILED, CheckRow
 from ranger21.records.code import git_state
 from ranger21.system.errors import UserError
 from ranger21.system.files import newer, require_writable, write_atomically
@@ -24,21 +24,21 @@ from ranger21.system.wording import one_line, shown
 
 KIND, FORMAT = "ranger21 machine", 1
 NAME = "machine.json"
-CURE = "make it anew with scripts/check_machine.py"
+CURE = "create it again with scripts/check_machine.py"
 SHAPE = {
     "started": str,
     "host": str,
     "training": {},
     "checks": [{"check": str, "state": str, "seen": str, "remedy": str, "seconds": float, "numbers": {}}],
 }
-# Of a training, what its speed depends on. (How it is computed on ranks, and the device, are the machine's.)
+# Settings on which the speed of a training depends. (The device and the ranks belong to the machine.)
 OF_DATA = ("batch_size", "crop", "resize", "transforms", "pack")
-WITHOUT_SPEED = ("lr", "weight_decay")  # of an optimizer
+WITHOUT_SPEED = ("lr", "weight_decay")  # settings of an optimizer that do not affect its speed
 OF_TRAINER = ("precision", "accumulate", "compile", "channels_last", "tf32", "cudnn_benchmark", "deterministic")
 
 
 def training(config: Config) -> dict[str, Any]:
-    """Return what the speed of a training depends on, by dotted key."""
+    """Return the settings on which the speed of a training depends, by dotted key."""
     values: dict[str, Any] = {
         **result_values(config.model, "model."),
         **{f"optimizer.{key}": value for key, value in vars(config.optimizer).items() if key not in WITHOUT_SPEED},
@@ -52,22 +52,30 @@ def training(config: Config) -> dict[str, Any]:
 
 
 def require_place(path: Path) -> None:
-    """Raise a UserError if `path` is a file that is no machine.json, or cannot be written."""
+    """Raise a UserError if `path` exists and is not a machine.json, or cannot be written."""
     if os.path.lexists(path):
         try:
             ours = read_json(path).get("kind") == KIND
         except UserError:
             ours = False
         if not ours:
-            raise UserError(f"{path} is there and is not a {NAME}: it is left alone; choose another --out.")
+            raise UserError(f"{path} exists and is not a {NAME}, so it is not overwritten: choose another --out.")
     try:
         require_writable(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another --out.") from error
 
 
-def write(path: Path, config: Config, rows: Sequence[Row], quick: bool, whole: bool) -> None:
-    """Write what was seen; `whole`: whether every check was done."""
+def write(path: Path, config: Config, rows: Sequence[CheckRow], quick: bool, whole: bool) -> None:
+    """Write the results to machine.json.
+
+    Args:
+        path: of the file.
+        config: of the training.
+        rows: the results.
+        quick: whether --quick was given.
+        whole: whether every check was done.
+    """
     facts = {
         "kind": KIND,
         "format": FORMAT,
@@ -88,7 +96,7 @@ def write(path: Path, config: Config, rows: Sequence[Row], quick: bool, whole: b
 
 
 def text(facts: dict[str, Any]) -> str:
-    """Return JSON that every reader takes: a number that is not finite is null."""
+    """Return standard JSON, with null for numbers that are not finite."""
     return json.dumps(_finite(facts), indent=1) + "\n"
 
 
@@ -104,36 +112,36 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Measured:
-    """The speed of one training on one machine, as a machine.json has it."""
+    """The speed of one training on one machine, from a machine.json."""
 
     path: Path
     training: dict[str, Any]
     images_per_s: float
     checkpoint_bytes: int | None
-    whose: str  # device, host and date, for people
+    whose: str  # device, host and date, for messages
 
     def is_of(self, config: Config) -> bool:
-        """Whether a training is, in all that its speed depends on, the one that was measured."""
+        """Return whether a training agrees with the measured one in all settings on which the speed depends."""
         return self.training == _finite(training(config))
 
     def differences(self, config: Config) -> list[str]:
-        """What a training has otherwise: `key=its value, where this has another`."""
+        """Return the settings in which a training differs, as `key=its value (not the measured value)`."""
         other = _finite(training(config))
         keys = sorted(self.training.keys() | other.keys())
         pairs = ((key, other.get(key), self.training.get(key)) for key in keys)
         return [f"{key}={shown(its, str)} (not {shown(own, str)})" for key, its, own in pairs if its != own]
 
     def told(self) -> str:
-        """Return of what it is, for people."""
+        """Return a description of the measurement for messages."""
         model, optimizer = (shown(self.training.get(key), str) for key in ("model.name", "optimizer.name"))
         return f"{self.images_per_s:,.4g} for {model} with {optimizer} on {one_line(self.whose)}"
 
 
 def read(path: Path) -> Measured:
-    """Read a machine.json. Raises a UserError if it is another file, of a later version, or has no speed."""
+    """Read a machine.json. Raises a UserError if it is another kind of file, of a later version, or has no speed."""
     facts = read_json(path, {}, CURE)
     if facts.get("kind") != KIND:
-        raise UserError(f"{path} is not a {NAME}, which scripts/check_machine.py writes: give one, or no --machine.")
+        raise UserError(f"{path} is not a {NAME} of scripts/check_machine.py: give such a file, or omit --machine.")
     if why := newer(facts, FORMAT):
         raise UserError(f"{path} cannot be used: {why}.")
     if why := misfit(facts, SHAPE):
@@ -142,8 +150,8 @@ def read(path: Path) -> Measured:
     seen = numbers.get("training", {})
     speed, size = seen.get("images_per_s"), seen.get("checkpoint_bytes")
     if not isinstance(speed, int | float) or not speed > 0:
-        raise UserError(f"{path} has no speed of a training: the check of it failed. {CURE.capitalize()}.")
+        raise UserError(f"{path} has no training speed because its training check failed. {CURE.capitalize()}.")
     device = str(numbers.get("device", {}).get("device", "an unknown device"))
-    failed = ", where a check failed" if any(check["state"] == FAILED for check in facts["checks"]) else ""
+    failed = ", on which a check failed" if any(check["state"] == FAILED for check in facts["checks"]) else ""
     whose = f"{device} of {facts['host']}, {facts['started'][:10]}{failed}"
     return Measured(path, facts["training"], float(speed), size if isinstance(size, int) else None, whose)

@@ -1,4 +1,4 @@
-"""What is around the node: SLURM and W&B."""
+"""Checks of SLURM and W&B."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.system.processes import granted_cores
 from ranger21.system.wording import one_line, reason
 from ranger21.tracking.loggers.weights_and_biases import WandbConfig
 
 WANDB = "https://api.wandb.ai"
 SECONDS = 10
-REQUEUE = "slurm/train.sbatch cannot requeue itself: it prints the command that goes on (docs/cluster.md)"
+REQUEUE = "slurm/train.sbatch cannot requeue itself; it prints the command that resumes the run (docs/cluster.md)"
 
 
-def slurm(machine: Machine) -> Found:
-    """What SLURM has granted, how long it lasts, and whether a job can requeue itself."""
+def slurm(machine: Machine) -> CheckResult:
+    """Report SLURM's allocation and its remaining time, and check whether a job can requeue itself."""
     env = os.environ
     job = env.get("SLURM_JOB_ID")
     if not job:
         version = _asked("sinfo", "--version")
-        return Found(f"{version} is here, and this is no job of it" if version else "not here")
+        return CheckResult(f"{version} is installed, but this is not one of its jobs" if version else "not installed")
     granted = {
         "nodes": env.get("SLURM_JOB_NUM_NODES"),
         "cpus_on_node": env.get("SLURM_CPUS_ON_NODE"),
@@ -34,16 +34,16 @@ def slurm(machine: Machine) -> Found:
     left = _asked("squeue", "--noheader", "--job", job, "--format", "%L")
     numbers = {"job": job, **granted, "cores": granted_cores(), "left": left}
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in granted.items() if value)
-    seen = f"job {job}: {told or 'nothing said of nodes'}; {granted_cores()} cores for this process, {left or '?'} left"
+    seen = f"job {job}: {told or 'nodes unknown'}; {granted_cores()} cores for this process, {left or '?'} left"
     if _asked("scontrol", "show", "job", job) is None:
-        return Found(f"{seen}; scontrol does not answer", WARNING, REQUEUE, numbers)
+        return CheckResult(f"{seen}; scontrol does not answer", WARNING, REQUEUE, numbers)
     if granted_cores() < 2 and env.get("SLURM_GPUS_ON_NODE"):
-        return Found(seen, WARNING, "one core feeds no GPU: --cpus-per-gpu=8 asks for more", numbers)
-    return Found(seen, numbers=numbers)
+        return CheckResult(seen, WARNING, "one core is too few for a GPU: request more by --cpus-per-gpu=8", numbers)
+    return CheckResult(seen, numbers=numbers)
 
 
 def _asked(*command: str) -> str | None:
-    """What a command of SLURM's prints, in one line; None if there is none, or it fails."""
+    """Return the output of a SLURM command in one line; None if it does not exist or fails."""
     if not shutil.which(command[0]):
         return None
     try:
@@ -53,25 +53,26 @@ def _asked(*command: str) -> str | None:
     return one_line(" ".join(done.stdout.split()), 200)
 
 
-def wandb(machine: Machine) -> Found:
-    """Whether W&B's server answers, and whether the run needs it to."""
+def wandb(machine: Machine) -> CheckResult:
+    """Check whether W&B's server answers, and whether the run needs it."""
     logger = machine.config.logger
     if not isinstance(logger, WandbConfig):
-        return Found("the run does not use it")
+        return CheckResult("the run does not use W&B")
     online = (logger.mode or os.environ.get("WANDB_MODE")) == "online"
     address = os.environ.get("WANDB_BASE_URL") or WANDB
     try:
         with urllib.request.urlopen(f"{address}/healthz", timeout=SECONDS):
             answered, why = True, ""
-    except urllib.error.HTTPError:  # an answer, too
+    except urllib.error.HTTPError:  # also an answer
         answered, why = True, ""
     except (OSError, ValueError) as error:
         answered, why = False, reason(error, 100)
     numbers = {"reachable": answered, "online": online}
     if answered:
-        return Found(f"the server answers; the run is {'online' if online else 'offline'}", numbers=numbers)
+        return CheckResult(f"the server answers; the run is {'online' if online else 'offline'}", numbers=numbers)
     seen = f"{one_line(address, 80)} does not answer ({why})"
     if online:
-        return Found(seen, FAILED, "logger.mode=offline, and scripts/sync_wandb.py from a login node", numbers)
-    needs = "the run is offline and needs none: scripts/sync_wandb.py sends it from a login node"
-    return Found(f"{seen}; {needs}", numbers=numbers)
+        remedy = "use logger.mode=offline, and run scripts/sync_wandb.py on a login node"
+        return CheckResult(seen, FAILED, remedy, numbers)
+    needs = "the run is offline and does not need it: send it with scripts/sync_wandb.py from a login node"
+    return CheckResult(f"{seen}; {needs}", numbers=numbers)

@@ -1,4 +1,4 @@
-"""The table of what was seen. Imports no torch."""
+"""The table of the results. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.machine.check import FAILED, OK, STATES, WARNING, Row
+from ranger21.machine.check import FAILED, OK, STATES, WARNING, CheckRow
 from ranger21.system.wording import one_line
 
 STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 LONGEST = 700  # characters of a cell
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A row for each check; the remedy stands below what was seen."""
-    made = Table("check", "", "what was seen, and what to do", "s", box=box.MARKDOWN)
+def table(rows: Sequence[CheckRow]) -> Table:
+    """Return a table with a row for each check; the remedy follows the result."""
+    made = Table("check", "", "result, and what to do", "s", box=box.MARKDOWN)
     made.columns[-1].justify = "right"
     for row in rows:
         seen = Text(one_line(row.found.seen, LONGEST))
@@ -27,7 +27,7 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """How many rows are of each state."""
+def summary(rows: Sequence[CheckRow]) -> str:
+    """Return the number of rows in each state, as text."""
     counts = {state: sum(row.found.state == state for row in rows) for state in STATES}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

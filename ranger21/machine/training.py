@@ -1,4 +1,4 @@
-"""Some steps of the configured training by the real command, killed and resumed."""
+"""Checks that train with train.py as configured, kill the training and resume it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ranger21.config import ImageFolderConfig, TrainerConfig
-from ranger21.machine.check import FAILED, WARNING, Found, Machine
+from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.records.checkpoint import Checkpoints
 from ranger21.records.checkpoint_file import State, read
@@ -28,24 +28,24 @@ from ranger21.system.wording import one_line
 
 STEPS, QUICK_STEPS = 20, 4  # between two checkpoints
 LOGS = 4  # lines of metrics between two checkpoints
-LOOK = 0.02  # seconds between two looks for a checkpoint
-WAITS = 0.05  # the share of the time that a training may wait for data
+LOOK = 0.02  # seconds between two polls for a checkpoint
+WAITS = 0.05  # fraction of the time that a training may wait for data
 
 
 def folder(machine: Machine) -> Path:
-    """The run directory of the steps."""
+    """Return the run directory of the training."""
     return machine.work / "run"
 
 
-def steps(machine: Machine) -> Found:
-    """Train until there are two checkpoints, then kill it (SIGKILL): speed, waiting and memory."""
+def steps(machine: Machine) -> CheckResult:
+    """Train until there are two checkpoints, then kill the training (SIGKILL); report speed, data wait and memory."""
     two, memory = killed(machine)
     run, aside = folder(machine), machine.work / "kept"
-    whole = (run / "metrics.jsonl").read_bytes().rpartition(b"\n")[0]  # without a line that the kill cut short
+    whole = (run / "metrics.jsonl").read_bytes().rpartition(b"\n")[0]  # without a line cut short by the kill
     lines = [json.loads(line) for line in whole.splitlines()]
     speeds = [line for line in lines if "perf/images_per_s" in line]
     if not speeds:
-        return Found("it ended before it logged a speed", WARNING, "check a longer training")
+        return CheckResult("the training ended before it logged its speed", WARNING, "check a longer training")
     used = speeds[len(speeds) // 4 :] if len(speeds) > 3 else speeds[-1:]
     rate = statistics.median(line["perf/images_per_s"] for line in used)
     waited = statistics.median(line["perf/data_wait"] for line in used)
@@ -57,36 +57,38 @@ def steps(machine: Machine) -> Found:
     if two:
         numbers["checkpoint_bytes"] = (aside / "newer.pt").stat().st_size
     held = f"{peak:.3g} GiB of the device" if peak else f"{memory / 2**30:.3g} GiB"
-    seen = f"{rate:,.4g} images/s over {len(used)} spans of steps, data_wait {waited:.1%}, peak memory {held}"
+    seen = f"{rate:,.4g} images/s over {len(used)} log lines, data_wait {waited:.1%}, peak memory {held}"
     own = machine.config.data.workers
-    if waited > WAITS and (own or (own is None and device_of(machine).type != "cpu")):  # else the training loads
-        remedy = "the device waits for images: a pack (docs/data.md), or more data.workers; see the row of the loader"
-        return Found(seen, WARNING, remedy, numbers)
-    return Found(seen, numbers=numbers)
+    if waited > WAITS and (
+        own or (own is None and device_of(machine).type != "cpu")
+    ):  # without workers, training loads
+        remedy = "the device waits for images: use a pack (docs/data.md) or more data.workers; see the loader's row"
+        return CheckResult(seen, WARNING, remedy, numbers)
+    return CheckResult(seen, numbers=numbers)
 
 
-def resumed(machine: Machine) -> Found:
-    """Go on from the first checkpoint of the killed training, to the second; compare the weights of both."""
+def resumed(machine: Machine) -> CheckResult:
+    """Resume the killed training from its first checkpoint up to the second, and compare the weights there."""
     return _compare(machine, (), exact=device_of(machine).type == "cpu")
 
 
-def deterministic(machine: Machine) -> Found:
-    """The same with `trainer.deterministic=true`, which promises the same bits."""
+def deterministic(machine: Machine) -> CheckResult:
+    """Do the same with `trainer.deterministic=true`, which promises bit-identical weights."""
     if "deterministic" not in TrainerConfig.__dataclass_fields__:
-        return Found("there is no trainer.deterministic in this version")
+        return CheckResult("this version has no trainer.deterministic")
     if device_of(machine).type == "cpu":
-        return Found("on the CPU every training is: see the row above")
+        return CheckResult("on the CPU every training is deterministic: see the row above")
     for name in ("run", "kept"):
         shutil.rmtree(machine.work / name, ignore_errors=True)
-    more = ("trainer.deterministic=true", "trainer.cudnn_benchmark=null")  # whatever was typed: they exclude each other
+    more = ("trainer.deterministic=true", "trainer.cudnn_benchmark=null")  # the two exclude each other
     killed(machine, more)
     return _compare(machine, more, exact=True)
 
 
 def killed(machine: Machine, more: tuple[str, ...] = ()) -> tuple[bool, int]:
-    """Train until there are two checkpoints, which are kept aside, and kill it.
+    """Train until there are two checkpoints, keep links to both, and kill the training.
 
-    Returns whether there are two (a short training ends before), and the most memory that the process held, in bytes.
+    Returns whether there are two (a short training may end earlier), and the peak memory of the process in bytes.
     Raises a UserError if the training ends with an error.
     """
     run, aside = folder(machine), machine.work / "kept"
@@ -102,11 +104,11 @@ def killed(machine: Machine, more: tuple[str, ...] = ()) -> tuple[bool, int]:
     return two or _kept(run, aside), memory
 
 
-def _compare(machine: Machine, more: tuple[str, ...], exact: bool) -> Found:
+def _compare(machine: Machine, more: tuple[str, ...], exact: bool) -> CheckResult:
     run, aside = folder(machine), machine.work / "kept"
     if not ((aside / "older.pt").exists() and (aside / "newer.pt").exists()):
-        remedy = "the row of the training says why; a training that is too short for it cannot be checked"
-        return Found("not looked at: there are no two checkpoints of a killed training", WARNING, remedy)
+        remedy = "see the training's row for the reason; a training that is too short cannot be checked"
+        return CheckResult("not checked: there are no two checkpoints of a killed training", WARNING, remedy)
     checkpoints = Checkpoints(run / "checkpoints")
     for path in run.joinpath("checkpoints").iterdir():
         path.unlink()
@@ -122,26 +124,37 @@ def _compare(machine: Machine, more: tuple[str, ...], exact: bool) -> Found:
     older, there, here = read(aside / "older.pt"), read(aside / "newer.pt"), read(checkpoints.last)
     at, steps = here["progress"]["step"], there["progress"]["step"]
     if at != steps:
-        return Found(f"it saved at step {at} and not at step {steps}", FAILED, "report this: it is a fault of ours")
+        seen = f"the resumed training saved at step {at} instead of step {steps}"
+        return CheckResult(seen, FAILED, "report this: it is an error in this program")
     return verdict(_largest(there, here), _largest(there, older), older["progress"]["step"], steps, exact)
 
 
-def verdict(off: float, moved: float, begin: int, end: int, exact: bool) -> Found:
-    """How far the two are, beside how far the weights moved meanwhile."""
+def verdict(off: float, moved: float, begin: int, end: int, exact: bool) -> CheckResult:
+    """Return the check's result.
+
+    Args:
+        off: largest difference between the killed and the resumed training's weights.
+        moved: largest change of a weight between the two checkpoints.
+        begin: step of the first checkpoint.
+        end: step of the second checkpoint.
+        exact: whether the weights must be bit-identical.
+    """
     numbers = {"largest_difference": off, "moved": moved, "from_step": begin, "to_step": end}
     seen = f"killed, resumed at step {begin}; the weights of step {end} differ by {off:.2g} at most"
     if off == 0:
-        return Found(f"{seen}: the same bits", numbers=numbers)
+        return CheckResult(f"{seen}: the same bits", numbers=numbers)
     seen += f" (they moved by {moved:.2g})"
     if exact:
-        return Found(seen, FAILED, "they should be the same bits: report this with machine.json", numbers)
+        return CheckResult(seen, FAILED, "they should be bit-identical: report this with machine.json", numbers)
     if not off < moved:
-        return Found(seen, FAILED, "resuming does not lead to the same weights: report this with machine.json", numbers)
-    return Found(f"{seen}; without trainer.deterministic a GPU promises no more", numbers=numbers)
+        return CheckResult(
+            seen, FAILED, "resuming does not lead to the same weights: report this with machine.json", numbers
+        )
+    return CheckResult(f"{seen}; this is normal for a GPU without trainer.deterministic", numbers=numbers)
 
 
 def _largest(one: State, other: State) -> float:
-    """The largest difference of two checkpoints' weights; infinite where one is not a number."""
+    """Return the largest difference between two checkpoints' weights; infinite if one is NaN."""
     found = 0.0
     for name, tensor in one["model"].items():
         if tensor.is_floating_point():
@@ -152,7 +165,7 @@ def _largest(one: State, other: State) -> float:
 
 @contextlib.contextmanager
 def started(machine: Machine, run: Path, more: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Have train.py running with the user's overrides and those of the check; it is killed at the end."""
+    """Run train.py with the user's overrides and those of the check; kill it at the end."""
     every = QUICK_STEPS if machine.quick else STEPS
     own = [
         f'run_dir="{run}"', "resume=auto", "logger=none", "trainer.checkpoint_every_minutes=null",
@@ -160,7 +173,7 @@ def started(machine: Machine, run: Path, more: tuple[str, ...] = ()) -> Iterator
         "trainer.eval_every_epochs=1000000",
     ]  # fmt: skip
     if isinstance(machine.config.data, ImageFolderConfig):
-        own.append("data.stage=null")  # a copy of the whole pack would stay behind
+        own.append("data.stage=null")  # otherwise a copy of the pack would remain
     command = [sys.executable, str(TRAIN), *machine.overrides, *own, *more]
     with open(machine.work / "train.txt", "wb") as said:
         process = subprocess.Popen(
@@ -174,20 +187,20 @@ def started(machine: Machine, run: Path, more: tuple[str, ...] = ()) -> Iterator
 
 
 def _kept(run: Path, aside: Path) -> bool:
-    """Keep the two newest checkpoints aside as soon as there are two, under names that the run does not use."""
+    """Link the two newest checkpoints to older.pt and newer.pt in `aside`; return False if there are no two yet."""
     places = Checkpoints(run / "checkpoints")
     pairs = ((places.previous, aside / "older.pt"), (places.last, aside / "newer.pt"))
     with contextlib.suppress(FileNotFoundError):
         for place, kept in pairs:
             kept.unlink(missing_ok=True)
             os.link(place, kept)
-        same = all(place.samefile(kept) for place, kept in pairs)  # else the run has saved again meanwhile
+        same = all(place.samefile(kept) for place, kept in pairs)  # False if the run has saved again meanwhile
         return same and not places.previous.samefile(places.last)
     return False
 
 
 def _resident(pid: int) -> int:
-    """The most memory that a process has held so far, in bytes; 0 where the system does not say."""
+    """Return the peak memory of a process so far, in bytes; 0 if the system does not report it."""
     with contextlib.suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
@@ -195,7 +208,7 @@ def _resident(pid: int) -> int:
 
 
 def _said(run: Path) -> str:
-    """The sentence with which train.py ended."""
+    """Return the message with which train.py ended."""
     lines = (run.parent / "train.txt").read_text(errors="replace").strip().splitlines()
     sentence = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
     return f"train.py ended: {one_line(sentence.removeprefix('error: '), 600)}"
