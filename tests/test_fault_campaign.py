@@ -16,16 +16,16 @@ from conftest import ROOT
 
 from ranger21.faults import setups
 from ranger21.faults.campaign import Campaign
-from ranger21.faults.kinds import SAVE_EVERY, Between, Record, Refused
+from ranger21.faults.kinds import SAVE_EVERY, Between, Refused, SessionRecord
 from ranger21.faults.listing import BY_ITSELF, BY_NAME, KINDS
 from ranger21.faults.plan import plan
 from ranger21.faults.setups import shares
-from ranger21.faults.table import Outcome
+from ranger21.faults.table import CampaignResult
 from ranger21.faults.verdict import Judged, Likeness, compare, difference, judge
 from ranger21.records.checkpoint_file import read
 from ranger21.system.errors import UserError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fault injection needs Linux")
 
 LEG = setups.LEGS[0]
 # Two sessions, of which the second is refused.
@@ -91,7 +91,7 @@ def test_a_changed_weight_is_told(campaign: Path) -> None:
     torch.save(state, last)
     done = subprocess.run(**command(campaign), timeout=120)
     last.write_bytes(before)
-    assert done.returncode == 1 and "not as the undisturbed run" in done.stdout, done.stdout
+    assert done.returncode == 1 and "differs from the undisturbed run" in done.stdout, done.stdout
     content = found(campaign)
     assert not content["good"] and 0 < content["runs"][0]["weights"] < 1e-6
     assert "| 0 of 3 as undisturbed | 3 of 3 |" in (campaign / "out" / "table.md").read_text()
@@ -141,10 +141,10 @@ def test_differences() -> None:
         assert difference(one, other) == float("inf")
 
 
-def record(*faults: tuple[str, int], **values: Any) -> Record:
+def record(*faults: tuple[str, int], **values: Any) -> SessionRecord:
     """A session of a run in one process, from step 20 to 33, and killed."""
     facts = {"newest": 20, "resumed": 20, "reached": 33, "saved": 30, "codes": [-9]} | values
-    return Record(LEG.name, 0, 1, 1, faults=[{"kind": kind, "step": step} for kind, step in faults], **facts)
+    return SessionRecord(LEG.name, 0, 1, 1, faults=[{"kind": kind, "step": step} for kind, step in faults], **facts)
 
 
 END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=True)
@@ -154,12 +154,12 @@ END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=
     ("kind", "values", "after", "mistake"),
     [
         ("SIGKILL", {}, [END], ""),
-        ("SIGKILL", {}, [], "no session went on"),
+        ("SIGKILL", {}, [], "no session resumed"),
         ("SIGKILL", {"codes": [1]}, [END], "ended with [1]"),
         ("SIGKILL", {"hung": True}, [END], "the run hung"),
         ("SIGKILL", {"left_behind": ["python"]}, [END], "left behind: python"),
         ("SIGKILL", {"saved": 25}, [END], "8 steps were lost"),
-        ("SIGKILL", {}, [record(newest=30, resumed=25), END], "went on from step 25, not from the newest"),
+        ("SIGKILL", {}, [record(newest=30, resumed=25), END], "resumed from step 25, not the newest"),
         ("SIGKILL", {}, [record(newest=30, resumed=None), END], ""),
         ("SIGKILL", {}, [record(newest=30, resumed=30)], "the run never finished"),
         ("SIGTERM", {"codes": [143], "reached": 30}, [END], ""),
@@ -168,24 +168,24 @@ END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=
         ("SIGTERM", {"codes": [143], "reached": 30, "told": ["Traceback"]}, [END], "showed a traceback"),
         ("SIGTERM", {"codes": [-15], "resumed": None, "reached": 20, "saved": 20}, [END], ""),
         ("disk full", {"codes": [1], "told": ["could not be written"]}, [END], ""),
-        ("disk full", {"codes": [1]}, [END], "was not told: nothing of 'could not be written'"),
+        ("disk full", {"codes": [1]}, [END], "no message with 'could not be written'"),
         ("disk full", {"codes": [0], "told": ["could not be written"]}, [END], "ended with [0]"),
         ("one rank killed", {"codes": [1, -9]}, [END], ""),
         ("one rank killed", {"codes": [-9, -9], "ended_by_us": 1}, [END], "1 of 1 ranks did not end"),
         (LOADER, {"codes": [0], "finished": True, "reached": 44, "told": ["started anew"]}, [], ""),
-        (LOADER, {"codes": [0], "finished": True, "reached": 44}, [], "was not told"),
+        (LOADER, {"codes": [0], "finished": True, "reached": 44}, [], "no message with"),
         (LOADER, {"codes": [0], "finished": True, "reached": 43}, [], ""),
         (LOADER, {"codes": [1]}, [END], "the run ended with [1]"),
-        (WANDB, {"codes": [0], "finished": True, "reached": 34}, [], "was not told: nothing of 'W&B is"),
+        (WANDB, {"codes": [0], "finished": True, "reached": 34}, [], "no message with 'W&B is"),
         (WANDB, {"codes": [0], "hung": True}, [END], "the run hung"),
         ("checkpoint cut short", {"lost": 5, "told": ["is damaged"]}, [END], ""),
-        ("checkpoint cut short", {"lost": 5}, [END], "was not told: nothing of 'is damaged'"),
+        ("checkpoint cut short", {"lost": 5}, [END], "no message with 'is damaged'"),
         ("checkpoint cut short", {"resumed": None}, [record(newest=20, resumed=20), END], ""),
-        ("checkpoint cut short", {"resumed": 0}, [END], "went on from step 0, not from the newest whole one, 20"),
+        ("checkpoint cut short", {"resumed": 0}, [END], "resumed from step 0, not the newest intact one, 20"),
         ("metrics.jsonl torn", {}, [END], ""),
     ],
 )  # fmt: skip
-def test_what_is_judged(kind: str, values: dict[str, Any], after: list[Record], mistake: str) -> None:
+def test_what_is_judged(kind: str, values: dict[str, Any], after: list[SessionRecord], mistake: str) -> None:
     fault = judge(LEG, [record((kind, 27), **values), *after])[0]
     assert fault.kind == kind and fault.mistake.startswith(mistake) and bool(fault.mistake) == bool(mistake), fault
 
@@ -198,32 +198,32 @@ def test_a_process_that_is_replaced_goes_on() -> None:
         ("SIGKILL", "", 3),
     ]
     stuck = judge(LEG, [record((LOADER, 33), ("SIGKILL", 35)), END])
-    assert stuck[0].mistake == "no step was made afterwards"
+    assert stuck[0].mistake == "no step followed"
 
 
 def test_a_run_that_ends_by_itself_is_told() -> None:
     for faults in ((), ((LOADER, 25),), (("checkpoint cut short", 20),)):
         last = judge(LEG, [record(*faults, codes=[1]), END])[-1]
-        assert (last.kind, last.mistake) == (BY_ITSELF, "ended with [1], though nothing had hit it")
+        assert (last.kind, last.mistake) == (BY_ITSELF, "ended with [1], although no fault had hit it")
     assert judge(LEG, [END]) == []
 
 
 def test_one_bad_fault_or_run_is_enough() -> None:
     good, same = Judged(LEG.name, "SIGKILL", 0, 3, 1), Likeness(True, 0.0, True, True)
-    assert Outcome((LEG,), [good], {(LEG.name, 0): same}).good()
+    assert CampaignResult((LEG,), [good], {(LEG.name, 0): same}).good()
     bad = Judged(LEG.name, "SIGKILL", 0, 3, 1, "lost")
-    assert not Outcome((LEG,), [good, bad], {(LEG.name, 0): same}).good()
+    assert not CampaignResult((LEG,), [good, bad], {(LEG.name, 0): same}).good()
     for other in (
         Likeness(False, 0.0, True, True),
         Likeness(True, 1e-9, True, True),
         Likeness(True, 0.0, False, True),
         Likeness(True, 0.0, True, False),
     ):
-        assert not Outcome((LEG,), [good], {(LEG.name, 0): other}).good()
+        assert not CampaignResult((LEG,), [good], {(LEG.name, 0): other}).good()
     changing = setups.LEGS[2]
     for weights, fine in ((1e-11, True), (2e-10, False)):
         near = {(changing.name, 0): Likeness(True, weights, False, True)}
-        outcome = Outcome((changing,), [Judged(changing.name, "number of ranks changed", 0, 9, 0)], near)
+        outcome = CampaignResult((changing,), [Judged(changing.name, "number of ranks changed", 0, 9, 0)], near)
         assert outcome.good() == fine and f"{weights:.2g}" in outcome.markdown()
 
 

@@ -19,12 +19,12 @@ import torch
 
 from ranger21.faults import inside, whole
 from ranger21.faults.damages import copy, flip
-from ranger21.faults.kinds import Between, Ending, Record, Refused, Scene, Within
+from ranger21.faults.kinds import Between, Ending, Refused, Scene, SessionRecord, Within
 from ranger21.faults.listing import BY_NAME, KINDS
 from ranger21.faults.start import as_command
 from ranger21.records.checkpoint_file import read
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults are injected with what Linux has")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fault injection needs Linux")
 LINES = b'{"step": 1}\n{"step": 2}\n'
 
 
@@ -134,12 +134,12 @@ def test_a_command_obeys(tmp_path: Path) -> None:
     assert code == 0 and "train.py" in (tmp_path / "help.txt").read_text()
 
 
-def record(**values: Any) -> Record:
+def record(**values: Any) -> SessionRecord:
     facts = {"newest": 20, "resumed": None, "reached": 20, "saved": 20, "codes": [1, 1]} | values
-    return Record("1 rank", 0, 1, 1, **facts)
+    return SessionRecord("1 rank", 0, 1, 1, **facts)
 
 
-LATER = [Record("1 rank", 0, 2, 1, newest=20, resumed=20, reached=120, saved=120, codes=[0], finished=True)]
+LATER = [SessionRecord("1 rank", 0, 2, 1, newest=20, resumed=20, reached=120, saved=120, codes=[0], finished=True)]
 OTHERS, EIO, TWO = "last.pt of another run", "EIO from reads of a checkpoint", "two starts at once"
 
 
@@ -147,16 +147,16 @@ OTHERS, EIO, TWO = "last.pt of another run", "EIO from reads of a checkpoint", "
     ("name", "fact", "values", "mistake"),
     [
         (OTHERS, {}, {"told": ["of another run"]}, ""),
-        (OTHERS, {}, {}, "was not told: nothing of 'of another run'"),
+        (OTHERS, {}, {}, "no message with 'of another run'"),
         (OTHERS, {}, {"told": ["of another run", "Traceback"]}, "showed a traceback"),
         (OTHERS, {}, {"told": ["of another run"], "codes": [1, 0]}, "ended with [1, 0]"),
-        (OTHERS, {}, {"told": ["of another run"], "resumed": 0}, "was not refused: it went on from step 0"),
-        (OTHERS, {}, {"told": ["of another run"], "saved": 15}, "lost what it refused"),
+        (OTHERS, {}, {"told": ["of another run"], "resumed": 0}, "was not refused: resumed from step 0"),
+        (OTHERS, {}, {"told": ["of another run"], "saved": 15}, "refused, but lost a checkpoint"),
         (EIO, {"times": 1}, {"resumed": 20, "reached": 33}, ""),
-        (EIO, {"times": 1}, {"resumed": 15, "reached": 33}, "went on from step 15, not from the newest whole one, 20"),
+        (EIO, {"times": 1}, {"resumed": 15, "reached": 33}, "resumed from step 15, not the newest intact one, 20"),
         (EIO, {"times": 9}, {"codes": [1], "told": ["cannot be read"]}, ""),
-        (EIO, {"times": 9}, {"codes": [1]}, "was not told: nothing of 'cannot be read'"),
-        (EIO, {"times": 9}, {"told": ["cannot be read"], "saved": 15}, "a checkpoint that could not be read was given"),
+        (EIO, {"times": 9}, {"codes": [1]}, "no message with 'cannot be read'"),
+        (EIO, {"times": 9}, {"told": ["cannot be read"], "saved": 15}, "an unreadable checkpoint was abandoned"),
         (TWO, {"codes": [1], "refused": True}, {"resumed": 20, "reached": 30}, ""),
         (TWO, {"codes": [1], "refused": False}, {"resumed": 20, "reached": 30}, "the other start ended with [1]"),
         (TWO, {"codes": [], "refused": False}, {"resumed": 20, "reached": 30}, "both starts trained"),
@@ -164,9 +164,9 @@ OTHERS, EIO, TWO = "last.pt of another run", "EIO from reads of a checkpoint", "
             "metrics.jsonl deleted",
             {},
             {"finished": True, "reached": 30, "codes": [0]},
-            "was not told: nothing of 'metrics.js",
+            "no message with 'metrics.js",
         ),
-        ("directory renamed", {"mended": True}, {"finished": True, "codes": [0]}, "was not told: nothing of"),
+        ("directory renamed", {"mended": True}, {"finished": True, "codes": [0]}, "no message with"),
     ],
 )
 def test_what_is_judged(name: str, fact: dict[str, Any], values: dict[str, Any], mistake: str) -> None:
@@ -179,3 +179,12 @@ def test_what_is_judged(name: str, fact: dict[str, Any], values: dict[str, Any],
 def test_every_kind_has_a_name_of_its_own_and_a_place() -> None:
     assert len(BY_NAME) == len(KINDS)
     assert all(isinstance(kind, Between | Refused | Within | Ending) for kind in KINDS)
+
+
+def test_every_message_that_a_kind_waits_for_is_one_of_the_programs() -> None:
+    """A message whose words change must not turn its fault into one that is never recovered."""
+    package = Path(whole.__file__).parents[1]
+    code = "\n".join(path.read_text() for path in package.rglob("*.py") if path.parent.name != "faults")
+    code += os.strerror(errno.ENOSPC)
+    expected = {words.removeprefix(f"{getattr(kind, 'part', '')} ") for kind in KINDS for words in kind.says}
+    assert expected and not {words for words in expected if words not in code}

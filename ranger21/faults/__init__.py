@@ -1,1 +1,1 @@
-"""Faults on purpose: runs that are killed, starved and damaged again and again, and must end as if nothing had been."""
+"""Fault injection: runs that are killed, starved of resources and damaged must end like an undisturbed run."""

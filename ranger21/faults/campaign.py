@@ -1,4 +1,4 @@
-"""A campaign: runs that are hit by faults until they are finished, one after the other. Its state is on the disk."""
+"""A campaign: runs that are hit by faults until they finish, one after the other, with its state on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ranger21.data.sample import ensure_sample
 from ranger21.faults import preparation, setups
-from ranger21.faults.kinds import Between, Fault, Kind, Record, Refused, Scene
+from ranger21.faults.kinds import Between, Fault, Kind, Refused, Scene, SessionRecord
 from ranger21.faults.listing import BY_NAME, KINDS, WORDS
 from ranger21.faults.plan import plan
 from ranger21.faults.session import Command, Session
@@ -27,15 +27,25 @@ from ranger21.system.terminal import duration
 
 Say = Callable[[str], None]
 UNDISTURBED, STRANGER = "undisturbed", "other"
-MOST_SESSIONS = 60  # of a run; one that needs more is not going to finish
+MOST_SESSIONS = 60  # of a run; a run that needs more will not finish
 
 
 class Campaign:
-    """`faults` faults over the legs, each a pure function of `seed`; what has been done in `work` is not done again."""
+    """A number of faults distributed over the legs, determined by a seed; sessions recorded in `work` are not repeated.
+
+    Args:
+        work: folder for the runs and the campaign's state.
+        faults: number of faults.
+        seed: determines which fault hits when.
+        ranks: a key of `setups.CHOICES`.
+        fork: whether to fork train.py from a process that has done the imports.
+        commit: recorded with every session.
+        say: prints a line.
+    """
 
     def __init__(self, work: Path, faults: int, seed: int, ranks: str, fork: bool, commit: str, say: Say) -> None:
         if sys.platform != "linux":
-            raise UserError("Faults are injected with what Linux has (/proc, prlimit): run this there.")
+            raise UserError("Fault injection needs Linux (/proc, prlimit): run this command there.")
         self.work, self.faults, self.seed, self.fork, self.say = work.resolve(), faults, seed, fork, say
         self.commit = commit
         self.legs = setups.CHOICES[ranks]
@@ -56,25 +66,25 @@ class Campaign:
         elif (there := path.read_text(errors="backslashreplace")) != content:
             raise UserError(f"{self.work} has another campaign ({there.strip()}): choose another --work, or delete it.")
 
-    def _known(self) -> list[Record]:
-        """What is known already, without half a line: the campaign may have been killed in the middle of one."""
+    def _known(self) -> list[SessionRecord]:
+        """Read the recorded sessions, and cut off an incomplete line left by a killed campaign."""
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             os.truncate(self.path, len(whole))
         try:
-            return [Record(**json.loads(line)) for line in whole.splitlines()]
+            return [SessionRecord(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
             raise UserError(f"{self.path} is damaged ({error}): choose another --work, or delete it.") from error
 
-    def of(self, leg: Leg, run: int | None = None) -> list[Record]:
+    def of(self, leg: Leg, run: int | None = None) -> list[SessionRecord]:
         return [r for r in self.records if r.leg == leg.name and run in (None, r.run)]
 
     def hits(self, leg: Leg | None = None) -> int:
         return sum(len(record.faults) for record in (self.of(leg) if leg else self.records))
 
     def go(self) -> None:
-        """Does what is still to be done."""
+        """Run the remaining sessions."""
         ensure_sample(self.folders.images, train_per_class=8, val_per_class=3)
         self.folders.make_pack()
         with Server() as server, tempfile.TemporaryDirectory(prefix="ranger21-") as temporary:
@@ -95,11 +105,11 @@ class Campaign:
             self._session(leg, run, records, share - self.hits(leg))
 
     def folder(self, leg: Leg, run: int | str) -> Path:
-        """A run's: of a number, the undisturbed one's, or the stranger's."""
+        """Return the directory of a run: a numbered one, UNDISTURBED or STRANGER."""
         return self.work / "runs" / f"{self.legs.index(leg)}-{'-'.join(map(str, leg.ranks))}-ranks-{run}"
 
     def scene(self, leg: Leg, run: int | str, session: int = 0) -> Scene:
-        """What a session of a run has around it."""
+        """Return the surroundings of a run's session."""
         directory = self.folder(leg, run)
         spare, temporary = directory.with_name(f"{directory.name}.spare"), self.temporary / directory.name
         for folder in (spare, temporary):
@@ -119,30 +129,30 @@ class Campaign:
         return Command([*leg.overrides, f"trainer.steps={leg.steps}", *own, *more], self.env, self.fork)
 
     def _undisturbed(self, leg: Leg) -> None:
-        """The run that all are compared with, and a short one of another seed, whose checkpoint is a stranger's."""
+        """Train the undisturbed run for comparison, and a short run with another seed for its checkpoint."""
         for name, more in ((UNDISTURBED, ()), (STRANGER, ("seed=1", "trainer.steps=10"))):
             directory = self.folder(leg, name)
             if (directory / "result.json").exists():
                 continue
             if directory.exists():
-                shutil.rmtree(directory)  # half a run, which going on with would disturb
+                shutil.rmtree(directory)  # incomplete; resuming it would be a disturbance
             self.say(f"{leg.name}: the {name} run")
             scene, output = self.scene(leg, name), directory.with_suffix(".txt")
             session = Session(scene, self.command(leg, name, scene, *more), output)
-            record = Record(leg.name, -1, 0, leg.ranks[0], newest=0)
+            record = SessionRecord(leg.name, -1, 0, leg.ranks[0], newest=0)
             session.wait(record, WORDS)
             session.note(record)
             if not record.finished:
-                raise UserError(f"The {name} run ended with {record.codes}; what it said is in {output}.")
+                raise UserError(f"The {name} run ended with exit codes {record.codes}: see its output in {output}.")
 
-    def _session(self, leg: Leg, run: int, before: list[Record], most: int) -> None:
-        """One start of the command, hit by at most so many faults; two where the first must be refused."""
+    def _session(self, leg: Leg, run: int, before: list[SessionRecord], most: int) -> None:
+        """Start the command, hit by at most `most` faults; start it twice if the fault must make it refuse."""
         number = len(before)
         scene = self.scene(leg, run, number)
         for kind in KINDS:
-            kind.mend(scene)  # a campaign that was killed may have left something broken
+            kind.mend(scene)  # a killed campaign may have left a fault unmended
         newest = saved_step(scene.directory)
-        record = Record(leg.name, run, number, scene.ranks, newest, commit=self.commit)
+        record = SessionRecord(leg.name, run, number, scene.ranks, newest, commit=self.commit)
         record.start = "forked" if self.fork else "as a command"
         ready = list[tuple[Kind, Fault]]()
         for fault in plan(self.seed, leg, run, number)[: max(0, most)]:
@@ -158,7 +168,7 @@ class Campaign:
         self.records.append(record)
         self._tell(record)
 
-    def _start(self, leg: Leg, run: int, scene: Scene, record: Record, ready: list[tuple[Kind, Fault]]) -> None:
+    def _start(self, leg: Leg, run: int, scene: Scene, record: SessionRecord, ready: list[tuple[Kind, Fault]]) -> None:
         refused = any(isinstance(kind, Refused) for kind, _ in ready)
         if not refused:
             record.lost, record.newest = record.newest - saved_step(scene.directory), saved_step(scene.directory)
@@ -170,13 +180,15 @@ class Campaign:
                 if not isinstance(kind, Between | Refused) and (hit := session.hit(kind, fault, scene, self._start_up)):
                     record.faults.append(hit)
             session.wait(record, WORDS)
-        mended = {kind.name for kind, _ in reversed(ready) if kind.mend(scene)}  # the last first: a name is in a folder
+        mended = {
+            kind.name for kind, _ in reversed(ready) if kind.mend(scene)
+        }  # in reverse order, folders before the files in them
         record.faults = [fault | {"mended": True} if fault["kind"] in mended else fault for fault in record.faults]
         session.note(record)
         record.leftovers = scene.leftovers() if record.finished else []
         self._start_up = session.start_up or self._start_up
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: SessionRecord) -> None:
         done = self.hits() - self._before
         spent = time.monotonic() - self._begun
         to_do = sum(max(0, share - self.hits(leg)) for leg, share in self.shares)
@@ -192,7 +204,7 @@ class Campaign:
         return [fault for leg, run in sorted(runs, key=str) for fault in judge(leg, self.of(leg, run))]
 
     def likenesses(self) -> dict[tuple[str, int], Likeness]:
-        """Every run beside the undisturbed one, by leg and number; looked at now, whenever they ran."""
+        """Compare every run with the undisturbed run now; return the results by leg and number."""
         return {
             (leg.name, run): compare(self.folder(leg, run), self.folder(leg, UNDISTURBED), leg.tolerance)
             for leg in self.legs

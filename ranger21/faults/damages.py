@@ -1,4 +1,4 @@
-"""Faults of a run's files between two starts: damaged, exchanged, missing."""
+"""Faults between two starts: files of a run that are damaged, exchanged or missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOST = ("is damaged",)
 
 
 class Damage(Between):
-    """last.pt, in its place, as a disk does it (best.pt may be the same file); previous.pt is whole."""
+    """Damage to last.pt in place, as by a disk (best.pt may be the same file); previous.pt is intact."""
 
     group, says, rank_changes = "checkpoint", LOST, True
 
@@ -43,7 +43,7 @@ class Flipped(Damage):
 
 
 class StructureFlipped(Damage):
-    """Some such bits mean nothing: then what is read must be the same, as the end of the run shows."""
+    """Some of these bits have no meaning; then the content must be unchanged, which the end of the run shows."""
 
     name, often = "checkpoint: a bit outside the tensors flipped", 2
 
@@ -53,7 +53,7 @@ class StructureFlipped(Damage):
 
 
 def flip(path: Path, place: int, where: float) -> None:
-    """Flips one bit of a byte."""
+    """Flip one bit of a byte."""
     with open(path, "r+b") as file:
         file.seek(place)
         byte = file.read(1)[0]
@@ -62,7 +62,7 @@ def flip(path: Path, place: int, where: float) -> None:
 
 
 class Torn(Between):
-    """What a crash of the machine may do to lines that no checkpoint knows of yet: cut, zeros, half a line."""
+    """Effects of a crash on lines after the last checkpoint: lines cut, or zeros or part of a line appended."""
 
     name, rank_changes = "metrics.jsonl torn", True
 
@@ -80,7 +80,7 @@ class Torn(Between):
 
 
 class PutAside(Refused):
-    """A part of the run that is taken away, and put back by the user when the starts have been refused."""
+    """Harm to a part of the run, which the user restores after the starts have been refused."""
 
     part = ""
 
@@ -92,7 +92,7 @@ class PutAside(Refused):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         copy(own, new / own.name)
-        new.rename(kept)  # from here on `mend` has something to put back
+        new.rename(kept)  # from now on `mend` can restore the part
         return self.harm(own, scene, where)
 
     def harm(self, own: Path, scene: Scene, where: float) -> Facts | None:
@@ -115,7 +115,7 @@ class PutAside(Refused):
 
 
 def copy(source: Path, target: Path) -> None:
-    """A file or a folder, with its hard links."""
+    """Copy a file, or a folder with its hard links."""
     if not source.is_dir():
         shutil.copy2(source, target)
         return
@@ -130,7 +130,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 class OfAnotherRun(PutAside):
-    """last.pt of a run with another seed, or of another run of the same configuration."""
+    """last.pt replaced by that of a run with another seed, or of another run with the same configuration."""
 
     name, part = "last.pt of another run", "checkpoints/last.pt"
     says = ("of another run",)
@@ -143,10 +143,10 @@ class OfAnotherRun(PutAside):
 
 
 class NoneLeft(PutAside):
-    """No checkpoint can be used: both damaged, both gone, a dangling link. Nothing may begin again."""
+    """No usable checkpoint: both damaged, both deleted, or a dangling link; the run must not start anew."""
 
     name, part = "no whole checkpoint left", "checkpoints"
-    says = ("no whole checkpoint", "which is not there")
+    says = ("no whole checkpoint", "which does not exist")
 
     def harm(self, own: Path, scene: Scene, where: float) -> Facts | None:
         how = ("both cut", "both gone", "the folder gone", "a dangling link")[int(4 * where)]
@@ -165,7 +165,7 @@ class NoneLeft(PutAside):
 
 
 class LinesGone(PutAside):
-    """metrics.jsonl is deleted, or shorter than the checkpoint knows."""
+    """metrics.jsonl deleted, or shorter than recorded in the checkpoint."""
 
     name, part = "metrics.jsonl gone or shorter, between two starts", "metrics.jsonl"
     says = ("when the checkpoint was saved",)

@@ -1,6 +1,6 @@
-"""What a started command does to itself, by order: its own view of the disk and the clock goes wrong. Imports no torch.
+"""Faults that a started command injects into itself: failing reads, a wrong clock, its own death. Imports no torch.
 
-The orders are in the variable ORDERS.
+The environment variable ORDERS holds them as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Order = dict[str, Any]
 
 
 def obey() -> None:
-    """Does what the orders say, from now on."""
+    """Install the faults that ORDERS describes."""
     for order in json.loads(os.environ.get(ORDERS, "[]")):
         for name, do in (("unreadable", unreadable), ("clock", set_back), ("die_before", die_before)):
             if name in order:
@@ -32,9 +32,9 @@ def obey() -> None:
 
 
 class Failing(io.FileIO):
-    """A real file, of whose reads the first ones fail."""
+    """File whose first reads fail with EIO."""
 
-    left = 0  # of all such files of this process
+    left = 0  # number of reads that will still fail, over all such files of this process
 
     def _fail(self) -> None:
         if Failing.left > 0:
@@ -55,7 +55,7 @@ class Failing(io.FileIO):
 
 
 def unreadable(order: Order) -> None:
-    """The first `times` reads of a file fail with EIO, through whichever of Python's ways to open it."""
+    """Make the first `times` reads of a file fail with EIO, however Python opens it."""
     Failing.left, path, real, real_fd = order["times"], order["unreadable"], io.open, os.open
 
     def opened(file: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
@@ -75,7 +75,7 @@ def unreadable(order: Order) -> None:
 
 
 def set_back(order: Order) -> None:
-    """After so many seconds the time of day is so many seconds less."""
+    """Set the time of day back by `clock` seconds after `after` seconds."""
     real, real_ns, begin = time.time, time.time_ns, time.monotonic()
 
     def back() -> int:
@@ -86,7 +86,7 @@ def set_back(order: Order) -> None:
 
 
 def die_before(order: Order) -> None:
-    """The process is killed where it would rename a file to this name."""
+    """Kill the process when it is about to rename a file to the name `die_before`."""
     real = os.replace
 
     def replaced(source: Any, target: Any, **more: Any) -> None:
@@ -98,7 +98,7 @@ def die_before(order: Order) -> None:
 
 
 def train() -> None:
-    """train.py as the main program of this process."""
+    """Run train.py as the main program of this process, with the faults installed."""
     obey()
     sys.argv[0] = str(TRAIN)
     runpy.run_path(str(TRAIN), run_name="__main__")

@@ -1,4 +1,4 @@
-"""All kinds of faults. A campaign knows none by its name."""
+"""The list of all kinds of faults, the only place that names them."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from ranger21.faults.kinds import TRACEBACK
 KINDS = (*signals.KINDS, *surroundings.KINDS, *damages.KINDS, *starts.KINDS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 BY_ITSELF = "none: something else was wrong"
-WORDS = sorted({TRACEBACK, *(words for kind in KINDS for words in kind.says)})  # that the kinds look for in an output
+WORDS = sorted({TRACEBACK, *(words for kind in KINDS for words in kind.says)})  # searched for in outputs

@@ -1,4 +1,4 @@
-"""Which faults hit which process of which run: pure functions of the campaign's seed."""
+"""The plan of a campaign, which is a pure function of its seed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ranger21.faults.listing import KINDS
 from ranger21.faults.setups import Leg
 
 K = TypeVar("K", bound=Kind)
-REFUSALS, STARTS = 0.2, 0.15  # of the sessions are refused, are hit by something as they start and go on
-GROUPS = {"ranks": 1.0, "checkpoint": 0.6, "beside": 0.45}  # of the sessions begin with something of these groups
-QUIET = 7  # steps between the last fault that a run must survive, and tell of, and the one that ends it
+REFUSALS, STARTS = 0.2, 0.15  # fractions of sessions with a refused start, and with a fault during startup
+GROUPS = {"ranks": 1.0, "checkpoint": 0.6, "beside": 0.45}  # fractions of sessions with a fault of a group before them
+QUIET = 7  # steps between the last fault that a run must survive and report, and the fault that ends it
 
 
 class Turns:
-    """Takes from lists of kinds each once (or as often as it says), in a random order, then again: none is rare."""
+    """Chooses kinds in random rounds, each of which has every kind `often` times, so that no kind is rare."""
 
     def __init__(self, seed: int, leg: Leg, run: int, session: int) -> None:
         self._name, self._place = f"{seed}/{leg.name}", 100 * run + session
 
     def one(self, kinds: Sequence[K], call: int = 0) -> K:
-        """One of the kinds that this machine can do; it takes the place of one that it cannot."""
+        """Return the next kind, skipping kinds that are impossible on this machine."""
         many = [kind for kind in kinds for _ in range(kind.often)]
         for number in itertools.count(self._place + 37 * call):
             turn, place = divmod(number, len(many))
@@ -35,7 +35,7 @@ class Turns:
 
 
 def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
-    """The faults of one session (one start of the command), in their order; the last one ends it."""
+    """Return the faults of one session (one start of the command) in order; the last one ends it."""
     rng, turns = random.Random(f"{seed}/{leg.name}/{run}/{session}"), Turns(seed, leg, run, session)
     fitting = [kind for kind in KINDS if kind.fits(leg, leg.setup(run))]
     faults, step = list[Fault](), 0
@@ -59,5 +59,5 @@ def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
     for call in range(rng.randint(1, 2)):
         step += rng.randint(2, QUIET)
         faults.append(Fault(turns.one(within, call).name, step, rng.random()))
-    # A loader process that is replaced when the disk is full would have no room for shared memory either.
+    # The distance matters for a full disk: a replaced worker would find no space for shared memory either.
     return [*faults, Fault(ending.name, step + rng.randint(QUIET, 2 * QUIET), rng.random())]

@@ -1,4 +1,4 @@
-"""What all runs of a campaign train on: a small set of drawn images, and a pack of them with the same pixels."""
+"""The data of a campaign: a small set of drawn images, and a pack with the same pixels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ranger21.faults.setups import TINY
 
 
 class Folders:
-    """Those of a campaign in `work`."""
+    """The data folders of a campaign in `work`."""
 
     def __init__(self, work: Path) -> None:
         self.images, self.pack = work / "images", work / "pack"
 
     def make_pack(self) -> None:
-        """Makes the pack, unless it is there."""
+        """Create the pack unless it exists."""
         config = compose_config([*TINY, f"data.root={self.images}"]).data
         assert isinstance(config, ImageFolderConfig)
         root, indices = image_folders(config)

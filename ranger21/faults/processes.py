@@ -1,4 +1,4 @@
-"""The processes of a run, found and signalled. Linux alone has all of it."""
+"""Finding and signalling the processes of a run (Linux only)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 def children(pid: int) -> dict[int, str]:
-    """The living child processes, each with its name."""
+    """Return the living child processes and their names."""
     known = {int(path.name): _known(path) for path in Path("/proc").glob("[0-9]*")}
     return {child: name for child, (name, parent) in known.items() if parent == pid}
 
 
 def lives(pid: int, name: str) -> bool:
-    """Whether there is such a process of this name."""
+    """Return whether a process with this id and name is alive."""
     return _known(Path(f"/proc/{pid}"))[0] == name
 
 
 def _known(process: Path) -> tuple[str, int]:
-    """Name and parent of a process; without a name if there is none, or it has ended and waits to be asked how."""
+    """Return the name and parent of a process; an empty name if it does not exist or is a zombie."""
     try:
         name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
     except OSError:
@@ -30,11 +30,12 @@ def _known(process: Path) -> tuple[str, int]:
 
 
 def one_of(pids: list[int], where: float) -> int:
+    """Return the process chosen by `where` in [0, 1)."""
     return pids[int(where * len(pids))]
 
 
 def send(number: signal.Signals, *pids: int) -> bool:
-    """Whether one of the processes was there to get the signal."""
+    """Send a signal to processes; return whether any of them existed."""
     sent = False
     for pid in pids:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""One start of the command, and the faults that hit it."""
+"""A session: one start of the command and the faults that hit it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.faults import inside, processes
-from ranger21.faults.kinds import Facts, Fault, Kind, Record, Scene
+from ranger21.faults.kinds import Facts, Fault, Kind, Scene, SessionRecord
 from ranger21.faults.start import Started, as_command, forked
 from ranger21.faults.whole import saved_step
 from ranger21.records.directory import last_values
 
-PATIENCE = 240.0  # seconds without a step, after which a process is called hung
-GRACE = 60.0  # seconds that ranks are given when another has gone; then they are ended, as torchrun and srun do
+PATIENCE = 240.0  # seconds without a step after which a session counts as hung
+GRACE = 60.0  # seconds for ranks to end after another has ended; then they are killed, as by torchrun and srun
 POLL = 0.005
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is started, but for its run directory: the overrides, the variables, and whether it is forked."""
+    """The command to start, without its run directory: overrides, environment, and whether to fork it."""
 
     overrides: list[str]
     env: Mapping[str, str]
@@ -34,7 +34,7 @@ class Command:
 
 
 class Session:
-    """The command with as many processes as the scene has ranks, each as torchrun would start it."""
+    """The running command, with one process for each rank of the scene, started as by torchrun."""
 
     def __init__(self, scene: Scene, command: Command, output: Path) -> None:
         self.directory, self.drawn, self.output = scene.directory, scene.drawn, output
@@ -42,9 +42,9 @@ class Session:
         self.log = self.directory / "log.txt"
         self._before, self._logged = len(self._sessions()), len(self._log())
         self._looked, self._step, self._under_way = (0, 0), 0, False
-        self._family = dict[int, str]()  # its child processes, as they were before it was hit
+        self._family = dict[int, str]()  # child processes before the faults hit
         self._begun = time.monotonic()
-        self.start_up: float | None = None  # seconds until its first line
+        self.start_up: float | None = None  # seconds until the first line of metrics
         self._command, self._variables = command, dict(command.env) | scene.env
         self._ranks, self._orders = scene.ranks, list(scene.orders)
         self.processes = self._start(output)
@@ -61,9 +61,10 @@ class Session:
         return [start(arguments, env, output) for env in all_env]
 
     def twice(self, words: Iterable[str]) -> Facts:
-        """Starts the command once more and waits until one of the two has ended; the other is this session now.
+        """Start the command a second time and wait until one of the two ends; continue with the other.
 
-        Says how it ended, and whether its output has one of the words; no codes: both went on.
+        Returns the exit codes of the one that ended (none if both continued), and whether its output has one of the
+        words.
         """
         others, output = self._start(new := self.output.with_suffix(".twice.txt")), self.output
         groups = [(self.processes, output), (others, new)]
@@ -80,11 +81,11 @@ class Session:
         return {"codes": [process.wait() for process in ended], "refused": any(word in text for word in words)}
 
     def alive(self) -> list[int]:
-        """The processes of the ranks that have not ended."""
+        """Return the ids of the ranks' processes that have not ended."""
         return [process.pid for process in self.processes if process.poll() is None]
 
     def _log(self) -> str:
-        """What the run has logged; a full disk may have cut a letter in its middle."""
+        """Return the text of log.txt, in which a full disk may have cut a character."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
@@ -92,18 +93,18 @@ class Session:
 
     @property
     def resumed(self) -> int | None:
-        """The step this process says it went on from, once it has said so."""
+        """The step from which this session resumed, once its manifest says so."""
         sessions = self._sessions()
         return sessions[-1]["resumed_from_step"] if len(sessions) > self._before else None
 
     def under_way(self) -> bool:
-        """Whether what metrics.jsonl has is this process's: it cuts it back when it has written its manifest."""
+        """Return whether metrics.jsonl has been truncated by this session, which it does after writing the manifest."""
         if not self._under_way and self.resumed is not None and self.metrics.exists():
             self._under_way = self.metrics.stat().st_mtime_ns > self.manifest.stat().st_mtime_ns
         return self._under_way
 
     def reached(self) -> int:
-        """The last step that is logged, as far as it is known: a fault may have taken the file away."""
+        """Return the last step that was logged, or the last one known if a fault has removed the file."""
         if not self.metrics.exists():
             return self._step
         stat = self.metrics.stat()
@@ -113,7 +114,7 @@ class Session:
         return self._step
 
     def wait_for_step(self, after: int) -> bool:
-        """True when so many steps of this session are done; False if it has ended or hangs."""
+        """Wait until this session has done a number of steps; return False if it ends or hangs before."""
         deadline, seen, under_way = time.monotonic() + PATIENCE, -1, False
         while all(process.poll() is None for process in self.processes):
             if not under_way and self.under_way():
@@ -129,7 +130,7 @@ class Session:
         return False
 
     def hit(self, kind: Kind, fault: Fault, scene: Scene, start_up: float) -> Facts | None:
-        """Waits for the fault's moment and lets it hit; None if there was nothing to be hit any more."""
+        """Wait for the fault's moment and inject it; return facts to record, or None if there was nothing to hit."""
         kind.moment(self, fault, start_up)
         step = self.reached() if self.under_way() else (self.resumed or 0)
         self._family |= {
@@ -140,8 +141,8 @@ class Session:
         facts = kind.hit(scene, self, fault.where)
         return None if facts is None else {"kind": fault.kind, "step": step} | facts
 
-    def wait(self, record: Record, words: Iterable[str]) -> None:
-        """Waits for the processes' end, and notes how they ended and what they said."""
+    def wait(self, record: SessionRecord, words: Iterable[str]) -> None:
+        """Wait for the processes to end; record their exit codes and messages."""
         again = bool(record.codes)
         record.hung = not self._ended(record) or record.hung
         record.codes += [process.wait() for process in self.processes]
@@ -151,15 +152,15 @@ class Session:
         errors = [line for line in output.splitlines() if line.startswith("error: ")]
         record.error = errors[-1] if errors else ""
 
-    def note(self, record: Record) -> None:
-        """Notes what the run came to, when a user has mended what is to be mended."""
+    def note(self, record: SessionRecord) -> None:
+        """Record the state of the run after mending."""
         record.resumed, record.finished = self.resumed, (self.directory / "result.json").exists()
         record.saved = saved_step(self.directory)
         record.reached = max(record.saved, self.reached() if self.under_way() else 0)
         record.seconds = round(record.seconds + time.monotonic() - self._begun, 2)
 
-    def _ended(self, record: Record) -> bool:
-        """Whether all ended by themselves, or could when the first of them had failed."""
+    def _ended(self, record: SessionRecord) -> bool:
+        """Wait for all processes to end, kill those that do not; return False if the session hung."""
         deadline, size, failed = time.monotonic() + PATIENCE, -1, False
         while alive := [process for process in self.processes if process.poll() is None]:
             now = self.metrics.stat().st_size if self.metrics.exists() else -1
@@ -177,7 +178,7 @@ class Session:
 
 
 def environments(ranks: int) -> list[dict[str, str]]:
-    """The variables of each rank, as torchrun sets them."""
+    """Return the environment variables of each rank, as set by torchrun."""
     if ranks == 1:
         return [{}]
     with socket.socket() as probe:
@@ -188,7 +189,7 @@ def environments(ranks: int) -> list[dict[str, str]]:
 
 
 def left_behind(family: dict[int, str], patience: float = 20.0) -> list[str]:
-    """The names of the processes that still live after a while; they are ended now."""
+    """Kill the processes that are still alive after `patience` seconds; return their names."""
     deadline = time.monotonic() + patience
     while (alive := {pid: name for pid, name in family.items() if processes.lives(pid, name)}) and (
         time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The parts of a campaign: which runs there are, and what differs among them but must change nothing."""
+"""The parts of a campaign: its legs, and the setups of runs, which must not change the result."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ EPOCH, EVAL_EVERY = 5, 10  # steps
 
 @dataclass(frozen=True)
 class Setup:
-    """What differs from run to run. In the overrides `{pack}`, `{stage}`, `{drawn}` and `{images}` are folders."""
+    """Settings that differ between runs; `{pack}`, `{stage}`, `{drawn}` and `{images}` stand for folders."""
 
     name: str
     overrides: tuple[str, ...]
-    alone: bool = False  # only the faults that name this setup are possible
+    alone: bool = False  # whether only faults that name this setup are possible
 
     def of(self, **folders: object) -> list[str]:
         return [override.format(**folders) for override in self.overrides]
@@ -29,14 +29,15 @@ DRAWN = Setup("drawn by the run", ("data.workers=0", "logger=none", "data.root={
 
 @dataclass(frozen=True)
 class Leg:
-    """A part of the campaign: runs that are compared with one undisturbed run.
+    """A part of the campaign: runs that are compared with the same undisturbed run.
 
     Attributes:
-        ranks: of its sessions, in turn.
+        ranks: numbers of ranks, used in turn by the sessions of a run.
         overrides: of the command.
-        setups: of its runs, in turn.
-        weight: its share of the faults, beside the other legs'.
-        tolerance: of the weights' largest absolute difference; 0: bit for bit, and all the rest too.
+        steps: of every run.
+        setups: used in turn by the runs.
+        weight: its share of the faults, relative to the other legs.
+        tolerance: largest allowed absolute difference of a weight; 0 requires everything to be bit-identical.
     """
 
     name: str
@@ -49,11 +50,11 @@ class Leg:
 
     @property
     def undisturbed(self) -> Setup:
-        """Of the run that the others are compared with."""
+        """The setup of the undisturbed run."""
         return self.setups[0] if self.setups[0].alone else PLAIN
 
     def setup(self, run: int) -> Setup:
-        """Of a run."""
+        """Return the setup of a run."""
         return self.setups[run % len(self.setups)]
 
 
@@ -64,8 +65,8 @@ DEMO = (
 TINY = (*DEMO, "data=imagenet", f"trainer.eval_every_epochs={EVAL_EVERY // EPOCH}")
 SMALL = "+model.kwargs={channels:[8,16,16,16],stem_width:8,drop_rate:%s}"
 DROPOUT = (*TINY, SMALL % 0.2)
-# What a rank sees must not matter: no statistics over its part of the batch, no random numbers of its own. In double
-# precision, since a rounding of float32 sometimes puts a ReLU on its other side, and its gradient is then another one.
+# The number of ranks must not matter: no batch statistics and no random numbers of a rank. In double precision, because
+# float32 rounding sometimes moves the input of a ReLU across 0, which changes its gradient.
 RANKLESS = (*TINY, SMALL % 0.0, "model.remove_batch_norm=true", "trainer.precision=fp64")
 DRAWING = (*DEMO, "data=sample", SMALL % 0.2)
 
@@ -80,7 +81,7 @@ CHOICES = {"1": LEGS[:1], "2": LEGS[1:2], "both": LEGS}
 
 
 def shares(faults: int, legs: tuple[Leg, ...]) -> list[int]:
-    """How many of the faults each leg gets."""
+    """Distribute a number of faults over the legs by their weights."""
     weights = [leg.weight for leg in legs]
     ends = [round(faults * sum(weights[: i + 1]) / sum(weights)) for i in range(len(legs))]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]

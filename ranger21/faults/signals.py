@@ -1,4 +1,4 @@
-"""Faults of processes: signals to ranks, loader processes and W&B's process."""
+"""Faults of processes: signals to ranks, workers and W&B's process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ranger21.faults.processes import children, one_of, send
 from ranger21.faults.session import Session
 from ranger21.faults.setups import LOADERS, OFFLINE, ONLINE
 
-WHILE_STARTING = 0.15  # of the signals come before the first step
-PATIENCE = 10  # seconds of silence after which a rank is given up, where one is stopped
+WHILE_STARTING = 0.15  # fraction of the signals that come before the first step
+PATIENCE = 10  # RANGER21_PATIENCE in seconds, for faults that stop a rank
 
 
 class Killed(Ending):
-    """A node goes down as a whole."""
+    """All ranks killed, as when a node goes down."""
 
     name, code, starting, often, rank_changes = "SIGKILL", None, WHILE_STARTING, 2, True
 
@@ -24,7 +24,7 @@ class Killed(Ending):
 
 
 class Stopping(Ending):
-    """A signal that asks the run to save and stop; a scheduler may tell one rank or all."""
+    """A signal that asks the run to save and stop, sent to one rank or to all, as by a scheduler."""
 
     starting, most = WHILE_STARTING, 0
 
@@ -38,6 +38,8 @@ class Stopping(Ending):
 
 
 class RankKilled(Ending):
+    """One rank killed."""
+
     name, code, ranks, often = "one rank killed", None, 2, 2
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
@@ -45,7 +47,7 @@ class RankKilled(Ending):
 
 
 class RankStopped(Ending):
-    """One rank hangs for longer than the others wait, and goes on when they are gone."""
+    """One rank stopped for longer than the others wait, and continued after they have ended."""
 
     name, ranks, code = "one rank stopped (SIGSTOP) for longer than the patience", 2, 1
     says = ("has been silent",)
@@ -66,7 +68,7 @@ class RankStopped(Ending):
 
 
 class Suspended(Within):
-    """All ranks stop and go on, as where a scheduler suspends a job: nobody may be given up."""
+    """All ranks stopped and continued, as when a scheduler suspends a job; no rank may count as lost."""
 
     name = "all processes stopped (SIGSTOP), then continued"
 
@@ -84,7 +86,7 @@ class Suspended(Within):
 
 
 class ChildKilled(Within):
-    """A process of a rank's own is killed: of its loader's, or W&B's."""
+    """A child process of a rank killed: a worker, or W&B's process."""
 
     often = 3
 
@@ -102,7 +104,7 @@ class ChildKilled(Within):
 
 
 OFF = "W&B is switched off"
-# Loader processes of the validation are missed only when one is due.
+# A killed worker of the validation is noticed only at the next validation.
 KINDS = (
     Killed(), Stopping(signal.SIGTERM, 143), Stopping(signal.SIGUSR1, 143), Stopping(signal.SIGHUP, 129),
     RankKilled(), RankStopped(), Suspended(),

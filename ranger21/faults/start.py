@@ -1,4 +1,4 @@
-"""Two ways to start train.py: as a command, or forked from a process that has done the imports already."""
+"""Two ways to start train.py: as a command, or forked from a process that has done the imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several p
 
 
 class Started(Protocol):
-    """What subprocess.Popen has of a process."""
+    """The part of subprocess.Popen's interface that both ways have."""
 
     @property
     def pid(self) -> int: ...
@@ -28,7 +28,7 @@ class Started(Protocol):
 
 
 def as_command(arguments: list[str], env: dict[str, str], output: Path) -> Started:
-    """`python train.py`; with orders, the same in a process that obeys them."""
+    """Start `python train.py`, with faults installed if `env` has orders (see `inside`)."""
     obedient = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from ranger21.faults import inside; inside.train()"
     program = ["-c", obedient] if inside.ORDERS in env else [str(TRAIN)]
     with open(output, "a") as file:
@@ -37,12 +37,12 @@ def as_command(arguments: list[str], env: dict[str, str], output: Path) -> Start
             env=os.environ | ONE_THREAD | env,
             stdout=file,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_the_parent,  # a campaign that is killed leaves nothing running
+            preexec_fn=die_with_the_parent,  # so that a killed campaign leaves no process behind
         )
 
 
 def forked(arguments: list[str], env: dict[str, str], output: Path) -> Started:
-    """The same without the seconds that the imports take: train.py runs as the main program all the same."""
+    """Start train.py in a forked process that has done the imports, which saves seconds."""
     os.environ.update(ONE_THREAD)  # before torch is imported there
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ranger21.run.experiment"])
@@ -52,7 +52,7 @@ def forked(arguments: list[str], env: dict[str, str], output: Path) -> Started:
 
 
 class Forked:
-    """A process of multiprocessing's, spoken to as to one of subprocess's."""
+    """A multiprocessing process with the interface of subprocess.Popen."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process
@@ -71,7 +71,7 @@ class Forked:
 
 
 def _train(arguments: list[str], env: dict[str, str], output: str) -> None:
-    die_with_the_parent()  # the fork server, which goes with the campaign
+    die_with_the_parent()  # the parent is the fork server, which ends with the campaign
     os.environ.update(env)
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):

@@ -1,4 +1,4 @@
-"""Faults of a start: what it cannot read, the clock, a second start, the moments at which it is killed."""
+"""Faults of a start: failing reads, the clock, a second start, and kills at particular moments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ranger21.faults import whole
-from ranger21.faults.kinds import TRACEBACK, Between, Ending, Facts, Fault, Kind, Record, Scene, Within, went_on
+from ranger21.faults.kinds import TRACEBACK, Between, Ending, Facts, Fault, Kind, Scene, SessionRecord, Within, went_on
 from ranger21.faults.processes import send
 from ranger21.faults.session import Session
 from ranger21.faults.setups import DRAWN, Leg, Setup
@@ -19,6 +19,8 @@ DAY = 86_400
 
 
 class RanksChanged(Between):
+    """Another number of ranks than in the session before."""
+
     name, group, rank_changes = "number of ranks changed", "ranks", True
 
     def fits(self, leg: Leg, setup: Setup) -> bool:
@@ -29,8 +31,8 @@ class RanksChanged(Between):
         return {} if changed else None
 
 
-class Unreadable(Between):
-    """Some reads of the newest checkpoint fail with EIO. The next start goes on, or says that it cannot read it now."""
+class CheckpointReadError(Between):
+    """Reads of the newest checkpoint that fail with EIO; the start must resume, or report that it cannot read it."""
 
     name, group, often = "EIO from reads of a checkpoint", "checkpoint", 2
     ends = True
@@ -43,45 +45,43 @@ class Unreadable(Between):
         scene.orders.append({"rank": int(where * scene.ranks), "unreadable": str(scene.last), "times": times})
         return {"times": times}
 
-    def judge(self, fact: Facts, record: Record, later: Sequence[Record]) -> tuple[int, str]:
+    def judge(self, fact: Facts, record: SessionRecord, later: Sequence[SessionRecord]) -> tuple[int, str]:
         if record.resumed is not None:
             return 0, went_on([record])
         alone = fact is record.faults[-1] or not record.faults
         if alone and set(record.codes) != {1}:
             return 0, f"ended with {record.codes}"
         if record.saved < record.newest:
-            return 0, "a checkpoint that could not be read was given up"
+            return 0, "an unreadable checkpoint was abandoned"
         if TRACEBACK in record.told:
             return 0, "showed a traceback"
         return 0, (self.said(record) if alone else "") or went_on(later)
 
 
 class ClockSetBack(Between):
-    """The run's files are of tomorrow, and soon after the start the time of day jumps back by a day, too."""
+    """Files of the run dated tomorrow, and a clock that jumps back by a day soon after the start."""
 
     name = "clock set back"
 
     def prepare(self, scene: Scene, where: float) -> Facts | None:
         tomorrow = time.time() + DAY
         for path in scene.directory.rglob("*"):
-            if (
-                path.name != "metrics.jsonl" and not path.is_symlink()
-            ):  # by whose time a session sees that it was opened
+            if path.name != "metrics.jsonl" and not path.is_symlink():  # Session.under_way needs the time of that file
                 os.utime(path, (tomorrow, tomorrow))
         scene.orders += [{"rank": rank, "clock": DAY, "after": 3 * where} for rank in range(scene.ranks)]
         return {}
 
 
 class TwoStarts(Within):
-    """The same command twice at once: one trains, the other is refused."""
+    """The same command started twice at once: one must train, the other must be refused."""
 
     name, starting, noticed = "two starts at once", True, 0
-    says = ("is being used by", "was begun by another process")
+    says = ("is being used by", "Another process has just started")
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
         return session.twice(self.says)
 
-    def judge(self, fact: Facts, record: Record, later: Sequence[Record]) -> tuple[int, str]:
+    def judge(self, fact: Facts, record: SessionRecord, later: Sequence[SessionRecord]) -> tuple[int, str]:
         if set(fact["codes"]) != {1} or not fact["refused"]:
             return 0, f"the other start ended with {fact['codes']}" if fact["codes"] else "both starts trained"
         if TRACEBACK in record.told:
@@ -90,11 +90,11 @@ class TwoStarts(Within):
 
 
 class KilledBeforeBest(Ending):
-    """Between last.pt and best.pt: the main rank is killed as it is about to rename a file to best.pt."""
+    """The main rank killed when it is about to rename a file to best.pt, after saving last.pt."""
 
     name, code, often, on_the_dead = "killed between last.pt and best.pt", None, 2, True
     armed = True
-    noticed = 12  # steps in which a validation comes, which may be the best so far
+    noticed = 12  # steps that include a validation, which may be the best so far
 
     def prepare(self, scene: Scene, where: float) -> Facts:
         scene.orders.append({"rank": 0, "die_before": "best.pt"})
@@ -104,14 +104,14 @@ class KilledBeforeBest(Ending):
         session.wait_for_step(self.noticed)
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
-        time.sleep(0.2)  # a process that kills itself is not gone at once
+        time.sleep(0.2)  # a process that kills itself does not disappear at once
         if session.processes[0].poll() == -signal.SIGKILL:
             return {}
         return {"kind": "SIGKILL"} if send(signal.SIGKILL, *session.alive()) else None
 
 
 class KilledWhileDrawing(Ending):
-    """The images are not there yet; the run that draws them is killed meanwhile."""
+    """A run killed while it draws its images for the first time."""
 
     name, setups, code, often, starting = "killed while it draws the images", (DRAWN.name,), None, 3, 1.0
 
@@ -135,5 +135,5 @@ class KilledWhileDrawing(Ending):
 
 
 KINDS: tuple[Kind, ...] = (
-    Unreadable(), ClockSetBack(), RanksChanged(), TwoStarts(), KilledBeforeBest(), KilledWhileDrawing(),
+    CheckpointReadError(), ClockSetBack(), RanksChanged(), TwoStarts(), KilledBeforeBest(), KilledWhileDrawing(),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Faults of what a run stands on: its directory, the disk, a node's copy of a pack."""
+"""Faults of a run's surroundings: its directory, the disk, and a node's copy of a pack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FULL = ("could not be written",)
 
 
 class DiskFull(Ending):
-    """From now on no file of the main rank can be larger than a part of its checkpoint: a write fails in its middle."""
+    """A file size limit of the main rank below its checkpoint's size, so that a write fails halfway."""
 
     name, says = "disk full", FULL
 
@@ -26,18 +26,18 @@ class DiskFull(Ending):
         limits = int(0.95 * where * size), resource.RLIM_INFINITY
         try:
             resource.prlimit(session.alive()[0], resource.RLIMIT_FSIZE, limits)
-        except (OSError, IndexError):  # it has just ended
+        except (OSError, IndexError):  # the process has just ended
             return None
         return {}
 
 
 class InodesFull(Ending):
-    """A file system of the run's own in memory, in which from now on no file can be made; a user makes room."""
+    """A run directory on its own file system in memory that runs out of inodes; the user moves it to the disk."""
 
     name, says = "no file can be made (inode table full)", (*FULL, "No space left on device")
 
     def impossible(self) -> str:
-        return "" if os.geteuid() == 0 and shutil.which("mount") else "a file system can be mounted by root alone"
+        return "" if os.geteuid() == 0 and shutil.which("mount") else "only root can mount a file system"
 
     def prepare(self, scene: Scene, where: float) -> Facts | None:
         directory, kept = scene.directory, self._kept(scene)
@@ -66,7 +66,7 @@ class InodesFull(Ending):
 
 
 def mount(*arguments: object, over: Path) -> None:
-    """Mounts a file system over a folder (the last argument), with what is in it, by way of the folder `over`."""
+    """Mount a file system over a folder (the last argument) and keep its content, copied by way of `over`."""
     folder = Path(str(arguments[-1]))
     shutil.rmtree(over, ignore_errors=True)
     subprocess.run(["cp", "-a", folder, over], check=True)
@@ -75,7 +75,7 @@ def mount(*arguments: object, over: Path) -> None:
 
 
 class Renamed(Ending):
-    """The run's directory is renamed; a user renames it back."""
+    """The run directory renamed; the user renames it back."""
 
     name, says, most = "directory renamed", ("was renamed to", "was removed or renamed"), 2 * SAVE_EVERY
 
@@ -89,7 +89,7 @@ class Renamed(Ending):
         there = self._there(scene)
         if not there.exists():
             return False
-        if scene.directory.exists():  # a run that made it anew has not seen that it was gone
+        if scene.directory.exists():  # recreated by a run that did not notice
             scene.directory.rename(scene.spare / "made-anew")
         there.rename(scene.directory)
         return True
@@ -99,17 +99,17 @@ class Renamed(Ending):
 
 
 class Deleted(Within):
-    """A file of the run's is deleted: the run puts it back. A user does where it was killed before it noticed."""
+    """A file of the run deleted; the run must restore it, or the user does if the run was killed before it noticed."""
 
     def __init__(self, part: str) -> None:
         self.part, self.name, self.says = part, f"{part} deleted", (f"{part} was removed",)
 
     def hit(self, scene: Scene, session: Session, where: float) -> Facts | None:
         path, kept = scene.directory / self.part, self._kept(scene)
-        if not path.exists():  # not yet made, or deleted just before
+        if not path.exists():  # not created yet, or just deleted
             return None
         kept.unlink(missing_ok=True)
-        os.link(path, kept)  # so that it can be put back
+        os.link(path, kept)  # for `mend`
         path.unlink()
         return {}
 
@@ -122,12 +122,12 @@ class Deleted(Within):
         return missing
 
     def _kept(self, scene: Scene) -> Path:
-        """A hard link, so that what the run writes to the file is in it, too: on the file system of the run."""
+        """Return the path for a hard link, which must be on the file system of the run."""
         return scene.directory / f".kept-{self.part.removeprefix('.')}"
 
 
 class Poisoned(Between):
-    """Somebody changes a file of the node's copy of a pack: a bit in it, or all of it for another of the same size."""
+    """A bit flipped in a node's copy of a pack, in place or in a new file of the same size."""
 
     name, setups, often = "a node's copy of the pack poisoned", (STAGED.name,), 3
 

@@ -1,4 +1,4 @@
-"""The campaign's table, and its files."""
+"""The table of a campaign's results and its files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ COLUMNS = ("runs on", "fault", "injected", "recovered", "steps repeated, median 
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All that was found."""
+class CampaignResult:
+    """The results of a campaign."""
 
     legs: tuple[Leg, ...]
     judged: list[Judged]
     likenesses: dict[tuple[str, int], Likeness]
-    skipped: dict[str, str] = field(default_factory=dict)  # the kinds that this machine cannot do, and why
+    skipped: dict[str, str] = field(default_factory=dict)  # kinds impossible on this machine, with the reason
 
     def good(self) -> bool:
-        """Every fault recovered, every run as the undisturbed one."""
+        """Return whether every fault was recovered and every run agrees with the undisturbed one."""
         return not any(fault.mistake for fault in self.judged) and all(
             self.likenesses[leg.name, run].same(leg.tolerance) for leg in self.legs for run in self.runs(leg)
         )
@@ -60,23 +60,23 @@ class Outcome:
         )  # fmt: skip
 
     def remarks(self) -> list[str]:
-        """What is wrong, and how near the runs are that may differ."""
+        """Return what went wrong, and the largest difference in legs with a tolerance."""
         found = [f"{f.leg}, run {f.run}, step {f.step}: {f.kind}: **{f.mistake}**" for f in self.judged if f.mistake]
         for leg in self.legs:
             for run in self.runs(leg):
                 one = self.likenesses[leg.name, run]
                 if not one.same(leg.tolerance):
-                    found.append(f"{leg.name}, run {run}: **not as the undisturbed run**: {asdict(one)}")
+                    found.append(f"{leg.name}, run {run}: **differs from the undisturbed run**: {asdict(one)}")
             if leg.tolerance and (runs := self.runs(leg)):
                 largest = max(self.likenesses[leg.name, run].weights for run in runs)
                 found.append(
                     f"{leg.name}: the largest difference of a weight from the undisturbed run's is {largest:.2g}; "
-                    f"{leg.tolerance:g} was set beforehand."
+                    f"the tolerance was set beforehand to {leg.tolerance:g}."
                 )
         return found
 
     def terminal(self) -> Table:
-        table = Table(title="Faults injected, and what became of them")
+        table = Table(title="Injected faults and their results")
         for number, column in enumerate(COLUMNS):
             table.add_column(column, justify="left" if number < 2 else "right")
         for row in self.rows():
@@ -87,7 +87,7 @@ class Outcome:
         return "\n".join([*table_lines(COLUMNS, self.rows()), "", *(f"- {remark}" for remark in self.remarks()), ""])
 
     def write(self, folder: Path, facts: dict[str, Any]) -> list[Path]:
-        """table.md and faults.json."""
+        """Write table.md and faults.json to a folder and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         head = "\n".join(f"- {name}: {value}" for name, value in facts.items())
         runs = [{"leg": leg, "run": run} | asdict(one) for (leg, run), one in self.likenesses.items()]

@@ -1,4 +1,4 @@
-"""What a campaign has shown: which faults were recovered, and whether the runs are as if nothing had been."""
+"""Judging of a campaign: which faults were recovered, and whether the runs agree with the undisturbed run."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from typing import Any
 import torch
 
 from ranger21.faults import whole
-from ranger21.faults.kinds import Record
+from ranger21.faults.kinds import SessionRecord
 from ranger21.faults.listing import BY_ITSELF, BY_NAME
 from ranger21.faults.setups import Leg
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """A run beside the undisturbed one."""
+    """The comparison of a run with the undisturbed run."""
 
     finished: bool
-    weights: float  # the largest absolute difference of a weight; infinite if they cannot be compared
-    state: bool  # the optimizer's state, the progress and best.pt are the same, too
-    metrics: bool
+    weights: float  # largest absolute difference of a weight; infinite if they cannot be compared
+    state: bool  # whether the optimizer's state, the progress and best.pt are the same
+    metrics: bool  # whether the metrics are the same
 
     def same(self, tolerance: float) -> bool:
-        """As it must be: to the last bit, or within the tolerance."""
+        """Return whether the run agrees: bit for bit, or with a tolerance > 0, within it."""
         return self.finished and self.weights <= tolerance and self.metrics and (self.state or tolerance > 0)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A fault, and what became of it."""
+    """A fault and its result."""
 
     leg: str
     kind: str
     run: int
     step: int
-    repeated: int  # steps that were made again because of it
-    mistake: str = ""  # what was not as it should be
+    repeated: int  # steps repeated because of it
+    mistake: str = ""  # what went wrong; empty: recovered
     commit: str = ""
 
 
 def difference(one: Any, other: Any) -> float:
-    """The largest absolute difference of two trees of tensors; infinite where anything else differs."""
+    """Return the largest absolute difference of two trees of tensors; infinite if anything else differs."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return math.inf
@@ -61,7 +61,7 @@ def difference(one: Any, other: Any) -> float:
 
 
 def repeatable(directory: Path) -> list[dict[str, Any]] | None:
-    """The lines of metrics.jsonl without those values that tell how fast the machine was; None if it is broken."""
+    """Return the lines of metrics.jsonl without times and speeds; None if the file is damaged."""
     try:
         lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError):
@@ -70,7 +70,7 @@ def repeatable(directory: Path) -> list[dict[str, Any]] | None:
 
 
 def compare(directory: Path, reference: Path, tolerance: float) -> Likeness:
-    """The run in `directory` beside the undisturbed one in `reference`."""
+    """Compare the run in `directory` with the undisturbed one in `reference`."""
     finished = (directory / "result.json").exists()
     states = [[whole.state(place / "checkpoints" / f"{name}.pt") for place in (directory, reference)]
               for name in ("last", "best")]  # fmt: skip
@@ -82,13 +82,13 @@ def compare(directory: Path, reference: Path, tolerance: float) -> Likeness:
             for state in (one, other)]  # fmt: skip
     state = difference(*rest) == 0.0 and difference(best["model"], best_there["model"]) == 0.0
     mine, there = repeatable(directory), repeatable(reference)
-    if tolerance and mine and there:  # the same lines; their numbers are those of other weights
+    if tolerance and mine and there:  # compare the steps only, because the weights may differ
         mine, there = ([{"step": line.get("step")} for line in lines] for lines in (mine, there))
     return Likeness(finished, difference(one["model"], other["model"]), state, mine is not None and mine == there)
 
 
-def judge(leg: Leg, records: list[Record]) -> list[Judged]:
-    """What became of every fault of one run, whose sessions these are, in their order."""
+def judge(leg: Leg, records: list[SessionRecord]) -> list[Judged]:
+    """Judge every fault of one run from its sessions in order."""
     judged = []
     for place, record in enumerate(records):
         kinds = [BY_NAME[fault["kind"]] for fault in record.faults]
@@ -99,7 +99,7 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
             judged.append(Judged(leg.name, kind.name, record.run, fault["step"], repeated, mistake, record.commit))
         wrong = []
         if not record.finished and not any(kind.ends for kind in kinds):
-            wrong.append(f"ended with {record.codes}, though nothing had hit it")
+            wrong.append(f"ended with {record.codes}, although no fault had hit it")
         if record.leftovers:
             wrong.append(f"left files behind: {', '.join(record.leftovers)}")
         judged += [Judged(leg.name, BY_ITSELF, record.run, record.reached, 0, text, record.commit) for text in wrong]
@@ -107,5 +107,5 @@ def judge(leg: Leg, records: list[Record]) -> list[Judged]:
 
 
 def spread(values: list[int]) -> str:
-    """Median and largest."""
+    """Return median and maximum as text."""
     return f"{statistics.median(values):g} / {max(values)}"

@@ -1,4 +1,4 @@
-"""A stand-in for W&B: it keeps what W&B's own client sends it, in memory, and can be told to fail."""
+"""A stand-in for W&B's server that keeps what wandb sends it in memory and can fail on request."""
 
 import gzip
 import json
@@ -12,18 +12,24 @@ RUN_FIELDS = ("displayName", "groupName", "tags", "config")
 
 @dataclass
 class Received:
-    """What has arrived of one run."""
+    """The data received of one run."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     exit_code: int | None = None
-    lines: int = 0  # of history, as they came
+    lines: int = 0  # of history received, including replaced ones
 
 
 class Server(ThreadingHTTPServer):
-    """`with Server() as server:` and WANDB_BASE_URL=server.url. `failing` is "", "upsert" or "stream"."""
+    """Server for wandb with WANDB_BASE_URL=server.url, used as a context manager.
+
+    Attributes:
+        url: of the server.
+        runs: received data by run id.
+        failing: requests that fail: "", "upsert" or "stream".
+    """
 
     daemon_threads = True
 
@@ -39,7 +45,7 @@ class Server(ThreadingHTTPServer):
         super().__exit__(*args)
 
     def handle_error(self, *args: object) -> None:
-        """A client that goes away in the middle is none of the test's business."""
+        """Ignore clients that disconnect."""
 
     def run(self, run_id: str) -> Received:
         return self.runs.setdefault(run_id, Received())
@@ -62,7 +68,7 @@ class Server(ThreadingHTTPServer):
         return {}
 
     def stream(self, run_id: str, body: dict[str, Any]) -> None:
-        """Lines of files from an offset on, which replace what is there: W&B's protocol."""
+        """Store lines of files from an offset on, replacing existing ones, as in W&B's protocol."""
         run = self.run(run_id)
         for name, part in body.get("files", {}).items():
             content = [json.loads(line) for line in part["content"]]

@@ -1,4 +1,4 @@
-"""Whole checkpoints, and where in their files what is no tensor lies."""
+"""Intact checkpoints, and the bytes of their files that belong to no tensor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ranger21.records.checkpoint_file import Damaged, State, read
 
 
 def state(path: Path) -> State | None:
-    """The checkpoint, if it is there and whole."""
+    """Read a checkpoint; return None if it is missing or damaged."""
     with contextlib.suppress(OSError, Damaged):
         return read(path)
     return None
 
 
 def structure(path: Path) -> list[range]:
-    """The places of the bytes of a checkpoint that belong to no tensor: names, sizes, checksums, the pickle."""
+    """Return the ranges of a checkpoint's bytes that belong to no tensor: names, sizes, checksums, the pickle."""
     places, end = list[range](), 0
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
@@ -32,6 +32,6 @@ def structure(path: Path) -> list[range]:
 
 
 def saved_step(directory: Path) -> int:
-    """The step of the newest whole checkpoint of a run, 0 without one."""
+    """Return the step of the newest intact checkpoint of a run; 0 if there is none."""
     states = (state(directory / "checkpoints" / f"{name}.pt") for name in ("last", "previous"))
     return next((one["progress"]["step"] for one in states if one), 0)
