@@ -59,7 +59,7 @@ def test_a_silent_rank_ends_the_others(ended: list[int], capfd: pytest.CaptureFi
         while not ended and time.monotonic() - begin < 20 * FAST:
             time.sleep(0.01)
     assert ended == [1]  # rank 2 looks after rank 0, which lives here
-    assert "Rank 0 ends, since rank 1 has been silent for 0.6 s" in capfd.readouterr().err
+    assert "Rank 0 stopped: rank 1 has been silent for 0.6 s" in capfd.readouterr().err
 
 
 def test_the_store_goes_with_rank_0(ended: list[int], capfd: pytest.CaptureFixture[str]) -> None:

@@ -163,7 +163,7 @@ def test_what_is_damaged_is_told_and_left_out(made: list[Path], tmp_path: Path) 
     assert "config is not an object" in left_out(file, start + first_line("a", {"config": [1]}))
     assert "deeper than 50 levels" in left_out(file, start + b'{"run": "a", "config": {"a": ' + b"[" * 10**5 + b"\n")
     assert "appears twice" in left_out(file, start + b'{"run": "a", "run": "b"}\n')
-    with pytest.raises(UserError, match=r"not as it was written\. Nothing was added: restore "):
+    with pytest.raises(UserError, match=r"was changed after writing\. Nothing was added: restore "):
         keep(made[3:], damaged(file, start + one + two.replace(b"40.0", b"41.0")))
 
 
