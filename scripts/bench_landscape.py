@@ -1,7 +1,7 @@
-"""Measure how long a point of a landscape takes: one after the other, or several under one vmap.
+"""Measure the time per point of a landscape, one point at a time and several under one vmap.
 
-CPU seconds on the CPU (so that other jobs on the machine matter less), wall-clock seconds elsewhere; random images and
-weights, all ways in turn in every round. Run it with OMP_NUM_THREADS=1 where other jobs share the cores.
+On a CPU it measures CPU time, which other programs affect less, elsewhere wall-clock time. Images and weights are
+random; every round measures all variants in turn. Set OMP_NUM_THREADS=1 if other programs share the cores.
 
 examples:
   python scripts/bench_landscape.py                           the narrow resnet10t of experiment=fashion_mnist
@@ -23,12 +23,12 @@ AT_ONCE = (1, 2, 4, 8)
 
 
 def main() -> None:
+    """Run the command."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
-    parser.add_argument(
-        "--images", type=as_whole(2), default=500, help="of the loss, and of the statistics (default: %(default)s)"
-    )
-    parser.add_argument("--rounds", type=as_whole(), default=5, help="(default: %(default)s)")
+    text = "number for the loss and for the statistics (default: %(default)s)"
+    parser.add_argument("--images", type=as_whole(2), default=500, help=text)
+    parser.add_argument("--rounds", type=as_whole(), default=5, help="number of rounds (default: %(default)s)")
     args = parser.parse_intermixed_args()
     with ending_well("measures from the start"):
         config = compose_config(["experiment=fashion_mnist", "trainer.device=cpu", *args.overrides])
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"{config.model.label}, {args.images} images, {device}, torch {torch.__version__}, n = {args.rounds}")
         for count, spent in times.items():
             low, middle, high = min(spent), statistics.median(spent), max(spent)
-            print(f"{count} at once: {middle:.0f} ms a point, median ({low:.0f} to {high:.0f})")
+            print(f"{count} at once: {middle:.0f} ms per point, median ({low:.0f} to {high:.0f})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the work for a GPU beside the network needs: registers, launches, bytes. No GPU is needed, and none is used.
+"""Count registers, launches and bytes of the GPU work outside the network; no GPU is needed or used.
 
-Prints three tables, or writes them into docs/gpu.md: what compilers make of the fused step's kernels for some GPUs;
-launches of a step and passes over the parameters, counted on a pretended device; and what they would cost in time, by
-arithmetic. Takes a minute."""
+Prints three tables, and with --write puts them into docs/gpu.md: the resources of the fused step's kernels compiled
+for several GPUs; launches of a step and passes over the parameters, counted on a fake device; and the time that they
+would take, by arithmetic. Takes a minute."""
 
 import argparse
 import os
@@ -17,18 +17,19 @@ from ranger21.system.project import require_clone
 EXAMPLES = """\
 examples:
   python scripts/fused_report.py
-  python scripts/fused_report.py --write        # into docs/gpu.md"""
+  python scripts/fused_report.py --write        # updates docs/gpu.md"""
 
 
 def main() -> None:
+    """Run the command."""
     form = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/gpu.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the tables into docs/gpu.md")
     options = parser.parse_args()
     if options.write:
         require_clone("fused_report --write")
     if os.environ.get("TRITON_INTERPRET") == "1":
-        fail("TRITON_INTERPRET=1 has Triton interpret kernels, where this compiles them: unset it.")
+        fail("TRITON_INTERPRET=1 makes Triton interpret kernels instead of compiling them: unset it.")
     from ranger21.gpu import report, tables
 
     sections = {"kernels": report.kernels()} | report.counted()

@@ -266,7 +266,7 @@ def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None
     """Labels are moved to where the checkpoint has the class; folders that it does not know are refused."""
     from ranger21.engine.precision import Precision
     from ranger21.landscape.settings import Settings
-    from ranger21.landscape.subject import Checkpoint, load_images, make_subject
+    from ranger21.landscape.subject import Checkpoint, load_checkpoint, load_images
     from ranger21.system.distributed import World
 
     world = World(0, 1, 0, 1, torch.device("cpu"))
@@ -278,7 +278,7 @@ def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None
         settings = Settings((str(run),), (f"data.root={root}",), images=24, split="val", bn_images=4, **more)
         checkpoint = Checkpoint.read(str(run), settings.overrides)
         images = load_images(checkpoint.config.data, settings, world, precision)
-        subject = make_subject(checkpoint, images, settings, world, precision)
+        subject = load_checkpoint(checkpoint, images, settings, world, precision)
         said.append(subject.classes)
         return subject.own_loss["stored"]
 

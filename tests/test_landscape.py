@@ -23,9 +23,9 @@ from ranger21.data.sample import CLASSES
 from ranger21.landscape import directions, survey
 from ranger21.landscape.directions import Layout
 from ranger21.landscape.loss import Loss
-from ranger21.landscape.record import Record
+from ranger21.landscape.record import LandscapeRecord
 from ranger21.landscape.settings import Settings
-from ranger21.landscape.subject import Subject
+from ranger21.landscape.subject import LoadedCheckpoint
 from ranger21.models.build import build_model
 from ranger21.records import directory as records
 from ranger21.system.errors import UserError
@@ -102,7 +102,9 @@ def test_a_plane_passes_exactly_through_its_points() -> None:
     assert places[0].abs().max() == 0 and abs(places[1, 1]) < 1e-12
     assert torch.equal((points[0] + places @ axes).float(), points.float())
     for same in (points[[0, 1, 1]], points[[0, 0, 1]], torch.stack([points[0], points[1], 2 * points[1] - points[0]])):
-        with pytest.raises(UserError, match=r"^The three checkpoints lie on a line, .* give three that differ\.$"):
+        with pytest.raises(
+            UserError, match=r"^The three checkpoints lie on a line, .* give three different checkpoints\.$"
+        ):
             directions.plane(same)
 
 
@@ -158,13 +160,13 @@ class Linear(nn.Module):
         return x @ self.weight.T
 
 
-def linear_problem() -> tuple[Subject, np.ndarray, np.ndarray]:
+def linear_problem() -> tuple[LoadedCheckpoint, np.ndarray, np.ndarray]:
     torch.manual_seed(0)
     model, x, labels = Linear(), torch.randn(20, 6, dtype=torch.float64), torch.randint(0, 4, (20,))
     layout, weights = vector(model)
     loss = Loss(model, layout, [(x[:12], labels[:12]), (x[12:], labels[12:])], [], 0.0)
     checkpoint: Any = type("Checkpoint", (), {"label": "linear", "source": "linear", "step": 0})
-    return Subject(checkpoint, layout, weights, loss, {}, {}), x.numpy(), labels.numpy()
+    return LoadedCheckpoint(checkpoint, layout, weights, loss, {}, {}), x.numpy(), labels.numpy()
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
@@ -228,23 +230,23 @@ def test_an_interrupted_survey_goes_on(tiny: list[str], tmp_path: Path, monkeypa
     source = save(tmp_path / "a.pt", make_model(), tiny)
     whole = show(tmp_path, source)[0].losses
     (tmp_path / "out" / "landscape.json").unlink()
-    real = Record.save
+    real = LandscapeRecord.save
 
-    def interrupted(self: Record, surfaces: Any, facts: Any) -> None:
+    def interrupted(self: LandscapeRecord, surfaces: Any, facts: Any) -> None:
         real(self, surfaces, facts)
         if len(surfaces[0].losses) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Record, "save", interrupted)
+    monkeypatch.setattr(LandscapeRecord, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         show(tmp_path, source)
-    monkeypatch.setattr(Record, "save", real)
+    monkeypatch.setattr(LandscapeRecord, "save", real)
     left: Any = json.loads((tmp_path / "out" / "landscape.json").read_text())
     assert left["surfaces"][0]["losses"] == whole[:2]
     left["surfaces"][0]["losses"][0] = [7.0, 7.0, 7.0]  # to see that it is taken from there
     (tmp_path / "out" / "landscape.json").write_text(json.dumps(left))
     assert show(tmp_path, source)[0].losses == [[7.0, 7.0, 7.0], *whole[1:]]
-    with pytest.raises(UserError, match=r"is of another landscape .*: choose another --out"):
+    with pytest.raises(UserError, match=r"has another landscape .*: choose another --out"):
         show(tmp_path, source, bn_images=16)
 
 
@@ -292,7 +294,7 @@ def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None
     surface = record["surfaces"][0]
     assert np.shape(surface["losses"]) == (5, 5)
     assert record["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    said = "Loss over 30 images (val), batch norms' statistics over 16 at every point."
+    said = "Loss over 30 images (val), batch norm statistics over 16 at every point."
     assert surface["images"] == 30 and f"<!-- {said} -->" in (out / "contours.svg").read_text()
     assert all(abs(mark["difference"]) < 1e-6 for mark in surface["marks"]) and len(surface["marks"]) == 3
     for station, mark in zip(surface["trajectory"], surface["marks"][:2], strict=True):
@@ -312,7 +314,7 @@ def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None
         ({"sharpness_radius": float("nan")}, "--sharpness-radius=nan is not possible: it must be above 0."),
         ({"points_at_once": 0}, "--points-at-once=0 is not possible: it must be at least 1."),
         ({"margin": -0.1}, "--margin=-0.1 is not possible: it must be at least 0."),
-        ({"checkpoints": ("a", "b"), "trajectory": ("c",)}, "--trajectory needs one picture, not 2: "),
+        ({"checkpoints": ("a", "b"), "trajectory": ("c",)}, "--trajectory needs a single plot, not 2: "),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], sentence: str) -> None:

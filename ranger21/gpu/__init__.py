@@ -1,1 +1,1 @@
-"""What can be known of the work for a GPU without having one: launches, bytes, what compilers make of the kernels."""
+"""Analysis of the GPU work without a GPU: kernel launches, memory traffic, and the compiled kernels' resources."""

@@ -1,7 +1,7 @@
-"""What the compilers make of Triton kernels: registers, spills, shared memory. No GPU is needed, and none is used.
+"""Registers, spills and shared memory of compiled Triton kernels; no GPU is needed or used.
 
-For NVIDIA the whole way, by the ptxas that Triton brings; for AMD as well, by the LLVM in it, to the code object. They
-are neither loaded nor run. The process must not have TRITON_INTERPRET set.
+Kernels are compiled to the end, for NVIDIA by Triton's ptxas and for AMD by its LLVM, but neither loaded nor run. The
+process must not have TRITON_INTERPRET set.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ ARCHITECTURES = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 ATOMIC = {"ptx": r"\b(?:atom|red)\.", "amdgcn": r"\b(?:global|flat|buffer|ds)_atomic"}
-DONE = {"cuda": "cubin", "hip": "hsaco"}  # the last thing that a back end makes
+DONE = {"cuda": "cubin", "hip": "hsaco"}  # the final output of each back end
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch that was asked for, and not carried out."""
+    """A kernel launch that was recorded instead of executed."""
 
     kernel: Any
     args: tuple[Any, ...]
@@ -43,17 +43,18 @@ class Launch:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one specialisation of a kernel needs on an architecture.
+    """The resources of one specialisation of a kernel on an architecture.
 
     Attributes:
-        kernel, architecture: which.
-        constants: the values that it was compiled for.
-        registers: of a thread; on AMD vector registers.
-        spills: bytes that are spilled and loaded again, on AMD registers that are.
-        shared: bytes of shared memory of a block.
-        warps: of a block.
-        atomics: instructions whose order differs from run to run.
-        made: the last thing that the compiler made: "cubin", "hsaco".
+        kernel: name of the kernel.
+        architecture: a key of ARCHITECTURES.
+        constants: the compile-time constants of the specialisation.
+        registers: per thread; on AMD vector registers.
+        spills: bytes spilled and reloaded; on AMD spilled registers.
+        shared: bytes of shared memory per block.
+        warps: per block.
+        atomics: number of atomic instructions, whose order differs from run to run.
+        made: the compiler's final output: "cubin" or "hsaco".
     """
 
     kernel: str
@@ -68,7 +69,7 @@ class Resources:
 
 
 class Pretended:
-    """A driver of Triton for a device that is not there, enough for compiling."""
+    """A Triton driver for a device that need not exist, sufficient for compiling."""
 
     def __init__(self, target: GPUTarget) -> None:
         self._target = target
@@ -77,14 +78,14 @@ class Pretended:
         return self._target
 
     def get_current_device(self) -> Any:
-        return self  # a key of Triton's tables of what is compiled: new ones each time, or ptxas would say nothing
+        return self  # the key of Triton's cache of compiled kernels: a new key makes ptxas run and log again
 
     def get_current_stream(self, device: Any) -> int:
         return 0
 
 
 def launches(run: Callable[[], Any]) -> list[Launch]:
-    """Return the launches of Triton kernels that `run` asks for. None is carried out."""
+    """Call `run` and return the launches of Triton kernels that it requests, without executing them."""
     found: list[Launch] = []
 
     def note(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
@@ -96,10 +97,10 @@ def launches(run: Callable[[], Any]) -> list[Launch]:
 
 
 def resources(asked: Iterable[Launch], architectures: Iterable[str] = tuple(ARCHITECTURES)) -> list[Resources]:
-    """Return what every specialisation needs among the launches, on every architecture, sorted.
+    """Return the resources of every specialisation among the launches on every architecture, sorted.
 
     Raises:
-        RuntimeError: a kernel that a back end cannot compile, by Triton, with ptxas's own words.
+        RuntimeError: from Triton, with ptxas's message, if a kernel cannot be compiled.
     """
     asked = list(asked)
     return sorted(
@@ -117,16 +118,16 @@ def _resources(asked: list[Launch], architecture: str) -> Iterator[Resources]:
             said = io.StringIO()
             with contextlib.redirect_stdout(said):
                 binary = launch.kernel.run(*launch.args, grid=None, warmup=True, **launch.options)
-            if id(binary) not in known:  # Triton returns the same one for the same specialisation
+            if id(binary) not in known:  # Triton returns the same object for the same specialisation
                 known.add(id(binary))
                 yield read(launch, architecture, binary, said.getvalue())
 
 
 def read(launch: Launch, architecture: str, binary: Any, log: str) -> Resources:
-    """Return what the compiler said of a kernel: ptxas in its log, LLVM in the assembly."""
+    """Return the resources of a compiled kernel, from ptxas's log or LLVM's assembly."""
     kind = DONE[ARCHITECTURES[architecture].backend]
     if not binary.asm.get(kind):
-        raise RuntimeError(f"{launch.name} on {architecture}: Triton made no {kind}.")
+        raise RuntimeError(f"{launch.name} on {architecture}: Triton produced no {kind}.")
     if kind == "cubin":
         text, registers = log, r"Used (\d+) registers"
         spills = (r"(\d+) bytes spill stores", r"(\d+) bytes spill loads")
@@ -147,19 +148,19 @@ def read(launch: Launch, architecture: str, binary: Any, log: str) -> Resources:
 
 
 def number(pattern: str, text: str) -> int:
-    """Return the number that stands once in a text.
+    """Return the number that matches a pattern exactly once in a text.
 
     Raises:
-        RuntimeError: it does not, so that nothing is known.
+        RuntimeError: if it does not match exactly once.
     """
     found = re.findall(pattern, text)
     if len(found) != 1:
-        raise RuntimeError(f"The compiler's words have {len(found)} times {pattern!r}, not once: {text[-500:]!r}")
+        raise RuntimeError(f"The compiler's output matches {pattern!r} {len(found)} times, not once: {text[-500:]!r}")
     return int(found[0])
 
 
 def constants(launch: Launch) -> str:
-    """Return the values that a kernel is compiled for, in words."""
+    """Return the compile-time constants of a kernel as text."""
     given = dict(zip(launch.kernel.arg_names, launch.args, strict=False)) | launch.options
     names = [launch.kernel.arg_names[i] for i in launch.kernel.constexprs]
     return ", ".join(f"{name}={given[name]}" for name in names if name in given)

@@ -1,4 +1,4 @@
-"""What the kernels of the fused step read and write, of which their operators' schemas tell a part."""
+"""Memory traffic and launches of the fused step's kernels, whose schemas tell only part of it."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ def elements(params: list[Tensor]) -> int:
 def observe(
     params: Any, grads: Any, moments: Any, tables: Any, memory: Any, scale: Any, found: Any, numbers: Any, switches: Any
 ) -> float:
-    """Return the bytes of `observe`: the gradient is read twice where something must be known of a row before."""
+    """Return the bytes of `observe`, which reads the gradient twice if it needs statistics of a row first."""
     clips, centralizes, _, maximum, norms, _, kahan = switches
     looks = nbytes(params) * bool(clips or norms) * (1 + kahan) + nbytes(grads) * bool(clips or centralizes)
     takes = nbytes(grads) + 2 * STATE * elements(params) * (2 + maximum)
@@ -33,12 +33,12 @@ def observe(
 
 
 def settle(steps: Any, tables: Any, memory: Any, *rest: Any) -> float:
-    """Return the bytes of `settle`: counts, sums and numbers."""
+    """Return the bytes of `settle`, which handles only step counts, sums and scalars."""
     return 2 * nbytes(steps) + nbytes(tables) + nbytes(memory)
 
 
 def move(params: Any, kept: Any, moments: Any, tables: Any, found: Any, rate: Any, lr: Any, *rest: Any) -> float:
-    """Return the bytes of `move`, those of a merge every k steps shared out over the steps."""
+    """Return the bytes of `move`, with those of a merge every k steps averaged over the steps."""
     _, switches = rest
     pnm, _, _, _, _, k, kahan = switches
     read = STATE * elements(params) * (2 + pnm)
@@ -50,11 +50,12 @@ WEIGH: Mapping[str, Weigh] = {"ranger21::observe": observe, "ranger21::settle": 
 
 
 def parameters(dtype: torch.dtype) -> list[Tensor]:
+    """Return two small parameters."""
     return [torch.zeros(4, 3, dtype=dtype), torch.zeros(5, dtype=dtype)]
 
 
 ADAMW = ["first_moment", "second_moment", "decay"]
-CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient scaler has its say
+CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient scaler is used
     "float32": (lambda: Ranger21(parameters(torch.float32)), False),
     "float32, global, scaler": (lambda: Ranger21(parameters(torch.float32), stable_decay="global"), True),
     "bfloat16, Kahan": (lambda: Ranger21(parameters(torch.bfloat16)), False),
@@ -64,7 +65,7 @@ CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient
 
 
 def asked(case: str) -> "list[Launch]":
-    """Return the launches of a step of a case, as the optimizer makes them; none is carried out. It needs Triton."""
+    """Return the launches of a step of a case, without executing them. Needs Triton."""
     from ranger21.gpu.compiled import launches
 
     make, scaled = CASES[case]
@@ -77,7 +78,5 @@ def asked(case: str) -> "list[Launch]":
             optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.zeros(())  # type: ignore[attr-defined]
         optimizer.step()
 
-    with mock.patch.object(
-        Chain, "is_fused", lambda *_: True
-    ):  # as on a GPU; where nothing runs, nothing can be checked
+    with mock.patch.object(Chain, "is_fused", lambda *_: True):  # as on a GPU; the fused step's self-check cannot run
         return launches(step)

@@ -1,4 +1,4 @@
-"""The sections of docs/gpu.md that are computed: kernels, steps, times."""
+"""The computed sections of docs/gpu.md: kernels, steps and times."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,7 +10,7 @@ from ranger21.data import fused as augmentation
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.gpu import tables
 from ranger21.gpu.fused import CASES, asked
-from ranger21.gpu.steps import MODELS, Cost, cost, shapes, size
+from ranger21.gpu.steps import MODELS, StepCost, cost, shapes, size
 from ranger21.gpu.traffic import Traffic, pretended
 from ranger21.optim.ranger21 import Ranger21
 
@@ -26,7 +26,7 @@ STEPS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
 
 
 def kernels(cases: Iterable[str] = tuple(CASES)) -> str:
-    """Return the table of what every kernel of the fused step needs, a row a kernel and case. It needs Triton."""
+    """Return the table of the resources of the fused step's kernels, a row per case and kernel. Needs Triton."""
     from ranger21.gpu.compiled import ARCHITECTURES, resources
 
     rows = []
@@ -42,14 +42,14 @@ def kernels(cases: Iterable[str] = tuple(CASES)) -> str:
     return tables.table(heads, rows)
 
 
-def costs() -> dict[str, list[Cost]]:
-    """Return what a step costs, of every optimizer and model."""
+def costs() -> dict[str, list[StepCost]]:
+    """Return the cost of a step of every optimizer, for each model."""
     models = [shapes(name) for name in MODELS]
     return {name: [cost(make, model, "cuda") for model in models] for name, make in STEPS.items()}
 
 
 def augmentations(images: int = 64, side: int = 256) -> dict[str, tuple[int, float]]:
-    """Return launches and bytes of the augmentation of a batch, by single operations and by the kernels."""
+    """Return launches and bytes of augmenting a batch, with single operations and with the Triton kernels."""
     with pretended():
         module = ToInput(IMAGENET_MEAN, IMAGENET_STD).to("cuda", torch.float32)
         batch = torch.empty(images, 3, side, side, dtype=torch.uint8).to(memory_format=torch.channels_last)
@@ -65,7 +65,7 @@ def augmentations(images: int = 64, side: int = 256) -> dict[str, tuple[int, flo
 
 
 def counted() -> dict[str, str]:
-    """Return the sections that need no compiler: launches and passes of a step, and times by arithmetic."""
+    """Return the sections that need no compiler: launches and passes of a step, and computed times."""
     found = costs()
     passes = [
         (name, [(one.launches, one.bytes / size(shapes(model))) for one, model in zip(of, MODELS, strict=True)])

@@ -1,4 +1,4 @@
-"""What an optimizer's step costs on a pretended device: launches, and passes over the parameters."""
+"""The cost of an optimizer step, counted on a fake device: launches, and passes over the parameters."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from ranger21.gpu.traffic import Traffic, pretended
 from ranger21.models.build import build_model
 
 MODELS = ("resnet50", "vit_base_patch16_224", "nf_resnet50")
-MERGE_EVERY = 5  # steps, Ranger21's lookahead
+MERGE_EVERY = 5  # steps between merges of Ranger21's lookahead
 
 
-class Cost(NamedTuple):
-    """Of a step: launches at most, and bytes on average over steps with and without a merge of lookahead."""
+class StepCost(NamedTuple):
+    """The cost of a step: the most launches, and the mean bytes over steps with and without a lookahead merge."""
 
     launches: int
     bytes: float
@@ -31,7 +31,7 @@ def shapes(model: str) -> list[torch.Size]:
 
 
 def parameters(model: Iterable[torch.Size], device: str) -> list[Tensor]:
-    """Return parameters of these shapes, with gradients, without memory."""
+    """Return parameters of these shapes with gradients, without allocating memory."""
     found: list[Tensor] = [nn.Parameter(torch.empty(shape, device=device)) for shape in model]
     for param in found:
         param.grad = torch.empty_like(param)
@@ -47,13 +47,13 @@ def cost(
     make: Callable[[list[Tensor]], Optimizer],
     model: Iterable[torch.Size],
     device: str = "meta",
-) -> Cost:
-    """Return what a step costs.
+) -> StepCost:
+    """Return the cost of a step.
 
     Args:
-        make: returns the optimizer of some parameters.
+        make: returns the optimizer for some parameters.
         model: the parameters' shapes.
-        device: "meta", or one that torch pretends to have, such as "cuda", for optimizers that ask which it is.
+        device: "meta", or a fake device such as "cuda" for optimizers that check the device type.
     """
     with pretended(device):
         optimizer = make(parameters(model, device))
@@ -64,7 +64,7 @@ def cost(
                 state["step"] = MERGE_EVERY - 1
         merging = _step(optimizer)
     share = 1 / MERGE_EVERY
-    return Cost(max(usual.launches, merging.launches), (1 - share) * usual.bytes + share * merging.bytes)
+    return StepCost(max(usual.launches, merging.launches), (1 - share) * usual.bytes + share * merging.bytes)
 
 
 def _step(optimizer: Optimizer) -> Traffic:

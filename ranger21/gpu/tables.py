@@ -1,4 +1,4 @@
-"""The tables of docs/gpu.md about kernels, launches and bytes, in Markdown."""
+"""The Markdown tables of docs/gpu.md about kernels, launches and bytes."""
 
 import itertools
 import re
@@ -10,18 +10,18 @@ BANDWIDTHS = {"0.9 TB/s": 0.9e12, "2.0 TB/s": 2.0e12, "3.35 TB/s": 3.35e12}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; all columns but the first are aligned to the right."""
+    """Return a Markdown table with all columns except the first aligned to the right."""
     rule = ["---", *["---:"] * (len(heads) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *rows))
 
 
 def milliseconds(launches: int, size: float, bandwidth: float) -> float:
-    """Return the time that launches and bytes cost, one after the other: arithmetic, not a measurement."""
+    """Return the time for launches plus memory traffic in ms, by arithmetic, not by measurement."""
     return 1e3 * (launches * LAUNCH_SECONDS + size / bandwidth)
 
 
 def of_times(rows: Iterable[tuple[str, int, float]]) -> str:
-    """Return the table of what launches and bytes cost at some bandwidths; a row is a name, launches and bytes."""
+    """Return the table of times at several bandwidths; a row is a name, launches and bytes."""
     heads = ("per step", "launches", "GB", *(f"ms at {name}" for name in BANDWIDTHS))
     return table(heads, (_times(*row) for row in rows))
 
@@ -42,10 +42,10 @@ def _step(cost: tuple[int, float]) -> tuple[str, str]:
 
 
 def section(text: str, name: str) -> str:
-    """Return what stands between `<!-- NAME: … -->` and `<!-- end -->` in a page.
+    """Return the text between `<!-- NAME: … -->` and `<!-- end -->` in a page.
 
     Raises:
-        ValueError: there is not one such place.
+        ValueError: unless the page has exactly one such section.
     """
     found = list(_places(text, name))
     if len(found) != 1:
@@ -54,7 +54,7 @@ def section(text: str, name: str) -> str:
 
 
 def replaced(text: str, name: str, content: str) -> str:
-    """Return a page with other content in a section."""
+    """Return a page with the content of a section replaced."""
     section(text, name)
     (place,) = _places(text, name)
     return f"{text[: place.start(2)]}\n{content.strip()}\n{text[place.end(2) :]}"
@@ -65,7 +65,7 @@ def _places(text: str, name: str) -> Iterator[re.Match[str]]:
 
 
 def write(page: Path, sections: dict[str, str]) -> None:
-    """Put sections into a page."""
+    """Replace sections of a page on disk."""
     text = page.read_text()
     for name, content in sections.items():
         text = replaced(text, name, content)

@@ -1,4 +1,4 @@
-"""Launches and bytes, counted while operations are only pretended: no device, no memory, no arithmetic."""
+"""Counting of launches and bytes of operations on a fake device, without memory or arithmetic."""
 
 import math
 from collections import Counter
@@ -11,26 +11,34 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-OVERWRITES = ("copy_", "zero_", "fill_", "_foreach_copy_", "_foreach_zero_", "normal_", "uniform_")  # unread first
+OVERWRITES = (
+    "copy_",
+    "zero_",
+    "fill_",
+    "_foreach_copy_",
+    "_foreach_zero_",
+    "normal_",
+    "uniform_",
+)  # do not read their output
 ALLOCATES = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 Weigh = Callable[..., float]
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the operations that are carried out under it, and the bytes that they read and write.
+    """Counts the operations dispatched inside, and the bytes that they read and write.
 
-    An operation is counted as one launch; those on many tensors and some reductions are several on a GPU, so that the
-    count is the least that there can be. Bytes are those of whole tensors, each read and written once by an operation,
-    without what a cache saves. Views and allocations are free, and so is what lies on the host.
-
-    Attributes:
-        launches: how many.
-        bytes: of all reads and writes.
-        names: how often each operation was seen.
+    An operation counts as one launch; operations on many tensors and some reductions need several on a GPU, so the
+    count is a lower bound. Every operation reads and writes each tensor once, without savings by caches. Views,
+    allocations and tensors on the host are free.
 
     Args:
-        weigh: of operations whose schema does not tell what they read and write, by qualified name
-            ("namespace::name"): a function of their arguments that returns bytes.
+        weigh: functions of an operation's arguments that return its bytes, by qualified name ("namespace::name"), for
+            operations whose schema does not say what they read and write.
+
+    Attributes:
+        launches: number of launches.
+        bytes: of all reads and writes.
+        names: number of calls of each operation.
     """
 
     def __init__(self, weigh: Mapping[str, Weigh] | None = None) -> None:
@@ -63,7 +71,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def nbytes(value: Any) -> int:
-    """Return the bytes of tensors; one that was expanded counts as large as its memory."""
+    """Return the bytes of tensors; an expanded tensor counts with its memory only."""
     return sum(
         math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride) * x.element_size()
         for x in tensors(value)
@@ -86,14 +94,14 @@ def moved(func: Any, args: Any, kwargs: Mapping[str, Any], out: Any) -> int:
 
 @contextmanager
 def pretended(device: str = "cuda") -> Iterator[None]:
-    """Within it, new tensors are on a device that need not be there, and hold no values.
+    """Create new tensors inside on a device that need not exist, without values.
 
-    "meta" is torch's own such device, on which tensors are plain ones; of others they are of a class of torch's.
+    With "meta" these are plain tensors on torch's meta device, with other devices FakeTensors.
     """
     with nullcontext() if device == "meta" else FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         yield
 
 
 def fused_adamw(params: Any, grads: Any, means: Any, squares: Any, *_: Any, grad_scale: Any = None, **__: Any) -> float:
-    """Return the bytes of torch's fused AdamW: its schema has the gradients written to, which only a scaler does."""
+    """Return the bytes of torch's fused AdamW, which writes gradients only with a scaler, unlike its schema says."""
     return 2 * nbytes([params, means, squares]) + nbytes(grads) * (1 if grad_scale is None else 2)

@@ -1,1 +1,1 @@
-"""The loss as a surface over two directions in the space of a model's weights, and how sharp a minimum is."""
+"""Loss landscapes: the loss over two directions in the space of a model's weights, and the sharpness of minima."""

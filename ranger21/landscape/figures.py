@@ -1,4 +1,4 @@
-"""Landscapes as pictures: contours and surfaces, side by side on one scale of colours."""
+"""Figures of landscapes: contours and surfaces, side by side on one colour scale."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ranger21.report.runs.metrics import Array
 
 COLOURS = "viridis"
 COLUMNS, LEVELS = 4, 24
-PATH, INK = "#FFCB3D", "#16213A"  # of paths over contours, and of the edges that set them off
-SEVERAL = (1, 1.5, 2, 3, 5, 7)  # of a decade, where losses are told
+PATH, INK = "#FFCB3D", "#16213A"  # colours of paths and their outlines
+SEVERAL = (1, 1.5, 2, 3, 5, 7)  # ticks within a decade
 
 
 class Scale:
-    """Colours and contours for the finite losses of all surfaces: logarithmic, up to `ceiling` times the lowest."""
+    """Logarithmic colour scale and contour levels for the losses of all surfaces, up to `ceiling` times the lowest."""
 
     def __init__(self, surfaces: Sequence[Surface], ceiling: float) -> None:
         losses = np.concatenate([surface.heights().ravel() for surface in surfaces])
         losses = losses[np.isfinite(losses) & (losses > 0)]
         self.low = float(losses.min()) if len(losses) else 1.0
         self.high = float(min(losses.max(), self.low * ceiling)) if len(losses) else 10.0
-        self.high = max(self.high, self.low * 1.001)  # a flat surface has a colour too
+        self.high = max(self.high, self.low * 1.001)  # for flat surfaces
         self.norm = LogNorm(self.low, self.high)
         self.levels = np.geomspace(self.low, self.high, LEVELS)
         decades = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)
@@ -40,10 +40,11 @@ class Scale:
         self.ticks = [tick for tick in ticks if self.low <= tick <= self.high]
 
     def shown(self, surface: Surface) -> Array:
-        """The losses, cut off at the scale's ends; what is not finite is at the upper one."""
+        """Return the losses clipped to the scale, with non-finite losses at the upper end."""
         return np.clip(np.nan_to_num(surface.heights(), nan=self.high, posinf=self.high), self.low, self.high)
 
     def bar(self, figure: Figure, panels: list[Any], **looks: Any) -> None:
+        """Add the colour bar."""
         bar = figure.colorbar(ScalarMappable(self.norm, COLOURS), ax=panels, label="loss (nats)", pad=0.02, **looks)
         bar.ax.yaxis.set_major_locator(FixedLocator(self.ticks))
         bar.ax.yaxis.set_minor_locator(NullLocator())
@@ -51,14 +52,14 @@ class Scale:
 
 
 def write_figures(surfaces: Sequence[Surface], caption: str, out: Path, ceiling: float) -> list[Path]:
-    """Writes contours and surface, as PNG and as SVG each, and returns their paths."""
+    """Write the contours and the surface, each as PNG and SVG, and return their paths."""
     scale, figures = Scale(surfaces, ceiling), {"contours": contour_figure, "surface": surface_figure}
     with matplotlib.rc_context(STYLE):
         return [path for name, draw in figures.items() for path in save(draw(surfaces, scale, caption), out / name)]
 
 
 def _grid(surfaces: Sequence[Surface], side: float) -> tuple[Figure, int, int]:
-    """An empty figure, and how many rows and columns of panels it has."""
+    """Return an empty figure and its numbers of rows and columns of panels."""
     columns = min(COLUMNS, len(surfaces))
     rows = -(-len(surfaces) // columns)
     return Figure(figsize=(side * columns + 1.3, side * rows + 0.9), layout="constrained"), rows, columns
@@ -84,7 +85,7 @@ def contour_figure(surfaces: Sequence[Surface], scale: Scale, caption: str) -> F
 
 
 def title(surface: Surface) -> str:
-    """What is drawn and, of a single checkpoint, how sharp it is."""
+    """Return the panel's title, with the sharpness if it has a single checkpoint."""
     return surface.title if len(surface.marks) != 1 else f"{surface.title}\n{surface.marks[0].sharpness.sentence()}"
 
 
@@ -102,7 +103,7 @@ def _draw_path(axes: Axes, surface: Surface) -> None:
 
 
 def _draw_marks(axes: Axes, surface: Surface) -> None:
-    """The checkpoints: a star each, numbered where there are several."""
+    """Draw a star for each checkpoint, numbered if there are several."""
     for number, mark in enumerate(surface.marks, 1):
         axes.plot([mark.x], [mark.y], "*", markersize=12, markerfacecolor="white", markeredgecolor=INK)
         if len(surface.marks) > 1:

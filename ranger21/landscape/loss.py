@@ -1,4 +1,4 @@
-"""The loss of a model at any weights, its own modules left as they are: through torch.func, many weights at once."""
+"""The loss of a model at given weights, also at several at once, by torch.func and without changing the model."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,21 +14,23 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
-    """Those with running statistics, by name."""
+    """Return the batch norms with running statistics, by name."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, BatchNorm)}
     return {name: norm for name, norm in found.items() if norm.track_running_stats}
 
 
 def whole_batches(count: int, size: int) -> tuple[int, int]:
-    """How many of `count` images the statistics are of, and in batches of what size: in whole ones of `size`, two at
-    least, since a single image has no spread; all in one if they do not fill it."""
+    """Return how many of `count` images to use for batch statistics, and the batch size.
+
+    Only full batches are used, of at least two images; if there is none, all images form one batch.
+    """
     size = max(2, size)
     return count - count % size or count, size
 
 
 @contextlib.contextmanager
 def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
-    """Within, the batch norms gather the plain average of the batches' statistics; everything else stays as it is."""
+    """Have batch norms accumulate the plain average of the batches' statistics; restore their mode at the end."""
     before = [(norm.training, norm.momentum) for norm in norms]
     for norm in norms:
         norm.training, norm.momentum = True, None  # None: the cumulative average
@@ -41,7 +43,7 @@ def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
 
 @torch.no_grad()
 def recompute_statistics(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Replaces the running statistics of the batch norms by averages over these batches of inputs, in place."""
+    """Replace the running statistics of the batch norms by averages over these batches of inputs, in place."""
     norms = list(batch_norms(model).values())
     for norm in norms:
         norm.reset_running_stats()
@@ -53,14 +55,15 @@ def recompute_statistics(model: nn.Module, batches: Sequence[Tensor]) -> None:
 class Loss:
     """The mean cross-entropy in nats over fixed images, as a function of the weights.
 
-    With one point at a time it is a plain forward pass; with several, one under vmap, which makes of a convolution
-    with k weights a grouped one. Sums are in float64.
+    One point is evaluated by a plain forward pass, several by one under vmap, which turns convolutions into grouped
+    convolutions. Sums are in float64.
 
     Args:
-        model: in evaluation mode, on its device. Its own weights are not read.
+        model: in evaluation mode, on its device. Its own weights are not used.
+        layout: of the weights.
         batches: inputs (n, channels, height, width) and labels (n,).
-        statistics: batches of inputs from which the running statistics of every point are computed, in evaluation
-            mode but for the batch norms; none: those of `model` serve for every point.
+        statistics: batches of inputs for computing the running statistics at every point, with only the batch norms
+            in training mode; if empty, the running statistics of `model` are used at every point.
         label_smoothing: of the cross-entropy.
     """
 
@@ -79,7 +82,7 @@ class Loss:
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
-        """The losses (k,), float64, at the weights (k, size)."""
+        """Return the losses (k,) in float64 at the weights (k, size)."""
         many = len(points) > 1
         kind = self.batches[0][0].dtype
         weights = self.layout.split((points if many else points[0]).to(kind))
@@ -100,9 +103,9 @@ class Loss:
         return functional_call(self.model, (weights, buffers), (images,))
 
     def _buffers(self, points: int) -> tuple[dict[str, Tensor], dict[str, int | None]]:
-        """Buffers for so many points, and along which axis each is theirs: statistics to be gathered begin at zero.
+        """Return buffers for a number of points, and vmap's axis of each: 0 if it differs between points, else None.
 
-        The number of batches gathered is one for all points, whose batches are the same.
+        Running statistics start at zero. The count of batches is shared, because all points use the same batches.
         """
         buffers, axes = dict(self.model.named_buffers()), dict[str, int | None]()
         for name in self.norms if self.statistics else ():

@@ -1,4 +1,4 @@
-"""What a landscape came to: landscape.json, which an interrupted command goes on from, and landscape.npz."""
+"""The results of a landscape: landscape.json, from which an interrupted command continues, and landscape.npz."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ranger21.system.files import newer, replacing, write_atomically
 from ranger21.system.reading import Unreadable, read_json
 
 log = logging.getLogger("ranger21")
-FORMAT = 2  # 1 (which was not written down) knows nothing of the images
+FORMAT = 2  # format 1 (unnumbered) does not identify the images
 Row = list[float]
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The rise of the loss at a distance, along random directions: `values` (nats), one for each of `seeds`."""
+    """The rise of the loss at a distance along random directions."""
 
     radius: float
-    seeds: list[int]
-    values: list[float]
+    seeds: list[int]  # of the directions
+    values: list[float]  # in nats, one for each seed
 
     @property
     def mean(self) -> float:
@@ -37,7 +37,7 @@ class Sharpness:
 
     @property
     def sd(self) -> float | None:
-        """The sample standard deviation over the directions, None of a single one."""
+        """The sample standard deviation over the directions; None for a single direction."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def sentence(self) -> str:
@@ -46,8 +46,8 @@ class Sharpness:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A checkpoint in a picture: where it is, the surface's loss there, and its own by the ordinary evaluation."""
+class MarkedCheckpoint:
+    """A checkpoint in a figure: its place, the surface's loss there, and its own loss by the usual evaluation."""
 
     checkpoint: str
     label: str
@@ -55,16 +55,20 @@ class Mark:
     x: float
     y: float
     loss: float
-    own_loss: dict[str, float]  # with the batch norms' statistics as `stored`, and as `recomputed`
-    difference: float  # of `loss` from that of its own that has the same statistics
+    own_loss: dict[str, float]  # with the batch norm statistics `stored` in the checkpoint, and `recomputed`
+    difference: float  # of `loss` from the own loss with the same kind of statistics
     sharpness: Sharpness
 
 
 @dataclass(frozen=True)
-class Station:
-    """A checkpoint of a trajectory: the nearest point (x, y) of the plane, and how near that is.
+class TrajectoryPoint:
+    """A checkpoint of a trajectory, projected onto the plane.
 
-    `captured`: what part of its squared distance from the plane's origin lies in the plane, from 0 to 1.
+    Attributes:
+        checkpoint: as the user named it.
+        step: of the checkpoint.
+        x, y: coordinates of the nearest point of the plane.
+        captured: fraction of its squared distance from the plane's origin that lies in the plane.
     """
 
     checkpoint: str
@@ -76,34 +80,44 @@ class Station:
 
 @dataclass
 class Surface:
-    """Losses (nats), row j column i at (x[i], y[j]), as far as they are computed; NaN where they are not finite.
+    """A surface of losses and the checkpoints on it.
 
-    Of so many images as there were: `images`, and `bn_images` for the batch norms' statistics of every point, 0 where
-    those are not computed anew. `classes`: sentences that say which of the model's classes those of the data are.
+    Attributes:
+        title: for the figures.
+        axes: labels of the axes.
+        x, y: coordinates of the columns and rows.
+        cosine: of the angle between the axes.
+        images: number of images of the loss.
+        bn_images: number of images of the batch norm statistics at every point; 0: the stored statistics are used.
+        classes: sentences that say how the data's classes match the model's.
+        losses: in nats, row j and column i at (x[i], y[j]), as far as computed; NaN where not finite.
+        marks: the checkpoints.
+        trajectory: the projected path.
     """
 
     title: str
     axes: tuple[str, str]
     x: list[float]
     y: list[float]
-    cosine: float  # of the angle between the axes
+    cosine: float
     images: int
     bn_images: int
     classes: list[str] = field(default_factory=list)
     losses: list[Row] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    trajectory: list[Station] = field(default_factory=list)
+    marks: list[MarkedCheckpoint] = field(default_factory=list)
+    trajectory: list[TrajectoryPoint] = field(default_factory=list)
 
     def heights(self) -> NDArray[np.float64]:
         return np.array(self.losses, dtype=np.float64)
 
 
-class Record:
-    """The files of a landscape in one directory.
+class LandscapeRecord:
+    """The files of a landscape in one folder.
 
     Args:
-        identity: what its losses depend on, but for the images.
-        images: those of each surface, as `ranger21.data.identity` knows them.
+        out: the folder.
+        identity: everything on which the losses depend, except the images.
+        images: identity of each surface's images, as for `ranger21.data.identity.compare`.
     """
 
     def __init__(self, out: Path, identity: dict[str, Any], images: list[dict[str, str]]) -> None:
@@ -111,9 +125,9 @@ class Record:
         self.identity, self.images = identity, images
 
     def rows_of_before(self, surfaces: int) -> list[list[Row]]:
-        """The rows that a command with the same identity has left for each surface; none where there is no record.
+        """Return the rows of each surface computed by an earlier command; none without a record.
 
-        Raises a UserError for the record of another landscape, of other images, or of a later version.
+        Raises a UserError if the record is of another landscape, of other images, or of a later version.
         """
         choose = "choose another --out, or remove it"
         try:
@@ -129,18 +143,18 @@ class Record:
                 raise
             return [[] for _ in range(surfaces)]
         except (KeyError, TypeError) as error:
-            raise UserError(f"{self.json} is damaged (it is not of this program): {choose}.") from error
+            raise UserError(f"{self.json} is damaged or not a record of this program: {choose}.") from error
         if then != json.loads(json.dumps(self.identity)) or len(found) != surfaces:
-            raise UserError(f"{self.json} is of another landscape (of other weights, or with other options): {choose}.")
+            raise UserError(f"{self.json} has another landscape (other weights or other options): {choose}.")
         if images is None:
-            log.warning("%s does not tell its images: they are taken for those of now.", self.json)
+            log.warning("%s does not identify its images: they are assumed to be the current ones.", self.json)
         for one, other in zip(images or (), self.images, strict=False):
             if (compared := compare(one, other)).agreement is Agreement.DIFFERENT:
-                raise UserError(f"{self.json} is of other images ({compared.why}): {choose}.")
+                raise UserError(f"{self.json} was computed on other images ({compared.why}): {choose}.")
         return found
 
     def save(self, surfaces: list[Surface], facts: dict[str, Any]) -> None:
-        """Writes the JSON, with null for losses that are not finite."""
+        """Write landscape.json, with null for losses that are not finite."""
         values = facts | {"format": FORMAT, "identity": self.identity, "images": self.images}
         values |= {"surfaces": [asdict(surface) for surface in surfaces]}
         for surface, as_dict in zip(surfaces, values["surfaces"], strict=True):
@@ -149,7 +163,7 @@ class Record:
         write_atomically(self.json, json.dumps(_finite(values), indent=1, ensure_ascii=False) + "\n")
 
     def save_arrays(self, surfaces: list[Surface]) -> None:
-        """Writes x (s, i), y (s, j) and losses (s, j, i) of the s surfaces."""
+        """Write landscape.npz: x (s, i), y (s, j) and losses (s, j, i) of s surfaces."""
         x, y, losses = (np.array([getattr(s, name) for s in surfaces]) for name in ("x", "y", "losses"))
         with replacing(self.npz) as new:
             np.savez_compressed(new, x=x, y=y, losses=losses)

@@ -1,6 +1,6 @@
-"""The Rosenbrock function, the search for a rate on it, and the table of what came out.
+"""The Rosenbrock function, the search for a learning rate on it, and the table of results.
 
-`scripts/rosenbrock.py` does the walking and the drawing.
+`scripts/rosenbrock.py` runs the optimizers and draws the figure.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ A, B = 1.0, 100.0
 MINIMUM: Point = (A, A * A)
 GOAL = "1e-4"
 TARGET = float(GOAL)
-NUDGES = tuple(1 + k * 1e-12 for k in (-2, -1, 1, 2))  # of a rate, to see whether its path is chaotic
-LOST = 1e12  # f of a path that has diverged: it is hundreds away from everything
+NUDGES = tuple(1 + k * 1e-12 for k in (-2, -1, 1, 2))  # factors of the rate that show whether a path is chaotic
+LOST = 1e12  # value of f above which a path counts as diverged
 
 
 def value(x: Any, y: Any) -> Any:
-    """f(x, y) = (a - x)^2 + b (y - x^2)^2, of numbers or arrays; infinite where it overflows."""
+    """Return f(x, y) = (a - x)^2 + b (y - x^2)^2 for numbers or arrays; infinite if it overflows."""
     return (A - x) * (A - x) + B * (y - x * x) * (y - x * x)
 
 
 def gradient(x: float, y: float) -> Point:
+    """Return the gradient of f."""
     return -2 * (A - x) - 4 * B * x * (y - x * x), 2 * B * (y - x * x)
 
 
-class Try:
-    """A rate being tried: how far it has come, and f there; infinity once it has diverged."""
+class TriedRate:
+    """A learning rate being tried: the step reached and f there, which is infinite once the path has diverged."""
 
     def __init__(self, index: int, points: Iterator[Point]) -> None:
         self.index, self.points, self.step = index, points, 0
         self.f: float = value(*next(points))
 
     def go_on(self, limit: float) -> None:
-        """Until the target or the step `limit`, whichever is first."""
+        """Continue until f is below the target or the step is `limit`."""
         while TARGET <= self.f < math.inf and self.step < limit:
             point = next(self.points, None)
             self.f, self.step = value(*point) if point else math.inf, self.step + 1
@@ -56,11 +57,11 @@ class Try:
 
 
 def best_rate(paths: Sequence[Iterator[Point]], search_steps: int, steps: int) -> int:
-    """The index of the path that is at the target soonest or, if none gets there, that is lowest at the end.
+    """Return the index of the path that reaches the target first or, if none does, has the lowest f at the end.
 
-    All take `search_steps`; if none has got there, the half with the lowest f goes on to `steps`.
+    All paths take `search_steps` steps; if none reaches the target, the half with the lowest f continues to `steps`.
     """
-    tries = [Try(index, points) for index, points in enumerate(paths)]
+    tries = [TriedRate(index, points) for index, points in enumerate(paths)]
     soonest = math.inf
     for limit in (search_steps, steps):
         for one in reversed(tries):
@@ -74,7 +75,7 @@ def best_rate(paths: Sequence[Iterator[Point]], search_steps: int, steps: int) -
 
 
 def protocol(start: Point, rates: Sequence[float], search_steps: int, steps: int) -> str:
-    """What was done, for whoever reads the table without this file."""
+    """Return a description of the procedure for the table."""
     half = (
         f"; if none is there after {search_steps}, the half with the lowest f goes on" if search_steps < steps else ""
     )
@@ -87,18 +88,18 @@ def protocol(start: Point, rates: Sequence[float], search_steps: int, steps: int
 
 @dataclass(frozen=True)
 class Walk:
-    """What one optimizer came to, at the rate that was found for it."""
+    """The result of one optimizer at the learning rate found for it."""
 
     optimizer: str
     rate: float
-    rate_at_edge: bool  # of the grid: a better one may lie outside
-    steps: int  # that it had
+    rate_at_edge: bool  # of the grid, so that a better rate may lie outside
+    steps: int  # available
     steps_to_target: int | None
-    below_from: int | None  # the step from which on f is below the target, to the end
-    nudged_steps_to_target: list[int | None]  # with the rate times each of NUDGES
+    below_from: int | None  # first step from which f stays below the target to the end
+    nudged_steps_to_target: list[int | None]  # with the rate multiplied by each of NUDGES
     diverged_at: int | None
     final_f: float | None  # None: diverged
-    distance: float | None  # of the last point to the minimum
+    distance: float | None  # from the last point to the minimum
 
     @property
     def reached(self) -> str:
@@ -125,7 +126,7 @@ class Walk:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Less being better: the steps to the target first, then the final f."""
+        """Sort key (smaller is better): steps to the target, then the final f."""
         steps, f = self.steps_to_target, self.final_f
         return math.inf if steps is None else steps, math.inf if f is None else f
 
@@ -133,10 +134,10 @@ class Walk:
 def judge(
     name: str, rate: float, at_edge: bool, path: Sequence[Point], nudged: Sequence[Iterator[Point]], steps: int
 ) -> Walk:
-    """The summary of a path: its start and `steps` more points, or fewer, and then it has diverged."""
+    """Summarize a path, which has its start and `steps` more points; fewer mean that it has diverged."""
     values = [value(*point) for point in path]
     reached = next((step for step, f in enumerate(values) if f < TARGET), None)
-    others = [Try(index, points) for index, points in enumerate(nudged)]
+    others = [TriedRate(index, points) for index, points in enumerate(nudged)]
     for one in others:
         one.go_on(steps)
     again = [one.step if one.f < TARGET else None for one in others]
@@ -149,7 +150,7 @@ def judge(
 
 
 def columns() -> dict[str, Callable[[Walk], str]]:
-    """Heading and cell of each column."""
+    """Return the heading of each column and the function that formats its cells."""
 
     def short(x: float | None) -> str:
         return "–" if x is None else f"{x:.2e}"
@@ -165,7 +166,7 @@ def columns() -> dict[str, Callable[[Walk], str]]:
 
 
 def terminal(walks: Sequence[Walk]) -> Table:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in columns():
         table.add_column(heading, justify="left" if heading in ("optimizer", "note") else "right")
@@ -175,13 +176,13 @@ def terminal(walks: Sequence[Walk]) -> Table:
 
 
 def markdown(walks: Sequence[Walk]) -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     rows = [[cell(walk) for cell in columns().values()] for walk in walks]
     return "\n".join([*table_lines(list(columns()), rows, right=range(1, 5)), ""])
 
 
 def write_tables(walks: Sequence[Walk], head: dict[str, str], out: Path) -> list[Path]:
-    """table.md and table.json, each with `head`: the date, versions, the protocol. Returns their paths."""
+    """Write table.md and table.json with `head` (date, versions, procedure) and return their paths."""
     said = "".join(f"- {key}: {text}\n" for key, text in head.items())
     text = f"# The optimizers on the Rosenbrock function\n\n{said}\n{markdown(walks)}"
     write_atomically(out / "table.md", text)

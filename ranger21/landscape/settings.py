@@ -1,4 +1,4 @@
-"""What a landscape is asked to show: the options of scripts/landscape.py, checked. Imports no torch."""
+"""The options of scripts/landscape.py and their checks. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +9,25 @@ from ranger21.system.errors import UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """Which checkpoints, which part of the space around them, and how the loss is taken there.
+    """The checkpoints, the region of the weight space, and the computation of the loss.
 
     Attributes:
-        overrides: of the runs' configurations, as for train.py.
+        checkpoints: run directories or checkpoints.
+        overrides: for the runs' configurations, as for train.py.
         directions: `filter`, `plain` or `plane`; None: `plane` for three checkpoints, else `filter`.
-        points: along each axis; odd, so that the middle is the checkpoint.
-        radius: how far each axis goes; 1: the (filter's) weights' own norm.
-        margin: of a plane, around the three checkpoints, in parts of their extent.
+        points: number along each axis; odd, so that the checkpoint is in the middle.
+        radius: length of each half axis, in norms of the weights (of each filter for `filter`).
+        margin: around the three checkpoints of a plane, as a fraction of their extent.
         seed: of the random directions.
-        images: over which the loss is taken.
-        split: `train`, `val` or `holdout` (of a run that has one), of which they are.
-        bn: `recompute` or `keep` the running statistics.
-        bn_images: from which they are recomputed, in whole batches of data.batch_size.
-        points_at_once: under one vmap; 1: one after the other.
+        images: number of images of the loss.
+        split: the split of these images: `train`, `val`, or `holdout` if the run has one.
+        bn: `recompute` or `keep` the running statistics of batch norms.
+        bn_images: number of images for recomputing them, in full batches of data.batch_size.
+        points_at_once: number of points under one vmap; 1: one after the other.
         trajectory: checkpoints whose path is drawn.
-        sharpness_seeds: directions along which the sharpness is measured, numbered from 0.
-        sharpness_radius: how far along them.
-        by_position: take the n-th class of the data for a checkpoint's n-th, whatever their names.
+        sharpness_seeds: number of directions for the sharpness, with seeds from 0.
+        sharpness_radius: distance along these directions, in norms of the filters.
+        by_position: match the data's n-th class to the checkpoint's n-th class, whatever their names.
     """
 
     checkpoints: tuple[str, ...]
@@ -53,10 +54,10 @@ class Settings:
         if self.directions == "plane" and not three:
             raise UserError(
                 f"--directions plane is not possible with {len(self.checkpoints)} "
-                f"checkpoint{'s' if len(self.checkpoints) > 1 else ''}: a plane goes through exactly three."
+                f"checkpoint{'s' if len(self.checkpoints) > 1 else ''}: a plane needs exactly three."
             )
         odd = self.points >= 3 and self.points % 2 == 1
-        self._require("points", odd, "odd and at least 3, so that one is in the middle")
+        self._require("points", odd, "odd and at least 3, so that one point is in the middle")
         for name in ("images", "points_at_once", "sharpness_seeds"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("bn_images", self.bn_images >= 2, "at least 2, since a single image has no spread")
@@ -66,7 +67,7 @@ class Settings:
         self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
         if self.trajectory and self.directions != "plane" and len(self.checkpoints) > 1:
             raise UserError(
-                f"--trajectory needs one picture, not {len(self.checkpoints)}: give one checkpoint, or three with "
+                f"--trajectory needs a single plot, not {len(self.checkpoints)}: give one checkpoint, or three with "
                 "--directions plane."
             )
 
@@ -74,7 +75,7 @@ class Settings:
         require(good, f"--{name.replace('_', '-')}", getattr(self, name), what)
 
     def identity(self) -> dict[str, Any]:
-        """What the losses of a surface depend on, besides the weights: not on options without effect on it."""
+        """Return the options on which the losses of a surface depend, besides the weights."""
         names = ["directions", "points", "images", "split", "bn"]
         names += ["margin"] if self.directions == "plane" else ["radius", "seed"]
         names += ["bn_images"] if self.bn == "recompute" else []

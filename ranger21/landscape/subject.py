@@ -1,4 +1,4 @@
-"""A checkpoint to look around: its model, its weights as a vector, and the images on which its loss is taken."""
+"""The checkpoints of a landscape: their models, their weights as vectors, and the images of the loss."""
 
 import copy
 import hashlib
@@ -34,7 +34,15 @@ log = logging.getLogger("ranger21")
 
 @dataclass(frozen=True)
 class Images:
-    """The fixed images: batches as loaded, as inputs with labels, and inputs for batch norms' statistics."""
+    """The fixed images of the loss.
+
+    Attributes:
+        batches: as loaded.
+        to_input: turns batches into the model's inputs.
+        inputs: the inputs of the same batches, with labels.
+        statistics: inputs for batch norm statistics.
+        data: the dataset.
+    """
 
     batches: list[ImageBatch]
     to_input: nn.Module
@@ -43,7 +51,7 @@ class Images:
     data: Data
 
     def relabelled(self, places: list[int]) -> "Images":
-        """With `places[label]` for every label."""
+        """Return the images with every label replaced by `places[label]`."""
         index = torch.tensor(places)
         batches = [batch._replace(labels=index[batch.labels]) for batch in self.batches]
         inputs = [(images, index.to(labels.device)[labels]) for images, labels in self.inputs]
@@ -52,7 +60,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's file, its configuration, and what its model is: alike for checkpoints of one model."""
+    """A checkpoint and its run's configuration."""
 
     source: str
     state: dict[str, Any]
@@ -73,13 +81,13 @@ class Checkpoint:
         return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seeds}"
 
     def require_same_model(self, other: "Checkpoint") -> None:
-        """Raise a UserError if the other's weights are not points of the same space."""
+        """Raise a UserError if the other checkpoint has another model, so that its weights form another space."""
         shapes = [{key: tuple(v.shape) for key, v in c.state["model"].items()} for c in (self, other)]
         models = [vars(c.config.model) | {"init_from": None} for c in (self, other)]
         if shapes[0] != shapes[1] or models[0] != models[1]:
             raise UserError(
                 f"{other.source} has another model ({other.config.model.label}) than {self.source} "
-                f"({self.config.model.label}), or one of another size: give checkpoints of one model."
+                f"({self.config.model.label}), or the model has another size: give checkpoints of the same model."
             )
 
     def vector(self, layout: Layout, device: torch.device) -> Tensor:
@@ -87,18 +95,22 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A checkpoint whose loss can be taken anywhere.
+class LoadedCheckpoint:
+    """A checkpoint with its loss as a function of the weights.
 
     Attributes:
-        own_loss: by the ordinary evaluation, see `own_losses`.
-        images: the fingerprints of the data, as a manifest has them.
-        classes: the sentence that says which of its classes the data's are.
+        checkpoint: the checkpoint.
+        layout: of the weights.
+        weights: of the checkpoint, (size,).
+        loss: the function.
+        own_loss: by the usual evaluation (see `own_losses`).
+        images: fingerprints of the data, as in a manifest.
+        classes: a sentence that says how the data's classes match the checkpoint's.
     """
 
     checkpoint: Checkpoint
     layout: Layout
-    weights: Tensor  # (size,)
+    weights: Tensor
     loss: Loss
     own_loss: dict[str, float]
     images: dict[str, str]
@@ -106,13 +118,14 @@ class Subject:
 
     @property
     def digest(self) -> str:
-        """Of the weights, to tell whether a file still has the same."""
+        """A hash of the weights."""
         return hashlib.sha256(self.weights.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def make_subject(
+def load_checkpoint(
     checkpoint: Checkpoint, images: Images, settings: Settings, world: World, precision: Precision
-) -> Subject:
+) -> LoadedCheckpoint:
+    """Build a checkpoint's model on the device, and its loss over the images."""
     config = checkpoint.config
     model = build_model(config.model, checkpoint.state["data"]["classes"], images.data.channels)
     load_weights(model, checkpoint.state["model"], checkpoint.source)
@@ -128,11 +141,11 @@ def make_subject(
     loss = Loss(model, layout, images.inputs, statistics, smoothing)
     facts = {"fingerprint": images.data.fingerprint, "names": images.data.names}
     vector = checkpoint.vector(layout, world.device)
-    return Subject(checkpoint, layout, vector, loss, own, facts, found.sentence)
+    return LoadedCheckpoint(checkpoint, layout, vector, loss, own, facts, found.sentence)
 
 
 def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> ClassMatch:
-    """Which of the checkpoint's classes the data's are. Raises a UserError if they are not known to be any."""
+    """Match the data's classes to the checkpoint's. Raises a UserError if they cannot be matched."""
     facts, data = checkpoint.state["data"], images.data
     config = checkpoint.config.data
     place = getattr(config, "pack", None) or config.root or f"data={config.name}"
@@ -143,7 +156,7 @@ def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Class
     if weights.classes is None:
         raise UserError(
             f"The classes of {checkpoint.source} have no names, and its run did not record that it was trained on this "
-            "data: say --by-position, and the n-th class folder is its n-th class."
+            "data: give --by-position to match the n-th class folder to its n-th class."
         )
     return match(weights.classes, data.classes, checkpoint.source, place)
 
@@ -151,8 +164,10 @@ def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Class
 def own_losses(
     model: nn.Module, images: Images, world: World, precision: Precision, smoothing: float
 ) -> dict[str, float]:
-    """The model's loss by the code that validates runs: with the running statistics that it has (`stored`), and with
-    those of the fixed images (`recomputed`)."""
+    """Return the model's loss by the code that validates runs.
+
+    `stored` is with the checkpoint's running statistics, `recomputed` with those of the fixed images.
+    """
 
     def loss(which: nn.Module) -> float:
         metrics = evaluate(which, images.batches, images.to_input, world, precision, smoothing)
@@ -165,30 +180,30 @@ def own_losses(
 
 
 def load_images(config: DataConfig, settings: Settings, world: World, precision: Precision) -> Images:
-    """The same images for every checkpoint, whatever its seed: drawn once, without replacement.
+    """Draw the images, without replacement; they are the same for every checkpoint, whatever its seed.
 
-    The loss is taken over images as in validation; the statistics of batch norms come from batches of training images,
-    augmented as in training.
+    The images of the loss are preprocessed as in validation, those of the batch norm statistics augmented as in
+    training. Raises a UserError for `holdout` if the run has no holdout.
     """
     if config.imbalance is not None:
-        log.warning("The images are drawn from all training images: data.imbalance=%g is left aside.", config.imbalance)
+        log.warning("The images are drawn from all training images: data.imbalance=%g is ignored.", config.imbalance)
         config = replace(config, imbalance=None)
     prepare_data(config)
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)
     if settings.split == HOLDOUT and data.holdout is None:
-        raise UserError("--split holdout is not possible, since the run has none: say --split val, or data.holdout=N.")
+        raise UserError("--split holdout is not possible, as the run has none: give --split val, or data.holdout=N.")
     seen = data.validated(settings.split)
     if settings.split == "train":
         seen = ImageDataset(data.train.source, data.val.transform)
     workers = available_workers(1, world.device.type) if config.workers is None else config.workers
 
-    def load(pictures: ImageDataset, count: int, batch_size: int) -> list[ImageBatch]:
-        order = generator(ORDER, 0, 0).permutation(len(pictures))[:count].tolist()
+    def load(dataset: ImageDataset, count: int, batch_size: int) -> list[ImageBatch]:
+        order = generator(ORDER, 0, 0).permutation(len(dataset))[:count].tolist()
         keys: list[list[Key]] = [
             [(0, index) for index in order[begin : begin + batch_size]] for begin in range(0, len(order), batch_size)
         ]
-        batches = Loader(pictures, keys, workers, False, config.timeout)  # type: ignore[arg-type]
+        batches = Loader(dataset, keys, workers, False, config.timeout)  # type: ignore[arg-type]
         return [batch for batch in batches if batch is not None]
 
     def inputs(batch: ImageBatch) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""A survey: the surfaces around checkpoints, or on the plane through three, and how sharp each checkpoint is."""
+"""Computation of landscapes: surfaces around checkpoints or on the plane through three, and sharpness."""
 
 import contextlib
 import logging
@@ -14,41 +14,44 @@ from torch import Tensor
 from ranger21.engine.precision import Precision
 from ranger21.landscape import directions
 from ranger21.landscape.loss import Loss
-from ranger21.landscape.record import Mark, Record, Row, Sharpness, Station, Surface
+from ranger21.landscape.record import LandscapeRecord, MarkedCheckpoint, Row, Sharpness, Surface, TrajectoryPoint
 from ranger21.landscape.settings import Settings
-from ranger21.landscape.subject import Checkpoint, Images, Subject, load_images, make_subject
+from ranger21.landscape.subject import Checkpoint, Images, LoadedCheckpoint, load_checkpoint, load_images
 from ranger21.system import distributed
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.processes import ProgressBar
 
 log = logging.getLogger("ranger21")
-TOLERANCE = 1e-6  # of a loss in nats: the surface's at a checkpoint, and the checkpoint's own
+TOLERANCE = 1e-6  # relative difference of the surface's loss at a checkpoint and the checkpoint's own loss
 
 
 @dataclass(frozen=True)
-class View:
-    """A part of a plane in the space of the weights: origin (size,), axes (2, size), coordinates along them."""
+class LossSlice:
+    """A grid on a plane in the space of the weights."""
 
-    subjects: list[Subject]
-    origin: Tensor
-    axes: Tensor
-    places: list[tuple[float, float]]  # of the subjects
-    xs: list[float]
-    ys: list[float]
-    names: tuple[str, str]
+    subjects: list[LoadedCheckpoint]
+    origin: Tensor  # (size,)
+    axes: Tensor  # (2, size)
+    places: list[tuple[float, float]]  # coordinates of the checkpoints
+    xs: list[float]  # coordinates of the columns
+    ys: list[float]  # coordinates of the rows
+    names: tuple[str, str]  # labels of the axes
 
     @property
     def loss(self) -> Loss:
         return self.subjects[0].loss
 
     def at(self, coordinates: list[tuple[float, float]]) -> Tensor:
-        """The weights (n, size) at n places."""
+        """Return the weights (n, size) at n places."""
         return self.origin + torch.tensor(coordinates, dtype=torch.float64).to(self.origin) @ self.axes
 
 
 def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface]:
-    """Computes what is not computed yet, and writes it all to landscape.json and .npz. `facts` are written with it."""
+    """Compute the remaining rows, and write all surfaces and `facts` to landscape.json and landscape.npz.
+
+    Raises a UserError for checkpoints of different models on one plane, or if `out` has another landscape.
+    """
     checkpoints = [Checkpoint.read(source, settings.overrides) for source in settings.checkpoints]
     trajectory = [Checkpoint.read(source, settings.overrides) for source in settings.trajectory]
     same = [*(checkpoints[1:] if settings.directions == "plane" else []), *trajectory]
@@ -61,7 +64,7 @@ def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface
         subjects = _subjects(checkpoints, settings, world)
         views = _views(subjects, settings)
         identity = settings.identity() | {"weights": [subject.digest for subject in subjects]}
-        record = Record(out, identity, [subject.images for subject in subjects])
+        record = LandscapeRecord(out, identity, [subject.images for subject in subjects])
         surfaces = [_empty(view) for view in views]
         for surface, rows in zip(surfaces, record.rows_of_before(len(views)), strict=True):
             surface.losses = rows
@@ -76,26 +79,28 @@ def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface
     return surfaces
 
 
-def _subjects(checkpoints: list[Checkpoint], settings: Settings, world: World) -> list[Subject]:
-    """The checkpoints with their images, which those with the same data share."""
+def _subjects(checkpoints: list[Checkpoint], settings: Settings, world: World) -> list[LoadedCheckpoint]:
+    """Load the checkpoints; those with the same data share the images."""
     loaded: dict[str, Images] = {}
     subjects = []
     for checkpoint in checkpoints:
         config = checkpoint.config
-        name = "fp64" if config.trainer.precision == "fp64" else "fp32"  # autocast would be rougher than the surface
+        name = (
+            "fp64" if config.trainer.precision == "fp64" else "fp32"
+        )  # no autocast: its rounding would show in the surface
         precision, key = Precision(name, world.device), f"{name} {config.data}"
         if key not in loaded:
             loaded[key] = load_images(config.data, settings, world, precision)
-        subjects.append(make_subject(checkpoint, loaded[key], settings, world, precision))
+        subjects.append(load_checkpoint(checkpoint, loaded[key], settings, world, precision))
     if settings.directions == "plane" and settings.bn == "keep" and subjects[0].loss.norms:
         raise UserError(
-            "--bn keep is not possible on a plane, whose three checkpoints have each their own statistics: use --bn "
-            "recompute."
+            "--bn keep is not possible on a plane, because each of its three checkpoints has its own statistics: use "
+            "--bn recompute."
         )
     return subjects
 
 
-def _views(subjects: list[Subject], settings: Settings) -> list[View]:
+def _views(subjects: list[LoadedCheckpoint], settings: Settings) -> list[LossSlice]:
     if settings.directions == "plane":
         return [_plane(subjects, settings)]
     half, purposes = settings.points // 2, (directions.FIRST_AXIS, directions.SECOND_AXIS)
@@ -105,12 +110,12 @@ def _views(subjects: list[Subject], settings: Settings) -> list[View]:
     for subject in subjects:
         rest = (subject.weights, subject.layout, settings.seed)
         axes = [directions.random_direction(str(settings.directions), *rest, purpose) for purpose in purposes]
-        views.append(View([subject], subject.weights, torch.stack(axes), [(0.0, 0.0)], steps, steps, names))
+        views.append(LossSlice([subject], subject.weights, torch.stack(axes), [(0.0, 0.0)], steps, steps, names))
     return views
 
 
-def _plane(subjects: list[Subject], settings: Settings) -> View:
-    """The first checkpoint is its origin, the second lies on its first axis."""
+def _plane(subjects: list[LoadedCheckpoint], settings: Settings) -> LossSlice:
+    """Return the plane through three checkpoints: the first is the origin, the second lies on the first axis."""
     points = torch.stack([subject.weights for subject in subjects])
     axes = directions.plane(points)
     places = [(float(x), float(y)) for x, y in directions.coordinates(points - points[0], axes).tolist()]
@@ -121,10 +126,10 @@ def _plane(subjects: list[Subject], settings: Settings) -> View:
         return [low + (high - low) * step / (settings.points - 1) for step in range(settings.points)]
 
     xs, ys = (along(list(values)) for values in zip(*places, strict=True))
-    return View(subjects, points[0], axes, places, xs, ys, ("distance from 1 towards 2", "distance towards 3"))
+    return LossSlice(subjects, points[0], axes, places, xs, ys, ("distance from 1 towards 2", "distance towards 3"))
 
 
-def _empty(view: View) -> Surface:
+def _empty(view: LossSlice) -> Surface:
     labels = list(dict.fromkeys(subject.checkpoint.label for subject in view.subjects))
     cosine = torch.nn.functional.cosine_similarity(view.axes[0], view.axes[1], dim=0)
     counts = (view.loss.images, view.loss.bn_images)
@@ -132,8 +137,8 @@ def _empty(view: View) -> Surface:
     return Surface(", ".join(labels), view.names, view.xs, view.ys, cosine.item(), *counts, classes)
 
 
-def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
-    """The rows that the surface lacks."""
+def _rows(view: LossSlice, surface: Surface, at_once: int) -> Iterator[Row]:
+    """Compute and yield the missing rows of the surface."""
     missing = view.ys[len(surface.losses) :]
     bar = ProgressBar(f"points of {surface.title}", len(missing) * len(view.xs), "{:.4g}".format)
     with bar if missing else contextlib.nullcontext():
@@ -146,29 +151,30 @@ def _rows(view: View, surface: Surface, at_once: int) -> Iterator[Row]:
             yield row
 
 
-def _mark(view: View, number: int, settings: Settings) -> Mark:
-    """A checkpoint on the surface. Warns if the surface does not pass through it."""
+def _mark(view: LossSlice, number: int, settings: Settings) -> MarkedCheckpoint:
+    """Return a checkpoint's mark on the surface; warn if the surface does not pass through its own loss."""
     subject, place = view.subjects[number], view.places[number]
     kind = "recomputed" if settings.bn == "recompute" else "stored"
     loss = view.loss(view.at([place])).item()
     difference = loss - subject.own_loss[kind]
     checkpoint = subject.checkpoint
     if not abs(difference) <= TOLERANCE * max(1.0, abs(loss)):
-        text = "%s: the surface has %.7f there and the checkpoint itself %.7f."
+        text = "%s: the loss of the surface there is %.7f, but that of the checkpoint itself is %.7f."
         log.warning(text, checkpoint.source, loss, subject.own_loss[kind])
     sharp = sharpness(subject, settings.sharpness_radius, list(range(settings.sharpness_seeds)))
     where = (checkpoint.source, checkpoint.label, checkpoint.step, *place)
-    return Mark(*where, loss, subject.own_loss, difference, sharp)
+    return MarkedCheckpoint(*where, loss, subject.own_loss, difference, sharp)
 
 
-def sharpness(subject: Subject, radius: float, seeds: list[int]) -> Sharpness:
-    """The mean rise of the loss at the distance `radius` on either side, along one random direction for each seed:
+def sharpness(subject: LoadedCheckpoint, radius: float, seeds: list[int]) -> Sharpness:
+    """Return the mean rise of the loss at the distance `radius` on both sides, along a random direction for each seed:
 
         S_d = (L(w + radius d) + L(w - radius d)) / 2 - L(w),   d filter-normalised, nats.
 
-    The average-direction sharpness E_d[L(w + d) - L(w)] of Neyshabur et al. 2017 (arXiv:1706.08947) and Andriushchenko
-    et al. 2023 (arXiv:2302.07011), with the steps of Li et al. 2018, so that it does not change when filters are
-    rescaled that a batch norm follows. Either side, so that a slope at w cancels out.
+    This is the average-direction sharpness E_d[L(w + d) - L(w)] of Neyshabur et al. 2017 (arXiv:1706.08947) and
+    Andriushchenko et al. 2023 (arXiv:2302.07011), with the filter-normalised directions of Li et al. 2018. It is
+    therefore invariant to rescaling filters that are followed by a batch norm. Both sides are used so that a slope at
+    w cancels out.
     """
     own = (subject.weights, subject.layout)
     base, values = subject.loss(subject.weights[None]).item(), []
@@ -181,11 +187,11 @@ def sharpness(subject: Subject, radius: float, seeds: list[int]) -> Sharpness:
     return Sharpness(radius, seeds, values)
 
 
-def _stations(view: View, trajectory: list[Checkpoint], world: World) -> list[Station]:
+def _stations(view: LossSlice, trajectory: list[Checkpoint], world: World) -> list[TrajectoryPoint]:
     stations = []
     for checkpoint in trajectory:
         offset = (checkpoint.vector(view.subjects[0].layout, world.device) - view.origin)[None]
         x, y = directions.coordinates(offset, view.axes)[0].tolist()
         part = directions.captured(offset, view.axes).item()
-        stations.append(Station(checkpoint.source, checkpoint.step, x, y, part))
+        stations.append(TrajectoryPoint(checkpoint.source, checkpoint.step, x, y, part))
     return sorted(stations, key=lambda station: station.step)
