@@ -260,7 +260,9 @@ def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: 
     image = next((root / "train").rglob("*.JPEG"))
     image.write_bytes(image.read_bytes() + b"longer")
     os.utime(image.parent)  # so that the index looks
-    with pytest.raises(UserError, match=r"is of other images \(the files have the same names, but other sizes"):
+    with pytest.raises(
+        UserError, match=r"was computed on other images \(the files have the same names, but other sizes"
+    ):
         show(tmp_path, source)
     assert record.read_bytes() == kept
     old: Any = json.loads(kept)

@@ -84,11 +84,11 @@ def test_gd_is_gradient_descent(table):
 def test_an_unknown_optimizer_is_refused(tmp_path):
     done = command("--optimizers", "adamw,adamax", "--out", str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: There is no optimizer 'adamax'; there are ranger21, ")
+    assert done.stderr.startswith("error: There is no optimizer 'adamax'. Choose from ranger21, ")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("args", "said"), [(("--grid", "1", "0.1", "5"), "--grid takes")])
+@pytest.mark.parametrize(("args", "said"), [(("--grid", "1", "0.1", "5"), "--grid needs")])
 def test_numbers_that_cannot_be_are_refused(args, said, tmp_path):
     done = command(*args, "--out", str(tmp_path))
     assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
