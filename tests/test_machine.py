@@ -323,7 +323,7 @@ def test_the_cost_by_machine_json(tmp_path: Path) -> None:
     assert known.bytes == 2 * 3 * 10**8
     assert f"{ranger.path}: 1,000 for resnet50 with ranger21 on NVIDIA H200" in known.sentence(1)
     assert cost(jobs, [ranger]).unknown == ("resnet50 with adamw",)
-    with pytest.raises(UserError, match=r"are of the same training .*: give one of them"):
+    with pytest.raises(UserError, match=r"measured the same training .*: give one of them"):
         cost(jobs, [ranger, ranger])
 
 
