@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranger21.optim import Chain, Ranger21, explore_exploit, parameter_groups
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Chain", "Ranger21", "__version__", "explore_exploit", "parameter_groups"]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that there is

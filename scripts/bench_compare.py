@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How long scripts/compare.py takes over large runs, and how much memory.
 
-python scripts/bench_compare.py                      50 runs of 100,000 logged lines, as the README's figure
+python scripts/bench_compare.py                      50 runs of 100,000 logged lines, as docs/compare.md has it
 python scripts/bench_compare.py --runs 5 --lines 1000
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
-from ranger21 import commands, namesake
+from ranger21 import __version__, commands, namesake
 from ranger21.records import code
 from ranger21.system import project
 
@@ -58,7 +58,7 @@ def test_a_wheel_holds_what_a_run_needs_and_is_the_same_code_as_the_clone(site: 
     assert files(top, *folders) == files(ROOT, *folders)
     assert files(site, "ranger21") - {f"ranger21/top/{name}" for name in files(top, ".")} == files(ROOT, "ranger21")
     assert code.hashes(site) == code.hashes(ROOT)  # a run of either is not told that the other is changed code
-    assert {path.name for path in site.iterdir()} == {"ranger21", "ranger21_imagenet-0.1.0.dist-info"}
+    assert {path.name for path in site.iterdir()} == {"ranger21", f"ranger21_imagenet-{__version__}.dist-info"}
 
 
 def test_the_commands_work_in_an_empty_folder_and_are_named_as_they_are_typed(

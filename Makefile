@@ -1,0 +1,26 @@
+# Shortcuts for the commands that people use most. PYTHON=... runs them with another environment's Python.
+PYTHON ?= .venv/bin/python
+RUNS ?= outputs/demo
+
+.PHONY: help install demo compare test lint docs
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):  *## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install:  ## create .venv and install the project with all its tools
+	python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'
+
+demo:  ## train a small network with Ranger21 on images that the project draws
+	$(PYTHON) train.py experiment=demo
+
+compare:  ## compare the runs in RUNS (default: outputs/demo); make compare RUNS=outputs/paper
+	$(PYTHON) scripts/compare.py $(RUNS)
+
+test:  ## run the tests; make test T=tests/test_optim.py runs one file
+	$(PYTHON) -m pytest $(T)
+
+lint:  ## check style, format and types
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+docs:  ## recompute the numbers that README, docs/ and results/ quote
+	$(PYTHON) scripts/check_numbers.py
