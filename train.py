@@ -88,10 +88,8 @@ def begin(composed: DictConfig) -> int:
     config = parse(composed)
     directory = run_directory(config)
     require_place(config, directory)
-    from ranger21.data.layout import require_data
-
     if not RunDirectory(directory).result.exists():  # a finished run has no need of its data any more
-        require_data(config.data)  # before torch is imported: a missing data set should be told at once
+        config.data.require()  # before torch is imported: a missing data set should be told at once
     from ranger21.run.experiment import run
 
     return run(config, directory)

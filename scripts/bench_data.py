@@ -33,7 +33,8 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.arguments import Parser, as_file, as_positive, as_whole
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
-from ranger21.data.build import build_data, image_folders
+from ranger21.data.build import build_data
+from ranger21.data.folders import image_folders
 from ranger21.data.images import ImageBatch
 from ranger21.data.loader import Loader
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD

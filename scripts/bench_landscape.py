@@ -41,7 +41,7 @@ def main() -> None:
         from ranger21.system.distributed import choose_device
 
         torch.manual_seed(0)
-        channels, side = (1, 28) if config.data.name == "fashion_mnist" else (3, vars(config.data)["crop"])
+        channels, side, _ = config.data.shape
         device = choose_device(config.trainer.device, 0)
         model = build_model(config.model, 10, channels).to(device).eval()
         layout = Layout(dict(model.named_parameters()))

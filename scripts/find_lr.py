@@ -29,7 +29,7 @@ from ranger21.system.files import replacing, write_atomically
 
 def find(config: Config, low: float, high: float, steps: int) -> Any:
     """Run the range test of a configuration. Imports torch."""
-    from ranger21.data.build import build_data, prepare_data
+    from ranger21.data.build import build_data
     from ranger21.engine.lr_finder import range_test
     from ranger21.records.directory import RunDirectory
     from ranger21.run.memory import enough_to_train
@@ -44,7 +44,7 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     with computing(config.trainer), distributed.join(config.trainer.device) as world:
         if world.size > 1:
             raise UserError("find_lr.py runs in one process. Start it without torchrun.")
-        prepare_data(config.data)
+        config.data.prepare()
         require_it_runs(config, world.size)
         with tempfile.TemporaryDirectory() as nowhere:
             pass  # the folder no longer exists: nothing is resumed or saved, and a signal can end the process at once

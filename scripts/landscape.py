@@ -12,10 +12,10 @@ from pathlib import Path
 import _installed
 
 from ranger21.config.arguments import Parser, as_folder
-from ranger21.config.checks import require
 from ranger21.config.ending import ending_well
 from ranger21.landscape.record import Surface
 from ranger21.landscape.settings import Settings
+from ranger21.system.checks import require
 from ranger21.system.errors import UserError
 
 HELP = """\

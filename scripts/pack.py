@@ -18,20 +18,20 @@ from pathlib import Path
 import _installed
 
 from ranger21.config import ImageFolderConfig
-from ranger21.config.arguments import Parser, as_path, command, setting
+from ranger21.config.arguments import Parser, as_path, setting
 from ranger21.config.compose import compose_config
 from ranger21.config.ending import ending_well
 from ranger21.data.pack import FACTS, FORMATS, PackRecipe, read_facts
 from ranger21.system.errors import UserError
 from ranger21.system.processes import add_processes_option, require_processes
+from ranger21.system.project import command
 from ranger21.system.wording import first_few
 
 
 def pack(target: Path, args: argparse.Namespace) -> str:
     """Make the pack, and return the final message."""
-    from ranger21.data.build import image_folders, prepare_data
     from ranger21.data.disk_space import require_space, size_text
-    from ranger21.data.layout import require_data
+    from ranger21.data.folders import image_folders
     from ranger21.data.packing import estimate, make_pack
     from ranger21.data.sources import FolderSource
 
@@ -41,8 +41,8 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     if config.classes is not None or config.fraction != 1 or config.imbalance is not None:
         some = "data.classes, data.fraction and data.imbalance"
         raise UserError(f"A pack holds all images. Use {some} when training from it, not when packing.")
-    require_data(config)
-    prepare_data(config)
+    config.require()
+    config.prepare()
     root, indices = image_folders(config)
     sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
     jpeg = (args.quality or 95, args.subsampling or "4:4:4")

@@ -17,8 +17,8 @@ from typing import Any
 import _installed
 
 from ranger21.config.arguments import Parser, as_path
-from ranger21.config.checks import require
 from ranger21.config.ending import ending_well
+from ranger21.system.checks import require
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 

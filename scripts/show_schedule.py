@@ -21,8 +21,6 @@ from ranger21.config.ending import ending_well
 from ranger21.system.errors import UserError
 from ranger21.system.files import replacing
 
-IMAGENET_TRAIN = 1_281_167
-
 
 def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
     """Return epochs and learning rates at up to 2,000 steps, including the first and the last."""
@@ -35,6 +33,16 @@ def curve(config: Config, images: int) -> tuple[list[float], list[float]]:
     lr = config.optimizer.lr * scale
     steps = sorted({1 + round(i * (total - 1) / 1999) for i in range(2000)})
     return [plan.course.epoch(step) for step in steps], [lr * schedule(step, total) for step in steps]
+
+
+def images_of(config: Config, given: int | None) -> int:
+    """Return the number of training images. Raises a UserError if it is not known, or smaller than a batch."""
+    images = given or config.data.epoch_images()
+    if images is None:
+        raise UserError(f"How many images data={config.data.name} has is not known before it is read: give --images=N.")
+    if config.data.batch_size > images:
+        raise UserError(f"--images={images:g} must be at least data.batch_size={config.data.batch_size}.")
+    return int(images)
 
 
 def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Path) -> None:
@@ -67,8 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--images",
         type=as_whole(),
-        default=IMAGENET_TRAIN,
-        help="number of training images (default: ImageNet's, %(default)s)",
+        help="number of training images (default: as many as the dataset has)",
     )
     parser.add_argument("--log", action="store_true", help="use a logarithmic axis for the learning rate")
     parser.add_argument(
@@ -81,10 +88,7 @@ def main() -> None:
     if "" in map(str.strip, args.runs):
         raise UserError("An empty argument is not a curve. Give overrides, such as optimizer=adamw.")
     configs = {run: compose_config(run.split()) for run in args.runs}
-    for config in configs.values():
-        if config.data.batch_size > args.images:
-            raise UserError(f"--images={args.images} must be at least data.batch_size={config.data.batch_size}.")
-    curves = {run: curve(config, args.images) for run, config in configs.items()}
+    curves = {run: curve(config, images_of(config, args.images)) for run, config in configs.items()}
     draw(curves, args.log, args.out)
     for run, (epochs, rates) in curves.items():
         print(f"{run}: first {rates[0]:.3g}, highest {max(rates):.3g}, last {rates[-1]:.3g}, {epochs[-1]:g} epochs")

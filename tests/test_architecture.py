@@ -17,9 +17,10 @@ PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "checksums", "copying", "disk_space", "identity", "imbalance", "index", "index_cache", "indexing",
-    "layout", "listing", "names", "npz", "oddities", "pack", "parquet", "photographs", "prepare", "safe_open", "sample",
-    "sockets", "stage", "subset", "verify",
+    "archives", "checksums", "copying", "datasets/__init__", "datasets/array", "datasets/base", "disk_space",
+    "identity", "idx", "imbalance", "in_memory", "index", "index_cache", "indexing", "layout", "listing", "names",
+    "npz", "oddities", "pack", "parquet", "photographs", "prepare", "safe_open", "sample", "sockets", "stage",
+    "subset", "verify",
 )  # fmt: skip
 WITHOUT_TORCH = {
     "": ("__init__", "commands", "namesake"),
@@ -30,7 +31,7 @@ WITHOUT_TORCH = {
     "models": ("classes",),
     "run": ("memory",),
     "system": (
-        "errors", "files", "locks", "masking", "memory", "processes", "project", "ranks", "reading", "stalls",
+        "checks", "errors", "files", "locks", "masking", "memory", "processes", "project", "ranks", "reading", "stalls",
         "terminal", "wording",
     ),
 }  # fmt: skip
@@ -40,7 +41,7 @@ TORCH_FREE = [
 ]
 # Each room may import the rooms before it, and none after it; so may the rooms of the report.
 ROOMS = (
-    "system", "optim", "tracking", "config", "engine", "data", "records", "models", "run", "wandb_tools", "report",
+    "system", "optim", "tracking", "engine", "data", "config", "records", "models", "run", "wandb_tools", "report",
     "machine", "grid", "tuning", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (

@@ -19,10 +19,10 @@ from PIL import Image
 
 from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.build import Data, build_data
+from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.decode import Encoded
 from ranger21.data.idx import read_idx
 from ranger21.data.images import ImageDataset
-from ranger21.data.layout import FASHION_MNIST_FILES, require_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches, require_batches
 from ranger21.data.transforms import FRONT_ENDS
@@ -207,16 +207,16 @@ def test_missing_image_folders_are_told(tmp_path: Path, made: list[str], words: 
     for name in made:
         (tmp_path / name).mkdir(parents=True)
     config = replace(IMAGENET, root=str(tmp_path))
-    for look in (require_data, lambda config: build_data(config, 0)):
+    for look in (lambda config: config.require(), lambda config: build_data(config, 0)):
         with pytest.raises(UserError) as caught:
             look(config)
         assert words.format(root=tmp_path) in str(caught.value)
 
 
 def test_good_image_folders_pass_and_none_at_all_is_told(images: Path) -> None:
-    require_data(replace(IMAGENET, root=str(images)))  # and says nothing
+    replace(IMAGENET, root=str(images)).require()  # and says nothing
     with pytest.raises(UserError, match=r"There is no ImageNet: set data.root=.*IMAGENET_DIR"):
-        require_data(IMAGENET)
+        IMAGENET.require()
 
 
 def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data,
 def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:
     """Fashion-MNIST in small: picture i is all i, its label i % 10."""
     root.mkdir()
-    for name in FASHION_MNIST_FILES:
+    for name in FILES:
         count = train if name.startswith("train") else test
         values = np.arange(count, dtype=np.uint8)
         pixels = np.repeat(values, 28 * 28) if "images" in name else values % 10
@@ -249,7 +249,7 @@ def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) 
 def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
     plain, zipped = idx_files(tmp_path / "plain"), idx_files(tmp_path / "zipped", zipped=True)
     for config in (plain, zipped):
-        require_data(config)
+        config.require()
     one, other = build_data(plain, 0), build_data(zipped, 0)
     assert one.fingerprint == other.fingerprint != build_data(idx_files(tmp_path / "more", train=13), 0).fingerprint
     assert (len(one.train), len(one.val), len(one.classes), one.channels) == (12, 5, 10, 1)
@@ -281,6 +281,6 @@ def test_missing_idx_files_are_told(tmp_path: Path) -> None:
     config = idx_files(tmp_path / "idx")
     (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError, match=r"data.root=.* does not hold Fashion-MNIST, .*t10k-labels-idx1-ubyte\[.gz\]"):
-        require_data(config)
+        config.require()
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte cannot be read"):
         build_data(config, 0)

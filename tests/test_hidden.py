@@ -10,12 +10,11 @@ import pytest
 from conftest import TINY
 
 from ranger21.config.compose import compose_config
-from ranger21.data.build import build_data, prepare_data
+from ranger21.data.build import build_data
 from ranger21.data.indexing import read_index
 from ranger21.data.names import endings, is_hidden, is_image
 from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
-from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
 
 JUNK = [
@@ -50,13 +49,13 @@ def test_litter_changes_nothing(images, littered, tmp_path, said):
     clean, other = (compose_config([*TINY, f"data.root={root}"]).data for root in (images, littered))
     one, two = build_data(clean, 0), build_data(other, 0)
     assert (two.fingerprint, two.names, two.classes) == (one.fingerprint, one.names, one.classes)
-    prepare_data(clean)
+    clean.prepare()
     assert not said
-    prepare_data(other)
+    other.prepare()
     hidden = ["12 hidden files and folders are passed over (such as " in record.getMessage() for record in said]
     assert hidden == [True, True]
     said.clear()
-    prepare_validation(other)  # as evaluate.py does
+    other.prepare_validation()  # as evaluate.py does
     (told,) = [record.getMessage() for record in said]
     assert told.startswith(f"{littered / 'val'}: 12 hidden files and folders are passed over (such as ")
     report = verify(littered, "none", 1)

@@ -27,7 +27,7 @@ from test_opening import EPS, of_many_scans, png
 from ranger21.config.compose import compose_config
 from ranger21.data.archives import DEVKIT, META, TRUTH, VAL
 from ranger21.data.build import build_data
-from ranger21.data.layout import FASHION_MNIST_FILES
+from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.packing import make_pack
 
@@ -294,9 +294,9 @@ def test_lists_of_classes_and_small_files(sound: Path, hostile: Hostile) -> None
     for name in ("pipe", "large"):
         line = f"train.py {TRAIN} data.root={sound} data.classes=$FILES/{name} run_dir=$WORK/run"
         hostile.refuses(line, "it is not a regular file of at most 16,777,216 bytes")
-    for name in FASHION_MNIST_FILES:
+    for name in FILES:
         (hostile.files / f"{name}.gz").write_bytes(b"")
-    with gzip.open(hostile.files / f"{FASHION_MNIST_FILES[0]}.gz", "wb", 1) as file:
+    with gzip.open(hostile.files / f"{FILES[0]}.gz", "wb", 1) as file:
         file.write(struct.pack(">I", 0x0803) + bytes(1 << 27))
     line = "train.py data=fashion_mnist data.root=$FILES model=resnet10t logger=none run_dir=$WORK/run"
     hostile.refuses(line, "it has more than 67,108,864 bytes")

@@ -14,10 +14,9 @@ from test_pack import JPEG, RAW, few, files, pack_by_command, small, sources_of 
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data.build import build_data, prepare_data
+from ranger21.data.build import build_data
 from ranger21.data.pack import FACTS, stored_facts
 from ranger21.data.packing import damaged_shards, make_pack
-from ranger21.data.validation import prepare_validation
 from ranger21.data.verify import verify
 from ranger21.system.errors import UserError
 
@@ -110,10 +109,10 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
     }
     assert len(verify(root, "none", 1)["wrong"]["unreadable"]) == 2
     packed = replace(config, pack=str(pack))
-    prepare_data(packed)
+    packed.prepare()
     assert "lacks 1 images of train/ that could not be read" in caplog.text
     caplog.clear()
-    prepare_validation(packed)  # as evaluate.py does
+    packed.prepare_validation()  # as evaluate.py does
     told = {message.partition(" that could")[0] for message in caplog.messages}  # caplog may listen in two places
     assert told == {f"{pack} lacks 1 images of val/"}
     data = build_data(packed, 0)

@@ -13,7 +13,7 @@ from test_pack import JPEG, sources_of
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data.build import build_data, prepare_data
+from ranger21.data.build import build_data
 from ranger21.data.identity import Agreement, compare
 from ranger21.data.pack import FACTS
 from ranger21.data.packing import make_pack
@@ -57,7 +57,7 @@ def test_a_pack_of_other_sizes_and_one_of_before_sizes(config, whole, images, tm
         np.savez(pack / f"{split}.npz", **kept)
     for root in (str(other), config.root, None):
         caplog.clear()
-        prepare_data(replace(config, pack=str(pack), root=root))
+        replace(config, pack=str(pack), root=root).prepare()
         old = build_data(replace(config, pack=str(pack), root=root), 0)
         assert ("sizes were not recorded then" in caplog.text) == bool(root)
     new = build_data(replace(config, pack=str(whole)), 0)

@@ -13,7 +13,7 @@ from children import weights
 from conftest import ROOT, lines, result
 from test_resume import children
 
-from ranger21.data.layout import DEBIAN_FASHION_MNIST, has_fashion_mnist
+from ranger21.data.datasets.fashion_mnist import DEBIAN, is_in
 
 
 def script(name: str, *args: str) -> str:
@@ -66,9 +66,7 @@ def test_compare_draws_real_runs(tiny, tmp_path):
     assert "2" in row
 
 
-@pytest.mark.skipif(
-    not has_fashion_mnist(DEBIAN_FASHION_MNIST), reason="needs Debian's package: apt-get install dataset-fashion-mnist"
-)
+@pytest.mark.skipif(not is_in(DEBIAN), reason="needs Debian's package: apt-get install dataset-fashion-mnist")
 def test_the_real_fashion_mnist_is_learned(tmp_path):
     overrides = ["experiment=fashion_mnist", "logger=none", "trainer.steps=60", "optimizer=adamw", "trainer.device=cpu"]
     assert children(overrides, tmp_path / "run", 1) == [0]

@@ -25,7 +25,6 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data import copying, disk_space
 from ranger21.data.copying import REMEMBERED
-from ranger21.data.layout import require_data
 from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.stage import place, stage, staged
 from ranger21.system.errors import UserError
@@ -159,7 +158,7 @@ def test_no_room_no_rights_no_variable(config: ImageFolderConfig, monkeypatch: p
 
 def test_it_needs_a_pack_and_a_folder() -> None:
     with pytest.raises(UserError, match=r"data.stage=/tmp is not possible without data.pack"):
-        require_data(compose_config(["data.root=/data", "data.stage=/tmp"]).data)
+        compose_config(["data.root=/data", "data.stage=/tmp"]).data.require()
     with pytest.raises(UserError, match=r"data.stage='' is not possible"):
         compose_config(["data.stage=''"])
 

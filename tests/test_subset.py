@@ -15,7 +15,6 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
-from ranger21.data.layout import require_data
 from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.data.sources import FolderSource
@@ -209,7 +208,7 @@ def test_a_val_with_fewer_classes(images, tmp_path):
     (root / "val" / "n99009999").mkdir()  # of no use, and empty
     config = compose_config([*TINY, f"data.root={root}"]).data
     differ = r"2 only in train/ \(n99000000, n99000005\); 1 only in val/ \(n99009999\)\. .*: data\.classes=FILE\.$"
-    for look in (require_data, lambda config: build_data(config, 0)):
+    for look in (lambda config: config.require(), lambda config: build_data(config, 0)):
         with pytest.raises(UserError, match=differ):
             look(config)
         with pytest.raises(
@@ -219,7 +218,7 @@ def test_a_val_with_fewer_classes(images, tmp_path):
         with pytest.raises(UserError, match=r"^data.classes=10 chooses n99000000, n99000005, which "):
             look(replace(config, classes=10))
     common = [f"n9900000{i}" for i in (1, 3, 4, 9)]
-    require_data(replace(config, classes=common))
+    replace(config, classes=common).require()
     data = build_data(replace(config, classes=common), 0)
     assert data.classes == common
     for split, each in (("train", 8), ("val", 3)):

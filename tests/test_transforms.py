@@ -12,7 +12,7 @@ from PIL import Image
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
-from ranger21.data.on_device import FASHION_MNIST_MEAN, FASHION_MNIST_STD, IMAGENET_MEAN, IMAGENET_STD, ToInput
+from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.data.transforms import FRONT_ENDS, NUMBERS, ShiftAndFlip, resized_picture, resized_tensor
 
 PLAIN = ImageFolderConfig(
@@ -164,7 +164,9 @@ def test_the_jitter_comes_in_any_order(end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"), [(IMAGENET_MEAN, IMAGENET_STD), (FASHION_MNIST_MEAN, FASHION_MNIST_STD)], ids=["rgb", "grey"]
+    ("mean", "std"),
+    [(IMAGENET_MEAN, IMAGENET_STD), (FashionMNISTConfig.MEAN, FashionMNISTConfig.STD)],
+    ids=["rgb", "grey"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)], ids=str)
 def test_the_models_input_is_normalised(mean, std, dtype: torch.dtype, tolerance: float) -> None:

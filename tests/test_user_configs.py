@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wrong_inputs import Wrong
 
-from ranger21.config.arguments import command, setting
+from ranger21.config.arguments import setting
 from ranger21.config.compose import compose_config, with_overrides
 from ranger21.config.overrides import CONFIG_DIR, prepare
 from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
+from ranger21.system.project import command
 
 MINE = "# @package _global_\nexperiment: my_first\noptimizer: {weight_decay: 0.5}\n"
 MODEL = "name: resnet18\nremove_batch_norm: false\nremove_skips: false\nkwargs: {drop_rate: 0.1}\ninit_from: null\n"

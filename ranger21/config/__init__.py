@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from ranger21.config.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
-from ranger21.config.data import DataConfig, FashionMNISTConfig, ImageFolderConfig
 from ranger21.config.model import ModelConfig
 from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
 from ranger21.config.protocol import ProtocolConfig
@@ -27,6 +25,11 @@ from ranger21.config.schedules import (
 )
 from ranger21.config.trainer import TrainerConfig
 from ranger21.config.tuning import TuningConfig
+from ranger21.data.datasets import DATASETS
+from ranger21.data.datasets.base import DataConfig
+from ranger21.data.datasets.fashion_mnist import FashionMNISTConfig
+from ranger21.data.datasets.image_folder import ImageFolderConfig
+from ranger21.system.checks import COUNT, NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.system.errors import UserError
 from ranger21.tracking.loggers import LOGGERS
 from ranger21.tracking.loggers.base import LoggerConfig
@@ -110,7 +113,7 @@ VARIANTS: dict[str, Mapping[str, type]] = {
     "schedule": SCHEDULES,
     "lr_scaling": LR_SCALINGS,
     "batch_schedule": BATCH_SCHEDULES,
-    "data": {"imagenet": ImageFolderConfig, "sample": ImageFolderConfig, "fashion_mnist": FashionMNISTConfig},
+    "data": DATASETS,
     "logger": LOGGERS,
 }
 

@@ -5,7 +5,6 @@ import glob
 import math
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,8 +130,3 @@ def setting(key: str, text: Any) -> str:
     if not PLAIN.fullmatch(value):
         value = '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + (m[2] and '\\"'), value) + '"'
     return f"{key}={value}"
-
-
-def command(*words: Any) -> str:
-    """A command line that can be pasted into a shell, whatever is in its words."""
-    return as_typed(shlex.join(map(str, words)))

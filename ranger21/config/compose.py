@@ -25,9 +25,9 @@ from ranger21.config import (
     TrainerConfig,
     TuningConfig,
 )
-from ranger21.config.checks import require_types
 from ranger21.config.mistakes import CONFIG_ERRORS, explain, unknown_key
 from ranger21.config.overrides import offer_timm_models, readable
+from ranger21.system.checks import require_types
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 

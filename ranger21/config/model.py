@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ranger21.config.checks import require, require_number, require_path
+from ranger21.system.checks import require, require_number, require_path
 from ranger21.system.errors import UserError
 
 # Arguments of timm.create_model that are not free.

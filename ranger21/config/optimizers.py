@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ranger21.config.checks import COUNT, NAMED, require, require_choice, require_number
+from ranger21.system.checks import COUNT, NAMED, require, require_choice, require_number
 from ranger21.system.errors import UserError
 
 

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from ranger21.config import RETIRED
 from ranger21.config.arguments import setting
-from ranger21.config.checks import require_path
 from ranger21.config.groups import GROUPS, SPACE, choices
+from ranger21.system.checks import require_path
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 

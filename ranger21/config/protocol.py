@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 
-from ranger21.config.checks import COUNT, require, require_choice, require_number
+from ranger21.system.checks import COUNT, require, require_choice, require_number
 
 METRICS = ("val/acc1", "val/acc5", "val/loss", "val/loss_smoothed")
 DIGITS = 16  # of the hash

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ranger21.config.checks import require_choice
+from ranger21.system.checks import require_choice
 
 
 @dataclass

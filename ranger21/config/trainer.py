@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ranger21.config.checks import COUNT, NAMED, NEUTRAL, require, require_choice, require_number
+from ranger21.system.checks import COUNT, NAMED, NEUTRAL, require, require_choice, require_number
 from ranger21.system.errors import UserError
 
 LONGEST_PROFILE = 100  # steps

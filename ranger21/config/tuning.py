@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ranger21.config.checks import COUNT, require, require_number
+from ranger21.system.checks import COUNT, require, require_number
 from ranger21.system.errors import UserError
 
 

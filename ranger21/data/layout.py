@@ -4,18 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.names import is_hidden
-from ranger21.data.pack import require_pack
 from ranger21.data.subset import choose_classes
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few
 
 SPLITS = ("train", "val")
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_FILES = tuple(
-    f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-)
 
 
 def cache_directory() -> Path:
@@ -27,26 +21,6 @@ def cache_directory() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ranger21"
     except RuntimeError as error:
         raise UserError("There is no home folder to keep files in: set XDG_CACHE_HOME to a folder.") from error
-
-
-def require_data(config: DataConfig) -> None:
-    """Raise a UserError if the data set is not where the configuration says, or cannot be what it says."""
-    if isinstance(config, ImageFolderConfig) and config.stage and not config.pack:
-        text = "is not possible without data.pack: it is packs that are copied, which scripts/pack.py makes"
-        raise UserError(f"data.stage={config.stage} {text}.")
-    if isinstance(config, ImageFolderConfig) and config.pack:
-        require_pack(Path(config.pack), config.resize, config.resize_mode)
-    elif config.name == "imagenet":
-        if not config.root:
-            raise UserError(
-                "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
-                "holds train/ and val/; experiment=demo needs no data."
-            )
-        assert isinstance(config, ImageFolderConfig)
-        require_image_folders(Path(config.root), config.classes)
-    elif config.name == "fashion_mnist" and config.root and not has_fashion_mnist(Path(config.root)):
-        names = ", ".join(f"{name}[.gz]" for name in FASHION_MNIST_FILES)
-        raise UserError(f"data.root={config.root} does not hold Fashion-MNIST, the files {names}.")
 
 
 def class_folders(split: Path) -> list[str]:
@@ -111,13 +85,3 @@ def common_classes(train: Sequence[str], val: Sequence[str], wanted: int | list[
 
 def has_image_folders(root: Path) -> bool:
     return (root / "train").is_dir() and (root / "val").is_dir()
-
-
-def find_fashion_mnist(root: str | None) -> Path | None:
-    """The folder with the four idx files: `root`, or where Debian or a download puts them. None if it is not there."""
-    places = [Path(root)] if root else [DEBIAN_FASHION_MNIST, cache_directory() / "FashionMNIST" / "raw"]
-    return next((place for place in places if has_fashion_mnist(place)), None)
-
-
-def has_fashion_mnist(folder: Path) -> bool:
-    return all((folder / name).exists() or (folder / f"{name}.gz").exists() for name in FASHION_MNIST_FILES)

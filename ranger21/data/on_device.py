@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ranger21.data import fused
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2860,), (0.3530,)
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R 601), as Pillow and torchvision have it
 CONTRAST, SATURATION = 1, 2  # their places in a jitter's row; brightness is 0
 CPU_CHUNK = 4  # images at a time, whose floats stay in a core's cache

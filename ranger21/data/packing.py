@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.config import ImageFolderConfig
 from ranger21.data import shards
+from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.disk_space import size_text, tell
 from ranger21.data.identity import identify
 from ranger21.data.index import Index

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ranger21.config.arguments import command
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, PartState, Wanted, archive_parts, size_there
 from ranger21.data.checksums import require_checksums
 from ranger21.data.disk_space import require_space, size_text, tell
@@ -24,6 +23,7 @@ from ranger21.data.names import is_hidden
 from ranger21.data.parquet import parquet_files, parquet_parts
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
+from ranger21.system.project import command
 
 UNFINISHED = ".unfinished"  # the end of an image's hidden name
 

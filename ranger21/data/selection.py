@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranger21.config import FashionMNISTConfig, ImageFolderConfig
+from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.layout import common_classes
 from ranger21.data.subset import choose_holdout, choose_images
 from ranger21.tracking.splits import HOLDOUT
@@ -36,11 +37,11 @@ def choose(config: ImageFolderConfig, indices: dict[str, Index], place: str) -> 
     return {"train": (choose_images(train, of_train, config.fraction, held), of_train)} | chosen
 
 
-def choose_of_array(config: FashionMNISTConfig, labels: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
-    """The same of training images that are known by their numbers."""
-    held = choose_holdout(labels, names_of_array(np.arange(len(labels))), dict(enumerate(classes)), config.holdout)
+def choose_of_array(labels: np.ndarray, classes: Sequence[str], holdout: int, most: int) -> dict[str, np.ndarray]:
+    """Choose, of training images that are known by their numbers, the holdout and at most so many others."""
+    held = choose_holdout(labels, names_of_array(np.arange(len(labels))), dict(enumerate(classes)), holdout)
     rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
-    return {"train": rest[: config.train_images], HOLDOUT: held}
+    return {"train": rest[:most], HOLDOUT: held}
 
 
 def names_of_array(numbers: np.ndarray) -> list[bytes]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ranger21.config import ImageFolderConfig
+from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, PackRecipe, sha256_of, shard_name

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ranger21.config.arguments import command
 from ranger21.data.decode import Encoded
 from ranger21.data.index import Index
 from ranger21.data.names import is_plain
@@ -13,6 +12,7 @@ from ranger21.data.npz import load_arrays
 from ranger21.data.pack import IMAGES_A_SHARD, read_facts, shard_name
 from ranger21.data.safe_open import read_file
 from ranger21.system.errors import UserError
+from ranger21.system.project import command
 from ranger21.system.wording import reason
 
 OF_IMAGES = ("offsets", "lengths", "shapes")  # where each image lies, and the height and width of raw pixels

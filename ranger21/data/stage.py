@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ranger21.config import DataConfig, ImageFolderConfig
 from ranger21.data.copying import Copy, Stopped
+from ranger21.data.datasets.base import DataConfig
+from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.pack import FACTS
 from ranger21.system.errors import UserError
 from ranger21.system.locks import take

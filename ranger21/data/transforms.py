@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from ranger21.config import FashionMNISTConfig, ImageFolderConfig
+from ranger21.data.datasets.array import ArrayConfig
+from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 
 NUMBERS = 9  # random ones that an image's transform may use
@@ -142,23 +143,29 @@ FRONT_ENDS: dict[str, tuple[type[PilTrain] | type[FastTrain], type[PilEval] | ty
 
 
 class ShiftAndFlip(Complete):
-    """For small grey pictures, uint8 arrays of (height, width): a random crop of the padded picture, a random flip."""
+    """A random crop of the padded image and a random flip, for uint8 arrays (height, width) or (height, width, 3)."""
 
-    def __init__(self, config: FashionMNISTConfig) -> None:
+    def __init__(self, config: ArrayConfig) -> None:
         self.config = config
 
     def __call__(self, image: np.ndarray, numbers: np.ndarray) -> Tensor:
         pad = self.config.padding
-        height, width = image.shape
+        height, width = image.shape[:2]
         top, left = (int(number * (2 * pad + 1)) for number in numbers[:2])
-        image = np.pad(image, pad)[top : top + height, left : left + width]
+        around = ((pad, pad), (pad, pad), (0, 0))[: image.ndim]
+        image = np.pad(image, around)[top : top + height, left : left + width]
         if numbers[2] < self.config.flip:
             image = image[:, ::-1]
-        return torch.from_numpy(image.copy())[None]
+        return _channels_first(image)
 
 
 class AsIs(Complete):
-    """A grey picture as a tensor."""
+    """A small image as a tensor."""
 
     def __call__(self, image: np.ndarray, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(image.copy())[None]
+        return _channels_first(image)
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    """Return a tensor (1, height, width), or (3, height, width) of an image in color."""
+    return torch.from_numpy((image[None] if image.ndim == 2 else image.transpose(2, 0, 1)).copy())

@@ -6,21 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
-from ranger21.data import on_device, transforms
-from ranger21.data.build import (
-    compared_with_source,
-    fashion_mnist_root,
-    image_root,
-    tell_what_is_left_out,
-    tell_what_was_skipped,
-)
-from ranger21.data.idx import SIDE, IdxImages
+from ranger21.data.datasets.image_folder import ImageFolderConfig
+from ranger21.data.folders import compared_with_source, tell_what_is_left_out, tell_what_was_skipped
 from ranger21.data.images import ImageDataset
 from ranger21.data.indexing import read_index
 from ranger21.data.layout import class_folders
 from ranger21.data.pack import require_pack
-from ranger21.data.sample import ensure_sample
 from ranger21.data.sources import FolderSource, PackSource
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.data.transforms import Transform
@@ -58,45 +49,18 @@ class Validation:
     left_out: list[str] = field(default_factory=list)
 
 
-def view_of_run(config: DataConfig) -> Preprocessing:
-    """As the run of this configuration sees its validation images."""
-    if isinstance(config, FashionMNISTConfig):
-        to_input = on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD)
-        return Preprocessing(transforms.AsIs(), to_input, (1, SIDE, SIDE))
-    assert isinstance(config, ImageFolderConfig)
-    to_input = on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD)
-    return Preprocessing(transforms.FRONT_ENDS[config.transforms][1](config), to_input, (3, config.crop, config.crop))
-
-
-def prepare_validation(config: DataConfig) -> None:
-    """Draw or download what is missing, and read the folders. To be called by one process before the others.
-
-    Files that are no images to us, and images that a pack lacks, are told.
-    """
-    if isinstance(config, FashionMNISTConfig):
-        fashion_mnist_root(config)
-    elif isinstance(config, ImageFolderConfig) and config.pack:
+def prepare_validation(config: ImageFolderConfig) -> None:
+    """Read the folders, or compare the pack with them, and warn of what is left out."""
+    if config.pack:
         compared_with_source(config)
         tell_what_was_skipped(Path(config.pack), ["val"])
-    elif isinstance(config, ImageFolderConfig):
-        if config.name == "sample" and not config.root:
-            ensure_sample(image_root(config))
+    else:
         folder = validation_folder(config)
         tell_what_is_left_out({folder: read_index(folder)})
 
 
-def open_validation(config: DataConfig, view: Preprocessing, known: list[str] | None = None) -> Validation:
-    """The validation images as `view` sees them.
-
-    Of a subset (`data.classes`), only the classes that are chosen; `known`: instead, those among these names, or all if
-    none is.
-    Raises a UserError if the images are not there.
-    """
-    if isinstance(config, FashionMNISTConfig):
-        root = fashion_mnist_root(config)
-        dataset = ImageDataset(IdxImages(root, "t10k"), view.transform)
-        return Validation(dataset, list(IdxImages.CLASSES), view, str(root), "t10k/{}".format)
-    assert isinstance(config, ImageFolderConfig)
+def open_validation(config: ImageFolderConfig, view: Preprocessing, known: list[str] | None = None) -> Validation:
+    """Open the validation images of folders or of a pack, as `DataConfig.open_validation` does."""
     source, place = _source(config)
     names = list(source.index.classes)
     if config.classes is not None:
@@ -129,12 +93,12 @@ def validation_folder(config: ImageFolderConfig) -> Path:
 
     Raises a UserError if there is none.
     """
-    if not config.root and config.name != "sample":
+    if not config.root and config.default_root() is None:
         raise UserError(
             "There are no images: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to a folder that holds "
             "val/, or to one that holds a folder for each class."
         )
-    root = image_root(config)
+    root = config.image_root()
     folder = root / "val" if (root / "val").is_dir() or (root / "train").is_dir() else root
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: data.root must hold val/, or a folder for each class.")

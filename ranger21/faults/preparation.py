@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data.build import image_folders
+from ranger21.data.folders import image_folders
 from ranger21.data.pack import PackRecipe
 from ranger21.data.packing import make_pack
 from ranger21.data.sources import FolderSource

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.disk_space import size_text
 from ranger21.grid.jobs import PlannedRun
 from ranger21.machine.record import Measured
@@ -16,7 +15,6 @@ from ranger21.system.errors import UserError
 from ranger21.system.reading import Unreadable, read_json
 from ranger21.system.wording import first_few
 
-IMAGENET_TRAIN, IMAGENET_CLASSES, FASHION_MNIST_TRAIN = 1_281_167, 1000, 60_000
 AS_IF = 1000  # images/s, the example given where the speed is unknown
 KEPT = 3  # checkpoints of a run: last, previous, best
 
@@ -32,6 +30,7 @@ class GridCost:
         bytes: of disk space; None if unknown.
         by: machine.json files used where no run has logged its speed.
         images: number of images to train on.
+        uncounted: datasets whose number of images is unknown; the hours are unknown as well then.
     """
 
     runs: int
@@ -40,6 +39,7 @@ class GridCost:
     bytes: int | None
     by: tuple[str, ...] = ()
     images: float = 0.0
+    uncounted: tuple[str, ...] = ()
 
     def sentence(self, at_once: int) -> str:
         """Return the cost as a sentence, with `at_once` runs at a time."""
@@ -47,6 +47,9 @@ class GridCost:
             return "nothing to do"
         what = f"{self.runs} run{'s' if self.runs > 1 else ''} to do"
         disk = "disk space unknown" if self.bytes is None else f"about {size_text(self.bytes)} of disk space"
+        if self.uncounted:
+            names = " and ".join(self.uncounted)
+            return f"{what}, {disk}; hours unknown, as the number of images of {names} is known once a run has begun"
         if self.hours is None:
             names = ", ".join(self.unknown)
             hours = f"{self.images / 1e6:,.3g} million images take {self.images / AS_IF / 3600:.3g} hours at {AS_IF:,}"
@@ -72,15 +75,19 @@ def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridC
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
     hours, disk, by, unknown, total = 0.0, 0, dict[str, None](), dict[str, None](), 0.0
+    uncounted: dict[str, None] = {}
     left = [job for job in jobs if not job.ended]
     sized = True
     for job in left:
         label = job.config.model.label
         machine = None if label in speeds else measured(job, machines)
         rate = statistics.median(speeds[label]) if label in speeds else machine and machine.images_per_s
-        to_do = images(job) * (1 - job.share(logged[job.directory]))
+        all_images = images(job)
+        to_do = (all_images or 0) * (1 - job.share(logged[job.directory]))
         total += to_do
-        if rate:
+        if all_images is None:
+            uncounted[f"data={job.config.data.name}"] = None
+        elif rate:
             hours += to_do / rate / 3600
         else:
             unknown[f"{label} with {job.config.optimizer.name}" if machines else label] = None
@@ -89,7 +96,9 @@ def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridC
         held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
         sized = sized and bool(held)
         disk += KEPT * (held or 0)
-    return GridCost(len(left), None if unknown else hours, tuple(unknown), disk if sized else None, tuple(by), total)
+    known = None if unknown or uncounted else hours
+    place = disk if sized else None
+    return GridCost(len(left), known, tuple(unknown), place, tuple(by), total, tuple(uncounted))
 
 
 def measured(job: PlannedRun, machines: Sequence[Measured]) -> Measured | None:
@@ -113,28 +122,20 @@ def require_use(jobs: Sequence[PlannedRun], machines: Sequence[Measured]) -> Non
         )
 
 
-def images(job: PlannedRun) -> float:
-    """The images that a run trains on: by its manifest, else by its configuration; ImageNet's count for folders."""
+def images(job: PlannedRun) -> float | None:
+    """Return about how many images a run trains on: by its manifest, else by its settings; None if nothing tells."""
     config = job.config
     if config.trainer.steps is not None:
         return config.trainer.steps * config.data.batch_size
-    if isinstance(config.data, FashionMNISTConfig):
-        return config.trainer.epochs * min(config.data.train_images, FASHION_MNIST_TRAIN - config.data.holdout)
-    share = _share(config.data) if isinstance(config.data, ImageFolderConfig) else 1.0
-    return config.trainer.epochs * _train_images(job.directory, round(IMAGENET_TRAIN * share) - config.data.holdout)
+    of_epoch = _train_images(job.directory) or config.data.epoch_images()
+    return None if of_epoch is None else config.trainer.epochs * of_epoch
 
 
-def _share(data: ImageFolderConfig) -> float:
-    """The share of ImageNet's training images that is chosen, if all classes are of one size."""
-    classes = len(data.classes) if isinstance(data.classes, list) else data.classes or IMAGENET_CLASSES
-    return data.fraction * min(1.0, classes / IMAGENET_CLASSES)
-
-
-def _train_images(directory: Path, default: int) -> int:
+def _train_images(directory: Path) -> int | None:
     try:
         return int(read_json(directory / "manifest.json", {"data": {"train_images": int}})["data"]["train_images"])
     except Unreadable:
-        return default
+        return None
 
 
 def _checkpoint_size(directory: Path) -> int:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-from ranger21.config.arguments import command
 from ranger21.grid.jobs import PlannedRun
 from ranger21.system.processes import granted_cores
-from ranger21.system.project import TRAIN
+from ranger21.system.project import TRAIN, command
 
 
 def typed(job: PlannedRun) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ranger21.config.checks import require
+from ranger21.system.checks import require
 from ranger21.system.errors import UserError
 
 

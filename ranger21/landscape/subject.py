@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ranger21.config import Config, DataConfig
 from ranger21.config.compose import with_overrides
-from ranger21.data.build import Data, build_data, prepare_data
+from ranger21.data.build import Data, build_data
 from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
@@ -188,7 +188,7 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     if config.imbalance is not None:
         log.warning("The images are drawn from all training images: data.imbalance=%g is ignored.", config.imbalance)
         config = replace(config, imbalance=None)
-    prepare_data(config)
+    config.prepare()
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)
     if settings.split == HOLDOUT and data.holdout is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data import on_device, transforms
-from ranger21.data.idx import SIDE
+from ranger21.data import transforms
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of, seconds
 
@@ -20,15 +21,12 @@ def against_cpu(machine: Machine) -> CheckResult:
     """Augment the same random pixels on the device and on the CPU, and compare them in steps of 1/255."""
     here, config = device_of(machine), machine.config.data
     numbers = np.random.default_rng(0).random((IMAGES, transforms.NUMBERS))
+    to_input: Any = config.view().to_input.float()
+    row = None
     if isinstance(config, ImageFolderConfig):
-        side, channels = config.crop, 3
-        to_input = on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD).float()
         row = transforms.FRONT_ENDS["fast"][0](config).left_to_do(numbers)
-    else:
-        side, channels, row = SIDE, 1, None
-        to_input = on_device.ToInput(on_device.FASHION_MNIST_MEAN, on_device.FASHION_MNIST_STD).float()
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (IMAGES, channels, side, side), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (IMAGES, *config.shape), dtype=torch.uint8, generator=generator)
     rows = None if row is None else torch.from_numpy(row)
     expected = to_input(images, rows)
     step = to_input.scale.clone()  # a step of 1/255, in the units of the model's input

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ranger21.config import ImageFolderConfig
-from ranger21.data.idx import SIDE
 from ranger21.engine.precision import choose_precision
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
@@ -76,13 +74,13 @@ def fits(machine: Machine, here: torch.device, images: int) -> bool:
 def step(machine: Machine, here: torch.device, images: int) -> None:
     """Take two steps of the configured model and optimizer on noise; the first creates the optimizer's state."""
     config = machine.config
-    side, channels = (config.data.crop, 3) if isinstance(config.data, ImageFolderConfig) else (SIDE, 1)
+    channels, height, width = config.data.shape
     precision, form = choose_precision(config.trainer.precision, here), memory_format(config.trainer.channels_last)
     model = build_model(config.model, CLASSES, channels).to(here, precision.weights)
     model = model.to(memory_format=form)
     optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
     scaler = precision.scaler()
-    inputs = torch.rand(images, channels, side, side, device=here, dtype=precision.weights).to(memory_format=form)
+    inputs = torch.rand(images, channels, height, width, device=here, dtype=precision.weights).to(memory_format=form)
     labels = torch.zeros(images, dtype=torch.int64, device=here)
     for _ in range(2):
         with precision.autocast():

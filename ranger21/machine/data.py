@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data.build import Data, build_data, prepare_data
+from ranger21.data.build import Data, build_data
 from ranger21.data.disk_space import size_text
-from ranger21.data.layout import require_data
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Share, TrainBatches
 from ranger21.data.pack import read_facts
@@ -29,8 +28,8 @@ SPARE = 1.2  # the loader should deliver this many times the images/s of the tra
 
 def opened(machine: Machine) -> Data:
     """Open the dataset. Raises a UserError if it is missing or invalid."""
-    require_data(machine.config.data)
-    prepare_data(machine.config.data)
+    machine.config.data.require()
+    machine.config.data.prepare()
     return build_data(machine.config.data, machine.config.seed_of_data)
 
 

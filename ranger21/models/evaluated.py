@@ -10,8 +10,8 @@ from torch import nn
 
 from ranger21.config import Config, ImageFolderConfig
 from ranger21.config.compose import compose_config, with_overrides
-from ranger21.data.build import build_data, prepare_data
-from ranger21.data.validation import Preprocessing, view_of_run
+from ranger21.data.build import build_data
+from ranger21.data.validation import Preprocessing
 from ranger21.models.build import build_model, load_weights
 from ranger21.models.pretrained import load_pretrained, view_of_timm
 from ranger21.models.weights import Weights, named
@@ -106,7 +106,7 @@ def own_model(request: Request, weights: Weights, config: Config, world: World) 
     Raises:
         UserError: If the checkpoint's head or channels do not fit.
     """
-    facts, view = run_of(weights)["data"], view_of_run(config.data)
+    facts, view = run_of(weights)["data"], config.data.view()
     if view.shape[0] != facts["channels"]:
         raise UserError(
             f"{request.source} was trained on images with {facts['channels']} channels, but data={config.data.name} "
@@ -132,7 +132,7 @@ def names_by_data(weights: Weights, config: Config) -> list[str] | None:
     """
     for data in (with_overrides(run_of(weights)["config"], []).data, config.data):
         try:
-            prepare_data(data)
+            data.prepare()
             classes = named(weights, build_data(data, 0)).classes
         except UserError:
             continue

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import EvalBatches, Share
-from ranger21.data.validation import Validation, open_validation, prepare_validation
+from ranger21.data.validation import Validation
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.precision import choose_precision
 from ranger21.models.answers import Answers, numbers_of_images, read_real_labels, real_accuracy, write_answers
@@ -50,10 +50,10 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
     weights = None if is_timms(request.source) else read_any(request.source)
     config = config_of_timms(request) if weights is None else config_of(request, run_of(weights))
     with distributed.join(config.trainer.device) as world:
-        world.on_main(lambda: prepare_validation(config.data))
+        world.on_main(config.data.prepare_validation)
         subject = timm_model(request, config) if weights is None else own_model(request, weights, config, world)
         typed = request.by_position or request.typed & {"data", "data.classes"}
-        data = open_validation(config.data, subject.view, None if typed else subject.classes)
+        data = config.data.open_validation(subject.view, None if typed else subject.classes)
         require_forward_pass(subject)
         found = match_classes(request, subject, data)
         columns = found.order(request.among)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ranger21.config import Config, DataConfig
-from ranger21.data.build import build_data, build_if_there, prepare_data
-from ranger21.data.facts import data_facts, named_place
+from ranger21.data.build import build_data, build_if_there
+from ranger21.data.facts import data_facts
 from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.records.directory import RunDirectory
 from ranger21.run.memory import enough_to_train
@@ -40,7 +40,7 @@ def run(config: Config, directory: Path) -> int:
             torch.cuda.reset_peak_memory_stats(world.device)
         config.logger.require_possible(directory, config.experiment)
         world.on_main(lambda: require_it_runs(config, world.size))
-        world.on_main(lambda: prepare_data(config.data))
+        world.on_main(config.data.prepare)
         with enough_to_train(config, world.size, world.device):
             data = build_data(config.data, config.seed_of_data)
             world.on_main(lambda: place.require_data(data_facts(config.data, data)))
@@ -77,7 +77,7 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
     try:
         data = build_if_there(config.data, config.seed_of_data)
     except UserError as error:
-        place.require_place(named_place(config.data), error)
+        place.require_place(config.data.named_place(), error)
         log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
     else:
         place.require_data(data_facts(config.data, data))

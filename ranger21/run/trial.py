@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from ranger21.config import Config, ImageFolderConfig, ModelConfig
-from ranger21.data.idx import SIDE
 from ranger21.data.order import Share
 from ranger21.models.build import build_model
 from ranger21.models.pretrained import SOURCES, timm_name
@@ -23,11 +22,11 @@ def require_it_runs(config: Config, ranks: int) -> None:
     setting to change if the model fails on both, or does not give one number for each class.
     """
     folders = isinstance(config.data, ImageFolderConfig)
-    size, channels = (config.data.crop, 3) if isinstance(config.data, ImageFolderConfig) else (SIDE, 1)
+    channels, size, width = config.data.shape
     share = Share(0, ranks, config.trainer.accumulate)
     start = getattr(config.batch_schedule, "start", None)
     images = share.per_pass(start or config.data.batch_size, "batch_schedule.start" if start else "data.batch_size")
-    shape = (min(images, 2), channels, size, size)
+    shape = (min(images, 2), channels, size, width)
     try:
         output = _output(config.model, shape, "meta")
     except Exception as first:  # whatever a model's own code makes of such images, or of the device

@@ -6,9 +6,11 @@ In a clone they lie beside the package. A wheel contains a copy of them in `rang
 import contextlib
 import io
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ranger21.system.errors import UserError
 
@@ -29,6 +31,11 @@ def as_typed(text: str) -> str:
         return text
     text = re.sub(r"(\btorchrun\b[^\n]*?)(?<![\w/.-])train\.py\b", r"\1-m ranger21 train", text)
     return SCRIPT.sub(lambda match: f"ranger21 {match[1] or match[2]}", text)
+
+
+def command(*words: Any) -> str:
+    """A command line that can be pasted into a shell, whatever is in its words."""
+    return as_typed(shlex.join(map(str, words)))
 
 
 def shipped(text: str) -> Path:

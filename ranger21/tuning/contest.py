@@ -7,12 +7,12 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranger21.config.arguments import command
 from ranger21.grid.jobs import PlannedRun, expand, planned_runs
 from ranger21.grid.presets import Preset
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.masking import masked_values
+from ranger21.system.project import command
 from ranger21.system.reading import read_json
 from ranger21.tuning.plan import Request, Task
 from ranger21.tuning.record import NAME, Tuned, read_tuned, tuned_hash

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from ranger21.data.datasets import DATASETS
 from ranger21.report.runs.run import Run, finite
-
-CLASSES = {"imagenet": 1000, "fashion_mnist": 10}  # where no manifest tells
 
 
 def chance(run: Run) -> float | None:
     """The top-1 of guessing a class, in per cent; None where the count of classes is not known."""
     whole = run.config.get("data.classes") is None
-    classes = count(run, "classes") or (CLASSES.get(str(run.config.get("data.name"))) if whole else None)
+    dataset = DATASETS.get(str(run.config.get("data.name")))
+    classes = count(run, "classes") or (dataset.known_classes if dataset and whole else None)
     return 100 / classes if classes and classes > 1 else None
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranger21.config import SEEDS, neutral_keys
-from ranger21.config.checks import COUNT
 from ranger21.report.runs.run import Run
+from ranger21.system.checks import COUNT
 from ranger21.system.wording import one_line
 
 # Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.

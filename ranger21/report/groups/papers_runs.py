@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.records.directory import to_dict
 from ranger21.report.groups.comparisons import DATA, RECIPE, Comparison
@@ -17,7 +18,7 @@ from ranger21.report.runs.run import DIVERGED, FINISHED, Run, flatten
 OPTIMIZATION = ("optimizer", *BROUGHT)
 NAMES = {"optimizer.name", "schedule.name", "model.name", "data.name"}
 MODELS = ("resnet50", "nf_resnet50", "resnet50_nobn")
-IMAGENET = {"classes": 1000, "train_images": 1_281_167}
+IMAGENET = {"classes": ImageFolderConfig.known_classes, "train_images": ImageFolderConfig.TRAIN}
 NORM_FREE = ("nf_", "nfnet", "dm_nfnet", "eca_nfnet")
 
 

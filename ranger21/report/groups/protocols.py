@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 
-from ranger21.config.checks import require_types
 from ranger21.config.protocol import ProtocolConfig, protocol_hash, protocol_mark
 from ranger21.report.groups.comparisons import Comparison
 from ranger21.report.groups.grouping import Group, beneath, canonical, show
 from ranger21.report.groups.origins import each, who
 from ranger21.report.groups.papers_runs import composed
 from ranger21.report.runs.run import FINISHED, RUNNING, Run
+from ranger21.system.checks import require_types
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 from ranger21.system.reading import read_yaml

@@ -1,0 +1,122 @@
+"""The interface of a dataset: its settings, what is known of it in advance, and how it is opened. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ranger21.data.imbalance import zipf
+from ranger21.system.checks import COUNT, NEUTRAL, require_number, require_path
+
+if TYPE_CHECKING:
+    from ranger21.data.build import Data
+    from ranger21.data.validation import Preprocessing, Validation
+
+
+@dataclass
+class DataConfig:
+    """The settings of a dataset: the keys of its file in `configs/data/`.
+
+    A dataset subclasses it, adds a field for each key of its own, and overrides the methods. `ArrayConfig` does most
+    of that for small images in memory, and `ImageFolderConfig` for folders of image files.
+
+    Attributes:
+        known_classes: the number of classes if nothing selects among them; None if only the files tell.
+    """
+
+    known_classes: ClassVar[int | None] = None
+
+    name: str
+    root: str | None = field(metadata=NEUTRAL)
+    batch_size: int
+    workers: int | None = field(metadata=NEUTRAL)
+    timeout: float = field(metadata=NEUTRAL)
+    eval_batch_size: int = field(metadata=NEUTRAL)
+    holdout: int = field(default=0, kw_only=True)  # which older runs do not have
+    imbalance: float | None = field(default=None, kw_only=True)  # which older runs do not have
+
+    def __post_init__(self) -> None:
+        if self.imbalance is not None:
+            require_number("data.imbalance", self.imbalance, 0, 11, open_low=True)
+        for name in ("batch_size", "eval_batch_size"):
+            require_number(f"data.{name}", getattr(self, name), 1, COUNT)
+        require_number("data.holdout", self.holdout, 0, COUNT)
+        if self.root is not None:
+            self.root = require_path("data.root", self.root)
+        if self.workers is not None:
+            require_number("data.workers", self.workers, 0, 1025)
+        require_number("data.timeout", self.timeout, 0, 1e6, open_low=True)  # a week and a half: more overflows
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that a model is trained on."""
+        raise NotImplementedError
+
+    def classes_chosen(self) -> int | None:
+        """Return how many classes a run has; None if only the files tell."""
+        return self.known_classes
+
+    def training_images(self) -> float | None:
+        """Return about how many images are left for training, all classes alike; None if only the files tell.
+
+        `data.imbalance` is not applied.
+        """
+        return None
+
+    def epoch_images(self) -> float | None:
+        """Return about how many images an epoch has; None if only the files tell."""
+        images, classes = self.training_images(), self.classes_chosen()
+        if images is None or self.imbalance is None:
+            return images
+        return sum(zipf(int(images // classes), classes, self.imbalance)) if classes else None
+
+    def require(self) -> None:
+        """Raise a UserError if the images are not where the settings say. Imports no torch, and looks at names only."""
+
+    def require_here(self) -> None:
+        """Raise a UserError if the images would have to be drawn or downloaded first."""
+        self.require()
+
+    def prepare(self) -> None:
+        """Draw or download what is missing, and warn of what is left out. One process calls it before the others."""
+
+    def prepare_validation(self) -> None:
+        """Do the same for the validation images alone."""
+        self.prepare()
+
+    def open(self, seed: int) -> Data:
+        """Open the dataset; `data.imbalance` is applied to what is returned.
+
+        Args:
+            seed: of the images' augmentation.
+
+        Raises:
+            UserError: the images are not there, or not what they should be.
+        """
+        raise NotImplementedError
+
+    def view(self) -> Preprocessing:
+        """Return how a run of these settings sees its validation images."""
+        raise NotImplementedError
+
+    def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
+        """Open the validation images alone, which needs no training images.
+
+        Args:
+            view: how the images are seen.
+            known: the classes of the model. Of a subset (`data.classes`), only the classes among these are opened, or
+                all if none is; None opens those that `data.classes` selects.
+
+        Raises:
+            UserError: the images are not there.
+        """
+        raise NotImplementedError
+
+    def folder(self) -> Path:
+        """Return the folder with the images, after `prepare`."""
+        raise NotImplementedError
+
+    def named_place(self) -> dict[str, str]:
+        """Return the folder that the settings name, as the manifest has it; empty if they name none."""
+        return {"root": str(Path(self.root).absolute())} if self.root else {}

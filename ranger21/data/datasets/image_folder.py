@@ -1,0 +1,172 @@
+"""Datasets of image files in a folder for each class, or a pack: ImageNet, and the drawn sample. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ranger21.data.datasets.base import DataConfig
+from ranger21.data.datasets.classes import read_classes
+from ranger21.data.layout import cache_directory, require_image_folders
+from ranger21.data.pack import require_pack
+from ranger21.system.checks import NEUTRAL, require, require_choice, require_number, require_path
+from ranger21.system.errors import UserError
+
+if TYPE_CHECKING:
+    from ranger21.data.build import Data
+    from ranger21.data.validation import Preprocessing, Validation
+
+LARGEST = 10_000  # pixels of a side
+
+
+@dataclass
+class ImageFolderConfig(DataConfig):
+    """The settings of `data=imagenet`.
+
+    Attributes:
+        TRAIN: the number of training images of the whole set.
+    """
+
+    known_classes = 1000
+    TRAIN: ClassVar[int] = 1_281_167
+
+    pack: str | None = field(metadata=NEUTRAL)
+    stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # which older runs do not have
+    transforms: str
+    classes: Any  # how many; or, in a configuration that was read, their names
+    fraction: float
+    on_bad_image: str = field(metadata=NEUTRAL)  # where there is one, only `substitute` comes to an end
+    resize: int
+    resize_mode: str
+    crop: int
+    flip: float
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def __post_init__(self) -> None:
+        if self.root == "" and os.environ.get("IMAGENET_DIR") == "":  # a variable set to nothing is not set
+            self.root = None
+        super().__post_init__()
+        if self.pack is not None:
+            self.pack = require_path("data.pack", self.pack)
+        if self.stage is not None:
+            quoted = "a folder on each node's own disk; quote a variable that is set there, as in 'data.stage=$TMPDIR'"
+            require(bool(self.stage.strip()), "data.stage", repr(self.stage), quoted)
+        self.classes = read_classes(self.classes)
+        require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0 and at most 1")
+        require_choice("data.transforms", self.transforms, ("fast", "pil"))
+        require_choice("data.on_bad_image", self.on_bad_image, ("error", "substitute"))
+        require_choice("data.resize_mode", self.resize_mode, ("squash", "shorter_side"))
+        require_number("data.crop", self.crop, 1, LARGEST)
+        require_number("data.resize", self.resize, 1, LARGEST)
+        require(self.resize >= self.crop, "data.resize", self.resize, f"at least data.crop={self.crop}")
+        require(0 <= self.flip <= 1, "data.flip", self.flip, "a probability, from 0 to 1")
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"data.{name}", value, "from 0 to 1 (0.4: factors from 0.6 to 1.4)")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.crop, self.crop
+
+    def classes_chosen(self) -> int:
+        assert self.known_classes is not None
+        chosen = len(self.classes) if isinstance(self.classes, list) else self.classes or self.known_classes
+        return min(chosen, self.known_classes)
+
+    def training_images(self) -> float:
+        assert self.known_classes is not None
+        share = self.fraction * self.classes_chosen() / self.known_classes
+        return round(self.TRAIN * share) - self.holdout
+
+    def default_root(self) -> Path | None:
+        """Return the folder with train/ and val/ where there is no `data.root`; None: there is none."""
+        return None
+
+    def image_root(self) -> Path:
+        """Return the folder with train/ and val/."""
+        return Path(self.root) if self.root else self.default_root() or Path()
+
+    def require(self) -> None:
+        if self.stage and not self.pack:
+            text = "is not possible without data.pack: it is packs that are copied, which scripts/pack.py makes"
+            raise UserError(f"data.stage={self.stage} {text}.")
+        if self.pack:
+            require_pack(Path(self.pack), self.resize, self.resize_mode)
+        else:
+            self.require_folders()
+
+    def require_folders(self) -> None:
+        """Raise a UserError if train/ and val/ are not there, or lack a class that is chosen."""
+        if not self.root:
+            raise UserError(
+                "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
+                "holds train/ and val/; experiment=demo needs no data."
+            )
+        require_image_folders(Path(self.root), self.classes)
+
+    def prepare(self) -> None:
+        from ranger21.data.folders import prepare
+
+        prepare(self)
+
+    def prepare_validation(self) -> None:
+        from ranger21.data.validation import prepare_validation
+
+        prepare_validation(self)
+
+    def open(self, seed: int) -> Data:
+        from ranger21.data.folders import open_images
+
+        return open_images(self, seed)
+
+    def view(self) -> Preprocessing:
+        from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
+        from ranger21.data.transforms import FRONT_ENDS
+        from ranger21.data.validation import Preprocessing
+
+        return Preprocessing(FRONT_ENDS[self.transforms][1](self), ToInput(IMAGENET_MEAN, IMAGENET_STD), self.shape)
+
+    def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
+        from ranger21.data.validation import open_validation
+
+        return open_validation(self, view, known)
+
+    def folder(self) -> Path:
+        return self.image_root()
+
+    def named_place(self) -> dict[str, str]:
+        return {"pack": str(Path(self.pack).absolute())} if self.pack else super().named_place()
+
+
+@dataclass
+class SampleConfig(ImageFolderConfig):
+    """The settings of `data=sample`, which is drawn on first use: 10 classes of 100 training images."""
+
+    known_classes = 10
+    TRAIN = 1000
+
+    def default_root(self) -> Path:
+        return cache_directory() / "sample"
+
+    def require_folders(self) -> None:
+        pass  # they are drawn
+
+    def draw(self) -> None:
+        """Draw the images unless they are there."""
+        from ranger21.data.sample import ensure_sample
+
+        ensure_sample(self.image_root())
+
+    def prepare(self) -> None:
+        if not self.pack:
+            self.draw()
+        super().prepare()
+
+    def prepare_validation(self) -> None:
+        if not self.pack and not self.root:
+            self.draw()
+        super().prepare_validation()

@@ -1,0 +1,147 @@
+"""Datasets: what each says of itself in advance, and that a new one is a class, its settings and one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from test_data import idx_files
+
+from ranger21.config.compose import compose_config
+from ranger21.data.build import build_data
+from ranger21.data.datasets import DATASETS
+from ranger21.data.datasets.array import ArrayConfig
+from ranger21.data.imbalance import choose_zipf
+from ranger21.data.in_memory import InMemory
+from ranger21.grid.cost import cost, images
+from ranger21.grid.jobs import PlannedRun
+from ranger21.report.groups.chance import chance
+from ranger21.run import experiment
+from ranger21.system.errors import UserError
+
+
+@dataclass
+class StripesConfig(ArrayConfig):
+    """A dataset in color that only this file knows: 16 + 8 images of two classes, upright and level stripes."""
+
+    CLASSES = ("upright", "level")
+    SHAPE, MEAN, STD, TRAIN = (3, 32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 16
+
+    def folder(self) -> Path:
+        return Path(self.root or "/nowhere")
+
+    def require(self) -> None:
+        if not self.folder().is_dir():
+            raise UserError(f"There are no stripes in {self.folder()}.")
+
+    def read(self, folder: Path, split: str) -> InMemory:
+        labels = np.arange(16 if split == "train" else 8) % 2
+        one = np.repeat(np.tile(np.uint8([0, 255]), 16)[None, :, None], 32, 0).repeat(3, 2)
+        return InMemory(np.stack([one.transpose(1, 0, 2) if label else one for label in labels]), labels, split)
+
+
+@dataclass
+class UncountedConfig(StripesConfig):
+    """A dataset that cannot tell how many images it has before they are read."""
+
+    def training_images(self) -> Any:
+        return None
+
+
+SETTINGS = """
+name: stripes
+root: null
+batch_size: 8
+eval_batch_size: 3
+workers: 0
+timeout: 300
+padding: 2
+flip: 0.5
+train_images: 16
+holdout: 0
+imbalance: null
+"""
+
+
+@pytest.fixture
+def stripes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The overrides that choose it: a class and its line in the registry, and a file of settings."""
+    monkeypatch.setitem(DATASETS, "stripes", StripesConfig)
+    (tmp_path / "own" / "data").mkdir(parents=True)
+    (tmp_path / "own" / "data" / "stripes.yaml").write_text(SETTINGS)
+    tiny = [word for word in TINY if not word.startswith("data")]
+    return [f"hydra.searchpath=[{tmp_path / 'own'}]", "data=stripes", f"data.root={tmp_path}", *tiny]
+
+
+def test_a_new_dataset_trains_and_is_recorded_counted_and_evaluated(stripes: list[str], tmp_path: Path) -> None:
+    config = compose_config([*stripes, "trainer.epochs=2", "data.holdout=4", f"run_dir={tmp_path / 'run'}"])
+    assert images(PlannedRun((), config, tmp_path / "none")) == 2 * 12
+    config.data.require()
+    assert experiment.run(config, tmp_path / "run") == 0
+    facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]
+    counts = {"classes": 2, "train_images": 12, "val_images": 8, "holdout_images": 4}
+    assert facts.items() >= {**counts, "root": str(tmp_path)}.items()
+    assert images(PlannedRun((), config, tmp_path / "run")) == 2 * 12  # by its manifest
+    data = config.data.open_validation(config.data.view())
+    batch = data.dataset.__getitems__([(0, index) for index in range(8)])
+    assert batch.images.shape == (8, *config.data.shape) and batch.labels.tolist() == [0, 1] * 4
+    assert (batch.images[0, :, 0] == batch.images[0, :, 31]).all() and (batch.images[1, :, :, 0] == 0).sum() == 48
+    with pytest.raises(UserError, match="There are no stripes in /no"):
+        replace(config.data, root="/no").require()
+    with pytest.raises(UserError, match=r"data.train_images=17 is not possible: it must be from 1 to 16"):
+        compose_config([*stripes, "data.train_images=17"])
+
+
+def test_a_dataset_of_unknown_size_is_said_to_be_unknown(
+    stripes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as ImageNet: 1,281,167 images."""
+    monkeypatch.setitem(DATASETS, "stripes", UncountedConfig)
+    config = compose_config(stripes)
+    job = PlannedRun((), config, tmp_path / "run")
+    assert images(job) is None
+    found = cost([job, PlannedRun((), compose_config(["experiment=fair_resnet"]), tmp_path / "other")])
+    assert (found.hours, found.uncounted) == (None, ("data=stripes",))
+    assert "hours unknown, as the number of images of data=stripes is known once a run has begun" in found.sentence(1)
+    assert images(PlannedRun((), compose_config([*stripes, "trainer.steps=5"]), tmp_path / "run")) == 5 * 8
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_a_dataset_says_in_advance_is_what_a_model_gets(name: str) -> None:
+    """The shape by its transform and by what the device does, and a mean and a scale for each channel."""
+    config = compose_config(["data=" + name, "data.root=/nowhere"]).data
+    view = config.view()
+    assert view.shape == config.shape and config.known_classes == config.classes_chosen()
+    pixels = torch.randint(0, 256, (2, *config.shape), dtype=torch.uint8)
+    assert view.to_input(pixels, None, torch.float32, torch.contiguous_format).shape == (2, *config.shape)
+
+
+def test_the_images_of_an_epoch_are_counted_as_they_are_built(tmp_path: Path) -> None:
+    """With a holdout, fewer images and Zipf's law; in small, and of the whole sets by their arithmetic."""
+    small: Any = idx_files(tmp_path / "idx", train=60)
+    for changed in ({"holdout": 20}, {"train_images": 30}, {}):
+        config = replace(small, **changed)
+        assert len(build_data(config, 0).train) == min(60 - config.holdout, config.train_images)
+    whole = compose_config(["data=fashion_mnist", "data.holdout=5000", "data.imbalance=1.0"]).data
+    kept, _ = choose_zipf(np.arange(55_000) % 10, lambda i: b"%d" % i, "abcdefghij", 1.0, 0)
+    assert whole.epoch_images() == len(kept) and whole.training_images() == 55_000
+    names = "[n01440764,n01443537]"
+    of_two = compose_config([f"data.classes={names}", "data.fraction=0.5", "data.root=/nowhere"]).data
+    assert of_two.epoch_images() == round(1_281_167 * 2 / 1000 / 2)
+    assert compose_config(["experiment=demo"]).data.epoch_images() == 1000
+
+
+@pytest.mark.parametrize(("name", "classes"), [("imagenet", 1000), ("fashion_mnist", 10), ("sample", 10)])
+def test_chance_is_known_without_a_manifest(name: str, classes: int) -> None:
+    run: Any = type("Run", (), {"config": {"data.name": name}, "data": {}})
+    assert chance(run) == 100 / classes
+    run.config = {"data.name": name, "data.classes": "a file"}
+    assert chance(run) is None
+    run.config = {"data.name": "unheard of"}
+    assert chance(run) is None
