@@ -1,53 +1,32 @@
-"""A tiny ImageNet, and runs: by the real command, or in a child that has the imports behind it already."""
+"""Fixtures of all tests, and the environment of the processes that they start."""
 
-import json
-import multiprocessing
+from __future__ import annotations
+
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hostile import hostile  # noqa: F401  (a fixture)
-from made_runs import make  # noqa: F401  (a fixture)
-from slurm_cluster import cluster, running_cluster  # noqa: F401 (fixtures)
-from wrong_inputs import wrong  # noqa: F401  (a fixture)
+from support.training import TINY
 
 from ranger21.data.sample import ensure_sample
 
-ROOT = Path(__file__).resolve().parent.parent
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the children too: several of them share the machine
+if TYPE_CHECKING:
+    from support.colours import Colours
+
+    from ranger21.config import ImageFolderConfig
+
+pytest_plugins = ["support.command_runner", "support.hostile_files", "support.run_directories", "support.slurm_cluster"]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in child processes, several of which share the machine
 os.environ.setdefault("WANDB_MODE", "offline")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; the children would ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; child processes would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-Recorded = Callable[[str, object], None]
-SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["ranger21.run.experiment", "children"])
-
-LEET = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]  # W&B's own reader of its files
-
-# 80 + 30 images of 32 pixels, 5 steps an epoch, 20 steps, dropout to be reproduced too.
-TINY = [
-    "data=imagenet",
-    "data.resize=36",
-    "data.crop=32",
-    "data.batch_size=16",
-    "data.workers=0",
-    "model=resnet10t",
-    "+model.kwargs={channels:[8,16,16,16],stem_width:8,drop_rate:0.2}",
-    "trainer.epochs=4",
-    "trainer.log_every_steps=2",
-    "trainer.checkpoint_every_steps=3",
-    "trainer.device=cpu",
-    "logger=none",
-]
 
 
 @pytest.fixture(scope="session")
@@ -56,52 +35,47 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ensure_sample(tmp_path_factory.mktemp("data") / "tiny", train_per_class=8, val_per_class=3)
 
 
+@pytest.fixture
+def tiny(images: Path) -> list[str]:
+    """The overrides of a training run that takes seconds."""
+    return [*TINY, f"data.root={images}"]
+
+
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Twelve single-colour classes, and a network that knows them: `colours.Colours`."""
-    from colours import make_colours  # imports torch
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Colours:
+    """Twelve classes of single-colour images, and a network that recognizes them."""
+    from support.colours import make_colours
 
     return make_colours(tmp_path_factory.mktemp("colours"))
 
 
-@pytest.fixture
-def tiny(images: Path) -> list[str]:
-    """The overrides of a run of seconds."""
-    return [*TINY, f"data.root={images}"]
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Paths by the names that stand for them in the tested command lines."""
+    from support.command_paths import make_paths
 
-
-def command(*overrides: str, env: dict[str, str] | None = None, launcher: list[str] | None = None) -> dict[str, Any]:
-    """Arguments for subprocess: train.py as a user types it."""
-    return {
-        "args": [*(launcher or [sys.executable]), str(ROOT / "train.py"), *overrides],
-        "env": os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    }
-
-
-def train(*overrides: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs train.py to its end."""
-    return subprocess.run(**command(*overrides, env=env, **options), timeout=240)
-
-
-def lines(directory: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
-def repeatable(directory: Path) -> list[dict[str, Any]]:
-    """The metrics without those that tell how fast the machine was."""
-    return [{k: v for k, v in line.items() if k != "time" and not k.startswith("perf/")} for line in lines(directory)]
-
-
-def result(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "result.json").read_text())
+    return make_paths(tmp_path_factory.mktemp("places"))
 
 
 @pytest.fixture
-def record_property(record_property: Recorded) -> Recorded:
-    """Record numbers of NumPy's as Python's: pytest-xdist ends the whole run at a value that it cannot send."""
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make packs with archives of ten images, also in helper processes."""
+    from support.packs import make_shards_small
+
+    make_shards_small(monkeypatch)
+
+
+@pytest.fixture
+def staged_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFolderConfig:
+    """A data configuration with a pack of four archives, and a local disk for its copy."""
+    from support.staging import make_staged_config
+
+    return make_staged_config(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def record_property(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """Record NumPy numbers as Python numbers: pytest-xdist fails on a value that it cannot send."""
 
     def record(name: str, value: object) -> None:
         record_property(name, value.item() if isinstance(value, np.generic) else value)

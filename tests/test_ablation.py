@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wrong_inputs import Wrong
+from support.command_runner import CommandRunner
 
 from ranger21.config.ablation import ALL, INGREDIENTS, ON, nodes
 from ranger21.config.compose import compose_config, composing
@@ -91,17 +91,17 @@ SAID = {
 
 
 @pytest.mark.parametrize("typed", SAID)
-def test_a_wrong_choice_is_answered_with_the_right_ones(typed: str, wrong: Wrong) -> None:
-    wrong.refuses(typed, 1, SAID[typed], {})
+def test_a_wrong_choice_is_answered_with_the_right_ones(typed: str, commands: CommandRunner) -> None:
+    commands.refuses(typed, 1, SAID[typed], {})
 
 
 @pytest.mark.parametrize("chosen", ["'glob([only_n*,only_m*])'", "only_mine,only_norm_loss"])
-def test_a_sweep_takes_them_and_a_users_own(chosen: str, wrong: Wrong, tmp_path: Path) -> None:
+def test_a_sweep_takes_them_and_a_users_own(chosen: str, commands: CommandRunner, tmp_path: Path) -> None:
     """By glob() and by name, one of a user's own folder among them; each run is refused for its data alone."""
     (tmp_path / "ablation").mkdir()
     (tmp_path / "ablation" / "only_mine.yaml").write_text("# @package _global_\noptimizer: {pnm: false}\n")
     typed = f"train.py -m ablation={chosen} data.root=/nowhere --config-dir $HERE"
-    answer = wrong.run(typed, {"HERE": tmp_path})
+    answer = commands.run(typed, {"HERE": tmp_path})
     runs = [f"error: ablation={name}: There is no folder /nowhere" for name in ("only_mine", "only_norm_loss")]
     told = answer.err.splitlines()
     assert answer.code == 1 and [line[: len(run)] for line, run in zip(told, runs, strict=False)] == runs

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.project import ROOT
+from support.source_code import imports, parse
 
 PACKAGE = sorted((ROOT / "ranger21").rglob("*.py"))
 FOLDERS = ("ranger21", "scripts", "tests")
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
     "archives", "checksums", "copying", "datasets/__init__", "datasets/array", "datasets/base", "disk_space",
@@ -53,21 +55,6 @@ FRONT = ("__init__", "__main__", "commands", "namesake")  # what starts the rest
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every module that is imported anywhere below, dotted, with its line; `from a import b` is both a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-            yield str(node.module), node.lineno
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
 
 
 def importers(*modules: str, among: list[Path]) -> set[str]:
@@ -186,7 +173,13 @@ def test_wandb_is_imported_when_it_is_used() -> None:
 
 
 def test_nothing_imports_the_commands() -> None:
-    assert importers("train", "scripts", among=[path for path in EVERYTHING if path.parent.name != "tests"]) == set()
+    assert importers("train", "scripts", among=[path for path in EVERYTHING if path not in TESTS]) == set()
+
+
+def test_tests_do_not_import_tests() -> None:
+    """What several tests use is in tests/support; a fixture is asked for by its name."""
+    tests = [path.stem for path in TESTS if path.parent.name != "support"]
+    assert importers(*tests, *(f"tests.{name}" for name in tests), among=TESTS) == set()
 
 
 def test_what_runs_before_torch_does_not_import_it() -> None:
@@ -220,7 +213,7 @@ def test_rooms_stay_small() -> None:
     """No file of 300 lines and no function of 60, tests' files of 400: what is larger is two things."""
     for path in EVERYTHING:
         length = len(path.read_text().splitlines())
-        assert length < (400 if path.parent.name == "tests" else 300), f"{name_of(path)} has {length} lines"
+        assert length < (400 if path in TESTS else 300), f"{name_of(path)} has {length} lines"
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 size = (node.end_lineno or 0) - node.lineno + 1

@@ -17,10 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from children import assert_same, weights
-from conftest import TINY, repeatable
 from PIL import Image
-from test_resume import children
+from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, run_ranks
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
@@ -333,13 +331,13 @@ def test_substitutes_are_counted_and_listed_through_kills(images, tmp_path):
     broken = broken_copy(images, tmp_path / "data", 9)
     overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "data.workers=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert children(overrides, whole, 1) == [0]
-    assert children(overrides, killed, 1, die_at=7, when="after") == [-signal.SIGKILL]
-    assert children(overrides, killed, 1, die_at=12, when="before") == [-signal.SIGKILL]
-    assert children(overrides, killed, 1) == [0]
-    assert_same(weights(killed), weights(whole))
-    assert repeatable(killed) == repeatable(whole)
-    counts = [line["data/substituted"] for line in repeatable(whole) if "data/substituted" in line]
+    assert run_ranks(overrides, whole, 1) == [0]
+    assert run_ranks(overrides, killed, 1, die_at=7, when="after") == [-signal.SIGKILL]
+    assert run_ranks(overrides, killed, 1, die_at=12, when="before") == [-signal.SIGKILL]
+    assert run_ranks(overrides, killed, 1) == [0]
+    assert_same_state(last_checkpoint(killed), last_checkpoint(whole))
+    assert metrics_without_speed(killed) == metrics_without_speed(whole)
+    counts = [line["data/substituted"] for line in metrics_without_speed(whole) if "data/substituted" in line]
     assert counts == sorted(counts) and counts[-1] == len(broken) * 4  # once in each epoch
     for run in (whole, killed):
         listed = json.loads((run / "manifest.json").read_text())["data"]["unreadable"]
@@ -350,5 +348,5 @@ def test_substitutes_are_counted_and_listed_through_kills(images, tmp_path):
 def test_nothing_stands_for_a_set_without_one_readable_image(images, tmp_path):
     broken_copy(images, tmp_path / "data", 1)
     overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "trainer.steps=1"]
-    assert children(overrides, tmp_path / "run", 1) == [1]
+    assert run_ranks(overrides, tmp_path / "run", 1) == [1]
     assert "UserError: The image " in (tmp_path / "run.out").read_text()

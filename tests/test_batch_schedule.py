@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import assert_same, weights
-from conftest import lines, repeatable, result
-from test_resume import children, resumed_from
-from test_training import parameters
+from support.training import (
+    assert_same_state,
+    last_checkpoint,
+    metrics_lines,
+    metrics_without_speed,
+    model_weights,
+    result,
+    run_ranks,
+    saved_step,
+)
 
 from ranger21.engine.course import Course, Growth
 from ranger21.optim.schedules import cosine
@@ -36,8 +42,8 @@ def without_noise(overrides: list[str]) -> list[str]:
 def test_what_is_logged(scaling: list[str], factor: float, growing: list[str], tmp_path: Path) -> None:
     """What the course says; and a warm-up of 4 of 18 steps, then half a cosine, scaled by the full batch over 64."""
     overrides = [*growing, "optimizer=adamw", "optimizer.lr=0.01", "schedule=cosine", "schedule.linear_warmup=4"]
-    assert children([*overrides, *scaling], tmp_path / "run", 1) == [0]
-    rows, seen = lines(tmp_path / "run"), 0
+    assert run_ranks([*overrides, *scaling], tmp_path / "run", 1) == [0]
+    rows, seen = metrics_lines(tmp_path / "run"), 0
     assert [row["step"] for row in rows] == list(range(1, 19))
     assert [row["batch_size"] for row in rows] == [4] * 8 + [8] * 4 + [12] * 3 + [16] * 3
     for row in rows:
@@ -63,26 +69,26 @@ def test_killed_while_it_grows(
 ) -> None:
     """While the batch is 4, or 8, and at the end of the epoch, when it is 12, before that is recorded."""
     overrides, killed = [*growing, *extra], tmp_path / "killed"
-    assert children(overrides, tmp_path / "whole", ranks) == [0] * ranks
+    assert run_ranks(overrides, tmp_path / "whole", ranks) == [0] * ranks
     for step, when in kills:
-        assert children(overrides, killed, ranks, die_at=step, when=when)[-1] == -signal.SIGKILL
-        assert 0 < resumed_from(killed) < step
-    assert children(overrides, killed, ranks) == [0] * ranks
-    assert_same(weights(killed), weights(tmp_path / "whole"))
-    assert repeatable(killed) == repeatable(tmp_path / "whole")
+        assert run_ranks(overrides, killed, ranks, die_at=step, when=when)[-1] == -signal.SIGKILL
+        assert 0 < saved_step(killed) < step
+    assert run_ranks(overrides, killed, ranks) == [0] * ranks
+    assert_same_state(last_checkpoint(killed), last_checkpoint(tmp_path / "whole"))
+    assert metrics_without_speed(killed) == metrics_without_speed(tmp_path / "whole")
     assert result(killed)["final"] == result(tmp_path / "whole")["final"]
 
 
 def test_ranks_and_passes_change_nothing(growing: list[str], tmp_path: Path) -> None:
     exact = without_noise(growing)
-    assert children(exact, tmp_path / "one", 1) == [0]
-    assert children(exact, tmp_path / "two", 2) == [0, 0]
-    assert children([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
-    one = parameters(tmp_path / "one")
+    assert run_ranks(exact, tmp_path / "one", 1) == [0]
+    assert run_ranks(exact, tmp_path / "two", 2) == [0, 0]
+    assert run_ranks([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
+    one = model_weights(tmp_path / "one")
     assert one.dtype == torch.float64
     for other in ("two", "passes"):
-        assert (parameters(tmp_path / other) - one).abs().max() < 1e-10
-        for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / other), strict=True):
+        assert (model_weights(tmp_path / other) - one).abs().max() < 1e-10
+        for a, b in zip(metrics_lines(tmp_path / "one"), metrics_lines(tmp_path / other), strict=True):
             assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-6)
             assert [a[key] for key in ("step", "images_seen", "batch_size", "epoch", "lr")] == [
                 b[key] for key in ("step", "images_seen", "batch_size", "epoch", "lr")
@@ -94,11 +100,11 @@ def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Pat
     at_once = [*growing, "batch_schedule.over=0 images"]
     plain = [*growing, "batch_schedule=none", "trainer.accumulate=4"]
     plain = [o for o in plain if not o.startswith(("batch_schedule=linear", "batch_schedule."))]
-    assert children(at_once, tmp_path / "once", 1) == children(plain, tmp_path / "plain", 1) == [0]
-    assert_same(weights(tmp_path / "once"), weights(tmp_path / "plain"))
-    rows = repeatable(tmp_path / "once")
+    assert run_ranks(at_once, tmp_path / "once", 1) == run_ranks(plain, tmp_path / "plain", 1) == [0]
+    assert_same_state(last_checkpoint(tmp_path / "once"), last_checkpoint(tmp_path / "plain"))
+    rows = metrics_without_speed(tmp_path / "once")
     assert [row.pop("batch_size") for row in rows] == [16] * 10
-    assert rows == repeatable(tmp_path / "plain")
+    assert rows == metrics_without_speed(tmp_path / "plain")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,6 @@ def test_what_cannot_be_is_told(
     overrides: list[str], ranks: int, sentence: str, growing: list[str], tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
-    assert children([*growing, *overrides], directory, ranks) == [1] * ranks
+    assert run_ranks([*growing, *overrides], directory, ranks) == [1] * ranks
     assert f"UserError: {sentence}\n" in directory.with_suffix(".out").read_text()
     assert not (directory / "metrics.jsonl").exists()

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from problems import ADAMW, CHAINS, RANGER21, distance, random_params, same, walk
-from test_optim import CHANGES
+from support.optimizers import ADAMW, CHAINS, CHANGES, RANGER21, distance, random_params, same, walk
 from torch import Tensor
 from torch.nn import Parameter
 

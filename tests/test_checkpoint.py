@@ -16,41 +16,22 @@ from typing import Any
 
 import pytest
 import torch
-from children import failing_opens
+from support.checkpoints import make_state, same_state
+from support.failing_files import failing_opens
 
 from ranger21.records import checkpoint
 from ranger21.records.checkpoint import Checkpoints
-from ranger21.records.checkpoint_file import Damaged, State, read, read_file, weights_path
+from ranger21.records.checkpoint_file import Damaged, read, read_file, weights_path
 from ranger21.system.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
-
-
-def make_state(step: int, numbers: int = 12) -> State:
-    """Tensors full of `step`, and what else a run's checkpoint has."""
-    return {
-        "model": {"weight": torch.full((numbers,), float(step)), "count": torch.tensor(step)},
-        "optimizer": {"state": {0: {"half": torch.full((3, 2), step, dtype=torch.bfloat16)}}, "groups": [{"lr": 0.1}]},
-        "progress": {"step": step, "seconds": 1.5, "best": {"val/acc1": 12.5}},
-        "id": "abc",
-        "nothing": None,
-        "config": {"pnm": True, "betas": [0.9, 0.999]},
-    }
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-    return type(one) is type(other) and one == other
 
 
 def step_of(path: Path) -> int:
     """The step of a checkpoint of which every tensor has to be of that step."""
     state = read(path)
     step = state["progress"]["step"]
-    assert same(state, make_state(step, len(state["model"]["weight"])))
+    assert same_state(state, make_state(step, len(state["model"]["weight"])))
     return step
 
 
@@ -76,8 +57,8 @@ def damage(path: Path) -> None:
 def test_what_was_saved_comes_back(place: Checkpoints) -> None:
     state = make_state(3)
     place.save(state)
-    assert same(read(place.last), state) and newest(place) == place.last
-    assert same(read_file(place.last)["model"], state["model"])
+    assert same_state(read(place.last), state) and newest(place) == place.last
+    assert same_state(read_file(place.last)["model"], state["model"])
     assert names(place) == {"last.pt"}
 
 
@@ -116,7 +97,7 @@ def test_no_lost_block_goes_unnoticed(place: Checkpoints, block: int) -> None:
     for start in range(0, len(raw), max(block, len(raw) // 60)):
         place.last.write_bytes(raw[:start] + bytes(len(raw[start : start + block])) + raw[start + block :])
         with contextlib.suppress(Damaged):
-            assert same(read(place.last), state), start
+            assert same_state(read(place.last), state), start
 
 
 def test_no_missing_end_goes_unnoticed(place: Checkpoints) -> None:

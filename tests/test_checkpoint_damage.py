@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from strangers import pickled, rewritten
-from test_checkpoint import make_state, same
-from wrong_places import FORMATS
+from support.checkpoints import make_state, same_state
+from support.hostile_checkpoints import copy_archive, write_pickle
+from support.project import FORMATS
 
 from ranger21.records.checkpoint_file import Damaged, State, read, read_file
 from ranger21.system.errors import UserError
@@ -48,7 +48,7 @@ def flipped(path: Path, bits: list[tuple[int, int]]) -> Counter[str]:
             file.seek(position)
             file.write(bytes([raw[position] ^ 1 << bit]))
             try:
-                assert same(read(path), state), (position, bit)
+                assert same_state(read(path), state), (position, bit)
                 outcomes["as it was"] += 1
             except Damaged as error:
                 outcomes["damaged"] += 1
@@ -108,7 +108,7 @@ def test_several_flips_at_once_go_no_further(small: Path) -> None:
             harmed[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
         small.write_bytes(harmed)
         with contextlib.suppress(Damaged):
-            assert same(read(small), state)
+            assert same_state(read(small), state)
 
 
 def test_a_record_marked_as_a_folder_is_damaged(small: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_record_marked_as_a_folder_is_damaged(small: Path) -> None:
 @pytest.mark.parametrize("change", [lambda data: data[:8], lambda data: data + bytes(64), lambda _: b""])
 def test_a_record_of_another_size_than_its_tensor_is_damaged(small: Path, change: Callable[[bytes], bytes]) -> None:
     other = small.parent / "other.pt"
-    rewritten(small, other, lambda name, data: change(data) if name.endswith("data/0") else data)
+    copy_archive(small, other, lambda name, data: change(data) if name.endswith("data/0") else data)
     with pytest.raises(Damaged):
         read(other)
 
@@ -147,12 +147,12 @@ def test_other_archives_are_no_checkpoints(small: Path, tmp_path: Path) -> None:
         read(small)
     with zipfile.ZipFile(tmp_path / "none.pt", "w"):
         pass
-    pickled(tmp_path / "compressed.pt", b"}.", bulk=b"")
-    rewritten(tmp_path / "compressed.pt", tmp_path / "bomb.pt", lambda _, data: bytes(1 << 20), zipfile.ZIP_DEFLATED)
+    write_pickle(tmp_path / "compressed.pt", b"}.", bulk=b"")
+    copy_archive(tmp_path / "compressed.pt", tmp_path / "bomb.pt", lambda _, data: bytes(1 << 20), zipfile.ZIP_DEFLATED)
     for name, words in (("none", "does not begin"), ("bomb", "is compressed")):
         with pytest.raises(Damaged, match=words):
             read(tmp_path / f"{name}.pt")
-    pickled(tmp_path / "plain.pt", b"}.")
+    write_pickle(tmp_path / "plain.pt", b"}.")
     assert read(tmp_path / "plain.pt") == {}
 
 
@@ -187,7 +187,7 @@ def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing],
     torch.save(state, path, _use_new_zipfile_serialization=not old)
     failing.first, failing.times, failing.reads = 0, 0, 0
     found: State = read_file(path)
-    assert same(found, state)
+    assert same_state(found, state)
     reads = failing.reads
     assert reads >= 2
     for first in range(1, reads + 1):
@@ -200,7 +200,7 @@ def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing],
                 read(path)
             assert caught.value.errno == errno.EIO
     failing.first, failing.times = 0, 0
-    assert same(read_file(path), state)
+    assert same_state(read_file(path), state)
 
 
 def test_what_cannot_be_read_now_is_told_by_the_system(tmp_path: Path) -> None:

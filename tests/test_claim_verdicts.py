@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_claims import CHANCE, NO_NORM, PAPER, SMALL, ours, pair, papers, statuses, write_run
+from support.claims import CHANCE, NO_NORM, PAPER, SMALL, our_values, rising_run, statuses, write_both, write_run
 
 HOLDS, FAILS, UNDECIDED = "holds at this scale", "fails at this scale", "cannot tell"
 
@@ -37,7 +37,7 @@ def with_losses(*losses: Sequence[float]) -> Any:
     ],
 )
 def test_a_figure_is_reproduced_by_its_interval_alone(tmp_path: Path, top1: tuple[float, ...], status: str) -> None:
-    pair(tmp_path, PAPER, ends_at(*top1), ends_at(*(value - 2.61 for value in top1)))
+    write_both(tmp_path, PAPER, ends_at(*top1), ends_at(*(value - 2.61 for value in top1)))
     found = statuses(tmp_path)
     assert (found["C1"], found["C2"]) == (status, status)
 
@@ -54,7 +54,7 @@ def test_a_figure_is_reproduced_by_its_interval_alone(tmp_path: Path, top1: tupl
     ],
 )
 def test_c3_has_a_direction_and_a_size(tmp_path: Path, gaps: tuple[float, ...], direction: str, size: str) -> None:
-    pair(tmp_path, PAPER, ends_at(*(71.0 + gap for gap in gaps)), ends_at(71.0, 71.0, 71.0))
+    write_both(tmp_path, PAPER, ends_at(*(71.0 + gap for gap in gaps)), ends_at(71.0, 71.0, 71.0))
     found = statuses(tmp_path)
     assert (found["C3a"], found["C3b"]) == (direction, size)
 
@@ -62,7 +62,7 @@ def test_c3_has_a_direction_and_a_size(tmp_path: Path, gaps: tuple[float, ...], 
 @pytest.mark.parametrize(("loser", "direction"), [("ranger21", UNDECIDED), ("adamw", "reproduced")])
 def test_who_lost_a_run_is_not_compared_by_the_rest(tmp_path: Path, loser: str, direction: str) -> None:
     """Four of five, a fifth of the runs lost, which counts as the worst of all: against Ranger21, or for it."""
-    pair(tmp_path, PAPER, ends_at(73.5, 73.6, 73.7, 73.8), ends_at(73.1, 73.1, 73.1, 73.2), seeds=4)
+    write_both(tmp_path, PAPER, ends_at(73.5, 73.6, 73.7, 73.8), ends_at(73.1, 73.1, 73.1, 73.2), seeds=4)
     other = "adamw" if loser == "ranger21" else "ranger21"
     write_run(tmp_path / "lost", [*PAPER, f"optimizer={loser}", "seed=4"], [0.1], status="diverged")
     write_run(tmp_path / "kept", [*PAPER, f"optimizer={other}", "seed=4"], [73.1])
@@ -77,20 +77,20 @@ def test_c4_is_contradicted_where_adamw_is_below_from_the_first_validation_on(tm
     """As in the runs of results/fashion_mnist: four validations, of which the first is the early one."""
     mine = [[0.90 + 0.01 * seed, 0.8, 0.7, 0.6] for seed in range(5)]
     theirs = [[0.80 - 0.02 * seed, 0.8, 0.7, 0.6] for seed in range(5)]
-    pair(tmp_path / "below", SMALL, with_losses(*mine), with_losses(*theirs), seeds=5)
+    write_both(tmp_path / "below", SMALL, with_losses(*mine), with_losses(*theirs), seeds=5)
     assert statuses(tmp_path / "below")["C4a"] == FAILS
-    assert "not above it in 5 of 5 seeds" in ours(tmp_path / "below")["C4a"]
-    pair(tmp_path / "above", SMALL, with_losses(*theirs), with_losses(*mine), seeds=5)
+    assert "not above it in 5 of 5 seeds" in our_values(tmp_path / "below")["C4a"]
+    write_both(tmp_path / "above", SMALL, with_losses(*theirs), with_losses(*mine), seeds=5)
     assert statuses(tmp_path / "above")["C4a"] == HOLDS
     mixed = [[0.9 + 0.2 * (-1) ** seed, 0.8, 0.7, 0.6] for seed in range(5)]
-    pair(tmp_path / "mixed", SMALL, with_losses(*mine), with_losses(*mixed), seeds=5)
+    write_both(tmp_path / "mixed", SMALL, with_losses(*mine), with_losses(*mixed), seeds=5)
     assert statuses(tmp_path / "mixed")["C4a"] == UNDECIDED
 
 
 def test_c4_says_nothing_where_the_first_validation_is_late(tmp_path: Path) -> None:
     losses = [[1.0 + 0.1 * seed, 0.5] for seed in range(3)]
-    pair(tmp_path, SMALL, with_losses(*losses), with_losses(*[[x + 1 for x in one] for one in losses]))
-    assert (statuses(tmp_path)["C4a"], ours(tmp_path)["C4a"]) == (
+    write_both(tmp_path, SMALL, with_losses(*losses), with_losses(*[[x + 1 for x in one] for one in losses]))
+    assert (statuses(tmp_path)["C4a"], our_values(tmp_path)["C4a"]) == (
         UNDECIDED,
         "the first validation comes too late for this",
     )
@@ -100,7 +100,7 @@ def test_who_had_the_loss_before_is_not_later(tmp_path: Path) -> None:
     """AdamW dips below it at epoch 5, and is above it at epoch 10: it reached it before."""
     mine = [[2.0] * 9 + [1.0 + 0.01 * seed] + [0.9] * 50 for seed in range(3)]
     theirs = [[2.0] * 4 + [0.8] + [2.0] * 4 + [1.5 + 0.02 * seed] + [0.9] * 50 for seed in range(3)]
-    pair(tmp_path, PAPER, with_losses(*mine), with_losses(*theirs))
+    write_both(tmp_path, PAPER, with_losses(*mine), with_losses(*theirs))
     assert statuses(tmp_path)["C4a"] == UNDECIDED
 
 
@@ -117,7 +117,7 @@ def test_c4_is_reproduced_at_the_papers_epoch_alone(tmp_path: Path, epochs: tupl
     """Later than in the paper is the direction, and not the size; 61 is never."""
     mine = [[2.0] * 9 + [1.0 + 0.01 * seed] + [0.9] * 50 for seed in range(3)]
     theirs = [[2.0 + 0.1 * seed] * (epoch - 1) + [0.5] * (61 - epoch) for seed, epoch in enumerate(epochs)]
-    pair(tmp_path, PAPER, with_losses(*mine), with_losses(*theirs))
+    write_both(tmp_path, PAPER, with_losses(*mine), with_losses(*theirs))
     found = statuses(tmp_path)
     assert (found["C4a"], found["C4b"]) == ("reproduced", size)
 
@@ -128,12 +128,12 @@ def test_c4_is_reproduced_at_the_papers_epoch_alone(tmp_path: Path, epochs: tupl
 def test_c5_says_nothing_of_curves_with_few_validations(tmp_path: Path) -> None:
     smooth = [[1.0 + 0.001 * seed] * 4 for seed in range(5)]
     rough = [[1.0, 2.0 + 0.1 * seed, 1.0, 2.0] for seed in range(5)]
-    pair(tmp_path / "4", SMALL, with_losses(*smooth), with_losses(*rough), seeds=5)
+    write_both(tmp_path / "4", SMALL, with_losses(*smooth), with_losses(*rough), seeds=5)
     assert statuses(tmp_path / "4")["C5"] == UNDECIDED
-    assert "4 validations a run say nothing about this: at least 10 are needed" in ours(tmp_path / "4")["C5"]
+    assert "4 validations a run say nothing about this: at least 10 are needed" in our_values(tmp_path / "4")["C5"]
     noise = np.random.default_rng(0).normal(0, 0.1, (5, 12))
     curves = [with_losses(*[list(np.exp(size * row)) for row in noise]) for size in (0.2, 1.0)]
-    pair(tmp_path / "12", SMALL, *curves, seeds=5)
+    write_both(tmp_path / "12", SMALL, *curves, seeds=5)
     assert statuses(tmp_path / "12")["C5"] == HOLDS
 
 
@@ -157,25 +157,25 @@ def test_always_needs_seeds_and_no_exception(tmp_path: Path, stuck: int, seeds: 
     def runs(seed: int) -> tuple[list[float]]:
         return (CHANCE if seed < stuck else [1.0, 40.0, 60.0],)
 
-    pair(tmp_path, NO_NORM, runs, runs, seeds=seeds)
+    write_both(tmp_path, NO_NORM, runs, runs, seeds=seeds)
     found = statuses(tmp_path)
     assert (found["C6"], found["C7a"]) == (c6, c7a)
 
 
 def test_a_seed_counts_once_and_a_failure_is_no_training(tmp_path: Path) -> None:
-    pair(tmp_path, NO_NORM, lambda seed: ([1.0, 40.0, 60.0],), lambda seed: (CHANCE,), seeds=5)
+    write_both(tmp_path, NO_NORM, lambda seed: ([1.0, 40.0, 60.0],), lambda seed: (CHANCE,), seeds=5)
     write_run(tmp_path / "again", [*NO_NORM, "optimizer=adamw", "seed=0"], CHANCE)
     write_run(tmp_path / "d", [*NO_NORM, "optimizer=adamw", "seed=7"], [], status="diverged")
-    assert ours(tmp_path)["C6"] == "6 of 6 seeds at chance, 1 of them diverged"
+    assert our_values(tmp_path)["C6"] == "6 of 6 seeds at chance, 1 of them diverged"
     assert statuses(tmp_path)["C6"] == "reproduced"
     write_run(tmp_path / "e", [*NO_NORM, "optimizer=ranger21", "seed=8"], [1.0, 40.0], status="diverged")
-    assert ours(tmp_path)["C7a"] == "5 of 6 seeds train"
+    assert our_values(tmp_path)["C7a"] == "5 of 6 seeds train"
     assert statuses(tmp_path)["C7a"] == UNDECIDED
 
 
 def test_chance_is_that_of_the_classes(tmp_path: Path) -> None:
     recipe = ("data=fashion_mnist", *NO_NORM)
-    pair(tmp_path, recipe, lambda seed: ([10.5, 60.0],), lambda seed: ([10.9],), seeds=5, classes=10)
+    write_both(tmp_path, recipe, lambda seed: ([10.5, 60.0],), lambda seed: ([10.9],), seeds=5, classes=10)
     found = statuses(tmp_path)
     assert (found["C6"], found["C7a"]) == (HOLDS, HOLDS)
 
@@ -184,7 +184,7 @@ def test_many_looks_at_a_run_do_not_take_it_away_from_chance(tmp_path: Path) -> 
     """The highest of 200 validations of 300 images lies above three standard errors by itself."""
     highest = 10 + 3.4 * 100 * (0.1 * 0.9 / 300) ** 0.5
     curve = [10.0] * 199 + [highest]
-    pair(tmp_path, NO_NORM, lambda seed: (curve,), lambda seed: (curve,), seeds=5, classes=10, val_images=300)
+    write_both(tmp_path, NO_NORM, lambda seed: (curve,), lambda seed: (curve,), seeds=5, classes=10, val_images=300)
     assert statuses(tmp_path)["C6"] == HOLDS
 
 
@@ -202,23 +202,23 @@ def test_c7_tests_the_slope_at_the_end(tmp_path: Path, last: Any, status: str) -
         return ([*np.linspace(5, 59, 36), *last(seed)],)
 
     recipe = ("data=fashion_mnist", *NO_NORM)
-    pair(tmp_path, recipe, trains, lambda seed: ([10.0],), seeds=5, classes=10)
+    write_both(tmp_path, recipe, trains, lambda seed: ([10.0],), seeds=5, classes=10)
     assert statuses(tmp_path)["C7b"] == status
 
 
 def test_c7_is_empty_with_two_validations(tmp_path: Path) -> None:
     """The last of two was the best of all 61 runs with two validations, whatever their optimizer."""
     recipe = ("data=fashion_mnist", *NO_NORM)
-    pair(tmp_path, recipe, lambda seed: ([40.0, 60.0],), lambda seed: ([10.0, 10.0],), seeds=5, classes=10)
+    write_both(tmp_path, recipe, lambda seed: ([40.0, 60.0],), lambda seed: ([10.0, 10.0],), seeds=5, classes=10)
     assert statuses(tmp_path)["C7b"] == UNDECIDED
-    assert ours(tmp_path)["C7b"] == "2 validations a run say nothing about this: at least 10 are needed"
+    assert our_values(tmp_path)["C7b"] == "2 validations a run say nothing about this: at least 10 are needed"
 
 
 def test_other_figures_contradict(tmp_path: Path) -> None:
     def early(seed: int) -> tuple[list[float], list[float]]:
-        top1, loss = papers(74.0, 0.5)(seed)
+        top1, loss = rising_run(74.0, 0.5)(seed)
         return top1, [value * (1 + 0.01 * seed) for value in loss]
 
-    pair(tmp_path, PAPER, papers(70.0), early)
+    write_both(tmp_path, PAPER, rising_run(70.0), early)
     found = statuses(tmp_path)
     assert {found[claim] for claim in ("C1", "C2", "C3a", "C3b", "C4a", "C4b")} == {"contradicted"}

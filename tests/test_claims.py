@@ -8,7 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_claims import CHANCE, NO_NORM, PAPER, SMALL, only, ours, pair, papers, statuses, write_run
+from support.claims import (
+    CHANCE,
+    NO_NORM,
+    PAPER,
+    SMALL,
+    only_comparison,
+    our_values,
+    rising_run,
+    statuses,
+    write_both,
+    write_run,
+)
 
 from ranger21.report.ablation import ALONE, GIVEN, LADDER, contributions, write_ablation
 from ranger21.report.claims.claims import findings
@@ -22,31 +33,31 @@ from ranger21.report.runs.run import Run
 
 def test_the_papers_own_figures_are_reproduced(tmp_path: Path) -> None:
     def late(seed: int) -> tuple[list[float], list[float]]:  # AdamW reaches the loss of epoch 10 at epoch 35
-        top1, loss = papers(71.0, 1.0)(seed)
+        top1, loss = rising_run(71.0, 1.0)(seed)
         return top1, [value * (35 / 10) ** 0.5 * (1 + 0.02 * (-1) ** i) for i, value in enumerate(loss)]
 
-    pair(tmp_path, PAPER, papers(73.6), late)
+    write_both(tmp_path, PAPER, rising_run(73.6), late)
     assert statuses(tmp_path) == dict.fromkeys(("C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5"), "reproduced")
-    text = markdown([only(tmp_path)])
+    text = markdown([only_comparison(tmp_path)])
     assert "| 2.61 points | 2.60 points" in text
     assert text.count("**not run**") == 3  # C6, C7a, C7b
-    drawn = write_gallery(only(tmp_path), tmp_path)
+    drawn = write_gallery(only_comparison(tmp_path), tmp_path)
     assert {"figure2_curves", "catching_up"} < {path.stem for path in drawn}
 
 
 def test_two_seeds_conclude_nothing(tmp_path: Path) -> None:
-    pair(tmp_path, PAPER, papers(73.6), papers(71.0), seeds=2)
+    write_both(tmp_path, PAPER, rising_run(73.6), rising_run(71.0), seeds=2)
     assert set(statuses(tmp_path).values()) == {"too few seeds"}
 
 
 def test_a_reduced_scale_never_says_reproduced(tmp_path: Path) -> None:
-    pair(tmp_path / "a", SMALL, papers(90.0), papers(80.0))
+    write_both(tmp_path / "a", SMALL, rising_run(90.0), rising_run(80.0))
     assert statuses(tmp_path / "a")["C3a"] == "holds at this scale"
-    pair(tmp_path / "b", SMALL, papers(80.0), papers(90.0))
+    write_both(tmp_path / "b", SMALL, rising_run(80.0), rising_run(90.0))
     assert statuses(tmp_path / "b")["C3a"] == "fails at this scale"
-    pair(tmp_path / "c", SMALL, papers(80.0), lambda seed: papers(80.0 + (-1) ** seed)(seed))
+    write_both(tmp_path / "c", SMALL, rising_run(80.0), lambda seed: rising_run(80.0 + (-1) ** seed)(seed))
     assert statuses(tmp_path / "c")["C3a"] == "cannot tell"
-    text = markdown([only(tmp_path / "a")])
+    text = markdown([only_comparison(tmp_path / "a")])
     assert "reproduced**" not in text
     assert "footnote 6" in text
 
@@ -61,18 +72,18 @@ def held_out(place: Path) -> None:
 
 def test_c3_compares_a_last_and_a_best_of_the_same_images(tmp_path: Path) -> None:
     recipe = (*SMALL, "data.holdout=5000")
-    pair(tmp_path, recipe, papers(82.0), papers(80.0), holdout_images=5000)
+    write_both(tmp_path, recipe, rising_run(82.0), rising_run(80.0), holdout_images=5000)
     held_out(tmp_path)
     assert statuses(tmp_path)["C3a"] == "holds at this scale"
-    assert ours(tmp_path)["C3a"].startswith("2.00 points (95 % interval ")
-    assert "both of the holdout" in ours(tmp_path)["C3a"]
+    assert our_values(tmp_path)["C3a"].startswith("2.00 points (95 % interval ")
+    assert "both of the holdout" in our_values(tmp_path)["C3a"]
 
 
 def test_a_holdout_is_not_compared_with_the_official_set(tmp_path: Path) -> None:
     for name, top1, holdout in (("ranger21", 90.0, 5000), ("adamw", 80.0, 0)):
         for seed in range(3):
             overrides = [*SMALL, f"optimizer={name}", f"seed={seed}", f"data.holdout={holdout}"]
-            write_run(tmp_path / ("held" if holdout else "plain") / f"{name}{seed}", overrides, *papers(top1)(seed))
+            write_run(tmp_path / ("held" if holdout else "plain") / f"{name}{seed}", overrides, *rising_run(top1)(seed))
     held_out(tmp_path / "held")
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs, ["data.holdout"])
     said = {finding.claim: (finding.status, finding.ours) for finding in findings(comparison)}
@@ -82,7 +93,7 @@ def test_a_holdout_is_not_compared_with_the_official_set(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("change", ["trainer.epochs=59", "data.batch_size=128", "data.fraction=0.5", "model=resnet50d"])
 def test_another_recipe_is_not_the_papers_scale(tmp_path: Path, change: str) -> None:
-    pair(tmp_path, (*PAPER, change), papers(73.6), papers(71.0))
+    write_both(tmp_path, (*PAPER, change), rising_run(73.6), rising_run(71.0))
     assert set(statuses(tmp_path).values()) <= {"holds at this scale", "fails at this scale", "cannot tell"}
 
 
@@ -90,30 +101,30 @@ def test_another_recipe_is_not_the_papers_scale(tmp_path: Path, change: str) -> 
     "change", ["optimizer.pnm=false", "optimizer.lr=1e-3", "optimizer.weight_decay=0.5", "schedule=constant"]
 )
 def test_another_ranger21_is_not_the_papers(tmp_path: Path, change: str) -> None:
-    pair(tmp_path, PAPER, papers(73.6), papers(71.0))
+    write_both(tmp_path, PAPER, rising_run(73.6), rising_run(71.0))
     for seed in range(3):
         overrides = [*PAPER, "optimizer=ranger21", change, f"seed={seed}"]
-        write_run(tmp_path / str(seed), overrides, *papers(10.0)(seed))
+        write_run(tmp_path / str(seed), overrides, *rising_run(10.0)(seed))
     assert statuses(tmp_path)["C1"] == "reproduced"  # the others are not counted
 
 
 @pytest.mark.parametrize("counts", [{"train_images": 100_000}, {"classes": 100}])
 def test_other_images_are_not_the_papers_scale(tmp_path: Path, counts: dict[str, int]) -> None:
-    pair(tmp_path, PAPER, papers(73.6), papers(71.0), **counts)
+    write_both(tmp_path, PAPER, rising_run(73.6), rising_run(71.0), **counts)
     assert "C1" not in statuses(tmp_path)
 
 
 def test_one_seed_run_thrice_is_one_seed(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        pair(tmp_path / name, PAPER, papers(73.6), papers(71.0), seeds=1)
+        write_both(tmp_path / name, PAPER, rising_run(73.6), rising_run(71.0), seeds=1)
     assert set(statuses(tmp_path).values()) == {"too few seeds"}
 
 
 def test_diverged_runs_are_told_and_many_leave_it_undecided(tmp_path: Path) -> None:
-    pair(tmp_path, PAPER, papers(73.6), papers(71.0))
+    write_both(tmp_path, PAPER, rising_run(73.6), rising_run(71.0))
     for seed in (7, 8):
         write_run(tmp_path / f"d{seed}", [*PAPER, "optimizer=ranger21", f"seed={seed}"], [0.1], status="diverged")
-    assert ours(tmp_path)["C1"].endswith("; 2 of 5 runs diverged and count as chance")
+    assert our_values(tmp_path)["C1"].endswith("; 2 of 5 runs diverged and count as chance")
     found = statuses(tmp_path)
     assert (found["C1"], found["C2"], found["C3a"], found["C4a"]) == ("cannot tell", "reproduced", *["cannot tell"] * 2)
 
@@ -181,7 +192,7 @@ def test_a_run_that_has_hardly_begun_is_not_at_chance(tmp_path: Path) -> None:
 
 
 def test_without_a_manifest_the_classes_are_those_of_the_data_set(tmp_path: Path) -> None:
-    pair(tmp_path, NO_NORM, lambda seed: ([1.0, 40.0, 60.0],), lambda seed: (CHANCE,), seeds=5)
+    write_both(tmp_path, NO_NORM, lambda seed: ([1.0, 40.0, 60.0],), lambda seed: (CHANCE,), seeds=5)
     for path in tmp_path.glob("*/manifest.json"):
         path.unlink()
     found = statuses(tmp_path)
@@ -203,7 +214,7 @@ def test_contributions_are_known_differences(tmp_path: Path) -> None:
         for seed in range(3):
             overrides = [*SMALL, "experiment=ablation", f"ablation={name}", f"seed={seed}"]
             write_run(tmp_path / "runs" / f"{name}{seed}", overrides, [50.0 + value + 0.01 * seed])
-    comparison = only(tmp_path / "runs")
+    comparison = only_comparison(tmp_path / "runs")
     found = {(c.ingredient, c.company): c.difference.mean for c in contributions(comparison)}
     assert found == {
         (name, company): pytest.approx(worth[name]) for name in worth for company in (ALONE, LADDER, GIVEN)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
-from conftest import ROOT
+from support.colours import LEVELS, NUMBERS, WNIDS, Colours, draw, val_colours
+from support.project import ROOT
 
 from ranger21.models.classes import match, require_same_classes
 from ranger21.models.evaluated import Request

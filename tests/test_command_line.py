@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.config.compose import compose_config
 from ranger21.config.groups import GROUPS, choices

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_runs import Make
 from matplotlib.image import imread
+from support.run_directories import MakeRun
 
 from ranger21.report.groups.comparisons import compare_like_with_like, separation
 from ranger21.report.runs.finding import find_runs
@@ -39,14 +39,14 @@ def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
 # What it writes
 
 
-def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path: Path) -> None:
+def test_command_writes_tables_claims_figures_and_the_page(make_run: MakeRun, tmp_path: Path) -> None:
     finals = {"adamw": (60.0, 61.0, 63.0), "ranger21": (70.0, 72.0, 71.0)}
     for optimizer, values in finals.items():
         for seed, value in enumerate(values):
-            make(optimizer, seed, (40.0, 50.0, value))
-    make("nesterov", 0, (40.0, 55.0, 50.0))
-    make("nesterov", 1, (40.0,), status="diverged", trainer__epochs=3, tail='{"step": 15, "epoch": 1.5, "train/lo')
-    make("nesterov", 2, (), status="running", trainer__epochs=3)
+            make_run(optimizer, seed, (40.0, 50.0, value))
+    make_run("nesterov", 0, (40.0, 55.0, 50.0))
+    make_run("nesterov", 1, (40.0,), status="diverged", trainer__epochs=3, tail='{"step": 15, "epoch": 1.5, "train/lo')
+    make_run("nesterov", 2, (), status="running", trainer__epochs=3)
     out = tmp_path / "made" / "here"
     done = compare(tmp_path / "outputs", "--out", out, "--power", 0.5)
     assert done.returncode == 0, done.stderr
@@ -80,10 +80,10 @@ def test_command_writes_tables_claims_figures_and_the_page(make: Make, tmp_path:
     assert found["top1", "ranger21", "nesterov"]["verdict_on_a"] == "cannot tell"
 
 
-def test_the_same_runs_give_the_same_files(make: Make, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_files(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(2):
-        make("ranger21", seed)
-        make("adamw", seed)
+        make_run("ranger21", seed)
+        make_run("adamw", seed)
     for name in ("a", "b"):
         write_report(examine([str(tmp_path / "outputs")]), tmp_path / name)
     a, b = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in ("a", "b"))
@@ -94,11 +94,11 @@ def test_the_same_runs_give_the_same_files(make: Make, tmp_path: Path) -> None:
 # What belongs together
 
 
-def test_other_recipes_are_kept_apart_with_a_sentence(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0)
-    make("ranger21", 0)
-    make("adamw", 1, data__batch_size=128)
-    make("adamw", 2, model__name="vgg16")
+def test_other_recipes_are_kept_apart_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0)
+    make_run("ranger21", 0)
+    make_run("adamw", 1, data__batch_size=128)
+    make_run("adamw", 2, model__name="vgg16")
     runs = find_runs([str(tmp_path)]).runs
     comparisons = compare_like_with_like(runs)
     assert [comparison.title for comparison in comparisons] == [
@@ -123,32 +123,32 @@ def test_other_recipes_are_kept_apart_with_a_sentence(make: Make, tmp_path: Path
     ]
 
 
-def test_other_images_are_kept_apart_and_unknown_ones_are_not(make: Make, tmp_path: Path) -> None:
+def test_other_images_are_kept_apart_and_unknown_ones_are_not(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, mark in enumerate(["a", "a", None]):
-        path = make("adamw", seed)
+        path = make_run("adamw", seed)
         if mark:
             (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": mark}}))
     assert len(compare_like_with_like(find_runs([str(tmp_path)]).runs)) == 1
-    (make("adamw", 3) / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "b"}}))
+    (make_run("adamw", 3) / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "b"}}))
     runs = find_runs([str(tmp_path)]).runs
     assert [len(comparison.runs) for comparison in compare_like_with_like(runs)] == [2, 1, 1]
     assert len(compare_like_with_like(runs, ["data.fingerprint"])) == 1
 
 
-def test_recipes_with_more_differences_than_a_title_tells_have_titles_of_their_own(make: Make, tmp_path: Path) -> None:
+def test_titles_differ_even_if_recipes_differ_in_more_than_a_title_shows(make_run: MakeRun, tmp_path: Path) -> None:
     many = {f"data__a{number}": number for number in range(6)}
-    make("adamw", 0, name="a", **many)
-    make("adamw", 0, name="b", **many, data__z=1)
-    make("adamw", 0, name="c", **many, data__z=2)
-    make("adamw", 0, name="d")
+    make_run("adamw", 0, name="a", **many)
+    make_run("adamw", 0, name="b", **many, data__z=1)
+    make_run("adamw", 0, name="c", **many, data__z=2)
+    make_run("adamw", 0, name="d")
     comparisons = compare_like_with_like(find_runs([str(tmp_path)]).runs)
     assert len({comparison.slug for comparison in comparisons}) == len(comparisons) == 4
 
 
-def test_seedless_runs_are_never_paired(make: Make, tmp_path: Path) -> None:
+def test_seedless_runs_are_never_paired(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer, top1 in (("adamw", 60.0), ("ranger21", 70.0)):
         for number in range(3):
-            make(optimizer, number, (50.0, top1 + number), name=f"{optimizer}{number}")
+            make_run(optimizer, number, (50.0, top1 + number), name=f"{optimizer}{number}")
     for path in tmp_path.rglob("config.yaml"):
         path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("seed")))
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
@@ -158,10 +158,10 @@ def test_seedless_runs_are_never_paired(make: Make, tmp_path: Path) -> None:
     assert "paired" not in said
 
 
-def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
+def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, commit in enumerate(["a" * 40, "b" * 40]):
         session = {"git": {"commit": commit}, "hardware": {"device": "cpu"}, "packages": {"torch": "2.14.1"}}
-        (make(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
+        (make_run(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
     assert f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1)." in notes(
         comparison.rows
@@ -171,10 +171,10 @@ def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
 # What a killed job can leave behind
 
 
-def test_a_finished_run_that_lost_its_end_is_not_counted(make: Make, tmp_path: Path) -> None:
+def test_a_finished_run_that_lost_its_end_is_not_counted(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
-        path = make("ranger21", seed, (50.0, 90.0))
-        make("adamw", seed, (50.0, 80.0))
+        path = make_run("ranger21", seed, (50.0, 90.0))
+        make_run("adamw", seed, (50.0, 80.0))
         (path / "result.json").write_text(json.dumps({"status": "finished", "final": {"step": 20}}))
         _cut(path / "metrics.jsonl", 0.6)
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
@@ -184,9 +184,9 @@ def test_a_finished_run_that_lost_its_end_is_not_counted(make: Make, tmp_path: P
 
 
 @pytest.mark.parametrize("seed", ["abc", "[1]", "true", "1.5"])
-def test_an_odd_seed_is_told(make: Make, tmp_path: Path, seed: str) -> None:
-    path = make("adamw", 0)
-    make("adamw", 1)
+def test_an_odd_seed_is_told(make_run: MakeRun, tmp_path: Path, seed: str) -> None:
+    path = make_run("adamw", 0)
+    make_run("adamw", 1)
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
     found = find_runs([str(tmp_path)])
@@ -219,9 +219,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_run_never_hides_the_others(make: Make, tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_run_never_hides_the_others(make_run: MakeRun, tmp_path: Path, name: str, damage: str) -> None:
     for seed in range(3):
-        path = make("adamw", seed)
+        path = make_run("adamw", seed)
         (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "a", "classes": 10}, "sessions": [{}]}))
     DAMAGE[damage](path / name)
     report = examine([str(tmp_path / "outputs")])
@@ -234,23 +234,23 @@ def test_a_damaged_run_never_hides_the_others(make: Make, tmp_path: Path, name: 
         assert run.last("val/acc1") in (None, 50.0, 60.0)
 
 
-def test_everything_damaged_at_once_is_drawn(make: Make, tmp_path: Path) -> None:
+def test_everything_damaged_at_once_is_drawn(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, damage in enumerate(DAMAGE.values()):
-        path = make("adamw", seed)
+        path = make_run("adamw", seed)
         (path / "manifest.json").write_text("{}")
         damage(path / NAMES[seed % 3 + 1])
-    make("adamw", 20, (), status="running")
-    path = make("adamw", 22)
+    make_run("adamw", 20, (), status="running")
+    path = make_run("adamw", 22)
     for name in NAMES:
         (path / name).write_text(HUGE)
-    (make("adamw", 21, (1.0,) * 2, tail="\n".join(['{"step": 1e400}', "{", "\x00"])) / "result.json").unlink()
+    (make_run("adamw", 21, (1.0,) * 2, tail="\n".join(['{"step": 1e400}', "{", "\x00"])) / "result.json").unlink()
     done = compare(tmp_path / "outputs", "--out", tmp_path / "out")
     assert "Traceback" not in done.stderr
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make: Make) -> None:
-    path = make(top1=(50.0, 60.0, 70.0)) / "metrics.jsonl"
+def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make_run: MakeRun) -> None:
+    path = make_run(top1=(50.0, 60.0, 70.0)) / "metrics.jsonl"
     content = path.read_bytes()
     whole = read_metrics(path)
     for end in random.Random(0).sample(range(len(content)), 40):
@@ -262,9 +262,9 @@ def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make: Make) -> No
         assert values.tolist() == whole.series("val/acc1", "step")[1][: len(values)].tolist()
 
 
-def test_a_step_back_at_any_place_keeps_the_later_lines(make: Make) -> None:
+def test_a_step_back_at_any_place_keeps_the_later_lines(make_run: MakeRun) -> None:
     """Against the obvious way to do it: a dictionary of steps, cut back whenever a step is smaller than the newest."""
-    path = make() / "metrics.jsonl"
+    path = make_run() / "metrics.jsonl"
     draw = random.Random(1)
     for _ in range(30):
         step, lines, rows = 0, [], dict[int, dict[str, float]]()
@@ -286,13 +286,13 @@ def test_a_step_back_at_any_place_keeps_the_later_lines(make: Make) -> None:
             assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
 
 
-def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make: Make, tmp_path: Path) -> None:
+def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make_run: MakeRun, tmp_path: Path) -> None:
     """A byte that is no UTF-8 in a directory's name, which YAML keeps as \\udcff in a config."""
     odd = b"\xff".decode("utf-8", "surrogateescape")
     for seed in range(3):
-        make("adamw", seed, name=f"a{seed}{odd}", optimizer__note=odd)
-        make("adamw", seed, name=f"b{seed}{odd}", optimizer__note="$x_$")
-    (make("adamw", 3, name=odd) / "config.yaml").unlink()
+        make_run("adamw", seed, name=f"a{seed}{odd}", optimizer__note=odd)
+        make_run("adamw", seed, name=f"b{seed}{odd}", optimizer__note="$x_$")
+    (make_run("adamw", 3, name=odd) / "config.yaml").unlink()
     done = compare(tmp_path / "outputs", "--out", tmp_path / f"out{odd}", "--ablation")
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("table.md", "table.csv", "pairs.csv", "index.html"):
@@ -304,11 +304,11 @@ def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make
 # Mistakes
 
 
-def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> None:
+def test_command_tells_mistakes_in_one_sentence(make_run: MakeRun, tmp_path: Path) -> None:
     done = compare(tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"error: no run (a directory with metrics.jsonl) in {tmp_path}.\n"
-    file = make() / "config.yaml"
+    file = make_run() / "config.yaml"
     done = compare(tmp_path, "--out", file)
     assert done.returncode == 2
     assert done.stderr.endswith(f"error: argument --out: '{file}' is not a folder\n")
@@ -317,8 +317,8 @@ def test_command_tells_mistakes_in_one_sentence(make: Make, tmp_path: Path) -> N
     assert "no ablation.md: no two groups of Ranger21 differ in one ingredient" in " ".join(done.stdout.split())
 
 
-def test_ctrl_c_ends_it_in_a_sentence(make: Make, tmp_path: Path) -> None:
-    make()
+def test_ctrl_c_ends_it_in_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
     out = tmp_path / "out"
     out.mkdir()
     os.mkfifo(out / "table.md")  # who writes to it waits for a reader

@@ -7,8 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import ADAMW, LAMB, RANGER, chain, distance, duel, random_grads, random_params
-from test_optim import SHAPES, largest_error, take_step
+from support.optimizers import (
+    ADAMW,
+    LAMB,
+    RANGER,
+    SHAPES,
+    chain,
+    distance,
+    largest_distance,
+    largest_error,
+    random_grads,
+    random_params,
+    take_step,
+)
 from timm.optim import Lamb, Lars
 from torch.nn import Parameter
 
@@ -39,7 +50,7 @@ def rectification(t: int, beta2: float = 0.999) -> float | None:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_torchs(weight_decay: float) -> None:
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
-    assert duel(chain(ADAMW, **kwargs), lambda params: torch.optim.AdamW(params, **kwargs)) < 1e-12
+    assert largest_distance(chain(ADAMW, **kwargs), lambda params: torch.optim.AdamW(params, **kwargs)) < 1e-12
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -51,35 +62,35 @@ def test_radam_is_torchs(eps: float, weight_decay: float) -> None:
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     parts = ["first_moment", {"name": "second_moment", "eps": eps}, "rectify", "decay"]
     theirs = {**kwargs, "eps": eps, "decoupled_weight_decay": True}
-    assert duel(chain(parts, **kwargs), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
+    assert largest_distance(chain(parts, **kwargs), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
 
 
 def test_rectification_never_sets_in_for_a_short_memory() -> None:
     """beta2 = 0.6: rho is 4 at most. The step is the first moment's, as in torch."""
     parts = ["first_moment", {"name": "second_moment", "beta2": 0.6}, "rectify"]
     theirs = {"lr": 1e-2, "betas": (0.9, 0.6)}
-    assert duel(chain(parts), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
-    assert duel(chain(parts), chain(["first_moment"])) == 0
+    assert largest_distance(chain(parts), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
+    assert largest_distance(chain(parts), chain(["first_moment"])) == 0
 
 
 @pytest.mark.parametrize("more", [[], ["rectify"]])
 def test_a_sharp_softplus_is_none(more: list[str]) -> None:
     """softplus(x) is x where b x is large, and the rest of the update is as without it."""
     plain, sharp = ({"name": "second_moment", "eps": 0.0, "softplus": softplus} for softplus in (None, 1e9))
-    assert duel(chain(["first_moment", plain, *more]), chain(["first_moment", sharp, *more])) < 1e-12
+    assert largest_distance(chain(["first_moment", plain, *more]), chain(["first_moment", sharp, *more])) < 1e-12
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adam_with_l2_is_torchs(weight_decay: float) -> None:
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     ours = chain(["l2", "first_moment", "second_moment"], **kwargs)
-    assert duel(ours, lambda params: torch.optim.Adam(params, **kwargs)) < 1e-12
+    assert largest_distance(ours, lambda params: torch.optim.Adam(params, **kwargs)) < 1e-12
 
 
 def test_a_chain_without_parts_is_sgd() -> None:
-    assert duel(chain([], lr=0.1), lambda params: torch.optim.SGD(params, lr=0.1)) < 1e-12
+    assert largest_distance(chain([], lr=0.1), lambda params: torch.optim.SGD(params, lr=0.1)) < 1e-12
     kwargs = {"lr": 0.1, "weight_decay": 0.1}
-    assert duel(chain(["l2"], **kwargs), lambda params: torch.optim.SGD(params, **kwargs)) < 1e-12
+    assert largest_distance(chain(["l2"], **kwargs), lambda params: torch.optim.SGD(params, **kwargs)) < 1e-12
 
 
 def test_ranger_is_pytorch_optimizers() -> None:
@@ -99,7 +110,9 @@ def test_ranger_is_pytorch_optimizers() -> None:
     for weight_decay in (0.0, 0.1):
         kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
         theirs = {**kwargs, "degenerated_to_sgd": True, "foreach": False}
-        assert duel(chain(RANGER, **kwargs), lambda params, k=theirs: other.Ranger(params, **k), WIDE) < 1e-9
+        assert (
+            largest_distance(chain(RANGER, **kwargs), lambda params, k=theirs: other.Ranger(params, **k), WIDE) < 1e-9
+        )
 
 
 def test_where_ranger_is_not_pytorch_optimizers() -> None:
@@ -121,14 +134,14 @@ def test_lamb_is_timms(weight_decay: float) -> None:
     """Also for a tensor that starts at zero, and at first has a ratio of 1 in both."""
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     theirs = {**kwargs, "max_grad_norm": None, "always_adapt": True}
-    assert duel(chain(LAMB, **kwargs), lambda params: Lamb(params, **theirs)) < 1e-9
+    assert largest_distance(chain(LAMB, **kwargs), lambda params: Lamb(params, **theirs)) < 1e-9
 
 
 def test_lars_is_timms() -> None:
     """Without decay, which theirs has in the ratio as a norm of its own, and momentum, which is SGD's there."""
     parts = [{"name": "trust_ratio", "coefficient": 0.1, "eps": 1e-3}]
     theirs = {"lr": 0.5, "trust_coeff": 0.1, "eps": 1e-3, "always_adapt": True}
-    assert duel(chain(parts, lr=0.5), lambda params: Lars(params, **theirs)) < 1e-9
+    assert largest_distance(chain(parts, lr=0.5), lambda params: Lars(params, **theirs)) < 1e-9
 
 
 # Against formulas

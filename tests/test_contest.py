@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
+from support.project import ROOT
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import PlannedRun

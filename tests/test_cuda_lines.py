@@ -7,7 +7,7 @@ import re
 import tokenize
 from pathlib import Path
 
-from conftest import ROOT
+from support.project import ROOT
 
 NAMES = {"cuda", "is_cuda", "cudnn", "pin_memory", "non_blocking", "nccl", "GradScaler", "ProfilerActivity"}
 WORDS = re.compile(r"cuda|nccl|CUBLAS|TORCH_FR_|TORCH_NCCL_")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import multiprocessing
 import random
 import shutil
@@ -16,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.fashion_mnist import idx_files
 
-from ranger21.config import DataConfig, FashionMNISTConfig, ImageFolderConfig
+from ranger21.config import ImageFolderConfig
 from ranger21.data.build import Data, build_data
-from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.decode import Encoded
 from ranger21.data.idx import read_idx
 from ranger21.data.images import ImageDataset
@@ -35,17 +34,6 @@ IMAGENET = ImageFolderConfig(
     classes=None, fraction=1.0, on_bad_image="error", resize=36, resize_mode="squash", crop=32, flip=0.5,
     brightness=0.4, contrast=0.4, saturation=0.4,
 )  # fmt: skip
-FASHION = FashionMNISTConfig(
-    name="fashion_mnist",
-    root=None,
-    batch_size=4,
-    workers=0,
-    timeout=300,
-    eval_batch_size=4,
-    padding=2,
-    flip=0.5,
-    train_images=60_000,
-)
 
 
 @QUICK
@@ -231,19 +219,6 @@ def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data,
     path.rename(path.with_name("another.JPEG"))
     renamed = build_data(replace(IMAGENET, root=str(root)), 0)
     assert renamed.fingerprint != resized.fingerprint and renamed.names != data.names
-
-
-def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:
-    """Fashion-MNIST in small: picture i is all i, its label i % 10."""
-    root.mkdir()
-    for name in FILES:
-        count = train if name.startswith("train") else test
-        values = np.arange(count, dtype=np.uint8)
-        pixels = np.repeat(values, 28 * 28) if "images" in name else values % 10
-        shape = [count, 28, 28] if "images" in name else [count]
-        raw = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes() + pixels.tobytes()
-        (root / f"{name}{'.gz' if zipped else ''}").write_bytes(gzip.compress(raw) if zipped else raw)
-    return replace(FASHION, root=str(root))
 
 
 def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
-from test_data import idx_files
+from support.fashion_mnist import idx_files
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, command
+from support.commands import command
+from support.project import ROOT
+from support.training import TINY
 
 from ranger21.config.ending import ending_well
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from made_runs import Make
 from scipy import stats
-from test_statistics import QUICK, VALUES, compare, seeds
+from support.run_directories import MakeRun
+from support.statistics import QUICK, VALUES, compare, seeds
 
 from ranger21.report.page.sections import comparison_section
 from ranger21.report.runs.finding import find_runs
@@ -110,10 +110,10 @@ def test_whatever_the_values(a: dict[int, float], b: dict[int, float]) -> None:
 # Of runs.
 
 
-def test_by_top1_alone_and_with_the_margin_of_the_protocol(make: Make, tmp_path: Path) -> None:
+def test_by_top1_alone_and_with_the_margin_of_the_protocol(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, (one, two) in enumerate([(70.0, 70.2), (70.3, 70.2), (70.1, 70.0), (70.2, 70.3)]):
-        make("ranger21", seed, (60.0, one))
-        make("adamw", seed, (60.0, two))
+        make_run("ranger21", seed, (60.0, one))
+        make_run("adamw", seed, (60.0, two))
     for margin, verdict in ((None, "equivalent"), (0.3, "equivalent"), (0.1, "cannot tell")):
         if margin:
             for config in tmp_path.rglob("config.yaml"):
@@ -132,10 +132,10 @@ def test_by_top1_alone_and_with_the_margin_of_the_protocol(make: Make, tmp_path:
         assert (said in comparison_section(comparison)[1]) is (verdict == "equivalent")
 
 
-def test_the_smallest_margin_counts_and_is_said(make: Make, tmp_path: Path) -> None:
-    make("ranger21", 0, protocol__margin=0.3)
+def test_the_smallest_margin_counts_and_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("ranger21", 0, protocol__margin=0.3)
     for seed, nonsense in enumerate([True, "0.1", 0, -1, ".nan", None]):  # configurations of strangers
-        make("adamw", seed, protocol__margin=nonsense)
+        make_run("adamw", seed, protocol__margin=nonsense)
     runs = find_runs([str(tmp_path / "outputs")]).runs
     assert margin_of(runs) == 0.3
     assert margin_of(run for run in runs if run.config["optimizer.name"] == "adamw") == margin_of([]) == 0.5

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 
 import pytest
-from made_runs import Make
-from test_tuning_page import tuned
+from support.run_directories import MakeRun
+from support.tuning import make_tuned
 
 from ranger21.report.ablation import contributions
 from ranger21.report.ablation import markdown as ablation_markdown
@@ -38,23 +38,25 @@ def read(path: Path) -> Run:
 
 @pytest.mark.parametrize("value", ["NaN", "null", "Infinity", "1e300"])
 @pytest.mark.parametrize("key", ["val/loss", "val/acc1", "holdout/loss"])
-def test_a_finished_run_whose_last_validation_is_not_finite_failed(make: Make, key: str, value: str) -> None:
-    run = read(make(tail=f'{{"step": 30, "epoch": 3.0, "val/acc5": 61.0, "{key}": {value}}}\n'))
+def test_a_finished_run_whose_last_validation_is_not_finite_failed(make_run: MakeRun, key: str, value: str) -> None:
+    run = read(make_run(tail=f'{{"step": 30, "epoch": 3.0, "val/acc5": 61.0, "{key}": {value}}}\n'))
     assert failed(run)
     assert run.notes == (f"{key} of its last validation (step 30) not finite: counted as diverged",)
 
 
-def test_a_run_failed_by_its_last_validation_alone(make: Make) -> None:
-    recovered = make(seed=1, tail='{"step": 25, "val/loss": NaN}\n{"step": 30, "val/acc1": 60.0, "val/loss": 4.0}\n')
-    mended = make(seed=2, tail='{"step": 20, "val/loss": NaN}\n{"step": 20, "val/loss": 4.0}\n')
-    training = make(seed=3, tail='{"step": 30, "train/loss": NaN}\n')
-    running = make(seed=4, status="running", tail='{"step": 30, "val/loss": null}\n')
+def test_a_run_failed_by_its_last_validation_alone(make_run: MakeRun) -> None:
+    recovered = make_run(
+        seed=1, tail='{"step": 25, "val/loss": NaN}\n{"step": 30, "val/acc1": 60.0, "val/loss": 4.0}\n'
+    )
+    mended = make_run(seed=2, tail='{"step": 20, "val/loss": NaN}\n{"step": 20, "val/loss": 4.0}\n')
+    training = make_run(seed=3, tail='{"step": 30, "train/loss": NaN}\n')
+    running = make_run(seed=4, status="running", tail='{"step": 30, "val/loss": null}\n')
     assert [(failed(run), run.notes) for run in map(read, (recovered, mended, training))] == [(False, ())] * 3
     assert not failed(read(running))
 
 
-def test_a_failed_run_counts_as_chance(make: Make) -> None:
-    path = make(status="diverged")
+def test_a_failed_run_counts_as_chance(make_run: MakeRun) -> None:
+    path = make_run(status="diverged")
     assert (top1_of_failed(read(path)), top5_of_failed(read(path)), loss_of_failed(read(path))) == (0.0, 0.0, None)
     (path / "manifest.json").write_text(json.dumps({"data": {"classes": 8}}))
     run = read(path)
@@ -66,11 +68,11 @@ def test_a_failed_run_counts_as_chance(make: Make) -> None:
 # The verdicts
 
 
-def make_group(make: Make, optimizer: str, top1: tuple[float, ...], lost: int = 0, classes: int = 10) -> None:
+def make_group(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], lost: int = 0, classes: int = 10) -> None:
     """Runs with these final accuracies, of which the last `lost` diverged after their first epoch."""
     for seed, value in enumerate(top1):
         status = "diverged" if seed >= len(top1) - lost else "finished"
-        path = make(optimizer, seed, (50.0, value), status, trainer__epochs=2)
+        path = make_run(optimizer, seed, (50.0, value), status, trainer__epochs=2)
         (path / "manifest.json").write_text(json.dumps({"data": {"classes": classes, "fingerprint": "f"}}))
 
 
@@ -79,9 +81,9 @@ def only(tmp_path: Path) -> Comparison:
     return comparison
 
 
-def test_survivors_of_five_are_not_better_than_five_that_finished(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW)
-    make_group(make, "nesterov", NESTEROV, lost=2)
+def test_survivors_of_five_are_not_better_than_five_that_finished(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW)
+    make_group(make_run, "nesterov", NESTEROV, lost=2)
     comparison = only(tmp_path)
     assert [row.group.label for row in comparison.rows] == ["adamw", "nesterov"]  # by the mean that counts all
     doubt = "Whether adamw is better than nesterov we cannot tell with n = 5 and 5: the difference is 25.58 points"
@@ -103,9 +105,9 @@ def test_survivors_of_five_are_not_better_than_five_that_finished(make: Make, tm
     assert "× nesterov, seed 3: diverged at step 20 (epoch 2); counts as 10 % top-1 (chance)." in said
 
 
-def test_every_file_and_the_page_tell_of_failures(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW)
-    make_group(make, "nesterov", NESTEROV, lost=2)
+def test_every_file_and_the_page_tell_of_failures(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW)
+    make_group(make_run, "nesterov", NESTEROV, lost=2)
     write_report(examine([str(tmp_path / "outputs")]), tmp_path / "out")
     with (tmp_path / "out" / "table.csv").open(newline="") as file:
         adamw, nesterov = csv.DictReader(file)
@@ -128,9 +130,9 @@ def test_every_file_and_the_page_tell_of_failures(make: Make, tmp_path: Path) ->
         assert text in page
 
 
-def test_an_optimizer_that_always_diverges_is_worse_and_diverges_more_often(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW)
-    make_group(make, "nesterov", NESTEROV, lost=5)
+def test_an_optimizer_that_always_diverges_is_worse_and_diverges_more_often(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW)
+    make_group(make_run, "nesterov", NESTEROV, lost=5)
     assert sentences(only(tmp_path).rows) == [
         "adamw is better than nesterov by 65.00 points with diverged runs counted in (rank test, p = 0.0020, n = 5 and "
         "5).",
@@ -138,18 +140,18 @@ def test_an_optimizer_that_always_diverges_is_worse_and_diverges_more_often(make
     ]
 
 
-def test_where_nothing_failed_all_is_as_without_failures(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW)
-    make_group(make, "nesterov", NESTEROV)
+def test_where_nothing_failed_all_is_as_without_failures(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW)
+    make_group(make_run, "nesterov", NESTEROV)
     (said,) = sentences(only(tmp_path).rows)
     assert said.startswith("nesterov is better than adamw by 0.70 points (95 % interval 0.6") and "paired" in said
     text = markdown(only(tmp_path))
     assert "| adamw | 5 | 0 | 0 |" in text and "finished runs alone" not in text and "chance" not in text
 
 
-def test_a_last_validation_that_is_not_finite_takes_its_run_down(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW)
-    make_group(make, "nesterov", NESTEROV)
+def test_a_last_validation_that_is_not_finite_takes_its_run_down(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW)
+    make_group(make_run, "nesterov", NESTEROV)
     for path in sorted((tmp_path / "outputs").glob("*/*nesterov*"))[:2]:
         with (path / "metrics.jsonl").open("a") as file:
             file.write('{"step": 30, "epoch": 3.0, "val/acc1": 75.7, "val/loss": null}\n')
@@ -161,11 +163,11 @@ def test_a_last_validation_that_is_not_finite_takes_its_run_down(make: Make, tmp
     assert told in notes(comparison.rows)
 
 
-def test_three_seeds_and_a_seed_run_twice(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW[:3])
-    make_group(make, "nesterov", NESTEROV[:3], lost=3)
+def test_three_seeds_and_a_seed_run_twice(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW[:3])
+    make_group(make_run, "nesterov", NESTEROV[:3], lost=3)
     assert "adamw is better than nesterov by 65.00 points" in sentences(only(tmp_path).rows)[0]
-    path = make("nesterov", 0, (50.0, 75.7), name="again", trainer__epochs=2)
+    path = make_run("nesterov", 0, (50.0, 75.7), name="again", trainer__epochs=2)
     (path / "manifest.json").write_text(json.dumps({"data": {"classes": 10, "fingerprint": "f"}}))
     nesterov = only(tmp_path).rows[1]  # one of its runs failed, so the seed did
     assert (nesterov.failures.count, nesterov.n) == (3, 3)
@@ -173,22 +175,24 @@ def test_three_seeds_and_a_seed_run_twice(make: Make, tmp_path: Path) -> None:
     assert nesterov.final_top1.mean == pytest.approx(10.0)  # as where runs are ranked, and over several workloads
 
 
-def test_without_a_count_of_classes_a_failed_loss_has_no_number_and_is_not_compared(make: Make, tmp_path: Path) -> None:
-    make_group(make, "adamw", ADAMW, classes=0)
-    make_group(make, "nesterov", NESTEROV, lost=2, classes=0)
+def test_a_failed_loss_is_not_compared_if_the_number_of_classes_is_unknown(make_run: MakeRun, tmp_path: Path) -> None:
+    make_group(make_run, "adamw", ADAMW, classes=0)
+    make_group(make_run, "nesterov", NESTEROV, lost=2, classes=0)
     adamw, nesterov = rows = only(tmp_path).rows
     assert loss_pairs(rows) == [] and len(top1_pairs(rows)) == 1
     assert nesterov.final_loss is None and adamw.final_loss is not None
     assert nesterov.final_top1 is not None and nesterov.final_top1.mean == pytest.approx(3 * 75.7 / 5)
 
 
-def test_the_ablation_counts_diverged_runs(make: Make, tmp_path: Path) -> None:
+def test_the_ablation_counts_diverged_runs(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, value in enumerate(ADAMW):
         plain = {"lookahead_k": 0, "agc_clipping": None, "centralize": False, "pnm": False, "norm_loss": False}
         off = {f"optimizer__{key}": value for key, value in plain.items()} | {"optimizer__stable_decay": None}
-        make("ranger21", seed, (50.0, value), name=f"without{seed}", **off)
+        make_run("ranger21", seed, (50.0, value), name=f"without{seed}", **off)
         status = "diverged" if seed < 2 else "finished"
-        make("ranger21", seed, (50.0, value + 0.7), status, name=f"with{seed}", **off | {"optimizer__lookahead_k": 5})
+        make_run(
+            "ranger21", seed, (50.0, value + 0.7), status, name=f"with{seed}", **off | {"optimizer__lookahead_k": 5}
+        )
     comparison = only(tmp_path)
     (found,) = {c.difference for c in contributions(comparison)}
     assert found.mean == pytest.approx(-29.58)
@@ -197,10 +201,10 @@ def test_the_ablation_counts_diverged_runs(make: Make, tmp_path: Path) -> None:
     assert cell in text and "A diverged run counts as chance" in text
 
 
-def test_tuned_values_that_diverge_on_fresh_seeds_are_not_flattered(make: Make, tmp_path: Path) -> None:
+def test_tuned_values_that_diverge_on_fresh_seeds_are_not_flattered(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, value in enumerate((80.0, 82.0, 99.0)):
         tail = json.dumps({"step": 30, "epoch": 3.0, "holdout/acc1": value}) + "\n"
-        path = make("adamw", seed, (50.0, 60.0), "diverged" if seed == 2 else "finished", tail=tail)
+        path = make_run("adamw", seed, (50.0, 60.0), "diverged" if seed == 2 else "finished", tail=tail)
         (path / "manifest.json").write_text(json.dumps({"data": {"classes": 10}}))
-    text = tuning_markdown(tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs))
+    text = tuning_markdown(tunings([make_tuned("adamw")], find_runs([str(tmp_path)]).runs))
     assert "| adamw | 57.33 ± 41.00 (n = 3, 1 diverged) |" in text

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.faults import setups
 from ranger21.faults.campaign import Campaign

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY
+from support.training import TINY
 from torch import nn
 
 from ranger21.config import Config

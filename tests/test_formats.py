@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import lines, result
 from safetensors.torch import load_file, save_file
-from wrong_inputs import Answer, Wrong
+from support.command_runner import CommandResult, CommandRunner
+from support.training import metrics_lines, result
 
 from ranger21.data.index_cache import cache_files
 from ranger21.data.indexing import read_index
@@ -72,8 +72,8 @@ def old(tmp_path: Path, request: pytest.FixtureRequest) -> Old:
     return Old(request.param, place)
 
 
-def done(wrong: Wrong, line: str) -> Answer:
-    answer = wrong.run(line, {})
+def done(commands: CommandRunner, line: str) -> CommandResult:
+    answer = commands.run(line, {})
     assert answer.code == 0, f"{line}\n{answer.out}\n{answer.err}"
     return answer
 
@@ -98,43 +98,43 @@ def weights_of(directory: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("old", "kind"), KINDS, indirect=["old"])
-def test_a_run_goes_on_with_its_optimizer(wrong: Wrong, old: Old, kind: str) -> None:
+def test_a_run_goes_on_with_its_optimizer(commands: CommandRunner, old: Old, kind: str) -> None:
     run, steps = old.place / "checkpoints" / kind, old.facts["step"]
-    answer = done(wrong, f"train.py {old.here(old.facts['checkpoints'][kind])} run_dir={run}")
+    answer = done(commands, f"train.py {old.here(old.facts['checkpoints'][kind])} run_dir={run}")
     assert f"Resumed at step {steps['stopped']} of {steps['last']}." in answer.out + answer.err
     assert_ends_as_before(run, old.version, kind)
     assert len(json.loads((run / "manifest.json").read_text())["sessions"]) == 2
 
 
 @each_version
-def test_the_same_command_finds_its_run_and_goes_on_with_its_records(wrong: Wrong, old: Old) -> None:
+def test_the_same_command_finds_its_run_and_goes_on_with_its_records(commands: CommandRunner, old: Old) -> None:
     """The directory's name, metrics.jsonl and W&B's run of two fragments, one of each version."""
     run = old.run(seed=2)
-    before = lines(run)
-    done(wrong, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=2")
-    assert result(run)["step"] == 72 and lines(run)[: len(before)] == before
-    assert [line["step"] for line in lines(run)] == sorted({line["step"] for line in lines(run)})
+    before = metrics_lines(run)
+    done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=2")
+    assert result(run)["step"] == 72 and metrics_lines(run)[: len(before)] == before
+    assert [line["step"] for line in metrics_lines(run)] == sorted({line["step"] for line in metrics_lines(run)})
     assert_ends_as_before(run, old.version, "stopped")
-    text = done(wrong, f"sync_wandb.py {run} --dry-run").out
+    text = done(commands, f"sync_wandb.py {run} --dry-run").out
     assert re.search(r"would be sent: .*: 36 rows up to step 72, of 2 fragment\(s\)", text), text
 
 
 @each_version
-def test_a_finished_run_is_left_alone(wrong: Wrong, old: Old) -> None:
+def test_a_finished_run_is_left_alone(commands: CommandRunner, old: Old) -> None:
     kept = {path: path.read_bytes() for path in old.run(seed=0).rglob("*") if path.is_file() and path.name != ".lock"}
-    answer = done(wrong, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=0")
+    answer = done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=0")
     assert "is finished already (step 72): nothing to do" in answer.out + answer.err
     assert kept == {path: path.read_bytes() for path in kept}
 
 
 @pytest.mark.parametrize(("old", "run"), RUNS, indirect=["old"])
-def test_weights_are_evaluated_and_exported(wrong: Wrong, old: Old, run: str) -> None:
+def test_weights_are_evaluated_and_exported(commands: CommandRunner, old: Old, run: str) -> None:
     answers, source, target = old.answers[run], old.place / "runs" / "paper" / run, old.place / "weights.safetensors"
     for name, data in (("evaluate", ""), ("evaluate from the raw pack", f"data.pack={old.place}/pack-raw")):
-        text = done(wrong, f"evaluate.py {source} --json data.root={old.place}/images {data}").out
+        text = done(commands, f"evaluate.py {source} --json data.root={old.place}/images {data}").out
         found = json.loads(text.splitlines()[-1])
         assert {key: found[key] for key in answers[name]} == pytest.approx(answers[name], rel=1e-4)
-    line = done(wrong, f"export.py {source} {target}").out
+    line = done(commands, f"export.py {source} {target}").out
     assert eval_of(line.strip().splitlines()[-1]) == eval_of(answers["export"].strip())
     save_file(load_file(target), target)  # the same tensors, without what later versions say of the run
     assert hashlib.sha256(target.read_bytes()).hexdigest() == answers["exported"]
@@ -147,9 +147,9 @@ def eval_of(line: str) -> dict[str, Any]:
 
 
 @each_version
-def test_runs_are_compared(wrong: Wrong, old: Old) -> None:
+def test_runs_are_compared(commands: CommandRunner, old: Old) -> None:
     expected = list(csv.DictReader(io.StringIO(old.answers["compare"])))
-    done(wrong, f"compare.py {old.place}/runs --out {old.place}/compared")
+    done(commands, f"compare.py {old.place}/runs --out {old.place}/compared")
     found = list(csv.DictReader(io.StringIO((old.place / "compared" / "table.csv").read_text())))
     assert len(found) == len(expected)
     for row, then in zip(found, expected, strict=True):
@@ -161,37 +161,37 @@ def test_runs_are_compared(wrong: Wrong, old: Old) -> None:
 
 
 @each_version
-def test_offline_wandb_runs_are_merged(wrong: Wrong, old: Old) -> None:
+def test_offline_wandb_runs_are_merged(commands: CommandRunner, old: Old) -> None:
     def told(text: str) -> list[str]:
         return sorted(re.findall(r"\(W&B run \w+\): \d+ rows up to step \d+, of \d+ fragment", text))
 
     expected = told(old.answers["sync"])
-    assert expected and told(done(wrong, f"sync_wandb.py {old.place}/runs --dry-run").out) == expected
+    assert expected and told(done(commands, f"sync_wandb.py {old.place}/runs --dry-run").out) == expected
 
 
 @pytest.mark.parametrize("pack", ["pack-jpeg", "pack-raw"])
 @each_version
-def test_a_pack_is_checked_and_trained_from(wrong: Wrong, old: Old, pack: str) -> None:
+def test_a_pack_is_checked_and_trained_from(commands: CommandRunner, old: Old, pack: str) -> None:
     place, command = old.place / pack, f"train.py {old.here(old.facts['runs'])} logger=none trainer.steps=2"
     data = old.here([override for override in old.facts["runs"] if override.startswith("data")])
     files = {path: path.read_bytes() for path in place.rglob("*.tar")}
-    assert "all checksums are correct" in done(wrong, f"pack.py {place} --check").out
+    assert "all checksums are correct" in done(commands, f"pack.py {place} --check").out
     again = f"pack.py {place} {data}" + (" --format raw" if pack == "pack-raw" else "")
-    answer = wrong.run(again, {})
+    answer = commands.run(again, {})
     assert "is already complete" in answer.out or "train.py takes it as it is; to make one anew" in answer.err
     assert files == {path: path.read_bytes() for path in files}
-    done(wrong, f"{command} data.pack={place} run_dir={old.place}/packed")
+    done(commands, f"{command} data.pack={place} run_dir={old.place}/packed")
     if pack == "pack-raw":  # whose pixels are the images' own
-        done(wrong, f"{command} run_dir={old.place}/folders")
+        done(commands, f"{command} run_dir={old.place}/folders")
         packed, folders = (weights_of(old.place / name) for name in ("packed", "folders"))
         assert all(torch.equal(tensor, folders[key]) for key, tensor in packed.items())
 
 
 @each_version
-def test_a_run_begins_from_a_checkpoint(wrong: Wrong, old: Old) -> None:
+def test_a_run_begins_from_a_checkpoint(commands: CommandRunner, old: Old) -> None:
     source = old.place / "checkpoints" / "gd"
     overrides = f"{old.here(old.facts['checkpoints']['adamw'])} model.init_from={source} trainer.steps=1"
-    answer = done(wrong, f"train.py {overrides} run_dir={old.place}/new")
+    answer = done(commands, f"train.py {overrides} run_dir={old.place}/new")
     assert f"Weights from {source}/checkpoints/last.pt" in answer.out + answer.err
 
 

@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import result
 from PIL import Image
-from test_resume import children
-from test_transforms import AS_BYTES, BOTH_ENDS, FULL, PLAIN, finished, numbers_of
+from support.training import result, run_ranks
+from support.transforms import AS_BYTES, BOTH_ENDS, FULL, PLAIN, numbers_of, transformed
 from torch import Tensor
 
 from ranger21.config import ImageFolderConfig
@@ -79,7 +78,7 @@ def random_rows(count: int) -> Tensor:
 
 def distance(config: ImageFolderConfig, image: Encoded, seed: int) -> float:
     """Mean absolute difference of what the two ends make of it, of 255."""
-    one, other = (finished(end, config, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
+    one, other = (transformed(end, config, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
     assert one.shape == other.shape == (3, config.crop, config.crop)
     return float(np.abs(one - other).mean())
 
@@ -124,7 +123,7 @@ def test_the_jitter_alone_agrees(resized: list[Encoded], record_property: Callab
     """Crop, flip and jitter of pictures that need no resize."""
     differences, signed = [], []
     for seed, image in enumerate(resized):
-        reference, own = (finished(end, RECIPE, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
+        reference, own = (transformed(end, RECIPE, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
         differences.append(np.abs(own - reference).mean())
         signed.append((own - reference).mean())
     record_property("mean absolute difference of 255", float(np.mean(differences)))
@@ -293,7 +292,7 @@ def test_a_batch_is_its_crops_pixel_by_pixel(end: str) -> None:
     whole = batch.images if batch.rest is None else AS_BYTES(batch.images, batch.rest)
     for index, made in enumerate(whole):
         numbers = uniforms(NUMBERS, SAMPLE, 7, 2, index)
-        assert np.array_equal(made.numpy(), finished(end, config, image, numbers))
+        assert np.array_equal(made.numpy(), transformed(end, config, image, numbers))
 
 
 def test_a_model_trained_on_either_ends_up_the_same(tiny: list[str], tmp_path, record_property: Callable) -> None:
@@ -303,7 +302,7 @@ def test_a_model_trained_on_either_ends_up_the_same(tiny: list[str], tmp_path, r
     for end, found in losses.items():
         for seed in range(3):
             directory = tmp_path / f"{end}{seed}"
-            assert children([*short, f"data.transforms={end}", f"seed={seed}"], directory, 1) == [0]
+            assert run_ranks([*short, f"data.transforms={end}", f"seed={seed}"], directory, 1) == [0]
             found.append(result(directory)["final"]["val/loss"])
     record_property("final val/loss", losses)
     noise_of_seeds = np.mean([np.var(found, ddof=1) for found in losses.values()]) ** 0.5

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import assert_same, run, weights
-from conftest import ROOT
-from problems import Operations
+from support.optimizers import Operations
+from support.project import ROOT
+from support.training import assert_same_state, last_checkpoint, train_in_child
 from torch._subclasses import FakeTensorMode
 from torch.nn import Parameter
 
@@ -27,7 +27,7 @@ pytest.importorskip("triton")
 
 def test_by_the_interpreter() -> None:
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    args = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "tests/fused_interpreted.py"]
+    args = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "tests/interpreted/fused.py"]
     done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
@@ -85,7 +85,7 @@ def three_runs(overrides: list[str], place: Path) -> None:
         Ranger21([Parameter(torch.ones(2))], weight_decay=decay, fused=True)
     fork, ends = multiprocessing.get_context("fork"), []
     for name, die_at in (("whole", None), ("killed", 2), ("killed", None)):
-        process = fork.Process(target=run, args=(overrides, place / name, {}, die_at, "before"))
+        process = fork.Process(target=train_in_child, args=(overrides, place / name, {}, die_at, "before"))
         process.start()
         process.join()
         ends.append(process.exitcode)
@@ -100,7 +100,7 @@ def test_a_run_that_is_killed_and_resumed(tiny: list[str], tmp_path: Path, monke
     process.start()
     process.join(240)
     assert process.exitcode == 0, [path.read_text()[-2000:] for path in tmp_path.glob("*.out")]
-    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
 
 
 def test_a_run_without_a_gpu_refuses_it(tiny: list[str], tmp_path: Path) -> None:

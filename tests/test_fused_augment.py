@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from support.project import ROOT
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,7 +27,7 @@ from ranger21.gpu.traffic import Traffic
 def test_by_the_interpreter(record_property: Callable) -> None:
     pytest.importorskip("triton")
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    args = ["-m", "pytest", "-n", "0", "-q", "-s", "-p", "no:cacheprovider", "tests/augment_interpreted.py"]
+    args = ["-m", "pytest", "-n", "0", "-q", "-s", "-p", "no:cacheprovider", "tests/interpreted/augment.py"]
     done = subprocess.run([sys.executable, *args], cwd=ROOT, env=env, capture_output=True, text=True)
     record_property("interpreted", done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from support.project import ROOT
 
 pytest.importorskip("triton")
 
@@ -23,7 +23,7 @@ def test_by_the_interpreter() -> None:
         "-q",
         "-p",
         "no:cacheprovider",
-        "tests/fused_check_interpreted.py",
+        "tests/interpreted/fused_check.py",
     ]
     done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.gpu import report, tables
 from ranger21.gpu.fused import CASES

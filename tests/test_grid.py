@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.grids import FOUR_RUNS, QUICK, make_job
+from support.project import ROOT
 
 from ranger21.config.ablation import INGREDIENTS
 from ranger21.config.compose import compose_config
@@ -27,10 +29,6 @@ from ranger21.report.runs.record_file import entries
 from ranger21.report.runs.run import RUNNING
 from ranger21.system.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
-QUICK = ["logger=none", "trainer.steps=4", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=2"]
-FOUR = ["--preset", "paper", "--only", "model=resnet50", "--seeds", "2"]
-
 
 def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments]
@@ -41,7 +39,7 @@ def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
 def four(tiny: list[str], tmp_path: Path) -> list[str]:
     """The paper's comparison of one model with two seeds, in tiny: four runs of four steps."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
-    return [*FOUR, "--at-once", "2", *kept, *QUICK, "trainer.device=cpu", f"outputs={tmp_path / 'outputs'}"]
+    return [*FOUR_RUNS, "--at-once", "2", *kept, *QUICK, "trainer.device=cpu", f"outputs={tmp_path / 'outputs'}"]
 
 
 # What a preset is
@@ -162,7 +160,7 @@ def test_an_option_that_would_change_nothing_or_is_not_possible(options: str, se
 
 def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
     nowhere = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR, "--launcher", "slurm", f"outputs={tmp_path}"],
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR_RUNS, "--launcher", "slurm", f"outputs={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
     )  # fmt: skip
     assert nowhere.returncode == 1
@@ -172,16 +170,9 @@ def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
 # What is shown
 
 
-def job_in(path: Path, **rows: object) -> PlannedRun:
-    config = compose_config(["experiment=demo"])
-    path.mkdir(parents=True)
-    (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")
-    return PlannedRun(("experiment=demo",), config, path)
-
-
 @pytest.mark.parametrize("said", ["error: no such folder", "ModuleNotFoundError: No module named 'torch'"])
 def test_the_last_error_of_what_has_failed(said: str, tmp_path: Path) -> None:
-    job = job_in(tmp_path / "a")
+    job = make_job(tmp_path / "a")
     (job.directory / "launcher.txt").write_text(
         f"Training\n{said}\nsrun: error: node1: task 0: Exited with exit code 1\n"
     )
@@ -189,7 +180,7 @@ def test_the_last_error_of_what_has_failed(said: str, tmp_path: Path) -> None:
 
 
 def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
-    job = job_in(tmp_path / "a", **{"val/acc1": 12.5, "perf/images_per_s": 100.0})
+    job = make_job(tmp_path / "a", **{"val/acc1": 12.5, "perf/images_per_s": 100.0})
     assert progress(job).state == "stopped"
     holder = subprocess.Popen(
         [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
@@ -207,7 +198,7 @@ def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
 
 
 def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
-    begun = job_in(tmp_path / "a", **{"perf/images_per_s": 50.0})
+    begun = make_job(tmp_path / "a", **{"perf/images_per_s": 50.0})
     (begun.directory / "checkpoints").mkdir()
     (begun.directory / "checkpoints/last.pt").write_bytes(bytes(1000))
     (begun.directory / "manifest.json").write_text(json.dumps({"data": {"train_images": 1000}}))
@@ -229,7 +220,7 @@ def test_without_a_speed_the_cost_is_told_in_images(tmp_path: Path) -> None:
 
 
 def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:
-    job = job_in(tmp_path / "runs" / "demo" / "a")
+    job = make_job(tmp_path / "runs" / "demo" / "a")
     (job.directory / "result.json").write_text('{"status": "finished"}')
     session = {
         "command": ["/home/me/bin/python3", "/home/me/train.py", "seed=1"],

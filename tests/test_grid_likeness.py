@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import PlannedRun

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from slurm_cluster import Cluster, until
-from test_grid import FOUR, QUICK, ROOT
+from support.grids import FOUR_RUNS, QUICK
+from support.project import ROOT
+from support.slurm_cluster import Cluster, until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -30,7 +31,7 @@ exec {sbatch} "$@"
 def grid(cluster: Cluster, tiny: list[str], name: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """reproduce.py by SLURM, of four tiny runs."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
-    arguments = [*FOUR, "--launcher", "slurm", "--at-once", "2", "--sbatch=--gpus-per-node=0", *kept, *QUICK]
+    arguments = [*FOUR_RUNS, "--launcher", "slurm", "--at-once", "2", "--sbatch=--gpus-per-node=0", *kept, *QUICK]
 
     def reproduce(*more: str, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments, f"outputs=outputs/{name}", *more]

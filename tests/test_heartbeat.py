@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from support.distributed import Store
 
 from ranger21.system import heartbeat
 from ranger21.system.distributed import World, meet
@@ -16,20 +17,6 @@ from ranger21.system.heartbeat import BEATS, Heartbeat
 from ranger21.system.ranks import PATIENCE, environment, seconds_of_patience
 
 FAST = 0.6
-
-
-class Store(dict):
-    """As torch.distributed's, in one process."""
-
-    broken = False
-
-    def set(self, key: str, value: str) -> None:
-        if self.broken:
-            raise RuntimeError("Connection reset by peer")
-        self[key] = value.encode()
-
-    def check(self, keys: list[str]) -> bool:
-        return all(key in self for key in keys)
 
 
 Store.get = dict.__getitem__  # type: ignore[method-assign]

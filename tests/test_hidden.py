@@ -7,7 +7,7 @@ from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data

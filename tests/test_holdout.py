@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from children import weights
-from conftest import TINY, lines, repeatable, result
-from test_data import idx_files
-from test_resume import children
+from support.fashion_mnist import idx_files
+from support.training import TINY, last_checkpoint, metrics_lines, metrics_without_speed, result, run_ranks
 from timm.models.resnet import ResNet
 from torch import nn
 
@@ -159,20 +157,20 @@ def test_no_image_of_the_official_set_is_read_before_the_end(broken, tmp_path) -
     keys, mend = broken
     if "data.root=null" not in keys:
         assert run(tmp_path / "never", *keys, "trainer.final_validation=false") == 0
-        assert not [key for row in lines(tmp_path / "never") for key in row if key.startswith("val/")]
+        assert not [key for row in metrics_lines(tmp_path / "never") for key in row if key.startswith("val/")]
         with pytest.raises(UserError, match="/val/"):
             run(tmp_path / "without", *keys, "data.holdout=0")
-        assert [row["step"] for row in lines(tmp_path / "without")] == [2, 4]
+        assert [row["step"] for row in metrics_lines(tmp_path / "without")] == [2, 4]
     with pytest.raises(UserError, match=r"/val/n\d+/"):
         run(tmp_path / "run", *keys)
-    assert [row["step"] for row in lines(tmp_path / "run")] == [2, 3, 4]
+    assert [row["step"] for row in metrics_lines(tmp_path / "run")] == [2, 3, 4]
     assert not (tmp_path / "run" / "result.json").exists()
     mend()
     assert run(tmp_path / "run", *keys) == 0
     assert run(tmp_path / "whole", *keys) == 0
-    watched_alone(lines(tmp_path / "run"), 6)
-    assert repeatable(tmp_path / "run") == repeatable(tmp_path / "whole")
-    mine, others = (weights(tmp_path / name)["model"] for name in ("run", "whole"))
+    watched_alone(metrics_lines(tmp_path / "run"), 6)
+    assert metrics_without_speed(tmp_path / "run") == metrics_without_speed(tmp_path / "whole")
+    mine, others = (last_checkpoint(tmp_path / name)["model"] for name in ("run", "whole"))
     assert all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
 
 
@@ -188,17 +186,17 @@ def test_a_stop_while_the_official_set_is_read_leaves_all_of_it_for_later(images
 
     monkeypatch.setattr(validations, "evaluate", stopped)
     assert run(tmp_path / "run", f"data.root={images}") == 143
-    assert not [key for row in lines(tmp_path / "run") for key in row if key.startswith("val/")]
+    assert not [key for row in metrics_lines(tmp_path / "run") for key in row if key.startswith("val/")]
     assert run(tmp_path / "run", f"data.root={images}") == 0
     assert asked == ["holdout", "holdout", "val", "holdout", "val"]
-    assert repeatable(tmp_path / "run") == repeatable(tmp_path / "whole")
+    assert metrics_without_speed(tmp_path / "run") == metrics_without_speed(tmp_path / "whole")
     assert result(tmp_path / "run")["final"] == result(tmp_path / "whole")["final"]
 
 
 def test_the_best_is_chosen_by_the_holdout(images, tmp_path) -> None:
     place = tmp_path / "run"
     assert run(place, f"data.root={images}", "trainer.epochs=4", "trainer.final_validation=false") == 0
-    rows = [row for row in lines(place) if "holdout/acc1" in row]
+    rows = [row for row in metrics_lines(place) if "holdout/acc1" in row]
     best, found = max(rows, key=lambda row: row["holdout/acc1"]), result(place)
     assert found["best"] == {key: best[key] for key in found["best"]} and "holdout/acc1" in found["best"]
     assert read(place / "checkpoints" / "best.pt")["progress"]["step"] == best["step"]
@@ -227,7 +225,7 @@ def test_no_model_sees_a_marked_picture_before_the_last_step(tmp_path) -> None:
         hook.remove()
     marked = [place for place, (_, mark) in enumerate(seen) if mark]
     assert marked and not any(training for training, _ in seen[marked[0] :])
-    rows = lines(tmp_path / "run")
+    rows = metrics_lines(tmp_path / "run")
     assert [("holdout/acc1" in row, "val/acc1" in row) for row in rows] == [(True, False), (True, True)]
 
 
@@ -235,9 +233,9 @@ def test_two_ranks_killed_at_the_end_watch_the_same_holdout(images, tmp_path) ->
     words = [*TINY, f"data.root={images}", f"data.holdout={HELD}", "trainer.precision=fp64", "trainer.epochs=2"]
     words = [word.replace(",drop_rate:0.2", "") for word in [*words, "model.remove_batch_norm=true"]]
     assert experiment.run(compose_config(words), tmp_path / "one") == 0
-    assert children(words, tmp_path / "two", 2, 6) != [0, 0]
-    assert children(words, tmp_path / "two", 2) == [0, 0]
-    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert run_ranks(words, tmp_path / "two", 2, 6) != [0, 0]
+    assert run_ranks(words, tmp_path / "two", 2) == [0, 0]
+    one, two = metrics_lines(tmp_path / "one"), metrics_lines(tmp_path / "two")
     watched_alone(one, 6)
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys() and all(a.get(key) == b.get(key) for key in ("holdout/acc1", "val/acc1"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile import Hostile
+from support.hostile_files import HostileFiles
 
 ATTACKS: list[tuple[str, str]] = [
     ("import pathlib; pathlib.Path('../escaped').touch()", "written outside the folders named: .'escaped'"),
@@ -23,7 +23,7 @@ ATTACKS: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("code", "found"), ATTACKS, ids=[code for code, _ in ATTACKS])
 def test_what_a_command_does_besides_is_found(
-    hostile: Hostile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, found: str
+    hostile: HostileFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, found: str
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(code)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-from hostile import Hostile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strangers import write_runs, write_strangers
-from wrong_places import FORMATS
+from support.hostile_checkpoints import write_changed_runs, write_hostile_checkpoints
+from support.hostile_files import HostileFiles
+from support.project import FORMATS, ROOT
 
 from ranger21.records.checkpoint_file import Damaged, read
 from ranger21.system.errors import UserError
@@ -37,9 +36,9 @@ INDEX = ("files/images",)  # of the images, which lies beside them
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_strangers_checkpoint_ends_in_a_sentence(hostile: Hostile, command: str) -> None:
+def test_a_strangers_checkpoint_ends_in_a_sentence(hostile: HostileFiles, command: str) -> None:
     shutil.copytree(FORMATS / "images", hostile.files / "images")
-    strangers = list(write_strangers(hostile.files, hostile.canary, KNOWN).items())
+    strangers = list(write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN).items())
     part = slice(None) if command == "evaluate" else slice(list(COMMANDS).index(command), None, 5)  # all read alike
     for file, words in strangers[part]:
         hostile.refuses(COMMANDS[command].format(file=file), words, INDEX)
@@ -48,7 +47,7 @@ def test_a_strangers_checkpoint_ends_in_a_sentence(hostile: Hostile, command: st
 def test_reading_says_damaged_or_not_now_and_nothing_else(tmp_path: Path) -> None:
     """A run that resumes goes by it."""
     whole = {"names.pt", "keys.pt"}
-    files = write_strangers(tmp_path, tmp_path / "canary", KNOWN)
+    files = write_hostile_checkpoints(tmp_path, tmp_path / "canary", KNOWN)
     for file in files.keys() - whole - {"storage.pt"}:  # which is virtual memory, and may be there
         with pytest.raises((Damaged, OSError)):
             read(tmp_path / file)
@@ -57,10 +56,10 @@ def test_reading_says_damaged_or_not_now_and_nothing_else(tmp_path: Path) -> Non
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: Hostile) -> None:
+def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: HostileFiles) -> None:
     shutil.copytree(FORMATS / "images", hostile.files / "images")
-    write_strangers(hostile.files, hostile.canary, KNOWN)
-    for file, (evaluated, exported) in write_runs(hostile.files, hostile.canary, KNOWN).items():
+    write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN)
+    for file, (evaluated, exported) in write_changed_runs(hostile.files, hostile.canary, KNOWN).items():
         hostile.refuses(COMMANDS["evaluate"].format(file=file), evaluated, INDEX)
         line = COMMANDS["export"].format(file=file)
         if exported != "timm.create_model(":
@@ -70,8 +69,8 @@ def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: Hostile)
             arguments_of(answer.out.strip())
 
 
-def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: Hostile) -> None:
-    write_strangers(hostile.files, hostile.canary, KNOWN)
+def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: HostileFiles) -> None:
+    write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN)
     shutil.copytree(FORMATS / "images", hostile.files / "images")
     for source, custom in (("local-dir:$FILES/evil", False), ("$FILES/evil2", True)):
         folder = hostile.files / source.rpartition("/")[2]
@@ -82,7 +81,7 @@ def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: Hostile) -> 
         hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot load", INDEX)
 
 
-def test_a_strangers_yaml_runs_no_code(hostile: Hostile) -> None:
+def test_a_strangers_yaml_runs_no_code(hostile: HostileFiles) -> None:
     run = shutil.copytree(RUN, hostile.files / "run")
     (run / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir [{hostile.canary}]\n")
     hostile.refuses("compare.py $FILES/run", "its config.yaml cannot be read", ("work",))
@@ -90,7 +89,7 @@ def test_a_strangers_yaml_runs_no_code(hostile: Hostile) -> None:
 
 
 @pytest.mark.parametrize("how", ["a pipe", "too deep"])
-def test_a_strangers_manifest_beside_a_checkpoint_is_passed_over(hostile: Hostile, how: str) -> None:
+def test_a_strangers_manifest_beside_a_checkpoint_is_passed_over(hostile: HostileFiles, how: str) -> None:
     run = shutil.copytree(RUN, hostile.files / "run")
     manifest = run / "manifest.json"
     manifest.unlink()

@@ -1,6 +1,7 @@
-"""Packs, archives, parquet files and images of strangers through the commands that read them (tests/hostile.py).
+"""The commands that read packs, archives, parquet files and images refuse hostile ones.
 
-Some of the sentences are those of files that are merely damaged; what counts is that nothing else happens.
+Some of the errors are those of files that are merely damaged; what counts is that nothing else happens
+(tests/support/hostile_files.py).
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archives import add, make_few, write_parquet
-from conftest import ROOT, TINY
-from hostile import Hostile, hostile  # noqa: F401 (a fixture)
-from test_opening import EPS, of_many_scans, png
+from support.archives import add, make_few, write_parquet
+from support.hostile_files import HostileFiles
+from support.image_files import EPS, jpeg_of_many_scans, png
+from support.project import ROOT
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.data.archives import DEVKIT, META, TRUTH, VAL
@@ -119,13 +121,13 @@ ARCHIVES: dict[str, tuple[str, Harm]] = {
 
 
 def renamed_class(name: str) -> bytes:
-    from archives import devkit_meta
+    from support.archives import devkit_meta
 
     return devkit_meta([name, "n99000001"])
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_archives(kind: str, sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_archives(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = ARCHIVES[kind]
     source = shutil.copytree(sound / "official", hostile.files / "official")
     harm(source)
@@ -175,7 +177,7 @@ PARQUET: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("kind", PARQUET)
-def test_parquet_files(kind: str, sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_parquet_files(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = PARQUET[kind]
     harm(shutil.copytree(sound / "parquet", hostile.files / "parquet"))
     line = "prepare_imagenet.py $FILES/parquet $WORK/out --processes 1"
@@ -248,7 +250,7 @@ PACKS: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("kind", PACKS)
-def test_packs(kind: str, sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_packs(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = PACKS[kind]
     harm(shutil.copytree(sound / "pack", hostile.files / "pack"))
     line = f"train.py {TRAIN} data.pack=$FILES/pack run_dir=$WORK/run"
@@ -257,7 +259,7 @@ def test_packs(kind: str, sound: Path, hostile: Hostile) -> None:  # noqa: F811
         hostile.refuses("pack.py $FILES/pack --check", words)
 
 
-def test_packs_through_the_other_commands(sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_packs_through_the_other_commands(sound: Path, hostile: HostileFiles) -> None:
     shutil.copytree(ROOT / "tests/formats/1/runs/paper/resnet10t-momentum-s0-53badd80", hostile.files / "run")
     shutil.copytree(sound / "pack", hostile.files / "pack")
     PACKS["a path"][1](hostile.files / "pack")
@@ -267,11 +269,11 @@ def test_packs_through_the_other_commands(sound: Path, hostile: Hostile) -> None
         hostile.refuses(line, "where train-00000.tar belongs", writes=drawn)
 
 
-def test_images(sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_images(sound: Path, hostile: HostileFiles) -> None:
     """All of a class are hostile: the first that is read ends the command, and no program is started."""
     for split in ("train", "val"):
         shutil.copytree(sound / split, hostile.files / "data" / split)
-    kinds = {"EPS": EPS, "pixels": png(13_000, 13_000), "scans": of_many_scans(5000)}
+    kinds = {"EPS": EPS, "pixels": png(13_000, 13_000), "scans": jpeg_of_many_scans(5000)}
     for name, content in zip(("train/n99000000", "train/n99000001", "val/n99000000"), kinds.values(), strict=True):
         for path in (hostile.files / "data" / name).iterdir():
             path.write_bytes(content)
@@ -287,7 +289,7 @@ def test_images(sound: Path, hostile: Hostile) -> None:  # noqa: F811
     hostile.refuses(line, "The image $FILES/data/train/", writes=("work/run", *cache))
 
 
-def test_lists_of_classes_and_small_files(sound: Path, hostile: Hostile) -> None:  # noqa: F811
+def test_lists_of_classes_and_small_files(sound: Path, hostile: HostileFiles) -> None:
     os.mkfifo(hostile.files / "pipe")
     with open(hostile.files / "large", "wb") as file:
         file.truncate(1 << 40)

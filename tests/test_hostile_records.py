@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import Hostile
-from made_runs import config_of, lines
 from omegaconf import OmegaConf
+from support.hostile_files import HostileFiles
+from support.run_directories import config_of, logged_lines
 
 from ranger21.report.tables.text import table_lines
 from ranger21.system.wording import defused, one_line
@@ -51,7 +51,7 @@ def write(path: Path, name: str, seed: int = 0, labels: Sequence[str] = ()) -> P
     config: Any = config_of("adamw", seed, 2, path)
     config["optimizer"] |= dict.fromkeys(labels, 1) | {"note": "".join(labels)} if labels else {}
     (path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=False).replace("!!python", ""))
-    (path / "metrics.jsonl").write_text("".join(lines((50.0, 60.0 + seed))))
+    (path / "metrics.jsonl").write_text("".join(logged_lines((50.0, 60.0 + seed))))
     (path / "result.json").write_text(json.dumps({"status": "finished", "step": 20}))
     return path
 
@@ -76,7 +76,7 @@ def write_all(folder: Path) -> int:
     return len(list(folder.iterdir())) - 2
 
 
-def test_compare_leaves_out_what_is_hostile_and_compares_the_others(hostile: Hostile) -> None:
+def test_compare_leaves_out_what_is_hostile_and_compares_the_others(hostile: HostileFiles) -> None:
     assert write_all(hostile.files / "runs") >= 15
     answer = hostile.refuses("compare.py $FILES/runs --out $WORK/out", "is left out", ("work/out",), code=0)
     said = " ".join((answer.out + answer.err).split())
@@ -102,7 +102,7 @@ COMMANDS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_hostile_run_ends_in_a_sentence(hostile: Hostile, command: str) -> None:
+def test_a_hostile_run_ends_in_a_sentence(hostile: HostileFiles, command: str) -> None:
     write_all(hostile.files / "runs")
     for name in ("bomb", "pipe-manifest.json", "pipe-config.yaml", "zeros", "nested")[
         : 1 if command == "sync" else None
@@ -110,7 +110,7 @@ def test_a_hostile_run_ends_in_a_sentence(hostile: Hostile, command: str) -> Non
         hostile.refuses(COMMANDS[command](name), "error: ", ("work/x", f"files/runs/{name}/.lock"))
 
 
-def test_status_of_runs_with_hostile_records(hostile: Hostile) -> None:
+def test_status_of_runs_with_hostile_records(hostile: HostileFiles) -> None:
     line = "reproduce.py --preset fashion_mnist --seeds 1 --only optimizer=adamw --status"
     runs = hostile.work / "outputs" / "fashion_mnist"
     for name, content in {"ranger21-s0": '{"status": "\\u001b[2J"}', "ranger21_official-s0": "[" * 100_000}.items():

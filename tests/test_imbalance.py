@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from children import assert_same, weights
-from conftest import TINY
-from test_data import idx_files
-from test_resume import children
+from support.fashion_mnist import idx_files
+from support.training import TINY, assert_same_state, last_checkpoint, run_ranks
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
@@ -103,10 +101,10 @@ def test_the_holdout_is_taken_before_and_stays_balanced(which: str, config: Imag
 
 def test_a_run_says_what_it_kept_and_resumes(images: Path, tmp_path: Path) -> None:
     rest = [*TINY, f"data.root={images}", "data.imbalance=1", "data.batch_size=4", "trainer.epochs=2"]
-    assert children(rest, tmp_path / "whole", 1) == [0]
-    assert children(rest, tmp_path / "killed", 1, die_at=7, when="before") == [-9]
-    assert children(rest, tmp_path / "killed", 1) == [0]
-    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    assert run_ranks(rest, tmp_path / "whole", 1) == [0]
+    assert run_ranks(rest, tmp_path / "killed", 1, die_at=7, when="before") == [-9]
+    assert run_ranks(rest, tmp_path / "killed", 1) == [0]
+    assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
     facts = json.loads((tmp_path / "whole" / "manifest.json").read_text())["data"]
     kept = facts["images_of_class"]
     assert facts["train_images"] == sum(kept.values()) == 22 and facts["val_images"] == 30

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from problems import ADAMW, chain, distance, duel, random_grads, random_params, same, walk
-from test_optim import SHAPES, largest_error, take_step
+from support.optimizers import (
+    ADAMW,
+    SHAPES,
+    chain,
+    distance,
+    largest_distance,
+    largest_error,
+    random_grads,
+    random_params,
+    same,
+    take_step,
+    walk,
+)
 from timm.optim.adamw import AdamWLegacy
 from torch.nn import Parameter
 
@@ -30,7 +41,7 @@ def test_cautious_is_timms(weight_decay: float) -> None:
     """Theirs decays before the step, and ours multiplies by the same factor."""
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     ours = chain(["first_moment", "second_moment", "cautious", "decay"], **kwargs)
-    assert duel(ours, lambda params: AdamWLegacy(params, **kwargs, caution=True)) < 1e-12
+    assert largest_distance(ours, lambda params: AdamWLegacy(params, **kwargs, caution=True)) < 1e-12
 
 
 def test_cautious_is_its_formula() -> None:
@@ -132,7 +143,7 @@ def test_nesterovs_moment_is_a_mean_of_gradients() -> None:
 
 
 def test_every_file_of_an_ingredient_is_listed() -> None:
-    from conftest import ROOT
+    from support.project import ROOT
 
     files = {path.stem for path in (ROOT / "ranger21" / "optim" / "ingredients").glob("*.py")} - {"__init__", "base"}
     assert {one.name for one in ALL} == files

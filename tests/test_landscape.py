@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY
-from test_resume import children
+from support.project import ROOT
+from support.training import TINY, run_ranks
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -281,7 +281,7 @@ def script(*args: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None:
     """The plane through a run's checkpoint and two others, the path of two of them on it, all marked."""
-    assert children([*tiny, "trainer.steps=2"], tmp_path / "run", 1) == [0]
+    assert run_ranks([*tiny, "trainer.steps=2"], tmp_path / "run", 1) == [0]
     kept = [str(tmp_path / "run" / "checkpoints" / "last.pt"), save(tmp_path / "b.pt", make_model(1), tiny, 7)]
     third = save(tmp_path / "c.pt", make_model(2), tiny)
     options = ["--points=5", "--images=50", "--split=val", "--bn-images=16", "--sharpness-seeds=2"]

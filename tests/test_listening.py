@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SPAWN
+from support.ports import free_port
+from support.training import FORKSERVER
 
 from ranger21.system.distributed import World, join, listen
 
@@ -37,19 +38,13 @@ def rank(pipe: Any, variables: dict[str, str]) -> None:
         pipe.recv()  # the others may still be looking
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost"])
 def test_the_ranks_of_one_node_are_not_reached_from_outside(address: str) -> None:
     env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": str(free_port())}
     pipes, processes = [], []
     for number in ("0", "1"):
-        here, there = SPAWN.Pipe()
-        process = SPAWN.Process(target=rank, args=(there, env | {"RANK": number, "LOCAL_RANK": number}))
+        here, there = FORKSERVER.Pipe()
+        process = FORKSERVER.Process(target=rank, args=(there, env | {"RANK": number, "LOCAL_RANK": number}))
         process.start()
         pipes.append(here)
         processes.append(process)

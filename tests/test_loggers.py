@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import lines
+from support.training import metrics_lines
 
 from ranger21.config.compose import compose_config
 from ranger21.run import experiment
@@ -65,5 +65,5 @@ def test_a_new_logger_needs_its_module_its_file_and_a_line(
     (recorder,) = OPENED
     assert (recorder.level, recorder.steps) == (3, [1, 2, 3, 4])
     assert recorder.run == RunInfo(recorder.run.id, tmp_path / "run", "paper", asdict(config)) and recorder.run.id
-    assert [row["step"] for row in recorder.rows] == [row["step"] for row in lines(tmp_path / "run")] == [2, 4]
+    assert [row["step"] for row in recorder.rows] == [row["step"] for row in metrics_lines(tmp_path / "run")] == [2, 4]
     assert recorder.end and recorder.end[0] == 0 and recorder.end[1]["status"] == "finished"

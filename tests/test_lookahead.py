@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from problems import distance, random_params, resumes, same, walk
+from support.optimizers import distance, random_params, resumes_exactly, same, walk
 from timm.optim import Lars, Lion
 from torch import Tensor
 from torch.nn import Parameter
@@ -77,7 +77,7 @@ def test_bad_arguments_are_named(name: str, value: object) -> None:
 def test_state_dict_resumes_bit_for_bit(make: Callable) -> None:
     """Between two merges, and at one."""
     for stop in (5, 8):
-        assert resumes(lambda params: Lookahead(make(params)), random_params(), stop, 14)
+        assert resumes_exactly(lambda params: Lookahead(make(params)), random_params(), stop, 14)
 
 
 @EVERY_INNER

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import Make
-from test_grid import job_in
-from test_report import read, section
+from support.comparisons import comparison_markdown, read_single_run
+from support.grids import make_job
+from support.run_directories import MakeRun
 
 from ranger21.config.compose import compose_config
 from ranger21.engine.precision import choose_precision
@@ -34,12 +34,12 @@ OFFICIAL = 55.0  # on the official validation set, after the last
 
 
 @pytest.fixture
-def held(make: Make) -> Make:
+def held(make_run: MakeRun) -> MakeRun:
     """Makes a run of three epochs that looked at a holdout; `final` is what it read at its end, None for nothing."""
 
     def make_held(final: float | None = OFFICIAL, **settings: Any) -> Path:
         never = {} if final is not None else {"trainer__final_validation": False}
-        path = make(top1=HELD, data__holdout=1000, **settings, **never)
+        path = make_run(top1=HELD, data__holdout=1000, **settings, **never)
         rows = [json.loads(line.replace('"val/', '"holdout/')) for line in (path / "metrics.jsonl").open()]
         if final is not None:
             rows[-1] |= {"val/acc1": final, "val/acc5": 90.0, "val/loss": 2.0, "val/loss_smoothed": 2.5}
@@ -58,41 +58,44 @@ def mixed(tmp_path: Path) -> Comparison:
     return comparison
 
 
-def test_final_figures_are_of_the_official_set_and_the_best_is_of_the_holdout(held: Make) -> None:
-    run = read(held())
+def test_final_figures_are_of_the_official_set_and_the_best_is_of_the_holdout(held: MakeRun) -> None:
+    run = read_single_run(held())
     assert (run.watched, final_top1(run), best(run)) == ("holdout", OFFICIAL, (80.0, 2.0))
     assert not best_is_last(run) and leaves_chance(run) and roughness(run) is not None
-    trial = read(held(final=None, seed=1))
+    trial = read_single_run(held(final=None, seed=1))
     assert (trial.final("holdout/acc1"), final_top1(trial), best(trial)) == (70.0, None, (80.0, 2.0))
 
 
-def test_of_an_official_set_that_is_not_better_than_chance_nothing_is_concluded_while_it_trains(held: Make) -> None:
-    assert leaves_chance(read(held(final=10.0)))  # the holdout left it
+def test_of_an_official_set_that_is_not_better_than_chance_nothing_is_concluded_while_it_trains(held: MakeRun) -> None:
+    assert leaves_chance(read_single_run(held(final=10.0)))  # the holdout left it
 
 
-def test_the_table_says_which_images_a_figure_is_of(held: Make, make: Make, tmp_path: Path) -> None:
+def test_the_table_says_which_images_a_figure_is_of(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
     held(seed=0)
-    text = section(tmp_path)
+    text = comparison_markdown(tmp_path)
     assert "Best top-1 is of the holdout of the training set (data.holdout), by which best.pt was chosen" in text
     assert "read once, at the end" in text and "flatters" not in text
     held(final=None, seed=1, name="trial")
     held(seed=2, status="running", name="running")
-    make(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
+    make_run(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
     text = markdown(mixed(tmp_path))
     assert "chosen on the official validation set itself (data.holdout=0): the best of several looks flatters" in text
     assert "never read the official validation set (trainer.final_validation=false), and has no final figures." in text
     assert "running or stopped at epoch 3, top-1 70.00 % of the holdout; not in the means" in text
 
 
-def test_without_a_holdout_the_best_is_said_to_be_chosen_on_the_validation_set(make: Make, tmp_path: Path) -> None:
-    make()
-    assert "Best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0)" in section(
-        tmp_path
+def test_without_a_holdout_the_report_says_that_the_validation_set_chose_the_best(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run()
+    assert (
+        "Best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0)"
+        in comparison_markdown(tmp_path)
     )
 
 
-def test_curves_and_the_page_name_what_they_show(held: Make, make: Make, tmp_path: Path) -> None:
-    runs = [read(held()), read(held(final=None, seed=1))]
+def test_curves_and_the_page_name_what_they_show(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [read_single_run(held()), read_single_run(held(final=None, seed=1))]
     (comparison, *_) = compare_like_with_like(runs)
     panels = {panel.title: panel for picture in gallery(comparison) for panel in picture.panels}
     curve = panels["Holdout top-1 (%)"].curve
@@ -100,7 +103,7 @@ def test_curves_and_the_page_name_what_they_show(held: Make, make: Make, tmp_pat
     assert "Holdout loss, label-smoothed" in panels and not [title for title in panels if "alidation" in title]
     table = run_table(group_runs(runs))
     assert f"<td>{OFFICIAL:.2f}</td>" in table and "<td>70.00 (holdout)</td>" in table
-    make(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
+    make_run(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
     titles = {panel.title for picture in gallery(mixed(tmp_path)) for panel in picture.panels}
     assert {"Validation or holdout top-1 (%)", "Validation or holdout loss, label-smoothed"} <= titles
 
@@ -113,7 +116,7 @@ def test_the_best_of_a_merged_wandb_run_is_of_the_holdout(tmp_path: Path) -> Non
 
 
 def test_the_progress_of_a_grid_says_of_what_its_top1_is(tmp_path: Path) -> None:
-    now = progress(job_in(tmp_path / "a", **{"holdout/acc1": 12.5, "val/acc1": 11.0}))
+    now = progress(make_job(tmp_path / "a", **{"holdout/acc1": 12.5, "val/acc1": 11.0}))
     assert (now.top1, now.split) == (12.5, "holdout")
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import assert_same
-from conftest import ROOT
+from support.project import ROOT
+from support.training import assert_same_state
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
@@ -47,7 +47,7 @@ def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Pa
         job.batches.close()
         after = {"model": job.model.state_dict(), "optimizer": job.optimizer.state_dict()}
         rest = {"scaler": {}, "progress": dict.fromkeys(("step", "best", "last")), "meter": []}
-        assert_same(before | rest, after | rest)
+        assert_same_state(before | rest, after | rest)
     assert len(found.rates) < 30, "it ends early when the loss is lost"
     ratios = torch.tensor(found.rates[1:]) / torch.tensor(found.rates[:-1])
     assert torch.allclose(ratios, ratios[0].expand_as(ratios))

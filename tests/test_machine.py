@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY
-from slurm_cluster import Cluster
+from support.project import ROOT
+from support.slurm_cluster import Cluster
+from support.training import TINY
 
 from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, require_use

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from support.training import TINY
 
 from ranger21.config import result_values
 from ranger21.config.compose import compose_config

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from wrong_inputs import Wrong, wrong  # noqa: F401 (a fixture)
+from support.command_runner import CommandRunner
 
 from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import ToInput
@@ -60,10 +60,10 @@ def test_a_validation_names_its_batch() -> None:
 
 
 @pytest.mark.parametrize("command", ["train.py run_dir=run", "find_lr.py --out lr.png"])
-def test_a_model_beyond_all_memory(command: str, wrong: Wrong, images: Path) -> None:  # noqa: F811
+def test_a_model_beyond_all_memory(command: str, commands: CommandRunner, images: Path) -> None:
     """Its second convolution has 36 terabytes."""
     line = f"{command} data=imagenet data.root={images} data.resize=36 data.crop=32 data.batch_size=16 logger=none "
     line += "trainer.device=cpu data.workers=0 model=resnet10t +model.kwargs.stem_width=1000000"
-    answer = wrong.run(line, {})
+    answer = commands.run(line, {})
     assert answer.code == 1 and "Traceback" not in answer.err, answer.err
     assert "error: There is not enough memory for training with data.batch_size=16, trainer.accumulate=1" in answer.err

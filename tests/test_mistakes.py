@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import weights
-from conftest import ROOT, command, result, train
-from test_resume import children, wait_for_a_line
+from support.commands import command, train, wait_for_line
+from support.project import ROOT
+from support.training import last_checkpoint, result, run_ranks
 
 
 def refused(*overrides: str, **options) -> str:
@@ -53,7 +53,7 @@ def test_a_hidden_folder_is_no_class(images, tiny, tmp_path):
     shutil.copytree(images, root)
     shutil.copytree(next((root / "train").iterdir()), root / "train" / ".thumbs")
     overrides = [o for o in tiny if not o.startswith("data.root")]
-    assert children([*overrides, f"data.root={root}", "trainer.steps=1"], tmp_path / "run", 1) == [0]
+    assert run_ranks([*overrides, f"data.root={root}", "trainer.steps=1"], tmp_path / "run", 1) == [0]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]["classes"] == 10
 
 
@@ -92,7 +92,7 @@ def test_batches_that_cannot_be(tiny, tmp_path):
 
 def test_another_run_in_the_directory(tiny, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
-    assert children(tiny, tmp_path / "run", 1) == [0]
+    assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     sentence = refused(*tiny, "optimizer=adamw", run_dir)
     assert "optimizer.name" in sentence and "adamw" in sentence and "ranger21" in sentence
     assert "model.name" in refused(*tiny, "model=resnet18", run_dir)
@@ -104,24 +104,24 @@ def test_a_full_disk_keeps_the_old_checkpoint(tiny, tmp_path):
     directory = tmp_path / "run"
     short = [*tiny, "trainer.checkpoint_every_steps=null"]
     stopped = subprocess.Popen(**command(*short, "trainer.log_every_steps=1", f"run_dir={directory}"))
-    wait_for_a_line(directory / "metrics.jsonl", stopped)
+    wait_for_line(directory / "metrics.jsonl", stopped)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(60) == 143
-    before = weights(directory)["progress"]["step"]
+    before = last_checkpoint(directory)["progress"]["step"]
     limited = command(*short, f"run_dir={directory}")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
     done = subprocess.run(**limited, preexec_fn=limit, timeout=120)
     assert done.returncode == 1 and "could not be written" in done.stdout, done.stdout
     assert "Traceback" not in done.stdout
-    assert weights(directory)["progress"]["step"] == before
-    assert children(short, directory, 1) == [0]
+    assert last_checkpoint(directory)["progress"]["step"] == before
+    assert run_ranks(short, directory, 1) == [0]
     assert result(directory)["status"] == "finished"
 
 
 def test_two_processes_cannot_share_a_run(tiny, tmp_path):
     overrides = [*tiny, "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"]
     first = subprocess.Popen(**command(*overrides))
-    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", first)
+    wait_for_line(tmp_path / "run" / "metrics.jsonl", first)
     sentence = refused(*overrides)
     assert f"process {first.pid}" in sentence and "run_dir=" in sentence
     first.send_signal(signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_p
     directory = tmp_path / "run"
     endless = [*tiny, "trainer.epochs=400", f"run_dir={directory}"]
     first = subprocess.Popen(**command(*endless))
-    wait_for_a_line(directory / "metrics.jsonl", first)
+    wait_for_line(directory / "metrics.jsonl", first)
     while not (directory / "checkpoints" / "previous.pt").exists():
         time.sleep(0.05)
     first.send_signal(signal.SIGTERM)
@@ -156,7 +156,7 @@ def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
     long = ["trainer.epochs=400", "trainer.eval_every_epochs=400"]  # validation would have processes of its own
     overrides = [*tiny, *long, "data.workers=2", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(short)}))
-    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(workers) == 2
     for pid in workers:

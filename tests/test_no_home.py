@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, result
+from support.project import ROOT
+from support.training import TINY, result
 
 NOBODY = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
 refused = not shutil.which("unshare") or subprocess.run([*NOBODY, "true"], capture_output=True).returncode

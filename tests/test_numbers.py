@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from made_runs import Make
+from support.project import ROOT
+from support.run_directories import MakeRun
 
 from ranger21.report.numbers.check import Statements, others
 from ranger21.report.write import examine, write_tables
@@ -32,11 +32,11 @@ def test_no_number_of_the_project_is_stale() -> None:
 
 
 @pytest.fixture
-def place(make: Make, tmp_path: Path) -> Path:
+def place(make_run: MakeRun, tmp_path: Path) -> Path:
     """A text of six made runs, and its statements."""
     for seed, (adamw, nesterov) in enumerate([(70.0, 68.0), (71.0, 69.5), (72.0, 71.0)]):
-        make("adamw", seed, (60.0, adamw))
-        make("nesterov", seed, (60.0, nesterov))
+        make_run("adamw", seed, (60.0, adamw))
+        make_run("nesterov", seed, (60.0, nesterov))
     (tmp_path / "numbers.yaml").write_text(STATEMENTS)
     (tmp_path / "text.md").write_text("6 runs of torch 2.14: AdamW 71.00 ± 1.00,\n  ahead by 1.50 points.\n")
     return tmp_path

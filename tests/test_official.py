@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import random_params, resumes, same, walk
-from test_optim import largest_error, take_step
+from support.optimizers import largest_error, random_params, resumes_exactly, same, take_step, walk
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -121,7 +120,9 @@ def test_a_unit_of_one_element_is_never_trained() -> None:
 def test_state_dict_resumes_bit_for_bit(stop: int, state: str) -> None:
     """Stops before a merge of lookahead, at one and between two."""
     shapes = [(4, 3, 2, 2), (3, 5), (6,), ()]
-    assert resumes(lambda params: Ranger21Official(params, lr=0.02, state=state), random_params(shapes), stop, 14)
+    assert resumes_exactly(
+        lambda params: Ranger21Official(params, lr=0.02, state=state), random_params(shapes), stop, 14
+    )
 
 
 def test_a_second_group_is_refused() -> None:

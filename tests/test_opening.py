@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import time
@@ -12,36 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from support.image_files import EPS, jpeg, jpeg_of_many_scans, png
 
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 from ranger21.data.oddities import oddities
 from ranger21.data.safe_open import MAX_BYTES, MAX_SCANS, count_scans, jpeg_frame, read_file
 from ranger21.system.errors import UserError
-
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(canary) (w) file closefile\nshowpage\n"
-
-
-def jpeg(side: int = 64, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((side, side), 40).convert("RGB").save(buffer, "JPEG", **options)
-    return buffer.getvalue()
-
-
-def of_many_scans(scans: int) -> bytes:
-    """The last scan of a progressive JPEG again and again, of which nothing but the header is left."""
-    data = jpeg(progressive=True)
-    begin = data.rindex(b"\xff\xda")
-    return data[:-2] + data[begin : begin + 10] * (scans - data.count(b"\xff\xda")) + b"\xff\xd9"
-
-
-def png(width: int, height: int, rows: bytes | None = None) -> bytes:
-    """A red picture, a thousandth of its pixels' weight."""
-    rows = (b"\0" + b"\xff\0\0" * width) * height if rows is None else rows
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    encoded = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(encoded)
 
 
 def tiff_with_a_large_tile() -> bytes:
@@ -55,7 +30,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "EPS": ("it is not an image in a format that is read here: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
     "pixels": ("it has 13000 x 13000 pixels, and images of up to 89,478,485 are read", lambda: png(13_000, 13_000)),
     "more pixels": ("it has 400,000,000 pixels", lambda: png(20_000, 20_000, b"")),
-    "scans": (f"it is cut into more than {MAX_SCANS} scans", lambda: of_many_scans(20_000)),
+    "scans": (f"it is cut into more than {MAX_SCANS} scans", lambda: jpeg_of_many_scans(20_000)),
     "a tile": ("it has 1048576 x 1024 pixels", tiff_with_a_large_tile),
 }
 
@@ -100,7 +75,7 @@ def test_scans_are_counted() -> None:
     comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xda"  # what a comment holds is neither an end nor a scan
     frame = jpeg_frame(np.frombuffer(hidden[:at] + comment + hidden[at:], np.uint8))
     assert frame is not None and frame.scans == hidden.count(b"\xff\xda")
-    assert to_tensor(Encoded(np.frombuffer(of_many_scans(MAX_SCANS), np.uint8), "x", "")).shape == (3, 64, 64)
+    assert to_tensor(Encoded(np.frombuffer(jpeg_of_many_scans(MAX_SCANS), np.uint8), "x", "")).shape == (3, 64, 64)
 
 
 def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import Reference
-from reference import explore_exploit as slow_explore_exploit
+from support.optimizers import CHANGES, OFF, largest_error, make_grads, make_params, take_step
+from support.reference import Reference
+from support.reference import explore_exploit as slow_explore_exploit
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -19,53 +20,6 @@ from ranger21 import Ranger21
 from ranger21.optim.schedules import constant, cosine, explore_exploit
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("paper-*.npz"))
-SHAPES = [(4, 3, 3, 3), (5, 6), (4, 1, 1, 1), (2, 3, 4), (7,), (), (3, 2)]
-OFF = {
-    "agc_clipping": None,
-    "centralize": False,
-    "pnm": False,
-    "stable_decay": None,
-    "norm_loss": False,
-    "lookahead_k": 0,
-}
-CHANGES = [
-    *OFF.items(),
-    ("betas", (0.8, 0.999)),
-    ("betas", (0.9, 0.9)),
-    ("pnm_beta", 0.5),
-    ("eps", 1e-3),
-    ("weight_decay", 0.0),
-    ("weight_decay", 1e-2),
-    ("agc_clipping", 1e-3),
-    ("agc_eps", 0.1),
-    ("stable_decay", "global"),
-    ("lookahead_k", 3),
-    ("lookahead_beta", 0.8),
-]
-
-
-def make_params(dtype: torch.dtype = torch.float64) -> list[Parameter]:
-    """Tensors of every kind; the last is zero-initialised."""
-    rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=shape) * (shape != SHAPES[-1]) for shape in SHAPES]
-    return [Parameter(torch.tensor(array, dtype=dtype)) for array in arrays]
-
-
-def make_grads(steps: int) -> list[list[np.ndarray]]:
-    """Gradients whose size varies from step to step, so that the running maximum of v is not v."""
-    rng = np.random.default_rng(1)
-    return [[rng.normal(size=shape) * (1.0, 0.01, 0.1)[t % 3] for shape in SHAPES] for t in range(steps)]
-
-
-def take_step(optimizer: torch.optim.Optimizer, params: list[Parameter], grads: list) -> None:
-    for param, grad in zip(params, grads, strict=True):
-        param.grad = torch.as_tensor(grad, dtype=param.dtype)
-    optimizer.step()
-
-
-def largest_error(params: list[Parameter], expected: list) -> float:
-    errors = [np.abs(p.detach().double().numpy() - e).max() for p, e in zip(params, expected, strict=True)]
-    return float(np.max(errors))
 
 
 def trajectory(kwargs: dict, steps: int = 11) -> Tensor:

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import test_sharded
-import test_user_compile
 import torch
-from conftest import ROOT
-from problems import ADAMW, same, walk
+from support.optimizers import ADAMW, COMPILED, SHARDED, same, walk
+from support.project import ROOT
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import Parameter
@@ -167,8 +165,8 @@ PROBES: dict[str, Callable[[str, Make], str]] = {
     "`maximize`": lambda _, make: maximize(make),
     "lr as a tensor": lambda _, make: "no" if refuses(make, lr=torch.tensor(1e-2)) else "yes",
     "half-precision weights, Kahan": lambda _, make: half_precision(make),
-    "FSDP2, TP, DCP": lambda name, _: "yes" if covered(name, test_sharded.ALL) else "no",
-    "`torch.compile` of the step": lambda name, _: "exact" if covered(name, test_user_compile.ALL) else "no",
+    "FSDP2, TP, DCP": lambda name, _: "yes" if covered(name, SHARDED) else "no",
+    "`torch.compile` of the step": lambda name, _: "exact" if covered(name, COMPILED) else "no",
     "settings for a group": lambda _, make: groups(make),
 }
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made_runs import Make
+from support.run_directories import MakeRun
 
 from ranger21.records.code import digest
 from ranger21.records.manifest import FORMAT
@@ -37,23 +37,23 @@ def said(tmp_path: Path, *beginnings: str) -> list[str]:
     return [note for note in notes(comparison.rows) if note.startswith(beginnings)]
 
 
-def test_runs_of_several_commits_are_told(make: Make, tmp_path: Path) -> None:
+def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     """Records of before files were hashed."""
     for seed, commit in enumerate(["a" * 40, "b" * 40, "b" * 40]):
         diff = "diff --git a/ranger21/engine/loop.py b/ranger21/engine/loop.py\n+x\n" if seed == 2 else ""
         session = {"git": {"commit": commit, "diff": diff}, "hardware": {"device": "cpu"}, "packages": {}}
-        (make(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
+        (make_run(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     assert said(tmp_path, "These runs") == [
         f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1), {'b' * 9} with "
         "uncommitted changes in ranger21/engine/loop.py (adamw seed 2); different: ranger21/engine/loop.py."
     ]
 
 
-def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) -> None:
+def test_other_code_is_told_by_group_run_and_file(make_run: MakeRun, tmp_path: Path) -> None:
     edited = FILES | {"ranger21/engine/loop.py": "3", "ranger21/new.py": "4"}
     for seed in range(2):
-        manifest(make("adamw", seed))
-        manifest(make("ranger21", seed), FILES, *([edited] if seed else []))
+        manifest(make_run("adamw", seed))
+        manifest(make_run("ranger21", seed), FILES, *([edited] if seed else []))
     (sentence,) = said(tmp_path, "These runs")
     one, two = (f"code {digest(files)[:9]}" for files in (FILES, edited))
     both = ", ".join(sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"]))
@@ -61,28 +61,28 @@ def test_other_code_is_told_by_group_run_and_file(make: Make, tmp_path: Path) ->
     assert sentence == f"These runs are not all of the same code: {both}; different: {different}."
 
 
-def test_many_groups_are_told_briefly(make: Make, tmp_path: Path) -> None:
+def test_many_groups_are_told_briefly(make_run: MakeRun, tmp_path: Path) -> None:
     for number in range(8):
         for seed in range(2):
-            manifest(make("adamw", seed, name=f"{number}-{seed}", optimizer__lr=number), ranks=1 + seed)
+            manifest(make_run("adamw", seed, name=f"{number}-{seed}", optimizer__lr=number), ranks=1 + seed)
     assert said(tmp_path, "Not the same") == [
         "Not the same for all of these runs: ranks 1 (seed 0 of every group), 2 (seed 1 of every group)."
     ]
-    manifest(make("adamw", 2, name="one-more", optimizer__lr=7), ranks=2)
+    manifest(make_run("adamw", 2, name="one-more", optimizer__lr=7), ranks=2)
     (sentence,) = said(tmp_path, "Not the same")
     assert "ranks 1 (seed 0 of every group), 2 (lr=0 seed 1; " in sentence and "and 2 more groups)." in sentence
 
 
-def test_the_same_code_and_machine_are_not_told(make: Make, tmp_path: Path) -> None:
+def test_the_same_code_and_machine_are_not_told(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
-        manifest(make(seed=seed))
+        manifest(make_run(seed=seed))
     assert said(tmp_path, "These runs", "Not the same", "Images", "The images") == []
 
 
-def test_ranks_precision_device_and_what_rounds_differently_are_told(make: Make, tmp_path: Path) -> None:
-    manifest(make("adamw", 0, trainer__compile=False))
-    manifest(make("adamw", 1, trainer__compile=True), ranks=4)
-    manifest(make("ranger21", 0, trainer__compile=False), device="a GPU", precision="bf16")
+def test_ranks_precision_device_and_what_rounds_differently_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    manifest(make_run("adamw", 0, trainer__compile=False))
+    manifest(make_run("adamw", 1, trainer__compile=True), ranks=4)
+    manifest(make_run("ranger21", 0, trainer__compile=False), device="a GPU", precision="bf16")
     assert said(tmp_path, "Not the same") == [
         "Not the same for all of these runs: device a GPU (ranger21 seed 0), cpu (adamw); ranks 1 (adamw seed 0; "
         "ranger21 seed 0), 4 (adamw seed 1); precision bf16 (ranger21 seed 0), fp32 (adamw); trainer.compile false "
@@ -90,10 +90,10 @@ def test_ranks_precision_device_and_what_rounds_differently_are_told(make: Make,
     ]
 
 
-def test_older_runs_were_not_deterministic(make: Make, tmp_path: Path) -> None:
+def test_older_runs_were_not_deterministic(make_run: MakeRun, tmp_path: Path) -> None:
     """They say nothing of it, in config.yaml or in the settings of a session."""
     for seed, settings in enumerate(({}, {"trainer.compile": False}, {"trainer.deterministic": True})):
-        path = make("adamw", seed, **({"trainer__deterministic": True} if seed == 2 else {}))
+        path = make_run("adamw", seed, **({"trainer__deterministic": True} if seed == 2 else {}))
         manifest(path)
         whole = json.loads((path / "manifest.json").read_text())
         whole["sessions"][0]["settings"] = settings
@@ -102,10 +102,10 @@ def test_older_runs_were_not_deterministic(make: Make, tmp_path: Path) -> None:
     assert "trainer.deterministic false (adamw seed 0, 1), true (adamw seed 2)" in told
 
 
-def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0)  # whose config does not say
-    make("adamw", 1, trainer__accumulate=1)
-    make("adamw", 2, trainer__accumulate=2)
+def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0)  # whose config does not say
+    make_run("adamw", 1, trainer__accumulate=1)
+    make_run("adamw", 2, trainer__accumulate=2)
     comparisons = compared(tmp_path)
     assert [(c.title, [run.seed for run in c.runs]) for c in comparisons] == [
         ("resnet50 on sample (trainer.accumulate=1)", [0, 1]),
@@ -114,9 +114,9 @@ def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make: Mak
     assert "they differ in trainer.accumulate" in (separation(comparisons) or "")
 
 
-def test_weights_of_one_name_that_are_not_the_same_are_told(make: Make, tmp_path: Path) -> None:
+def test_weights_of_one_name_that_are_not_the_same_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, mark in enumerate(["a1", "a1", "b2"]):
-        path = make("adamw", seed, model__init_from="w.pth")
+        path = make_run("adamw", seed, model__init_from="w.pth")
         manifest(path)
         facts = json.loads((path / "manifest.json").read_text())
         facts["sessions"][0]["init_from"] = mark
@@ -130,42 +130,42 @@ def of(mark: str, names: str = "names:n") -> dict[str, Any]:
     return {"fingerprint": mark, "names": names}
 
 
-def test_images_of_other_sizes_are_kept_apart(make: Make, tmp_path: Path) -> None:
+def test_images_of_other_sizes_are_kept_apart(make_run: MakeRun, tmp_path: Path) -> None:
     """Imagenette-full, -320 and -160 have the same names."""
     for seed, mark in enumerate(["images-2:full", "images-2:full", "images-2:320", "images-2:160"]):
-        manifest(make(seed=seed), data=of(mark))
+        manifest(make_run(seed=seed), data=of(mark))
     comparisons = compared(tmp_path)
     assert [[run.seed for run in c.runs] for c in comparisons] == [[3], [2], [0, 1]]
     assert "they differ in data.fingerprint" in (separation(comparisons) or "")
 
 
-def test_records_of_before_sizes_go_with_the_images_of_their_names(make: Make, tmp_path: Path) -> None:
-    manifest(make(seed=0), data={"fingerprint": "names:n"})
-    manifest(make(seed=1), data=of("images-2:full"))
-    manifest(make(seed=2), data={"fingerprint": "names:n"})
+def test_records_of_before_sizes_go_with_the_images_of_their_names(make_run: MakeRun, tmp_path: Path) -> None:
+    manifest(make_run(seed=0), data={"fingerprint": "names:n"})
+    manifest(make_run(seed=1), data=of("images-2:full"))
+    manifest(make_run(seed=2), data={"fingerprint": "names:n"})
     assert said(tmp_path, "The images") == [
         "The images of adamw seed 0, 2 are taken for those of the other runs by their names: no sizes are recorded of "
         "them."
     ]
-    manifest(make(seed=3), data=of("images-2:320"))  # now the names could be those of either
+    manifest(make_run(seed=3), data=of("images-2:320"))  # now the names could be those of either
     assert sorted([run.seed for run in c.runs] for c in compared(tmp_path)) == [[0, 2], [1], [3]]
 
 
-def test_records_of_before_sizes_with_other_names_are_kept_apart(make: Make, tmp_path: Path) -> None:
-    manifest(make(seed=0), data={"fingerprint": "names:other"})
-    manifest(make(seed=1), data=of("images-2:full"))
+def test_records_of_before_sizes_with_other_names_are_kept_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    manifest(make_run(seed=0), data={"fingerprint": "names:other"})
+    manifest(make_run(seed=1), data=of("images-2:full"))
     assert len(compared(tmp_path)) == 2
 
 
-def test_images_that_others_stood_for_are_told(make: Make, tmp_path: Path) -> None:
-    manifest(make(seed=0), data=of("a") | {"unreadable": ["one", "two"]})
-    manifest(make(seed=1), data=of("a"))
+def test_images_that_others_stood_for_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    manifest(make_run(seed=0), data=of("a") | {"unreadable": ["one", "two"]})
+    manifest(make_run(seed=1), data=of("a"))
     assert said(tmp_path, "Images") == ["Images that could not be read and for which others stood: 2 in adamw seed 0."]
 
 
-def test_a_run_of_a_later_version_is_left_out(make: Make, tmp_path: Path) -> None:
-    manifest(make(seed=0))
-    path = make(seed=1)
+def test_a_run_of_a_later_version_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    manifest(make_run(seed=0))
+    path = make_run(seed=1)
     (path / "manifest.json").write_text(json.dumps({"format": FORMAT + 1}))
     report = examine([str(tmp_path / "outputs")])
     assert [run.seed for comparison in report.comparisons for run in comparison.runs] == [0]

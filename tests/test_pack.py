@@ -1,6 +1,5 @@
 """Packs: the same bytes whatever happened while they were made, and the same training as from the folders."""
 
-import hashlib
 import io
 import json
 import os
@@ -8,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -19,25 +17,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from children import assert_same, weights
-from conftest import ROOT, TINY, repeatable
 from PIL import Image
-from test_resume import children
+from support.packs import JPEG, RAW, few_classes, file_digests, pack_by_command, pack_command, sources_of
+from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, run_ranks
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data import packing, shards, sources
+from ranger21.data import packing, shards
 from ranger21.data.build import build_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
-from ranger21.data.pack import FACTS, PackRecipe
+from ranger21.data.pack import FACTS
 from ranger21.data.packing import begin_pack, damaged_shards, make_pack
 from ranger21.engine.course import Course
 from ranger21.system import processes
 from ranger21.system.errors import UserError
 
-JPEG = PackRecipe(36, "squash", "jpeg", 95, "4:4:4")
-RAW = PackRecipe(36, "squash", "raw", None, None)
 RECIPES = {"jpeg": JPEG, "raw": RAW}
 
 
@@ -55,44 +50,6 @@ def packs(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -
     return {kind: folder / kind for kind in RECIPES}
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Archives of ten images, also in the processes that help, which are forked."""
-    monkeypatch.setattr(packing, "IMAGES_A_SHARD", 10)
-    monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
-    real = processes.multiprocessing.get_context
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda name: real("fork"))
-
-
-def sources_of(config: ImageFolderConfig) -> dict[str, Any]:
-    data = build_data(config, 0)
-    return {"train": data.train.source, "val": data.val.source}
-
-
-def files(pack: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(pack)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(pack.rglob("*"))
-        if path.is_file()
-    }
-
-
-def pack_command(target: Path, *arguments: str, **options: Any) -> dict[str, Any]:
-    """Arguments for subprocess: scripts/pack.py as a user types it."""
-    return {
-        "args": [sys.executable, str(ROOT / "scripts" / "pack.py"), str(target), *arguments],
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    } | options
-
-
-def pack_by_command(target: Path, *arguments: str, code: int = 0, **options: Any) -> str:
-    done = subprocess.run(**pack_command(target, *arguments, **options), timeout=120)
-    assert done.returncode == code and "Traceback" not in done.stdout, done.stdout
-    return done.stdout
-
-
 def overrides_of(config: ImageFolderConfig) -> list[str]:
     return [*(o for o in TINY if o.startswith("data")), f"data.root={config.root}"]
 
@@ -102,7 +59,7 @@ def test_by_the_real_command(config, packs, tmp_path):
     target = tmp_path / "raw"
     options = [*overrides_of(config), "--format", "raw", "--processes"]
     assert f"110 images, {RAW}: about " in pack_by_command(target, *options, "2")
-    assert files(target) == files(packs["raw"])
+    assert file_digests(target) == file_digests(packs["raw"])
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     use = "is already complete. To train from it: python train.py data=imagenet "
     assert use in pack_by_command(target, *options, "1")
@@ -127,11 +84,6 @@ def test_tar_and_numpy_read_it(kind, config, packs):
                 worst = np.abs(pixels.astype(int) - expected.pop((split, stem))).mean()
                 assert worst == 0 if kind == "raw" else worst < 4
     assert not expected
-
-
-def few(config: ImageFolderConfig) -> ImageFolderConfig:
-    """24 images in 3 archives of 10, and 9 in one."""
-    return replace(config, classes=3)
 
 
 def die_at(moment: int, make: Callable[[], object]) -> bool:
@@ -162,31 +114,31 @@ def die_at(moment: int, make: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_killed_at_any_moment_and_run_again(kind, config, small, tmp_path):
-    chosen, recipe = few(config), RECIPES[kind]
+def test_killed_at_any_moment_and_run_again(kind, config, small_shards, tmp_path):
+    chosen, recipe = few_classes(config), RECIPES[kind]
     given = sources_of(chosen)
 
     def make(name: object) -> None:
         make_pack(given, chosen, recipe, tmp_path / str(name), 1)
 
     make("whole")
-    expected, moment = files(tmp_path / "whole"), 1
+    expected, moment = file_digests(tmp_path / "whole"), 1
     assert len(expected) == 4 + 4 + 2 + 1
     while die_at(moment, partial(make, moment)):
         make(moment)
-        assert files(tmp_path / str(moment)) == expected, moment
+        assert file_digests(tmp_path / str(moment)) == expected, moment
         moment += 1
     assert moment > 3 * 10
     for again in range(16):  # one pack that is killed again and again, and gets a little further each time
         die_at(again % 7 + 1, partial(make, "worn"))
     make("worn")
-    assert files(tmp_path / "worn") == expected
+    assert file_digests(tmp_path / "worn") == expected
 
 
-def test_several_processes_make_the_same(config, small, tmp_path):
+def test_several_processes_make_the_same(config, small_shards, tmp_path):
     for count in (1, 2, 5):
         assert make_pack(sources_of(config), config, JPEG, tmp_path / str(count), count)
-    assert files(tmp_path / "1") == files(tmp_path / "2") == files(tmp_path / "5")
+    assert file_digests(tmp_path / "1") == file_digests(tmp_path / "2") == file_digests(tmp_path / "5")
     data = build_data(replace(config, root=None, pack=str(tmp_path / "2")), 0)
     assert len(list((tmp_path / "2").glob("*.tar"))) == 8 + 3 and len(data.train) == 80
     with tarfile.open(tmp_path / "2" / "train-00007.tar") as tar:
@@ -207,7 +159,7 @@ def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
     with pytest.raises(UserError, match="is not finished: run the command again that makes it"):
         build_data(replace(config, pack=str(tmp_path / "pack")), 0)
     assert "pack is complete. " in pack_by_command(tmp_path / "pack", *options)
-    assert files(tmp_path / "pack") == files(packs["jpeg"])
+    assert file_digests(tmp_path / "pack") == file_digests(packs["jpeg"])
 
 
 def test_a_full_disk(config, packs, tmp_path, monkeypatch):
@@ -226,7 +178,7 @@ def test_a_full_disk(config, packs, tmp_path, monkeypatch):
             patch.setattr(module, name, full)
             make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
     assert make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
-    assert files(tmp_path / "pack") == files(packs["jpeg"])
+    assert file_digests(tmp_path / "pack") == file_digests(packs["jpeg"])
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
@@ -245,7 +197,7 @@ def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp
         assert "1 archives are damaged or missing (train-00000.tar): delete them and run the command again" in output
         archive.unlink()
     assert make_pack(sources_of(config), config, JPEG, pack, 1)
-    assert files(pack) == files(packs["jpeg"]) and damaged_shards(pack, 1) == []
+    assert file_digests(pack) == file_digests(packs["jpeg"]) and damaged_shards(pack, 1) == []
 
 
 @pytest.mark.parametrize("name", ["train.npz", "val.npz", "parts/train-00000.json"])
@@ -257,13 +209,13 @@ def test_what_else_is_lost_is_made_again(name, content, config, packs, tmp_path)
         with pytest.raises(UserError, match=f"{name} cannot be read .*: run the command again that made the pack"):
             build_data(replace(config, pack=str(pack), root=None), 0)
     assert make_pack(sources_of(config), config, JPEG, pack, 1)
-    assert files(pack) == files(packs["jpeg"])
+    assert file_digests(pack) == file_digests(packs["jpeg"])
 
 
 def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
     given = {split: source.index for split, source in sources_of(config).items()}
-    fewer = {split: source.index for split, source in sources_of(few(config)).items()}
-    before = files(packs["jpeg"])
+    fewer = {split: source.index for split, source in sources_of(few_classes(config)).items()}
+    before = file_digests(packs["jpeg"])
     for recipe, indices, words in (
         (RAW, given, "another recipe: squash 36, JPEG of quality 95, 4:4:4 there, squash 36, raw pixels now. Choose"),
         (replace(JPEG, quality=90), given, "another recipe: .* of quality 90, 4:4:4 now"),
@@ -272,7 +224,7 @@ def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             begin_pack(packs["jpeg"], recipe, indices)
-    assert files(packs["jpeg"]) == before
+    assert file_digests(packs["jpeg"]) == before
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match=r"holds 'thesis.tex', which is of no pack: give the pack a folder of its own"):
         begin_pack(tmp_path, JPEG, given)
@@ -301,7 +253,7 @@ def test_ctrl_c_ends_the_command_and_its_processes(config, packs, tmp_path):
     text = process.communicate(timeout=60)[0]
     assert (process.returncode, "Traceback" in text) == (130, False) and "continues from here" in text, text
     pack_by_command(target, *overrides_of(config))
-    assert files(target) == files(packs["jpeg"])
+    assert file_digests(target) == file_digests(packs["jpeg"])
 
 
 def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
@@ -346,11 +298,11 @@ def test_training_from_a_pack(kind, tiny, packs, tmp_path):
     """Killed in mid-epoch and resumed: the same. From raw pixels: bit for bit what the folder gives."""
     overrides = [*tiny, f"data.pack={packs[kind]}", "data.workers=1"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert children(tiny if kind == "raw" else overrides, whole, 1) == [0]
-    assert children(overrides, killed, 1, die_at=8, when="after") == [-signal.SIGKILL]
-    assert children(overrides, killed, 1) == [0]
-    assert_same(weights(killed), weights(whole))
-    assert repeatable(killed) == repeatable(whole)
+    assert run_ranks(tiny if kind == "raw" else overrides, whole, 1) == [0]
+    assert run_ranks(overrides, killed, 1, die_at=8, when="after") == [-signal.SIGKILL]
+    assert run_ranks(overrides, killed, 1) == [0]
+    assert_same_state(last_checkpoint(killed), last_checkpoint(whole))
+    assert metrics_without_speed(killed) == metrics_without_speed(whole)
 
 
 @pytest.mark.parametrize("world", range(1, 9))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import webdataset
-from conftest import TINY
-from test_pack import JPEG, RAW, few, files, pack_by_command, small, sources_of  # noqa: F401 (small is a fixture)
+from support.packs import JPEG, RAW, file_digests, pack_by_command, sources_of
+from support.training import TINY
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
@@ -59,7 +59,7 @@ def test_what_is_unaffected_is_kept(cure, root, config, tmp_path, capsys):
         bad.write_bytes(good)
     assert made(config, pack)
     assert times(pack)["train-00000.tar"] == before["train-00000.tar"]
-    assert made(config, tmp_path / "anew") and files(pack) == files(tmp_path / "anew")
+    assert made(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
     if cure == "removed":  # as of the first archive, too, when nothing was finished yet: now it is, and is left alone
         sorted((root / "train" / "n99000000").iterdir())[0].unlink()
         with pytest.raises(UserError, match=r"holds a pack of another source\. Choose another folder"):
@@ -76,7 +76,7 @@ def test_fewer_images_leave_no_archive_behind(root, config, tmp_path, capsys):
         path.unlink()
     assert made(config, pack)
     assert "2 of 3 finished archives hold images that have changed, or moved up" in capsys.readouterr().out
-    assert made(config, tmp_path / "anew") and files(pack) == files(tmp_path / "anew")
+    assert made(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
 
 
 @pytest.mark.usefixtures("small")
@@ -84,12 +84,12 @@ def test_a_copy_of_another_size_is_not_packed_into_it(root, config, tmp_path):
     pack = tmp_path / "pack"
     assert made(config, pack)
     (pack / FACTS).write_text(json.dumps(stored_facts(pack) | {"complete": False}))
-    before = files(pack)
+    before = file_digests(pack)
     for path in root.rglob("*.JPEG"):
         path.write_bytes(path.read_bytes() + b"of another size")
     with pytest.raises(UserError, match=r"holds 4 archives of files with the same names, but other sizes\. Choose"):
         made(config, pack)
-    assert files(pack) == before
+    assert file_digests(pack) == before
 
 
 def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeypatch):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
-from test_pack import JPEG, sources_of
+from support.packs import JPEG, sources_of
+from support.training import TINY
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from support.distributed import WORLD
 from torch import nn
 
 from ranger21.data.images import ImageBatch
@@ -16,12 +17,11 @@ from ranger21.data.on_device import ToInput
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.meters import GIVE_UP_AFTER, Meter, NonFinite
 from ranger21.engine.precision import Precision
-from ranger21.system.distributed import Agreement, World
+from ranger21.system.distributed import Agreement
 from ranger21.system.errors import UserError
 from ranger21.system.ranks import environment, first_host, tasks_of_node
 from ranger21.system.stopping import StopFlag
 
-WORLD = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
 SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import Make
 from scipy import integrate, stats
-from test_statistics import seeds
+from support.run_directories import MakeRun
+from support.statistics import seeds
 
 from ranger21.report.statistics.power import (
     MOST,
@@ -108,12 +108,12 @@ def test_more_noise_more_pairs_and_smaller_gaps_need_more_seeds() -> None:
 # Of runs.
 
 
-def test_what_power_says_of_runs(make: Make, tmp_path: Path) -> None:
+def test_what_power_says_of_runs(make_run: MakeRun, tmp_path: Path) -> None:
     finals = {"adamw": (60.0, 61.0, 63.0, 61.5), "ranger21": (60.2, 60.9, 63.4, 61.6), "nesterov": (62.0,)}
-    make("nesterov", 1, (10.0,), status="diverged", trainer__epochs=2)  # no noise that seeds average out
+    make_run("nesterov", 1, (10.0,), status="diverged", trainer__epochs=2)  # no noise that seeds average out
     for optimizer, values in finals.items():
         for seed, value in enumerate(values):
-            make(optimizer, seed, (50.0, value))
+            make_run(optimizer, seed, (50.0, value))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
     told = {frozenset((plan.a, plan.b)): plan for plan in plans(comparison, 0.3)}
     whole = told[frozenset(("adamw", "ranger21"))]
@@ -136,13 +136,13 @@ def test_what_power_says_of_runs(make: Make, tmp_path: Path) -> None:
     assert write_power([comparison], 0.3, tmp_path) == tmp_path / "power.md"
 
 
-def test_runs_without_a_spread_tell_nothing(make: Make, tmp_path: Path) -> None:
+def test_runs_without_a_spread_tell_nothing(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
-        make("ranger21", seed, (50.0, 70.0))
+        make_run("ranger21", seed, (50.0, 70.0))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
     assert plans(comparison, 0.3) == [] and write_power([comparison], 0.3, tmp_path) is None
     for seed in range(3):
-        make("adamw", seed, (50.0, 60.0))
+        make_run("adamw", seed, (50.0, 60.0))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
     (plan,) = plans(comparison, 0.3)
     assert plan.cells[2:] == ("3 and 3", "–", "–", "–", "–", "–")

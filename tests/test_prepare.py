@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import add, class_archive, make_archives, make_devkit, make_few, make_parquet, prepared, write_parquet
-from conftest import ROOT
+from support.archives import (
+    add,
+    class_archive,
+    contents,
+    make_archives,
+    make_devkit,
+    make_few,
+    make_parquet,
+    prepared_tree,
+    write_parquet,
+)
+from support.project import ROOT
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.checksums import MD5
@@ -68,10 +78,6 @@ for moment in count(1):
 while (status := run(targets / "again", 9)) != 0:  # and the same target killed over and over
     assert status == signal.SIGKILL, status
 """
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def folders(root: Path) -> set[str]:
@@ -127,7 +133,7 @@ def refused(source: Path, target: Path, published: dict[str, str] | None = None)
 def test_every_source_gives_the_same_tree(source, processes, sources, images, tmp_path):
     done = command(sources / source, tmp_path / "out", "--processes", processes)
     assert done.returncode == 0 and "needs 3." in done.stdout and "free" in done.stdout, done.stdout
-    assert contents(tmp_path / "out") == prepared(images)
+    assert contents(tmp_path / "out") == prepared_tree(images)
     assert len(folders(tmp_path / "out")) == 2 + 10 + 10
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     for other in SOURCES:
@@ -145,8 +151,8 @@ def test_killed_before_every_single_change(source, few, tmp_path):
     targets = list(tmp_path.iterdir())
     assert len(targets) > 30
     for target in targets:
-        assert contents(target) == prepared(few), target
-        assert folders(target) == {"train", "val", *(str(Path(name).parent) for name in prepared(few))}
+        assert contents(target) == prepared_tree(few), target
+        assert folders(target) == {"train", "val", *(str(Path(name).parent) for name in prepared_tree(few))}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -161,10 +167,10 @@ def test_the_command_killed_at_any_time_with_processes_at_work(source, sources, 
         assert nobody_is_left(process.pid), "the processes that did the work live on"
         if (target / "train").exists():
             assert {name for name in contents(target) if name.startswith("train")} == {
-                name for name in prepared(images) if name.startswith("train")
+                name for name in prepared_tree(images) if name.startswith("train")
             }, "half of a split has been seen"
     assert command(sources / source, target, "--processes", "2").returncode == 0
-    assert contents(target) == prepared(images)
+    assert contents(target) == prepared_tree(images)
 
 
 def nobody_is_left(group: int) -> bool:
@@ -190,14 +196,14 @@ def test_what_is_missing_is_brought_back(first, few, tmp_path, capsys):
         next((target / "val").rglob("*.JPEG")).unlink()
         kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.JPEG")}
         prepare(few / second, target, 1)
-        assert contents(target) == prepared(few)
+        assert contents(target) == prepared_tree(few)
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
     shutil.rmtree(target / "val")
     capsys.readouterr()
     prepare(few / first, target, 1)
     need = float(capsys.readouterr().out.partition("needs ")[2].split()[0])
     assert need < 200, "kB: the training images were there"
-    assert contents(target) == prepared(few)
+    assert contents(target) == prepared_tree(few)
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -242,7 +248,7 @@ def test_no_member_escapes(kind, place, few, official, tmp_path):
     sentence = refused(official, tmp_path / "out" / "imagenet")
     assert str(official / (VAL if place == "val" else TRAIN)) in sentence and repr(info.name) in sentence
     written = {name: data for name, data in contents(tmp_path).items() if name not in before}
-    expected = {f"out/imagenet/.{name.replace('/', '.unfinished/', 1)}": d for name, d in prepared(few).items()}
+    expected = {f"out/imagenet/.{name.replace('/', '.unfinished/', 1)}": d for name, d in prepared_tree(few).items()}
     assert written.items() <= (expected.items() if place == "inner" else set())
 
 
@@ -323,7 +329,7 @@ def test_all_three_archives_must_be_there(name, official, tmp_path):
 def test_all_parquet_files_must_be_there(few, tmp_path):
     source = Path(shutil.copytree(few / "parquet" / "data", tmp_path / "parquet"))
     prepare(source, tmp_path / "out", 1)
-    assert contents(tmp_path / "out") == prepared(few)
+    assert contents(tmp_path / "out") == prepared_tree(few)
     (source / "train-00001-of-00002.parquet").unlink()
     assert "train-00001-of-00002.parquet" in refused(source, tmp_path / "other")
     (source / "train-00000-of-00002.parquet").unlink()
@@ -360,7 +366,7 @@ def test_a_disk_that_becomes_full(few, tmp_path):
     assert done.returncode == 1 and "error: " in done.stdout and "make room" in done.stdout, done.stdout
     assert "Traceback" not in done.stdout
     prepare(few / "official", tmp_path / "out", 1)
-    assert contents(tmp_path / "out") == prepared(few)
+    assert contents(tmp_path / "out") == prepared_tree(few)
 
 
 def test_targets_that_cannot_be(few, tmp_path):

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from archives import make_few, prepared
-from test_prepare import contents
+from support.archives import contents, make_few, prepared_tree
 
 from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.checksums import CHECKED, MD5
@@ -56,7 +55,7 @@ def test_flipped_bytes_are_found(name, few, tmp_path):
     assert str(caught.value).endswith(f"not {published[name]}. Download it again; --no-checksums takes it as it is.")
     assert set(contents(target)) <= {CHECKED}
     prepare(source, target, 1)  # as --no-checksums does
-    assert set(images_of(target)) == set(prepared(few))
+    assert set(images_of(target)) == set(prepared_tree(few))
 
 
 def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
@@ -64,7 +63,7 @@ def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
     published = md5s(source)
     prepare(source, target, 1, published)
     assert capsys.readouterr().out.count("its MD5 is the published one") == 3
-    assert images_of(target) == prepared(few)
+    assert images_of(target) == prepared_tree(few)
     assert set(json.loads((target / CHECKED).read_text())) == {TRAIN, VAL, DEVKIT}
     prepare(source, target, 1, published)
     assert "MD5" not in (out := capsys.readouterr().out) and "nothing to do" in out  # nothing is read from them
@@ -73,11 +72,11 @@ def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
     prepare(source, target, 1, published)
     out = capsys.readouterr().out
     assert f"{TRAIN}: its MD5 was right before" in out and f"{DEVKIT}: its MD5 is the published one" in out
-    assert VAL not in out and images_of(target) == prepared(few)
+    assert VAL not in out and images_of(target) == prepared_tree(few)
     (target / CHECKED).write_text("[damaged")
     (next((target / "val").rglob("*.JPEG"))).unlink()
     prepare(source, target, 1, published)
-    assert f"{VAL}: its MD5 is the published one" in capsys.readouterr().out and images_of(target) == prepared(few)
+    assert f"{VAL}: its MD5 is the published one" in capsys.readouterr().out and images_of(target) == prepared_tree(few)
 
 
 @pytest.mark.parametrize("source", ["official", "parquet"])
@@ -93,7 +92,7 @@ def test_an_image_of_another_size_is_written_anew(source, few, tmp_path, capsys)
     capsys.readouterr()
     prepare(few / source, target, 1, published)
     assert "2 images are empty or have another size in " in capsys.readouterr().out
-    assert images_of(target) == prepared(few)
+    assert images_of(target) == prepared_tree(few)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     prepare(few / source, target, 1)
     assert "nothing to do" in capsys.readouterr().out

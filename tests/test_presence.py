@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SPAWN
+from support.training import FORKSERVER
 
 from ranger21.records.checkpoint import Checkpoints
 from ranger21.records.directory import RunDirectory, in_use
@@ -151,7 +151,7 @@ def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) ->
     presence = Presence(place, lines)
     place.lock.unlink()
     presence.place_now()
-    process = SPAWN.Process(target=expect_refusal, args=(place.path,))
+    process = FORKSERVER.Process(target=expect_refusal, args=(place.path,))
     process.start()
     process.join(60)
     assert process.exitcode == 0
@@ -159,7 +159,7 @@ def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) ->
 
 def test_nobody_comes_in_by_a_deleted_lock(place: RunDirectory, lines: JsonLines) -> None:
     place.lock.unlink()
-    process = SPAWN.Process(target=expect_to_see_the_run, args=(place.path,))
+    process = FORKSERVER.Process(target=expect_to_see_the_run, args=(place.path,))
     process.start()
     process.join(60)
     assert process.exitcode == 0
@@ -189,9 +189,9 @@ def take_and_wait(path: Path, ready: object, over: object) -> None:
 
 
 def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, lines: JsonLines) -> None:
-    presence, ready, over = Presence(place, lines), SPAWN.Event(), SPAWN.Event()
+    presence, ready, over = Presence(place, lines), FORKSERVER.Event(), FORKSERVER.Event()
     place.lock.unlink()
-    process = SPAWN.Process(target=take_and_wait, args=(place.path, ready, over))
+    process = FORKSERVER.Process(target=take_and_wait, args=(place.path, ready, over))
     process.start()
     try:
         assert ready.wait(60)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from colours import ALL_WNIDS, NUMBERS, WNIDS, Colours, draw, place_rows, prototypes, val_colours
+from support.colours import ALL_WNIDS, NUMBERS, WNIDS, Colours, draw, place_rows, prototypes, val_colours
 from timm.data import create_transform, resolve_model_data_config
 from timm.models._hub import save_for_hf
 from torch import nn

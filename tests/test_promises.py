@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import AROUND, CHAINS, EVERY, Operations, distance, random_params, same, walk
-from test_optim import SHAPES
+from support.optimizers import (
+    CHAINS,
+    LOOKAHEADS,
+    OWN_OPTIMIZERS,
+    SHAPES,
+    Operations,
+    distance,
+    random_params,
+    same,
+    walk,
+)
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -24,8 +33,10 @@ from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 
 Make = Callable[..., Optimizer]
-every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
-every_or_around = pytest.mark.parametrize("make", (EVERY | AROUND).values(), ids=EVERY | AROUND)
+every = pytest.mark.parametrize("make", OWN_OPTIMIZERS.values(), ids=OWN_OPTIMIZERS)
+every_or_around = pytest.mark.parametrize(
+    "make", (OWN_OPTIMIZERS | LOOKAHEADS).values(), ids=OWN_OPTIMIZERS | LOOKAHEADS
+)
 STEPS = range(12)
 
 

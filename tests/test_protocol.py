@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_claims import write_run
 from omegaconf import OmegaConf
+from support.claims import write_run
 
 from ranger21.config import ProtocolConfig
 from ranger21.config.compose import compose_config

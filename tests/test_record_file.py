@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from made_runs import Make, lines
+from support.run_directories import MakeRun, logged_lines
 
 from ranger21.grid.record import record, record_of
 from ranger21.report.runs import record_file
@@ -28,12 +28,12 @@ SESSION = {"started": "2026-11-01T00:00:00", "command": ["python", "train.py", "
 
 
 @pytest.fixture
-def made(make: Make) -> list[Path]:
+def made(make_run: MakeRun) -> list[Path]:
     """Ended runs: with a manifest and without, diverged, with lines that a killed job leaves, and two of one seed."""
-    places = [make(name, seed, (40.0, 60.0 + seed)) for name in ("adamw", "ranger21") for seed in range(3)]
-    places.append(make("nesterov", 0, (40.0,), status="diverged", tail='{"step": 15, "epoch": 1.5, "train/lo'))
-    places.append(make("nesterov", 1, (40.0, 50.5), tail='\n{"step": 10, "val/acc1": NaN}\n\0\0\n[]\nx\n'))
-    places.append(make("adamw", 1, (41.0, 62.0), name="again", optimizer__more={"é": [1e-5, None, True]}))
+    places = [make_run(name, seed, (40.0, 60.0 + seed)) for name in ("adamw", "ranger21") for seed in range(3)]
+    places.append(make_run("nesterov", 0, (40.0,), status="diverged", tail='{"step": 15, "epoch": 1.5, "train/lo'))
+    places.append(make_run("nesterov", 1, (40.0, 50.5), tail='\n{"step": 10, "val/acc1": NaN}\n\0\0\n[]\nx\n'))
+    places.append(make_run("adamw", 1, (41.0, 62.0), name="again", optimizer__more={"é": [1e-5, None, True]}))
     for number, place in enumerate(places[:4]):
         manifest = {"format": 2, "data": {"classes": 10, "fingerprint": "a"}, "sessions": [SESSION] * (number + 1)}
         (place / "manifest.json").write_text(json.dumps(manifest))
@@ -76,7 +76,7 @@ def test_the_same_runs_give_the_same_bytes_in_whatever_order_they_come(made: lis
     before = (tmp_path / "c" / NAME).stat().st_ino
     keep(made[2:5], tmp_path / "c" / NAME)
     assert (tmp_path / "c" / NAME).stat().st_ino == before  # left alone
-    (made[0] / "metrics.jsonl").write_text("".join(lines((40.0, 61.0))))
+    (made[0] / "metrics.jsonl").write_text("".join(logged_lines((40.0, 61.0))))
     assert keep(made[:1], tmp_path / "c" / NAME) != whole and len(find_runs([str(tmp_path / "c")]).runs) == len(made)
     names = [entry.name for entry in entries(tmp_path / "c" / NAME) if not isinstance(entry, str)]
     assert names == sorted(f"test/{place.name}" for place in made)
@@ -109,9 +109,9 @@ def test_any_reader_of_json_can_read_it(made: list[Path], tmp_path: Path) -> Non
     assert end.keys() == {"end", "sha256"}
 
 
-def test_a_masked_setting_can_still_be_read(make: Make, tmp_path: Path) -> None:
+def test_a_masked_setting_can_still_be_read(make_run: MakeRun, tmp_path: Path) -> None:
     """`***` was put into the text of config.yaml, where it is an alias, and the run was left out."""
-    keep([make("adamw", 0, optimizer__token="hunter2hunter2")], tmp_path / NAME)
+    keep([make_run("adamw", 0, optimizer__token="hunter2hunter2")], tmp_path / NAME)
     (run,) = read_records(tmp_path / NAME)
     assert isinstance(run, Run) and run.config["optimizer.token"] == "***"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.config import Config
 from ranger21.config.compose import compose_config

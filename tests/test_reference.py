@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import Reference
-from test_optim import SHAPES, largest_error, make_grads, make_params, take_step
+from support.optimizers import SHAPES, largest_error, make_grads, make_params, take_step
+from support.reference import Reference
 
 from ranger21 import Ranger21
 from ranger21.optim import reference

@@ -9,20 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import OPTIMIZERS, Make
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from support.comparisons import comparison_markdown, read_single_run
+from support.run_directories import OPTIMIZERS, MakeRun
 
 from ranger21.report.figures import drawing as figures
 from ranger21.report.figures.curves import average, bin_width, binned
 from ranger21.report.figures.drawing import Bar, Panel, make_figure
-from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.groups.grouping import group_runs
 from ranger21.report.groups.summary import summarise
-from ranger21.report.runs.finding import find_runs, read_run
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.finding import find_runs
 from ranger21.report.statistics.pairs import estimate
-from ranger21.report.tables.table import markdown, notes
+from ranger21.report.tables.table import notes
 from ranger21.report.tables.text import table_lines
 from ranger21.system.errors import UserError
 
@@ -31,57 +30,45 @@ def labels(tmp_path: Path) -> list[str]:
     return [group.label for group in group_runs(find_runs([str(tmp_path)]).runs)]
 
 
-def read(path: Path) -> Run:
-    run = read_run(path)
-    assert isinstance(run, Run), run
-    return run
-
-
-def section(tmp_path: Path) -> str:
-    """The only comparison, in Markdown."""
-    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
-    return markdown(comparison)
-
-
 # Reading
 
 
-def test_cut_last_line_is_ignored(make: Make) -> None:
-    run = read(make(top1=(50.0, 60.0), status="running", tail='{"step": 25, "epoch": 2.5, "train/lo'))
+def test_cut_last_line_is_ignored(make_run: MakeRun) -> None:
+    run = read_single_run(make_run(top1=(50.0, 60.0), status="running", tail='{"step": 25, "epoch": 2.5, "train/lo'))
     assert run.last("epoch") == 2.0
     assert run.status == "running"
     assert run.notes == ()
 
 
-def test_broken_line_within_is_counted(make: Make) -> None:
-    path = make(tail='{"step": 25, "tr{"step": 25}\n{"step": 30, "epoch": 3.0, "train/loss": 1.0}\n')
-    run = read(path)
+def test_broken_line_within_is_counted(make_run: MakeRun) -> None:
+    path = make_run(tail='{"step": 25, "tr{"step": 25}\n{"step": 30, "epoch": 3.0, "train/loss": 1.0}\n')
+    run = read_single_run(path)
     assert run.last("train/loss") == 1.0
     assert any("1 unreadable" in note for note in notes(summarise(group_runs([run]))))
 
 
-def test_repeated_step_keeps_the_last_value(make: Make) -> None:
-    run = read(make(top1=(50.0, 60.0), tail='{"step": 20, "epoch": 2.0, "val/acc1": 61.5}\n'))
+def test_repeated_step_keeps_the_last_value(make_run: MakeRun) -> None:
+    run = read_single_run(make_run(top1=(50.0, 60.0), tail='{"step": 20, "epoch": 2.0, "val/acc1": 61.5}\n'))
     assert run.series("val/acc1")[1].tolist() == [50.0, 61.5]
     assert run.last("val/loss") == 4.0  # of the first line of that step, which has no newer value
 
 
-def test_resumed_run_replaces_what_was_logged_beyond(make: Make) -> None:
+def test_resumed_run_replaces_what_was_logged_beyond(make_run: MakeRun) -> None:
     again = '{"step": 10, "epoch": 1.0, "val/acc1": 51.0}\n{"step": 15, "epoch": 1.5, "train/loss": 7.0}\n'
-    run = read(make(top1=(50.0, 60.0, 70.0), status="running", tail=again))
+    run = read_single_run(make_run(top1=(50.0, 60.0, 70.0), status="running", tail=again))
     assert run.series("val/acc1")[1].tolist() == [51.0]
     assert run.last("epoch") == 1.5
 
 
-def test_non_finite_and_null_values_are_no_values(make: Make) -> None:
+def test_non_finite_and_null_values_are_no_values(make_run: MakeRun) -> None:
     tail = '{"step": 30, "epoch": 3.0, "val/acc1": NaN, "val/loss": null}\n'
-    run = read(make(top1=(50.0, 60.0), tail=tail))
+    run = read_single_run(make_run(top1=(50.0, 60.0), tail=tail))
     assert run.last("val/acc1") == 60.0
     assert run.last("val/loss") == 4.0
 
 
-def test_runs_are_found_by_directory_parent_and_glob_once(make: Make, tmp_path: Path) -> None:
-    first, second = make(seed=0), make(seed=1)
+def test_runs_are_found_by_directory_parent_and_glob_once(make_run: MakeRun, tmp_path: Path) -> None:
+    first, second = make_run(seed=0), make_run(seed=1)
     patterns = [str(first), str(tmp_path), str(second.parent / "*-s1")]
     assert [run.path.name for run in find_runs(patterns).runs] == [first.name, second.name]
     assert [run.seed for run in find_runs([str(first.parent / "*-s1")]).runs] == [1]
@@ -99,16 +86,16 @@ def test_nothing_found_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_entered_is_told(make: Make) -> None:
-    path = make()
+def test_a_folder_that_cannot_be_entered_is_told(make_run: MakeRun) -> None:
+    path = make_run()
     path.parent.chmod(0o600)
     with pytest.raises(UserError, match=f"{path.parent}.* cannot be read \\(Permission denied\\): give"):
         find_runs([str(path.parent)])
     path.parent.chmod(0o700)
 
 
-def test_a_run_without_config_is_left_out_with_a_sentence(make: Make, tmp_path: Path) -> None:
-    path, kept = make(), make(seed=1)
+def test_a_run_without_config_is_left_out_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+    path, kept = make_run(), make_run(seed=1)
     (path / "config.yaml").unlink()
     found = find_runs([str(tmp_path)])
     assert [run.path for run in found.runs] == [kept]
@@ -117,8 +104,8 @@ def test_a_run_without_config_is_left_out_with_a_sentence(make: Make, tmp_path: 
         find_runs([str(path)])
 
 
-def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make: Make, tmp_path: Path) -> None:
-    kept, file = make(), tmp_path / "a.wandb"
+def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+    kept, file = make_run(), tmp_path / "a.wandb"
     file.write_text("hello there")
     found = find_runs([str(kept), str(file)])
     assert [run.path for run in found.runs] == [kept]
@@ -129,17 +116,17 @@ def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make: Make, tmp
 # Groups
 
 
-def test_seeds_form_a_group_whatever_does_not_change_the_result(make: Make, tmp_path: Path) -> None:
+def test_seeds_form_a_group_whatever_does_not_change_the_result(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in (2, 0, 1):
-        make(seed=seed)
+        make_run(seed=seed)
     (group,) = group_runs(find_runs([str(tmp_path)]).runs)
     assert group.label == "adamw"
     assert [run.seed for run in group.runs] == [0, 1, 2]
 
 
-def test_optimizers_with_different_keys_are_named_alone(make: Make, tmp_path: Path) -> None:
+def test_optimizers_with_different_keys_are_named_alone(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer in OPTIMIZERS:
-        make(optimizer)
+        make_run(optimizer)
     groups = group_runs(find_runs([str(tmp_path)]).runs)
     assert [group.label for group in groups] == ["adamw", "nesterov", "ranger21"]
     said = " ".join(notes(summarise(groups)))
@@ -147,11 +134,11 @@ def test_optimizers_with_different_keys_are_named_alone(make: Make, tmp_path: Pa
     assert "momentum" not in said
 
 
-def test_optimizer_settings_are_compared_within_the_optimizer(make: Make, tmp_path: Path) -> None:
-    make("adamw")
-    make("ranger21", name="a")
-    make("ranger21", name="b", optimizer__stable_decay="global")
-    make("ranger21", name="c", optimizer__stable_decay=None)
+def test_optimizer_settings_are_compared_within_the_optimizer(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw")
+    make_run("ranger21", name="a")
+    make_run("ranger21", name="b", optimizer__stable_decay="global")
+    make_run("ranger21", name="c", optimizer__stable_decay=None)
     assert labels(tmp_path) == [
         "adamw",
         "ranger21 stable_decay=global",
@@ -160,11 +147,11 @@ def test_optimizer_settings_are_compared_within_the_optimizer(make: Make, tmp_pa
     ]
 
 
-def test_label_holds_only_what_differs_names_first(make: Make, tmp_path: Path) -> None:
-    make("ranger21", name="a", optimizer__lookahead_k=0)
-    make("ranger21", name="b", schedule__name="cosine")
+def test_label_holds_only_what_differs_names_first(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("ranger21", name="a", optimizer__lookahead_k=0)
+    make_run("ranger21", name="b", schedule__name="cosine")
     assert labels(tmp_path) == ["schedule=constant lookahead_k=0", "schedule=cosine lookahead_k=5"]
-    make("adamw", name="c")
+    make_run("adamw", name="c")
     assert labels(tmp_path) == [
         "adamw",
         "ranger21 schedule=constant lookahead_k=0",
@@ -172,35 +159,35 @@ def test_label_holds_only_what_differs_names_first(make: Make, tmp_path: Path) -
     ]
 
 
-def test_labels_tell_close_numbers_apart_but_not_1_from_1_0(make: Make, tmp_path: Path) -> None:
-    make(name="a", optimizer__lr=1)
-    make(name="b", optimizer__lr=1.0, seed=1)
+def test_labels_tell_close_numbers_apart_but_not_1_from_1_0(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(name="a", optimizer__lr=1)
+    make_run(name="b", optimizer__lr=1.0, seed=1)
     assert labels(tmp_path) == ["adamw"]
-    make(name="c", optimizer__lr=1.00000001)
+    make_run(name="c", optimizer__lr=1.00000001)
     assert labels(tmp_path) == ["lr=1", "lr=1.00000001"]
 
 
-def test_missing_setting_counts_within_an_optimizer_only(make: Make, tmp_path: Path) -> None:
-    make("adamw", name="a")
-    make("ranger21", name="b", trainer__ema=0.9)
+def test_missing_setting_counts_within_an_optimizer_only(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", name="a")
+    make_run("ranger21", name="b", trainer__ema=0.9)
     assert labels(tmp_path) == ["adamw", "ranger21"]
-    make("adamw", name="c", trainer__ema=0.9)
+    make_run("adamw", name="c", trainer__ema=0.9)
     assert labels(tmp_path) == ["adamw trainer.ema=0.9", "adamw trainer.ema=unset", "ranger21"]
 
 
-def test_experiments_are_kept_apart(make: Make, tmp_path: Path) -> None:
-    make(name="a")
-    make(name="b", experiment="other")
+def test_experiments_are_kept_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(name="a")
+    make_run(name="b", experiment="other")
     assert labels(tmp_path) == ["experiment=other", "experiment=test"]
 
 
 # Table
 
 
-def test_rows_have_known_values_and_order(make: Make, tmp_path: Path) -> None:
+def test_rows_have_known_values_and_order(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, top1 in enumerate([(50.0, 62.0), (50.0, 60.0), (65.0, 61.0)]):
-        make("adamw", seed, top1)
-    make("ranger21", 0, (50.0, 70.0))
+        make_run("adamw", seed, top1)
+    make_run("ranger21", 0, (50.0, 70.0))
     first, second = summarise(group_runs(find_runs([str(tmp_path)]).runs))
     assert (first.group.label, second.group.label) == ("ranger21", "adamw")
     assert second.final_top1 == estimate([62.0, 60.0, 61.0])
@@ -209,46 +196,46 @@ def test_rows_have_known_values_and_order(make: Make, tmp_path: Path) -> None:
     assert second.final_loss == estimate([3.8, 4.0, 3.9])
     assert second.time == estimate([1200.0] * 3)
     assert second.images_per_s == estimate([500.0] * 3)  # the median leaves the first value out
-    text = section(tmp_path)
+    text = comparison_markdown(tmp_path)
     assert "| adamw | 3 | 0 | 0 | 0, 1, 2 | 61.00 ± 1.00 | 58.52 to 63.48 |" in text
     assert "| ranger21 | 1 | 0 | 0 | 0 | 70.00 | – | 70.00 | 2.0 | 99.00 | 3.000 | 20.0 | 500 |" in text
     assert "Fewer than 3 seeds permit no conclusion: ranger21 (n = 1)." in text
     assert "Whether ranger21 is better than adamw we cannot tell with too few seeds (n = 1 and 3)" in text
 
 
-def test_no_cell_breaks_a_table(make: Make, tmp_path: Path) -> None:
-    make(name="a", optimizer__note="plain")
-    make(name="b", optimizer__note="x | y\nz")
-    heads, rule, *rows = (line for line in section(tmp_path).splitlines() if line.startswith("|"))
+def test_no_cell_breaks_a_table(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(name="a", optimizer__note="plain")
+    make_run(name="b", optimizer__note="x | y\nz")
+    heads, rule, *rows = (line for line in comparison_markdown(tmp_path).splitlines() if line.startswith("|"))
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in (heads, rule, *rows)] == [14] * 4
     assert rows[1].startswith(r"| note=x \| y\\nz | 1 | 0 |")
 
 
-def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make: Make, tmp_path: Path) -> None:
-    make(seed=0, top1=(50.0, 60.0), trainer__epochs=2)
-    make(seed=1, top1=(50.0, 99.0), status="diverged", trainer__epochs=2)
-    make(seed=2, top1=(55.0,), status="running", trainer__epochs=2)
+def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(seed=0, top1=(50.0, 60.0), trainer__epochs=2)
+    make_run(seed=1, top1=(50.0, 99.0), status="diverged", trainer__epochs=2)
+    make_run(seed=2, top1=(55.0,), status="running", trainer__epochs=2)
     rows = summarise(group_runs(find_runs([str(tmp_path)]).runs))
     assert rows[0].final_top1 == replace(estimate([60.0, 0.0]), low=None, high=None)
-    text = section(tmp_path)
+    text = comparison_markdown(tmp_path)
     assert "| adamw | 2 | 1 of 2 (1 to 99 %) | 1 | 0, 1×, 2○ | 30.00 ± 42.43 | – | 60.00 (n = 1) |" in text
     said = "counts as 0 % top-1 (the worst, as the count of classes is not known)"
     assert f"× adamw, seed 1: diverged at step 20 (epoch 2); {said}." in text
     assert "○ adamw, seed 2: running or stopped at epoch 1, top-1 55.00 %; not in the means." in text
 
 
-def test_group_of_which_no_run_has_ended_comes_last(make: Make, tmp_path: Path) -> None:
-    make("adamw", status="running", top1=(90.0,), trainer__epochs=2)
-    make("ranger21", status="diverged", top1=(90.0,), trainer__epochs=2)
-    make("nesterov", top1=(10.0, 20.0))
+def test_group_of_which_no_run_has_ended_comes_last(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", status="running", top1=(90.0,), trainer__epochs=2)
+    make_run("ranger21", status="diverged", top1=(90.0,), trainer__epochs=2)
+    make_run("nesterov", top1=(10.0, 20.0))
     rows = summarise(group_runs(find_runs([str(tmp_path)]).runs))
     assert [row.group.label for row in rows] == ["nesterov", "ranger21", "adamw"]
-    assert "| adamw | 0 | 0 | 1 | 0○ | – | – | – | – | – | – |" in section(tmp_path)
+    assert "| adamw | 0 | 0 | 1 | 0○ | – | – | – | – | – | – |" in comparison_markdown(tmp_path)
 
 
-def test_one_seed_run_twice_is_told(make: Make, tmp_path: Path) -> None:
-    make(name="a")
-    make(name="b")
+def test_one_seed_run_twice_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(name="a")
+    make_run(name="b")
     said = notes(summarise(group_runs(find_runs([str(tmp_path)]).runs)))
     assert any("more than one run that has ended has seed 0" in note for note in said)
     assert any("adamw (n = 1)" in note for note in said)  # one seed, although two runs
@@ -263,8 +250,8 @@ def test_bins_are_means_at_their_middles() -> None:
     assert values.tolist() == [2.0, 5.0, 7.0]
 
 
-def test_bin_width_is_round(make: Make, tmp_path: Path) -> None:
-    make(top1=tuple(float(value) for value in range(60)))
+def test_bin_width_is_round(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(top1=tuple(float(value) for value in range(60)))
     assert bin_width(group_runs(find_runs([str(tmp_path)]).runs)) == pytest.approx(1.0)
     assert bin_width([]) == 1.0
 
@@ -280,11 +267,11 @@ def test_average_interpolates_where_every_curve_has_values() -> None:
     assert len(average([])[0]) == 0
 
 
-def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make: Make, tmp_path: Path) -> None:
+def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
-        make("adamw", seed, (50.0, 60.0 + seed))
-    make("ranger21", 0, (50.0, 70.0))
-    make("ranger21", 1, (50.0,), status="diverged", trainer__epochs=2)
+        make_run("adamw", seed, (50.0, 60.0 + seed))
+    make_run("ranger21", 0, (50.0, 70.0))
+    make_run("ranger21", 1, (50.0,), status="diverged", trainer__epochs=2)
     panel = Panel("top-1", lambda run: run.series("val/acc1"), log=False)
     figure = make_figure(group_runs(find_runs([str(tmp_path)]).runs), [panel], "")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -295,9 +282,9 @@ def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make: Make, tmp_
     assert adamw.tolist() == [50.0, 61.0]
 
 
-def test_diverging_loss_does_not_set_the_axis(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0)
-    make("adamw", 1, status="diverged", tail='{"step": 25, "epoch": 2.5, "train/loss": 1e30}\n')
+def test_diverging_loss_does_not_set_the_axis(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0)
+    make_run("adamw", 1, status="diverged", tail='{"step": 25, "epoch": 2.5, "train/loss": 1e30}\n')
     panel = Panel("loss", lambda run: run.series("train/loss"), log=True)
     (axes,) = make_figure(group_runs(find_runs([str(tmp_path)]).runs), [panel], "").axes
     assert axes.get_ylim()[1] < 100
@@ -312,15 +299,15 @@ def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: p
     assert [line[:, 0].tolist() for line in lines.get_segments()] == [[0.0, 2.0], [-2.0, 0.0], [3.0, 3.0]]
 
 
-def test_runs_without_any_value_are_drawn(make: Make, tmp_path: Path) -> None:
-    make(top1=(), status="running")
+def test_runs_without_any_value_are_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(top1=(), status="running")
     groups = group_runs(find_runs([str(tmp_path)]).runs)
     panel = Panel("loss", lambda run: binned(run.series("train/loss"), bin_width(groups)), log=True)
     figure = make_figure(groups, [panel], "")
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing logged here"]
     assert figure.axes[0].get_yticklabels(which="both") == []
-    assert "running or stopped before its first logged step" in section(tmp_path)
+    assert "running or stopped before its first logged step" in comparison_markdown(tmp_path)
 
 
 # Tables

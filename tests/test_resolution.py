@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import Make
-from test_statistics import QUICK, compare, ends, seeds
+from support.run_directories import MakeRun
+from support.statistics import QUICK, compare, ends, seeds
 
 from ranger21.report.groups.resolution import quantum
 from ranger21.report.runs.finding import find_runs
@@ -57,10 +57,10 @@ def with_images(path: Path, count: int) -> Path:
     return path
 
 
-def test_the_step_is_the_validation_sets(make: Make, tmp_path: Path) -> None:
-    with_images(make("adamw", 0), 50_000)
-    make("adamw", 1)
-    with_images(make("ranger21", 0), 10_000)
+def test_the_step_is_the_validation_sets(make_run: MakeRun, tmp_path: Path) -> None:
+    with_images(make_run("adamw", 0), 50_000)
+    make_run("adamw", 1)
+    with_images(make_run("ranger21", 0), 10_000)
     (tmp_path / "outputs" / "test" / "resnet50-adamw-s1" / "manifest.json").write_text('{"data": {"val_images": -3}}')
     runs = {f"{run.config['optimizer.name']}{run.seed}": run for run in find_runs([str(tmp_path)]).runs}
     assert quantum(runs.values()) == 0.01
@@ -68,11 +68,11 @@ def test_the_step_is_the_validation_sets(make: Make, tmp_path: Path) -> None:
     assert quantum([runs["adamw1"]]) == quantum([]) == quantum(runs.values(), "holdout") == 0.0
 
 
-def test_three_seeds_a_hundredth_apart_in_a_small_set(make: Make, tmp_path: Path) -> None:
+def test_three_seeds_a_hundredth_apart_in_a_small_set(make_run: MakeRun, tmp_path: Path) -> None:
     """30 images: one of them is 3.33 points, so that 73.33 three times is no certainty, nor is 76.67."""
     for seed in range(3):
-        make("ranger21", seed, (50.0, 76.666667))
-        make("adamw", seed, (50.0, 73.333333))
+        make_run("ranger21", seed, (50.0, 76.666667))
+        make_run("adamw", seed, (50.0, 73.333333))
     blind = table.markdown(examine([str(tmp_path / "outputs")]).comparisons[0])
     assert (
         "we cannot tell with n = 3 and 3: the difference is 3.33 points for every seed alike, and without any" in blind

@@ -3,50 +3,20 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-from children import assert_same, run, weights
-from conftest import ROOT, SPAWN, command, repeatable, result, train
-
-
-def children(overrides: list[str], directory: Path, ranks: int, die_at: int | None = None, when: str = "") -> list[int]:
-    """Exit codes of a run's ranks; with several, the last one is the one that is killed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    processes = []
-    for rank in range(ranks):
-        env = {}
-        if ranks > 1:
-            env = {
-                "RANK": rank,
-                "WORLD_SIZE": ranks,
-                "LOCAL_RANK": rank,
-                "LOCAL_WORLD_SIZE": ranks,
-                "MASTER_PORT": port,
-            }
-            env = {name: str(value) for name, value in env.items()} | {"MASTER_ADDR": "127.0.0.1"}
-        doomed = die_at if rank == ranks - 1 else None
-        processes.append(SPAWN.Process(target=run, args=(overrides, directory, env, doomed, when)))
-        processes[-1].start()
-    for process in reversed(processes):
-        process.join(600)
-        if die_at is not None:  # the others lost a rank: SLURM and torchrun end them too
-            for other in processes:
-                other.kill()
-    for process in processes:
-        process.join(30)
-    return [process.exitcode for process in processes]
-
-
-def resumed_from(directory: Path) -> int:
-    last = directory / "checkpoints" / "last.pt"
-    return weights(directory)["progress"]["step"] if last.exists() else 0
+from support.commands import command, train, wait_for_line
+from support.project import ROOT
+from support.training import (
+    assert_same_state,
+    last_checkpoint,
+    metrics_without_speed,
+    result,
+    run_ranks,
+    saved_step,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +31,23 @@ def resumed_from(directory: Path) -> int:
 )
 def test_killed_at_random_steps(optimizer, workers, ranks, kills, extra, tiny, tmp_path):
     overrides = [*tiny, f"optimizer={optimizer}", f"data.workers={workers}", *extra]
-    assert children(overrides, tmp_path / "whole", ranks) == [0] * ranks
+    assert run_ranks(overrides, tmp_path / "whole", ranks) == [0] * ranks
     killed, rng = tmp_path / "killed", random.Random(f"{optimizer}{workers}{ranks}")
     for _ in range(kills):
-        step = min(resumed_from(killed) + rng.randint(1, 5), 20)
-        codes = children(overrides, killed, ranks, die_at=step, when=rng.choice(["before", "after"]))
+        step = min(saved_step(killed) + rng.randint(1, 5), 20)
+        codes = run_ranks(overrides, killed, ranks, die_at=step, when=rng.choice(["before", "after"]))
         assert codes[-1] == -signal.SIGKILL
-    assert children(overrides, killed, ranks) == [0] * ranks
-    assert_same(weights(killed), weights(tmp_path / "whole"))
-    assert repeatable(killed) == repeatable(tmp_path / "whole")
+    assert run_ranks(overrides, killed, ranks) == [0] * ranks
+    assert_same_state(last_checkpoint(killed), last_checkpoint(tmp_path / "whole"))
+    assert metrics_without_speed(killed) == metrics_without_speed(tmp_path / "whole")
     assert result(killed)["final"] == result(tmp_path / "whole")["final"]
 
 
 def test_the_number_of_loader_processes_changes_nothing(tiny, tmp_path):
     for workers in (0, 1, 3):
-        assert children([*tiny, f"data.workers={workers}"], tmp_path / str(workers), 1) == [0]
-    assert_same(weights(tmp_path / "0"), weights(tmp_path / "1"))
-    assert_same(weights(tmp_path / "0"), weights(tmp_path / "3"))
+        assert run_ranks([*tiny, f"data.workers={workers}"], tmp_path / str(workers), 1) == [0]
+    assert_same_state(last_checkpoint(tmp_path / "0"), last_checkpoint(tmp_path / "1"))
+    assert_same_state(last_checkpoint(tmp_path / "0"), last_checkpoint(tmp_path / "3"))
 
 
 @pytest.mark.parametrize(
@@ -87,26 +57,17 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, code, tiny, tmp_pat
     overrides = [*tiny, "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=null"]
     directory = tmp_path / "run"
     process = subprocess.Popen(**command(*overrides, f"run_dir={directory}"))
-    wait_for_a_line(directory / "metrics.jsonl", process)
+    wait_for_line(directory / "metrics.jsonl", process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
     assert "the same command goes on from there" in output and "Traceback" not in output
     assert not (directory / "result.json").exists()
-    assert 0 < resumed_from(directory) < 20
-    assert children(overrides, directory, 1) == [0]
-    assert children(overrides, tmp_path / "whole", 1) == [0]
-    assert_same(weights(directory), weights(tmp_path / "whole"))
-    assert repeatable(directory) == repeatable(tmp_path / "whole")
-
-
-def wait_for_a_line(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(1200):
-        if path.exists() and path.stat().st_size:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError(f"nothing in {path}")
+    assert 0 < saved_step(directory) < 20
+    assert run_ranks(overrides, directory, 1) == [0]
+    assert run_ranks(overrides, tmp_path / "whole", 1) == [0]
+    assert_same_state(last_checkpoint(directory), last_checkpoint(tmp_path / "whole"))
+    assert metrics_without_speed(directory) == metrics_without_speed(tmp_path / "whole")
 
 
 def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):
@@ -114,17 +75,17 @@ def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     overrides = [*tiny, "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(**command(*overrides, launcher=launcher), cwd=ROOT)
-    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(ranks) == 2
     os.kill(int(ranks[1]), signal.SIGUSR1)
     output, _ = process.communicate(timeout=90)
     assert "Stopped at step" in output, output
-    assert resumed_from(tmp_path / "run") > 0
+    assert saved_step(tmp_path / "run") > 0
 
 
 def test_a_finished_run_is_left_alone(tiny, tmp_path):
-    assert children(tiny, tmp_path / "run", 1) == [0]
+    assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.name != ".lock"}
     finished = train(*tiny, f"run_dir={tmp_path / 'run'}")
     assert finished.returncode == 0 and "nothing to do" in finished.stdout, finished.stdout

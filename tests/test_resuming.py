@@ -12,9 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from children import assert_same, failing_opens, run, weights
-from conftest import SPAWN, TINY, lines, repeatable, result
-from test_resume import children
+from support.failing_files import failing_opens
+from support.training import (
+    FORKSERVER,
+    TINY,
+    assert_same_state,
+    last_checkpoint,
+    metrics_lines,
+    metrics_without_speed,
+    result,
+    run_ranks,
+    train_in_child,
+)
 
 from ranger21.config.compose import compose_config
 from ranger21.records import checkpoint
@@ -44,7 +53,7 @@ def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A whole run, one killed after step 14, one before its first checkpoint, and the override for their images."""
     place, data = tmp_path_factory.mktemp("runs"), f"data.root={images}"
     for name, die_at in (("whole", None), ("killed", 14), ("young", 3)):
-        child = SPAWN.Process(target=run, args=([*OVERRIDES, data], place / name, {}, die_at, "before"))
+        child = FORKSERVER.Process(target=train_in_child, args=([*OVERRIDES, data], place / name, {}, die_at, "before"))
         child.start()
         child.join(300)
         assert child.exitcode == (0 if die_at is None else -signal.SIGKILL)
@@ -130,7 +139,7 @@ def test_a_lost_run_is_not_begun_again_unasked(runs: tuple[Path, Path, Path, str
     directory = shutil.copytree(runs[1], tmp_path / "run")
     lose(directory / "checkpoints")
     before = contents(directory)
-    assert len(lines(directory)) > 5
+    assert len(metrics_lines(directory)) > 5
     offer = r"resume=best \(step (5|10), from best.pt\) or resume=scratch" if best else "beginning: resume=scratch"
     for resume in ("auto", "auto", *(() if best else ("best",))):
         with pytest.raises(UserError, match=rf"no whole checkpoint is left to go on from \({words}.*{offer}"):
@@ -145,8 +154,10 @@ def test_a_lost_run_goes_on_as_it_is_told(runs: tuple[Path, Path, Path, str], tm
     both_damaged(directory / "checkpoints")
     before, best = contents(directory), read(directory / "checkpoints" / "best.pt")["progress"]["step"]
     assert start(directory, runs[3], f"resume={resume}") == 0
-    assert_same(weights(directory), weights(runs[0]))
-    assert repeatable(directory) == repeatable(runs[0]) and result(directory)["status"] == "finished"
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
+    assert (
+        metrics_without_speed(directory) == metrics_without_speed(runs[0]) and result(directory)["status"] == "finished"
+    )
     after = set(contents(directory).values())
     kept = [name for name in before if not name.endswith(("manifest.json", "best.pt"))]
     assert all(before[name] in after for name in kept)
@@ -171,20 +182,21 @@ def test_a_last_resort_is_none_while_a_checkpoint_is_whole(
     assert "previous.pt is used, and it becomes last-2.damaged." in told.text
     assert names(directory) == {"last.pt", "previous.pt", "best.pt", "last.damaged", "last-2.damaged"}
     assert (directory / "checkpoints" / "last.damaged").read_text() == "of an earlier time"
-    assert_same(weights(directory), weights(runs[0]))
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_by_itself(
     runs: tuple[Path, Path, Path, str], tmp_path: Path
 ) -> None:
     directory = shutil.copytree(runs[2], tmp_path / "run")
-    assert [line["step"] for line in lines(directory)] == [2]
+    assert [line["step"] for line in metrics_lines(directory)] == [2]
     manifest = json.loads((directory / "manifest.json").read_text())
     assert manifest["first_checkpoint"] is None
     assert start(directory, runs[3]) == 0
     assert json.loads((directory / "manifest.json").read_text())["first_checkpoint"] == 3
-    assert_same(weights(directory), weights(runs[0]))
-    assert repeatable(directory) == repeatable(runs[0]) and names(directory) == {"last.pt", "previous.pt", "best.pt"}
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
+    assert metrics_without_speed(directory) == metrics_without_speed(runs[0])
+    assert names(directory) == {"last.pt", "previous.pt", "best.pt"}
 
 
 def test_a_checkpoint_that_cannot_be_read_now_loses_nothing(
@@ -204,7 +216,7 @@ def test_a_checkpoint_that_cannot_be_read_now_loses_nothing(
     with failing_opens(directory / "checkpoints" / "previous.pt", times=2):
         assert start(directory, runs[3]) == 0
     assert "Resumed at step 10 of 20." in told.messages and "last.pt is not there: previous.pt is used." in told.text
-    assert_same(weights(directory), weights(runs[0]))
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
 def test_a_kill_between_last_and_best_is_made_good(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
@@ -217,7 +229,7 @@ def test_a_kill_between_last_and_best_is_made_good(runs: tuple[Path, Path, Path,
     damage(shutil.copyfile(checkpoints / "last.pt", checkpoints / "best.pt"))  # stands for the one before
     assert start(directory, runs[3]) == 0
     assert read(checkpoints / "best.pt")["progress"]["step"] == step
-    assert_same(weights(directory), weights(runs[0]))
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
 def test_never_refuses_what_has_no_manifest_either(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
@@ -295,7 +307,7 @@ def test_a_checkpoint_of_before_may_have_had_other_passes(runs: tuple[Path, Path
         start(directory, runs[3])
     edited(last, "format", value=...)()
     assert start(directory, runs[3]) == 0
-    assert_same(weights(directory), weights(runs[0]))
+    assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
 def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
@@ -311,16 +323,18 @@ def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Pat
 def test_two_ranks_go_on_as_they_are_told(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     both_damaged(directory / "checkpoints")
-    assert children([*OVERRIDES, runs[3], "resume=best"], directory, ranks=2) == [0, 0]
+    assert run_ranks([*OVERRIDES, runs[3], "resume=best"], directory, ranks=2) == [0, 0]
     assert json.loads((directory / "manifest.json").read_text())["sessions"][-1]["kept"] == ["metrics.lost.jsonl"]
-    assert [line["step"] for line in lines(directory)] == sorted({line["step"] for line in lines(directory)})
+    assert [line["step"] for line in metrics_lines(directory)] == sorted(
+        {line["step"] for line in metrics_lines(directory)}
+    )
 
 
 def test_two_ranks_refuse_the_checkpoint_of_another_run(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     edited(directory / "checkpoints" / "last.pt", "progress", "step", value=999)()
     before = contents(directory)
-    assert children([*OVERRIDES, runs[3]], directory, ranks=2) == [1, 1]
+    assert run_ranks([*OVERRIDES, runs[3]], directory, ranks=2) == [1, 1]
     said = directory.with_suffix(".out").read_text()
     assert said.count("UserError: ") >= 2 and "it is of step 999, and the run has the steps 1 to 20" in said
     assert contents(directory) == before

@@ -12,7 +12,7 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.landscape import rosenbrock as landscapes
 from ranger21.landscape.rosenbrock import LOST, TARGET, best_rate, gradient, judge, value

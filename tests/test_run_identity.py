@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import weights
-from conftest import ROOT, TINY, result
 from omegaconf import OmegaConf
+from support.project import ROOT
+from support.training import TINY, last_checkpoint, result
 
 from ranger21.config.compose import compose_config, with_overrides
 from ranger21.data.sample import ensure_sample
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_run_is_refused(two: tuple[Path, Path, Path], tm
     shutil.copyfile(run / "checkpoints" / "last.pt", other / "checkpoints" / "last.pt")
     (other / "result.json").unlink()
     ids = [json.loads((place / "manifest.json").read_text())["id"] for place in (run, other)]
-    assert ids[0] == weights(run)["wandb_id"] != ids[1]
+    assert ids[0] == last_checkpoint(run)["wandb_id"] != ids[1]
     with pytest.raises(UserError, match=rf"last.pt is a checkpoint of another run \({ids[0]}, where .* is {ids[1]}\)"):
         start(other, f"data.root={a}")
 
@@ -180,7 +180,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
 
 def test_what_counts_is_everything_that_train_py_can_reach() -> None:
     """Of what it imports, only the trackers that show a run, and the terminal, do not count."""
-    from test_architecture import imports, parse
+    from support.source_code import imports, parse
 
     modules = {p.relative_to(ROOT).as_posix(): p for p in (ROOT / "ranger21").rglob("*.py")}
     todo, reached = [ROOT / "train.py"], {"train.py"}

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from PIL import Image
+from support.project import ROOT
 
 from ranger21.data.sample import CLASSES, MARKER, draw, ensure_sample
 from ranger21.system.errors import UserError

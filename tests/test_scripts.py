@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from children import weights
-from conftest import ROOT, lines, result
-from test_resume import children
+from support.project import ROOT
+from support.training import last_checkpoint, metrics_lines, result, run_ranks
 
 from ranger21.data.datasets.fashion_mnist import DEBIAN, is_in
 
@@ -27,25 +26,25 @@ def script(name: str, *args: str) -> str:
 
 def test_evaluate_agrees_with_the_run(tiny, tmp_path):
     """Whatever the batch size; `best.pt` by default, overrides as for train.py."""
-    assert children(tiny, tmp_path / "run", 1) == [0]
+    assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     best = json.loads(script("evaluate.py", str(tmp_path / "run"), "--json", "data.eval_batch_size=7"))
     expected = result(tmp_path / "run")["best"]
     assert best["images"] == 30
     for name in ("val/acc1", "val/acc5", "val/loss", "val/loss_smoothed"):
         assert best[name] == pytest.approx(expected[name], rel=1e-5)
     last = script("evaluate.py", str(tmp_path / "run" / "checkpoints" / "last.pt"))
-    assert f"top-1 {lines(tmp_path / 'run')[-1]['val/acc1']:.2f} %" in last
+    assert f"top-1 {metrics_lines(tmp_path / 'run')[-1]['val/acc1']:.2f} %" in last
 
 
 @pytest.mark.parametrize("remove", [False, True])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_timm_loads_what_is_exported(remove, suffix, tiny, tmp_path):
     overrides = [*tiny, f"model.remove_batch_norm={str(remove).lower()}", "trainer.steps=2"]
-    assert children(overrides, tmp_path / "run", 1) == [0]
+    assert run_ranks(overrides, tmp_path / "run", 1) == [0]
     target = tmp_path / f"weights{suffix}"
     line = script("export.py", str(tmp_path / "run" / "checkpoints" / "last.pt"), str(target)).strip()
     model = eval(line, {"timm": timm, "torch": torch})
-    for name, tensor in weights(tmp_path / "run")["model"].items():
+    for name, tensor in last_checkpoint(tmp_path / "run")["model"].items():
         assert torch.equal(model.state_dict()[name], tensor)
 
 
@@ -58,7 +57,7 @@ def test_the_benchmark_prints_a_ratio(ranks):
 
 def test_compare_draws_real_runs(tiny, tmp_path):
     for seed in (0, 1):
-        assert children([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
+        assert run_ranks([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
     text = script("compare.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))
     assert "ranger21" in text and (tmp_path / "out" / "index.html").stat().st_size > 5000
     assert len([*(tmp_path / "out").glob("*/figure2_curves.png")]) == 1
@@ -69,7 +68,7 @@ def test_compare_draws_real_runs(tiny, tmp_path):
 @pytest.mark.skipif(not is_in(DEBIAN), reason="needs Debian's package: apt-get install dataset-fashion-mnist")
 def test_the_real_fashion_mnist_is_learned(tmp_path):
     overrides = ["experiment=fashion_mnist", "logger=none", "trainer.steps=60", "optimizer=adamw", "trainer.device=cpu"]
-    assert children(overrides, tmp_path / "run", 1) == [0]
+    assert run_ranks(overrides, tmp_path / "run", 1) == [0]
     assert result(tmp_path / "run")["final"]["val/acc1"] > 60
     manifest = json.loads(Path(tmp_path / "run" / "manifest.json").read_text())
     assert manifest["data"]["train_images"] == 60_000 and manifest["data"]["val_images"] == 10_000

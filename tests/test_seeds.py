@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from children import assert_same, weights
-from conftest import TINY, repeatable
-from made_runs import Make
-from test_resume import children
+from support.run_directories import MakeRun
+from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, run_ranks
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
@@ -83,26 +81,26 @@ def test_runs_that_differ_in_a_seed_are_different_runs() -> None:
 def test_a_killed_run_with_seeds_of_its_own_resumes_exactly(tiny: list[str], tmp_path: Path) -> None:
     """And so does one that is validated every so many steps."""
     rest = [*tiny, "init_seed=3", "data_seed=4", "trainer.eval_every_steps=7", "trainer.checkpoint_every_steps=null"]
-    assert children(rest, tmp_path / "whole", 1) == [0]
+    assert run_ranks(rest, tmp_path / "whole", 1) == [0]
     for at in (8, 15):
-        assert children(rest, tmp_path / "killed", 1, die_at=at, when="after") == [-9]
-    assert children(rest, tmp_path / "killed", 1) == [0]
-    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
-    assert repeatable(tmp_path / "killed") == repeatable(tmp_path / "whole")
-    validated = [line["step"] for line in repeatable(tmp_path / "whole") if "val/acc1" in line]
+        assert run_ranks(rest, tmp_path / "killed", 1, die_at=at, when="after") == [-9]
+    assert run_ranks(rest, tmp_path / "killed", 1) == [0]
+    assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
+    assert metrics_without_speed(tmp_path / "killed") == metrics_without_speed(tmp_path / "whole")
+    validated = [line["step"] for line in metrics_without_speed(tmp_path / "whole") if "val/acc1" in line]
     assert validated == [7, 14, 20]  # in place of 5, 10, 15, 20
     by_epoch = [word for word in rest if "eval_every" not in word]
-    assert children(by_epoch, tmp_path / "epochs", 1) == [0]
-    one, other = weights(tmp_path / "whole"), weights(tmp_path / "epochs")
+    assert run_ranks(by_epoch, tmp_path / "epochs", 1) == [0]
+    one, other = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "epochs")
     assert all(torch.equal(tensor, other["model"][name]) for name, tensor in one["model"].items())
 
 
-def test_runs_are_paired_by_both_seeds(make: Make, tmp_path: Path) -> None:
+def test_runs_are_paired_by_both_seeds(make_run: MakeRun, tmp_path: Path) -> None:
     """Runs that share one of the two are no pair: they were paired by `seed`, and by nothing else."""
     for number in range(4):
-        make("adamw", number, (40.0, 60.0 + number), init_seed=0)  # 0, 0/1, 0/2, 0/3
-        make("ranger21", number, (40.0, 70.0 + number))  # 0, 1, 2, 3
-        make("nesterov", 9, (40.0, 50.0 + number), name=f"n{number}", init_seed=0, data_seed=number)
+        make_run("adamw", number, (40.0, 60.0 + number), init_seed=0)  # 0, 0/1, 0/2, 0/3
+        make_run("ranger21", number, (40.0, 70.0 + number))  # 0, 1, 2, 3
+        make_run("nesterov", 9, (40.0, 50.0 + number), name=f"n{number}", init_seed=0, data_seed=number)
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
     assert [[run.seed for run in group.runs] for group in comparison.groups] == [
         [0, "0/1", "0/2", "0/3"], [0, "0/1", "0/2", "0/3"], [0, 1, 2, 3]

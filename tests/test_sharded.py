@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
-from problems import AROUND, EVERY
+from support.optimizers import SHARDED
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -22,7 +22,7 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 SAVED, LAST = 5, 7  # steps: a merge of lookahead is the last before the checkpoint
-CLOSE, ALL = 1e-12, EVERY | AROUND
+CLOSE = 1e-12
 Side = tuple[nn.Module, Any]  # a model and its optimizer
 Pair = tuple[Side, Side]  # on one rank, and on two
 
@@ -84,7 +84,7 @@ def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: st
         with torch.no_grad():
             for param in model.parameters():
                 param.add_(1.0)
-        pairs[name] = plain, (model, ALL[name](list(model.parameters())))
+        pairs[name] = plain, (model, SHARDED[name](list(model.parameters())))
         again[name] = state_of(pairs[name][1])
     dcp.load(again, checkpoint_id=folder)
     for name, (_, shared) in pairs.items():
@@ -94,10 +94,10 @@ def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: st
 def refuse_a_share() -> None:
     """ZeroRedundancyOptimizer is as good as any for what needs no more than a tensor."""
     for name in ("ranger21", "chain, lamb"):
-        train(*trained(lambda params, one=name: ZeroRedundancyOptimizer(params, ALL[one]), network()), range(1))
+        train(*trained(lambda params, one=name: ZeroRedundancyOptimizer(params, SHARDED[one]), network()), range(1))
     for name in ("ranger21, global", "official, july2021", "chain, global"):
         with pytest.raises(ValueError, match="must see all parameters whole, but ZeroRedundancyOptimizer"):
-            ZeroRedundancyOptimizer(network().parameters(), ALL[name])
+            ZeroRedundancyOptimizer(network().parameters(), SHARDED[name])
 
 
 def rank(number: int, folder: str) -> None:
@@ -105,10 +105,10 @@ def rank(number: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=number, world_size=2, init_method=f"file://{folder}/store")
     mesh = init_device_mesh("cpu", (2,))
-    plain = {name: trained(make, network()) for name, make in ALL.items()}
-    for name, make in ALL.items():
+    plain = {name: trained(make, network()) for name, make in SHARDED.items()}
+    for name, make in SHARDED.items():
         check(f"{name}, tensor parallel", (plain[name], trained(make, tensor_parallel(mesh))))
-    pairs = {name: (plain[name], trained(make, fully_sharded(mesh))) for name, make in ALL.items()}
+    pairs = {name: (plain[name], trained(make, fully_sharded(mesh))) for name, make in SHARDED.items()}
     for name, pair in pairs.items():
         check(f"{name}, fully sharded", pair)
     go_on_from_a_checkpoint(pairs, mesh, f"{folder}/checkpoint")

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from test_statistics import compare, ends, seeds
+from support.statistics import Array, Record, compare, ends, seeds
 
 from ranger21.report.statistics.pairs import all_pairs, estimate
 
@@ -19,9 +18,7 @@ EXPERIMENTS = 2000
 FEW = (0.0, 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS))  # at most 5 %, and three binomial standard deviations
 SPREADS = np.array([0.1, 0.3, 1.0, 3.0, 10.0])[:, None]
 
-Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator], Array]
-Record = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize(("n", "level"), [(3, 0.95), (5, 0.95), (10, 0.95), (5, 0.8)])

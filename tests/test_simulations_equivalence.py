@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from test_simulations import Array, Record
-from test_statistics import compare, seeds
+from support.statistics import Array, Record, compare, seeds
 
 from ranger21.report.statistics.pairs import Pair, all_pairs
 

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_simulations import Record
+from support.statistics import Record
 
 from ranger21.report.statistics.pairs import all_pairs, difference
 from ranger21.report.statistics.proportions import Share, contrasts

@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from test_simulations import Record
-from test_statistics import compare, seeds
+from support.statistics import Record, compare, seeds
 
 from ranger21.report.statistics.pairs import all_pairs
 from ranger21.report.statistics.power import POWER, Spread, gap_found

@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from test_simulations import Record
-from test_statistics import compare, ends, seeds
+from support.statistics import Record, compare, ends, seeds
 
 from ranger21.report.statistics.pairs import estimate
 

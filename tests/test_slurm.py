@@ -1,4 +1,4 @@
-"""One job on a real SLURM of two nodes (tests/slurm_cluster.py), and what clusters do to it."""
+"""One job on a real SLURM of two nodes (tests/support/slurm_cluster.py), and what clusters do to it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from children import assert_same, weights
-from conftest import ROOT, TINY, repeatable, result
-from slurm_cluster import Cluster, until
-from test_resume import children
+from support.project import ROOT
+from support.slurm_cluster import Cluster, until
+from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, result, run_ranks
 
 from ranger21.wandb_tools.sync import find
 
@@ -44,7 +43,7 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def undisturbed(overrides: list[str], directory: Path) -> Path:
     """The same run to its end, of two ranks and without SLURM."""
-    assert children(overrides, directory, 2) == [0, 0]
+    assert run_ranks(overrides, directory, 2) == [0, 0]
     return directory
 
 
@@ -62,8 +61,8 @@ def sessions(directory: Path) -> list[dict]:
 def assert_undisturbed(directory: Path, whole: Path) -> None:
     """One curve without a jump or a repeated step, and the same weights bit for bit."""
     assert result(directory)["status"] == "finished"
-    assert repeatable(directory) == repeatable(whole)
-    assert_same(weights(directory), weights(whole))
+    assert metrics_without_speed(directory) == metrics_without_speed(whole)
+    assert_same_state(last_checkpoint(directory), last_checkpoint(whole))
 
 
 def test_the_demo_over_two_nodes_and_a_finished_run_is_left_alone(cluster, overrides):
@@ -142,7 +141,7 @@ def test_a_lost_node(cluster, overrides):
     assert not left.exists()
     assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
     assert result(directory)["step"] == 40
-    assert [line["step"] for line in repeatable(directory)] == list(range(1, 41))
+    assert [line["step"] for line in metrics_without_speed(directory)] == list(range(1, 41))
 
 
 @pytest.mark.slow
@@ -272,7 +271,7 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
         cluster.wait(job, *ENDED)
         assert cluster.job(job) == ("CANCELLED" if name == "no-warning" else "FAILED"), cluster.output(job)
         assert "Stopped at step" in (directory / "log.txt").read_text()
-        assert weights(directory)["progress"]["step"] > 0
+        assert last_checkpoint(directory)["progress"]["step"] > 0
         assert cluster.job(job, "Restarts") == "0"
     sentence = cluster.output(jobs["no-right"][0])
     for job, directory in jobs.values():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SPAWN
+from support.training import FORKSERVER
 
 from ranger21.data.sockets import MARK, prepare_sockets, sweep_sockets
 
@@ -56,7 +56,7 @@ def test_a_folder_that_was_handed_down_is_its_makers(temporary: Path, monkeypatc
 
 def test_what_a_killed_run_left_is_swept(temporary: Path) -> None:
     (temporary / "others").mkdir()  # another program's, whose process may live
-    process = SPAWN.Process(target=make_and_die, args=(temporary,))
+    process = FORKSERVER.Process(target=make_and_die, args=(temporary,))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL and len(list(temporary.glob(f"*/{MARK}"))) == 1

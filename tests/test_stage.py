@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -15,58 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from children import assert_same, weights
-from conftest import TINY
-from test_resume import children
+from support.staging import FORK, assert_whole_copy, never_stop, shard_contents
+from support.training import TINY, assert_same_state, last_checkpoint, run_ranks
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data import copying, disk_space
-from ranger21.data.copying import REMEMBERED
+from ranger21.data import disk_space
 from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.stage import place, stage, staged
 from ranger21.system.errors import UserError
-
-FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFolderConfig:
-    """Of something like a pack, of four archives of three pieces each, and a disk for its copy."""
-    monkeypatch.setattr(copying, "PIECE", 1000)
-    pack = tmp_path / "pack"
-    pack.mkdir()
-    shards = {}
-    for number, name in enumerate(("train-00000.tar", "train-00001.tar", "train-00002.tar", "val-00000.tar")):
-        content = np.random.default_rng(number).bytes(2500)
-        (pack / name).write_bytes(content)
-        shards[name] = {"file": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    splits = {"train": [*shards.values()][:3], "val": [*shards.values()][3:]}
-    facts = {
-        "version": 1,
-        "recipe": vars(PackRecipe(36, "squash", "jpeg", 95, "4:4:4")),
-        "source": "s",
-        "classes": ["a"],
-    }
-    (pack / FACTS).write_text(json.dumps(facts | {"complete": True, "splits": splits}))
-    for split in splits:
-        np.savez(pack / f"{split}.npz", of=split)
-    monkeypatch.setenv("OWN_DISK", str(tmp_path / "disk"))
-    return compose_config([*TINY, f"data.pack={pack}", "data.stage=$OWN_DISK"]).data
-
-
-def never() -> int:
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != REMEMBERED}
-
-
-def assert_whole(config: ImageFolderConfig) -> None:
-    assert contents(place(config)) == contents(Path(config.pack))
 
 
 def dying(at: int) -> Callable[[], int]:
@@ -75,85 +30,90 @@ def dying(at: int) -> Callable[[], int]:
     return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(asked) == at else 0
 
 
-def test_it_is_copied_once(config: ImageFolderConfig) -> None:
-    assert place(config).parent == Path(os.environ["OWN_DISK"]) / f"ranger21-{os.geteuid()}"
-    assert stage(config, never) == 0
-    assert_whole(config)
-    before = {path: path.stat().st_mtime_ns for path in place(config).iterdir()}
-    assert stage(config, never) == 0
-    assert {path: path.stat().st_mtime_ns for path in place(config).iterdir()} == before
-    assert staged(config).pack == str(place(config)) and staged(config).batch_size == config.batch_size
+def test_it_is_copied_once(staged_config: ImageFolderConfig) -> None:
+    assert place(staged_config).parent == Path(os.environ["OWN_DISK"]) / f"ranger21-{os.geteuid()}"
+    assert stage(staged_config, never_stop) == 0
+    assert_whole_copy(staged_config)
+    before = {path: path.stat().st_mtime_ns for path in place(staged_config).iterdir()}
+    assert stage(staged_config, never_stop) == 0
+    assert {path: path.stat().st_mtime_ns for path in place(staged_config).iterdir()} == before
+    assert (
+        staged(staged_config).pack == str(place(staged_config))
+        and staged(staged_config).batch_size == staged_config.batch_size
+    )
 
 
-def test_killed_at_every_piece(config: ImageFolderConfig) -> None:
+def test_killed_at_every_piece(staged_config: ImageFolderConfig) -> None:
     for moment in range(1, 22):
-        process = FORK.Process(target=stage, args=(config, dying(moment)))
+        process = FORK.Process(target=stage, args=(staged_config, dying(moment)))
         process.start()
         process.join(60)
         assert process.exitcode in (-signal.SIGKILL, 0)
         if process.exitcode == 0:
             break
-        found = {path.name: path.read_bytes() for path in place(config).iterdir() if not path.name.startswith(".")}
-        whole = contents(Path(config.pack))
+        found = {
+            path.name: path.read_bytes() for path in place(staged_config).iterdir() if not path.name.startswith(".")
+        }
+        whole = shard_contents(Path(staged_config.pack))
         assert found == {name: whole[name] for name in found}  # what has its name is whole
         if moment % 5 == 0:
-            shutil.rmtree(place(config))
-    assert stage(config, never) == 0
-    assert_whole(config)
+            shutil.rmtree(place(staged_config))
+    assert stage(staged_config, never_stop) == 0
+    assert_whole_copy(staged_config)
 
 
-def test_one_copies_and_the_next_goes_on_when_it_dies(config: ImageFolderConfig) -> None:
+def test_one_copies_and_the_next_goes_on_when_it_dies(staged_config: ImageFolderConfig) -> None:
     def slow(at: int) -> Callable[[], int]:
         die = dying(at)
         return lambda: time.sleep(0.02) or die()
 
-    ranks = [FORK.Process(target=stage, args=(config, slow(at))) for at in (8, 10**5, 10**5)]
+    ranks = [FORK.Process(target=stage, args=(staged_config, slow(at))) for at in (8, 10**5, 10**5)]
     for rank in ranks:
         rank.start()
         time.sleep(0.05)
     for rank in ranks:
         rank.join(60)
     assert [rank.exitcode for rank in ranks] == [-signal.SIGKILL, 0, 0]
-    assert_whole(config)
+    assert_whole_copy(staged_config)
 
 
-def test_a_stop_ends_it_and_it_goes_on_later(config: ImageFolderConfig) -> None:
+def test_a_stop_ends_it_and_it_goes_on_later(staged_config: ImageFolderConfig) -> None:
     asked = iter(range(10**6))
-    assert stage(config, lambda: 143 if next(asked) > 6 else 0) == 143
-    assert 0 < len(list(place(config).glob("*.tar"))) < 4
-    assert stage(config, lambda: 143) == 143  # before it begins, and while it waits
-    assert stage(config, never) == 0
-    assert_whole(config)
+    assert stage(staged_config, lambda: 143 if next(asked) > 6 else 0) == 143
+    assert 0 < len(list(place(staged_config).glob("*.tar"))) < 4
+    assert stage(staged_config, lambda: 143) == 143  # before it begins, and while it waits
+    assert stage(staged_config, never_stop) == 0
+    assert_whole_copy(staged_config)
 
 
-def test_a_damaged_pack_is_not_copied(config: ImageFolderConfig) -> None:
-    (Path(config.pack) / "train-00001.tar").write_bytes(bytes(2500))
+def test_a_damaged_pack_is_not_copied(staged_config: ImageFolderConfig) -> None:
+    (Path(staged_config.pack) / "train-00001.tar").write_bytes(bytes(2500))
     with pytest.raises(UserError, match=r"train-00001.tar is damaged: .* --check"):
-        stage(config, never)
-    assert not (place(config) / "train-00001.tar").exists() and not (place(config) / FACTS).exists()
+        stage(staged_config, never_stop)
+    assert not (place(staged_config) / "train-00001.tar").exists() and not (place(staged_config) / FACTS).exists()
 
 
-def test_a_copy_of_another_size_is_made_anew(config: ImageFolderConfig) -> None:
-    stage(config, never)
-    (place(config) / "val-00000.tar").write_bytes(b"cut")
-    stage(config, never)
-    assert_whole(config)
+def test_a_copy_of_another_size_is_made_anew(staged_config: ImageFolderConfig) -> None:
+    stage(staged_config, never_stop)
+    (place(staged_config) / "val-00000.tar").write_bytes(b"cut")
+    stage(staged_config, never_stop)
+    assert_whole_copy(staged_config)
 
 
-def test_no_room_no_rights_no_variable(config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_no_rights_no_variable(staged_config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match="make room for"):
-        stage(config, never)
+        stage(staged_config, never_stop)
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"data.stage=\$OWN_DISK names a variable that is not set on"):
-        stage(config, never)
+        stage(staged_config, never_stop)
     monkeypatch.setenv("OWN_DISK", "")
     for stage_ in ("$OWN_DISK", "here", "~nobody-here/x"):
         with pytest.raises(UserError, match=rf"data.stage={re.escape(stage_)} is not an absolute path on"):
-            stage(replace(config, stage=stage_), never)
-    config.stage = "/proc/nothing"
+            stage(replace(staged_config, stage=stage_), never_stop)
+    staged_config.stage = "/proc/nothing"
     with pytest.raises(UserError, match=r"could not be copied to /proc/nothing/.*: make room there, or choose"):
-        stage(config, never)
+        stage(staged_config, never_stop)
 
 
 def test_it_needs_a_pack_and_a_folder() -> None:
@@ -174,8 +134,8 @@ def test_training_from_a_copy(images: Path, tmp_path: Path) -> None:
     sources = {"train": data.train.source, "val": data.val.source}
     make_pack(sources, config, PackRecipe(36, "squash", "raw", None, None), tmp_path / "pack", 1)
     tiny += [f"data.pack={tmp_path / 'pack'}"]
-    assert children(tiny, tmp_path / "whole", 2) == [0, 0]
-    assert children([*tiny, f"data.stage={tmp_path / 'disk'}"], tmp_path / "staged", 2) == [0, 0]
-    assert_same(weights(tmp_path / "staged"), weights(tmp_path / "whole"))
+    assert run_ranks(tiny, tmp_path / "whole", 2) == [0, 0]
+    assert run_ranks([*tiny, f"data.stage={tmp_path / 'disk'}"], tmp_path / "staged", 2) == [0, 0]
+    assert_same_state(last_checkpoint(tmp_path / "staged"), last_checkpoint(tmp_path / "whole"))
     [of_user] = (tmp_path / "disk").iterdir()
     assert len(list(of_user.iterdir())) == 1

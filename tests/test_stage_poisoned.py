@@ -1,7 +1,5 @@
 """A copy of a pack that somebody, or the disk, has changed: found, and copied again; and nobody else may change it."""
 
-# ruff: noqa: F811 (the fixture `config` of test_stage.py)
-
 from __future__ import annotations
 
 import json
@@ -10,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_stage import FORK, assert_whole, config, never  # noqa: F401 (a fixture)
+from support.staging import FORK, assert_whole_copy, never_stop
 
 from ranger21.config import ImageFolderConfig
 from ranger21.data.copying import REMEMBERED
@@ -48,57 +46,59 @@ def link(path: Path) -> None:
 def test_other_bytes_of_the_same_size_are_copied_again(
     poison: Callable[[Path], None],
     name: str,
-    config: ImageFolderConfig,
+    staged_config: ImageFolderConfig,
 ) -> None:
-    stage(config, never)
-    poison(place(config) / name)
-    assert stage(config, never) == 0
-    assert_whole(config)
+    stage(staged_config, never_stop)
+    poison(place(staged_config) / name)
+    assert stage(staged_config, never_stop) == 0
+    assert_whole_copy(staged_config)
 
 
 def test_a_copy_that_nobody_remembers_is_compared_and_kept(
-    config: ImageFolderConfig,
+    staged_config: ImageFolderConfig,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As one of an older version is not; and what is remembered is not read again."""
-    stage(config, never)
-    whole = {path.name: path.stat().st_ino for path in place(config).glob("*.tar")}
+    stage(staged_config, never_stop)
+    whole = {path.name: path.stat().st_ino for path in place(staged_config).glob("*.tar")}
     for content in ("", "[]", "[" * 100_000, '{"train-00000.tar": 7}'):
-        (place(config) / REMEMBERED).write_text(content)
-        replaced_bytes(place(config) / "train-00002.tar")
+        (place(staged_config) / REMEMBERED).write_text(content)
+        replaced_bytes(place(staged_config) / "train-00002.tar")
         capsys.readouterr()
-        assert stage(config, never) == 0
+        assert stage(staged_config, never_stop) == 0
         told = capsys.readouterr().out
         assert "the checksums of" in told and told.count("is not what the pack says: it is copied again") == 1
-        assert_whole(config)
-        now = {path.name: path.stat().st_ino for path in place(config).glob("*.tar")}
+        assert_whole_copy(staged_config)
+        now = {path.name: path.stat().st_ino for path in place(staged_config).glob("*.tar")}
         assert {name: now[name] for name in now if name != "train-00002.tar"} == {
             name: whole[name] for name in whole if name != "train-00002.tar"
         }
-    assert stage(config, never) == 0 and capsys.readouterr().out == ""
-    assert set(json.loads((place(config) / REMEMBERED).read_text())) == set(os.listdir(place(config))) - {REMEMBERED}
+    assert stage(staged_config, never_stop) == 0 and capsys.readouterr().out == ""
+    assert set(json.loads((place(staged_config) / REMEMBERED).read_text())) == set(os.listdir(place(staged_config))) - {
+        REMEMBERED
+    }
 
 
-def test_a_stop_while_it_is_compared(config: ImageFolderConfig) -> None:
-    stage(config, never)
-    (place(config) / REMEMBERED).unlink()
+def test_a_stop_while_it_is_compared(staged_config: ImageFolderConfig) -> None:
+    stage(staged_config, never_stop)
+    (place(staged_config) / REMEMBERED).unlink()
     asked = iter(range(10**6))
-    assert stage(config, lambda: 143 if next(asked) > 6 else 0) == 143
-    assert stage(config, never) == 0
-    assert_whole(config)
+    assert stage(staged_config, lambda: 143 if next(asked) > 6 else 0) == 143
+    assert stage(staged_config, never_stop) == 0
+    assert_whole_copy(staged_config)
 
 
-def test_two_starts_at_once_on_a_poisoned_copy(config: ImageFolderConfig) -> None:
-    stage(config, never)
+def test_two_starts_at_once_on_a_poisoned_copy(staged_config: ImageFolderConfig) -> None:
+    stage(staged_config, never_stop)
     for name in ("train-00000.tar", "val-00000.tar"):
-        replaced_bytes(place(config) / name)
-    ranks = [FORK.Process(target=stage, args=(config, never)) for _ in range(3)]
+        replaced_bytes(place(staged_config) / name)
+    ranks = [FORK.Process(target=stage, args=(staged_config, never_stop)) for _ in range(3)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
         rank.join(60)
     assert [rank.exitcode for rank in ranks] == [0, 0, 0]
-    assert_whole(config)
+    assert_whole_copy(staged_config)
 
 
 def linked(folder: Path) -> None:
@@ -130,25 +130,25 @@ def test_a_folder_that_others_can_change_is_refused(
     which: str,
     make: Callable[[Path], None],
     words: str,
-    config: ImageFolderConfig,
+    staged_config: ImageFolderConfig,
 ) -> None:
-    folder = place(config).parent if which == "own" else place(config)
+    folder = place(staged_config).parent if which == "own" else place(staged_config)
     folder.parent.mkdir(parents=True, mode=0o700)
     make(folder)
     before = sorted(Path(os.environ["OWN_DISK"]).rglob("*"))
     with pytest.raises(UserError) as caught:
-        stage(config, never)
+        stage(staged_config, never_stop)
     assert str(caught.value).startswith(str(folder)) and words in str(caught.value)
     assert str(caught.value).endswith("nobody else can change: remove it, or choose another data.stage.")
     assert sorted(Path(os.environ["OWN_DISK"]).rglob("*")) == before
 
 
-def test_the_folder_is_ones_own(config: ImageFolderConfig) -> None:
+def test_the_folder_is_ones_own(staged_config: ImageFolderConfig) -> None:
     disk = Path(os.environ["OWN_DISK"])
     disk.mkdir()
     disk.chmod(0o777)
     with pytest.raises(UserError, match=r"disk is a folder in which every user may rename .* chmod \+t\.$"):
-        stage(config, never)
+        stage(staged_config, never_stop)
     disk.chmod(0o1777)
-    assert stage(config, never) == 0
-    assert place(config).stat().st_mode & 0o777 == place(config).parent.stat().st_mode & 0o777 == 0o700
+    assert stage(staged_config, never_stop) == 0
+    assert place(staged_config).stat().st_mode & 0o777 == place(staged_config).parent.stat().st_mode & 0o777 == 0o700

@@ -10,40 +10,15 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
+from support.statistics import QUICK, VALUES, compare, ends, seeds
 
 from ranger21.report.statistics.pairs import all_pairs, by_seed, difference, estimate, holm
 from ranger21.report.statistics.verdicts import Difference
 
-QUICK = settings(max_examples=150, deadline=None, derandomize=True)
-FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3).map(float)
-VALUES = st.dictionaries(st.integers(0, 6), FINITE) | st.lists(FINITE, min_size=3, max_size=5).map(lambda x: seeds(x))
 GROUPS = st.dictionaries(st.sampled_from("abcd"), VALUES)
-
-Array = NDArray[np.float64]
-
-
-def seeds(values: Array | list[float], first: int = 0) -> dict[int, float]:
-    """A group: its values under the seeds first, first + 1, …"""
-    return dict(enumerate(map(float, values), first))
-
-
-def compare(
-    a: dict[int, float], b: dict[int, float], higher_is_better: bool = True, level: float = 0.95, **options: float
-) -> Difference:
-    """`difference` of groups that have values."""
-    found = difference(a, b, higher_is_better, level, **options)
-    assert found is not None
-    return found
-
-
-def ends(found: Difference) -> tuple[float, float]:
-    """An interval that exists."""
-    assert found.low is not None and found.high is not None
-    return found.low, found.high
 
 
 # Against scipy, and by hand.

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import torch
-from conftest import ROOT
+from support.project import ROOT
 from torch.nn import Parameter
 
 from ranger21 import Ranger21

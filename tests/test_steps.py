@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 import timm
 import torch
-from problems import ADAMW, CHAINS, RANGER, Operations, chain, distance, random_params, resumes, same, walk
-from test_optim import SHAPES
+from support.optimizers import (
+    ADAMW,
+    CHAINS,
+    RANGER,
+    SHAPES,
+    Operations,
+    chain,
+    distance,
+    random_params,
+    resumes_exactly,
+    same,
+    walk,
+)
 from torch.nn import Parameter
 
 from ranger21 import Ranger21
@@ -39,7 +50,7 @@ def test_state_dict_resumes_bit_for_bit(parts: list[Any], dtype: torch.dtype) ->
     """Between two merges of lookahead, and at one."""
     start = [Parameter(param.detach().to(dtype)) for param in random_params()]
     for stop in (5, 8):
-        assert resumes(chain(parts, weight_decay=0.1), start, stop, 14)
+        assert resumes_exactly(chain(parts, weight_decay=0.1), start, stop, 14)
 
 
 def test_parts_and_rates_come_with_the_state() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from problems import EVERY, random_params, same, walk
+from support.optimizers import OWN_OPTIMIZERS, random_params, same, walk
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -18,8 +18,10 @@ from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 
 Make = Callable[..., Optimizer]
-every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
-with_moments = pytest.mark.parametrize("make", [EVERY[name] for name in EVERY if name != "chain, sgd"])
+every = pytest.mark.parametrize("make", OWN_OPTIMIZERS.values(), ids=OWN_OPTIMIZERS)
+with_moments = pytest.mark.parametrize(
+    "make", [OWN_OPTIMIZERS[name] for name in OWN_OPTIMIZERS if name != "chain, sgd"]
+)
 
 
 @every

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import EVERY, random_params, same, walk
+from support.optimizers import OWN_OPTIMIZERS, random_params, same, walk
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ranger21 import Ranger21
 from ranger21.optim.chain import Chain
 
-every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+every = pytest.mark.parametrize("make", OWN_OPTIMIZERS.values(), ids=OWN_OPTIMIZERS)
 
 
 def reloaded(optimizer: Optimizer) -> Any:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
-from test_resume import children
+from support.training import TINY, run_ranks
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
@@ -189,14 +188,14 @@ def test_a_run_on_some_classes_and_images(images, tmp_path):
     root = shutil.copytree(images, tmp_path / "data")
     (tmp_path / "a").write_text("\n".join(f"n9900000{i}" for i in (0, 3, 4, 9)))
     rest = [*TINY, f"data.root={root}", "data.fraction=0.5", "trainer.checkpoint_every_steps=1"]
-    assert children([*rest, f"data.classes={tmp_path / 'a'}"], tmp_path / "run", 1, die_at=3, when="before") == [-9]
+    assert run_ranks([*rest, f"data.classes={tmp_path / 'a'}"], tmp_path / "run", 1, die_at=3, when="before") == [-9]
     (tmp_path / "a").rename(tmp_path / "b")
     shutil.rmtree(root / "train" / "n99000001"), shutil.rmtree(root / "val" / "n99000001")
-    assert children([*rest, f"data.classes={tmp_path / 'b'}"], tmp_path / "run", 1) == [0]
+    assert run_ranks([*rest, f"data.classes={tmp_path / 'b'}"], tmp_path / "run", 1) == [0]
     facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]
     assert (facts["classes"], facts["train_images"], facts["val_images"]) == (4, 16, 12)
     (tmp_path / "c").write_text("n99000005\nn99000006\n")
-    assert children([*rest, f"data.classes={tmp_path / 'c'}"], tmp_path / "run", 1) == [1]
+    assert run_ranks([*rest, f"data.classes={tmp_path / 'c'}"], tmp_path / "run", 1) == [1]
     assert "data.classes: " in (tmp_path / "run.out").read_text()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from support.project import ROOT
 
 from ranger21.config.compose import CONFIG_DIR, compose_config, composing
 from ranger21.records.naming import run_directory

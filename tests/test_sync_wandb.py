@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import LEET, ROOT, SPAWN, TINY, command, lines, result
-from test_resume import children, wait_for_a_line
+from support.commands import WANDB_INSPECT, command, wait_for_line
+from support.project import ROOT
+from support.training import FORKSERVER, TINY, metrics_lines, result, run_ranks
 
 from ranger21.config.compose import compose_config
 from ranger21.engine import loop
@@ -61,11 +62,11 @@ def requeued(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_requeued(images: Path, place: Path) -> None:
     more = ["trainer.checkpoint_every_steps=null", "trainer.eval_every_epochs=2", f"data.root={images}"]
     overrides = offline([*TINY, *more])
-    process = SPAWN.Process(target=killed_after_a_flush, args=(overrides, place, 17))
+    process = FORKSERVER.Process(target=killed_after_a_flush, args=(overrides, place, 17))
     process.start()
     process.join(200)
     assert process.exitcode == -signal.SIGKILL
-    assert children(overrides, place, 1) == [0]
+    assert run_ranks(overrides, place, 1) == [0]
     for path in place.glob("wandb/offline-run-*/*.wandb"):
         os.utime(path, (time.time() - 2 * QUIET,) * 2)
 
@@ -97,8 +98,8 @@ def test_fragments_arrive_as_one_run(run, server):
     done = script(str(run))
     assert done.returncode == 0 and "sent: " in done.stdout, done.stdout + done.stderr
     (received,) = server.runs.values()
-    assert [row["_step"] for row in received.history] == [row["step"] for row in lines(run)]
-    for row, told in zip(received.history, lines(run), strict=True):
+    assert [row["_step"] for row in received.history] == [row["step"] for row in metrics_lines(run)]
+    for row, told in zip(received.history, metrics_lines(run), strict=True):
         assert {name: row[name] for name in told} == pytest.approx(told, rel=1e-7)
     best = result(run)["best"]
     assert {name: received.summary[f"best/{name}"] for name in best} == pytest.approx(best)
@@ -110,14 +111,14 @@ def test_fragments_arrive_as_one_run(run, server):
     again = script(str(run))
     assert again.returncode == 0 and "nothing new" in again.stdout and received.lines == len(received.history)
     inspected = subprocess.run(
-        [*LEET, *map(str, run.glob("wandb/offline-merged/*.wandb"))],
+        [*WANDB_INSPECT, *map(str, run.glob("wandb/offline-merged/*.wandb"))],
         capture_output=True,
         text=True,
         timeout=60,
     )
     records = [json.loads(line) for line in inspected.stdout.splitlines()]
     steps = [record["history"]["step"]["num"] for record in records if record["type"] == "history"]
-    assert steps == [row["step"] for row in lines(run)]
+    assert steps == [row["step"] for row in metrics_lines(run)]
     assert records[-1]["exit"] in ({}, {"exit_code": 0})
 
 
@@ -127,7 +128,7 @@ def test_what_wandb_sync_alone_makes_of_it(run, server):
     fragments = [str(path) for path in run.glob("wandb/offline-run-*")]
     subprocess.run([sys.executable, "-m", "wandb", "sync", *fragments], env=env, capture_output=True, timeout=120)
     (received,) = server.runs.values()
-    assert [row["_step"] for row in received.history] != [row["step"] for row in lines(run)]
+    assert [row["_step"] for row in received.history] != [row["step"] for row in metrics_lines(run)]
 
 
 def test_news_replace_what_was_sent(run, server):
@@ -144,7 +145,7 @@ def test_news_replace_what_was_sent(run, server):
         (run / f"{name}.away").rename(run / name)
     (outcome,) = sync([str(run)])
     assert outcome.sentence.startswith("sent: ")
-    assert [row["_step"] for row in received.history] == [row["step"] for row in lines(run)]
+    assert [row["_step"] for row in received.history] == [row["step"] for row in metrics_lines(run)]
     assert received.exit_code == 0
 
 
@@ -162,7 +163,7 @@ def test_a_failure_is_loud_and_the_next_time_it_works(failing, run, server):
     server.failing = ""
     assert script(str(run)).returncode == 0
     (received,) = server.runs.values()
-    assert len(received.history) == len(lines(run))
+    assert len(received.history) == len(metrics_lines(run))
 
 
 def test_no_key_and_nobody_there(run, monkeypatch, tmp_path):
@@ -177,7 +178,7 @@ def test_no_key_and_nobody_there(run, monkeypatch, tmp_path):
 
 def test_a_run_that_is_going_on_is_left_for_later(tiny, tmp_path):
     process = subprocess.Popen(**command(*offline(tiny), "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"))
-    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))  # only the lock tells
     done = script(str(tmp_path), "--dry-run")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import Make, lines
 from matplotlib.image import imread
 from scipy.stats import beta
+from support.run_directories import MakeRun, logged_lines
 
 from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
 from ranger21.report.runs.finding import find_runs
@@ -116,18 +116,18 @@ def test_the_share_has_clopper_and_pearsons_interval() -> None:
 # The runs
 
 
-def test_each_state_is_counted_and_a_divergence_is_never(make: Make, tmp_path: Path) -> None:
+def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_path: Path) -> None:
     """Three of five reach 75 %; without the two that diverged it would be all."""
     fixed = {"protocol__targets": [75.0, 90], "trainer__epochs": 4}
     for seed in range(5):
-        make("adamw", seed, (70.0, 74.9, 75.0, 74.0), **fixed)
+        make_run("adamw", seed, (70.0, 74.9, 75.0, 74.0), **fixed)
     for seed in range(3):
-        make("nesterov", seed, (60.0, 76.0, 70.0, 75.7), **fixed)
-    make("nesterov", 3, (), status="diverged", **fixed)
-    make("nesterov", 4, (60.0, 70.0), status="diverged", **fixed)
-    make("ranger21", 0, (80.0,), status="running", **fixed)
-    make("ranger21", 1, (60.0, 70.0), status="running", tail='{"step": 29, "epoch": 2.9, "lr": 1}\n', **fixed)
-    make("ranger21", 2, (60.0, 80.0, 10.0), status="diverged", **fixed)  # it had reached it before
+        make_run("nesterov", seed, (60.0, 76.0, 70.0, 75.7), **fixed)
+    make_run("nesterov", 3, (), status="diverged", **fixed)
+    make_run("nesterov", 4, (60.0, 70.0), status="diverged", **fixed)
+    make_run("ranger21", 0, (80.0,), status="running", **fixed)
+    make_run("ranger21", 1, (60.0, 70.0), status="running", tail='{"step": 29, "epoch": 2.9, "lr": 1}\n', **fixed)
+    make_run("ranger21", 2, (60.0, 80.0, 10.0), status="diverged", **fixed)  # it had reached it before
     comparison = read(tmp_path)
     assert targets_of(comparison) == [75.0, 90.0]
     rows = by_label(at_target(comparison, 75.0))
@@ -147,23 +147,25 @@ def test_each_state_is_counted_and_a_divergence_is_never(make: Make, tmp_path: P
     assert {row.having("reached") for row in at_target(comparison, 90.0)} == {0}
 
 
-def test_only_targets_of_every_runs_own_config_are_asked(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0, protocol__targets=[60, 50, 120, -3, "x", True])
-    make("adamw", 1, protocol__targets=[60.0, 55])
-    make("ranger21", 0, protocol__targets=[60])
+def test_only_targets_of_every_runs_own_config_are_asked(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0, protocol__targets=[60, 50, 120, -3, "x", True])
+    make_run("adamw", 1, protocol__targets=[60.0, 55])
+    make_run("ranger21", 0, protocol__targets=[60])
     comparison = read(tmp_path)
     assert targets_of(comparison) == [60.0]
     assert not_asked(comparison) == [
         "The target 50 % is not asked: it was not fixed beforehand in the config of adamw seed 1, ranger21 seed 0.",
         "The target 55 % is not asked: it was not fixed beforehand in the config of adamw seed 0, ranger21 seed 0.",
     ]
-    make("nesterov", 0)
+    make_run("nesterov", 0)
     assert targets_of(read(tmp_path)) == []
 
 
-def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_nothing(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0, name="a")
-    make("adamw", 0, name="b", protocol__targets=[50])
+def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_nothing(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("adamw", 0, name="a")
+    make_run("adamw", 0, name="b", protocol__targets=[50])
     out = tmp_path / "out"
     assert "targets.md" in write_tables(examine([str(tmp_path / "outputs")]), out)
     _, page = section(read(tmp_path / "outputs"))
@@ -172,17 +174,17 @@ def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_noth
     assert PICTURE not in page
 
 
-def test_of_one_seed_run_twice_the_slower_counts_once(make: Make, tmp_path: Path) -> None:
+def test_of_one_seed_run_twice_the_slower_counts_once(make_run: MakeRun, tmp_path: Path) -> None:
     for name, top1 in {"a": (70.0, 70.0, 70.0), "b": (50.0, 70.0, 70.0), "c": (50.0, 50.0, 50.0)}.items():
-        make("adamw", 0 if name != "c" else 1, top1, name=name, protocol__targets=[60])
-    make("adamw", 0, (50.0,), name="d", status="running", protocol__targets=[60], trainer__epochs=3)
+        make_run("adamw", 0 if name != "c" else 1, top1, name=name, protocol__targets=[60])
+    make_run("adamw", 0, (50.0,), name="d", status="running", protocol__targets=[60], trainer__epochs=3)
     (row,) = at_target(read(tmp_path), 60.0)
     assert [(c.state, c.at.get("steps")) for c in row.courses] == [("reached", 20.0), ("never", None)]
 
 
-def test_a_holdout_is_what_counts_where_there_is_one(make: Make, tmp_path: Path) -> None:
-    path = make("adamw", 0, (50.0, 60.0), protocol__targets=[55], data__holdout=100)
-    held = [json.loads(line) for line in lines((50.0, 60.0))]
+def test_a_holdout_is_what_counts_where_there_is_one(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("adamw", 0, (50.0, 60.0), protocol__targets=[55], data__holdout=100)
+    held = [json.loads(line) for line in logged_lines((50.0, 60.0))]
     renamed = [{k.replace("val/", "holdout/"): v for k, v in row.items()} for row in held]
     text = "".join(json.dumps(row) + "\n" for row in renamed)
     (path / "metrics.jsonl").write_text(text + '{"step": 21, "epoch": 2.1, "val/acc1": 99, "val/loss": 1}\n')
@@ -193,10 +195,10 @@ def test_a_holdout_is_what_counts_where_there_is_one(make: Make, tmp_path: Path)
     assert notes(comparison)[0] == "Top-1 is that on the holdout of the training set."
 
 
-def test_runs_validated_less_often_are_told(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
-    path = make("nesterov", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
-    kept = [row for row in map(json.loads, lines((50.0, 60.0, 61.0, 62.0))) if row["step"] % 20 == 0]
+def test_runs_validated_less_often_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
+    path = make_run("nesterov", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
+    kept = [row for row in map(json.loads, logged_lines((50.0, 60.0, 61.0, 62.0))) if row["step"] % 20 == 0]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     assert notes(read(tmp_path))[1:] == [
         "Validated every 10 steps, so no time is finer: adamw.",
@@ -207,11 +209,11 @@ def test_runs_validated_less_often_are_told(make: Make, tmp_path: Path) -> None:
 # What is written
 
 
-def test_tables_figure_and_page(make: Make, tmp_path: Path) -> None:
+def test_tables_figure_and_page(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer, seed in product(("adamw", "nesterov"), range(5)):
         status = "diverged" if (optimizer, seed) == ("nesterov", 1) else "finished"
         top1 = (60.0, 70.0 if status == "finished" else 50.0)
-        make(optimizer, seed, top1, status=status, protocol__targets=[65, 80])
+        make_run(optimizer, seed, top1, status=status, protocol__targets=[65, 80])
     comparison = read(tmp_path)
     text = targets_table.markdown([comparison])
     assert "| adamw | 5 | 5 of 5 | 48 to 100 % | 0 | 20 (20 or more) | – | 20.0 (20.0 or more) |" in text
@@ -232,8 +234,8 @@ def test_tables_figure_and_page(make: Make, tmp_path: Path) -> None:
     assert imread(written[0])[..., :3].std() > 0.02
 
 
-def test_without_targets_nothing_of_it_is_written(make: Make, tmp_path: Path) -> None:
-    make()
+def test_without_targets_nothing_of_it_is_written(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
     comparison = read(tmp_path)
     assert (targets_of(comparison), not_asked(comparison)) == ([], [])
     assert write_targets_figure(comparison, tmp_path) == []

@@ -2,13 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from children import weights
-from conftest import lines, result, train
-from test_resume import children
+from support.commands import train
+from support.training import last_checkpoint, metrics_lines, model_weights, result, run_ranks
 
 from ranger21.engine.course import Course
 from ranger21.engine.loop import Plan
@@ -18,23 +16,19 @@ from ranger21.records.checkpoint_file import read
 from ranger21.run.optimizers import build_optimizer
 
 
-def parameters(directory: Path) -> torch.Tensor:
-    return torch.cat([t.flatten() for t in weights(directory)["model"].values()])
-
-
 @pytest.mark.parametrize("optimizer", ["ranger21", "adamw", "nesterov"])
 def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
     """Half the batch each, or two passes of half the batch: the same samples, and the same weights up to rounding."""
     exact = [*tiny, f"optimizer={optimizer}", "trainer.precision=fp64", "model.remove_batch_norm=true"]
     exact = [o.replace(",drop_rate:0.2", "") for o in exact]
-    assert children(exact, tmp_path / "one", 1) == [0]
-    assert children(exact, tmp_path / "two", 2) == [0, 0]
-    assert children([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
-    one = parameters(tmp_path / "one")
+    assert run_ranks(exact, tmp_path / "one", 1) == [0]
+    assert run_ranks(exact, tmp_path / "two", 2) == [0, 0]
+    assert run_ranks([*exact, "trainer.accumulate=2"], tmp_path / "passes", 1) == [0]
+    one = model_weights(tmp_path / "one")
     assert one.dtype == torch.float64 and result(tmp_path / "one")["step"] == 20
-    assert (parameters(tmp_path / "two") - one).abs().max() < 1e-10
-    assert (parameters(tmp_path / "passes") - one).abs().max() < 1e-10
-    for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+    assert (model_weights(tmp_path / "two") - one).abs().max() < 1e-10
+    assert (model_weights(tmp_path / "passes") - one).abs().max() < 1e-10
+    for a, b in zip(metrics_lines(tmp_path / "one"), metrics_lines(tmp_path / "two"), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-6)
         assert a.get("val/acc1") == b.get("val/acc1")
 
@@ -56,7 +50,7 @@ def test_torchrun_and_the_run_directory(tiny, tmp_path):
     names = {"config.yaml", "manifest.json", "metrics.jsonl", "log.txt", "result.json", "checkpoints"}
     assert names <= {path.name for path in directory.iterdir()}
     assert {p.name for p in (directory / "checkpoints").iterdir()} == {"last.pt", "previous.pt", "best.pt"}
-    rows = lines(directory)
+    rows = metrics_lines(directory)
     steps = [row["step"] for row in rows]
     assert steps == sorted(set(steps)) and steps[-1] == 20
     assert [row["step"] for row in rows if "val/acc1" in row] == [5, 10, 15, 20]
@@ -73,12 +67,12 @@ def test_torchrun_and_the_run_directory(tiny, tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains(precision, tiny, tmp_path):
-    assert children([*tiny, f"trainer.precision={precision}"], tmp_path / precision, 1) == [0]
-    assert children([*tiny, "trainer.precision=fp32"], tmp_path / "fp32", 1) == [0]
-    half, full = parameters(tmp_path / precision), parameters(tmp_path / "fp32")
+    assert run_ranks([*tiny, f"trainer.precision={precision}"], tmp_path / precision, 1) == [0]
+    assert run_ranks([*tiny, "trainer.precision=fp32"], tmp_path / "fp32", 1) == [0]
+    half, full = model_weights(tmp_path / precision), model_weights(tmp_path / "fp32")
     assert half.dtype == torch.float32 and torch.isfinite(half).all() and not torch.equal(half, full)
-    assert lines(tmp_path / precision)[0]["train/loss"] == pytest.approx(
-        lines(tmp_path / "fp32")[0]["train/loss"], rel=0.05
+    assert metrics_lines(tmp_path / precision)[0]["train/loss"] == pytest.approx(
+        metrics_lines(tmp_path / "fp32")[0]["train/loss"], rel=0.05
     )
 
 
@@ -89,7 +83,7 @@ def test_divergence_is_a_result(tiny, tmp_path):
     found = result(directory)
     assert found["status"] == "diverged" and 2 <= found["diverged_at_step"] <= 4
     if (directory / "checkpoints" / "last.pt").exists():
-        assert torch.isfinite(parameters(directory)).all()
+        assert torch.isfinite(model_weights(directory)).all()
     again = train(*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}")
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
@@ -98,10 +92,10 @@ def test_skipping_gives_up_after_ten_in_a_row(tiny, tmp_path):
     directory = tmp_path / "run"
     # One step makes weights of 1e8 or so: representable, and no batch norm keeps the activations from overflowing.
     extra = ["optimizer=nesterov", "optimizer.lr=1e12", "trainer.on_nonfinite=skip", "model.remove_batch_norm=true"]
-    assert children([*tiny, *extra], directory, 1) == [0]
+    assert run_ranks([*tiny, *extra], directory, 1) == [0]
     found = result(directory)
     assert found["status"] == "diverged" and found["skipped_steps"] >= 10, found
-    assert torch.isfinite(parameters(directory)).all()
+    assert torch.isfinite(model_weights(directory)).all()
 
 
 @pytest.mark.parametrize("name", ["ranger21", "adamw", "nesterov"])
@@ -132,20 +126,20 @@ def test_a_step_left_out_changes_no_tensor(name, bad_first):
 def test_the_switches_of_speed_reach_the_same_place(tiny, tmp_path):
     """channels_last and accumulation change rounding only; another seed changes everything."""
     plain = [o.replace(",drop_rate:0.2", "") for o in tiny] + ["trainer.precision=fp64"]
-    assert children(plain, tmp_path / "a", 1) == [0]
-    assert children([*plain, "trainer.channels_last=false"], tmp_path / "b", 1) == [0]
-    assert children([*plain, "seed=1"], tmp_path / "c", 1) == [0]
-    a, b, c = (parameters(tmp_path / name) for name in "abc")
+    assert run_ranks(plain, tmp_path / "a", 1) == [0]
+    assert run_ranks([*plain, "trainer.channels_last=false"], tmp_path / "b", 1) == [0]
+    assert run_ranks([*plain, "seed=1"], tmp_path / "c", 1) == [0]
+    a, b, c = (model_weights(tmp_path / name) for name in "abc")
     assert (a - b).abs().max() < 1e-8 < (a - c).abs().max()
 
 
 def test_init_from_starts_where_another_run_ended(tiny, tmp_path):
-    assert children(tiny, tmp_path / "first", 1) == [0]
+    assert run_ranks(tiny, tmp_path / "first", 1) == [0]
     best = tmp_path / "first" / "checkpoints" / "last.pt"
     second = [*tiny, f"model.init_from={best}", "optimizer=adamw", "optimizer.lr=0", "trainer.steps=2"]
-    assert children([*second, "model.kwargs.drop_rate=0"], tmp_path / "second", 1) == [0]
-    learned = {k: v for k, v in weights(tmp_path / "first")["model"].items() if k.endswith("weight")}
-    kept = weights(tmp_path / "second")["model"]
+    assert run_ranks([*second, "model.kwargs.drop_rate=0"], tmp_path / "second", 1) == [0]
+    learned = {k: v for k, v in last_checkpoint(tmp_path / "first")["model"].items() if k.endswith("weight")}
+    kept = last_checkpoint(tmp_path / "second")["model"]
     assert learned and all(torch.equal(v, kept[k]) for k, v in learned.items())
     (session,) = json.loads((tmp_path / "second" / "manifest.json").read_text())["sessions"]
     assert session["init_from"] == read_any(str(best)).digest

@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.transforms import BOTH_ENDS, FULL, PLAIN, numbers_of, transformed
 
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.data.transforms import FRONT_ENDS, NUMBERS, ShiftAndFlip, resized_picture, resized_tensor
+from ranger21.data.transforms import FRONT_ENDS, ShiftAndFlip, resized_picture, resized_tensor
 
-PLAIN = ImageFolderConfig(
-    name="imagenet", root=None, batch_size=16, workers=0, timeout=300, eval_batch_size=8, pack=None, transforms="fast",
-    classes=None, fraction=1.0, on_bad_image="error", resize=36, resize_mode="squash", crop=32, flip=0.0,
-    brightness=0.0, contrast=0.0, saturation=0.0,
-)  # fmt: skip
-FULL = replace(PLAIN, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4)
 DRAWS = 400
-BOTH_ENDS = pytest.mark.parametrize("end", ["pil", "fast"])
-AS_BYTES = ToInput([0.0] * 3, [1 / 255] * 3)  # floats from 0 to 255
 
 
 def encoded(picture: Image.Image) -> Encoded:
@@ -32,21 +25,9 @@ def encoded(picture: Image.Image) -> Encoded:
     return Encoded(pixels.reshape(-1), "picture", "draw another", pixels.shape[:2])
 
 
-def numbers_of(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(NUMBERS)
-
-
-def finished(end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray) -> np.ndarray:
-    """A training image (channels, height, width) from 0 to 255, after what is left to the device."""
-    transform = FRONT_ENDS[end][0](config)
-    pixels, rows = transform(image, numbers), transform.left_to_do(numbers[None])
-    assert (rows is None) == (end == "pil") and pixels.dtype == torch.uint8
-    return pixels.numpy() if rows is None else AS_BYTES(pixels[None], torch.from_numpy(rows))[0].numpy()
-
-
 def draws(end: str, config: ImageFolderConfig, image: Image.Image) -> list[np.ndarray]:
     """What many generators make of one picture, each (channels, height, width)."""
-    return [finished(end, config, encoded(image), numbers_of(seed)) for seed in range(DRAWS)]
+    return [transformed(end, config, encoded(image), numbers_of(seed)) for seed in range(DRAWS)]
 
 
 def whole(end: str, config: ImageFolderConfig, image: Image.Image) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
+from support.training import TINY
 from torch import Tensor, nn
 
 from ranger21.config.compose import compose_config

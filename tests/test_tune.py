@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import run
-from conftest import ROOT, SPAWN, TINY
-from slurm_cluster import Cluster, until
+from support.project import ROOT
+from support.slurm_cluster import Cluster, until
+from support.training import FORKSERVER, TINY, train_in_child
 
 from ranger21.records.directory import in_use
 from ranger21.tuning.plan import Request
@@ -44,7 +44,9 @@ def table(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     search = Search(asked)
     for tasks in search.phases():
         for task in tasks:
-            child = SPAWN.Process(target=run, args=(list(task.job.overrides), task.job.directory, {}, None, "before"))
+            child = FORKSERVER.Process(
+                target=train_in_child, args=(list(task.job.overrides), task.job.directory, {}, None, "before")
+            )
             child.start()
             child.join(120)
             assert child.exitcode == 0

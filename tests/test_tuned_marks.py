@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import Make
 from omegaconf import OmegaConf
+from support.run_directories import MakeRun
 
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.tables import table
@@ -28,19 +28,21 @@ def labels(place: Path) -> list[str]:
     return [group.label for group in comparison(place).groups]
 
 
-def five(make: Make, optimizer: str, top1: float, **settings: Any) -> None:
+def five(make_run: MakeRun, optimizer: str, top1: float, **settings: Any) -> None:
     """Five fresh seeds whose final top-1 lie around a mean."""
     mark = "-".join(map(str, settings.values())).replace("/", "_")
     for seed in range(5):
         above = 0.1 * (seed if optimizer == "adamw" else 3 * seed % 5)  # not alike in every pair of one seed
-        make(optimizer, 100 + seed, (50.0, top1 + above), name=f"{optimizer}-{mark}-s{seed}", **settings)
+        make_run(optimizer, 100 + seed, (50.0, top1 + above), name=f"{optimizer}-{mark}-s{seed}", **settings)
 
 
-def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make: Make, tmp_path: Path) -> None:
+def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make_run: MakeRun, tmp_path: Path) -> None:
     """Whatever the trials chose: it stands in the notes, and in no label."""
     for optimizer, lr, top1 in (("adamw", 1e-2, 70.0), ("ranger21", 2e-2, 72.0)):
-        five(make, optimizer, top1 - 5)
-        five(make, optimizer, top1, optimizer__lr=lr, schedule__name="cosine", schedule__linear_warmup="5%", **CHOSEN)
+        five(make_run, optimizer, top1 - 5)
+        five(
+            make_run, optimizer, top1, optimizer__lr=lr, schedule__name="cosine", schedule__linear_warmup="5%", **CHOSEN
+        )
     assert labels(tmp_path) == [
         "adamw (tuned, 16 trials)",
         "adamw (untuned)",
@@ -63,11 +65,11 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make:
         assert "adamw (untuned)" in text and "ranger21 (tuned, 16 trials)" in text, name
 
 
-def test_two_tuned_groups_of_one_optimizer_are_told_apart(make: Make, tmp_path: Path) -> None:
-    five(make, "adamw", 60.0)
-    five(make, "adamw", 70.0, optimizer__lr=0.01, **CHOSEN)
-    five(make, "adamw", 71.0, optimizer__lr=0.02, **CHOSEN)
-    five(make, "adamw", 72.0, optimizer__lr=0.03, tuning__trials=1)
+def test_two_tuned_groups_of_one_optimizer_are_told_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    five(make_run, "adamw", 60.0)
+    five(make_run, "adamw", 70.0, optimizer__lr=0.01, **CHOSEN)
+    five(make_run, "adamw", 71.0, optimizer__lr=0.02, **CHOSEN)
+    five(make_run, "adamw", 72.0, optimizer__lr=0.03, tuning__trials=1)
     assert labels(tmp_path) == [
         "adamw (tuned, 1 trial)",
         "adamw (untuned)",
@@ -77,40 +79,40 @@ def test_two_tuned_groups_of_one_optimizer_are_told_apart(make: Make, tmp_path: 
 
 
 @pytest.mark.parametrize(("trials", "how"), [(0, "untuned"), (4, "tuned, 4 trials")])
-def test_that_one_optimizer_had_fewer_trials_is_said(make: Make, tmp_path: Path, trials: int, how: str) -> None:
-    make("adamw", 0, tuning__trials=trials)
-    make("nesterov", 0, **CHOSEN)
+def test_that_one_optimizer_had_fewer_trials_is_said(make_run: MakeRun, tmp_path: Path, trials: int, how: str) -> None:
+    make_run("adamw", 0, tuning__trials=trials)
+    make_run("nesterov", 0, **CHOSEN)
     told = f"(adamw: {how}; nesterov: tuned, 16 trials)"
     assert f"Not every optimizer has runs of as many trials {told}: {ADVANTAGE}." in table.notes(
         comparison(tmp_path).rows
     )
 
 
-def test_a_winner_with_the_values_of_the_default_is_one_group(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0)
-    make("adamw", 1, **CHOSEN)
+def test_a_winner_with_the_values_of_the_default_is_one_group(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0)
+    make_run("adamw", 1, **CHOSEN)
     assert labels(tmp_path) == ["adamw (untuned and tuned, 16 trials)"]
 
 
-def test_a_tuned_group_alone_tells_all_that_was_chosen(make: Make, tmp_path: Path) -> None:
-    make("nesterov", 0, optimizer__lr=0.03, **CHOSEN)
+def test_a_tuned_group_alone_tells_all_that_was_chosen(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("nesterov", 0, optimizer__lr=0.03, **CHOSEN)
     assert labels(tmp_path) == ["nesterov (tuned, 16 trials)"]
     wanted = "nesterov (tuned, 16 trials): optimizer.lr=0.03, optimizer.momentum=0.9, optimizer.name=nesterov, "
     assert f"{wanted}schedule.name=constant." in table.notes(comparison(tmp_path).rows)
 
 
-def test_where_nothing_was_tuned_labels_are_as_they_were_and_a_note_says_it(make: Make, tmp_path: Path) -> None:
-    make("adamw", 0)
-    make("adamw", 1, optimizer__lr=0.5)
-    make("ranger21", 0, tuning__trials=0)
+def test_where_nothing_was_tuned_labels_are_as_they_were_and_a_note_says_it(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("adamw", 0)
+    make_run("adamw", 1, optimizer__lr=0.5)
+    make_run("ranger21", 0, tuning__trials=0)
     assert labels(tmp_path) == ["adamw lr=0.001", "adamw lr=0.5", "ranger21"]
     assert table.notes(comparison(tmp_path).rows).count(CAUTION) == 1
 
 
 @pytest.mark.parametrize("value", [True, "16", -3, 2**31, 1.5, [16], None])
-def test_what_is_no_count_of_trials_is_none(value: Any, make: Make, tmp_path: Path) -> None:
+def test_what_is_no_count_of_trials_is_none(value: Any, make_run: MakeRun, tmp_path: Path) -> None:
     """A record of a stranger's may say anything."""
-    path = make("adamw", 0)
+    path = make_run("adamw", 0)
     config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
     (path / "config.yaml").write_text(json.dumps(config | {"tuning": {"trials": value}}))
     assert len(find_runs([str(tmp_path)]).runs) == 1

@@ -9,56 +9,37 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from made_runs import Make
 from matplotlib.image import imread
+from support.project import ROOT
+from support.run_directories import MakeRun
+from support.tuning import make_tuned
 
 from ranger21.report.runs.finding import find_runs
 from ranger21.system.errors import UserError
 from ranger21.tuning.best_of import best_of
 from ranger21.tuning.page import markdown, notes, tunings, write_tuning
-from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, tuned_hash, write_tuned
-
-TOP1 = {"adamw": (70.0, None, 72.0, 60.0), "nesterov": (50.0, 65.0, None, None)}
-SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1}, "schedule": {"constant": ["schedule=constant"], "cosine": []}}
+from ranger21.tuning.record import Budget, Edge, Tuned, read_tuned, tuned_hash, write_tuned
 
 
-def tuned(optimizer: str, top1: tuple[float | None, ...] | None = None, rungs: int = 1) -> Tuned:
-    """Four trials, of which the best wins."""
-    values = TOP1[optimizer] if top1 is None else top1
-    trials = tuple(
-        Trial(
-            round=0, rung=rungs - 1, point=point, values={"optimizer.lr": 10.0 ** (point - 4), "schedule": "cosine"},
-            overrides=(f"optimizer.lr={10.0 ** (point - 4)!r}", "schedule=cosine"),
-            directory=f"test/{optimizer}-{point}", state="diverged" if value is None else "finished", objective=value,
-        )
-        for point, value in enumerate(values)
-    )  # fmt: skip
-    ended = [trial for trial in trials if trial.objective is not None]
-    winner = min(ended, key=lambda trial: trial.rank) if ended else None
-    spaces = ({"hash": "0" * 16, "dimensions": SPACE},)
-    return Tuned("test", optimizer, Budget(len(trials), rungs, 1, 0), (), spaces, trials, winner, ())
-
-
-def fresh(make: Make, optimizer: str, top1: tuple[float, ...], **settings: object) -> None:
+def fresh(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], **settings: object) -> None:
     """Runs on fresh seeds whose last top-1 on the holdout is known; on the official validation set it is another."""
     for number, value in enumerate(top1):
         tail = json.dumps({"step": 20, "epoch": 2.0, "time": 1.0, "holdout/acc1": value}) + "\n"
         name = f"{optimizer}-{'tuned' if settings else 'untuned'}-{number}"
-        path = make(optimizer, 100 + number, (11.0, 12.0), tail=tail, name=name, **settings)
+        path = make_run(optimizer, 100 + number, (11.0, 12.0), tail=tail, name=name, **settings)
         (path / "manifest.json").write_text(json.dumps({"data": {"classes": 5}}))
 
 
 def winner(optimizer: str) -> dict[str, object]:
     """What the runs of the winner say of how they were tuned."""
-    return {"tuning__trials": 4, "tuning__record": tuned_hash(tuned(optimizer))}
+    return {"tuning__trials": 4, "tuning__record": tuned_hash(make_tuned(optimizer))}
 
 
 @pytest.fixture
-def workload(make: Make, tmp_path: Path) -> Path:
-    fresh(make, "adamw", (61.0, 62.0, 63.0))
-    fresh(make, "adamw", (71.0, 71.5, 72.0), optimizer__lr=1e-2, **winner("adamw"))
-    fresh(make, "nesterov", (55.0, 56.0))
+def workload(make_run: MakeRun, tmp_path: Path) -> Path:
+    fresh(make_run, "adamw", (61.0, 62.0, 63.0))
+    fresh(make_run, "adamw", (71.0, 71.5, 72.0), optimizer__lr=1e-2, **winner("adamw"))
+    fresh(make_run, "nesterov", (55.0, 56.0))
     (tmp_path / "out").mkdir()
     return tmp_path
 
@@ -71,7 +52,7 @@ def row(text: str, name: str) -> list[str]:
 
 def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(workload: Path) -> None:
     runs = find_runs([str(workload / "outputs")]).runs
-    text = markdown(tunings([tuned("nesterov"), tuned("adamw")], runs))
+    text = markdown(tunings([make_tuned("nesterov"), make_tuned("adamw")], runs))
     assert row(text, "| optimizer ")[1:] == [
         "untuned",
         "best of 1",
@@ -98,15 +79,15 @@ def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(wor
     assert "| 2 | 0.01 | cosine | **72.00** |" in text and "| 1 | 0.001 | cosine | diverged |" in text
 
 
-def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(workload: Path, make: Make) -> None:
+def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(workload: Path, make_run: MakeRun) -> None:
     trial = {"trainer__final_validation": False, "optimizer__lr": 3e-2, "tuning__trials": 0}
     tail = json.dumps({"step": 20, "epoch": 2.0, "holdout/acc1": 5.0}) + "\n"
     for number in range(4):
-        make("adamw", 0, (11.0, 12.0), tail=tail, name=f"trial-{number}", **trial)
-    text = markdown(tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
+        make_run("adamw", 0, (11.0, 12.0), tail=tail, name=f"trial-{number}", **trial)
+    text = markdown(tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
     assert row(text, "| adamw ")[1] == "62.00 ± 1.00 (n = 3)"
-    make("adamw", 100, (11.0, 12.0), tail=tail, name="sweep", optimizer__lr=0.5)
-    text = markdown(tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
+    make_run("adamw", 100, (11.0, 12.0), tail=tail, name="sweep", optimizer__lr=0.5)
+    text = markdown(tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
     assert row(text, "| adamw ")[1] == "–" and row(text, "| adamw ")[-2] == "71.50 ± 0.50 (n = 3)"
     said = "- adamw: its runs on fresh seeds differ in more than their seeds, so none counts: lr=0.001, lr=0.5."
     assert said in text
@@ -116,7 +97,7 @@ def test_the_same_records_give_the_same_files_in_any_order(workload: Path) -> No
     runs = find_runs([str(workload / "outputs")]).runs
     for name, order in (("a", 1), ("b", -1)):
         (workload / name).mkdir()
-        written = write_tuning([tuned("nesterov"), tuned("adamw")][::order], runs[::order], workload / name)
+        written = write_tuning([make_tuned("nesterov"), make_tuned("adamw")][::order], runs[::order], workload / name)
         assert written == [workload / name / "tuning.md", workload / name / "tuning"]
     files = sorted((path.relative_to(workload / "a") for path in (workload / "a").rglob("*.*")), key=str)
     figures = [f"tuning/test-{what}.{kind}" for what in ("lr", "trials") for kind in ("png", "svg")]
@@ -135,17 +116,17 @@ def said(*found: Tuned) -> str:
 
 
 def test_what_is_not_fair_or_not_known_is_said() -> None:
-    assert "adamw: every trial diverged, so it has no winner" in said(tuned("adamw", (None, None)))
-    unequal = said(tuned("adamw"), tuned("nesterov", (50.0, 60.0)))
+    assert "adamw: every trial diverged, so it has no winner" in said(make_tuned("adamw", (None, None)))
+    unequal = said(make_tuned("adamw"), make_tuned("nesterov", (50.0, 60.0)))
     assert "The optimizers did not get the same (adamw 4 trials, seed 0, 1 round(s); nesterov 2 trials" in unequal
-    assert "did not get the same" not in said(tuned("adamw"), tuned("nesterov"))
-    edge = replace(tuned("adamw"), edges=(Edge("optimizer.lr", "high"), Edge("optimizer.weight_decay", "low")))
+    assert "did not get the same" not in said(make_tuned("adamw"), make_tuned("nesterov"))
+    edge = replace(make_tuned("adamw"), edges=(Edge("optimizer.lr", "high"), Edge("optimizer.weight_decay", "low")))
     assert "adamw: no trial had a higher optimizer.lr than the winner: the best value may lie outside" in said(edge)
     assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in said(edge)
 
 
 def test_a_winner_s_run_with_the_seed_of_the_trials_is_said(workload: Path) -> None:
-    (one,) = tunings([tuned("adamw")], find_runs([str(workload / "outputs")]).runs)["test"]
+    (one,) = tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs)["test"]
     sentence = "adamw: a run of the winner has the trials' own seed (101), which is not fresh"
     assert sentence.replace("101", "0") not in " ".join(notes([one]))
     assert sentence in " ".join(notes([replace(one, tuned=replace(one.tuned, budget=Budget(4, 1, 1, 101)))]))
@@ -153,16 +134,18 @@ def test_a_winner_s_run_with_the_seed_of_the_trials_is_said(workload: Path) -> N
 
 def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
     with pytest.raises(UserError, match=r"names the experiment '\.\./x', which is no folder"):
-        tunings([replace(tuned("adamw"), experiment="../x")], [])
+        tunings([replace(make_tuned("adamw"), experiment="../x")], [])
     with pytest.raises(UserError, match=r"Two records are of adamw in test: give the one"):
-        tunings([tuned("adamw"), tuned("nesterov"), tuned("adamw")], [])
-    odd = replace(tuned("adamw"), trials=tuple(replace(t, values={"optimizer.lr": "x"}) for t in tuned("adamw").trials))
+        tunings([make_tuned("adamw"), make_tuned("nesterov"), make_tuned("adamw")], [])
+    odd = replace(
+        make_tuned("adamw"), trials=tuple(replace(t, values={"optimizer.lr": "x"}) for t in make_tuned("adamw").trials)
+    )
     assert "-lr.png" not in markdown(tunings([odd], []))
 
 
 def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -> None:
     """A trial of successive halving that was cut short has another schedule: it is no sample of the whole length."""
-    whole = tuned("adamw", rungs=2)
+    whole = make_tuned("adamw", rungs=2)
     short = tuple(replace(trial, rung=0, objective=90.0, state="finished") for trial in whole.trials)
     halved = replace(whole, trials=(*short, *whole.trials))
     text = markdown(tunings([halved], []))
@@ -171,24 +154,24 @@ def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -
     assert "| 0.0.1 | 0.001 | cosine | 90.00 |" in text
 
 
-def test_runs_of_another_record_are_not_the_winners(make: Make, tmp_path: Path) -> None:
-    fresh(make, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4, tuning__record="0" * 16)
-    found = tunings([tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
+def test_runs_of_another_record_are_not_the_winners(make_run: MakeRun, tmp_path: Path) -> None:
+    fresh(make_run, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4, tuning__record="0" * 16)
+    found = tunings([make_tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
     assert found[0].tuned_runs == [] and found[0].untuned_runs == []
     assert "adamw: 1 tuned run(s) name another record than this one" in " ".join(notes(found))
 
 
 def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_path: Path) -> None:
-    one = tuned("adamw")
+    one = make_tuned("adamw")
     write_tuned(tmp_path / "a.json", [one])
-    write_tuned(tmp_path / "b.json", [tuned("nesterov"), replace(one, arguments=("data.root=/elsewhere",))])
+    write_tuned(tmp_path / "b.json", [make_tuned("nesterov"), replace(one, arguments=("data.root=/elsewhere",))])
     hashes = {tuned_hash(read) for name in "ab" for read in read_tuned(tmp_path / f"{name}.json")}
-    assert hashes == {tuned_hash(one), tuned_hash(tuned("nesterov"))}
+    assert hashes == {tuned_hash(one), tuned_hash(make_tuned("nesterov"))}
     assert tuned_hash(replace(one, winner=one.trials[0])) != tuned_hash(one)
 
 
 def test_compare_writes_it_and_tells_a_record_that_is_none(workload: Path) -> None:
-    write_tuned(workload / "tuned.json", [tuned("adamw"), tuned("nesterov")])
+    write_tuned(workload / "tuned.json", [make_tuned("adamw"), make_tuned("nesterov")])
     script = [sys.executable, str(ROOT / "scripts" / "compare.py"), str(workload / "outputs")]
     options = {"capture_output": True, "text": True, "timeout": 120}
     done = [

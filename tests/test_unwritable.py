@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import assert_same, run, weights
-from conftest import SPAWN, lines, repeatable, result
+from support.training import (
+    FORKSERVER,
+    assert_same_state,
+    last_checkpoint,
+    metrics_lines,
+    metrics_without_speed,
+    result,
+    train_in_child,
+)
 
 from ranger21.config.compose import compose_config
 from ranger21.records.directory import RunDirectory
@@ -71,10 +78,10 @@ def test_lines_that_could_not_be_written_wait(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"could not be written \(File too large\): make room"):
             JsonLines(path, tracker.size, tracker.rest)
     again = JsonLines(path, tracker.size, tracker.rest)
-    assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3] and again.size == path.stat().st_size
+    assert [row["step"] for row in metrics_lines(tmp_path)] == [1, 2, 3] and again.size == path.stat().st_size
     tracker.log({"step": 4})  # and the first one has not given up either
     tracker.require_written()
-    assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3, 4]
+    assert [row["step"] for row in metrics_lines(tmp_path)] == [1, 2, 3, 4]
 
 
 class limit:
@@ -120,7 +127,7 @@ def run_with_a_folder_for_its_result(overrides: list[str], directory: Path) -> N
 
 def told(overrides: list[str], directory: Path) -> None:
     try:
-        run(overrides, directory, {}, None, "")
+        train_in_child(overrides, directory, {}, None, "")
     except UserError as error:
         sys.stdout.write(f"{error}\n")
         sys.stdout.flush()
@@ -128,7 +135,7 @@ def told(overrides: list[str], directory: Path) -> None:
 
 
 def start(target: object, *arguments: object) -> int | None:
-    process = SPAWN.Process(target=target, args=arguments)  # type: ignore[arg-type]
+    process = FORKSERVER.Process(target=target, args=arguments)  # type: ignore[arg-type]
     process.start()
     process.join(120)
     return process.exitcode
@@ -137,14 +144,14 @@ def start(target: object, *arguments: object) -> int | None:
 def test_metrics_that_cannot_be_written_cost_no_step(tiny: list[str], tmp_path: Path) -> None:
     """And neither does result.json after the training: the same command writes it from the checkpoint."""
     directory, whole = tmp_path / "run", tmp_path / "whole"
-    assert start(run, tiny, whole, {}, None, "") == 0
+    assert start(train_in_child, tiny, whole, {}, None, "") == 0
     assert start(run_with_full_metrics, tiny, directory, 8) == 1
     sentence = directory.with_suffix(".out").read_text().splitlines()[-1]
     assert sentence == (
         f"{directory}/metrics.jsonl could not be written (File too large): make room and run the same command again; "
         "the checkpoint of step 9 has the lines that are missing."
     )
-    assert weights(directory)["progress"]["step"] == 9
+    assert last_checkpoint(directory)["progress"]["step"] == 9
     assert start(run_with_a_folder_for_its_result, tiny, directory) == 1
     sentence = directory.with_suffix(".out").read_text().splitlines()[-1]
     assert sentence.startswith(f"{directory}/result.json cannot be used (it is a folder, not a file): move it away")
@@ -154,8 +161,8 @@ def test_metrics_that_cannot_be_written_cost_no_step(tiny: list[str], tmp_path: 
     (directory / "result.json").rmdir()
     assert start(told, tiny, directory) == 0
     assert before == (last.read_bytes(), last.stat().st_mtime_ns, (directory / "metrics.jsonl").read_bytes())
-    assert repeatable(directory) == repeatable(whole)
-    assert_same(weights(directory), weights(whole))
+    assert metrics_without_speed(directory) == metrics_without_speed(whole)
+    assert_same_state(last_checkpoint(directory), last_checkpoint(whole))
     assert {k: v for k, v in result(directory).items() if k != "time"} == {
         k: v for k, v in result(whole).items() if k != "time"
     }

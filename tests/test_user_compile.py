@@ -11,10 +11,10 @@ import torch
 import torch._dynamo
 import torch._dynamo.testing
 import torch.nn.functional as F
-from problems import AROUND, EVERY, same
+from support.optimizers import COMPILED, same
 from torch import Tensor, nn
 
-STEPS, ALL = 20, EVERY | AROUND
+STEPS = 20
 
 
 def problem() -> tuple[nn.Module, Tensor, Tensor]:
@@ -27,7 +27,10 @@ def problem() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 WHOLE = ("ranger21, global", "chain, muon", "lookahead, adamw")
-CASES = {**{name: (make, False) for name, make in ALL.items()}, **{f"{x}, train": (ALL[x], True) for x in WHOLE}}
+CASES = {
+    **{name: (make, False) for name, make in COMPILED.items()},
+    **{f"{x}, train": (COMPILED[x], True) for x in WHOLE},
+}
 
 
 @pytest.mark.parametrize(("make", "whole"), CASES.values(), ids=CASES)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from wrong_inputs import Wrong
+from support.command_runner import CommandRunner
+from support.project import ROOT
+from support.training import TINY
 
 from ranger21.config.arguments import setting
 from ranger21.config.compose import compose_config, with_overrides
@@ -75,10 +76,10 @@ FILES = {  # of a user's experiment, and what is said of them
 
 
 @pytest.mark.parametrize("content", FILES)
-def test_a_broken_file_of_a_users_is_told(content: bytes, wrong: Wrong, tmp_path: Path) -> None:
+def test_a_broken_file_of_a_users_is_told(content: bytes, commands: CommandRunner, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "broken.yaml").write_bytes(content)
-    wrong.refuses("train.py experiment=broken --config-dir $HERE seed=1", 1, FILES[content], {"HERE": tmp_path})
+    commands.refuses("train.py experiment=broken --config-dir $HERE seed=1", 1, FILES[content], {"HERE": tmp_path})
 
 
 def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:

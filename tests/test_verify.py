@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
+from support.project import ROOT
 
 from ranger21.data import index_cache
 from ranger21.data import verify as module

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import LEET, command, lines, train
-from test_resume import wait_for_a_line
+from support.commands import WANDB_INSPECT, command, train, wait_for_line
+from support.training import metrics_lines
 
 from ranger21.config.compose import compose_config
 from ranger21.run import experiment
@@ -23,7 +23,7 @@ def records(directory: Path) -> list[dict]:
     """What an offline run holds, in order, over all of its parts."""
     found = []
     for path in sorted(directory.glob("wandb/*run-*/*.wandb"), key=lambda p: p.stat().st_mtime):
-        done = subprocess.run([*LEET, str(path)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*WANDB_INSPECT, str(path)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         found += [json.loads(line) for line in done.stdout.splitlines()]
     return found
@@ -35,7 +35,7 @@ def test_the_same_numbers_offline(tiny, tmp_path):
     done = train(*overrides, "logger=wandb", "logger.project=p", "logger.tags=[a]", f"run_dir={directory}")
     assert done.returncode == 0, done.stdout
     text = json.dumps(records(directory))
-    for row in lines(directory):
+    for row in metrics_lines(directory):
         assert "train/loss" in row
     assert "val/acc1" in text and "best/val/acc1" in text and "resnet10t" in text and '"p"' in text
 
@@ -95,7 +95,7 @@ def test_disabled_by_its_variable_it_leaves_nothing(tiny, tmp_path):
     env = {"WANDB_MODE": "disabled"}
     done = train(*overrides, "logger=wandb", "trainer.steps=1", f"run_dir={tmp_path / 'run'}", env=env)
     assert done.returncode == 0 and "W&B is switched off" not in done.stdout, done.stdout
-    assert not (tmp_path / "run" / "wandb").exists() and len(lines(tmp_path / "run")) == 1
+    assert not (tmp_path / "run" / "wandb").exists() and len(metrics_lines(tmp_path / "run")) == 1
 
 
 def children_of(pid: int) -> list[int]:
@@ -115,7 +115,7 @@ def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
     overrides += ["logger=wandb", "trainer.epochs=60", f"run_dir={tmp_path / 'run'}"]
     mark = os.getpid()
     process = subprocess.Popen(**command(*overrides, env={"RUN_TEST": str(mark)}))
-    wait_for_a_line(tmp_path / "run" / "metrics.jsonl", process)
+    wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     while not (victims := children_of(mark)) and process.poll() is None:
         time.sleep(0.05)
     assert victims, process.communicate()[0]  # which says why W&B is off
@@ -125,7 +125,7 @@ def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "W&B is switched off" in output and "Traceback" not in output, output
-    assert lines(tmp_path / "run")[-1]["step"] == 300
+    assert metrics_lines(tmp_path / "run")[-1]["step"] == 300
     assert time.monotonic() - begin < 150
 
 
@@ -139,4 +139,4 @@ def test_unreachable_wandb_does_not_stop_a_run(tiny, tmp_path):
     }
     done = train(*overrides, "logger=wandb", "logger.mode=online", f"run_dir={tmp_path / 'run'}", env=env)
     assert done.returncode == 0 and "W&B is switched off" in done.stdout, done.stdout
-    assert lines(tmp_path / "run")[-1]["step"] == 20
+    assert metrics_lines(tmp_path / "run")[-1]["step"] == 20

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from children import assert_same, run, weights
-from conftest import SPAWN, TINY
-from test_resume import children
+from support.training import FORKSERVER, TINY, assert_same_state, last_checkpoint, run_ranks, train_in_child
 
 from ranger21.config.compose import compose_config
 from ranger21.engine import loop
@@ -89,13 +87,13 @@ def test_what_contradicts_deterministic_is_refused(monkeypatch: pytest.MonkeyPat
 def test_neither_changes_a_result_on_the_cpu(tiny: list[str], tmp_path: Path) -> None:
     """Nor does a kill between them; the trace is of whole steps, none of them with an evaluation."""
     short = [*tiny, "trainer.steps=14"]
-    assert children(short, tmp_path / "plain", 1) == [0]
+    assert run_ranks(short, tmp_path / "plain", 1) == [0]
     watched = [*short, "trainer.deterministic=true", "trainer.profile=2"]
-    assert children(watched, tmp_path / "watched", 1, die_at=14, when="before") == [-9]
+    assert run_ranks(watched, tmp_path / "watched", 1, die_at=14, when="before") == [-9]
     (trace,) = (tmp_path / "watched" / "profile").iterdir()
     assert trace.name == "steps-12-13-rank-0.json.gz"  # an evaluation comes after step 10, before the eleventh
-    assert children(watched, tmp_path / "watched", 1) == [0]
-    assert_same(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
+    assert run_ranks(watched, tmp_path / "watched", 1) == [0]
+    assert_same_state(last_checkpoint(tmp_path / "plain"), last_checkpoint(tmp_path / "watched"))
     assert [path.name for path in (tmp_path / "watched" / "profile").iterdir()] == [trace.name]
     assert "made no step to record after its first 10" in (tmp_path / "watched" / "log.txt").read_text()
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
@@ -152,17 +150,17 @@ def stuck_run(overrides: list[str], directory: Path, env: dict[str, str]) -> Non
 
     loop.forward_backward = forward_backward
     sys.path.append(str(Path(__file__).parent))
-    run(overrides, directory, env, None, "")
+    train_in_child(overrides, directory, env, None, "")
 
 
 def test_a_hang_is_told_by_the_stacks_of_all_ranks(tiny: list[str], tmp_path: Path) -> None:
-    from test_listening import free_port
+    from support.ports import free_port
 
     directory = tmp_path / "run"
     env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     env |= {"RANGER21_PATIENCE": "3"}
     ranks = [
-        SPAWN.Process(target=stuck_run, args=(tiny, directory, env | {"RANK": rank, "LOCAL_RANK": rank}))
+        FORKSERVER.Process(target=stuck_run, args=(tiny, directory, env | {"RANK": rank, "LOCAL_RANK": rank}))
         for rank in ("0", "1")
     ]
     for process in ranks:
@@ -186,7 +184,7 @@ def test_a_hang_is_told_by_the_stacks_of_all_ranks(tiny: list[str], tmp_path: Pa
 
 
 def test_stacks_are_few_and_written_where_a_rank_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_heartbeat import Store
+    from support.distributed import Store
 
     ended: list[int] = []
     monkeypatch.setattr(heartbeat.os, "_exit", ended.append)

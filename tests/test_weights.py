@@ -15,9 +15,9 @@ import pytest
 import timm
 import torch
 import torchvision
-from colours import WNIDS, Colours
-from conftest import ROOT
 from safetensors.torch import save_file
+from support.colours import WNIDS, Colours
+from support.project import ROOT
 from timm.models._hub import save_for_hf
 from torch import nn
 

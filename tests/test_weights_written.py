@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SPAWN
+from support.training import FORKSERVER
 
 from ranger21.models.weights import Weights, export
 from ranger21.system.errors import UserError
@@ -30,8 +30,8 @@ def test_a_full_disk_leaves_the_old_file_and_a_sentence(tmp_path: Path) -> None:
     names = ["m.pth", "m.safetensors"]
     for name in names:
         (tmp_path / name).write_text("old")
-    here, there = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=write_with_little_room, args=(tmp_path, there))
+    here, there = FORKSERVER.Pipe(duplex=False)
+    process = FORKSERVER.Process(target=write_with_little_room, args=(tmp_path, there))
     process.start()
     for name in names:
         assert here.poll(60)

@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
+from support.project import ROOT
+from support.training import TINY
 
 from ranger21 import __version__, commands, namesake
 from ranger21.records import code

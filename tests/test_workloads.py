@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_runs import Make
+from support.run_directories import MakeRun
 
 from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.runs.finding import find_runs
@@ -25,7 +25,7 @@ Grid = Callable[..., None]
 
 
 @pytest.fixture
-def grid(make: Make) -> Grid:
+def grid(make_run: MakeRun) -> Grid:
     """Make the runs of an optimizer on each network, with the final top-1 of each seed."""
 
     def make_grid(
@@ -36,7 +36,7 @@ def grid(make: Make) -> Grid:
                 end = {"status": "diverged"} if top1 is None else {}
                 values = (40.0,) if top1 is None else (40.0, top1)
                 settings = {"trainer__epochs": 2, "data__name": "fashion_mnist", **settings}
-                make(
+                make_run(
                     optimizer,
                     seed,
                     values,
@@ -95,10 +95,10 @@ def test_tuned_and_untuned_are_two_whatever_tuning_chose(grid: Grid, tmp_path: P
     assert meeting.remarks == ["nesterov (untuned) has other values on other workloads: optimizer.lr (0.1 / 1.1)."]
 
 
-def test_a_tuned_group_with_the_default_values_stands_beside_it(make: Make, tmp_path: Path) -> None:
+def test_a_tuned_group_with_the_default_values_stands_beside_it(make_run: MakeRun, tmp_path: Path) -> None:
     for network in NETWORKS[:2]:
         for trials in (0, 16):
-            make("adamw", trials, name=f"{network}-{trials}", model__name=network, tuning__trials=trials)
+            make_run("adamw", trials, name=f"{network}-{trials}", model__name=network, tuning__trials=trials)
     meeting = met(tmp_path)
     assert meeting.everywhere == ["adamw (tuned, 16 trials)", "adamw (untuned)"]
     assert [[run.seed for run in group.runs] for group in meeting.workloads[0].groups.values()] == [[0], [16]]
@@ -210,12 +210,14 @@ def test_too_few_seeds_on_one_workload_are_no_verdict_and_no_part_of_the_family(
     assert "too few seeds (at least 3 are needed, also on resnet50 on fashion_mnist)" in said
 
 
-def test_a_seed_that_failed_once_has_failed_and_running_ones_wait(make: Make, grid: Grid, tmp_path: Path) -> None:
+def test_a_seed_that_failed_once_has_failed_and_running_ones_wait(
+    make_run: MakeRun, grid: Grid, tmp_path: Path
+) -> None:
     grid("adamw", 60.0, 61.0, 62.0, networks=NETWORKS[:2])
     grid("ranger21", 60.0, None, 62.0, networks=NETWORKS[:2])
     again = {"model__name": "vit", "data__name": "fashion_mnist", "trainer__epochs": 2}
-    make("ranger21", 1, (40.0, 90.0), name="again", **again)
-    make("ranger21", 3, (40.0,), name="runs", status="running", **again)
+    make_run("ranger21", 1, (40.0, 90.0), name="again", **again)
+    make_run("ranger21", 3, (40.0,), name="runs", status="running", **again)
     found = overall(tmp_path).scores["ranger21"][1]
     assert found is not None
     assert (sorted(found.top1), sorted(found.failed), found.running) == ([0, 2], [1], 1)
@@ -242,16 +244,16 @@ def test_a_profile_by_hand() -> None:
     assert profile.score == pytest.approx(sum(map(profile.share, ratios)) / 3000, abs=1e-3)
 
 
-def test_profiles_are_of_the_median_run_and_each_workload_weighs_the_same(make: Make, tmp_path: Path) -> None:
+def test_profiles_are_of_the_median_run_and_each_workload_weighs_the_same(make_run: MakeRun, tmp_path: Path) -> None:
     """adamw is at 50 % after 10 steps, ranger21 after 30; of ranger21 two of three diverge on the vit."""
     for network, targets in (("resnet50", [50, 99]), ("vit", [50])):
         more = {"model__name": network, "trainer__epochs": 3, "protocol__targets": targets}
         for seed in range(3):
-            make("adamw", seed, (60.0, 60.0, 60.0), name=f"{network}-a{seed}", **more)
+            make_run("adamw", seed, (60.0, 60.0, 60.0), name=f"{network}-a{seed}", **more)
             bad = network == "vit" and seed > 0
             end = {"status": "diverged"} if bad else {}
             top1 = (20.0,) if bad else (20.0, 20.0, 60.0)
-            make("ranger21", seed, top1, name=f"{network}-r{seed}", **end, **more)
+            make_run("ranger21", seed, top1, name=f"{network}-r{seed}", **end, **more)
     found = overall(tmp_path).profiles
     assert found["adamw"] == Profile((1.0, math.inf, 1.0), (0.25, 0.25, 0.5))
     assert found["ranger21"] == Profile((3.0, math.inf, math.inf), (0.25, 0.25, 0.5))
@@ -301,10 +303,10 @@ def test_everything_is_written_and_the_same_every_time(grid: Grid, tmp_path: Pat
     assert "workloads_scores.svg" in page
 
 
-def test_names_of_strangers_are_escaped_and_their_numbers_do_no_harm(make: Make, tmp_path: Path) -> None:
+def test_names_of_strangers_are_escaped_and_their_numbers_do_no_harm(make_run: MakeRun, tmp_path: Path) -> None:
     for network in ("<b>x</b>", "=cmd()"):
         for optimizer in ("adamw", "ranger21"):
-            path = make(optimizer, 0, name=f"{len(network)}{optimizer}", model__name=network)
+            path = make_run(optimizer, 0, name=f"{len(network)}{optimizer}", model__name=network)
             config = json.loads(json.dumps({"classes": 10**400, "fingerprint": "a"}))
             (path / "manifest.json").write_text(json.dumps({"data": config}))
             text = (

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, lines
-from test_resume import children
+from support.project import ROOT
+from support.training import TINY, metrics_lines, run_ranks
 
 from ranger21.system.errors import UserError
 from ranger21.tracking.panels import AXES, PANELS
@@ -33,8 +33,8 @@ def logged(images: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     next((place / "data" / "train").rglob("*.*")).write_bytes(b"no image")
     overrides = [*TINY, f"data.root={place / 'data'}", "data.on_bad_image=substitute", "trainer.on_nonfinite=skip"]
     overrides += ["data.holdout=20", "batch_schedule=linear", "batch_schedule.start=8", "batch_schedule.over=2 epochs"]
-    assert children(overrides, place / "run", 1) == [0], (place / "run.out").read_text()
-    return {name for row in lines(place / "run") for name in row}
+    assert run_ranks(overrides, place / "run", 1) == [0], (place / "run.out").read_text()
+    return {name for row in metrics_lines(place / "run") for name in row}
 
 
 def test_every_panel_shows_what_the_trainer_logs(logged):

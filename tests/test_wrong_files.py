@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wrong_inputs import Wrong
-from wrong_places import places  # noqa: F401  (a fixture)
+from support.command_runner import CommandRunner
 
 SOURCES = [  # of weights, for each of the commands that take them
     ("''", "The path of the checkpoint is empty"), ("$NOTHING", "There is no checkpoint"),
@@ -195,5 +194,5 @@ CASES = [*WEIGHTS, *RECORDS, *DATA, *CHOICES]
 
 
 @pytest.mark.parametrize(("line", "words"), CASES, ids=[line for line, _ in CASES])
-def test_a_wrong_file_is_told(wrong: Wrong, places: dict[str, Path], line: str, words: str) -> None:  # noqa: F811
-    wrong.refuses(line, 2 if words.startswith("argument ") else 1, words, places)
+def test_a_wrong_file_is_told(commands: CommandRunner, places: dict[str, Path], line: str, words: str) -> None:
+    commands.refuses(line, 2 if words.startswith("argument ") else 1, words, places)

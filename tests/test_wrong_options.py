@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wrong_inputs import Wrong
-from wrong_places import places  # noqa: F401  (a fixture)
+from support.command_runner import CommandRunner
 
 REQUIRED = [
     ("evaluate.py", "required: source"),
@@ -125,5 +124,5 @@ CASES = [*REQUIRED, *UNKNOWN, *NUMBERS, *PATHS]
 
 
 @pytest.mark.parametrize(("line", "words"), CASES, ids=[line for line, _ in CASES])
-def test_a_wrong_option_is_told(wrong: Wrong, places: dict[str, Path], line: str, words: str) -> None:  # noqa: F811
-    wrong.refuses(line, 2, words, places)
+def test_a_wrong_option_is_told(commands: CommandRunner, places: dict[str, Path], line: str, words: str) -> None:
+    commands.refuses(line, 2, words, places)

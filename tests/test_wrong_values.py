@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from wrong_inputs import ROOT, Wrong
+from support.command_runner import CommandRunner
+from support.project import ROOT
 
 # What must be, and arguments that are not so; of several words the last is the wrong one.
 VALUES: dict[str, list[str]] = {
@@ -108,9 +109,9 @@ CASES = [(words, remedy) for remedy, several in VALUES.items() for words in seve
 
 
 @pytest.mark.parametrize(("words", "remedy"), CASES, ids=[words for words, _ in CASES])
-def test_a_value_without_sense_is_refused(wrong: Wrong, words: str, remedy: str) -> None:
+def test_a_value_without_sense_is_refused(commands: CommandRunner, words: str, remedy: str) -> None:
     *before, last = words.split(" ") if words.count("=") > 1 else [words]
-    answer = wrong.refuses(" ".join(["train.py", *before, f'"{last}"']), 1, remedy, {})
+    answer = commands.refuses(" ".join(["train.py", *before, f'"{last}"']), 1, remedy, {})
     key = last.lstrip("+").partition("=")[0]
     assert re.search(rf"{re.escape(key)}=\S* .*is not possible", answer.err) or answer.err.startswith(f"error: {key}=")
 
@@ -134,18 +135,18 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("words", "sentence"), OTHERS)
-def test_a_value_is_refused_in_words_of_its_own(wrong: Wrong, words: str, sentence: str) -> None:
-    wrong.refuses(f"train.py {words}", 1, sentence, {})
+def test_a_value_is_refused_in_words_of_its_own(commands: CommandRunner, words: str, sentence: str) -> None:
+    commands.refuses(f"train.py {words}", 1, sentence, {})
 
 
-def test_one_class_is_nothing_to_tell_apart(wrong: Wrong, tmp_path: Path) -> None:
+def test_one_class_is_nothing_to_tell_apart(commands: CommandRunner, tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "data" / split / "only").mkdir(parents=True)
     sentence = "$DATA has one class only, only: there is nothing to tell apart."
-    wrong.refuses("train.py data.root=$DATA", 1, sentence, {"DATA": tmp_path / "data"})
+    commands.refuses("train.py data.root=$DATA", 1, sentence, {"DATA": tmp_path / "data"})
 
 
-def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong, tmp_path: Path) -> None:
+def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(commands: CommandRunner, tmp_path: Path) -> None:
     """Nothing is made there; and the run's own directory is."""
     run = tmp_path / "outputs" / "demo" / "run"
     run.mkdir(parents=True)
@@ -170,5 +171,5 @@ def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(wrong: Wrong
         ("run_dir=$CODE data.root=null", "$CODE contains more than a run"),
         ("run_dir=~ data.root=null", "contains more than a run"),
     ):
-        wrong.refuses(f"train.py data.root=$DATA {where}", 1, sentence, places)
+        commands.refuses(f"train.py data.root=$DATA {where}", 1, sentence, places)
     assert sorted(tmp_path.rglob("*")) == before

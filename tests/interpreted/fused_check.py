@@ -1,4 +1,4 @@
-"""Tests of the fused step's check of itself by Triton's interpreter; `test_fused_check.py` runs them in a process.
+"""Tests of the fused step's check of itself by Triton's interpreter; tests/test_fused_check.py runs them in a process.
 
 A broken kernel is really another one: the kernels' source with one place of it changed.
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from fused_interpreted import OFF, far, made, states, walk
+from support.fused import OFF, largest_difference, make_params, states, walk
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -123,7 +123,7 @@ def scaled_walk(optimizer: Ranger21, params: list[Parameter], steps: int) -> lis
 def test_the_kernels_pass_in_silence(
     dtype: torch.dtype, switches: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (param,) = made([(2, 3)], dtype)
+    (param,) = make_params([(2, 3)], dtype)
     kept, random = param.detach().clone(), torch.get_rng_state()
     with caplog.at_level("WARNING"):
         optimizer = Ranger21([param], fused=True, **switches)
@@ -142,7 +142,7 @@ def test_a_broken_kernel_is_told_and_foreach_steps(
     """By name, once; `fused=True` is an error."""
     fault = FAULTS[name]
     break_kernels(fault, tmp_path, monkeypatch)
-    params, twins = made(dtype=fault.dtype), made(dtype=fault.dtype)
+    params, twins = make_params(dtype=fault.dtype), make_params(dtype=fault.dtype)
     ours, theirs = Ranger21(params, **fault.switches), Ranger21(twins, fused=False, **fault.switches)
     ends = [
         scaled_walk(*pair, 2) if fault.scaled else walk(*pair, range(3)) for pair in ((ours, params), (theirs, twins))
@@ -150,14 +150,14 @@ def test_a_broken_kernel_is_told_and_foreach_steps(
     [told] = [record.getMessage() for record in caplog.records]
     assert re.search(f"^On cpu, foreach is used instead of the fused step, which differs: .*{fault.told}", told)
     if fault.scaled:  # the scaler then divides the gradients itself, before a step that may be fused
-        assert far(*ends) < 1e-6
+        assert largest_difference(*ends) < 1e-6
     else:
         assert all(map(torch.equal, *ends)), "foreach's bits"
         for mine, its in zip(states(ours), states(theirs), strict=True):
             assert mine.keys() == its.keys() and mine.pop("step") == its.pop("step") == 3
             assert all(torch.equal(mine[name], its[name]) for name in its)
     with pytest.raises(ValueError, match=f"Ranger21: fused = True must be None or False here: on cpu .*{fault.told}"):
-        assert Ranger21(made(dtype=fault.dtype), fused=True, **fault.switches)._step_supports_amp_scaling
+        assert Ranger21(make_params(dtype=fault.dtype), fused=True, **fault.switches)._step_supports_amp_scaling
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
@@ -166,7 +166,7 @@ def test_from_the_fused_step_to_foreach_in_mid_run(
 ) -> None:
     """A gradient scaler that comes later has other kernels, wrong here. Hooks fire for the user's steps alone."""
     break_kernels(LEAVES_NOTHING_OUT, tmp_path, monkeypatch)
-    params, twins = made(), made()
+    params, twins = make_params(), make_params()
     ours, theirs = Ranger21(params), Ranger21(twins, fused=False)
     fired: list[object] = []
     with register_optimizer_step_pre_hook(lambda optimizer, *_: fired.append(optimizer)):
@@ -177,13 +177,13 @@ def test_from_the_fused_step_to_foreach_in_mid_run(
     assert fired == [ours] * 3
     walk(theirs, twins, range(1))
     scaled_walk(theirs, twins, 2)
-    assert far(params, twins) < 1e-6 and ours.state_dict()["state"][0]["step"] == 3
+    assert largest_difference(params, twins) < 1e-6 and ours.state_dict()["state"][0]["step"] == 3
 
 
 def test_a_run_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_kernels(FAULTS["no decay"], tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"optimizer\.fused=true: .* after step 1 a weight .* Leave it out"):
-        build_ours("ranger21", [{"params": made()}], fused=True)
+        build_ours("ranger21", [{"params": make_params()}], fused=True)
 
 
 def test_whatever_mode_the_user_is_in() -> None:

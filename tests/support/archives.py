@@ -14,7 +14,7 @@ from ranger21.data.archives import DEVKIT, META, TRAIN, TRUTH, VAL
 from ranger21.data.layout import class_folders
 
 
-def prepared(root: Path) -> dict[str, bytes]:
+def prepared_tree(root: Path) -> dict[str, bytes]:
     """The tree, by its paths, that must come out: train/ as it is, the validation images under ImageNet's names."""
     train = {f"train/{path.parent.name}/{path.name}": path.read_bytes() for path in training_images(root)}
     return train | {f"val/{wnid}/{name}": data for name, wnid, data in validation_images(root)}
@@ -119,3 +119,7 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     schema = pyarrow.schema([("image", image), ("label", pyarrow.int64())])
     parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path, row_group_size=5)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from ranger21.system.processes import die_with_the_parent
+from support.ports import free_ports
+from support.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
 GPUS = 4  # a node
 CONF = """ClusterName=test
@@ -174,19 +175,6 @@ def until(true: Callable[[], object], seconds: float, told: str | Callable[[], s
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s: {told if isinstance(told, str) else told()}"
         time.sleep(0.1)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, off those that systems hand out themselves and that ranks meet at."""
-    for first in range(30_100 + os.getpid() % 500 * 5, 32_700, 5):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-    raise AssertionError("no free ports")
 
 
 def missing() -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from test_optim import SHAPES, take_step
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -23,6 +22,29 @@ from ranger21.optim.chain import Chain
 from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import STATES, Ranger21Official
 
+SHAPES = [(4, 3, 3, 3), (5, 6), (4, 1, 1, 1), (2, 3, 4), (7,), (), (3, 2)]
+OFF = {
+    "agc_clipping": None,
+    "centralize": False,
+    "pnm": False,
+    "stable_decay": None,
+    "norm_loss": False,
+    "lookahead_k": 0,
+}
+CHANGES = [
+    *OFF.items(),
+    ("betas", (0.8, 0.999)),
+    ("betas", (0.9, 0.9)),
+    ("pnm_beta", 0.5),
+    ("eps", 1e-3),
+    ("weight_decay", 0.0),
+    ("weight_decay", 1e-2),
+    ("agc_clipping", 1e-3),
+    ("agc_eps", 0.1),
+    ("stable_decay", "global"),
+    ("lookahead_k", 3),
+    ("lookahead_beta", 0.8),
+]
 ADAMW = ["first_moment", "second_moment", "decay"]
 RANGER = [
     "centralize",
@@ -102,7 +124,7 @@ def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     return largest if math.isfinite(largest) else math.inf
 
 
-def duel(
+def largest_distance(
     ours: Callable[[list[Parameter]], Optimizer],
     theirs: Callable[[list[Parameter]], Optimizer],
     shapes: Sequence[tuple[int, ...]] = SHAPES,
@@ -122,7 +144,7 @@ def duel(
     return largest
 
 
-def resumes(
+def resumes_exactly(
     make: Callable[[list[Parameter]], Optimizer],
     start: list[Parameter],
     stop: int,
@@ -148,7 +170,7 @@ def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[li
 
 
 # Every optimizer of the project's own: what is promised of them is tested of each.
-EVERY: dict[str, Callable[..., Optimizer]] = {
+OWN_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "ranger21": Ranger21,
     "ranger21, global": functools.partial(Ranger21, stable_decay="global", weight_decay=0.1),
     **{f"official, {one}": functools.partial(Ranger21Official, state=one) for one in STATES},
@@ -157,10 +179,13 @@ EVERY: dict[str, Callable[..., Optimizer]] = {
         for name, parts in CHAINS.items()
     },
 }
-AROUND: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's
+LOOKAHEADS: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's
     "lookahead, sgd": lambda params, **more: Lookahead(torch.optim.SGD(params, lr=0.05, momentum=0.9, **more)),
     "lookahead, adamw": lambda params, **more: Lookahead(torch.optim.AdamW(params, lr=0.02, **more)),
 }
+# What docs/optimizers.md says of an optimizer is tested if it is here.
+SHARDED = OWN_OPTIMIZERS | LOOKAHEADS  # by test_sharded.py
+COMPILED = OWN_OPTIMIZERS | LOOKAHEADS  # by test_user_compile.py
 
 
 class Operations(TorchDispatchMode):
@@ -176,3 +201,27 @@ class Operations(TorchDispatchMode):
         if name in SYNCS:
             raise RuntimeError(f"{name} makes the host wait for the device")
         return func(*args, **(kwargs or {}))
+
+
+def make_params(dtype: torch.dtype = torch.float64) -> list[Parameter]:
+    """Tensors of every kind; the last is zero-initialised."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape) * (shape != SHAPES[-1]) for shape in SHAPES]
+    return [Parameter(torch.tensor(array, dtype=dtype)) for array in arrays]
+
+
+def make_grads(steps: int) -> list[list[np.ndarray]]:
+    """Gradients whose size varies from step to step, so that the running maximum of v is not v."""
+    rng = np.random.default_rng(1)
+    return [[rng.normal(size=shape) * (1.0, 0.01, 0.1)[t % 3] for shape in SHAPES] for t in range(steps)]
+
+
+def take_step(optimizer: torch.optim.Optimizer, params: list[Parameter], grads: list) -> None:
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = torch.as_tensor(grad, dtype=param.dtype)
+    optimizer.step()
+
+
+def largest_error(params: list[Parameter], expected: list) -> float:
+    errors = [np.abs(p.detach().double().numpy() - e).max() for p, e in zip(params, expected, strict=True)]
+    return float(np.max(errors))

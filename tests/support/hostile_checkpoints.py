@@ -22,14 +22,14 @@ class Call:
         return self.called
 
 
-def pickled(path: Path, data: bytes, **records: bytes) -> None:
+def write_pickle(path: Path, data: bytes, **records: bytes) -> None:
     """Write an archive as torch does, with a pickle that it would not make; `\\x80\\x02` is put before it."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {"data.pkl": b"\x80\x02" + data, "version": b"3\n", **records}.items():
             archive.writestr(f"archive/{name}", content)
 
 
-def rewritten(
+def copy_archive(
     source: Path, target: Path, edit: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED
 ) -> None:
     """Copy an archive with other contents of its records, whose checksums are right again."""
@@ -50,7 +50,7 @@ def wide(size: int) -> torch.Tensor:
     return torch.zeros(1).expand(size)
 
 
-def calls(canary: Path) -> dict[str, tuple[Any, str]]:
+def hostile_values(canary: Path) -> dict[str, tuple[Any, str]]:
     """Values that torch.save writes, by the name of the file, with what is said of it."""
     hexed: Any = "x"
     for _ in range(40):
@@ -86,25 +86,25 @@ def calls(canary: Path) -> dict[str, tuple[Any, str]]:
     }
 
 
-def write_strangers(folder: Path, canary: Path, known: Path) -> dict[str, str]:
+def write_hostile_checkpoints(folder: Path, canary: Path, known: Path) -> dict[str, str]:
     """Write the files into a folder, made from a known checkpoint where one is needed; return what is said of each.
 
     Args:
         known: a checkpoint of a run.
     """
-    said = {f"{name}.pt": words for name, (_, words) in calls(canary).items()}
-    for name, (value, _) in calls(canary).items():
+    said = {f"{name}.pt": words for name, (_, words) in hostile_values(canary).items()}
+    for name, (value, _) in hostile_values(canary).items():
         torch.save(value, folder / f"{name}.pt")
-    torch.save({"model": calls(canary)["hex"][0]}, folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": hostile_values(canary)["hex"][0]}, folder / "old.pt", _use_new_zipfile_serialization=False)
     deep = b"]" * 200_000 + b"a" * 199_999 + b"."
     tuples = b"K\x01" + b"\x85" * 200_000 + b"."  # hashing it would end the process
-    pickled(folder / "deep.pt", deep)
-    pickled(folder / "deep-key.pt", b"}" + tuples[:-1] + b"K\x01s.")
-    pickled(folder / "hash.pt", b"}K\x01" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")  # 2 ** 60 numbers to hash
-    pickled(folder / "string.pt", b"X\xff\xff\xff\xffabc.")
-    pickled(folder / "hollow.pt", b".")
-    rewritten(known, folder / "bomb.pt", lambda _, data: data, zipfile.ZIP_DEFLATED)
-    rewritten(known, folder / "short.pt", lambda name, data: data[:8] if name.endswith("data/0") else data)
+    write_pickle(folder / "deep.pt", deep)
+    write_pickle(folder / "deep-key.pt", b"}" + tuples[:-1] + b"K\x01s.")
+    write_pickle(folder / "hash.pt", b"}K\x01" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")  # 2 ** 60 numbers to hash
+    write_pickle(folder / "string.pt", b"X\xff\xff\xff\xffabc.")
+    write_pickle(folder / "hollow.pt", b".")
+    copy_archive(known, folder / "bomb.pt", lambda _, data: data, zipfile.ZIP_DEFLATED)
+    copy_archive(known, folder / "short.pt", lambda name, data: data[:8] if name.endswith("data/0") else data)
     with zipfile.ZipFile(folder / "zeros.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(1 << 28))
     with open(folder / "hole.pt", "wb") as file:
@@ -126,7 +126,7 @@ def write_strangers(folder: Path, canary: Path, known: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+def changed_runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
     """Changes of a run's checkpoint: where, to what, and what evaluate.py and export.py say of it.
 
     Args:
@@ -159,9 +159,9 @@ def runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str,
     }
 
 
-def write_runs(folder: Path, canary: Path, known: Path) -> dict[str, tuple[str, str]]:
+def write_changed_runs(folder: Path, canary: Path, known: Path) -> dict[str, tuple[str, str]]:
     """Write changed copies of a run's checkpoint into a folder; return what the two commands say of each."""
-    changes = runs(canary, folder / "mkdir.pt")
+    changes = changed_runs(canary, folder / "mkdir.pt")
     for name, (place, value, *_) in changes.items():
         state = torch.load(known, weights_only=True)
         part = state

@@ -8,20 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from PIL import Image
 
-FORMATS = Path(__file__).resolve().parent / "formats" / "1"
+from support.project import FORMATS
 
 
-@pytest.fixture(scope="session")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Paths by the names that the lines have for them."""
-    return make(tmp_path_factory.mktemp("places"))
-
-
-def make(top: Path) -> dict[str, Path]:
+def make_paths(top: Path) -> dict[str, Path]:
     for name in ("images", "pack-raw"):
         shutil.copytree(FORMATS / name, top / name)
     runs = sorted((FORMATS / "runs" / "paper").iterdir())

@@ -32,7 +32,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from support.project import ROOT
+
 LIMIT = 60.0  # seconds that a command may take
 
 SERVER = """
@@ -96,7 +97,7 @@ for line in sys.stdin:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     code: int | None  # None: it was killed after LIMIT seconds
     out: str
     err: str
@@ -104,13 +105,13 @@ class Answer:
     left: tuple[str, ...]  # what it wrote into its working directory
 
 
-class Wrong:
+class CommandRunner:
     """Runs commands, and says whether each was refused as it should be."""
 
     def __init__(self, server: subprocess.Popen[str], scratch: Path) -> None:
         self.server, self.scratch = server, scratch
 
-    def run(self, line: str, places: dict[str, Path]) -> Answer:
+    def run(self, line: str, places: dict[str, Path]) -> CommandResult:
         """What the command says, in an empty folder of its own."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
             answer = self.run_in(Path(cwd), line, places)
@@ -125,16 +126,16 @@ class Wrong:
         env: dict[str, str] | None = None,
         limit: float = LIMIT,
         memory: int | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """What the command says in a folder; it may take `limit` seconds, and `memory` more bytes than the imports."""
-        argv, own = words_of(line, places)
+        argv, own = parse_line(line, places)
         request = {"argv": argv, "env": (env or {}) | own, "cwd": str(cwd), "limit": limit, "memory": memory}
         assert self.server.stdin is not None and self.server.stdout is not None
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
-        return Answer(*json.loads(self.server.stdout.readline()), left=())
+        return CommandResult(*json.loads(self.server.stdout.readline()), left=())
 
-    def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> Answer:
+    def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> CommandResult:
         """Asserts that the command ends with this exit code and these words, without a traceback or files."""
         answer = self.run(line, places)
         told = f"{line}\nexit code {answer.code} after {answer.seconds:.1f} s\n{answer.out}\n{answer.err}"
@@ -147,7 +148,7 @@ class Wrong:
         return answer
 
 
-def words_of(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
+def parse_line(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
     """The arguments of a line, the file that is run first, and the variables that are set in front of it."""
     words = [Template(word).safe_substitute(places) for word in shlex.split(line)]
     env: dict[str, str] = {}
@@ -167,10 +168,10 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wrong]:
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandRunner]:
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
     scratch = tmp_path_factory.mktemp("wrong")
     with subprocess.Popen([sys.executable, "-c", SERVER], cwd=scratch, **options) as server:
-        yield Wrong(server, scratch)
+        yield CommandRunner(server, scratch)
         assert server.stdin is not None
         server.stdin.close()

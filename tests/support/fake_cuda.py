@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
-class Watch(TorchDispatchMode):
+class TransferGuard(TorchDispatchMode):
     """Refuses what makes the host wait for the device: copies between the two, and reads.
 
     Args:
@@ -101,7 +101,7 @@ def backward(loss: Tensor, gradient: Tensor | None = None, *_: Any) -> None:
 
 
 @contextlib.contextmanager
-def pretended_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inside, tensors are without contents, and CUDA seems to be there for autocast and the gradient scaler."""
     patch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     patch.setattr("torch.amp.grad_scaler.amp_definitely_not_available", lambda: False, raising=False)

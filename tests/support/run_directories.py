@@ -17,11 +17,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 STEPS_PER_EPOCH = 10
 
-Make = Callable[..., Path]
+MakeRun = Callable[..., Path]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make_run(tmp_path: Path) -> MakeRun:
     """Make a run directory whose validation top-1 after each epoch is `top1`."""
 
     def make_run(
@@ -34,7 +34,7 @@ def make(tmp_path: Path) -> Make:
         for key, value in settings.items():
             OmegaConf.update(config, key.replace("__", "."), value)
         OmegaConf.save(config, path / "config.yaml")
-        (path / "metrics.jsonl").write_text("".join(lines(top1)) + tail)
+        (path / "metrics.jsonl").write_text("".join(logged_lines(top1)) + tail)
         if status != "running":
             (path / "result.json").write_text(json.dumps({"status": status, "step": len(top1) * STEPS_PER_EPOCH}))
         return path
@@ -57,7 +57,7 @@ def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, A
     }
 
 
-def lines(top1: tuple[float, ...]) -> list[str]:
+def logged_lines(top1: tuple[float, ...]) -> list[str]:
     """Metrics of a run: training every 5 steps, validation every epoch."""
     rows: list[dict[str, float]] = []
     for step in range(5, len(top1) * STEPS_PER_EPOCH + 1, 5):

@@ -1,6 +1,6 @@
 """Tests of the fused step by Triton's interpreter, for which TRITON_INTERPRET=1 must be set before torch is imported.
 
-`test_fused.py` runs them in a process of their own. The interpreter cuts bfloat16 off where a GPU rounds it.
+tests/test_fused.py runs them in a process of their own. The interpreter cuts bfloat16 off where a GPU rounds it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.fused import OFF, SHAPES, largest_difference, make_params, states, walk
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -24,42 +25,12 @@ from ranger21.optim.chain import Chain
 from ranger21.optim.fused.tables import Uploaded
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run tests/test_fused.py"
-SHAPES = [(2, 3), (5,), (), (2, 1, 1, 1)]
-OFF: dict[str, Any] = {
-    "agc_clipping": None, "centralize": False, "pnm": False, "stable_decay": None, "norm_loss": False, "lookahead_k": 0,
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def without_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step's check of itself compares the same two, by less: `fused_check_interpreted.py` has its tests."""
+    """The step's check of itself compares the same two, by less: fused_check.py has its tests."""
     monkeypatch.setattr(chain, "agrees_with_foreach", lambda *_: True)
-
-
-def made(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: torch.dtype = torch.float32) -> list[Parameter]:
-    generator = torch.Generator().manual_seed(0)
-    return [Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
-
-
-def walk(optimizer: Optimizer, params: list[Parameter], steps: range, missing: int = -1) -> list[Tensor]:
-    """Steps with gradients of all sizes; the parameter `missing` has none at the even ones."""
-    for step in steps:
-        generator = torch.Generator().manual_seed(100 + step)
-        for i, param in enumerate(params):
-            grad = torch.randn(param.shape, generator=generator) * 10.0 ** (-(step % 3))
-            param.grad = None if i == missing and step % 2 == 0 else grad.to(param.dtype)
-        optimizer.step()
-    return [param.detach().clone() for param in params]
-
-
-def far(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """The largest difference, absolute below 1 and relative above."""
-    pairs = [(x.detach().double(), y.detach().double()) for x, y in zip(ours, theirs, strict=True) if x.numel()]
-    return max((float(((x - y).abs() / y.abs().clamp(min=1)).max()) for x, y in pairs), default=0.0)
-
-
-def states(optimizer: Optimizer) -> list[Any]:
-    return list(optimizer.state_dict()["state"].values())
 
 
 def require_alike(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -> None:
@@ -69,26 +40,26 @@ def require_alike(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -
         assert mine.keys() == its.keys() and mine["step"] == its["step"] and type(mine["step"]) is int
         kept = [name for name in mine if name != "step"]
         assert all(mine[name].dtype == its[name].dtype for name in kept)
-        assert far([mine[name] for name in kept], [its[name] for name in kept]) < tolerance
+        assert largest_difference([mine[name] for name in kept], [its[name] for name in kept]) < tolerance
 
 
 def duel(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES, missing: int = -1, **switches: Any) -> None:
     """The fused step goes where foreach goes."""
-    mine, its = made(shapes), made(shapes)
+    mine, its = make_params(shapes), make_params(shapes)
     ours, theirs = Ranger21(mine, fused=True, **switches), Ranger21(its, fused=False, **switches)
-    assert far(walk(ours, mine, range(steps), missing), walk(theirs, its, range(steps), missing)) < 1e-6
+    assert largest_difference(walk(ours, mine, range(steps), missing), walk(theirs, its, range(steps), missing)) < 1e-6
     require_alike(ours, theirs)
 
 
 def test_it_is_the_paper_s_step() -> None:
-    params, kept = made(), [dict[str, Any]() for _ in SHAPES]
+    params, kept = make_params(), [dict[str, Any]() for _ in SHAPES]
     weights = [param.detach().clone() for param in params]
     optimizer = Ranger21(params, lr=1e-2, weight_decay=0.1, fused=True)
     for step in range(5):
         walk(optimizer, params, range(step, step + 1))
         pairs = zip(weights, params, kept, strict=True)
         weights = [reference.step(θ, param.grad, state, 1e-2, λ=0.1) for θ, param, state in pairs]  # type: ignore[arg-type]
-        assert far(params, weights) < 1e-6
+        assert largest_difference(params, weights) < 1e-6
 
 
 shape = st.lists(st.integers(1, 4), max_size=4).map(tuple).filter(lambda x: not x or x[0] < 4)
@@ -111,10 +82,10 @@ def test_every_switch_as_foreach_has_it(shapes: list[tuple[int, ...]], switches:
 
 
 def test_everything_off_is_adamw() -> None:
-    params, twins = made(), made()
+    params, twins = make_params(), make_params()
     ours = Chain(params, 1e-2, ["first_moment", "second_moment", "decay"], weight_decay=0.1, fused=True)
     theirs = torch.optim.AdamW(twins, lr=1e-2, weight_decay=0.1)
-    assert far(walk(ours, params, range(4)), walk(theirs, twins, range(4))) < 1e-6
+    assert largest_difference(walk(ours, params, range(4)), walk(theirs, twins, range(4))) < 1e-6
 
 
 def test_tensors_of_every_layout() -> None:
@@ -122,26 +93,26 @@ def test_tensors_of_every_layout() -> None:
     duel(2, [(1, 2500), (0, 3), (1500,)])
 
     def odd() -> list[Parameter]:
-        transposed, last = made([(3, 4), (2, 3, 2, 2)])
+        transposed, last = make_params([(3, 4), (2, 3, 2, 2)])
         return [Parameter(transposed.detach().t()), Parameter(last.detach().to(memory_format=torch.channels_last))]
 
     mine, its = odd(), odd()
     ours, theirs = Ranger21(mine, fused=True), Ranger21(its, foreach=True)
-    assert far(walk(ours, mine, range(3)), walk(theirs, its, range(3))) < 1e-6
+    assert largest_difference(walk(ours, mine, range(3)), walk(theirs, its, range(3))) < 1e-6
     plain = Ranger21(copied := [Parameter(param.detach().contiguous()) for param in mine], fused=True)
     plain.load_state_dict(ours.state_dict())  # whose state is laid out as the other parameters were
-    assert far(walk(plain, copied, range(3, 5)), walk(ours, mine, range(3, 5))) < 1e-6
+    assert largest_difference(walk(plain, copied, range(3, 5)), walk(ours, mine, range(3, 5))) < 1e-6
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 1e-6), (torch.bfloat16, 1e-4)])
 def test_half_precision_and_what_rounding_takes(dtype: torch.dtype, most: float) -> None:
-    mine, its = made(dtype=dtype), made(dtype=dtype)
+    mine, its = make_params(dtype=dtype), make_params(dtype=dtype)
     ours, theirs = Ranger21(mine, lr=1e-4, fused=True), Ranger21(its, lr=1e-4, fused=False)
     walk(ours, mine, range(2))
     walk(theirs, its, range(2))
     exact = [[p.float() + o.state[p]["kahan_comp"].float() for p in ps] for o, ps in ((ours, mine), (theirs, its))]
-    assert far(*exact) < most
-    lossy = Ranger21(rounded := made(dtype=dtype), fused=True, kahan_sum=False)
+    assert largest_difference(*exact) < most
+    lossy = Ranger21(rounded := make_params(dtype=dtype), fused=True, kahan_sum=False)
     walk(lossy, rounded, range(1))
     assert all("kahan_comp" not in state and state["exp_avg_sq"].dtype == torch.float32 for state in states(lossy))
 
@@ -156,17 +127,17 @@ def test_a_global_mean_over_groups(second: bool) -> None:
     """One without decay, which has its share in the mean too, be it fused or not."""
     ends = []
     for fused in ((True, second), (False, False)):
-        params = made()
+        params = make_params()
         groups: list[dict[str, Any]] = [{"params": params[:2], "fused": fused[0]}]
         groups.append({"params": params[2:], "fused": fused[1], "weight_decay": 0.0, "lr": 1e-2})
         ends.append(walk(Ranger21(groups, stable_decay="global", weight_decay=0.5), params, range(3)))
-    assert far(*ends) < 1e-6
+    assert largest_difference(*ends) < 1e-6
 
 
 def test_a_gradient_scaler_leaves_it_to_the_step() -> None:
-    params, twins = made(), made()
+    params, twins = make_params(), make_params()
     ours, theirs = Ranger21(params, fused=True), Ranger21(twins, fused=True)
-    assert ours._step_supports_amp_scaling and not Ranger21(made())._step_supports_amp_scaling
+    assert ours._step_supports_amp_scaling and not Ranger21(make_params())._step_supports_amp_scaling
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     for step in range(3):
         before, kept = copy.deepcopy(params), copy.deepcopy(states(ours))
@@ -184,11 +155,11 @@ def test_a_gradient_scaler_leaves_it_to_the_step() -> None:
                 twin.grad = torch.full_like(twin, step + 1)
             theirs.step()
         ours.zero_grad()
-    assert far(params, twins) < 1e-6
+    assert largest_difference(params, twins) < 1e-6
 
 
 def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
-    params, twins, third = made(), made(), made()
+    params, twins, third = make_params(), make_params(), make_params()
     ours, again = Ranger21(params, fused=True), Ranger21(twins, fused=True)
     assert all(map(torch.equal, walk(ours, params, range(3)), walk(again, twins, range(3))))
     with torch.no_grad():
@@ -197,7 +168,7 @@ def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
     other = Ranger21(third, fused=False)
     other.load_state_dict(copy.deepcopy(ours.state_dict()))
     assert other.param_groups[0]["fused"] is False, "the machine's own choice"
-    assert far(walk(ours, params, range(3, 6)), walk(other, third, range(3, 6))) < 1e-6
+    assert largest_difference(walk(ours, params, range(3, 6)), walk(other, third, range(3, 6))) < 1e-6
     again.load_state_dict(other.state_dict())
     with torch.no_grad():
         for x, y in zip(twins, third, strict=True):
@@ -212,17 +183,17 @@ def test_what_may_change_between_two_steps() -> None:
     """Where a weight's memory is, its rate as a tensor, and the sign."""
     ends = []
     for fused in (True, False):
-        params = made()
+        params = make_params()
         optimizer = Ranger21(params, lr=torch.tensor(1e-2), fused=fused, maximize=True)
         walk(optimizer, params, range(1))
         params[0].data = params[0].data.clone() * 2
         optimizer.param_groups[0]["lr"].fill_(1e-3)
         ends.append(walk(optimizer, params, range(1, 3)))
-    assert far(*ends) < 1e-6
+    assert largest_difference(*ends) < 1e-6
 
 
 def test_a_backward_that_needs_the_weights_as_they_were_fails() -> None:
-    (param,) = made([(2, 3)])
+    (param,) = make_params([(2, 3)])
     optimizer = Ranger21([param], fused=True)
     loss = (param**2).sum()
     param.grad = torch.ones_like(param)
@@ -247,4 +218,4 @@ def test_no_eps_and_a_gradient_too_small_for_its_square_is_no_step() -> None:
             param.grad = torch.full((2, 3), size)
             optimizer.step()
         ends.append(param.detach().clone())
-    assert far(*([end] for end in ends)) < 1e-6 and ends[0].isfinite().all()
+    assert largest_difference(*([end] for end in ends)) < 1e-6 and ends[0].isfinite().all()

@@ -1,4 +1,7 @@
-"""The augmentation's kernels beside the CPU's operations, in Triton's interpreter; run by test_fused_augment.py."""
+"""The augmentation's kernels against the CPU's operations, in Triton's interpreter.
+
+tests/test_fused_augment.py runs this file in a process of its own.
+"""
 
 from __future__ import annotations
 

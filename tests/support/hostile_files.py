@@ -1,6 +1,6 @@
 """Files of strangers: a command that reads one ends in a sentence, soon, and does nothing else.
 
-A test writes what is hostile below `hostile.files` and runs commands as those of tests/wrong_inputs.py:
+A test writes what is hostile below `hostile.files` and runs commands as those of tests/support/command_runner.py:
 
     def test_a_bomb(hostile: Hostile) -> None:
         (hostile.files / "bomb.pt").write_bytes(BOMB)
@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wrong_inputs import Answer, Wrong
+
+from support.command_runner import CommandResult, CommandRunner
 
 LIMIT = 20.0  # seconds
 MEMORY = 2 << 30  # bytes beyond those of the imports
@@ -29,21 +30,21 @@ PROGRAMS = ("gs", "gswin64c", "convert", "magick", "djpeg", "ffmpeg", "xdg-open"
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-class Hostile:
+class HostileFiles:
     """Runs commands on hostile files, and finds out what else they did."""
 
-    def __init__(self, wrong: Wrong, top: Path) -> None:
-        self.wrong, self.top, self.canary = wrong, top, top / "canary"
+    def __init__(self, commands: CommandRunner, top: Path) -> None:
+        self.wrong, self.top, self.canary = commands, top, top / "canary"
         self.files, self.work, self.bin = top / "files", top / "work", top / "bin"
         self.env = {"HOME": str(top / "home"), "TMPDIR": str(top / "tmp"), "RANGER21_CANARY": str(self.canary)}
-        self.env["MPLCONFIGDIR"] = str(wrong.scratch.parent / "matplotlib")  # its list of fonts, made once
+        self.env["MPLCONFIGDIR"] = str(commands.scratch.parent / "matplotlib")  # its list of fonts, made once
         for folder in (self.files, self.work, self.bin, top / "home", top / "tmp"):
             folder.mkdir()
         for program in PROGRAMS:
             (self.bin / program).write_text(f'#!/bin/sh\necho {program} "$@" >> "{self.canary}"\n')
             (self.bin / program).chmod(0o755)
 
-    def refuses(self, line: str, words: str, writes: tuple[str, ...] = (), code: int = 1) -> Answer:
+    def refuses(self, line: str, words: str, writes: tuple[str, ...] = (), code: int = 1) -> CommandResult:
         """Asserts that the command ends with this exit code and these words, and that it did nothing else.
 
         Args:
@@ -97,7 +98,7 @@ def digest(path: Path) -> str:
 
 
 @pytest.fixture
-def hostile(wrong: Wrong, tmp_path: Path) -> Iterator[Hostile]:
+def hostile(commands: CommandRunner, tmp_path: Path) -> Iterator[HostileFiles]:
     folder = tmp_path / "around"
     folder.mkdir()
-    yield Hostile(wrong, folder)
+    yield HostileFiles(commands, folder)

@@ -25,7 +25,7 @@ CHANCE = [0.1, 0.12, 0.1]
 
 
 @cache
-def composed(overrides: tuple[str, ...]) -> str:
+def config_yaml(overrides: tuple[str, ...]) -> str:
     """The config.yaml of a run with these overrides and the seed 0."""
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(compose_config(list(overrides)))))
 
@@ -36,7 +36,7 @@ def write_run(
 ) -> Path:  # fmt: skip
     """A run of the real configuration whose validations are evenly spread over 60 epochs."""
     path.mkdir(parents=True)
-    chosen = composed(tuple(word for word in overrides if not word.startswith("seed=")))
+    chosen = config_yaml(tuple(word for word in overrides if not word.startswith("seed=")))
     (seed,) = [word.removeprefix("seed=") for word in overrides if word.startswith("seed=")] or ["0"]
     (path / "config.yaml").write_text(chosen.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
     data = {"fingerprint": "f", "classes": classes, "train_images": 1_281_167, "val_images": 50_000, **counts}
@@ -52,7 +52,7 @@ def write_run(
     return path
 
 
-def pair(path: Path, recipe: Sequence[str], ranger21: Any, adamw: Any, seeds: int = 3, **more: Any) -> None:
+def write_both(path: Path, recipe: Sequence[str], ranger21: Any, adamw: Any, seeds: int = 3, **more: Any) -> None:
     """Runs of both contestants: `ranger21(seed)` and `adamw(seed)` are (accuracies, losses)."""
     for name, values in (("ranger21", ranger21), ("adamw", adamw)):
         for seed in range(seeds):
@@ -60,21 +60,21 @@ def pair(path: Path, recipe: Sequence[str], ranger21: Any, adamw: Any, seeds: in
             write_run(path / f"{name}{seed}", overrides, *values(seed), **more)
 
 
-def only(path: Path) -> Comparison:
+def only_comparison(path: Path) -> Comparison:
     (comparison,) = compare_like_with_like(find_runs([str(path)]).runs)
     return comparison
 
 
 def statuses(path: Path) -> dict[str, str]:
-    return {finding.claim: finding.status for finding in findings(only(path))}
+    return {finding.claim: finding.status for finding in findings(only_comparison(path))}
 
 
-def ours(path: Path) -> dict[str, str]:
+def our_values(path: Path) -> dict[str, str]:
     """What the page says of these runs, claim by claim."""
-    return {finding.claim: finding.ours for finding in findings(only(path))}
+    return {finding.claim: finding.ours for finding in findings(only_comparison(path))}
 
 
-def papers(top1: float, loss: float = 1.0) -> Any:
+def rising_run(top1: float, loss: float = 1.0) -> Any:
     """A run that rises to its top-1 at the end, its loss falling like 1 / epoch to `loss` at epoch 60."""
     epochs = np.arange(1, EPOCHS + 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from pretended import CPU, CUDA, Watch, pretended_cuda
+from support.fake_cuda import CPU, CUDA, TransferGuard, fake_cuda
 from torch import Tensor, nn
 
 from ranger21.config import VARIANTS, Config
@@ -83,13 +83,13 @@ def make_job(config: Config) -> Job:
     )
 
 
-def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> Watch:
+def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> TransferGuard:
     """Take some steps of such a run; return what was seen. Raises where the host waits."""
     config = compose_config(["trainer.log_every_steps=2", *overrides])
-    with pretended_cuda(patch):
+    with fake_cuda(patch):
         job = make_job(config)
         clock = Clock(0.0, None)
-        watch = Watch([ImageBatch.to, upload], [torch.amp.GradScaler._maybe_opt_step])
+        watch = TransferGuard([ImageBatch.to, upload], [torch.amp.GradScaler._maybe_opt_step])
         with watch:
             for step in range(1, steps + 1):
                 loop.take_step(job, step, clock)

@@ -1,0 +1,1 @@
+"""What several test files share: harnesses, data, made records. Fixtures are registered in conftest.py."""

@@ -1,0 +1,22 @@
+"""Read run directories as the report does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ranger21.report.groups.comparisons import compare_like_with_like
+from ranger21.report.runs.finding import find_runs, read_run
+from ranger21.report.runs.run import Run
+from ranger21.report.tables.table import markdown
+
+
+def read_single_run(path: Path) -> Run:
+    run = read_run(path)
+    assert isinstance(run, Run), run
+    return run
+
+
+def comparison_markdown(tmp_path: Path) -> str:
+    """The only comparison, in Markdown."""
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
+    return markdown(comparison)

@@ -1,0 +1,31 @@
+"""Files whose opening fails, as on a network file system."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_FAILING: dict[str, float] = {}  # how often opening a file is still to fail
+
+
+def _open_fails(event: str, arguments: tuple) -> None:
+    if event == "open" and _FAILING.get(str(arguments[0]), 0) > 0:
+        _FAILING[str(arguments[0])] -= 1
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(arguments[0]))
+
+
+@contextlib.contextmanager
+def failing_opens(path: Path, times: float = math.inf) -> Iterator[None]:
+    """Let a file be there and whole, but its opening fail so many times, as a network's file system does."""
+    if not _FAILING:
+        sys.addaudithook(_open_fails)  # which cannot be taken away again
+    _FAILING[str(path)] = times
+    try:
+        yield
+    finally:
+        _FAILING[str(path)] = 0

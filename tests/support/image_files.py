@@ -1,0 +1,33 @@
+"""Bytes of image files: ordinary ones, and some that would cost a careless reader dearly."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+from PIL import Image
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(canary) (w) file closefile\nshowpage\n"
+
+
+def jpeg(side: int = 64, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((side, side), 40).convert("RGB").save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def jpeg_of_many_scans(scans: int) -> bytes:
+    """The last scan of a progressive JPEG again and again, of which nothing but the header is left."""
+    data = jpeg(progressive=True)
+    begin = data.rindex(b"\xff\xda")
+    return data[:-2] + data[begin : begin + 10] * (scans - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def png(width: int, height: int, rows: bytes | None = None) -> bytes:
+    """A red picture, a thousandth of its pixels' weight."""
+    rows = (b"\0" + b"\xff\0\0" * width) * height if rows is None else rows
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    encoded = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(encoded)

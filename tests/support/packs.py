@@ -1,0 +1,67 @@
+"""Packs of a tiny data set."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ranger21.config import ImageFolderConfig
+from ranger21.data import packing, sources
+from ranger21.data.build import build_data
+from ranger21.data.pack import PackRecipe
+from ranger21.system import processes
+from support.project import ROOT
+
+JPEG = PackRecipe(36, "squash", "jpeg", 95, "4:4:4")
+RAW = PackRecipe(36, "squash", "raw", None, None)
+
+
+def make_shards_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make packs with archives of ten images. Helper processes, which must see that, are forked."""
+    monkeypatch.setattr(packing, "IMAGES_A_SHARD", 10)
+    monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
+    real = processes.multiprocessing.get_context
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda name: real("fork"))
+
+
+def sources_of(config: ImageFolderConfig) -> dict[str, Any]:
+    """Return where the images of both splits come from."""
+    data = build_data(config, 0)
+    return {"train": data.train.source, "val": data.val.source}
+
+
+def file_digests(pack: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in a pack, by relative path."""
+    return {
+        str(path.relative_to(pack)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(pack.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pack_command(target: Path, *arguments: str, **options: Any) -> dict[str, Any]:
+    """Return the arguments with which subprocess runs scripts/pack.py as a user types it."""
+    return {
+        "args": [sys.executable, str(ROOT / "scripts" / "pack.py"), str(target), *arguments],
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    } | options
+
+
+def pack_by_command(target: Path, *arguments: str, code: int = 0, **options: Any) -> str:
+    """Run scripts/pack.py, assert its exit code, and return its output."""
+    done = subprocess.run(**pack_command(target, *arguments, **options), timeout=120)
+    assert done.returncode == code and "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
+def few_classes(config: ImageFolderConfig) -> ImageFolderConfig:
+    """Return the configuration with three classes: 24 training images in 3 archives of ten, 9 for validation in one."""
+    return replace(config, classes=3)
