@@ -16,7 +16,7 @@ from support.training import TINY
 
 from ranger21.config.ending import ending_well
 
-USED = "give one that can be used, or make room there."
+USED = "choose one that can be used, or make room there."
 PRELUDE = """
 import os, sys
 from ranger21.config.ending import ending_well

@@ -254,13 +254,13 @@ def test_the_best_without_a_result(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(UserError, match="nothing is called"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         find([str(tmp_path / "nowhere")])
     with pytest.raises(UserError, match="no offline W&B run"):
         find([str(tmp_path)])
     done = script(str(tmp_path), "--watch", "0")
     assert done.returncode == 2 and done.stderr.endswith(
-        "argument --watch: 0 is not possible: it must be seconds, 1 to 1e9\n"
+        "argument --watch: 0 is not possible: it must be a number of seconds, 1 to 1e9\n"
     )
     done = script(str(tmp_path))
     assert done.returncode == 1 and done.stderr.startswith("error: no offline W&B run")

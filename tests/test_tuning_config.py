@@ -34,7 +34,7 @@ def test_a_run_of_before_is_untuned() -> None:
         (["tuning.trials=-1"], "tuning.trials=-1 is not possible"),
         (["tuning.trials=true"], "tuning.trials=True is not possible: it must be a whole number"),
         (["tuning.trials=8", "tuning.record=tuned.json"], "tuning.record='tuned.json' is not possible: .* a hash"),
-        (["tuning.record=0123abcd"], "tuning.record=0123abcd needs its trials: say tuning.trials=N"),
+        (["tuning.record=0123abcd"], "tuning.record=0123abcd needs the number of trials: give tuning.trials=N"),
         (["tuning.trails=8"], "tuning.trails"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:
     )
     assert other.model.kwargs["drop_path_rate"] == 0.1 and other.model.kwargs["drop_rate"] == 0.2
     assert other.data.name == "fashion_mnist" and (other.optimizer, other.schedule) == (same.optimizer, same.schedule)
-    with pytest.raises(UserError, match=r"experiment= chooses a whole run"):
+    with pytest.raises(UserError, match=r"experiment= would replace the whole configuration"):
         with_overrides(values, ["experiment=paper"])
     with pytest.raises(UserError, match=r"Did you mean optimizer\.lr\?"):
         with_overrides(values, ["lr=1"])

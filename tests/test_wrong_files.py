@@ -46,9 +46,9 @@ WEIGHTS = [
     (f"{TRAIN} data.pack=$BADINDEX", "train.npz cannot be read"),
 ]
 RECORDS = [
-    ("compare.py ''", "an empty path names nothing"),
-    ("compare.py $NOTHING", "nothing is called $NOTHING"),
-    ("compare.py '**/['", "nothing is called **/["),
+    ("compare.py ''", "the path is empty"),
+    ("compare.py $NOTHING", "$NOTHING does not exist"),
+    ("compare.py '**/['", "**/[ does not exist"),
     ("compare.py $DIR", "no run (a directory with metrics.jsonl) in $DIR"),
     ("compare.py $FILE", "no run (a directory with metrics.jsonl) in $FILE"),
     ("compare.py $PICTURE", "no run (a directory with metrics.jsonl) in $PICTURE"),
@@ -57,8 +57,8 @@ RECORDS = [
     ("compare.py $NOCONFIG", "its config.yaml cannot be read (it is empty)"),
     ("compare.py $RUN --across ''", "is not possible: no run has such a setting"),
     ("compare.py $RUN --across seed", "--across seed is not possible"),
-    ("sync_wandb.py ''", "an empty path names nothing"),
-    ("sync_wandb.py $NOTHING", "nothing is called $NOTHING"),
+    ("sync_wandb.py ''", "the path is empty"),
+    ("sync_wandb.py $NOTHING", "$NOTHING does not exist"),
     ("sync_wandb.py $DIR", "no offline W&B run"),
     ("sync_wandb.py $FILE", "no offline W&B run"),
     ("sync_wandb.py $RUN", "no offline W&B run"),

@@ -119,7 +119,10 @@ def test_a_value_without_sense_is_refused(commands: CommandRunner, words: str, r
 OTHERS = [
     ("optimizer.betas=[0.9,1.5]", "optimizer.betas=1.5 is not possible"),
     ("optimizer.betas=[a,b]", "optimizer.betas[0]: Value 'a' of type 'str' could not be converted to Float."),
-    ("optimizer.name=adamw", "optimizer.name=adamw does not fit the other keys: optimizer=adamw brings its own."),
+    (
+        "optimizer.name=adamw",
+        "optimizer.name=adamw does not fit the other keys of optimizer: give optimizer=adamw instead.",
+    ),
     ("data.classes=/no/such", "data.classes=/no/such is not possible ([Errno 2] No such file or directory"),
     ("data.pack=/no/such", "data.pack=/no/such is not a pack"),
     ("data.stage=/tmp", "data.stage=/tmp is not possible without data.pack"),
@@ -130,7 +133,7 @@ OTHERS = [
     ("optimizer=chain optimizer.parts=3", "optimizer.parts: 3 is not a list of ingredients"),
     ("schedule.linear_warmup=0.1", "a part of the run is written '10%'"),
     ("schedule.warmup=101%", "schedule.warmup=101% is not possible: it must be 100% at most."),
-    ("data.root=~nobodyhere/x", "there is no home folder ~nobodyhere: write the path out."),
+    ("data.root=~nobodyhere/x", "the home folder ~nobodyhere does not exist: give the full path."),
 ]
 
 

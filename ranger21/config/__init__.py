@@ -1,8 +1,8 @@
-"""The typed configuration: what every key may be, and which of them change a run's result.
+"""The typed configuration: types and ranges of all keys, and which keys change a run's result.
 
-Values live in `configs/`, types and ranges here, so that neither says what the other does. Everything a user can get
-wrong is found before torch is imported. A field marked NEUTRAL says where or how fast a run is computed, or where it
-is written, and never what comes out of it beyond rounding: it is left out of a run's identity.
+The values are in `configs/`. All checks run before torch is imported. Fields marked NEUTRAL determine where and how
+fast a run is computed, or where it is written, but not its result beyond rounding; they do not belong to a run's
+identity.
 """
 
 import re
@@ -52,7 +52,7 @@ SEEDS = ("seed", "init_seed", "data_seed")
 
 @dataclass
 class Config:
-    """A whole run. `parse` in `ranger21.config.compose` makes it from what Hydra composed."""
+    """The configuration of a run; `ranger21.config.compose.parse` creates it from Hydra's composition."""
 
     experiment: str
     seed: int
@@ -76,7 +76,7 @@ class Config:
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None
-        require(folder, "experiment", repr(self.experiment), "the name of a folder, without / and no dot in front")
+        require(folder, "experiment", repr(self.experiment), "the name of a folder, without / and not starting with .")
         for name in SEEDS:
             if getattr(self, name) is not None:
                 require_number(name, getattr(self, name), 0, COUNT)
@@ -84,30 +84,30 @@ class Config:
         self.outputs = require_path("outputs", self.outputs)
         if not self.trainer.final_validation and not self.data.holdout:
             raise UserError(
-                "trainer.final_validation=false is not possible without a holdout, since every validation then reads "
-                "the official validation set: say data.holdout=N."
+                "trainer.final_validation=false is not possible without a holdout, because every validation then uses "
+                "the official validation set: give data.holdout=N."
             )
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
 
     @property
     def seed_of_weights(self) -> int:
-        """The seed of what is drawn before the first step."""
+        """The seed of the initial weights."""
         return self.seed if self.init_seed is None else self.init_seed
 
     @property
     def seed_of_data(self) -> int:
-        """The seed of what is drawn for a step: its images, their augmentation, dropout; and of data.imbalance."""
+        """The seed of the order of images, their augmentation, dropout, and of data.imbalance."""
         return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def seeds(self) -> str:
-        """Both as text: one number, or INIT/DATA where they differ."""
+        """Both seeds as text: one number, or INIT/DATA if they differ."""
         both = (self.seed_of_weights, self.seed_of_data)
         return "/".join(map(str, dict.fromkeys(both)))
 
 
-# Which dataclass a part of the configuration has, by the name in it.
+# The dataclass of each variant of a part, by the variant's name.
 VARIANTS: dict[str, Mapping[str, type]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -119,17 +119,17 @@ VARIANTS: dict[str, Mapping[str, type]] = {
 
 
 def neutral_keys() -> set[str]:
-    """The dotted keys that do not change a run's result beyond rounding, of every variant of every part."""
+    """Return the dotted keys, of all variants, that do not change a run's result beyond rounding."""
     return _keys("neutral")
 
 
 def named_keys() -> set[str]:
-    """Those of them that change it by rounding, or by drawing other random numbers of the same kind."""
+    """Return the neutral keys that change a result by rounding, or by drawing other random numbers of the same kind."""
     return _keys("named")
 
 
 def named_values(config: Config) -> dict[str, Any]:
-    """The values of those that this configuration has, by dotted key."""
+    """Return this configuration's values of the `named_keys`, by dotted key."""
     places = {key: (getattr(config, part), name) for key in named_keys() for part, _, name in [key.partition(".")]}
     return {key: getattr(part, name) for key, (part, name) in sorted(places.items()) if hasattr(part, name)}
 
@@ -143,10 +143,10 @@ def _keys(mark: str) -> set[str]:
     return keys | RETIRED
 
 
-# Keys of earlier versions, which changed a result by rounding alone: older files and commands that have them are read.
+# Removed keys that changed a result by rounding only; older files and commands with them are still accepted.
 RETIRED = {"optimizer.compile"}
 
-# Keys of a part that came later, with the value that says what older runs did: they can be put beside newer ones.
+# Keys that were added later, with the value that describes older runs, which lack them.
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
     "data": {"data.holdout": 0, "data.imbalance": None},
@@ -160,7 +160,7 @@ LATER: dict[str, dict[str, Any]] = {
 
 
 def result_values(part: Any, prefix: str = "") -> dict[str, Any]:
-    """The values that determine a run's result, by dotted key: everything but the neutral fields."""
+    """Return the values that determine a run's result (all except neutral fields), by dotted key."""
     values: dict[str, Any] = {}
     for f in fields(part):
         value = getattr(part, f.name)

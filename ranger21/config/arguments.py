@@ -1,4 +1,4 @@
-"""What the arguments of commands name, and how commands are written that can be pasted. Imports no torch."""
+"""Argument types for the scripts, and the quoting of commands. Imports no torch."""
 
 import argparse
 import glob
@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 from ranger21.system.errors import UserError
 from ranger21.system.project import as_typed
 
-PICTURES = (".png", ".svg", ".pdf", ".jpg")  # that matplotlib writes
+PICTURES = (".png", ".svg", ".pdf", ".jpg")  # figure formats that matplotlib writes
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf|infinity)$)(?:[a-z_/]|\.{1,2}/)[\w/.+:@%-]*", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a script, whose help and errors name commands as they are typed here (`as_typed`)."""
+    """Argument parser whose help and errors show commands as the user types them (see `as_typed`)."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"prog": as_typed(f"python scripts/{Path(sys.argv[0]).name}")} | options)
@@ -28,35 +28,35 @@ class Parser(argparse.ArgumentParser):
         return as_typed(super().format_help())
 
     def format_usage(self) -> str:
-        """Return the line of the help that errors begin with."""
+        """Return the usage line, with which errors begin."""
         return as_typed(super().format_usage())
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """End the process, with a message."""
+        """Print a message and exit."""
         super().exit(status, message and as_typed(message))
 
 
 def as_path(text: str) -> Path:
-    """The type of an argument that names a file or folder; an empty one would be the current folder."""
+    """Parse the path of a file or folder; refuse an empty one, which would mean the current folder."""
     if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError("an empty path names nothing: the current folder is .")
+        raise argparse.ArgumentTypeError("the path is empty: write . for the current folder")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: there is no such home folder") from error
+        raise argparse.ArgumentTypeError(f"{text}: this home folder does not exist") from error
 
 
 def as_folder(text: str) -> Path:
-    """The type of an argument that names a folder to write into: not a file, nor a run's, whose files are its own."""
+    """Parse the path of an output folder; refuse a file or a run directory."""
     place = as_path(text)
     _require_folder(place)
     if (place / "config.yaml").exists() or (place / "checkpoints").is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a run directory: choose a folder of its own")
+        raise argparse.ArgumentTypeError(f"{text!r} is a run directory: choose another folder")
     return place
 
 
 def as_file(*suffixes: str) -> Callable[[str], Path]:
-    """The type of an argument that names a file to write, with one of the suffixes if there are any."""
+    """Return the type of an argument that names an output file, with one of the suffixes if any are given."""
 
     def read(text: str) -> Path:
         place = as_path(text)
@@ -71,14 +71,14 @@ def as_file(*suffixes: str) -> Callable[[str], Path]:
 
 
 def _require_folder(place: Path) -> None:
-    """Raises if `place`, or what there is of the folders above it, is something else than a folder."""
+    """Raise ArgumentTypeError if `place`, or its nearest existing parent, is not a folder."""
     there = next((folder for folder in (place, *place.parents) if os.path.lexists(folder)), place)
     if os.path.lexists(there) and not there.is_dir():
         raise argparse.ArgumentTypeError(f"'{there}' is not a folder")
 
 
 def as_whole(low: int = 1, high: int = 2**31) -> Callable[[str], int]:
-    """The type of an argument that is a whole number, `low` <= number < `high`."""
+    """Return the type of an argument that is a whole number, `low` <= number < `high`."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or not low <= int(text) < high:
@@ -89,18 +89,18 @@ def as_whole(low: int = 1, high: int = 2**31) -> Callable[[str], int]:
 
 
 def as_positive(text: str) -> float:
-    """The type of an argument that is a finite number above 0."""
+    """Parse a finite number above 0."""
     number = _number(text)
-    if not 1e-38 < number < 3.4e38:  # what float32 holds
+    if not 1e-38 < number < 3.4e38:  # the range of float32
         raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a finite number above 0")
     return number
 
 
 def as_seconds(text: str) -> float:
-    """The type of an argument that is a number of seconds, 1 to 1e9: what a process can wait."""
+    """Parse a number of seconds from 1 to 1e9."""
     number = _number(text)
     if not 1 <= number <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not possible: it must be seconds, 1 to 1e9")
+        raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a number of seconds, 1 to 1e9")
     return number
 
 
@@ -112,20 +112,27 @@ def _number(text: str) -> float:
 
 
 def expand(pattern: str, remedy: str) -> list[Path]:
-    """The paths that an argument names, itself or as a glob. Raises a UserError with `remedy` if there are none."""
+    """Return the paths that an argument names, directly or as a glob.
+
+    Args:
+        pattern: the argument.
+        remedy: what the user can do, for the error message.
+
+    Raises a UserError if there is no such path.
+    """
     if not pattern:
-        raise UserError(f"an empty path names nothing: {remedy}.")
+        raise UserError(f"the path is empty: {remedy}.")
     pattern = str(Path(pattern).expanduser()) if pattern.startswith("~") else pattern
     if Path(pattern).exists():
         return [Path(pattern)]
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
-        raise UserError(f"nothing is called {pattern}: {remedy}.")
+        raise UserError(f"{pattern} does not exist: {remedy}.")
     return matches
 
 
 def setting(key: str, text: Any) -> str:
-    """KEY=TEXT as train.py reads it, the text in double quotes where Hydra's grammar would read anything else."""
+    """Return KEY=TEXT for train.py, with the text in double quotes if Hydra's grammar requires them."""
     value = str(text)
     if not PLAIN.fullmatch(value):
         value = '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + (m[2] and '\\"'), value) + '"'

@@ -1,4 +1,4 @@
-"""From Hydra's composition to a typed configuration. Imports no torch."""
+"""Composition by Hydra and conversion to the typed configuration. Imports no torch."""
 
 import contextlib
 import copy
@@ -31,7 +31,7 @@ from ranger21.system.checks import require_types
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 
-# Of one kind each.
+# Parts with a single variant.
 PARTS = {
     "model": ModelConfig,
     "trainer": TrainerConfig,
@@ -42,18 +42,18 @@ PARTS = {
 
 
 def parse(composed: DictConfig) -> Config:
-    """The typed configuration. Raises a UserError that names the key, and the choices where there are some."""
+    """Convert a composed configuration to a Config. Raises a UserError that names the key and its possible values."""
     parts: dict[str, Any] = {}
     try:
         for f in fields(Config):
             if f.name not in composed and not (f.default is MISSING and f.default_factory is MISSING):
-                continue  # a key that older runs do not have
+                continue  # older runs lack this key
             if f.name not in composed:
-                raise UserError(f"{f.name} is missing: a run needs it, so leave ~{f.name} away.")
+                raise UserError(f"{f.name} is missing, but a run needs it: omit ~{f.name}.")
             node = composed[f.name]
             if f.name == "experiment" and OmegaConf.is_config(node):
                 raise UserError(
-                    "The file of experiment= must begin with the line '# @package _global_' and hold a mapping."
+                    "The file of experiment= must begin with the line '# @package _global_' and contain a mapping."
                 )
             if f.name in VARIANTS:
                 cls = VARIANTS[f.name].get(node.get("name"))
@@ -64,7 +64,7 @@ def parse(composed: DictConfig) -> Config:
                 if len(set(node) - own) > 1:
                     name = node.get("name")
                     raise UserError(
-                        f"{f.name}.name={name} does not fit the other keys: {f.name}={name} brings its own."
+                        f"{f.name}.name={name} does not fit the other keys of {f.name}: give {f.name}={name} instead."
                     )
                 parts[f.name] = _typed(cls, node, f.name)
             elif f.name in PARTS:
@@ -102,7 +102,7 @@ def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
 
 
 def compose_config(overrides: list[str]) -> Config:
-    """Return what `train.py` would make of these command-line arguments."""
+    """Return the configuration of `train.py` with these command-line arguments."""
     words = readable(overrides)
     offer_timm_models(words)
     if GlobalHydra.instance().is_initialized():
@@ -112,16 +112,16 @@ def compose_config(overrides: list[str]) -> Config:
 
 
 class Composer:
-    """Composes many commands with the same choices of groups: some times as fast as `compose_config`, which it equals.
+    """Composes many commands with the same group choices several times faster than `compose_config`.
 
-    Only within `composing`.
+    Use it only inside `composing`.
     """
 
     def __init__(self) -> None:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: list[str]) -> Config:
-        """Return what `train.py` would make of these command-line arguments."""
+        """Return the configuration of `train.py` with these command-line arguments."""
         words = readable(overrides)
         offer_timm_models(words)
         parsed = OverridesParser.create().parse_overrides(words)
@@ -130,13 +130,13 @@ class Composer:
         if choices not in self._composed:
             self._composed[choices] = compose("config", list(choices))
         node = copy.deepcopy(self._composed[choices])
-        ConfigLoaderImpl._apply_overrides_to_config(values, node)  # as Hydra itself does behind the choices
+        ConfigLoaderImpl._apply_overrides_to_config(values, node)  # as Hydra does after the choices
         return parse(node)
 
 
 @contextlib.contextmanager
 def composing() -> Iterator[None]:
-    """Set Hydra up with the project's own files alone. Around many calls of `compose_config` it halves their time."""
+    """Set Hydra up with only the project's own files; around many calls of `compose_config` this halves their time."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -147,15 +147,17 @@ def composing() -> Iterator[None]:
 
 
 def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
-    """A run's configuration, as its checkpoint has it, with command-line arguments applied to it.
+    """Apply command-line arguments to a run's configuration from its checkpoint.
 
-    A choice (`data=fashion_mnist`) replaces that whole part. Raises a UserError for what cannot be applied.
+    A choice (`data=fashion_mnist`) replaces that whole part. Raises a UserError for arguments that cannot be applied.
     """
     words = readable(overrides)
     offer_timm_models(words)
     keys = {word.partition("=")[0] for word in words}
     for key in keys & {"experiment", "ablation"}:
-        raise UserError(f"{key}= chooses a whole run, which is there already: choose its parts, such as data=... .")
+        raise UserError(
+            f"{key}= would replace the whole configuration of the run: choose parts of it, such as data=...."
+        )
     node = {key: value for key, value in values.items() if key not in keys}
     chosen = _choices(node)
     ConfigStore.instance().store(group="checkpoint", name="values", node=node, package="_global_")
@@ -169,10 +171,10 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> Config:
 def _choices(values: dict[str, Any]) -> list[str]:
     """Return the choices of a run's configuration as overrides.
 
-    Raises a UserError for what Hydra would act on, and train.py never writes: the file may be a stranger's.
+    Raises a UserError for keys that Hydra would act on; train.py never writes them, but the file may be untrusted.
     """
     for key in {"defaults", "hydra"} & values.keys():
-        raise UserError(f"The configuration of a run has {key!r} in it: train.py did not write it.")
+        raise UserError(f"The configuration of a run contains {key!r}, so train.py did not write it.")
     chosen: list[str] = []
     for group in (group for group in VARIANTS if group in values):
         name = values[group].get("name") if isinstance(values[group], dict) else None

@@ -1,4 +1,4 @@
-"""How a command ends: with a sentence for what a user can mend, and never in the middle of its output."""
+"""How a command ends: with an error message for mistakes of the user, and after all output is written."""
 
 import contextlib
 import errno
@@ -19,23 +19,24 @@ from ranger21.system.wording import printable, reason
 
 @contextlib.contextmanager
 def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Let a mistake of the user's end a command in a sentence, Ctrl-C with exit code 130 and what it does `again`.
+    """Context manager around a command that turns expected errors into an error message and an exit code.
 
-    So does a file or folder that cannot be used, or a full disk. A reader of the output that goes away (`| head`) ends
-    it silently. All that was printed is written before the end: Python would do that afterwards, where nothing is told.
-    What the output's encoding lacks is written as `\\xe4`.
+    UserErrors, errors of Hydra, unusable files, full disks and a lack of memory end with exit code 1; Ctrl-C with exit
+    code 130 and a hint. If the reader of the output goes away (`| head`), the command ends silently. The output is
+    flushed before the end, because Python would hide errors afterwards. Characters that the output's encoding lacks
+    are escaped.
 
     Args:
-        again: what the same command does next time, after "the same command again".
-        at_once: whether a mistake ends the process without waiting for other ranks.
-        traceback: whether a mistake's traceback is wanted; asked when there is one.
+        again: completes the hint "the same command again …" after Ctrl-C.
+        at_once: end the process without waiting for other ranks.
+        traceback: returns whether to show tracebacks; called when there is an error.
     """
     write_anything()
     try:
         try:
             yield
         except SystemExit as error:
-            if isinstance(error.__context__, BrokenPipeError):  # rich has silenced it, and exits with 1
+            if isinstance(error.__context__, BrokenPipeError):  # rich suppresses it and exits with 1
                 sys.exit(128 + signal.SIGPIPE)
             _flush()
             raise
@@ -53,11 +54,11 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
             fail(f"There is not enough memory ({reason(error)}): try smaller batches, or a smaller model.", at_once)
         if not isinstance(error, OSError):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # where something is written, which the error does not name
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # these errors may lack a filename
         if traceback() or (error.filename is None and not full):
             raise
         where = "the output" if error.filename is None else error.filename
-        fail(f"{where}: {error.strerror}: give one that can be used, or make room there.", at_once)
+        fail(f"{where}: {error.strerror}: choose one that can be used, or make room there.", at_once)
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped: the same command again {again}\n")
         sys.exit(130)
@@ -66,7 +67,7 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
 
 
 def write_anything() -> None:
-    """Let standard output and error take any text: what their encoding lacks is escaped, not an error."""
+    """Have standard output and error escape characters that their encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.closed:
             stream.reconfigure(errors="backslashreplace")
@@ -78,7 +79,7 @@ def _flush() -> None:
 
 
 def _flush_or_drop() -> None:
-    """What nobody takes is dropped: Python would complain of it when it exits, with a code of its own."""
+    """Flush standard output, and drop it if that fails; otherwise Python would fail at exit with another code."""
     try:
         _flush()
     except OSError:
@@ -86,17 +87,17 @@ def _flush_or_drop() -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Ask whether standard output is a pipe that nobody reads. Flushing again does not tell if it is not buffered."""
+    """Return whether standard output is a pipe without a reader; another flush would not show it if unbuffered."""
     poll = select.poll()
     try:
         poll.register(sys.stdout.fileno(), 0)
-    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+    except (AttributeError, OSError, ValueError):  # standard output is missing or not a file
         return False
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def fail(error: Exception | str, at_once: bool = False) -> NoReturn:
-    """End the process with exit code 1 and the error's sentence; `at_once`, without waiting for other ranks to end."""
+    """Print an error message and exit with code 1; with `at_once`, without waiting for other ranks to end."""
     sentence = as_typed(str(error) if isinstance(error, UserError | str) else explain(error))
     sys.stderr.write(printable(f"error: {sentence}\n"))
     if at_once:

@@ -1,4 +1,4 @@
-"""From Hydra's and OmegaConf's complaints to sentences that name the key, the value and what is possible."""
+"""Error messages for Hydra's and OmegaConf's exceptions, with the key, the value and the possible values."""
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,15 +16,15 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 def unknown_key(key: str, choices: list[str], elsewhere: Iterable[str] = ()) -> str:
-    """The sentence for a key that does not exist, with the nearest that do.
+    """Return the error message for a key that does not exist, with the nearest existing keys.
 
     Args:
         key: dotted.
-        choices: what its parent has.
-        elsewhere: dotted keys of other parts, of which the last part may be near.
+        choices: the keys of its parent.
+        elsewhere: dotted keys of other parts that may be meant.
     """
     if key.startswith("model.kwargs."):
-        return f"To hand timm an argument that configs/ does not set, write a plus sign before it: +{key}=..."
+        return f"To pass timm an argument that configs/ does not set, write a plus sign before it: +{key}=..."
     parent, _, last = key.rpartition(".")
     own = {f"{parent}.{choice}".lstrip("."): choice for choice in choices}
     near = _nearest(last, own | {other: other.rpartition(".")[2] for other in elsewhere if other not in own})
@@ -33,7 +33,7 @@ def unknown_key(key: str, choices: list[str], elsewhere: Iterable[str] = ()) -> 
 
 
 def _nearest(name: str, names: dict[str, str]) -> list[str]:
-    """The dotted keys whose last part, given in `names`, `name` may stand for: the nearest sort alone."""
+    """Return the dotted keys (of `names`, with their last parts) that `name` may stand for, by the best criterion."""
     words = set(name.split("_"))
     typing_errors = difflib.get_close_matches(name, set(names.values()), n=1, cutoff=0.75)
     likenesses: list[Callable[[str], bool]] = [
@@ -50,7 +50,7 @@ def _initials(name: str) -> str:
 
 
 def explain(error: Exception, prefix: str = "", choices: list[str] | None = None) -> str:
-    """One sentence for an exception of Hydra's or OmegaConf's, naming the key and the choices."""
+    """Return the error message for an exception of Hydra or OmegaConf, with the key and the choices."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.75)
@@ -78,17 +78,17 @@ def explain(error: Exception, prefix: str = "", choices: list[str] | None = None
 
 
 def uncomposed(error: Exception) -> Exception:
-    """What to raise for an error of Hydra's while it composes: such as a file that is no YAML or includes itself."""
+    """Return the error to raise for any error during composition, such as a file that is not YAML."""
     if isinstance(error, (UserError, *CONFIG_ERRORS)):
         return error
     return UserError(
-        f"The configuration cannot be composed ({type(error).__name__}: {reason(error, 500)}): see to the files of "
-        "your own, and to what is set below hydra."
+        f"The configuration cannot be composed ({type(error).__name__}: {reason(error, 500)}): check your own "
+        "configuration files, and settings below hydra."
     )
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key below, but Hydra's own."""
+    """Yield every dotted key below a node, except Hydra's own."""
     for name in node:
         child = node._get_node(name)
         if isinstance(child, DictConfig) and child._is_none() is False and child._is_missing() is False:

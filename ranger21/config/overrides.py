@@ -1,4 +1,4 @@
-"""What is typed behind train.py, `key=value` and Hydra's flags, made readable for Hydra. Imports no torch."""
+"""Checks and preparation of train.py's command line (`key=value` and Hydra's flags). Imports no torch."""
 
 import logging
 import os
@@ -23,31 +23,31 @@ from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 
 log = logging.getLogger("ranger21")
-HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # where a value begins
+HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # `~` and `~user` at the start of a value
 
 
 def prepare(words: list[str]) -> list[str]:
-    """The command line as Hydra can read it, its model names known.
+    """Return the command line in a form that Hydra can read, and register timm's models.
 
-    Raises a UserError for what Hydra would answer with a traceback, or pass over in silence.
+    Raises a UserError for arguments that Hydra would answer with a traceback, or ignore silently.
     """
-    args = get_args_parser().parse_intermixed_args(words)  # which lets flags stand among the overrides
+    args = get_args_parser().parse_intermixed_args(words)  # intermixed: flags may stand between overrides
     actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
     chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
     if args.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not possible: the same command again resumes a run.")
     if len(chosen) > 1:
-        single = " --cfg job shows one run's configuration: leave -m away." if args.multirun and args.cfg else ""
+        single = " --cfg job shows the configuration of one run: omit -m." if args.multirun and args.cfg else ""
         raise UserError(f"{' and '.join(chosen)} are not possible together: give one of them.{single}")
     if args.resolve and not (args.cfg or args.help):
-        raise UserError("--resolve is for --cfg: give both, as in --cfg job --resolve.")
+        raise UserError("--resolve is only for --cfg: give both, as in --cfg job --resolve.")
     if args.package is not None and not args.cfg:
-        raise UserError("--package is for --cfg: give both, as in --cfg job --package trainer.")
+        raise UserError("--package is only for --cfg: give both, as in --cfg job --package trainer.")
     if args.shell_completion:
         if not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", " ".join(args.overrides)):
-            raise UserError("--shell-completion needs what to do: install=bash, uninstall=bash (or zsh, fish).")
+            raise UserError("--shell-completion needs an action: install=bash or uninstall=bash (or zsh, fish).")
         if args.overrides[0].startswith("query") and "COMP_LINE" not in os.environ:
-            raise UserError("--shell-completion query=... is what a shell asks when Tab is pressed: install it first.")
+            raise UserError("--shell-completion query=... is for the shell when Tab is pressed: install it first.")
         return words
     sweep = args.multirun or any(override.startswith("hydra.mode=") for override in args.overrides)
     overrides = readable(args.overrides, sweep)
@@ -67,26 +67,26 @@ def _with_end(word: str, end: str, new: str) -> str:
 
 
 def _folder(key: str, text: str) -> Path:
-    """A folder of configurations. Raises a UserError if it does not exist."""
+    """Return the path of a configuration folder. Raises a UserError if it does not exist."""
     folder = Path(require_path(key, text))
     if not folder.is_dir():
-        raise UserError(f"{key}: there is no folder {folder}.")
+        raise UserError(f"{key}: the folder {folder} does not exist.")
     return folder
 
 
 def readable(overrides: list[str], sweep: bool = False) -> list[str]:
-    """The overrides with `~` and `~user` at the start of a value written out, as a shell does not do behind `=`.
+    """Check overrides and expand `~` and `~user` at the start of values, which a shell does not do after `=`.
 
-    Raises a UserError, with a form that works, for what Hydra's grammar cannot read, for several values of a key if it
-    is no `sweep`, and for what would be passed over in silence.
+    Raises a UserError for overrides that Hydra's grammar cannot read (with a form that works), for several values of a
+    key unless `sweep`, and for overrides that would have no effect.
     """
     written = []
     for index, override in enumerate(overrides):
         if (key := override.partition("=")[0].lstrip("+")) in RETIRED:
-            log.warning("%s is not there any more, and passed over: the step is not compiled by itself.", key)
+            log.warning("%s no longer exists and is ignored: the step is not compiled separately.", key)
             continue
         if override.lstrip("+~").startswith("="):
-            raise UserError(f"{override} names no key: an argument is key=value or group=choice.")
+            raise UserError(f"{override} has no key: an argument is key=value or group=choice.")
         if not _parses(override):
             expanded = HOME.sub(_home, override)
             if not _parses(expanded):
@@ -101,32 +101,30 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
 def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
     key, value = parsed.key_or_group, parsed.value()
     if key == SPACE:
-        raise UserError(
-            f"{override} is not possible: scripts/tune.py draws from configs/{SPACE}, and train.py does not."
-        )
+        raise UserError(f"{override} is not possible: only scripts/tune.py uses configs/{SPACE}, train.py does not.")
     if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
-        raise UserError(f"{override} is not possible: {key} is a group, of which one is chosen.")
+        raise UserError(f"{override} is not possible: {key} is a group; give the name of one of its choices.")
     if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):
         chosen = override.lstrip("+")
-        raise UserError(f"{override} is not possible: {key} has a choice, which {chosen} without a plus sign replaces.")
+        raise UserError(f"{override} is not possible: {key} already has a choice; {chosen} (without +) replaces it.")
     if key in GROUPS and parsed.is_delete():
-        raise UserError(f"{override} is not possible: a run needs {key}, so leave {override} away.")
+        raise UserError(f"{override} is not possible: a run needs {key}. Omit {override}.")
     if key == "hydra.run.dir":
-        raise UserError(f"{override} would not move the run: run_dir=... or outputs=... does.")
+        raise UserError(f"{override} would not move the run: use run_dir=... or outputs=....")
     if not parsed.is_sweep_override():
         return
     if not sweep:
         text = override.partition("=")[2]
         raise UserError(
-            f"{override}: {key} takes one value. train.py -m does a run for each of several; a list is written "
-            f"{shlex.quote(f'{key}=[{text}]')}, text with commas {shlex.quote(setting(key, text))}."
+            f"{override}: {key} takes one value. train.py -m does a run for each of several values; write a list as "
+            f"{shlex.quote(f'{key}=[{text}]')}, text with commas as {shlex.quote(setting(key, text))}."
         )
     if isinstance(value, Glob) and key not in GROUPS:
-        raise UserError(f"{override} is not possible: glob() selects among the choices of a group, and {key} is none.")
+        raise UserError(f"{override} is not possible: glob() selects choices of a group, and {key} is not a group.")
     if isinstance(value, Glob) and not value.filter(choices(key)):
         raise UserError(f"{override} matches no choice: {key} is one of {', '.join(choices(key))}.")
     if isinstance(value, RangeSweep) and (not value.step or next(iter(value.range()), None) is None):
-        raise UserError(f"{override} holds no value: range(a,b,step) counts from a to below b.")
+        raise UserError(f"{override} has no values: range(a,b,step) counts from a to below b.")
 
 
 def _parses(override: str) -> bool:
@@ -145,7 +143,7 @@ def _home(match: re.Match[str]) -> str:
 
 
 def _unreadable(override: str, before: str) -> str:
-    """The sentence for an override that cannot be read, with what to type instead."""
+    """Return the error message for an override that cannot be read, with what to type instead."""
     key, equals, value = override.partition("=")
     if not equals:
         groups = [group for group in GROUPS if override in choices(group)]
@@ -153,24 +151,27 @@ def _unreadable(override: str, before: str) -> str:
         if "=" in before:
             key, _, value = before.partition("=")
             quoted = shlex.quote(setting(key, f"{value} {override}"))
-            hint += f"; if it belongs to the word before, quote both: {quoted}"
+            hint += f"; if it belongs to the argument before, quote both: {quoted}"
         return f"{override!r} is not of the form key=value: {hint}."
     if _parses(HOME.sub("x", override)):
-        return f"{override}: there is no home folder {' or '.join(HOME.findall(override))}: write the path out."
+        return f"{override}: the home folder {' or '.join(HOME.findall(override))} does not exist: give the full path."
     if not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key) or value[:1] in ("[", "{", "'", '"'):
         return (
             f"{override} cannot be read: a value is text, a number, a list [a,b] or a mapping {{a:b}}, with every "
-            "bracket and quote closed; for the shell, single quotes stand around it: 'optimizer.betas=[0.9,0.99]'."
+            "bracket and quote closed. In a shell, put single quotes around it: 'optimizer.betas=[0.9,0.99]'."
         )
     quoted = shlex.quote(setting(key, value))
-    return f"{override} cannot be read: text with signs such as = ( ) [ ] needs two kinds of quotes: {quoted}."
+    return f"{override} cannot be read: text with characters such as = ( ) [ ] needs two kinds of quotes: {quoted}."
 
 
 def offer_timm_models(overrides: list[str], folders: Sequence[Path] = ()) -> None:
-    """Makes `model=NAME` compose for every name that has no file in configs/model: the rest as in resnet50.yaml.
+    """Let `model=NAME` compose for names without a file in configs/model, with other settings as in resnet50.yaml.
 
-    `folders`: of the user's own configurations, besides those of hydra.searchpath. Raises a UserError for a group
-    without a choice, which Hydra answers with a traceback.
+    Args:
+        overrides: the command line.
+        folders: of the user's own configurations, besides those of hydra.searchpath.
+
+    Raises a UserError for a group without a choice, which Hydra answers with a traceback.
     """
     folders = [CONFIG_DIR, *folders, *_search_path(overrides)]
     for override in overrides:
@@ -186,7 +187,7 @@ def offer_timm_models(overrides: list[str], folders: Sequence[Path] = ()) -> Non
 
 
 def _search_path(overrides: list[str]) -> list[Path]:
-    """The folders of hydra.searchpath. Raises a UserError for one that does not exist."""
+    """Return the folders of hydra.searchpath. Raises a UserError for one that does not exist."""
     given = [override for override in overrides if override.partition("=")[0].lstrip("+") == "hydra.searchpath"]
     folders: list[Path] = []
     for override in OverridesParser.create().parse_overrides(given):

@@ -1,4 +1,4 @@
-"""The types and ranges of `protocol`: what of a comparison is fixed before its runs."""
+"""The types and ranges of `protocol`: the rules of a comparison, fixed before its runs."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ DIGITS = 16  # of the hash
 
 @dataclass
 class ProtocolConfig:
-    """No protocol unless one is chosen: no seeds and no targets are fixed then."""
+    """The settings of a protocol; by default there is none, without fixed seeds and targets."""
 
     name: str = "none"
     seeds: list[int] = field(default_factory=list)
@@ -25,7 +25,7 @@ class ProtocolConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "protocol.name", repr(self.name), "a name")
-        for key in ("seeds", "targets"):  # OmegaConf lets lists of lists through
+        for key in ("seeds", "targets"):  # OmegaConf accepts lists of lists
             numbers = all(isinstance(value, int | float) for value in getattr(self, key))
             require(numbers, f"protocol.{key}", getattr(self, key), "a list of numbers, such as [1,2]")
         for seed in self.seeds:
@@ -34,14 +34,14 @@ class ProtocolConfig:
         require_choice("protocol.metric", self.metric, METRICS)
         require_number("protocol.margin", self.margin, 0, 100, open_low=True)
         possible = all(math.isfinite(target) and 0 < target <= 100 for target in self.targets)
-        require(possible, "protocol.targets", self.targets, "a list of per cents, each above 0 and at most 100")
+        require(possible, "protocol.targets", self.targets, "a list of percentages, each above 0 and at most 100")
         rising = self.targets == sorted(set(self.targets))
-        require(rising, "protocol.targets", self.targets, "a list in which each is above the one before")
+        require(rising, "protocol.targets", self.targets, "in increasing order, without repetitions")
         require_number("protocol.min_validations", self.min_validations, 1, COUNT)
 
 
 def protocol_hash(protocol: ProtocolConfig) -> str:
-    """Return a hash of all that a protocol says, whatever the order of its seeds and the breaks of its lines."""
+    """Return a hash of a protocol's content, independent of the order of its seeds and of line breaks."""
     content = asdict(protocol) | {
         "seeds": sorted(protocol.seeds),
         "margin": float(protocol.margin),
@@ -52,5 +52,5 @@ def protocol_hash(protocol: ProtocolConfig) -> str:
 
 
 def protocol_mark(protocol: ProtocolConfig) -> dict[str, str]:
-    """Return what a manifest says of a protocol: its name, and the hash of its content."""
+    """Return a protocol's entry in a manifest: its name and the hash of its content."""
     return {"name": protocol.name, "hash": protocol_hash(protocol)}

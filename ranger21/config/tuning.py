@@ -1,4 +1,4 @@
-"""The types and ranges of `tuning`: how a run's values were chosen. It says so, and changes nothing."""
+"""The types and ranges of `tuning`, which records how a run's values were chosen and has no effect on the run."""
 
 import re
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from ranger21.system.errors import UserError
 
 @dataclass
 class TuningConfig:
-    """A run that nobody tuned, unless trials are named."""
+    """How a run's values were chosen; by default they were not tuned."""
 
-    trials: int = 0  # of which the values are the best
-    record: str | None = None  # the hash of the tuned.json that the values are from
+    trials: int = 0  # number of trials from which the values were chosen
+    record: str | None = None  # hash of the tuned.json that has the values
 
     def __post_init__(self) -> None:
         require_number("tuning.trials", self.trials, 0, COUNT)
@@ -21,4 +21,6 @@ class TuningConfig:
         known = re.fullmatch(r"[0-9a-f]{8,64}", self.record) is not None
         require(known, "tuning.record", repr(self.record), "a hash, 8 to 64 digits from 0 to f, or null")
         if not self.trials:
-            raise UserError(f"tuning.record={self.record} needs its trials: say tuning.trials=N, or leave it away.")
+            raise UserError(
+                f"tuning.record={self.record} needs the number of trials: give tuning.trials=N, or omit it."
+            )
