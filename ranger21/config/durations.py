@@ -1,4 +1,4 @@
-"""Durations as people write them: in steps, epochs, images or percent of the run. Imports no torch."""
+"""Durations in steps, epochs, images or percent of the run. Imports no torch."""
 
 import math
 import re
@@ -11,9 +11,9 @@ UNITS = {"": "steps", "%": "percent"} | {
 
 
 def parse(text: str | int | float) -> tuple[float, str]:
-    """The number and its unit: "300", "300 steps", "5 epochs", "1.2e6 images" or "22%".
+    """Parse a duration such as "300", "300 steps", "5 epochs", "1.2e6 images" or "22%"; return number and unit.
 
-    Raises a ValueError: what it must look like instead.
+    Raises a ValueError that says what a duration must look like.
     """
     match = re.fullmatch(r"\s*(\d+(?:_\d+)*(?:\.\d*)?(?:e\+?\d+)?|\.\d+)\s*([a-z]*|%)\s*", str(text).lower())
     unit = UNITS.get(match[2]) if match else None

@@ -1,4 +1,4 @@
-"""The types and ranges of `optimizer`, one class for optimizers with the same arguments."""
+"""The types and ranges of `optimizer`, with one class for all optimizers that have the same arguments."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,14 +9,16 @@ from ranger21.system.errors import UserError
 
 @dataclass
 class OptimizerConfig:
+    """The settings that all optimizers have."""
+
     name: str
     lr: float
     weight_decay: float
     decay_norm_and_bias: bool
 
     def __post_init__(self) -> None:
-        # Their product, times what lr_scaling may multiply it by, stays within float32.
-        require_number("optimizer.lr", self.lr, 0, 1e30)  # float32 takes it, however the batch scales it
+        # The limits keep lr * weight_decay, also with lr_scaling, within float32.
+        require_number("optimizer.lr", self.lr, 0, 1e30)
         require_number("optimizer.weight_decay", self.weight_decay, 0, 1e10)
 
 
@@ -78,11 +80,13 @@ class OfficialConfig(OptimizerConfig):
 
 @dataclass
 class ChainConfig(OptimizerConfig):
-    parts: Any  # a list: of each part its name, or a mapping with its name and arguments
+    """A chain of parts."""
+
+    parts: Any  # a list with the name of each part, or a mapping with its name and arguments
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from ranger21.optim.recipe import describe  # which needs torch, as other configurations do not
+        from ranger21.optim.recipe import describe  # imported here because it needs torch
 
         try:
             self.parts = describe(self.parts)
@@ -92,14 +96,14 @@ class ChainConfig(OptimizerConfig):
 
 @dataclass
 class OwnChainConfig(ChainConfig):
-    """A chain of the user's own, of which the others are known not to be what the fused step does."""
+    """A user's own chain, which the fused step may support; it does not support the predefined chains."""
 
     fused: bool | None = field(default=None, metadata=NAMED)
 
 
 @dataclass
 class LibraryConfig(OptimizerConfig):
-    """An optimizer of torch's or timm's, around which there can be Lookahead."""
+    """An optimizer of torch or timm, optionally wrapped in Lookahead."""
 
     lookahead_k: int
     lookahead_beta: float

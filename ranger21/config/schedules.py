@@ -12,7 +12,7 @@ def require_part(key: str, value: float) -> None:
 
 
 def require_duration(key: str, value: str, *, some: bool = False) -> None:
-    """`some`: longer than nothing."""
+    """Raise a UserError unless the value is a duration; with `some`, unless it is above 0."""
     try:
         number, _ = durations.parse(value)
     except ValueError as error:
@@ -22,8 +22,10 @@ def require_duration(key: str, value: str, *, some: bool = False) -> None:
 
 @dataclass
 class ScheduleConfig:
+    """The settings that all schedules have."""
+
     name: str
-    linear_warmup: str  # a duration in front of the schedule
+    linear_warmup: str  # duration of a linear rise at the start
 
     def __post_init__(self) -> None:
         require_duration("schedule.linear_warmup", self.linear_warmup)
@@ -43,7 +45,7 @@ class ExploreExploitConfig(ScheduleConfig):
         parts = [durations.parse(duration) for duration in (self.warmup, self.warmdown)]
         percent = sum(number for number, unit in parts if unit == "percent")
         both = f"{self.warmup} and schedule.warmdown={self.warmdown}"
-        require(percent <= 100, "schedule.warmup", both, "that both together take 100% of the run at most")
+        require(percent <= 100, "schedule.warmup", both, "at most 100% of the run in total")
 
 
 @dataclass
@@ -133,7 +135,7 @@ class ScaledConfig(LrScalingConfig):
 
 @dataclass
 class LinearThenSqrtConfig(ScaledConfig):
-    linear_until: int  # images in a batch
+    linear_until: int  # batch size
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,7 +157,7 @@ class BatchScheduleConfig:
 
 @dataclass
 class LinearBatchConfig(BatchScheduleConfig):
-    start: int  # images in the first batches; data.batch_size is reached at the end
+    start: int  # batch size at the start; it grows to data.batch_size
     over: str
 
     def __post_init__(self) -> None:

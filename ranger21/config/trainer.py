@@ -18,7 +18,7 @@ class TrainerConfig:
     tf32: bool
     on_nonfinite: str
     eval_every_epochs: int
-    accumulate: int  # a batch norm and dropout look at one pass, not at the whole batch
+    accumulate: int  # not neutral: batch norm and dropout act on one pass, not on the whole batch
     device: str = field(metadata=NEUTRAL)
     channels_last: bool = field(metadata=NAMED)
     cudnn_benchmark: bool | None = field(metadata=NAMED)  # None: unless `deterministic`
@@ -26,7 +26,7 @@ class TrainerConfig:
     log_every_steps: int = field(metadata=NEUTRAL)
     checkpoint_every_steps: int | None = field(metadata=NEUTRAL)
     checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
-    # Older runs do not have these.
+    # Older runs lack these keys.
     deterministic: bool = field(default=False, metadata=NAMED)
     profile: int = field(default=0, metadata=NEUTRAL)
     eval_every_steps: int | None = None
@@ -47,8 +47,8 @@ class TrainerConfig:
             self.cudnn_benchmark = not self.deterministic
         if self.deterministic and self.cudnn_benchmark:
             raise UserError(
-                "trainer.deterministic=true and trainer.cudnn_benchmark=true contradict each other, since cuDNN would "
-                "choose its kernels by a stopwatch: add trainer.cudnn_benchmark=false, or leave one of the two away."
+                "trainer.deterministic=true and trainer.cudnn_benchmark=true contradict each other, as benchmarking "
+                "chooses kernels by measured times: add trainer.cudnn_benchmark=false, or omit one of the two."
             )
         known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
         require(known, "trainer.device", self.device, "auto, cpu, cuda, cuda:N or mps")

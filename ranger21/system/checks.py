@@ -1,4 +1,4 @@
-"""What every part of the configuration is checked with."""
+"""Shared validators of configuration values."""
 
 import math
 import re
@@ -9,25 +9,28 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ranger21.system.errors import UserError
 
-FLOAT32 = 3.4e38  # what tensors hold
-COUNT = 2**31  # of images, steps and the like
-# Metadata of a field: NEUTRAL changes nothing of a run's result; NAMED changes it by rounding, or draws other random
-# numbers of the same kind (measured: docs/compare.md): no identity, but compare.py names it where runs differ in it.
+FLOAT32 = 3.4e38  # upper limit of numbers that tensors hold
+COUNT = 2**31  # upper limit of counts, such as images and steps
+# Metadata of fields. NEUTRAL: the field does not change a run's result. NAMED: it changes the result by rounding, or by
+# drawing other random numbers of the same kind (measured: docs/compare.md). Neither belongs to a run's identity, but
+# compare.py reports NAMED fields in which runs differ.
 NEUTRAL = {"neutral": True}
 NAMED = NEUTRAL | {"named": True}
 
 
 def require(condition: bool, key: str, value: Any, what: str) -> None:
+    """Raise a UserError that says that the value of `key` must be `what`, unless the condition holds."""
     if not condition:
         raise UserError(f"{key}={value} is not possible: it must be {what}.")
 
 
 def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise a UserError unless the value is one of the choices."""
     require(value in choices, key, value, f"one of {', '.join(choices)}")
 
 
 def require_number(key: str, value: float, low: float, high: float = FLOAT32, *, open_low: bool = False) -> None:
-    """`low` <= value < `high`, or `low` < value < `high` with `open_low`."""
+    """Raise a UserError unless `low` <= value < `high`; with `open_low`, unless `low` < value < `high`."""
     above = value > low if open_low else value >= low
     span = f"{'above' if open_low else 'at least'} {low:g}"
     span += "" if high >= FLOAT32 else f" and below {high:,}" if isinstance(high, int) else f" and below {high:g}"
@@ -35,21 +38,21 @@ def require_number(key: str, value: float, low: float, high: float = FLOAT32, *,
 
 
 def require_path(key: str, value: str) -> str:
-    """The path with `~` written out. An empty one would be the current folder."""
+    """Return the path with `~` expanded. Raises a UserError if it is empty, which would mean the current folder."""
     require(bool(value.strip()) and "\0" not in value, key, repr(value), "a path, and . is the current folder")
     try:
         return str(Path(value).expanduser())
     except RuntimeError as error:
-        raise UserError(f"{key}={value} is not possible: there is no such home folder.") from error
+        raise UserError(f"{key}={value} is not possible: this home folder does not exist.") from error
 
 
 def require_types(cls: type, values: dict[str, Any], prefix: str = "") -> None:
-    """Refuses what OmegaConf would convert in silence: 2 to true, 1.5 to 1, nan to a crash.
+    """Raise a UserError for values that OmegaConf would convert silently (2 to true, 1.5 to 1) or fail on (nan).
 
     Args:
-        cls: the dataclass whose fields the values are for.
-        values: as they were read; those without a field are passed over.
-        prefix: of the fields' keys.
+        cls: the dataclass with the fields' types.
+        values: as read; values without a field are ignored.
+        prefix: of the fields' keys, for the message.
     """
     hints = get_type_hints(cls)
     for name in values.keys() & hints.keys():
