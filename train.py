@@ -99,7 +99,7 @@ if __name__ == "__main__":
     catch_early_signal()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a shared machine several times slower
     ranks = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
-    with ending_well("goes on from its last checkpoint", at_once=ranks, traceback=lambda: HERE.debug):
+    with ending_well("resumes from its last checkpoint", at_once=ranks, traceback=lambda: HERE.debug):
         if is_replaced():
             raise UserError(namesake() or "")
         sys.argv[1:] = prepare(sys.argv[1:])

@@ -49,7 +49,7 @@ def show_help() -> None:
     """Print the list of commands."""
     from ranger21.config.ending import ending_well
 
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         purposes = {name: purpose(file) for name, file in commands().items()} | {"slurm": COPY}
         sys.stdout.write(HELP + "".join(f"  {name:18}{text}\n" for name, text in purposes.items()))
 
@@ -66,7 +66,7 @@ def copy_batch_scripts(words: list[str]) -> None:
     from ranger21.config.ending import ending_well, fail
 
     place = Path("slurm")
-    with ending_well("copies anew"):
+    with ending_well("starts over"):
         if words in (["-h"], ["--help"]):
             sys.stdout.write(f"usage: ranger21 slurm\n\n{COPY}\n")
         elif words:

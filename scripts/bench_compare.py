@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--runs", type=as_whole(), default=50, help="of five optimizers (default: %(default)s)")
     parser.add_argument("--lines", type=as_whole(), default=100_000, help="logged by each (default: %(default)s)")
     options = parser.parse_args()
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         measure(options.runs, options.lines)
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=as_whole(2), default=500, help=text)
     parser.add_argument("--rounds", type=as_whole(), default=5, help="number of rounds (default: %(default)s)")
     args = parser.parse_intermixed_args()
-    with ending_well("measures from the start"):
+    with ending_well("starts over"):
         config = compose_config(["experiment=fashion_mnist", "trainer.device=cpu", *args.overrides])
 
         import torch

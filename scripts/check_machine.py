@@ -145,5 +145,5 @@ def tell(options: argparse.Namespace, config: Config, checks: Sequence[Check]) -
 
 
 if __name__ == "__main__":
-    with ending_well("looks anew"):
+    with ending_well("starts over"):
         sys.exit(main())

@@ -55,5 +55,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with ending_well("checks anew"):
+    with ending_well("starts over"):
         sys.exit(main())

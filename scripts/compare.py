@@ -172,5 +172,5 @@ def show_power(comparisons: list[Comparison], gap: float, out: Path) -> list[Pat
 
 
 if __name__ == "__main__":
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         main()

@@ -113,5 +113,5 @@ def facts(now: dict[str, Any], records: list[SessionRecord]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with ending_well("goes on from there"):
+    with ending_well("continues from there"):
         sys.exit(main())

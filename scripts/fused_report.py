@@ -40,5 +40,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_well("counts anew"):
+    with ending_well("starts over"):
         main()

@@ -167,7 +167,7 @@ def caption(settings: Settings, surfaces: Sequence[Surface]) -> str:
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    with ending_well("goes on from here"):
+    with ending_well("continues from there"):
         run(args)
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--view", default="", help="the part of the page's address after #")
     parser.add_argument("--hover", default="", metavar="METRIC", help="with the pointer over this metric's panel")
     options = parser.parse_args()
-    with ending_well("begins anew"):
+    with ending_well("starts over"):
         for name in ("width", "height"):
             require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
         require(options.picture.suffix in (".png", ".jpg"), "OUT.png", options.picture, "a .png or .jpg")

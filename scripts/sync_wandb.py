@@ -89,5 +89,5 @@ def once(options: argparse.Namespace, told: set[str]) -> bool:
 
 
 if __name__ == "__main__":
-    with ending_well("sends what is new"):
+    with ending_well("sends the remaining runs"):
         sys.exit(main())

@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--name", default="Ranger21", help="name of the workspace (default: %(default)s)")
     options = parser.parse_args()
-    with ending_well("makes another view" if options.publish else "begins anew"):
+    with ending_well("creates another view" if options.publish else "starts over"):
         workspace(options)
 
 

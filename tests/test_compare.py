@@ -326,7 +326,7 @@ def test_ctrl_c_ends_it_in_a_sentence(make_run: MakeRun, tmp_path: Path) -> None
     while process.poll() is None and not (out / "claims.md").exists():  # which is written before it
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1] == b"stopped: the same command again begins anew\n"
+    assert process.communicate(timeout=60)[1] == b"stopped: when run again, this command starts over\n"
     assert process.returncode == 130
 
 

@@ -21,7 +21,7 @@ PRELUDE = """
 import os, sys
 from ranger21.config.ending import ending_well
 from ranger21.system.errors import UserError
-with ending_well("begins anew"):
+with ending_well("starts over"):
 """
 HELLO = 'for i in range(10): print("hello", i)'
 BUFFERED, UNBUFFERED = dict[str, str](), {"PYTHONUNBUFFERED": "1"}
@@ -79,7 +79,7 @@ def test_a_reader_that_goes_away_ends_it_silently(body: str, more: dict[str, str
     ("body", "code", "said"),
     [
         (f"{HELLO}\nraise UserError('x is not possible.')", 1, "error: x is not possible.\n"),
-        (f"{HELLO}\nraise KeyboardInterrupt", 130, "stopped: the same command again begins anew\n"),
+        (f"{HELLO}\nraise KeyboardInterrupt", 130, "stopped: when run again, this command starts over\n"),
     ],
     ids=["mistake", "Ctrl-C"],
 )
@@ -122,10 +122,10 @@ def test_no_output_is_no_mistake(body: str) -> None:
 def test_files_that_cannot_be_used_end_a_command_in_a_sentence(
     error: OSError, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, ending_well("begins anew"):
+    with pytest.raises(SystemExit) as ended, ending_well("starts over"):
         raise error
     assert ended.value.code == 1 and capsys.readouterr().err == f"error: {sentence}\n"
-    with pytest.raises(OSError, match="something else"), ending_well("begins anew"):
+    with pytest.raises(OSError, match="something else"), ending_well("starts over"):
         raise OSError(errno.EIO, "something else")  # no user's mistake: its traceback is needed
 
 

@@ -213,7 +213,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert "stopped: the same command again looks anew" in process.stderr.read()
+    assert "stopped: when run again, this command starts over" in process.stderr.read()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["tmp"]
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

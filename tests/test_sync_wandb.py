@@ -204,7 +204,7 @@ def test_empty_superseded_and_damaged_fragments(run):
     (run / "wandb" / "offline-run-20200101_000000-strange" / "run-strange.wandb").write_text("hello there")
     sentences = [outcome.sentence for outcome in sync([str(run)], send=False)]
     assert "is not a W&B file" in sentences[0]
-    assert f"{newest.run_id} began again from the start" in sentences[1]
+    assert f"{newest.run_id} started again from the beginning" in sentences[1]
     assert sentences[2].startswith("would be sent: ") and len(sentences) == 3
     lonely = run.parent / "lonely"
     (run / "wandb" / "offline-run-20200101_000000-nothing").rename(lonely)
@@ -236,7 +236,7 @@ def test_watching_says_a_thing_once(run, server):
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=120)
-    assert (process.returncode, rest) == (130, "stopped: the same command again sends what is new\n")
+    assert (process.returncode, rest) == (130, "stopped: when run again, this command sends the remaining runs\n")
 
 
 def test_the_best_without_a_result(tmp_path):

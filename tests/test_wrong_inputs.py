@@ -84,7 +84,7 @@ CASES = [
     ("train.py --package trainer", 1, "--package is only for --cfg: give both"),
     ("train.py --cfg job optimizer=adan", 1, "optimizer=adan does not exist"),
     ("train.py --info defaults optimizer=adan", 1, "optimizer=adan does not exist"),
-    ("train.py --experimental-rerun $NOTHING", 1, "the same command again resumes a run."),
+    ("train.py --experimental-rerun $NOTHING", 1, "run the same command again to resume a run."),
     ("train.py --shell-completion", 1, "--shell-completion needs an action: install=bash"),
     ("train.py --shell-completion install=nothing", 1, "--shell-completion needs an action"),
     ("train.py --shell-completion query=bash", 1, "is for the shell when Tab is pressed"),

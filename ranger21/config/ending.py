@@ -27,7 +27,7 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
     are escaped.
 
     Args:
-        again: completes the hint "the same command again …" after Ctrl-C.
+        again: completes the hint "when run again, this command …" after Ctrl-C.
         at_once: end the process without waiting for other ranks.
         traceback: returns whether to show tracebacks; called when there is an error.
     """
@@ -60,7 +60,7 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
         where = "the output" if error.filename is None else error.filename
         fail(f"{where}: {error.strerror}: choose one that can be used, or make room there.", at_once)
     except KeyboardInterrupt:
-        sys.stderr.write(f"stopped: the same command again {again}\n")
+        sys.stderr.write(f"stopped: when run again, this command {again}\n")
         sys.exit(130)
     finally:
         _flush_or_drop()

@@ -35,7 +35,7 @@ def prepare(words: list[str]) -> list[str]:
     actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
     chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
     if args.experimental_rerun is not None:
-        raise UserError("--experimental-rerun is not possible: the same command again resumes a run.")
+        raise UserError("--experimental-rerun is not possible: run the same command again to resume a run.")
     if len(chosen) > 1:
         single = " --cfg job shows the configuration of one run: omit -m." if args.multirun and args.cfg else ""
         raise UserError(f"{' and '.join(chosen)} are not possible together: give one of them.{single}")

@@ -143,7 +143,7 @@ class OfAnotherRun(PutAside):
 
 
 class NoneLeft(PutAside):
-    """No usable checkpoint: both damaged, both deleted, or a dangling link; the run must not start anew."""
+    """No usable checkpoint: both damaged, both deleted, or a dangling link; the run must not start over."""
 
     name, part = "no whole checkpoint left", "checkpoints"
     says = ("no whole checkpoint", "which does not exist")

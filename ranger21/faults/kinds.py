@@ -30,7 +30,7 @@ class Fault:
 
 @dataclass
 class SessionRecord:
-    """What happened in one session, to be judged elsewhere."""
+    """The facts of one session, which `verdict` judges."""
 
     leg: str
     run: int

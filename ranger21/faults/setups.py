@@ -20,7 +20,7 @@ class Setup:
 
 
 PLAIN = Setup("plain", ("data.workers=0", "logger=none", "data.root={images}"))
-LOADERS = Setup("loader processes", ("data.workers=2", "logger=none", "data.root={images}"))
+LOADERS = Setup("workers", ("data.workers=2", "logger=none", "data.root={images}"))
 OFFLINE = Setup("W&B offline", ("data.workers=0", "logger=wandb", "logger.mode=offline", "data.root={images}"))
 ONLINE = Setup("W&B online", ("data.workers=0", "logger=wandb", "logger.mode=online", "data.root={images}"))
 STAGED = Setup("staged pack", (*PLAIN.overrides, "data.pack={pack}", "data.stage={stage}"))

@@ -94,7 +94,7 @@ def moved(func: Any, args: Any, kwargs: Mapping[str, Any], out: Any) -> int:
 
 @contextmanager
 def pretended(device: str = "cuda") -> Iterator[None]:
-    """Create new tensors inside on a device that need not exist, without values.
+    """Context manager in which new tensors are created without values on a device that need not exist.
 
     With "meta" these are plain tensors on torch's meta device, with other devices FakeTensors.
     """
@@ -103,5 +103,5 @@ def pretended(device: str = "cuda") -> Iterator[None]:
 
 
 def fused_adamw(params: Any, grads: Any, means: Any, squares: Any, *_: Any, grad_scale: Any = None, **__: Any) -> float:
-    """Return the bytes of torch's fused AdamW, which writes gradients only with a scaler, unlike its schema says."""
+    """Return the bytes of torch's fused AdamW, which writes gradients only with a scaler, against its schema."""
     return 2 * nbytes([params, means, squares]) + nbytes(grads) * (1 if grad_scale is None else 2)

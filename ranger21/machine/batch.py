@@ -58,7 +58,7 @@ def doubled(fit: Callable[[int], bool], first: int, most: int) -> tuple[int, boo
 
 
 def fits(machine: Machine, here: torch.device, images: int) -> bool:
-    """Return whether there is enough memory for a training step with so many images in one pass."""
+    """Return whether there is enough memory for a training step with `images` images per pass."""
     try:
         step(machine, here, images)
     except Exception as error:

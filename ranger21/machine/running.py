@@ -27,7 +27,7 @@ LINES = 3  # last lines of a dead process's output that are reported
 
 @dataclass(frozen=True)
 class CheckRequest:
-    """What the checks need, and their time limits.
+    """The input of the checks, and their time limits.
 
     Attributes:
         overrides: the command-line arguments of the training.

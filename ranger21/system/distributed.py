@@ -1,4 +1,4 @@
-"""Communication between ranks; the only module that uses torch.distributed. A single rank communicates with nobody."""
+"""Communication between ranks. Only this module uses torch.distributed; a single rank needs no process group."""
 
 import contextlib
 import datetime
@@ -124,7 +124,7 @@ class Agreement:
         self._work: Any = None
 
     def exchange(self, *flags: int) -> list[int]:
-        """Start the exchange of `flags` and return the maxima of the exchange before."""
+        """Start the exchange of `flags` and return the maxima of the previous exchange."""
         if self._world.size == 1:
             return list(flags)
         agreed = self.wait()

@@ -34,7 +34,7 @@ def as_typed(text: str) -> str:
 
 
 def command(*words: Any) -> str:
-    """A command line that can be pasted into a shell, whatever is in its words."""
+    """Return a command line that can be pasted into a shell."""
     return as_typed(shlex.join(map(str, words)))
 
 

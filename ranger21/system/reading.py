@@ -22,7 +22,7 @@ MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
 LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a JSON Lines file, and of one line
 EXPONENT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
-)  # PyYAML alone knows 1.0e-05 only
+)  # PyYAML itself takes 1e-05 for text
 DEEPEST = 50  # containers within containers
 LARGEST_INTEGER = 2**64
 LARGEST_FLOAT = 1e39  # above every float32: a diverging loss is finite up to 3.4e38

@@ -98,7 +98,7 @@ def _fill(items: Any, values: dict[str, Any]) -> None:
 
 
 def _json(text: bytes) -> dict[str, Any]:
-    """What a line holds; empty where it is broken."""
+    """Return the object in a line; an empty one if the line is invalid."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -34,7 +34,7 @@ TIMEOUT = 600  # seconds for sending one run
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What was done with one run, as a sentence."""
+    """The result of sending one run, as a sentence."""
 
     sentence: str
     failed: bool = False
@@ -96,7 +96,7 @@ def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[SyncResult]]:
 def why_not(run: OfflineRun, rows: list[dict[str, Any]]) -> str | None:
     """Return why a run should not be sent now; None if it should."""
     if run.superseded:
-        return f"it was killed before its first checkpoint; {run.superseded} began again from the start"
+        return f"it was killed before its first checkpoint; {run.superseded} started again from the beginning"
     unended = [fragment.path for fragment in run.fragments if fragment.exit_code is None]
     fresh = any(time.time() - path.stat().st_mtime < QUIET for path in unended)
     if not run.finished and (fresh or in_use(run.directory)):
