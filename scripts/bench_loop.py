@@ -40,8 +40,10 @@ from ranger21.config.ending import ending_well
 from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.engine.course import Course
-from ranger21.engine.loop import Job, Plan, Progress, train
+from ranger21.engine.loop import train
 from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.parts import Callbacks, TrainSetup, TrainState
+from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision
 from ranger21.models.build import build_model
 from ranger21.optim.schedules import constant
@@ -103,30 +105,23 @@ class Bench:
         steps, world = self.args.steps, self.world
         lines: list[Tracker] = [JsonLines(self.directory / "metrics.jsonl", 0), ConsoleTracker(steps, 0)]
         result = {"val/loss": 0.0, "val/loss_smoothed": 0.0, "val/acc1": 0.0, "val/acc5": 0.0}
-        job = Job(
-            model=self.own,
-            optimizer=self.own_optimizer,
-            schedule=constant,
-            scaler=Precision("fp32", world.device).scaler(),
-            batches=forever(ImageBatch(self.images, None, self.labels, [])),
-            substitutes=None,
-            to_input=self.to_input,
-            evaluate=lambda interrupted: result,
-            save=lambda progress, best: None,
-            tracker=FanOut(lines if world.main else []),
+        precision, tracker = Precision("fp32", world.device), FanOut(lines if world.main else [])
+        setup = TrainSetup(
             world=world,
-            precision=Precision("fp32", world.device),
+            model=self.own,
+            batches=forever(ImageBatch(self.images, None, self.labels, [])),
+            to_input=self.to_input,
+            schedule=constant,
+            precision=precision,
             plan=Plan(Course(steps * self.args.batch, self.args.batch, 1), 1, 1, self.args.log_every, None, None),
-            meter=Meter(world),
-            nonfinite=NonFinite(world),
-            stop=StopFlag(),
-            undo=None,
             seed=0,
             label_smoothing=0.1,
             memory_format=torch.channels_last,
         )
-        train(job, Progress())
-        job.tracker.close(0, {})
+        network, optimizer, scaler = distributed.unwrapped(self.own), self.own_optimizer, precision.scaler()
+        state = TrainState(network, optimizer, scaler, Meter(world), NonFinite(world))
+        train(setup, state, Callbacks(tracker, lambda interrupted: result, lambda best: None, StopFlag()))
+        tracker.close(0, {})
 
     def seconds(self, loop: Callable[[], None]) -> Cost:
         """Run a block of a loop and return its cost per step."""

@@ -13,7 +13,6 @@ model.init_from) and writes no run directory.
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,11 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
     """Run the range test of a configuration. Imports torch."""
     from ranger21.data.build import build_data
     from ranger21.engine.lr_finder import range_test
-    from ranger21.records.directory import RunDirectory
+    from ranger21.run.build import build_loader, build_parts, build_setup, build_state
     from ranger21.run.memory import enough_to_train
     from ranger21.run.numerics import computing
-    from ranger21.run.run import Run
     from ranger21.run.trial import require_it_runs
     from ranger21.system import distributed
-    from ranger21.system.stopping import StopFlag
-    from ranger21.tracking import FanOut
     from ranger21.tracking.console import ConsoleTracker
 
     with computing(config.trainer), distributed.join(config.trainer.device) as world:
@@ -46,18 +42,17 @@ def find(config: Config, low: float, high: float, steps: int) -> Any:
             raise UserError("find_lr.py runs in one process. Start it without torchrun.")
         config.data.prepare()
         require_it_runs(config, world.size)
-        with tempfile.TemporaryDirectory() as nowhere:
-            pass  # the folder no longer exists: nothing is resumed or saved, and a signal can end the process at once
         with enough_to_train(config, world.size, world.device):
             data = build_data(config.data, config.seed_of_data)
-            run = Run(config, RunDirectory(Path(nowhere)), world, data, StopFlag())
-            run.trackers = FanOut([ConsoleTracker(steps, 0)])
-            job = run.make_job()
+            parts = build_parts(config, world, data)
+            state, _ = build_state(parts)
+            setup = build_setup(parts, state, iter(build_loader(parts, first_step=1)))
+            tracker = ConsoleTracker(steps, 0)
             try:
-                return range_test(job, low, high, steps)
+                return range_test(setup, state, tracker, low, high, steps)
             finally:
-                job.batches.close()
-                run.trackers.close(0, {})
+                setup.batches.close()
+                tracker.close(0, {})
 
 
 def draw(found: Any, title: str, path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ranger21.data.order import Share, TrainBatches
 from ranger21.engine.course import Course, Growth
-from ranger21.engine.loop import Plan
+from ranger21.engine.plan import Plan
 from ranger21.system.errors import UserError
 
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)

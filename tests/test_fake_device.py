@@ -19,8 +19,9 @@ from ranger21.config.compose import compose_config, composing
 from ranger21.data.images import ImageBatch
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.engine import loop
-from ranger21.engine.loop import Clock, Job
+from ranger21.engine.clock import Clock
 from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.parts import TrainSetup, TrainState
 from ranger21.engine.precision import choose_precision
 from ranger21.engine.undo import Undo
 from ranger21.models.build import memory_format
@@ -29,8 +30,6 @@ from ranger21.run.optimizers import build_optimizer, build_schedule
 from ranger21.run.plan import make_plan
 from ranger21.system.distributed import World, choose_device
 from ranger21.system.errors import UserError
-from ranger21.system.stopping import StopFlag
-from ranger21.tracking import FanOut
 
 IMAGES, STEPS = 640, 3  # with a log line after the second
 
@@ -45,8 +44,8 @@ def batches(config: Config) -> Iterator[ImageBatch]:
         )
 
 
-def make_job(config: Config) -> Job:
-    """The parts of a run on the pretended device, as `Run` puts them together."""
+def build(config: Config) -> tuple[TrainSetup, TrainState]:
+    """The parts of a run on the pretended device, as `ranger21.run.build` puts them together."""
     world = World(rank=0, size=1, local_rank=0, local_size=1, device=CUDA)
     precision, plan = choose_precision(config.trainer.precision, CUDA), make_plan(config, IMAGES)
     shape = memory_format(config.trainer.channels_last)
@@ -59,43 +58,35 @@ def make_job(config: Config) -> Job:
             for name, param in list(module.named_parameters(recurse=False)):
                 setattr(module, name, nn.Parameter(param.detach().to(precision.weights)))
     optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
-    return Job(
-        model=model.train(),
-        optimizer=optimizer,
-        schedule=build_schedule(config.schedule, plan.course),
-        scaler=precision.scaler(),
-        batches=batches(config),  # type: ignore[arg-type]
-        substitutes=None,
-        to_input=ToInput(IMAGENET_MEAN, IMAGENET_STD).to(CUDA, precision.weights),
-        evaluate=lambda interrupted: None,
-        save=lambda progress, best: None,
-        tracker=FanOut([]),
+    setup = TrainSetup(
         world=world,
+        model=model.train(),
+        batches=batches(config),  # type: ignore[arg-type]
+        to_input=ToInput(IMAGENET_MEAN, IMAGENET_STD).to(CUDA, precision.weights),
+        schedule=build_schedule(config.schedule, plan.course),
         precision=precision,
         plan=plan,
-        meter=Meter(world),
-        nonfinite=NonFinite(world),
-        stop=StopFlag(),
-        undo=Undo(model, optimizer) if config.trainer.on_nonfinite == "skip" else None,
         seed=0,
         label_smoothing=config.trainer.label_smoothing,
         memory_format=shape,
+        undo=Undo(model, optimizer) if config.trainer.on_nonfinite == "skip" else None,
     )
+    return setup, TrainState(model, optimizer, precision.scaler(), Meter(world), NonFinite(world))
 
 
 def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> TransferGuard:
     """Take some steps of such a run; return what was seen. Raises where the host waits."""
     config = compose_config(["trainer.log_every_steps=2", *overrides])
     with fake_cuda(patch):
-        job = make_job(config)
+        setup, state = build(config)
         clock = Clock(0.0, None)
         watch = TransferGuard([ImageBatch.to, upload], [torch.amp.GradScaler._maybe_opt_step])
         with watch:
             for step in range(1, steps + 1):
-                loop.take_step(job, step, clock)
-    assert next(job.model.parameters()).device == CUDA and job.optimizer.state
+                loop.take_step(setup, state, step, clock)
+    assert next(state.model.parameters()).device == CUDA and state.optimizer.state
     assert watch.copied["to"] == 3 * steps * config.trainer.accumulate  # images, what is left to do, labels
-    groups = len(job.optimizer.param_groups)
+    groups = len(state.optimizer.param_groups)
     assert watch.copied["upload"] in range(0, 4 * groups + 1, 4)  # tables, once for each group with a fused step
     return watch
 

@@ -17,10 +17,8 @@ from support.training import assert_same_state
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.engine.lr_finder import RangeTest, range_test
-from ranger21.records.directory import RunDirectory
-from ranger21.run.run import Run
+from ranger21.run.build import build_loader, build_parts, build_setup, build_state
 from ranger21.system.distributed import join
-from ranger21.system.stopping import StopFlag
 from ranger21.tracking import FanOut
 
 
@@ -38,14 +36,14 @@ def test_the_suggestion_is_the_steepest_fall_a_tenth_of_the_lowest_at_most() -> 
 
 def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Path) -> None:
     config = compose_config([*tiny, "optimizer=adamw", "optimizer.lookahead_k=3", "trainer.steps=30"])
-    with StopFlag() as stop, join("cpu") as world:
-        run = Run(config, RunDirectory(tmp_path), world, build_data(config.data, 0), stop)
-        run.trackers = FanOut([])
-        job = run.make_job()
-        before = copy.deepcopy({"model": job.model.state_dict(), "optimizer": job.optimizer.state_dict()})
-        found = range_test(job, 1e-6, 1e3, 30)
-        job.batches.close()
-        after = {"model": job.model.state_dict(), "optimizer": job.optimizer.state_dict()}
+    with join("cpu") as world:
+        parts = build_parts(config, world, build_data(config.data, 0))
+        state, _ = build_state(parts)
+        setup = build_setup(parts, state, iter(build_loader(parts, 1)))
+        before = copy.deepcopy({"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()})
+        found = range_test(setup, state, FanOut([]), 1e-6, 1e3, 30)
+        setup.batches.close()
+        after = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
         rest = {"scaler": {}, "progress": dict.fromkeys(("step", "best", "last")), "meter": []}
         assert_same_state(before | rest, after | rest)
     assert len(found.rates) < 30, "it ends early when the loss is lost"

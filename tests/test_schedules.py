@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +21,12 @@ from ranger21.config import VARIANTS, durations
 from ranger21.config.compose import compose_config
 from ranger21.config.schedules import LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
 from ranger21.data.images import ImageBatch
+from ranger21.engine.clock import Clock
 from ranger21.engine.course import Course, Growth
-from ranger21.engine.loop import Clock, Plan, take_step
+from ranger21.engine.loop import take_step
 from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.parts import TrainSetup, TrainState
+from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision
 from ranger21.optim.schedules import SCHEDULES, after_warmup, constant, cosine, cyclic, one_cycle, step_decay
 from ranger21.run.optimizers import build_schedule, scaled_lr
@@ -332,16 +334,17 @@ def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
         group["initial_lr"] = group["lr"]
     schedule = build_schedule(replace(configured(name), linear_warmup="4"), Course(16, 4, 5))
     batch = ImageBatch(torch.ones(4, 3), None, torch.zeros(4, dtype=torch.int64), [])
-    job: Any = SimpleNamespace(
-        model=model, optimizer=optimizer, schedule=schedule, scaler=torch.amp.GradScaler("cpu", enabled=False),
-        batches=iter([batch] * 20), to_input=lambda images, *_: images, world=WORLD,
-        precision=Precision("fp32", WORLD.device),
-        plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None), meter=Meter(WORLD), nonfinite=NonFinite(WORLD), undo=None,
+    to_input: Any = lambda images, *_: images  # noqa: E731
+    setup = TrainSetup(
+        world=WORLD, model=model, batches=(batch for _ in range(20)), to_input=to_input, schedule=schedule,
+        precision=Precision("fp32", WORLD.device), plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None),
         seed=0, label_smoothing=0.1, memory_format=torch.contiguous_format,
     )  # fmt: skip
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    state = TrainState(model, optimizer, scaler, Meter(WORLD), NonFinite(WORLD))
     clock = Clock(0.0, None)
     for step in range(1, 21):
-        take_step(job, step, clock)
+        take_step(setup, state, step, clock)
         factor = schedule(step, 20)
         assert [group["lr"] for group in optimizer.param_groups] == [1e-2 * factor, 1e-3 * factor]
         assert [group["initial_lr"] for group in optimizer.param_groups] == [1e-2, 1e-3]

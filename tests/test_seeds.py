@@ -11,19 +11,16 @@ from support.training import TINY, assert_same_state, last_checkpoint, metrics_w
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
-from ranger21.records.directory import RunDirectory
 from ranger21.records.naming import run_directory
 from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.groups.summary import top1_pairs
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.tables.table import notes
+from ranger21.run.build import build_loader, build_parts, build_setup, build_state
 from ranger21.run.numerics import computing
-from ranger21.run.run import Run
 from ranger21.system import randomness
 from ranger21.system.distributed import join
 from ranger21.system.errors import UserError
-from ranger21.system.stopping import StopFlag
-from ranger21.tracking import FanOut
 
 Start = Callable[..., tuple[Any, ...]]
 
@@ -35,14 +32,14 @@ def start(images: Path, tmp_path: Path) -> Start:
     def begin(*overrides: str) -> tuple[Any, ...]:
         config = compose_config([*TINY, f"data.root={images}", *overrides])
         place = tmp_path / str(len(list(tmp_path.iterdir())))
-        with StopFlag() as stop, computing(config.trainer), join("cpu", place) as world:
-            run = Run(config, RunDirectory(place), world, build_data(config.data, config.seed_of_data), stop)
-            run.trackers = FanOut([])
-            job = run.make_job()
-            batch = next(job.batches)
-            job.batches.close()
-        first = torch.cat([tensor.flatten() for tensor in run.model.state_dict().values()])
-        noise = randomness.seed(randomness.NOISE, job.seed, 1, 0)
+        with computing(config.trainer), join("cpu", place) as world:
+            parts = build_parts(config, world, build_data(config.data, config.seed_of_data))
+            state, _ = build_state(parts)
+            setup = build_setup(parts, state, iter(build_loader(parts, 1)))
+            batch = next(setup.batches)
+            setup.batches.close()
+        first = torch.cat([tensor.flatten() for tensor in state.model.state_dict().values()])
+        noise = randomness.seed(randomness.NOISE, setup.seed, 1, 0)
         return first, batch.images, batch.rest, batch.labels, torch.tensor(noise % 2**62)
 
     return begin

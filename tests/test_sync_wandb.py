@@ -35,13 +35,13 @@ def killed_after_a_flush(overrides: list[str], directory: Path, step: int) -> No
     """In a child: trains up to `step`, waits until W&B has put on the disk what it has (15 seconds), and is killed."""
     real = loop.take_step
 
-    def patient(job, number, clock):
+    def patient(setup, state, number, clock):
         if number == step:
             (path,) = directory.glob("wandb/offline-run-*/*.wandb")
             while not any(row["step"] == 14 for row in read_fragment(path).rows):  # it holds the last one, 16, back
                 time.sleep(0.2)
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(job, number, clock)
+        return real(setup, state, number, clock)
 
     loop.take_step = patient
     experiment.run(compose_config(overrides), directory)

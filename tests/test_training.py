@@ -9,7 +9,7 @@ from support.commands import train
 from support.training import last_checkpoint, metrics_lines, model_weights, result, run_ranks
 
 from ranger21.engine.course import Course
-from ranger21.engine.loop import Plan
+from ranger21.engine.plan import Plan
 from ranger21.engine.undo import Undo
 from ranger21.models.weights import read_any
 from ranger21.records.checkpoint_file import read

@@ -44,13 +44,13 @@ def run(config: Config, directory: Path) -> int:
         with enough_to_train(config, world.size, world.device):
             data = build_data(config.data, config.seed_of_data)
             world.on_main(lambda: place.require_data(data_facts(config.data, data)))
-            this = Run(config, place, world, data, stop)
+            run = Run(config, place, world, data, stop)
             world.on_main(lambda: claim(place, config))
             if wants_copy(config.data):
                 if code := copy_pack(config.data, world, stop):
                     return code
-                this.data = build_data(staged(config.data), config.seed_of_data)
-            return this.go()
+                run.parts.data = build_data(staged(config.data), config.seed_of_data)
+            return run.go()
 
 
 def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:

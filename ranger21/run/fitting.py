@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.engine.loop import Progress
+from ranger21.engine.parts import Progress
 from ranger21.records.checkpoint_file import State
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, reason, shown

@@ -2,7 +2,7 @@
 
 from ranger21.config import Config, LinearBatchConfig, durations
 from ranger21.engine.course import Course, Growth
-from ranger21.engine.loop import Plan
+from ranger21.engine.plan import Plan
 from ranger21.system.errors import UserError
 
 

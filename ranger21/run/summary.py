@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ranger21.engine.loop import Plan, Progress
+from ranger21.engine.boundary import Ending
+from ranger21.engine.parts import Progress
+from ranger21.engine.plan import Plan
 from ranger21.system.terminal import console, duration
 from ranger21.tracking.jsonl import rounded
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL, VALIDATED
@@ -15,7 +17,7 @@ log = logging.getLogger("ranger21")
 SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}
 
 
-def summarize(ending: str, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:
+def summarize(ending: Ending, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:
     """The contents of result.json. Accuracies in per cent, `time` in seconds of running."""
     result: dict[str, Any] = {
         "status": ending,

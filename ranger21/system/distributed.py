@@ -107,6 +107,11 @@ class World:
                 dist.broadcast(tensor, src=0)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model that `World.wrap` was given."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def no_sync(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
     """Skip gradient synchronization inside; the next backward pass outside synchronizes the accumulated gradients."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()

@@ -59,10 +59,10 @@ def train_in_child(overrides: list[str], directory: Path, env: dict[str, str], d
     directory.parent.mkdir(parents=True, exist_ok=True)
     real = loop.take_step
 
-    def fatal(job: Any, step: int, clock: Any) -> Any:
+    def fatal(setup: Any, state: Any, step: int, clock: Any) -> Any:
         if step == die_at and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        norm = real(job, step, clock)
+        norm = real(setup, state, step, clock)
         if step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return norm

@@ -1,0 +1,104 @@
+"""What the training loop works with: what is built once, what a checkpoint holds, and what is called between steps."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.plan import Plan
+from ranger21.engine.precision import Precision
+from ranger21.engine.undo import Undo
+from ranger21.system.distributed import World
+from ranger21.system.stopping import StopFlag
+from ranger21.tracking import Tracker
+from ranger21.tracking.splits import OFFICIAL
+
+
+@dataclass
+class TrainSetup:
+    """What is built before the first step and stays the same.
+
+    Attributes:
+        model: as it is called in training: compiled if asked for, and wrapped for the ranks.
+        batches: of the run's remaining steps. `batch.to(device)` returns the images, the random numbers of the
+            augmentation that is left to the device, and the labels.
+        to_input: makes the model's input of images and those random numbers.
+        schedule: the factor of the learning rate as a function of (step, total_steps).
+        seed: of dropout and the like.
+        undo: takes back a step whose loss or gradient is not finite; None where such a step ends the run.
+    """
+
+    world: World
+    model: nn.Module
+    batches: Generator[Any, None, None]
+    to_input: nn.Module
+    schedule: Callable[[int, int], float]
+    precision: Precision
+    plan: Plan
+    seed: int
+    label_smoothing: float
+    memory_format: torch.memory_format
+    undo: Undo | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: the number of steps done.
+        seconds: running time, over all processes of the run.
+        saved_step: the step of the last checkpoint; `logged_step` and `evaluated_step` likewise.
+        grad_norm: the gradient norm of `step`, if its log line waits for an interrupted validation.
+        last: metrics of the last validation.
+        best: metrics of the validation with the highest top-1 accuracy.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    saved_step: int = 0
+    logged_step: int = 0
+    evaluated_step: int = 0
+    grad_norm: float | None = None
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TrainState:
+    """What training changes and a checkpoint holds.
+
+    Attributes:
+        model: neither compiled nor wrapped, so that its tensors have the names that a checkpoint gives them.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    meter: Meter
+    nonfinite: NonFinite
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass
+class Callbacks:
+    """What the loop calls between two steps.
+
+    Attributes:
+        tracker: receives the metrics.
+        evaluate: returns the metrics of a validation, or None as soon as the function it is given returns True.
+        save: writes a checkpoint; its argument says whether the last validation is the best so far.
+        stop: has a signal's exit code.
+        substitutes: returns how many images stood in for unreadable ones; None where that is not allowed.
+        watched: the split whose top-1 accuracy decides which validation is the best.
+    """
+
+    tracker: Tracker
+    evaluate: Callable[[Callable[[], bool]], dict[str, float] | None]
+    save: Callable[[bool], None]
+    stop: StopFlag
+    substitutes: Callable[[], int] | None = None
+    watched: str = OFFICIAL

@@ -1,0 +1,140 @@
+"""What a run is built from: every piece from its own part of the configuration, ignorant of the others."""
+
+import logging
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranger21.config import Config
+from ranger21.data.build import Data
+from ranger21.data.loader import Loader, available_workers
+from ranger21.data.order import Share, TrainBatches, require_batches
+from ranger21.engine.meters import Meter, NonFinite
+from ranger21.engine.parts import TrainSetup, TrainState
+from ranger21.engine.plan import Plan
+from ranger21.engine.precision import Precision, choose_precision
+from ranger21.engine.undo import Undo
+from ranger21.models.build import build_model, memory_format
+from ranger21.models.weights import named, read_any, start_from
+from ranger21.optim.schedules import Schedule
+from ranger21.run.optimizers import build_optimizer, build_schedule, scaled_lr
+from ranger21.run.plan import make_plan
+from ranger21.system import randomness
+from ranger21.system.distributed import World
+from ranger21.system.errors import UserError
+
+log = logging.getLogger("ranger21")
+
+
+@dataclass
+class Parts:
+    """What is built from the configuration and stays the same throughout a run.
+
+    Attributes:
+        share: this rank's part of each batch.
+        hyperparameters: the optimizer's, with the learning rate scaled to the batch size.
+        to_input: makes the model's input of a batch, on the device.
+        memory_format: of images and weights.
+        workers: loader processes per loader.
+    """
+
+    config: Config
+    world: World
+    data: Data
+    share: Share
+    plan: Plan
+    precision: Precision
+    hyperparameters: dict[str, Any]
+    schedule: Schedule
+    to_input: nn.Module
+    memory_format: torch.memory_format
+    workers: int
+
+    def optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return the run's optimizer for the tensors."""
+        return build_optimizer(params=params, **self.hyperparameters)
+
+    def example_optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return an optimizer for tensors on the CPU with the same state, however the run's own is computed."""
+        values = {name: value for name, value in self.hyperparameters.items() if name != "fused"}
+        return build_optimizer(params=params, **values)
+
+    def loader(self, dataset: Any, batches: Any) -> Loader:
+        """Return a loader of the dataset's images in the order of `batches`."""
+        pin = self.world.device.type == "cuda"
+        return Loader(dataset, batches, self.workers, pin, self.config.data.timeout)
+
+
+def build_parts(config: Config, world: World, data: Data) -> Parts:
+    """Build what stays the same. Raises a UserError for a configuration that does not fit the data or the ranks."""
+    if len(data.classes) < 2:
+        raise UserError(
+            f"The data has only one class, {data.classes[0]}: choose data with two classes or more, since there is "
+            "nothing to tell apart."
+        )
+    share, size = Share(world.rank, world.size, config.trainer.accumulate), config.data.batch_size
+    require_batches(len(data.train), size, share, getattr(config.batch_schedule, "start", None))
+    plan, precision = make_plan(config, len(data.train)), choose_precision(config.trainer.precision, world.device)
+    scale = scaled_lr(1.0, config.lr_scaling, size)
+    workers = config.data.workers
+    return Parts(
+        config=config,
+        world=world,
+        data=data,
+        share=share,
+        plan=plan,
+        precision=precision,
+        hyperparameters=vars(config.optimizer) | {"lr": config.optimizer.lr * scale},
+        schedule=build_schedule(config.schedule, plan.course, scale),
+        to_input=data.to_input.to(world.device, precision.weights),
+        memory_format=memory_format(config.trainer.channels_last),
+        workers=available_workers(world.local_size, world.device.type) if workers is None else workers,
+    )
+
+
+def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | None]:
+    """Build what training changes, as it is before the first step.
+
+    `resumed` leaves `model.init_from` unread, since a checkpoint replaces the weights. Returns the state, and the hash
+    of the weights in `model.init_from` if they were read.
+    """
+    config, data, world = parts.config, parts.data, parts.world
+    torch.manual_seed(randomness.seed(randomness.NOISE, config.seed_of_weights))
+    model, digest = build_model(config.model, len(data.classes), data.channels), None
+    if config.model.init_from and not resumed:
+        weights = named(read_any(config.model.init_from), data)
+        digest = weights.digest
+        log.info("%s", start_from(model, weights, data.classes))
+    model = model.to(world.device, parts.precision.weights, memory_format=parts.memory_format)  # type: ignore[call-overload]
+    optimizer, scaler = parts.optimizer(model.parameters()), parts.precision.scaler()
+    return TrainState(model, optimizer, scaler, Meter(world), NonFinite(world)), digest
+
+
+def build_loader(parts: Parts, first_step: int) -> Loader:
+    """Return the loader of the training batches of this rank, from `first_step` to the end of the run."""
+    course, last = parts.plan.course, parts.plan.total_steps
+    return parts.loader(
+        parts.data.train, TrainBatches(course, parts.config.seed_of_data, first_step, last, parts.share)
+    )
+
+
+def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, None]) -> TrainSetup:
+    """Return what the training loop works with: the model compiled if asked for, and wrapped for the ranks."""
+    trainer, world = parts.config.trainer, parts.world
+    model: nn.Module = torch.compile(state.model) if trainer.compile else state.model  # type: ignore[assignment]
+    return TrainSetup(
+        world=world,
+        model=world.wrap(model),
+        batches=batches,
+        to_input=parts.to_input,
+        schedule=parts.schedule,
+        precision=parts.precision,
+        plan=parts.plan,
+        seed=parts.config.seed_of_data,
+        label_smoothing=trainer.label_smoothing,
+        memory_format=parts.memory_format,
+        undo=Undo(state.model, state.optimizer) if trainer.on_nonfinite == "skip" else None,
+    )

@@ -1,0 +1,70 @@
+"""What a run reports to: metrics.jsonl, the console, a logger, and what watches each rank."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ranger21.records import directory as records
+from ranger21.records.directory import RunDirectory
+from ranger21.records.presence import Presence
+from ranger21.run.build import Parts
+from ranger21.run.profiling import Profile
+from ranger21.system.ranks import seconds_of_patience
+from ranger21.system.stalls import Stalls
+from ranger21.tracking import FanOut, Tracker
+from ranger21.tracking.console import ConsoleTracker
+from ranger21.tracking.jsonl import JsonLines
+from ranger21.tracking.loggers.base import RunInfo
+
+
+class Reports:
+    """What one rank reports to.
+
+    Attributes:
+        stalls: watches this rank for a hang while entered.
+        tracker: receives the metrics and passes them on.
+        lines: metrics.jsonl, on rank 0 once it is open.
+        presence: the run directory as rank 0 holds it open.
+    """
+
+    def __init__(self, parts: Parts, place: RunDirectory) -> None:
+        self.parts, self.place = parts, place
+        self.stalls = Stalls(place.path, parts.world.rank, seconds_of_patience())
+        self.tracker = FanOut([])
+        self.lines: JsonLines | None = None
+        self.presence: Presence | None = None
+
+    def open_lines(self, size: int, rest: str, on_failure: Callable[[], None]) -> JsonLines:
+        """Open metrics.jsonl, on rank 0. The arguments are those of `JsonLines`."""
+        self.lines = JsonLines(self.place.metrics, size, rest, on_failure)
+        return self.lines
+
+    def open_trackers(self, run_id: str, done: int) -> None:
+        """Open the trackers of this rank. `done` steps were trained before this process began."""
+        trackers: list[Tracker] = []
+        if self.lines:
+            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), *self._logger(run_id)]
+            self.presence = Presence(self.place, self.lines)
+        self.tracker = FanOut([*trackers, self.stalls, *self._profile(done)])
+
+    def _logger(self, run_id: str) -> list[Tracker]:
+        config = self.parts.config
+        logger = config.logger.open(RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config)))
+        return [] if logger is None else [logger]
+
+    def _profile(self, done: int) -> list[Tracker]:
+        world, steps = self.parts.world, self.parts.config.trainer.profile
+        if not steps:
+            return []
+        return [Profile(self.place.path, world.rank, steps, done, world.device.type, self.parts.plan.evaluates)]
+
+    def require_written(self) -> None:
+        """Raise a UserError if metrics.jsonl lacks lines. On rank 0."""
+        if self.lines:
+            self.lines.sync()
+            self.lines.require_written()
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
+        """Close everything; the arguments are those of `Tracker.close`."""
+        self.tracker.close(exit_code, summary)
+        if self.presence:
+            self.presence.close()
