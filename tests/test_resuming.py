@@ -315,7 +315,7 @@ def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Pat
     (directory / "checkpoints" / "last.pt").unlink()
     torch.save({"model": directory}, directory / "checkpoints" / "last.pt")
     before = contents(directory)
-    with pytest.raises(UserError, match=r"last.pt is not a checkpoint of a run \(it has .*Path.*put the run's own"):
+    with pytest.raises(UserError, match=r"is not a checkpoint of a run \(it contains .*Path.*restore the run's own"):
         start(directory, runs[3])
     assert contents(directory) == before
 
