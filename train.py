@@ -1,4 +1,4 @@
-"""Train an image classifier: `python train.py --help` teaches, `python train.py experiment=demo` shows."""
+"""Trains an image classifier: try `python train.py experiment=demo`, and `python train.py --help`."""
 
 import contextlib
 import os
@@ -22,21 +22,21 @@ from ranger21.system.errors import UserError
 from ranger21.system.project import printed_as_typed
 from ranger21.system.stopping import catch_early_signal
 
-# A user who has set this variable wants the traceback. It is set for Hydra in any case: Hydra then raises what it would
-# have printed, and a sentence can be made of it.
+# A user sets this variable to see tracebacks. It is always set for Hydra, which then raises its errors instead of
+# printing them, so that they can be reworded.
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
 @dataclass
 class Command:
-    """What this command's runs came to.
+    """The outcome of the runs of this command.
 
     Attributes:
-        runs: how many were begun: one, or those of a sweep.
-        debug: whether tracebacks are wanted.
-        error: of the only run.
-        failed: the overrides and the error, as a sentence, of each run of a sweep that failed.
+        runs: how many runs were begun: one, or those of a sweep.
+        debug: whether tracebacks are shown.
+        error: the error of a single run.
+        failed: the overrides and the error message of each run of a sweep that failed.
     """
 
     runs: int = 0
@@ -50,46 +50,60 @@ HERE = Command()
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")  # type: ignore[untyped-decorator]
 def main(composed: DictConfig) -> None:
-    """Do one run. A sweep goes on after one that fails; a signal that stops a run stops the sweep."""
+    """Do one run. A sweep continues after a run that fails; a signal that stops a run stops the sweep."""
     job = HydraConfig.get()
     sweep = job.mode == RunMode.MULTIRUN
-    elsewhere = sweep and not job.launcher._target_.endswith(".BasicLauncher")  # in a process of the launcher's
+    elsewhere = sweep and not job.launcher._target_.endswith(".BasicLauncher")  # in a process that the launcher started
     if sweep and not elsewhere and "WORLD_SIZE" in os.environ:
         fail("-m runs one after the other in one process: give each its own torchrun instead.", at_once=True)
     HERE.runs, HERE.debug = HERE.runs + 1, TRACEBACK or composed.get("debug") is True
-    try:
-        code = begin(composed)
-    except UserError as mistake:
-        error: Exception = mistake if HERE.debug else UserError(str(mistake))  # without the frames: loader processes
-    except Exception as crash:
-        error = crash
+    outcome = attempt(composed)
+    if isinstance(outcome, int):
+        if outcome:
+            sys.exit(outcome)
+    elif elsewhere:
+        if is_expected(outcome):
+            fail(outcome, at_once="SLURM_PROCID" in os.environ)
+        raise outcome
+    elif sweep:
+        report(outcome, job.overrides.task)
     else:
-        if code:
-            sys.exit(code)
-        return
-    expected = isinstance(error, UserError) and not HERE.debug
-    if elsewhere and expected:
-        fail(error, at_once="SLURM_PROCID" in os.environ)
-    if elsewhere:
-        raise error
-    if not sweep:
-        HERE.error = error  # raised when Hydra has ended, which would print more of it
-        return
-    what = " ".join([override for override in job.overrides.task if override not in sys.argv] or job.overrides.task)
-    sentence = str(error) if expected else f"{type(error).__name__}: {error} (its traceback is above)"
-    if not expected:
+        HERE.error = outcome  # raised when Hydra has ended, which would print more of it
+
+
+def attempt(composed: DictConfig) -> int | Exception:
+    """Do the run; return its exit code or its error."""
+    try:
+        return begin(composed)
+    except UserError as mistake:
+        return mistake if HERE.debug else UserError(str(mistake))  # without the frames, which hold worker processes
+    except Exception as crash:
+        return crash
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether an error is told as a sentence, without its traceback."""
+    return isinstance(error, UserError) and not HERE.debug
+
+
+def report(error: Exception, overrides: list[str]) -> None:
+    """Print the error of one run of a sweep, and remember it for the end."""
+    what = " ".join([override for override in overrides if override not in sys.argv] or overrides)
+    sentence = str(error)
+    if not is_expected(error):
+        sentence = f"{type(error).__name__}: {error} (its traceback is above)"
         traceback.print_exception(error)
     sys.stderr.write(f"error: {what}: {sentence}\n")
     HERE.failed.append(f"{what}: {sentence}")
 
 
 def begin(composed: DictConfig) -> int:
-    """Do the run of a composed configuration; return its exit code. Raises a UserError for what a user can mend."""
+    """Do the run of a composed configuration, and return its exit code. Raises a UserError for a user's mistake."""
     config = parse(composed)
     directory = run_directory(config)
     require_place(config, directory)
-    if not RunDirectory(directory).result.exists():  # a finished run has no need of its data any more
-        config.data.require()  # before torch is imported: a missing data set should be told at once
+    if not RunDirectory(directory).result.exists():  # a finished run does not need its data
+        config.data.require()  # before torch is imported, so that a missing dataset is reported at once
     from ranger21.run.experiment import run
 
     return run(config, directory)

@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "a best of text": (put("progress", "best", value="x"), "its best validation is not made of numbers"),
     "a best without its value": (put("progress", "best", "val/acc1"), "its best validation is not made of numbers"),
     "sums of text": (put("meter", value=["x", 1.0, 1.0]), "its sums of the loss are not three numbers"),
-    "two counts": (put("nonfinite", value=[0, 0]), "its counts of steps left out are not three numbers"),
+    "two counts": (put("nonfinite", value=[0, 0]), "its counts of skipped steps are not three numbers"),
     "metrics of a negative size": (put("metrics_size", value=-1), "its size of metrics.jsonl"),
     "numbers for images": (put("unreadable", value=[1]), "its names of unreadable images"),
     "data of text": (put("data", value="x"), "it is not of 10 classes"),

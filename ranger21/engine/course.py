@@ -1,4 +1,4 @@
-"""The course of a run: which images of which epoch every step takes. Knows numbers only."""
+"""The course of a run: which images of which epoch each step takes."""
 
 import math
 from dataclasses import dataclass
@@ -7,37 +7,37 @@ import numpy as np
 
 from ranger21.system.errors import UserError
 
-MOST_STEPS = 100_000_000  # of which each takes 16 bytes of memory
+MOST_STEPS = 100_000_000  # each takes 16 bytes of memory
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A batch that grows from `start` images to its full size while the first `images` are seen (BLOOM's way)."""
+    """A batch that grows from `start` images to its full size over the first `images` of training, as BLOOM's did."""
 
     start: int
     images: float
 
     def size(self, seen: int, full: int) -> int:
-        """Images of the batch after `seen` images: a multiple of `start`, `full` at most."""
+        """Return the batch size after `seen` images: a multiple of `start`, at most `full`."""
         multiples = full // self.start
         grown = int(seen * (multiples - 1) / self.images) if self.images else multiples
         return self.start * min(multiples, 1 + grown)
 
 
 class Course:
-    """Steps, counted from 1, as runs of images in an epoch's order.
+    """The images of each step, as consecutive places in the shuffled order of an epoch. Steps are counted from 1.
 
-    An epoch is cut into batches; what is left over at its end, less than a batch, is not seen in that epoch.
+    The images left over at the end of an epoch, fewer than a batch, are not seen in that epoch.
 
     Args:
         images: in the training set.
         batch_size: of the whole batch, over all ranks and passes.
-        epochs: how long the run is,
-        steps: or, where it is given, how many steps.
+        epochs: the length of the run.
+        steps: the length of the run in steps; replaces `epochs` if given.
         growth: of the batch, up to `batch_size`.
 
     Raises:
-        UserError: more steps than memory has room for.
+        UserError: if the run has more than 100,000,000 steps.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Course:
         if not 1 <= batch_size <= images:
             raise ValueError(f"batch_size = {batch_size} must lie between 1 and images = {images}.")
         self.images, self.batch_size, self.growth = images, batch_size, growth
-        self.unit = growth.start if growth else batch_size  # every batch is a multiple of it
+        self.unit = growth.start if growth else batch_size  # every batch size is a multiple of it
         least = steps or epochs * (images // batch_size)
         if least > MOST_STEPS:
             raise UserError(
@@ -57,7 +57,7 @@ class Course:
         done, seen, epoch = 0, 0, 0
         while (done < steps) if steps else (epoch < epochs):
             sizes = self._epoch(seen)
-            grown = growth is None or seen >= growth.images  # then all epochs to come are alike
+            grown = growth is None or seen >= growth.images  # all later epochs have the same batches
             left = math.ceil((steps - done) / len(sizes)) if steps else epochs - epoch
             times = left if grown else 1
             per_epoch.extend([sizes] * times)
@@ -68,7 +68,7 @@ class Course:
         self.total_steps = steps or done
 
     def _epoch(self, seen: int) -> np.ndarray:
-        """The sizes of an epoch's batches, `seen` images into the run."""
+        """Return the batch sizes of the epoch that begins after `seen` images."""
         sizes: list[int] = []
         left = self.images
         while self.growth:
@@ -81,20 +81,20 @@ class Course:
         return np.array(sizes + [self.batch_size] * full, dtype=np.int64)
 
     def size(self, step: int) -> int:
-        """Images in the batch of a step."""
+        """Return the batch size of a step."""
         return int(self._sizes[step - 1])
 
     def seen(self, step: int) -> int:
-        """Images up to and including a step."""
+        """Return the number of images seen up to and including a step."""
         return int(self._seen[step - 1]) if step else 0
 
     def place(self, step: int) -> tuple[int, int]:
-        """The epoch of a step, from 0, and the place in its order at which the step's images begin."""
+        """Return the epoch of a step, counted from 0, and the place in its order where the step's images begin."""
         epoch = int(np.searchsorted(self._ends, step))
         return epoch, self.seen(step - 1) - (self.seen(int(self._ends[epoch - 1])) if epoch else 0)
 
     def epoch(self, step: int) -> float:
-        """Epochs done after a step, the part of the present one by its steps."""
+        """Return how many epochs are done after a step; the current epoch counts by the fraction of its steps."""
         epoch = int(np.searchsorted(self._ends, step))
         if step == 0 or epoch == len(self._ends):
             return float(epoch)
@@ -102,19 +102,19 @@ class Course:
         return epoch + (step - before) / (int(self._ends[epoch]) - before)
 
     def ends_epoch(self, step: int) -> int:
-        """The number of epochs done if the step is the last of one, else 0."""
+        """Return the number of epochs done if the step is the last of an epoch, else 0."""
         epoch = int(np.searchsorted(self._ends, step))
         return epoch + 1 if epoch < len(self._ends) and self._ends[epoch] == step else 0
 
     def steps_for_epochs(self, epochs: float) -> float:
-        """The number of steps in which so many epochs are done; past the end of the run, at its last epoch's pace."""
+        """Return the number of steps that `epochs` take; past the end of the run, at the pace of its last epoch."""
         ends = np.concatenate([[0], self._ends]).astype(float)
         if epochs >= len(self._ends):
             return float(ends[-1] + (epochs - len(self._ends)) * (ends[-1] - ends[-2]))
         return float(np.interp(epochs, np.arange(len(ends)), ends))
 
     def steps_for(self, images: float) -> float:
-        """The number of steps in which so many images are seen; past the end of the run, at its last pace."""
+        """Return the number of steps that `images` take; past the end of the run, with its last batch size."""
         if images >= self._seen[-1]:
             return len(self._seen) + (images - float(self._seen[-1])) / float(self._sizes[-1])
         step = int(np.searchsorted(self._seen, images))

@@ -13,7 +13,7 @@ from ranger21.system.memory import enough_memory
 from ranger21.tracking.splits import OFFICIAL
 
 Interrupted = Callable[[], bool]
-Observer = Callable[[Tensor, Tensor], None]  # of a batch's logits and labels
+Observer = Callable[[Tensor, Tensor], None]  # receives the logits and labels of a batch
 
 
 class Batch(Protocol):
@@ -22,7 +22,7 @@ class Batch(Protocol):
     @property
     def labels(self) -> Tensor: ...
     def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return the images, what the device still has to do to them, and the labels."""
+        """Return the images, the random numbers of the augmentation left to the device, and the labels."""
 
 
 @torch.inference_mode()
@@ -38,11 +38,14 @@ def evaluate(
     observe: Observer | None = None,
     split: str = OFFICIAL,
 ) -> dict[str, float] | None:
-    """Cross-entropy (nats per image) without and with label smoothing, top-1 and top-5 accuracy (per cent).
+    """Return cross-entropy (nats per image), without and with label smoothing, and top-1 and top-5 accuracy (per cent).
 
-    `model` must be in evaluation mode. Every rank hands in its own share of the batches, as many as every other;
-    `interrupted` is asked once a batch, and None is returned if it says yes; `observe` sees every batch's logits.
-    The metrics are named `val/loss`, `val/loss_smoothed`, `val/acc1` and `val/acc5`, by the split that is read.
+    Args:
+        model: in evaluation mode.
+        batches: this rank's share; every rank must have the same number of batches, of which some may be None.
+        interrupted: called once per batch; if it returns True, the validation ends and None is returned.
+        observe: receives the logits and labels of each batch.
+        split: the prefix of the metrics' names, such as `val/acc1`.
     """
     dtype = torch.float32 if world.device.type == "mps" else torch.float64
     sums = torch.zeros(5, device=world.device, dtype=dtype)
@@ -70,7 +73,7 @@ def evaluate(
 
 
 def _sums(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Images, loss, smoothed loss, right at the first guess, right within five, summed over a batch."""
+    """Return images, loss, smoothed loss, top-1 hits and top-5 hits, summed over a batch."""
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     return torch.stack(
         [

@@ -1,4 +1,4 @@
-"""What is counted on the device between two looks at it."""
+"""Sums that are kept on the device, so that a step does not wait for it."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,26 @@ from torch import Tensor
 from ranger21.system.distributed import World
 
 NEVER = 2**62
-GIVE_UP_AFTER = 10  # steps left out in a row
+GIVE_UP_AFTER = 10  # consecutive skipped steps
 
 
 class Meter:
-    """Sums of the training loss and of right answers since the last log line, on the device, of this rank."""
+    """Sums of the training loss and of correct predictions since the last log line, on this rank's device."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         dtype = torch.float32 if world.device.type == "mps" else torch.float64
-        self._sums = torch.zeros(3, device=world.device, dtype=dtype)  # images, loss x images, right answers
+        self._sums = torch.zeros(3, device=world.device, dtype=dtype)  # images, loss x images, correct predictions
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Takes in one pass, unless its loss is not finite."""
+        """Add the images of one pass, unless its loss is not finite."""
         images = torch.full_like(loss, len(labels))
         right = (logits.argmax(1) == labels).sum()
         row = torch.stack([images, loss * images, right.to(loss.dtype)])
         self._sums += torch.where(loss.isfinite(), row, 0.0)
 
     def collect(self) -> list[float]:
-        """The sums over all ranks; from now on rank 0 carries them. Waits for the device."""
+        """Return the sums over all ranks and move them to rank 0. Waits for the device."""
         total = self._world.reduce(self._sums)
         self._sums = total if self._world.main else torch.zeros_like(total)
         return total.tolist()
@@ -37,7 +37,7 @@ class Meter:
             self._sums = torch.tensor(sums, device=self._sums.device, dtype=self._sums.dtype)
 
     def metrics(self) -> dict[str, float]:
-        """train/loss (the smoothed objective) and train/acc1 (per cent) since the last reset."""
+        """Return train/loss (with label smoothing) and train/acc1 (per cent) since the last reset."""
         images, loss, right = self.collect()
         if not images:
             return {}
@@ -48,19 +48,19 @@ class Meter:
 
 
 class NonFinite:
-    """Non-finite losses: when the first came, how many steps were left out, how many in a row. On the device."""
+    """Counts steps that were not finite, on the device: the first, those skipped, and those skipped in a row."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._first = torch.tensor(NEVER, device=world.device)
-        self._counts = torch.zeros(3, device=world.device, dtype=torch.int64)  # left out, in a row now, most in a row
+        self._counts = torch.zeros(3, device=world.device, dtype=torch.int64)  # skipped, in a row now, most in a row
 
     def saw(self, step: int, bad: Tensor) -> None:
-        """A step whose loss was (not) finite, `bad` being a truth value on the device."""
+        """Record whether the loss of a step was not finite; `bad` is a boolean scalar on the device."""
         self._first = torch.where(bad, self._first.clamp(max=step), self._first)
 
     def left_out(self, step: int, bad: Tensor) -> None:
-        """Step `step` was (not) left out. Alike on all ranks."""
+        """Record whether a step was skipped; `bad` must be the same on all ranks."""
         total, row, most = self._counts
         first_of_row = torch.where(bad & (row == GIVE_UP_AFTER - 1), step - GIVE_UP_AFTER + 1, self._first)
         self._first = torch.minimum(self._first, first_of_row)
@@ -68,16 +68,19 @@ class NonFinite:
         self._counts = torch.stack([total + bad, row, torch.maximum(most, row)])
 
     def first(self) -> int | None:
-        """The step of the divergence: the first at which any rank saw one, or of too many in a row. Asks the device."""
+        """Return the step of the divergence: the first bad one on any rank, or the first of too many skipped in a row.
+
+        None if there is none. Waits for the device.
+        """
         step = int(self._world.reduce(self._first, "min").item())
         return None if step == NEVER else step
 
     def skipped(self) -> int:
-        """Steps left out so far. Asks the device."""
+        """Return the number of steps skipped so far. Waits for the device."""
         return int(self._counts[0].item())
 
     def gave_up(self) -> bool:
-        """Whether too many in a row were left out. Asks the device."""
+        """Return whether too many steps in a row were skipped. Waits for the device."""
         return int(self._counts[2].item()) >= GIVE_UP_AFTER
 
     def state(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Number formats: which one a device gets, autocast, and the gradient scaler that fp16 needs."""
+"""Number formats: the choice for a device, autocast, and the gradient scaler of fp16."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """`name`: bf16 or fp16 (autocast, weights in float32), fp32, fp64 (all in float64; for checks of exactness)."""
+    """A number format: bf16 or fp16 (autocast with float32 weights), fp32, or fp64 (everything in float64)."""
 
     name: str
     device: torch.device
@@ -24,7 +24,7 @@ class Precision:
 
     @property
     def inputs(self) -> torch.dtype:
-        """What a batch is rounded to once, so that autocast need not do it again."""
+        """The type of the model's input. It is autocast's own, so that a batch is rounded only once."""
         return AUTOCAST.get(self.name, self.weights)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -33,12 +33,12 @@ class Precision:
         return contextlib.nullcontext()
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Does nothing unless the format is fp16, whose gradients would vanish; it then asks the device once a step."""
+        """Return the gradient scaler, enabled for fp16 only; it then waits for the device once per step."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """What `trainer.precision` means on this device. Says so where it is not what was asked for."""
+    """Return the number format for `trainer.precision` on a device; log a line if it differs from the one asked for."""
     if name == "auto":
         name = "bf16" if device.type == "cuda" else "fp32"
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):

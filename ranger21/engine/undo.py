@@ -1,14 +1,14 @@
-"""Leaving a step out after it was taken: the decision stays on the device, so the host never waits for it."""
+"""Skips a step after it was taken. The decision stays on the device, so the host never waits for it."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Undo:
-    """Keeps a copy of weights, buffers and optimizer state (their memory, once more) while `trainer.on_nonfinite=skip`.
+    """Copies weights, buffers and optimizer state before each step, for `trainer.on_nonfinite=skip`.
 
-    What an optimizer counts on the host, such as Ranger21's own step, goes on counting: a step left out is one whose
-    gradient was zero and whose effect was taken back. What it counts on the device, as a fused step does, is put back.
+    The copy takes as much memory again. Counters that an optimizer keeps on the host, such as Ranger21's step, still
+    advance in a skipped step; counters on the device, such as those of a fused step, are restored.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -26,14 +26,14 @@ class Undo:
 
     @torch.no_grad()
     def mask_gradients(self, bad: Tensor) -> None:
-        """Zero gradients if the step is bad, so that state made by this very step is clean too."""
+        """Set the gradients to zero if the step is bad, so that optimizer state created in this step is finite."""
         for param in self._model.parameters():
             if param.grad is not None:
                 param.grad.copy_(torch.where(bad, 0.0, param.grad))
 
     @torch.no_grad()
     def restore(self, bad: Tensor) -> None:
-        """Puts everything back if the step is bad."""
+        """Restore the copies if the step is bad."""
         for tensor, saved in self._saved:
             tensor.copy_(torch.where(bad, saved, tensor))
         self._saved = []

@@ -1,4 +1,4 @@
-"""A run from its configuration to its end: in which order things are looked at, made and begun."""
+"""A run from its configuration to its exit code: the order in which things are checked, made and started."""
 
 import logging
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ log = logging.getLogger("ranger21")
 
 
 def run(config: Config, directory: Path) -> int:
-    """Runs or resumes the run of `config` in `directory`; returns the process's exit code.
+    """Begin or resume a run in `directory`, and return the exit code of the process.
 
-    Whatever can be refused is refused before the directory is made; one that is there is taken first.
+    Everything that can be refused is refused before the directory is made; an existing directory is locked first.
     """
     with StopFlag() as stop, computing(config.trainer), distributed.join(config.trainer.device, directory) as world:
         log_to_console(world.main)
@@ -54,7 +54,7 @@ def run(config: Config, directory: Path) -> int:
 
 
 def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
-    """As `place.look`; a run that is there is spoken of in its log.txt from now on."""
+    """Call `place.look`; from then on, log to the log.txt of a run that exists."""
     ended = place.look(config)
     if place.held:
         log_to_file(place.log)
@@ -62,7 +62,7 @@ def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
 
 
 def claim(place: RunDirectory, config: Config) -> None:
-    """As `place.claim`; a new run is spoken of in its log.txt from now on."""
+    """Call `place.claim`; from then on, log to the log.txt of a new run."""
     there = place.held
     place.claim(config)
     if not there:
@@ -70,9 +70,9 @@ def claim(place: RunDirectory, config: Config) -> None:
 
 
 def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
-    """Says that there is nothing to do. Raises a UserError if the run that has ended was on other data.
+    """Log that there is nothing to do. Raises a UserError if the finished run was trained on other data.
 
-    The run has no need of the data any more: where it was then and cannot be read now, only that is said.
+    If the data is no longer there, a warning says that it could not be compared.
     """
     try:
         data = build_if_there(config.data, config.seed_of_data)
@@ -85,7 +85,7 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
 
 
 def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
-    """Copies the pack to every node's disk; returns the exit code of a stop in between."""
+    """Copy the pack to the disk of every node; return the exit code of a signal, 0 if there was none."""
     code = world.apart(lambda: stage(config, lambda: stop.code))
     if code:
         log.info("Stopped while the pack was being copied; the same command goes on from there.")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's state fits the run that is to go on from it: looked at part by part before any is loaded."""
+"""Checks that every part of a checkpoint fits the run, before any of it is loaded."""
 
 import copy
 import math
@@ -16,8 +16,8 @@ from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, reason, shown
 from ranger21.tracking.splits import OFFICIAL
 
-Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # the run's optimizer, for other tensors
-Clauses = Iterator[str]
+Make = Callable[[Iterable[Tensor]], torch.optim.Optimizer]  # builds the run's optimizer for other tensors
+Clauses = Iterator[str]  # only the first one is read: after it, nothing need hold
 SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how a step is computed, on this machine
 MOST = 2**62
 
@@ -32,16 +32,16 @@ def require_fits(
     classes: int,
     watched: str = OFFICIAL,
 ) -> None:
-    """Raises a UserError if a part of the state is not what this run would have saved.
+    """Raise a UserError if a part of the state is not what this run would have saved.
 
     Args:
-        state: with all parts, of this run by its configuration and id.
-        path: where it lies.
+        state: has all parts, and the configuration and id of this run.
+        path: of the checkpoint.
         model: of the run, not yet restored.
-        make: makes the run's optimizer for tensors like the model's.
+        make: builds the run's optimizer for given tensors.
         scaler: the state of the run's gradient scaler.
-        steps: of the whole run.
-        classes: of the data.
+        steps: the number of steps of the whole run.
+        classes: the number of classes.
         watched: the split by which the best validation is chosen.
     """
     looks: list[Callable[[], Clauses]] = [
@@ -53,7 +53,7 @@ def require_fits(
     for look in looks:
         try:
             wrong = next(look(), "")
-        except Exception as error:  # whatever a comparison with a strange value raises
+        except Exception as error:  # comparing with a strange value may raise anything
             wrong = f"its parts are not comparable with a run's ({reason(error)})"
         if wrong:
             raise UserError(
@@ -63,15 +63,28 @@ def require_fits(
 
 
 def numbers_amiss(state: State, steps: int, classes: int, watched: str) -> Clauses:
-    """What is wrong with all that is no tensor."""
-    progress, data, known = state["progress"], state["data"], {f.name for f in fields(Progress)}
+    """Yield what is wrong with the numbers and texts."""
+    yield from progress_amiss(state["progress"], steps)
+    for name in ("last", "best"):
+        yield from validation_amiss(name, state["progress"].get(name, {}), state["progress"]["step"], watched)
+    if not is_row(state["meter"], is_number):
+        yield "its sums of the loss are not three numbers"
+    if not is_row(state["nonfinite"], is_count):
+        yield "its counts of skipped steps are not three numbers"
+    yield from records_amiss(state)
+    data = state["data"]
+    if not isinstance(data, dict) or data.get("classes") != classes or not is_names(data.get("names") or []):
+        yield f"it is not of {classes} classes"
+
+
+def progress_amiss(progress: Any, steps: int) -> Clauses:
+    """Yield what is wrong with the progress, apart from the validations in it."""
+    known = {f.name for f in fields(Progress)}
     if not isinstance(progress, dict) or not {"step", "saved_step"} <= progress.keys() <= known:
         yield "its progress has other parts"
-        return
     step = progress["step"]
     if not is_count(step) or not 1 <= step <= steps:
         yield f"it is of step {shown(step)}, and the run has the steps 1 to {steps}"
-        return
     for name in ("saved_step", "logged_step", "evaluated_step"):
         if not is_count(progress.get(name, 0), step):
             yield f"its {name} is {shown(progress[name])}, and it is of step {step}"
@@ -79,25 +92,25 @@ def numbers_amiss(state: State, steps: int, classes: int, watched: str) -> Claus
         yield f"its time is {shown(progress['seconds'])} seconds"
     if not isinstance(progress.get("grad_norm"), float | None):
         yield "its gradient's norm is not a number"
-    for name in ("last", "best"):
-        values = progress.get(name, {})
-        good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
-        good = good and all(isinstance(value, int | float) for value in values.values())
-        good = good and (not values or {"step", f"{watched}/acc1"} <= values.keys())
-        if not good or (values and not is_count(values["step"], step)):
-            yield f"its {name} validation is not made of numbers"
-    if not is_row(state["meter"], is_number):
-        yield "its sums of the loss are not three numbers"
-    if not is_row(state["nonfinite"], is_count):
-        yield "its counts of steps left out are not three numbers"
+
+
+def validation_amiss(name: str, values: Any, step: int, watched: str) -> Clauses:
+    """Yield what is wrong with the metrics of a validation, which are empty before the first one."""
+    good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
+    good = good and all(isinstance(value, int | float) for value in values.values())
+    good = good and (not values or {"step", f"{watched}/acc1"} <= values.keys())
+    if not good or (values and not is_count(values["step"], step)):
+        yield f"its {name} validation is not made of numbers"
+
+
+def records_amiss(state: State) -> Clauses:
+    """Yield what is wrong with what the run's records need: sizes, names and lines."""
     if not is_count(state["metrics_size"]) or not is_count(state.get("substituted", 0)):
         yield "its size of metrics.jsonl, or its number of unreadable images, is not a number"
     if not is_names(state.get("unreadable", [])) or not isinstance(state["wandb_id"], str):
         yield "its names of unreadable images, or its id, are not text"
     if not isinstance(state.get("metrics_rest", ""), str):
         yield "its lines for metrics.jsonl are not text"
-    if not isinstance(data, dict) or data.get("classes") != classes or not is_names(data.get("names") or []):
-        yield f"it is not of {classes} classes"
 
 
 def is_count(value: Any, most: int = MOST) -> bool:
@@ -117,7 +130,7 @@ def is_names(values: Any) -> bool:
 
 
 def model_amiss(weights: Any, model: nn.Module) -> Clauses:
-    """What is wrong with the weights."""
+    """Yield what is wrong with the weights."""
     if not isinstance(weights, dict):
         yield f"its model is a {type(weights).__name__}"
         return
@@ -134,7 +147,7 @@ def model_amiss(weights: Any, model: nn.Module) -> Clauses:
 
 
 def kind_of(value: Any, like: Tensor) -> str:
-    """What a value is that should be a tensor of the shape and type of another; empty if it is."""
+    """Describe a value that is not a tensor of the shape and type of `like`; return "" if it is one."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}, and no tensor"
     if value.shape != like.shape or value.dtype != like.dtype or value.layout != like.layout:
@@ -143,7 +156,7 @@ def kind_of(value: Any, like: Tensor) -> str:
 
 
 def scaler_amiss(saved: Any, own: Mapping[str, Any]) -> Clauses:
-    """What is wrong with the state of the gradient scaler."""
+    """Yield what is wrong with the state of the gradient scaler."""
     if not isinstance(saved, dict) or saved.keys() != own.keys():
         yield "its gradient scaler has other parts"
     elif not all(is_number(value) and value >= 0 for value in saved.values()):
@@ -151,7 +164,7 @@ def scaler_amiss(saved: Any, own: Mapping[str, Any]) -> Clauses:
 
 
 def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:
-    """What is wrong with the optimizer's state, beside one that has made a step on tensors like the model's."""
+    """Yield what is wrong with the optimizer's state, compared with an optimizer that has taken one step."""
     if not isinstance(saved, dict) or not saved.keys() >= {"state", "param_groups"}:
         yield "its optimizer has other parts"
         return
@@ -170,7 +183,7 @@ def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:
         return
     for number, state in states.items():
         yield from _state_amiss(number, state, own["state"][number])
-    try:  # what is missing shows when it is used
+    try:  # a missing entry shows when it is used
         example.load_state_dict(copy.deepcopy(saved))
         take_step(example)
     except Exception as error:
@@ -189,7 +202,7 @@ def _params(group: Any) -> Any:
 
 
 def _group_amiss(saved: dict[str, Any], own: Mapping[str, Any]) -> Clauses:
-    """What is wrong with a group's settings, which are those of the configuration."""
+    """Yield what is wrong with the settings of a parameter group, which come from the configuration."""
     for key in saved.keys() & own.keys() - {"params"}:
         its, mine = plain(saved[key]), plain(own[key])
         if isinstance(mine, Tensor):  # which counts steps
@@ -214,7 +227,7 @@ def plain(value: Any) -> Any:
 
 
 def _state_amiss(number: int, saved: Any, own: Mapping[str, Any]) -> Clauses:
-    """What is wrong with what the optimizer keeps for one tensor."""
+    """Yield what is wrong with the optimizer's state of one tensor."""
     if not isinstance(saved, dict) or saved.keys() != own.keys():
         yield f"its optimizer keeps something else for tensor {number}"
         return

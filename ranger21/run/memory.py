@@ -1,4 +1,4 @@
-"""Whether there is memory for a training, told with what can be lowered. Imports no torch."""
+"""The error message of a training that runs out of memory. Imports no torch."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ from ranger21.system.memory import enough_memory
 
 
 def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.AbstractContextManager[None]:
-    """Be `enough_memory` for the training of a configuration."""
+    """Return a context in which a lack of memory raises a UserError that names the settings to lower."""
     batch, passes, precision = config.data.batch_size, config.trainer.accumulate, config.trainer.precision
     what = f"training with data.batch_size={batch}, trainer.accumulate={passes} and trainer.precision={precision}"
     cures = [

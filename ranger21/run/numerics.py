@@ -1,4 +1,4 @@
-"""How torch computes: TensorFloat-32, cuDNN's choice of kernels, and the same bits from the same command."""
+"""Torch's switches for TensorFloat-32, cuDNN's choice of kernels, and deterministic algorithms."""
 
 import contextlib
 import os
@@ -10,16 +10,16 @@ from ranger21.config import TrainerConfig
 from ranger21.system.errors import UserError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-REPEATABLE = (":4096:8", ":16:8")  # the workspaces with which cuBLAS repeats its results
+REPEATABLE = (":4096:8", ":16:8")  # with these, cuBLAS is deterministic
 
 
 @contextlib.contextmanager
 def computing(config: TrainerConfig) -> Iterator[None]:
-    """Have torch compute as `trainer` says; afterwards its switches are as they were. Enter it before CUDA starts.
+    """Set torch's switches as `trainer` says, and restore them on leaving. Enter this before CUDA starts.
 
-    cuBLAS's workspace stays: it is read once in the life of a process.
+    The size of cuBLAS's workspace stays set, because a process reads it only once.
 
-    Raises a UserError where `trainer.deterministic` cannot be, and for an operation that has no deterministic form.
+    Raises a UserError if `trainer.deterministic` is not possible, or an operation has no deterministic implementation.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic

@@ -1,4 +1,4 @@
-"""From the configuration's names and numbers to optimizers (ours, torch's and timm's), schedules and scaled rates."""
+"""Builds optimizers (ours, torch's and timm's), schedules and scaled learning rates from the configuration."""
 
 import functools
 import math
@@ -97,7 +97,7 @@ def ours(name: str, groups: list[dict[str, Any]], fused: bool | None = None, **k
 
 
 def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
-    """The learning rate for a batch of this size."""
+    """Return the learning rate scaled to a batch size."""
     if not isinstance(scaling, ScaledConfig):
         return lr
     ratio = batch_size / scaling.base_batch_size

@@ -1,4 +1,4 @@
-"""How long a run is, and at which steps what happens, by its configuration."""
+"""The length of a run, and the steps at which it logs, evaluates and saves, from its configuration."""
 
 from ranger21.config import Config, LinearBatchConfig, durations
 from ranger21.engine.course import Course, Growth
@@ -7,7 +7,7 @@ from ranger21.system.errors import UserError
 
 
 def make_plan(config: Config, train_images: int) -> Plan:
-    """The run's length and rhythm in steps."""
+    """Return the plan of a run on `train_images` training images."""
     t, growth = config.trainer, None
     if isinstance(config.batch_schedule, LinearBatchConfig):
         number, unit = durations.parse(config.batch_schedule.over)

@@ -1,4 +1,4 @@
-"""Where the time of a few steps goes: a trace by torch.profiler, for ui.perfetto.dev."""
+"""Profiles a few steps with torch.profiler; the trace opens in https://ui.perfetto.dev."""
 
 import logging
 import os
@@ -12,25 +12,25 @@ from ranger21.system.errors import UserError
 from ranger21.system.files import replacing
 
 log = logging.getLogger("ranger21")
-WARM_UP = 10  # steps of a process, in which kernels are chosen and compiled, loaders begin and memory is asked for
+WARM_UP = 10  # steps: kernels are compiled, workers start and memory is allocated in the first ones
 
 
 class Profile:
-    """A tracker that writes RUN/profile/steps-FIRST-LAST-rank-N.json.gz, once in the life of a process.
+    """A tracker that writes RUN/profile/steps-FIRST-LAST-rank-N.json.gz, once per process.
 
-    The steps are those after the first 10 of this process; fewer than asked for where the run stops, or evaluates,
-    within them, so that no evaluation is recorded. A file that cannot be written is a warning.
+    It records the steps after the first 10 of this process. It ends early at an evaluation, which is not recorded, or
+    when the run stops. If the file cannot be written, a warning is logged.
     """
 
     def __init__(self, run: Path, rank: int, steps: int, done: int, device: str, last: Callable[[int], bool]) -> None:
         """
         Args:
-            steps: to record, at least 1.
-            done: steps that were done before this process began.
-            device: type of the device, such as "cuda".
-            last: whether no other step follows this one at once.
+            steps: how many to record, at least 1.
+            done: the number of steps trained before this process began.
+            device: the type of the device, such as "cuda".
+            last: returns whether an evaluation or the end of the run follows a step.
         """
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes lines of its own to the output
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences the profiler's own messages
         self.folder, self.rank, self.device, self._last = run / "profile", rank, device, last
         self.steps, self.step, self.first = steps, done, done + WARM_UP + 1
         self._profile: Any = None
@@ -54,11 +54,11 @@ class Profile:
         pass
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        if self._profile is not None:  # the run stops within the steps
+        if self._profile is not None:  # the run stopped while it was being profiled
             self._mark.__exit__(None, None, None)
             self._write()
         elif self.steps:
-            log.warning("trainer.profile: this process made no step to record after its first %d.", WARM_UP)
+            log.warning("trainer.profile: nothing recorded, this process took no step after its first %d.", WARM_UP)
 
     def _write(self) -> None:
         recorded, self._profile, self.steps = self._profile, None, 0
@@ -67,7 +67,7 @@ class Profile:
             recorded.stop()
             if self.step < self.first:
                 return
-            self.folder.mkdir(exist_ok=True)  # without its parents: a run directory may have been renamed
+            self.folder.mkdir(exist_ok=True)  # without parents, because the run directory may have been renamed
             with replacing(path) as new:
                 recorded.export_chrome_trace(str(new))
         except (OSError, RuntimeError, UserError) as error:

@@ -1,4 +1,4 @@
-"""Decides from which checkpoint a run goes on, and whether it may begin: never again unasked where there was a run."""
+"""Decides from which checkpoint a run resumes. A run that has saved never begins again at step 0 unless asked to."""
 
 import logging
 import shutil
@@ -27,11 +27,11 @@ PARTS = (
 
 
 class Origin:
-    """Where a run begins or goes on: the newest whole checkpoint, step 0, or what `resume` says where those are lost.
+    """Where a run begins: the newest intact checkpoint or step 0; if all checkpoints are lost, `resume` decides.
 
     Attributes:
-        path: of the checkpoint; None: step 0.
-        state: what is in it, in the process that looked.
+        path: of the checkpoint; None for step 0.
+        state: the contents of the checkpoint, in the process that called `find`.
     """
 
     def __init__(self, place: RunDirectory, config: Config) -> None:
@@ -39,13 +39,13 @@ class Origin:
         self.checkpoints = Checkpoints(place.checkpoints)
         self.path: Path | None = None
         self.state: State = {}
-        self._lost = False  # the directory has had a run, of which neither last.pt nor previous.pt is whole
+        self._lost = False  # there was a run, but neither last.pt nor previous.pt is intact
 
     def find(self) -> Path | None:
-        """Look for the checkpoint, change nothing, and return its path; None: step 0.
+        """Return the path of the checkpoint to resume from, None for step 0. Changes nothing.
 
-        Raises a UserError for a checkpoint that cannot be read now or is of another run, and where all of a run's are
-        lost, unless `resume` says what to do then.
+        Raises a UserError if a checkpoint cannot be read now or belongs to another run, or if all checkpoints of a run
+        are lost and `resume` does not say what to do.
         """
         manifest = read_manifest(self.place.manifest) if self.place.manifest.exists() else {}
         found = self.checkpoints.newest()
@@ -56,13 +56,13 @@ class Origin:
             require_own(*found, self.place, self.config, manifest)
             self._tell(found[0])
         if found is not None:
-            if self.config.resume == "never":  # where there is no manifest, which would have told before
+            if self.config.resume == "never":  # there is no manifest, or this was refused earlier
                 raise UserError(f"{self.place.path} has a run already and resume=never: choose another run_dir=.")
             self.path, self.state = found
         return self.path
 
     def take(self, path: Path) -> State:
-        """Return what is in the checkpoint that rank 0 has found, on any rank, once."""
+        """Return the contents of the checkpoint that rank 0 found. Call this once, on every rank."""
         state, self.state = self.state, {}
         found = (path, state) if state else self.checkpoints.look(path)
         if found is None:
@@ -72,7 +72,7 @@ class Origin:
         return found[1]
 
     def _traces(self, manifest: Manifest) -> list[str]:
-        """List what shows that there was a run which had saved; nothing for one that was killed before it could."""
+        """List the evidence that a run has saved here; nothing if it was killed before its first checkpoint."""
         damaged = self.checkpoints.damaged
         traces = [f"{path.name} is damaged: {why}" for path, why in damaged.items()]
         if others := [name for name in self.checkpoints.traces() if name not in {path.name for path in damaged}]:
@@ -82,13 +82,13 @@ class Origin:
         if step := manifest.get("first_checkpoint") or resumed:
             traces.append(f"manifest.json knows of a checkpoint at step {step}")
         metrics = self.place.metrics
-        if "first_checkpoint" not in manifest and metrics.exists() and metrics.stat().st_size:  # of an older version
+        if "first_checkpoint" not in manifest and metrics.exists() and metrics.stat().st_size:  # an older version's
             step = last_values(metrics).get("step")
             traces.append(f"metrics.jsonl goes to step {step:g}" if step else "metrics.jsonl is not empty")
         return traces
 
     def _last_resort(self, traces: list[str], manifest: Manifest) -> tuple[Path, State] | None:
-        """Do what `resume=best` or `scratch` says. Raises a UserError that offers them, if it is neither."""
+        """Do what `resume=best` or `resume=scratch` says. Raises a UserError that offers both if it is neither."""
         wanted, what = self.config.resume, "; ".join(traces)
         if wanted == "scratch":
             log.warning("%s: the run begins again at step 0, as resume=scratch says (%s).", self.place.path, what)
@@ -121,9 +121,10 @@ class Origin:
             log.warning("The checkpoint %s is not there: %s is used.", self.checkpoints.last, used.name)
 
     def keep_what_is_there(self, metrics_size: int) -> list[str]:
-        """Give other names to what would be written over. One process calls this, when the new state is certain.
+        """Rename what would be overwritten. One process calls this, after the checkpoint is restored.
 
-        `metrics_size`: bytes of metrics.jsonl that the state knows of. Returns the new names of what a lost run leaves.
+        `metrics_size` is the size of metrics.jsonl, in bytes, at the checkpoint. Returns the new names of the files of
+        a lost run.
         """
         if not self._lost:
             self.checkpoints.put_aside()
@@ -148,7 +149,7 @@ class Origin:
 
 
 def require_own(path: Path, state: Any, place: RunDirectory, config: Config, manifest: Mapping[str, Any]) -> None:
-    """Raise a UserError if a checkpoint is not of the run that is in `place` and has the configuration `config`."""
+    """Raise a UserError unless a checkpoint belongs to the run in `place` with the configuration `config`."""
     cure = "put the run's own back, or choose another run_dir="
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a checkpoint of a run (torch.save wrote a {type(state).__name__}): {cure}.")
@@ -157,11 +158,11 @@ def require_own(path: Path, state: Any, place: RunDirectory, config: Config, man
         raise UserError(f"{path} is not a checkpoint of a run, because it lacks {first_few(missing)}: {cure}.")
     try:
         there = result_values(parse(DictConfig(state["config"])))
-    except Exception as error:  # whatever a strange mapping, or a key of another version, raises
+    except Exception as error:  # a damaged mapping may raise anything
         text = f"{path} has a configuration that this version cannot read ({reason(error)}): {cure}."
         raise UserError(text) from error
     now = result_values(config)
-    if "format" not in state:  # of a version for which these changed no result
+    if "format" not in state:  # of a version whose results did not depend on these
         there |= {key: now[key] for key in ONCE_NEUTRAL}
     if changes := differences(there, now):
         raise UserError(f"{path} is a checkpoint of another run ({changes}): {cure}.")

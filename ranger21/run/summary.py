@@ -1,4 +1,4 @@
-"""How a run ended: result.json, and the table at the end."""
+"""The result of a run: result.json, and the table on the console."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}
 
 
 def summarize(ending: Ending, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:
-    """The contents of result.json. Accuracies in per cent, `time` in seconds of running."""
+    """Return the contents of result.json: accuracies in per cent, `time` in seconds of running."""
     result: dict[str, Any] = {
         "status": ending,
         "step": progress.step,
@@ -38,7 +38,7 @@ def summarize(ending: Ending, progress: Progress, plan: Plan, skipped: int, firs
 
 
 def show_result(result: dict[str, Any], directory: Path) -> None:
-    """A table of what came out, and where everything is."""
+    """Print a table of the final and the best validation, and the files of the run."""
     if result["status"] == "diverged":
         log.warning(
             "Diverged: the loss was not finite at step %d. The last good checkpoint, of step %d, is kept.",

@@ -1,4 +1,4 @@
-"""A trial pass: whether the model can take a run's images at all, before anything of the run is made."""
+"""A trial pass of the model, before the run directory is made."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,17 @@ from ranger21.system.errors import UserError
 from ranger21.system.memory import lacks_memory
 from ranger21.system.wording import reason
 
-CLASSES = 2  # how many there are makes no difference to whether a model runs
+CLASSES = 2  # whether a model runs does not depend on the number
 
 
 def require_it_runs(config: Config, ranks: int) -> None:
-    """Runs the model once, forward and in training mode, on a batch without contents.
+    """Run the model forward once, in training mode, on at most two images.
 
-    It runs on the meta device, where a pass costs no arithmetic, and a second time on the CPU, with at most two images,
-    if it fails there: some models need real numbers. Random state is left as it was. Raises a UserError that names the
-    setting to change if the model fails on both, or does not give one number for each class.
+    It runs on the meta device, which does no arithmetic; if that fails, it runs on the CPU, because some models need
+    real numbers. The random state is not changed.
+
+    Raises a UserError that names the setting to change if the model fails on both devices, or if its output is not one
+    number for each class.
     """
     folders = isinstance(config.data, ImageFolderConfig)
     channels, size, width = config.data.shape
@@ -29,15 +31,15 @@ def require_it_runs(config: Config, ranks: int) -> None:
     shape = (min(images, 2), channels, size, width)
     try:
         output = _output(config.model, shape, "meta")
-    except Exception as first:  # whatever a model's own code makes of such images, or of the device
+    except Exception as first:  # a model's own code may raise anything
         if isinstance(first, UserError) and timm_name(config.model.name).startswith(SOURCES):
-            raise  # what could not be fetched is not asked for twice
+            raise  # weights that could not be downloaded are not requested again
         try:
             output = _output(config.model, shape, "cpu")
         except UserError:
             raise
         except Exception as error:
-            if lacks_memory(error):  # which is another thing, and told where the run itself lacks it
+            if lacks_memory(error):  # the run itself reports a lack of memory
                 return
             raise UserError(_sentence(config, error, size, folders, ranks)) from error
     if not isinstance(output, Tensor) or output.shape != (shape[0], CLASSES):
@@ -79,11 +81,11 @@ def _sentence(config: Config, error: Exception, size: int, folders: bool, ranks:
 
 
 def _fixed_size(config: ModelConfig) -> int | None:
-    """Height and width of the only images that the model takes; None if it takes several, or does not say."""
+    """Return the only image size in pixels that the model accepts; None if it accepts others or does not say."""
     with torch.device("meta"):
         try:
             settings = getattr(build_model(config, CLASSES, 3), "pretrained_cfg", {})
-        except Exception:  # it is the sentence that goes without, not the check
+        except Exception:  # only the error message loses a hint
             return None
     size = config.kwargs.get("img_size") or (settings.get("input_size") or (3, 0, 0))[-1]
     return int(size) if settings.get("fixed_input_size") and isinstance(size, int) else None
