@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""How long scripts/compare.py takes over large runs, and how much memory.
+"""Measure the time and memory that scripts/compare.py needs for large runs.
 
-python scripts/bench_compare.py                      50 runs of 100,000 logged lines, as docs/compare.md has it
+python scripts/bench_compare.py                      50 runs of 100,000 logged lines, as in docs/compare.md
 python scripts/bench_compare.py --runs 5 --lines 1000
 """
 
@@ -21,6 +21,7 @@ import _installed
 
 from ranger21.config.arguments import Parser, as_whole
 from ranger21.config.ending import ending_well
+from ranger21.system.wording import counted
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 60
@@ -30,18 +31,20 @@ OPTIMIZERS = ("ranger21", "adamw", "nesterov", "lamb", "lion")
 def main() -> None:
     """Run the command."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=as_whole(), default=50, help="of five optimizers (default: %(default)s)")
-    parser.add_argument("--lines", type=as_whole(), default=100_000, help="logged by each (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=as_whole(), default=50, help="number of runs, of five optimizers (default: %(default)s)"
+    )
+    parser.add_argument("--lines", type=as_whole(), default=100_000, help="logged lines per run (default: %(default)s)")
     options = parser.parse_args()
     with ending_well("starts over"):
         measure(options.runs, options.lines)
 
 
 def measure(runs: int, lines: int) -> None:
-    """Draw runs into a folder that is deleted again, compare them, and print the time and the memory."""
+    """Generate runs in a temporary folder, compare them, and print time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         size = sum(draw(Path(folder) / "runs" / str(i), i, lines) for i in range(runs))
-        print(f"{runs} runs of {lines:,} lines, {size / 2**20:,.0f} MiB of metrics.jsonl")
+        print(f"{counted(runs, 'run')} of {counted(lines, 'line')}, {size / 2**20:,.0f} MiB of metrics.jsonl")
         command = [sys.executable, str(ROOT / "scripts/compare.py"), f"{folder}/runs", "--out", f"{folder}/out"]
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -51,15 +54,13 @@ def measure(runs: int, lines: int) -> None:
             time.sleep(0.1)
         spent = time.perf_counter() - begin
         if process.returncode:
-            sys.exit(process.returncode)  # it has said why
+            sys.exit(process.returncode)  # compare.py has printed the reason
         page = (Path(folder) / "out/index.html").stat().st_size
-    print(
-        f"{spent:.1f} s, at most {peak / 2**20:,.0f} MiB by all processes together; index.html {page / 2**20:.1f} MiB"
-    )
+    print(f"{spent:.1f} s, at most {peak / 2**20:,.0f} MiB over all processes; index.html has {page / 2**20:.1f} MiB")
 
 
 def draw(path: Path, number: int, lines: int) -> int:
-    """One run that logs a line a step, with a validation at the end of each epoch; returns the bytes written."""
+    """Write a run with one logged line per step and a validation after each epoch. Return the bytes written."""
     path.mkdir(parents=True)
     name, seed = OPTIMIZERS[number % len(OPTIMIZERS)], number // len(OPTIMIZERS)
     config = {
@@ -86,7 +87,7 @@ def draw(path: Path, number: int, lines: int) -> int:
 
 
 def memory(pid: int) -> int:
-    """Bytes of a process and its descendants, shared pages divided among those that share them; Linux only."""
+    """Return the bytes of a process and its descendants; shared pages are divided among their users. Linux only."""
     total, waiting = 0, [pid]
     while waiting:
         this = waiting.pop()
@@ -94,7 +95,7 @@ def memory(pid: int) -> int:
             rollup = Path(f"/proc/{this}/smaps_rollup").read_text()
             for task in Path(f"/proc/{this}/task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
-        except OSError:  # it has just ended
+        except OSError:  # the process has ended
             continue
         total += sum(1024 * int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return total

@@ -16,54 +16,55 @@ from ranger21.config.ending import ending_well
 from ranger21.system.wording import printable
 
 if TYPE_CHECKING:
-    from ranger21.report.groups.comparisons import Comparison
+    from ranger21.report.groups.comparisons import GroupComparison
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
 
-Runs that differ in nothing but their seed form a group, named by the settings that
-set it apart: the optimizer, or say stable_decay=global. Groups are compared with each
-other if all settings of model, data and trainer agree; others are kept apart. A run that
-diverged is a result: it counts as chance. Running ones are counted, marked, and left out."""
+Runs that differ only in their seed form a group, labelled by the settings that distinguish
+it, such as the optimizer or stable_decay=global. Groups are compared with each other if all
+settings of model, data and trainer are the same; otherwise they are kept apart. A run that
+diverged is a result and counts as chance. Unfinished runs are marked and left out of means."""
 
 EXAMPLES = """\
 examples:
   every run of one experiment
     python scripts/compare.py outputs/optimizers
 
-  some runs, chosen by a glob (quote it, or let the shell expand it)
+  runs selected by globs (quoted, or expanded by the shell)
     python scripts/compare.py "outputs/optimizers/*-adamw-s*" "outputs/optimizers/*-ranger21-s*"
 
   two runs, while they are still running
     python scripts/compare.py outputs/demo/resnet50-ranger21-s0 outputs/demo/resnet50-adamw-s0
 
-  batch sizes, which otherwise are different recipes
+  different batch sizes, which would otherwise be kept apart
     python scripts/compare.py outputs/batches --across data.batch_size
 
-  winners of a tuning beside the untuned defaults, and what their trials tried
+  winners of tuning next to the untuned defaults, with a report on the trials
     python scripts/compare.py outputs/fair_deep --tuned outputs/tuning/tuned.json
 
   what each ingredient of Ranger21 contributes, over the runs of experiment=ablation
     python scripts/compare.py --ablation outputs/ablation
 
-  how many seeds it takes to find 0.3 points, by the spread of the runs that are there
+  how many seeds are needed to detect a gap of 0.3 points, given the spread of these runs
     python scripts/compare.py outputs/paper --power 0.3
 
-  from W&B's files, where the run directories are not at hand
+  from offline W&B files, if the run directories are not available
     python scripts/compare.py "wandb/offline-run-*/*.wandb"
 
 written to --out:
-  index.html            the page to open: every curve to explore, tables, links; works offline
-  claims.md             the paper's claims C1 to C8 beside what these runs say
+  index.html            the page to open: interactive curves, tables and links; works offline
+  claims.md             the paper's claims C1 to C8, and what these runs show
   table.md, table.csv   n, top-1, top-5, loss, time and images/s, mean ± standard deviation, 95 % interval
-  pairs.csv             each pair of groups: the difference, its interval, the tests after Holm's correction
+  pairs.csv             each pair of groups: difference, interval, tests after Holm's correction, and verdict
                         (better, worse, equivalent within the protocol's margin, or cannot tell)
-  targets.md, .csv      time to target, if the runs' protocol has targets: how many runs reached it, and when
-  workloads.md, .csv    if comparisons share optimizers: one verdict over all of them, scores, profiles, figures;
-  workloads_pairs.csv   each pair of optimizers
-  tuning.md             with --tuned: spaces, trials, default against best of k, sensitivity, what diverged
-  power.md              with --power: how many seeds find such a gap, for each pair of groups
-  COMPARISON/           the paper's figures 1 to 4 from these runs, and more, as PNG and SVG"""
+  targets.md, .csv      time to target, if the runs' protocol has targets: how many runs reached them, and when
+  workloads.md, .csv    if comparisons share optimizers: verdicts over all comparisons, scores, profiles, figures
+  workloads_pairs.csv   each pair of optimizers over all comparisons
+  ablation.md           with --ablation: what each ingredient contributes
+  tuning.md             with --tuned: search spaces, trials, defaults against best of k, diverged trials
+  power.md              with --power: how many seeds detect the gap, for each pair of groups
+  COMPARISON/           the paper's figures 1 to 4 from these runs, and further figures, as PNG and SVG"""
 
 
 def main() -> None:
@@ -91,10 +92,10 @@ def main() -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help="a setting of model, data or trainer that may differ within a comparison; can be given again",
+        help="allow this setting of model, data or trainer to differ within a comparison; can be repeated",
     )
     parser.add_argument(
-        "--ablation", action="store_true", help="write also ablation.md: what each ingredient contributes"
+        "--ablation", action="store_true", help="also write ablation.md: what each ingredient contributes"
     )
     parser.add_argument(
         "--tuned",
@@ -102,23 +103,23 @@ def main() -> None:
         default=[],
         type=as_path,
         metavar="FILE",
-        help="write also tuning.md: what the trials of this tuned.json tried and chose; can be given again",
+        help="also write tuning.md, on the trials and winners in this tuned.json; can be repeated",
     )
     parser.add_argument(
         "--power",
         type=as_positive,
         metavar="POINTS",
-        help="write also power.md: how many seeds find such a gap in top-1, by the spread seen in the runs",
+        help="also write power.md: how many seeds detect this gap in top-1, given the spread of the runs",
     )
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # whatever a directory's name holds
+        sys.stdout.reconfigure(errors="backslashreplace")  # directory names can contain any bytes
     compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Read the runs, print the tables and what they say, write everything into the folder, and print where."""
-    # What takes long to import is imported where it is needed: --help and mistakes are told at once.
+    """Compare the runs, print the tables with notes and verdicts, write the report, and print the paths."""
+    # Slow imports come late, so that --help and wrong arguments are answered at once.
     from ranger21.report.write import examine, write_report
     from ranger21.tuning.page import NAME as TUNING
     from ranger21.tuning.record import read_tuned
@@ -145,7 +146,7 @@ def compare(options: argparse.Namespace) -> None:
 
         made = write_ablation(report.comparisons, out)
         if not made:
-            print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient (run experiment=ablation)")
+            print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient only (see experiment=ablation)")
         written += made
     if records:
         from ranger21.tuning.page import write_tuning
@@ -158,16 +159,16 @@ def compare(options: argparse.Namespace) -> None:
         print(printable(f"wrote {path}"))
 
 
-def show_power(comparisons: list[Comparison], gap: float, out: Path) -> list[Path]:
-    """Print how many seeds find a gap in each comparison; write power.md, and return its path if there is anything."""
-    from ranger21.report.tables.power_table import plans, summary, write_power
+def show_power(comparisons: list[GroupComparison], gap: float, out: Path) -> list[Path]:
+    """Print how many seeds detect a gap in each comparison, write power.md, and return its path if it was written."""
+    from ranger21.report.tables.power_table import seed_plans, summary, write_power
 
     print()
     for comparison in comparisons:
-        print(printable(f"- {comparison.title}: {summary(plans(comparison, gap), gap)}"))
+        print(printable(f"- {comparison.title}: {summary(seed_plans(comparison, gap), gap)}"))
     made = write_power(comparisons, gap, out)
     if made is None:
-        print("no power.md: no two groups have finished runs")
+        print("no power.md: no comparison has two groups with finished runs")
     return [made] if made else []
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Photograph a page of `scripts/compare.py` with a headless Chromium that has no network.
+"""Take a screenshot of a page written by `scripts/compare.py`, with a headless Chromium without network access.
 
     python scripts/screenshot_page.py outputs/compare/index.html page.png
     python scripts/screenshot_page.py outputs/compare/index.html dark.png --dark --view "x=time&lines=runs"
@@ -30,31 +30,33 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=as_path, metavar="PAGE.html")
     parser.add_argument("picture", type=as_path, metavar="OUT.png")
-    parser.add_argument("--width", type=int, default=1400, help="of the window, in pixels (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=1050, help="of the window, in pixels (default: %(default)s)")
-    parser.add_argument("--full", action="store_true", help="the whole page, not what fits into the window")
-    parser.add_argument("--dark", action="store_true", help="as with a dark desktop")
+    parser.add_argument("--width", type=int, default=1400, help="of the window in pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=1050, help="of the window in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--full", action="store_true", help="the whole page, not only the part that fits into the window"
+    )
+    parser.add_argument("--dark", action="store_true", help="use the dark colour scheme")
     parser.add_argument("--view", default="", help="the part of the page's address after #")
-    parser.add_argument("--hover", default="", metavar="METRIC", help="with the pointer over this metric's panel")
+    parser.add_argument("--hover", default="", metavar="METRIC", help="place the pointer over this metric's panel")
     options = parser.parse_args()
     with ending_well("starts over"):
         for name in ("width", "height"):
             require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
         require(options.picture.suffix in (".png", ".jpg"), "OUT.png", options.picture, "a .png or .jpg")
         if not options.page.is_file():
-            raise UserError(f"There is no page {options.page}: python scripts/compare.py makes one.")
+            raise UserError(f"There is no page {options.page}. python scripts/compare.py writes one.")
         photograph(options)
 
 
 def photograph(options: argparse.Namespace) -> None:
-    """Open the page in a browser, and write the picture."""
+    """Open the page in a browser, and write the screenshot."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        raise UserError(f"None of {', '.join(BROWSERS)} is installed: install Debian's package chromium, say.")
+        raise UserError(f"None of {', '.join(BROWSERS)} is installed. On Debian, install the package chromium.")
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
-        raise UserError("There is no playwright, which drives the browser: pip install playwright.") from error
+        raise UserError("playwright, which drives the browser, is not installed: pip install playwright.") from error
     try:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
@@ -66,12 +68,12 @@ def photograph(options: argparse.Namespace) -> None:
             chromium.close()
     except Error as error:
         raise UserError(
-            f"{browser} could not photograph {options.page} ({reason(error)}): try other options."
+            f"{browser} could not take a screenshot of {options.page} ({reason(error)}). Try other options."
         ) from error
 
 
 def take(page: Any, options: argparse.Namespace) -> None:
-    """The picture, in an empty page of the browser."""
+    """Take the screenshot in an empty page of the browser."""
     page.context.set_offline(True)
     page.goto(f"{options.page.resolve().as_uri()}#{options.view}")
     if options.full:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Tune several optimizers alike: each its own space, all the same number of trials at the same points."""
+"""Tune several optimizers with equal effort: each in its own search space, all at the same points."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import _installed
 
 from ranger21.config.ending import ending_well
+from ranger21.system.wording import counted
 from ranger21.tuning.options import parse, requested
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 if a trial failed."""
+    """Run the command. Return the exit status, 1 if a trial failed."""
     options = parse()
     from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def look_around(search: Search, first: list[Task], options: argparse.Namespace) -> None:
-    """Tell what there is and what it will cost, and warn of runs that may not fit. Raise a UserError if they do not."""
+    """Print progress and cost, and warn of existing runs that may not match. Raise a UserError if they do not."""
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import other_code, require_same_runs
 
@@ -53,16 +54,16 @@ def look_around(search: Search, first: list[Task], options: argparse.Namespace) 
     what = f"{', '.join(request.optimizers)} in {', '.join(request.experiments)}"
     rungs = f", {request.rungs} rungs" if request.rungs > 1 else ""
     print(
-        f"{what}, {request.trials} trials each{rungs}: "
+        f"{what}, {counted(request.trials, 'trial')} each{rungs}: "
         f"{sum(job.ended for job in jobs)} of {len(jobs)} ended; "
         f"{cost([*jobs, *(task.job for task in later)]).sentence(options.at_once)}"
-        f"{', and as much again where a space is widened' if request.widen else ''}",
+        f"{', and as much again if a space is widened' if request.widen else ''}",
         flush=True,
     )
 
 
 def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.Namespace) -> int:
-    """Print what would be typed for the first phase."""
+    """Print the commands of the first phase. Return the exit status."""
     from ranger21.grid.local import typed
 
     jobs = [task.job for task in first if not task.job.ended]
@@ -72,12 +73,12 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
     else:
         print("\n".join(typed(job) for job in jobs))
     for rung in range(1, search.request.rungs):
-        print(f"# then, of each optimizer, the best {search.left(rung)} at twice that length")
+        print(f"# then, for each optimizer, the best {search.left(rung)} at twice that length")
     return 0
 
 
 def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
-    """Run, or submit, phase after phase, and write what came."""
+    """Run or submit phase after phase, and write tuned.json. Return the exit status, 1 if a trial failed."""
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import require_same_runs
     from ranger21.grid.local import typed
@@ -85,7 +86,7 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     from ranger21.system.stopping import stop_signals
     from ranger21.system.terminal import duration
     from ranger21.tuning.outcome import outcome
-    from ranger21.tuning.work import Worker
+    from ranger21.tuning.work import TrialWorker
 
     for number in stop_signals():
         signal.signal(number, signal.default_int_handler)
@@ -103,7 +104,7 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
             flush=True,
         )
 
-    worker = Worker(search.request.place, slurm.queued, told)
+    worker = TrialWorker(search.request.place, slurm.queued, told)
     for phase, tasks in enumerate(search.phases()):
         for warning in require_same_runs([task.job for task in tasks]) if phase else ():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
@@ -114,7 +115,7 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
                 free = [task for task in left if not in_use(task.job.directory)]
                 print(slurm.submit([task.job for task in free], options.at_once, None))
                 worker.submitted(free)
-                print(f"{len(left)} trials to wait for: type the same again to collect them.")
+                print(f"Waiting for {counted(len(left), 'trial')}. Repeat this command later to collect the results.")
                 return 0
             continue
         if failed := worker.run(options.at_once):
@@ -125,7 +126,7 @@ def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
 
 
 def finish(search: Search) -> int:
-    """Write tuned.json, and say who won with what."""
+    """Write tuned.json, and print the winners. Return the exit status."""
     path = search.write()
     for one in search.tuned():
         won = one.winner
@@ -135,10 +136,10 @@ def finish(search: Search) -> int:
         print(f"{one.experiment}, {one.optimizer}: {won.objective:.2f} % with {shlex.join(won.overrides)}")
         for edge in one.edges:
             print(
-                f"  no trial had a {edge.side}er {edge.dimension} than its {won.values[edge.dimension]}: the best may "
-                f"lie beyond{'' if search.request.widen else ' (--widen looks there)'}"
+                f"  no trial had a {edge.side}er {edge.dimension} than its {won.values[edge.dimension]}, so the best "
+                f"value may lie beyond{'' if search.request.widen else ' (--widen searches there)'}"
             )
-    print(f"written: {path}")
+    print(f"wrote {path}")
     return 0
 
 

@@ -79,7 +79,7 @@ def test_c4_is_contradicted_where_adamw_is_below_from_the_first_validation_on(tm
     theirs = [[0.80 - 0.02 * seed, 0.8, 0.7, 0.6] for seed in range(5)]
     write_both(tmp_path / "below", SMALL, with_losses(*mine), with_losses(*theirs), seeds=5)
     assert statuses(tmp_path / "below")["C4a"] == FAILS
-    assert "not above it in 5 of 5 seeds" in our_values(tmp_path / "below")["C4a"]
+    assert "AdamW's is not higher in 5 of 5 seeds" in our_values(tmp_path / "below")["C4a"]
     write_both(tmp_path / "above", SMALL, with_losses(*theirs), with_losses(*mine), seeds=5)
     assert statuses(tmp_path / "above")["C4a"] == HOLDS
     mixed = [[0.9 + 0.2 * (-1) ** seed, 0.8, 0.7, 0.6] for seed in range(5)]
@@ -92,7 +92,7 @@ def test_c4_says_nothing_where_the_first_validation_is_late(tmp_path: Path) -> N
     write_both(tmp_path, SMALL, with_losses(*losses), with_losses(*[[x + 1 for x in one] for one in losses]))
     assert (statuses(tmp_path)["C4a"], our_values(tmp_path)["C4a"]) == (
         UNDECIDED,
-        "the first validation comes too late for this",
+        "the first validation is too late to judge this",
     )
 
 
@@ -130,7 +130,7 @@ def test_c5_says_nothing_of_curves_with_few_validations(tmp_path: Path) -> None:
     rough = [[1.0, 2.0 + 0.1 * seed, 1.0, 2.0] for seed in range(5)]
     write_both(tmp_path / "4", SMALL, with_losses(*smooth), with_losses(*rough), seeds=5)
     assert statuses(tmp_path / "4")["C5"] == UNDECIDED
-    assert "4 validations a run say nothing about this: at least 10 are needed" in our_values(tmp_path / "4")["C5"]
+    assert "4 validations per run, but at least 10 are needed to judge this" in our_values(tmp_path / "4")["C5"]
     noise = np.random.default_rng(0).normal(0, 0.1, (5, 12))
     curves = [with_losses(*[list(np.exp(size * row)) for row in noise]) for size in (0.2, 1.0)]
     write_both(tmp_path / "12", SMALL, *curves, seeds=5)
@@ -169,7 +169,7 @@ def test_a_seed_counts_once_and_a_failure_is_no_training(tmp_path: Path) -> None
     assert our_values(tmp_path)["C6"] == "6 of 6 seeds at chance, 1 of them diverged"
     assert statuses(tmp_path)["C6"] == "reproduced"
     write_run(tmp_path / "e", [*NO_NORM, "optimizer=ranger21", "seed=8"], [1.0, 40.0], status="diverged")
-    assert our_values(tmp_path)["C7a"] == "5 of 6 seeds train"
+    assert our_values(tmp_path)["C7a"] == "5 of 6 seeds trained"
     assert statuses(tmp_path)["C7a"] == UNDECIDED
 
 
@@ -211,7 +211,7 @@ def test_c7_is_empty_with_two_validations(tmp_path: Path) -> None:
     recipe = ("data=fashion_mnist", *NO_NORM)
     write_both(tmp_path, recipe, lambda seed: ([40.0, 60.0],), lambda seed: ([10.0, 10.0],), seeds=5, classes=10)
     assert statuses(tmp_path)["C7b"] == UNDECIDED
-    assert our_values(tmp_path)["C7b"] == "2 validations a run say nothing about this: at least 10 are needed"
+    assert our_values(tmp_path)["C7b"] == "2 validations per run, but at least 10 are needed to judge this"
 
 
 def test_other_figures_contradict(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_command_writes_tables_claims_figures_and_the_page(make_run: MakeRun, tm
     assert written == [f"wrote {out / name}" for name in names]
     assert "71.00 ± 1.00" in done.stdout
     assert "ranger21 is better than adamw by 9.67 points" in " ".join(done.stdout.split())
-    assert "Seeds of each group that find a gap of 0.5 points" in done.stdout
+    assert "Seeds per group that detect a gap of 0.5 points" in done.stdout
     assert "| ranger21 | adamw | 3 and 3 |" in (out / "power.md").read_text()
     folder = out / "resnet50-on-sample"
     pictures = sorted(folder.glob("*.png"))
@@ -108,12 +108,12 @@ def test_other_recipes_are_kept_apart_with_a_sentence(make_run: MakeRun, tmp_pat
     ]
     said = separation(comparisons)
     assert said is not None
-    assert "differ in model.name, data.batch_size" in said
+    assert "settings: model.name, data.batch_size" in said
     across = compare_like_with_like(runs, ["data.batch_size", "model"])
     assert len(across) == 1
     assert separation(across) is None
     for wanted in ("data.batchsize", "data.root", "optimizer.lr", "data.fingerprint", ""):
-        with pytest.raises(UserError, match=f"--across {wanted} is not .*differ in model.name, data.batch_size\\."):
+        with pytest.raises(UserError, match=f"--across {wanted}: no run .* runs: model.name, data.batch_size\\."):
             compare_like_with_like(runs, ["model", wanted])
     assert [group.label for group in across[0].groups] == [
         "adamw model=resnet50 data.batch_size=128",
@@ -163,7 +163,7 @@ def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> 
         session = {"git": {"commit": commit}, "hardware": {"device": "cpu"}, "packages": {"torch": "2.14.1"}}
         (make_run(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
-    assert f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1)." in notes(
+    assert f"These runs did not all use the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1)." in notes(
         comparison.rows
     )
 
@@ -191,7 +191,7 @@ def test_an_odd_seed_is_told(make_run: MakeRun, tmp_path: Path, seed: str) -> No
     (path / "config.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
     found = find_runs([str(tmp_path)])
     assert [run.seed for run in found.runs] == [1]
-    assert "is no whole number" in found.left_out[0]
+    assert "is not a whole number" in found.left_out[0]
 
 
 def _cut(path: Path, share: float) -> None:

@@ -17,7 +17,7 @@ from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.presets import PRESETS, Preset
 from ranger21.records.directory import to_dict
 from ranger21.system.errors import UserError
-from ranger21.tuning.contest import Contest, contest, enqueue, publish, tune, words
+from ranger21.tuning.contest import Contest, contest, enqueue, publish, tune, winner_arguments
 from ranger21.tuning.record import Budget, read_tuned, tuned_hash, write_tuned
 
 TWO = Preset("two", 2, ({"experiment": ("fair_deep",), "optimizer": ("adamw", "lion")},), first_seed=100, trials=3)
@@ -139,10 +139,10 @@ def test_a_record_that_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
     assert sum(job.config.tuning.trials == 3 for job in found.runs()) == 4
     whole = read_tuned(mine.record)
     write_tuned(mine.record, [whole[0], replace(whole[1], budget=Budget(3, 1, 1, 101))])
-    with pytest.raises(UserError, match=r"has trials of seed 101, which runs of this preset have, too"):
+    with pytest.raises(UserError, match=r"used seed 101, which this preset's runs use, too"):
         found.winners()
     write_tuned(mine.record, whole[:1])
-    with pytest.raises(UserError, match=r"has no trials of optimizer=lion in experiment=fair_deep: tune it"):
+    with pytest.raises(UserError, match=r"has no trials of optimizer=lion in experiment=fair_deep\. Tune it"):
         found.winners()
     assert len(contest(TWO, None, ["optimizer=adamw"], [], mine.record).runs()) == 4
     with pytest.raises(UserError, match=r"nothing\.json"):
@@ -168,7 +168,7 @@ def test_a_hash_that_looks_like_a_number_stays_a_hash(tmp_path: Path, monkeypatc
     tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
     for number in ("12345e6789012345", "1234567890123456", "0000000000000000"):
         monkeypatch.setattr("ranger21.tuning.contest.tuned_hash", lambda one, number=number: number)
-        chosen = words(read_tuned(found.record)[0])
+        chosen = winner_arguments(read_tuned(found.record)[0])
         assert to_dict(compose_config([*chosen]))["tuning"] == {"trials": 3, "record": number}
 
 
@@ -203,7 +203,7 @@ def test_one_command_tunes_runs_and_compares_and_the_same_again_does_nothing(ima
     table = (record / "table.md").read_text()
     assert "adamw (tuned, 8 trials)" in table and "adamw (untuned)" in table
     page = (record / "tuning.md").read_text()
-    assert "| adamw |" in page and "the winner has not run" not in page and "name another record" not in page
+    assert "| adamw |" in page and "the winner has not been run" not in page and "from another tuning" not in page
     assert found.searches() == [] and len(found.runs()) == 2 and all(job.ended for job in found.runs())
 
 

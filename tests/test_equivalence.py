@@ -140,5 +140,5 @@ def test_the_smallest_margin_counts_and_is_said(make_run: MakeRun, tmp_path: Pat
     assert margin_of(runs) == 0.3
     assert margin_of(run for run in runs if run.config["optimizer.name"] == "adamw") == margin_of([]) == 0.5
     notes = table.notes(examine([str(tmp_path / "outputs")]).comparisons[0].rows)
-    said = "The runs' protocols set different margins of equivalence (0.3, 0.5 points): the smallest counts."
+    said = "The runs' protocols set different equivalence margins (0.3, 0.5 points): the smallest is used."
     assert [note for note in notes if "margins" in note] == [said]

@@ -13,11 +13,11 @@ from support.tuning import make_tuned
 
 from ranger21.report.ablation import contributions
 from ranger21.report.ablation import markdown as ablation_markdown
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.groups.failures import failed, loss_of_failed, top1_of_failed, top5_of_failed
 from ranger21.report.groups.summary import loss_pairs, top1_pairs
 from ranger21.report.runs.finding import find_runs, read_run
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.table import markdown, notes, sentences
 from ranger21.report.write import examine, write_report
 from ranger21.tuning.page import markdown as tuning_markdown
@@ -27,9 +27,9 @@ ADAMW = (75.02, 74.98, 75.01, 74.99, 75.0)
 NESTEROV = (75.7, 75.72, 75.68, 75.71, 75.69)
 
 
-def read(path: Path) -> Run:
+def read(path: Path) -> RecordedRun:
     run = read_run(path)
-    assert isinstance(run, Run), run
+    assert isinstance(run, RecordedRun), run
     return run
 
 
@@ -41,7 +41,7 @@ def read(path: Path) -> Run:
 def test_a_finished_run_whose_last_validation_is_not_finite_failed(make_run: MakeRun, key: str, value: str) -> None:
     run = read(make_run(tail=f'{{"step": 30, "epoch": 3.0, "val/acc5": 61.0, "{key}": {value}}}\n'))
     assert failed(run)
-    assert run.notes == (f"{key} of its last validation (step 30) not finite: counted as diverged",)
+    assert run.notes == (f"{key} is not finite at its last validation (step 30): counted as diverged",)
 
 
 def test_a_run_failed_by_its_last_validation_alone(make_run: MakeRun) -> None:
@@ -76,7 +76,7 @@ def make_group(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], lost:
         (path / "manifest.json").write_text(json.dumps({"data": {"classes": classes, "fingerprint": "f"}}))
 
 
-def only(tmp_path: Path) -> Comparison:
+def only(tmp_path: Path) -> GroupComparison:
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
     return comparison
 
@@ -86,10 +86,10 @@ def test_survivors_of_five_are_not_better_than_five_that_finished(make_run: Make
     make_group(make_run, "nesterov", NESTEROV, lost=2)
     comparison = only(tmp_path)
     assert [row.group.label for row in comparison.rows] == ["adamw", "nesterov"]  # by the mean that counts all
-    doubt = "Whether adamw is better than nesterov we cannot tell with n = 5 and 5: the difference is 25.58 points"
+    doubt = "Cannot tell whether adamw is better than nesterov with n = 5 and 5: the difference is 25.58 points"
     assert sentences(comparison.rows) == [
-        f"{doubt} with diverged runs counted in (rank test, p = 1.00).",
-        "Whether adamw or nesterov diverges more often we cannot tell (0 of 5 seeds against 2 of 5, Fisher's exact "
+        f"{doubt}, diverged runs included (rank test, p = 1.00).",
+        "Cannot tell whether adamw or nesterov diverges more often (0 of 5 seeds against 2 of 5, Fisher's exact "
         "test, p = 0.44).",
     ]
     text = markdown(comparison)
@@ -98,9 +98,10 @@ def test_survivors_of_five_are_not_better_than_five_that_finished(make_run: Make
         "| nesterov | 5 | 2 of 5 (5 to 85 %) | 0 | 0, 1, 2, 3×, 4× | 49.42 ± 35.99 | – | 75.70 ± 0.02 (n = 3) |" in text
     )
     said = notes(comparison.rows)
-    assert any(note.startswith("nesterov: 2 of 5 seeds diverged (95 % interval 5 to 85 %") for note in said)
+    lost = "nesterov: 2 of 5 seeds diverged (Clopper and Pearson's 95 % interval: 5 to 85 %)"
+    assert any(note.startswith(lost) for note in said)
     assert any(
-        "finished runs alone have 75.70 ± 0.02 % (n = 3), which flatters it: no verdict" in note for note in said
+        "finished runs alone reach 75.70 ± 0.02 % (n = 3), which flatters the group and is" in note for note in said
     )
     assert "× nesterov, seed 3: diverged at step 20 (epoch 2); counts as 10 % top-1 (chance)." in said
 
@@ -126,7 +127,7 @@ def test_every_file_and_the_page_tell_of_failures(make_run: MakeRun, tmp_path: P
     assert float(rows["diverged"]["p"]) == pytest.approx(4 / 9)
     assert float(rows["diverged"]["mean"]) == pytest.approx(-40)
     page = (tmp_path / "out" / "index.html").read_text()
-    for text in ("2 of 5 (5 to 85 %)", "diverges more often we cannot tell", "of finished runs alone (%)"):
+    for text in ("2 of 5 (5 to 85 %)", "nesterov diverges more often (", "finished runs only (%)"):
         assert text in page
 
 
@@ -134,8 +135,7 @@ def test_an_optimizer_that_always_diverges_is_worse_and_diverges_more_often(make
     make_group(make_run, "adamw", ADAMW)
     make_group(make_run, "nesterov", NESTEROV, lost=5)
     assert sentences(only(tmp_path).rows) == [
-        "adamw is better than nesterov by 65.00 points with diverged runs counted in (rank test, p = 0.0020, n = 5 and "
-        "5).",
+        "adamw is better than nesterov by 65.00 points, diverged runs included (rank test, p = 0.0020, n = 5 and 5).",
         "adamw diverges less often than nesterov (0 of 5 seeds against 5 of 5, Fisher's exact test, p = 0.0079).",
     ]
 
@@ -158,8 +158,8 @@ def test_a_last_validation_that_is_not_finite_takes_its_run_down(make_run: MakeR
     comparison = only(tmp_path)
     assert [row.group.label for row in comparison.rows] == ["adamw", "nesterov"]
     assert comparison.rows[1].failures.count == 2
-    assert "cannot tell" in sentences(comparison.rows)[0]
-    told = "nesterov, seed 0: val/loss of its last validation (step 30) not finite: counted as diverged."
+    assert "Cannot tell" in sentences(comparison.rows)[0]
+    told = "nesterov, seed 0: val/loss is not finite at its last validation (step 30): counted as diverged."
     assert told in notes(comparison.rows)
 
 

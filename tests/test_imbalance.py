@@ -18,7 +18,7 @@ from ranger21.data.packing import make_pack
 from ranger21.records.naming import run_directory
 from ranger21.report.groups.grouping import group_runs
 from ranger21.report.runs.metrics import Metrics
-from ranger21.report.runs.run import RUNNING, Run, settings
+from ranger21.report.runs.run import RUNNING, RecordedRun, settings
 from ranger21.system.errors import UserError
 
 CLASSES = [f"n{number}" for number in range(10)]
@@ -118,7 +118,7 @@ def test_it_is_part_of_what_a_run_is() -> None:
     plain, law, steep = (compose_config([*TINY, "data.root=/d", *more]) for more in several)
     assert len({run_directory(one) for one in (plain, law, steep)}) == 3
     trees = [{"data": {"name": "imagenet", "imbalance": None}}, {"data": {"name": "imagenet"}}]
-    runs = [Run(Path(str(n)), settings(tree), RUNNING, {}, Metrics.empty()) for n, tree in enumerate(trees)]
+    runs = [RecordedRun(Path(str(n)), settings(tree), RUNNING, {}, Metrics.empty()) for n, tree in enumerate(trees)]
     assert len(group_runs(runs)) == 1  # older runs had no such setting
 
 

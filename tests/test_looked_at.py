@@ -18,7 +18,7 @@ from ranger21.landscape.settings import Settings
 from ranger21.landscape.subject import load_images
 from ranger21.report.claims.figures import best_is_last, leaves_chance, roughness
 from ranger21.report.figures.gallery import gallery
-from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.groups.comparisons import GroupComparison, compare_like_with_like
 from ranger21.report.groups.grouping import group_runs
 from ranger21.report.groups.summary import best, final_top1
 from ranger21.report.page.tables import run_table
@@ -51,7 +51,7 @@ def held(make_run: MakeRun) -> MakeRun:
     return make_held
 
 
-def mixed(tmp_path: Path) -> Comparison:
+def mixed(tmp_path: Path) -> GroupComparison:
     """The only comparison of runs with and without a holdout."""
     across = ("data.holdout", "trainer.final_validation")
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs, across)
@@ -73,14 +73,17 @@ def test_of_an_official_set_that_is_not_better_than_chance_nothing_is_concluded_
 def test_the_table_says_which_images_a_figure_is_of(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
     held(seed=0)
     text = comparison_markdown(tmp_path)
-    assert "Best top-1 is of the holdout of the training set (data.holdout), by which best.pt was chosen" in text
-    assert "read once, at the end" in text and "flatters" not in text
+    assert (
+        "Best top-1 is measured on the holdout of the training set (data.holdout), on which best.pt was selected"
+        in text
+    )
+    assert "set, once, at the end" in text and "biased" not in text
     held(final=None, seed=1, name="trial")
     held(seed=2, status="running", name="running")
     make_run(optimizer="ranger21", top1=(50.0, 60.0, 55.0))
     text = markdown(mixed(tmp_path))
-    assert "chosen on the official validation set itself (data.holdout=0): the best of several looks flatters" in text
-    assert "never read the official validation set (trainer.final_validation=false), and has no final figures." in text
+    assert "selected on the official validation set itself (data.holdout=0), so best top-1 is biased upwards." in text
+    assert "never evaluated on the official validation set (trainer.final_validation=false): it has no final" in text
     assert "running or stopped at epoch 3, top-1 70.00 % of the holdout; not in the means" in text
 
 
@@ -89,7 +92,7 @@ def test_without_a_holdout_the_report_says_that_the_validation_set_chose_the_bes
 ) -> None:
     make_run()
     assert (
-        "Best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0)"
+        "Best top-1 and best.pt were selected on the official validation set itself (data.holdout=0)"
         in comparison_markdown(tmp_path)
     )
 

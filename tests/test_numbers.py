@@ -65,12 +65,12 @@ def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("| adamw |", "| adam |", "in no record"),
-        ("resnet50 on sample | adamw |", "resnet18 on sample | adamw |", "in no record"),
-        ("| gap}", "| gasp}", "in no record"),
-        ("{runs}", "{walks}", "in no record"),
+        ("| adamw |", "| adam |", "no record in"),
+        ("resnet50 on sample | adamw |", "resnet18 on sample | adamw |", "no record in"),
+        ("| gap}", "| gasp}", "no record in"),
+        ("{runs}", "{walks}", "no record in"),
         ("records:", "recrods:", "recrods"),
-        ("{runs: outputs", "{walks: outputs", "no kind"),
+        ("{runs: outputs", "{walks: outputs", "unknown kind"),
         ("text.md:", "no.md:", "no.md"),
     ],
 )

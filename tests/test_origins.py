@@ -10,7 +10,7 @@ from support.run_directories import MakeRun
 
 from ranger21.records.code import digest
 from ranger21.records.manifest import FORMAT
-from ranger21.report.groups.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.groups.comparisons import GroupComparison, compare_like_with_like, separation
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.tables.table import notes
 from ranger21.report.write import examine
@@ -28,7 +28,7 @@ def manifest(path: Path, *files: dict[str, str], data: dict[str, Any] | None = N
     )
 
 
-def compared(tmp_path: Path) -> list[Comparison]:
+def compared(tmp_path: Path) -> list[GroupComparison]:
     return compare_like_with_like(find_runs([str(tmp_path)]).runs)
 
 
@@ -44,7 +44,7 @@ def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> 
         session = {"git": {"commit": commit, "diff": diff}, "hardware": {"device": "cpu"}, "packages": {}}
         (make_run(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
     assert said(tmp_path, "These runs") == [
-        f"These runs are not all of the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1), {'b' * 9} with "
+        f"These runs did not all use the same code: {'a' * 9} (adamw seed 0), {'b' * 9} (adamw seed 1), {'b' * 9} with "
         "uncommitted changes in ranger21/engine/loop.py (adamw seed 2); different: ranger21/engine/loop.py."
     ]
 
@@ -58,7 +58,7 @@ def test_other_code_is_told_by_group_run_and_file(make_run: MakeRun, tmp_path: P
     one, two = (f"code {digest(files)[:9]}" for files in (FILES, edited))
     both = ", ".join(sorted([f"{one} (adamw; ranger21)", f"{two} (ranger21 seed 1)"]))
     different = "ranger21/engine/loop.py, ranger21/new.py"
-    assert sentence == f"These runs are not all of the same code: {both}; different: {different}."
+    assert sentence == f"These runs did not all use the same code: {both}; different: {different}."
 
 
 def test_many_groups_are_told_briefly(make_run: MakeRun, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_older_runs_were_not_deterministic(make_run: MakeRun, tmp_path: Path) ->
         whole["sessions"][0]["settings"] = settings
         (path / "manifest.json").write_text(json.dumps(whole))
     (told,) = said(tmp_path, "Not the same")
-    assert "trainer.deterministic false (adamw seed 0, 1), true (adamw seed 2)" in told
+    assert "trainer.deterministic false (adamw seeds 0, 1), true (adamw seed 2)" in told
 
 
 def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make_run: MakeRun, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make_run:
         ("resnet50 on sample (trainer.accumulate=1)", [0, 1]),
         ("resnet50 on sample (trainer.accumulate=2)", [2]),
     ]
-    assert "they differ in trainer.accumulate" in (separation(comparisons) or "")
+    assert "settings: trainer.accumulate" in (separation(comparisons) or "")
 
 
 def test_weights_of_one_name_that_are_not_the_same_are_told(make_run: MakeRun, tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ def test_weights_of_one_name_that_are_not_the_same_are_told(make_run: MakeRun, t
         facts["sessions"][0]["init_from"] = mark
         (path / "manifest.json").write_text(json.dumps(facts))
     assert said(tmp_path, "model.init_from") == [
-        "model.init_from=w.pth was not the same weights for all of these runs: a1 (adamw seed 0, 1), b2 (adamw seed 2)."
+        "model.init_from=w.pth did not hold the same weights for all of these runs: a1 (adamw seeds 0, 1), b2 (adamw "
+        "seed 2)."
     ]
 
 
@@ -136,7 +137,7 @@ def test_images_of_other_sizes_are_kept_apart(make_run: MakeRun, tmp_path: Path)
         manifest(make_run(seed=seed), data=of(mark))
     comparisons = compared(tmp_path)
     assert [[run.seed for run in c.runs] for c in comparisons] == [[3], [2], [0, 1]]
-    assert "they differ in data.fingerprint" in (separation(comparisons) or "")
+    assert "settings: data.fingerprint" in (separation(comparisons) or "")
 
 
 def test_records_of_before_sizes_go_with_the_images_of_their_names(make_run: MakeRun, tmp_path: Path) -> None:
@@ -144,8 +145,8 @@ def test_records_of_before_sizes_go_with_the_images_of_their_names(make_run: Mak
     manifest(make_run(seed=1), data=of("images-2:full"))
     manifest(make_run(seed=2), data={"fingerprint": "names:n"})
     assert said(tmp_path, "The images") == [
-        "The images of adamw seed 0, 2 are taken for those of the other runs by their names: no sizes are recorded of "
-        "them."
+        "The images of adamw seeds 0, 2 are assumed to be those of the other runs because their names are the same: "
+        "these runs did not record the sizes of the images."
     ]
     manifest(make_run(seed=3), data=of("images-2:320"))  # now the names could be those of either
     assert sorted([run.seed for run in c.runs] for c in compared(tmp_path)) == [[0, 2], [1], [3]]
@@ -160,7 +161,7 @@ def test_records_of_before_sizes_with_other_names_are_kept_apart(make_run: MakeR
 def test_images_that_others_stood_for_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     manifest(make_run(seed=0), data=of("a") | {"unreadable": ["one", "two"]})
     manifest(make_run(seed=1), data=of("a"))
-    assert said(tmp_path, "Images") == ["Images that could not be read and for which others stood: 2 in adamw seed 0."]
+    assert said(tmp_path, "Unreadable") == ["Unreadable images that were replaced by others: 2 in adamw seed 0."]
 
 
 def test_a_run_of_a_later_version_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
@@ -169,4 +170,4 @@ def test_a_run_of_a_later_version_is_left_out(make_run: MakeRun, tmp_path: Path)
     (path / "manifest.json").write_text(json.dumps({"format": FORMAT + 1}))
     report = examine([str(tmp_path / "outputs")])
     assert [run.seed for comparison in report.comparisons for run in comparison.runs] == [0]
-    assert report.remarks[0].startswith(f"{path} is left out: of manifest.json, the format is {FORMAT + 1}, and")
+    assert report.remarks[0].startswith(f"{path} is left out: in manifest.json, the format is {FORMAT + 1}, and")

@@ -181,7 +181,7 @@ def test_panels_links_and_tables(two: Path, show: Open) -> None:
     listed = page.locator("#groups .group-name").all_inner_texts()
     assert "n = 2" in listed[1]
     assert "seeds 0 1 2× 3○" in listed[1]
-    assert page.inner_text("#key").startswith("× diverged run; ○ running or stopped run; n counts")
+    assert page.inner_text("#key").startswith("× diverged run; ○ running or stopped run; n is the number")
     runs = page.locator("#groups details li").all_text_contents()
     assert runs[4:6] == ["seed 1 resnet50-ranger21-s1", "seed 2 × diverged resnet50-ranger21-s2"]
     spoken = page.get_attribute('figure[data-metric="val/acc1"] .plot', "aria-label")

@@ -21,7 +21,7 @@ from ranger21.report.statistics.power import (
     seeds_needed,
     unpaired_spread,
 )
-from ranger21.report.tables.power_table import markdown, plans, summary, write_power
+from ranger21.report.tables.power_table import markdown, seed_plans, summary, write_power
 from ranger21.report.tables.text import table_lines
 from ranger21.report.write import examine
 
@@ -115,7 +115,7 @@ def test_what_power_says_of_runs(make_run: MakeRun, tmp_path: Path) -> None:
         for seed, value in enumerate(values):
             make_run(optimizer, seed, (50.0, value))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
-    told = {frozenset((plan.a, plan.b)): plan for plan in plans(comparison, 0.3)}
+    told = {frozenset((plan.a, plan.b)): plan for plan in seed_plans(comparison, 0.3)}
     whole = told[frozenset(("adamw", "ranger21"))]
     assert whole.paired is not None and whole.unpaired is not None and whole.found is not None
     spread = paired_spread(seeds(list(finals["ranger21"])), seeds(list(finals["adamw"])))
@@ -127,8 +127,8 @@ def test_what_power_says_of_runs(make_run: MakeRun, tmp_path: Path) -> None:
     for pair, plan in told.items():
         assert "nesterov" not in pair or (plan.found, plan.paired, plan.unpaired) == (None, None, None)
     said = summary(list(told.values()), 0.3)
-    assert "a gap of 0.3 points in final top-1 with a chance of 80 %, after the correction over 3 pairs" in said
-    assert f": {whole.paired.seeds} paired by seed (by 1 of 3 pairs: the others tell no spread), " in said
+    assert "a gap of 0.3 points in final top-1 with a power of 80 %, after the correction over 3 pairs" in said
+    assert f": {whole.paired.seeds} paired by seed (from 1 of 3 pairs; the others show no spread), " in said
     text = markdown(comparison, 0.3)
     assert f"| {whole.found:.2f} | {spread.sd:.2f} | {whole.paired.seeds} ({whole.paired.low} to " in text
     rows = [line for line in text.splitlines() if "nesterov" in line and line.endswith("| – | – | – | – | – |")]
@@ -140,13 +140,13 @@ def test_runs_without_a_spread_tell_nothing(make_run: MakeRun, tmp_path: Path) -
     for seed in range(3):
         make_run("ranger21", seed, (50.0, 70.0))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
-    assert plans(comparison, 0.3) == [] and write_power([comparison], 0.3, tmp_path) is None
+    assert seed_plans(comparison, 0.3) == [] and write_power([comparison], 0.3, tmp_path) is None
     for seed in range(3):
         make_run("adamw", seed, (50.0, 60.0))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
-    (plan,) = plans(comparison, 0.3)
+    (plan,) = seed_plans(comparison, 0.3)
     assert plan.cells[2:] == ("3 and 3", "–", "–", "–", "–", "–")
-    assert "these runs cannot tell" in summary([plan], 0.3)
+    assert "no pair has two seeds" in summary([plan], 0.3)
     assert f"more than {MOST:,}" not in markdown(comparison, 0.3)
 
 

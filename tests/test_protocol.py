@@ -23,9 +23,9 @@ from ranger21.records.naming import run_directory
 from ranger21.records.sessions import session
 from ranger21.report.claims.page import markdown
 from ranger21.report.groups.comparisons import compare_like_with_like
-from ranger21.report.groups.protocols import protocol, told
+from ranger21.report.groups.protocols import protocol, protocol_summary
 from ranger21.report.runs.finding import find_runs
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 
 NAMES = sorted(path.stem for path in CONFIG_DIR.glob("protocol/*.yaml"))
 
@@ -112,7 +112,9 @@ def begun_under(overrides: tuple[str, ...]) -> dict[str, str]:
     return protocol_mark(compose_config(list(overrides)).protocol)
 
 
-def made(path: Path, optimizer: str, seed: int, *overrides: str, top1: int = 60, status: str = "finished") -> Run:
+def made(
+    path: Path, optimizer: str, seed: int, *overrides: str, top1: int = 60, status: str = "finished"
+) -> RecordedRun:
     """A run of experiment=paper that began under its configuration's protocol."""
     write_run(path, [f"optimizer={optimizer}", f"seed={seed}", *overrides], [70.0] * top1, status=status)
     manifest = json.loads((path / "manifest.json").read_text())
@@ -121,24 +123,24 @@ def made(path: Path, optimizer: str, seed: int, *overrides: str, top1: int = 60,
     return read(path)
 
 
-def read(path: Path) -> Run:
+def read(path: Path) -> RecordedRun:
     (run,) = find_runs([str(path)]).runs
     return run
 
 
-def line(runs: list[Run]) -> str:
+def line(runs: list[RecordedRun]) -> str:
     (comparison,) = compare_like_with_like(runs)
-    return told(comparison)
+    return protocol_summary(comparison)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[RecordedRun]:
     """Two optimizers with every seed of the protocol."""
     place = tmp_path_factory.mktemp("whole")
     return [made(place / f"{o}{seed}", o, seed) for o, seed in itertools.product(("ranger21", "adamw"), range(5))]
 
 
-def test_what_keeps_to_its_protocol_has_no_departure(whole: list[Run]) -> None:
+def test_what_keeps_to_its_protocol_has_no_departure(whole: list[RecordedRun]) -> None:
     digest = protocol_hash(compose_config([]).protocol)
     assert line(whole) == f"protocol paper ({digest}); no departure from it."
     assert digest in markdown(compare_like_with_like(whole))
@@ -147,22 +149,22 @@ def test_what_keeps_to_its_protocol_has_no_departure(whole: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "seed", "overrides", "settings", "words"),
     [
-        ("adamw", 7, [], {}, "seeds not in it: 7 (adamw)"),
+        ("adamw", 7, [], {}, "seeds not in the protocol: 7 (adamw)"),
         ("adamw", 4, ["outputs=x"], {}, "seeds run more than once: 4 (adamw)"),
         ("lion", 0, [], {}, "seeds missing: 1, 2, 3, 4 (lion)"),
         ("lion", 0, [], {"top1": 59}, "fewer than 60 validations: lion seed 0"),
-        ("lion", 0, [], {"status": "running"}, "not ended: lion seed 0"),
+        ("lion", 0, [], {"status": "running"}, "not finished: lion seed 0"),
         ("lion", 0, ["protocol=none"], {}, "no protocol (lion seed 0)"),
-        ("lion", 0, ["protocol.margin=5"], {}, "several protocols, so none holds for all: paper ("),
+        ("lion", 0, ["protocol.margin=5"], {}, "the runs have different protocols: paper ("),
     ],
 )
 def test_each_departure_is_said(
-    whole: list[Run], tmp_path: Path, optimizer: str, seed: int, overrides: list[str], settings: Any, words: str
+    whole: list[RecordedRun], tmp_path: Path, optimizer: str, seed: int, overrides: list[str], settings: Any, words: str
 ) -> None:
     assert words in line([*whole, made(tmp_path / "more", optimizer, seed, *overrides, **settings)])
 
 
-def test_a_run_that_diverges_early_departs_from_nothing(whole: list[Run], tmp_path: Path) -> None:
+def test_a_run_that_diverges_early_departs_from_nothing(whole: list[RecordedRun], tmp_path: Path) -> None:
     lost = [made(tmp_path / str(seed), "lion", seed, top1=1, status="diverged") for seed in range(5)]
     assert line([*whole, *lost]).endswith("; no departure from it.")
 
@@ -170,9 +172,9 @@ def test_a_run_that_diverges_early_departs_from_nothing(whole: list[Run], tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["protocol.margin=5"], "it is not what configs/protocol/paper.yaml says here (margin)"),
-        (["protocol.metric=val/loss"], "it decides by val/loss, these tables by val/acc1"),
-        (["trainer.epochs=30"], "not the data or the training of experiment=paper: trainer.epochs"),
+        (["protocol.margin=5"], "it differs from configs/protocol/paper.yaml in this version of the code (margin)"),
+        (["protocol.metric=val/loss"], "its metric is val/loss, but these tables use val/acc1"),
+        (["trainer.epochs=30"], "settings that differ from experiment=paper: trainer.epochs"),
         (["protocol.seeds=[0,1]", "protocol.name=mine"], "protocol mine ("),
     ],
 )
@@ -181,10 +183,7 @@ def test_a_departure_of_all_runs_is_said(tmp_path: Path, overrides: list[str], w
 
 
 def test_runs_without_a_protocol_had_nothing_fixed(tmp_path: Path) -> None:
-    assert (
-        line([made(tmp_path / "run", "adamw", 0, "protocol=none")])
-        == "no protocol: nothing was fixed before these runs."
-    )
+    assert line([made(tmp_path / "run", "adamw", 0, "protocol=none")]) == "no protocol was fixed before these runs."
 
 
 def test_a_config_that_was_changed_afterwards_is_said(tmp_path: Path) -> None:
@@ -192,4 +191,4 @@ def test_a_config_that_was_changed_afterwards_is_said(tmp_path: Path) -> None:
     values: Any = OmegaConf.load(path / "config.yaml")
     values.protocol.seeds = [0]
     OmegaConf.save(values, path / "config.yaml")
-    assert "config.yaml has another protocol than manifest.json: adamw seed 0" in line([read(path)])
+    assert "config.yaml and manifest.json differ in protocol: adamw seed 0" in line([read(path)])

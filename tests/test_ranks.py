@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ranger21.report.statistics.pairs import all_pairs, difference
-from ranger21.report.statistics.proportions import Share, contrasts
+from ranger21.report.statistics.proportions import Proportion, contrasts
 from ranger21.report.statistics.ranks import MOST_EXACT, Outcomes, rank_test
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
@@ -108,13 +108,19 @@ def test_nothing_that_failed_is_equivalent() -> None:
     (pair,) = all_pairs({"a": a, "b": b}, margin=0.5)
     assert pair.difference.verdict == "cannot tell"
     assert pair.difference.sentence("a", "b", "points") == (
-        "Whether a is better than b we cannot tell with n = 7 and 7: the difference is 0.00 points with diverged runs "
-        "counted in (rank test, p = 1.00)."
+        "Cannot tell whether a is better than b with n = 7 and 7: the difference is 0.00 points, diverged runs "
+        "included (rank test, p = 1.00)."
     )
 
 
 def test_shares_against_scipy_and_their_family() -> None:
-    shares = {"a": Share(0, 5), "b": Share(5, 5), "c": Share(0, 5), "few": Share(1, 2), "none": Share(0, 0)}
+    shares = {
+        "a": Proportion(0, 5),
+        "b": Proportion(5, 5),
+        "c": Proportion(0, 5),
+        "few": Proportion(1, 2),
+        "none": Proportion(0, 0),
+    }
     found = {(a, b): contrast for a, b, contrast in contrasts(shares)}
     assert list(found) == [("a", "b"), ("a", "few"), ("b", "c"), ("b", "few"), ("c", "few")]  # where it happened
     p = stats.fisher_exact([[0, 5], [5, 0]]).pvalue
@@ -123,5 +129,5 @@ def test_shares_against_scipy_and_their_family() -> None:
     assert [found[pair].verdict for pair in (("a", "b"), ("b", "c"))] == ["less often", "more often"]
     assert found["b", "few"].p_adjusted is None and found["b", "few"].verdict == "cannot tell"
     assert found["a", "few"].sentence("A", "F", "diverges") == (
-        "Whether A diverges more often than F we cannot tell with too few seeds: 0 of 5 seeds against 1 of 2."
+        "Too few seeds to tell whether A diverges more often than F: 0 of 5 seeds against 1 of 2."
     )

@@ -20,7 +20,7 @@ from ranger21.report.runs import record_file
 from ranger21.report.runs.finding import find_runs, read_run
 from ranger21.report.runs.record_file import NAME, entries, first_line, write
 from ranger21.report.runs.record_runs import read_records
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 from ranger21.report.write import examine, write_report
 from ranger21.system.errors import UserError
 
@@ -47,9 +47,9 @@ def keep(places: Sequence[Path], file: Path) -> bytes:
     return file.read_bytes()
 
 
-def facts(run: Run | str) -> object:
+def facts(run: RecordedRun | str) -> object:
     """All that a run is but where it lies."""
-    assert isinstance(run, Run), run
+    assert isinstance(run, RecordedRun), run
     metrics = {key: (where.tolist(), values.tolist()) for key, (where, values) in run.metrics.columns.items()}
     return run.path.name, run.config, run.status, run.result, run.manifest, run.notes, metrics
 
@@ -113,7 +113,7 @@ def test_a_masked_setting_can_still_be_read(make_run: MakeRun, tmp_path: Path) -
     """`***` was put into the text of config.yaml, where it is an alias, and the run was left out."""
     keep([make_run("adamw", 0, optimizer__token="hunter2hunter2")], tmp_path / NAME)
     (run,) = read_records(tmp_path / NAME)
-    assert isinstance(run, Run) and run.config["optimizer.token"] == "***"
+    assert isinstance(run, RecordedRun) and run.config["optimizer.token"] == "***"
 
 
 def test_a_kill_while_it_is_written_loses_nothing(made: list[Path], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_kill_while_it_is_written_loses_nothing(made: list[Path], tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [NAME]  # not even what was left of it
 
 
-def damage(file: Path, unpacked: bytes) -> list[Run | str]:
+def damage(file: Path, unpacked: bytes) -> list[RecordedRun | str]:
     file.write_bytes(gzip.compress(unpacked))
     return read_records(file)
 
@@ -146,19 +146,19 @@ def test_what_is_damaged_is_told_and_left_out(made: list[Path], tmp_path: Path) 
     size = len(rest) // 3
     one, two, three = (b"".join(rest[place : place + size]) for place in (0, size, 2 * size))
     cut = b"".join(two.splitlines(keepends=True)[:-2])
-    changed = "FILE/test/resnet50-adamw-s1 is left out: it is not as it was written."
+    changed = "FILE/test/resnet50-adamw-s1 is left out: its digest does not match (changed or damaged)."
     for wrong in (two.replace(b"40.0", b"41.0"), two.replace(b'seed": 1', b'seed": 7'), two[:-20] + b"\n", cut):
         assert wrong != two and changed in left_out(file, start + one + wrong + three)
     told = left_out(file, start + one + two[1:] + three)
-    assert told == f"FILE: {size} lines that are of no run are left out."
-    assert left_out(file, start + one + one) == "FILE: a second run by the name test/resnet50-adamw-s0 is left out."
+    assert told == f"FILE: {size} lines outside any run left out."
+    assert left_out(file, start + one + one) == "FILE: a second run named test/resnet50-adamw-s0 is left out."
     for name in ("../x", "/etc", "a//b", "a\0b", "x" * 2000, ""):
         assert "is not the name of a run." in left_out(file, start + first_line(name, {}) + one)
     assert "it has no config.yaml" in left_out(file, start + whole({"manifest": {"format": 1}}) + one)
-    assert "of manifest.json, the format is 99" in left_out(
+    assert "in manifest.json, the format is 99" in left_out(
         file, start + whole({"config": {"seed": 1}, "manifest": {"format": 99}})
     )
-    assert "its seed, x, is no whole number" in left_out(file, start + whole({"config": {"seed": "x"}}))
+    assert "its seed, x, is not a whole number" in left_out(file, start + whole({"config": {"seed": "x"}}))
     assert "its configuration has more than 256 KiB" in left_out(file, start + whole({"config": {"a": "x" * 300_000}}))
     assert "config is not an object" in left_out(file, start + first_line("a", {"config": [1]}))
     assert "deeper than 50 levels" in left_out(file, start + b'{"run": "a", "config": {"a": ' + b"[" * 10**5 + b"\n")
@@ -182,8 +182,8 @@ def test_what_is_no_such_file_is_told(made: list[Path], tmp_path: Path) -> None:
     file = tmp_path / NAME
     good = keep(made[:2], file)
     for content, words in (
-        (b"", "it does not begin as a file of runs"), (b"x", "Not a gzipped file"), (good[:60], "it is cut"),
-        (gzip.compress(b""), "does not begin"), (gzip.compress(b'{"step": 1}\n'), "does not begin"),
+        (b"", "its first line is not that of a record file"), (b"x", "Not a gzipped file"), (good[:60], "it is cut"),
+        (gzip.compress(b""), "first line is not"), (gzip.compress(b'{"step": 1}\n'), "first line is not"),
         (gzip.compress(b'{"format": 2}\n'), "the format is 2, and this version of the project reads up to 1"),
     ):  # fmt: skip
         file.write_bytes(content)
@@ -203,19 +203,20 @@ def test_a_bomb_is_not_unpacked(made: list[Path], tmp_path: Path, monkeypatch: p
     keep(made[:1], file)
     good = gzip.decompress(file.read_bytes())
     (run, told) = damage(file, good + b"x" * (33 << 20))
-    assert isinstance(run, Run) and "it has a line that no run writes" in str(told)
+    assert isinstance(run, RecordedRun) and "it has a line longer than any run writes" in str(told)
     run, told, strays = damage(file, good + b'{"run": "b"}\n' + b'{"step": 1, "x": ' + b"1" * (2 << 20) + b"}\n")
-    assert isinstance(run, Run) and str(told).endswith("/b is left out: it is not as it was written.")
-    assert "1 lines that are of no run" in str(strays)
+    assert isinstance(run, RecordedRun)
+    assert str(told).endswith("/b is left out: its digest does not match (changed or damaged).")
+    assert "1 line outside any run left out" in str(strays)
     monkeypatch.setattr(record_file, "LARGEST_LINES", 1 << 20)
     (run, told) = damage(file, good + b"\n" * (2 << 20))[::2]
-    assert isinstance(run, Run) and "cannot be read to its end (it has more than" in str(told)
+    assert isinstance(run, RecordedRun) and "cannot be read to its end (it has more than" in str(told)
     with pytest.raises(UserError, match="keep the records in several files"):
         write(tmp_path / "large", [("a", [b"x" * (2 << 20)])])
     assert not (tmp_path / "large").exists()
     monkeypatch.setattr(record_file, "MOST_RUNS", 3)
     many = b"".join(first_line(str(number), {}) for number in range(9))
-    assert str(damage(file, b'{"format": 1}\n' + many)[-1]).endswith("has more than 3 runs: the others are left out.")
+    assert str(damage(file, b'{"format": 1}\n' + many)[-1]).endswith("has more than 3 runs: the rest are left out.")
 
 
 def test_no_damage_changes_a_run_in_silence(made: list[Path], tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_no_damage_changes_a_run_in_silence(made: list[Path], tmp_path: Path) ->
             content[place:place] = good[place : place + 40]
         file.write_bytes(content)
         found = read_records(file)
-        runs = [run for run in found if isinstance(run, Run)]
+        runs = [run for run in found if isinstance(run, RecordedRun)]
         assert all(facts(run) in known for run in runs)
         assert len(runs) == len(known) or len(runs) < len(found), how  # something is said
 

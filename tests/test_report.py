@@ -16,7 +16,7 @@ from support.run_directories import OPTIMIZERS, MakeRun
 
 from ranger21.report.figures import drawing as figures
 from ranger21.report.figures.curves import average, bin_width, binned
-from ranger21.report.figures.drawing import Bar, Panel, make_figure
+from ranger21.report.figures.drawing import ErrorBar, FigurePanel, make_figure
 from ranger21.report.groups.grouping import group_runs
 from ranger21.report.groups.summary import summarise
 from ranger21.report.runs.finding import find_runs
@@ -99,7 +99,7 @@ def test_a_run_without_config_is_left_out_with_a_sentence(make_run: MakeRun, tmp
     (path / "config.yaml").unlink()
     found = find_runs([str(tmp_path)])
     assert [run.path for run in found.runs] == [kept]
-    assert found.left_out == [f"{path} is left out: it has no config.yaml, so what it ran is unknown."]
+    assert found.left_out == [f"{path} is left out: it has no config.yaml, so its settings are unknown."]
     with pytest.raises(UserError, match=r"no config\.yaml"):
         find_runs([str(path)])
 
@@ -199,8 +199,8 @@ def test_rows_have_known_values_and_order(make_run: MakeRun, tmp_path: Path) -> 
     text = comparison_markdown(tmp_path)
     assert "| adamw | 3 | 0 | 0 | 0, 1, 2 | 61.00 ± 1.00 | 58.52 to 63.48 |" in text
     assert "| ranger21 | 1 | 0 | 0 | 0 | 70.00 | – | 70.00 | 2.0 | 99.00 | 3.000 | 20.0 | 500 |" in text
-    assert "Fewer than 3 seeds permit no conclusion: ranger21 (n = 1)." in text
-    assert "Whether ranger21 is better than adamw we cannot tell with too few seeds (n = 1 and 3)" in text
+    assert "No conclusion with fewer than 3 seeds: ranger21 (n = 1)." in text
+    assert "Too few seeds to tell whether ranger21 is better than adamw (n = 1 and 3; at least 3 needed)" in text
 
 
 def test_no_cell_breaks_a_table(make_run: MakeRun, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make_run: 
     assert rows[0].final_top1 == replace(estimate([60.0, 0.0]), low=None, high=None)
     text = comparison_markdown(tmp_path)
     assert "| adamw | 2 | 1 of 2 (1 to 99 %) | 1 | 0, 1×, 2○ | 30.00 ± 42.43 | – | 60.00 (n = 1) |" in text
-    said = "counts as 0 % top-1 (the worst, as the count of classes is not known)"
+    said = "counts as 0 % top-1 (the worst value, as the number of classes is unknown)"
     assert f"× adamw, seed 1: diverged at step 20 (epoch 2); {said}." in text
     assert "○ adamw, seed 2: running or stopped at epoch 1, top-1 55.00 %; not in the means." in text
 
@@ -237,7 +237,7 @@ def test_one_seed_run_twice_is_told(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(name="a")
     make_run(name="b")
     said = notes(summarise(group_runs(find_runs([str(tmp_path)]).runs)))
-    assert any("more than one run that has ended has seed 0" in note for note in said)
+    assert any("have seed 0: their mean counts as one seed" in note for note in said)
     assert any("adamw (n = 1)" in note for note in said)  # one seed, although two runs
 
 
@@ -272,7 +272,7 @@ def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make_run: MakeRu
         make_run("adamw", seed, (50.0, 60.0 + seed))
     make_run("ranger21", 0, (50.0, 70.0))
     make_run("ranger21", 1, (50.0,), status="diverged", trainer__epochs=2)
-    panel = Panel("top-1", lambda run: run.series("val/acc1"), log=False)
+    panel = FigurePanel("top-1", lambda run: run.series("val/acc1"), log=False)
     figure = make_figure(group_runs(find_runs([str(tmp_path)]).runs), [panel], "")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["adamw (n = 3)", "ranger21 (n = 1, 1 diverged)", "diverged run"]
@@ -285,7 +285,7 @@ def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make_run: MakeRu
 def test_diverging_loss_does_not_set_the_axis(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0)
     make_run("adamw", 1, status="diverged", tail='{"step": 25, "epoch": 2.5, "train/loss": 1e30}\n')
-    panel = Panel("loss", lambda run: run.series("train/loss"), log=True)
+    panel = FigurePanel("loss", lambda run: run.series("train/loss"), log=True)
     (axes,) = make_figure(group_runs(find_runs([str(tmp_path)]).runs), [panel], "").axes
     assert axes.get_ylim()[1] < 100
 
@@ -293,8 +293,8 @@ def test_diverging_loss_does_not_set_the_axis(make_run: MakeRun, tmp_path: Path)
 def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
-    bars = [Bar("a", "k", 1.0, 0.0, 2.0), Bar("b", "k", -1.0, -2.0, 0.0), Bar("c", "k", 3.0, None, None)]
-    figures.write_bars(bars, "abc", "points", tmp_path / "bars")
+    bars = [ErrorBar("a", "k", 1.0, 0.0, 2.0), ErrorBar("b", "k", -1.0, -2.0, 0.0), ErrorBar("c", "k", 3.0, None, None)]
+    figures.write_error_bars(bars, "abc", "points", tmp_path / "bars")
     (lines,) = (lines for lines in drawn[0].axes[0].collections if isinstance(lines, LineCollection))
     assert [line[:, 0].tolist() for line in lines.get_segments()] == [[0.0, 2.0], [-2.0, 0.0], [3.0, 3.0]]
 
@@ -302,7 +302,7 @@ def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: p
 def test_runs_without_any_value_are_drawn(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(top1=(), status="running")
     groups = group_runs(find_runs([str(tmp_path)]).runs)
-    panel = Panel("loss", lambda run: binned(run.series("train/loss"), bin_width(groups)), log=True)
+    panel = FigurePanel("loss", lambda run: binned(run.series("train/loss"), bin_width(groups)), log=True)
     figure = make_figure(groups, [panel], "")
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing logged here"]

@@ -105,8 +105,8 @@ def test_runs_are_paired_by_both_seeds(make_run: MakeRun, tmp_path: Path) -> Non
     assert {(pair.a, pair.b): pair.difference.paired for pair in top1_pairs(comparison.rows)} == {
         ("ranger21", "adamw"): False, ("ranger21", "nesterov"): False, ("adamw", "nesterov"): True
     }  # fmt: skip
-    told = [note for note in notes(comparison.rows) if "their spread is" in note]
+    told = [note for note in notes(comparison.rows) if "so their spread is" in note]
     assert told == [
-        f"{label}: all runs have the initial weights of seed 0: their spread is of the data's order."
+        f"{label}: all runs share init_seed 0, so their spread is due to the order and augmentation of the data alone."
         for label in ("adamw", "nesterov")
     ]

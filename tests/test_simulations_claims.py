@@ -15,20 +15,21 @@ import pytest
 from numpy.typing import NDArray
 
 from ranger21.report.claims import judges as judges
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.groups.papers_runs import Evidence
 from ranger21.report.runs.metrics import Metrics
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 
 EXPERIMENTS = 500
 VALIDATIONS = 24
 
 Array = NDArray[np.float64]
 Record = Callable[[str, object], None]
-Draw = Callable[[np.random.Generator, int], tuple[list[Run], list[Run]]]  # of n seeds: Ranger21's runs and AdamW's
+# Of n seeds: the runs of Ranger21 and those of AdamW.
+Draw = Callable[[np.random.Generator, int], tuple[list[RecordedRun], list[RecordedRun]]]
 
 
-def run(seed: int, top1: Array, loss: Array | None = None) -> Run:
+def run(seed: int, top1: Array, loss: Array | None = None) -> RecordedRun:
     """A finished run with these validations, an epoch apart."""
     steps = np.arange(1, len(top1) + 1, dtype=float)
     everywhere = np.arange(len(top1), dtype=np.int32)
@@ -37,37 +38,37 @@ def run(seed: int, top1: Array, loss: Array | None = None) -> Run:
         columns["val/loss_smoothed"] = (everywhere, loss)
     manifest = {"data": {"classes": 1000, "val_images": 50_000}}
     config = {"seed": seed, "trainer.epochs": len(top1)}
-    return Run(Path(str(seed)), config, "finished", {}, Metrics(steps, columns), manifest)
+    return RecordedRun(Path(str(seed)), config, "finished", {}, Metrics(steps, columns), manifest)
 
 
-def ends(values: Iterable[float], lost_below: float = -math.inf) -> list[Run]:
+def ends(values: Iterable[float], lost_below: float = -math.inf) -> list[RecordedRun]:
     """A run of one validation for each value; those below a limit diverge."""
     runs = [run(seed, np.array([value])) for seed, value in enumerate(values)]
     lost = [run.final("val/acc1") < lost_below for run in runs]
     return [replace(run, status="diverged") if gone else run for run, gone in zip(runs, lost, strict=True)]
 
 
-def falling(random: np.random.Generator, n: int, noise: float = 0.05, start: float = 1.0) -> list[Run]:
+def falling(random: np.random.Generator, n: int, noise: float = 0.05, start: float = 1.0) -> list[RecordedRun]:
     """Runs whose loss falls, with noise that differs from seed to seed."""
     epochs = np.arange(1, VALIDATIONS + 1)
     curves = start / epochs * np.exp(random.normal(0, noise, (n, VALIDATIONS)))
     return [run(seed, np.full(VALIDATIONS, 50.0), curve) for seed, curve in enumerate(curves)]
 
 
-def level(random: np.random.Generator, n: int, slope: float = 0.0) -> list[Run]:
+def level(random: np.random.Generator, n: int, slope: float = 0.0) -> list[RecordedRun]:
     """Runs whose top-1 moves by `slope` an epoch, with noise."""
     curves = 60.0 + slope * np.arange(VALIDATIONS) + random.normal(0, 0.3, (n, VALIDATIONS))
     return [run(seed, curve) for seed, curve in enumerate(curves)]
 
 
-def training(random: np.random.Generator, n: int, share: float) -> list[Run]:
+def training(random: np.random.Generator, n: int, share: float) -> list[RecordedRun]:
     """Runs of which each trains with this probability, or stays at chance."""
     return ends(np.where(random.random(n) < share, 60.0, 0.1))
 
 
 def rates(judge: Callable[[Evidence], tuple[str, str]], draw: Draw, n: int) -> dict[str, float]:
     """How often each verdict comes out of simulated experiments."""
-    random, nothing = np.random.default_rng(n), Comparison("", "", {}, [])
+    random, nothing = np.random.default_rng(n), GroupComparison("", "", {}, [])
     found = [judge(Evidence(nothing, True, *draw(random, n)))[1] for _ in range(EXPERIMENTS)]
     return {verdict: found.count(verdict) / EXPERIMENTS for verdict in set(found)}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from support.statistics import Record
 
 from ranger21.report.statistics.pairs import all_pairs, difference
-from ranger21.report.statistics.proportions import Share, contrasts
+from ranger21.report.statistics.proportions import Proportion, contrasts
 from ranger21.report.statistics.ranks import Outcomes
 
 EXPERIMENTS = 1000
@@ -92,7 +92,7 @@ def test_five_groups_that_diverge_alike_hardly_ever_have_any_verdict(rate: float
     for _ in range(experiments := EXPERIMENTS // 2):
         groups = {str(i): drawn(random, 5, rate, first=100 * i) for i in range(5)}
         verdicts += any(pair.difference.verdict != "cannot tell" for pair in all_pairs(groups))
-        shares = {label: Share(len(group.failed), len(group)) for label, group in groups.items()}
+        shares = {label: Proportion(len(group.failed), len(group)) for label, group in groups.items()}
         often += any(contrast.verdict != "cannot tell" for _, _, contrast in contrasts(shares))
     record_property("any_verdict", verdicts / experiments)
     record_property("any_diverges_more_often", often / experiments)
@@ -110,7 +110,7 @@ def test_one_that_really_diverges_is_found(n: int, rate: float, others: int, rec
         groups = {str(i): drawn(random, n, first=100 * i) for i in range(others)}
         groups["lost"] = drawn(random, n, rate, first=1000)
         verdicts.update(pair.difference.verdict for pair in all_pairs(groups) if pair.b == "lost")
-        shares = {label: Share(len(group.failed), len(group)) for label, group in groups.items()}
+        shares = {label: Proportion(len(group.failed), len(group)) for label, group in groups.items()}
         often.update(contrast.verdict for _, b, contrast in contrasts(shares) if b == "lost")
     found = verdicts["better"] / verdicts.total()
     record_property("worse", found)

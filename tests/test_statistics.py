@@ -145,7 +145,7 @@ def test_without_any_spread(first: int, n: int, value: float) -> None:
     for found in (same, apart):
         assert found.low is found.high is found.p is found.p_adjusted is None
         assert (found.verdict, found.family) == ("cannot tell", 0)
-        said = f"the difference is {found.mean:.3f} for every seed alike, and without any spread nothing tells how sure"
+        said = f"the difference is {found.mean:.3f} for every seed, and without any spread its uncertainty is unknown."
         assert said in found.sentence("A", "B", digits=3)
     assert level is not None and (level.mean, level.sd, level.low, level.high) == (value, 0.0, None, None)
 
@@ -263,14 +263,14 @@ def test_sentence_of_a_clear_difference() -> None:
     text = made(b, a, higher=False).sentence("AdamW", "Ranger21")
     assert text.startswith("AdamW is better than Ranger21 by 1.20 (95 % interval 1.11 to 1.29, ")
     text = made(a, b, first=1).sentence("A", "B", "points")
-    assert text.endswith("n = 4 and 4, paired by seed, 2 without a partner left out).")
+    assert text.endswith("n = 4 and 4, paired by seed, 2 unpaired left out).")
     text = made(a, b, first=100).sentence("A", "B", "points")
     assert text == "A is better than B by 1.20 points (95 % interval 0.97 to 1.43, p < 0.0001, n = 5 and 5)."
 
 
 def test_sentence_without_a_verdict() -> None:
     text = made([1.0, 2.0, 3.0], [1.4, 1.3, 3.0]).sentence("Ranger21", "AdamW", "points")
-    begin = "Whether Ranger21 is better than AdamW we cannot tell with n = 3 and 3: "
+    begin = "Cannot tell whether Ranger21 is better than AdamW with n = 3 and 3: "
     assert text == f"{begin}the difference is 0.10 points (95 % interval -1.28 to 1.48, p = 0.79, paired by seed)."
     text = made([1.0, 2.0, 3.0], [1.1, 1.9, 3.001]).sentence("A", "B")
     assert "the difference is 0.00 (95 % interval -0.25 to 0.25, " in text  # it is -0.0003
@@ -278,21 +278,21 @@ def test_sentence_without_a_verdict() -> None:
 
 def test_sentence_with_too_few_seeds() -> None:
     text = made([9.0, 9.1], [1.0, 1.1, 1.2, 1.3, 1.4]).sentence("Ranger21", "AdamW", "points")
-    reason = "too few seeds (n = 2 and 5): at least 3 are needed. The difference so far is 7.85 points."
-    assert text == f"Whether Ranger21 is better than AdamW we cannot tell with {reason}"
-    assert "(n = 1 and 1)" in made([9.0], [1.0]).sentence("A", "B")
+    doubt = "Too few seeds to tell whether Ranger21 is better than AdamW (n = 2 and 5; at least 3 needed)"
+    assert text == f"{doubt}: the difference so far is 7.85 points."
+    assert "(n = 1 and 1; at" in made([9.0], [1.0]).sentence("A", "B")
 
 
 def test_sentence_within_a_family() -> None:
     random = np.random.default_rng(2)
     pairs = all_pairs({str(i): seeds(random.normal(mean, 0.3, 5)) for i, mean in enumerate([5.0, 0.0, 0.3, 0.6, 0.5])})
     texts = [found.sentence(a, b) for a, b, found in pairs]
-    assert all(" after Holm over 10 pairs, " in text for text in texts)
+    assert all(" after Holm's correction over 10 pairs, " in text for text in texts)
     torn = [pair.difference.verdict == "cannot tell" and (pair.difference.p or 0.0) < 0.05 for pair in pairs]
     assert any(torn)  # its own interval is without 0: the sentence also has the one that agrees with the verdict
     for (_, _, found), text, both in zip(pairs, texts, torn, strict=True):
         wide = f"{found.low_adjusted:.2f} to {found.high_adjusted:.2f}"
-        assert (f" for this pair alone, {wide} for all 10 pairs at once, p = " in text) is both
+        assert (f" for this pair alone, {wide} for all 10 pairs together, p = " in text) is both
 
 
 @pytest.mark.parametrize(

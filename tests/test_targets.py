@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from scipy.stats import beta
 from support.run_directories import MakeRun, logged_lines
 
-from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.groups.comparisons import GroupComparison, compare_like_with_like
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.statistics.proportions import share_interval
 from ranger21.report.statistics.survival import Arrivals
@@ -28,7 +28,7 @@ from ranger21.report.write import examine, write_tables
 Record = Callable[[str, object], None]
 
 
-def read(place: Path) -> Comparison:
+def read(place: Path) -> GroupComparison:
     (comparison,) = compare_like_with_like(find_runs([str(place)]).runs)
     return comparison
 
@@ -133,7 +133,7 @@ def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_
     rows = by_label(at_target(comparison, 75.0))
     counts = {label: [row.having(s) for s in ("reached", "never", "not yet")] for label, row in rows.items()}
     assert counts == {"adamw": [5, 0, 0], "nesterov": [3, 2, 0], "ranger21": [2, 0, 1]}
-    assert [c.at for c in rows["adamw"].courses] == [{"steps": 30.0, "seconds": 1800.0}] * 5
+    assert [c.at for c in rows["adamw"].runs] == [{"steps": 30.0, "seconds": 1800.0}] * 5
     steps = {label: median_of(row, "steps") for label, row in rows.items()}
     assert {label: median.value for label, median in steps.items() if median} == {
         "adamw": 30.0,
@@ -142,7 +142,7 @@ def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_
     }
     assert steps["nesterov"] is not None
     assert steps["nesterov"].high == math.inf
-    assert rows["ranger21"].courses[1].at["steps"] == 20  # its last validation: at step 29 nobody looked
+    assert rows["ranger21"].runs[1].at["steps"] == 20  # its last validation: at step 29 nobody looked
     assert rows["adamw"].arrivals("images") is None  # not logged
     assert {row.having("reached") for row in at_target(comparison, 90.0)} == {0}
 
@@ -154,8 +154,8 @@ def test_only_targets_of_every_runs_own_config_are_asked(make_run: MakeRun, tmp_
     comparison = read(tmp_path)
     assert targets_of(comparison) == [60.0]
     assert not_asked(comparison) == [
-        "The target 50 % is not asked: it was not fixed beforehand in the config of adamw seed 1, ranger21 seed 0.",
-        "The target 55 % is not asked: it was not fixed beforehand in the config of adamw seed 0, ranger21 seed 0.",
+        "The target of 50 % is left out, as it is not in the configuration of adamw seed 1, ranger21 seed 0.",
+        "The target of 55 % is left out, as it is not in the configuration of adamw seed 0, ranger21 seed 0.",
     ]
     make_run("nesterov", 0)
     assert targets_of(read(tmp_path)) == []
@@ -169,7 +169,7 @@ def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_noth
     out = tmp_path / "out"
     assert "targets.md" in write_tables(examine([str(tmp_path / "outputs")]), out)
     _, page = section(read(tmp_path / "outputs"))
-    said = "The target 50 % is not asked: it was not fixed beforehand in the config of adamw seed 0."
+    said = "The target of 50 % is left out, as it is not in the configuration of adamw seed 0."
     assert said in (out / "targets.md").read_text() and said in page
     assert PICTURE not in page
 
@@ -179,7 +179,7 @@ def test_of_one_seed_run_twice_the_slower_counts_once(make_run: MakeRun, tmp_pat
         make_run("adamw", 0 if name != "c" else 1, top1, name=name, protocol__targets=[60])
     make_run("adamw", 0, (50.0,), name="d", status="running", protocol__targets=[60], trainer__epochs=3)
     (row,) = at_target(read(tmp_path), 60.0)
-    assert [(c.state, c.at.get("steps")) for c in row.courses] == [("reached", 20.0), ("never", None)]
+    assert [(c.state, c.at.get("steps")) for c in row.runs] == [("reached", 20.0), ("never", None)]
 
 
 def test_a_holdout_is_what_counts_where_there_is_one(make_run: MakeRun, tmp_path: Path) -> None:
@@ -190,9 +190,9 @@ def test_a_holdout_is_what_counts_where_there_is_one(make_run: MakeRun, tmp_path
     (path / "metrics.jsonl").write_text(text + '{"step": 21, "epoch": 2.1, "val/acc1": 99, "val/loss": 1}\n')
     comparison = read(tmp_path)
     (row,) = at_target(comparison, 55.0)
-    assert row.courses[0].at["steps"] == 20
+    assert row.runs[0].at["steps"] == 20
     assert by_label(at_target(comparison, 90.0))["adamw"].having("never") == 1
-    assert notes(comparison)[0] == "Top-1 is that on the holdout of the training set."
+    assert notes(comparison)[0] == "Top-1 is measured on the holdout of the training set."
 
 
 def test_runs_validated_less_often_are_told(make_run: MakeRun, tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def test_runs_validated_less_often_are_told(make_run: MakeRun, tmp_path: Path) -
     kept = [row for row in map(json.loads, logged_lines((50.0, 60.0, 61.0, 62.0))) if row["step"] % 20 == 0]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     assert notes(read(tmp_path))[1:] == [
-        "Validated every 10 steps, so no time is finer: adamw.",
-        "Validated every 20 steps, so no time is finer: nesterov.",
+        "Validated every 10 steps, which limits the resolution of these times: adamw.",
+        "Validated every 20 steps, which limits the resolution of these times: nesterov.",
     ]
 
 

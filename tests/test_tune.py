@@ -15,7 +15,7 @@ from support.slurm_cluster import Cluster, until
 from support.training import FORKSERVER, TINY, train_in_child
 
 from ranger21.records.directory import in_use
-from ranger21.tuning.plan import Request
+from ranger21.tuning.plan import TuningRequest
 from ranger21.tuning.search import Search
 
 pytestmark = pytest.mark.timeout(400)
@@ -40,7 +40,7 @@ def tune(images: Path, outputs: Path, *more: str) -> subprocess.CompletedProcess
 def table(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """tuned.json of trials that were run one after the other, each in a process of its own, and of no tune.py."""
     outputs = tmp_path_factory.mktemp("alone")
-    asked = Request(("paper",), OPTIMIZERS, 1, 1, False, 0, str(outputs), tuple(arguments(images)))
+    asked = TuningRequest(("paper",), OPTIMIZERS, 1, 1, False, 0, str(outputs), tuple(arguments(images)))
     search = Search(asked)
     for tasks in search.phases():
         for task in tasks:
@@ -82,7 +82,7 @@ def test_killed_and_run_again_by_two_workers_it_is_the_same_table(images: Path, 
     noted = journal(tmp_path)
     ended = [line["trial_id"] for line in noted if line["op_code"] == 6 and line["state"] == 1]
     assert sorted(ended) == [0, 1, 2] and [line["op_code"] for line in noted].count(4) == 3
-    assert "lie beyond (--widen looks there)" in said[0] + said[1]
+    assert "lie beyond (--widen searches there)" in said[0] + said[1]
 
 
 def test_as_a_slurm_array_it_is_the_same_table(cluster: Cluster, images: Path, table: bytes) -> None:
@@ -98,7 +98,7 @@ def test_as_a_slurm_array_it_is_the_same_table(cluster: Cluster, images: Path, t
     assert "nothing to submit" in typed() or not cluster.ask("squeue", "--noheader")
     outputs = cluster.project / "outputs/tuned"
     until(lambda: len(list(outputs.glob("tuning/paper/*/result.json"))) == 3, 300, cluster.logs)
-    assert "written: " in typed()
+    assert "wrote " in typed()
     assert (outputs / "tuning/tuned.json").read_bytes() == table
     assert starts(outputs) == [1, 1, 1]
 

@@ -15,7 +15,7 @@ from ranger21.report.tables import table
 from ranger21.report.write import examine, write_report
 
 CHOSEN = {"tuning__trials": 16, "tuning__record": "0123abcd"}
-CAUTION = "No run says that its values were tuned: another learning rate may change this order."
+CAUTION = "No run records that it was tuned: other learning rates may change this order."
 ADVANTAGE = "more trials are an advantage"
 
 
@@ -54,8 +54,8 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make_
     chosen = "optimizer.lr=0.02 (untuned: 0.003), schedule.linear_warmup=5% (untuned: unset), schedule.name=cosine"
     assert f"ranger21 (tuned, 16 trials): {chosen} (untuned: constant)." in said
     assert CAUTION not in said and ADVANTAGE not in " ".join(said)
-    assert [note for note in said if note.startswith("Also different")] == [
-        "Also different between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
+    assert [note for note in said if note.startswith("Other settings")] == [
+        "Other settings that differ between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
     ]
     better = "ranger21 (tuned, 16 trials) is better than adamw (untuned) by 7.00 points"
     assert better in " ".join(table.sentences(rows))
@@ -83,7 +83,7 @@ def test_that_one_optimizer_had_fewer_trials_is_said(make_run: MakeRun, tmp_path
     make_run("adamw", 0, tuning__trials=trials)
     make_run("nesterov", 0, **CHOSEN)
     told = f"(adamw: {how}; nesterov: tuned, 16 trials)"
-    assert f"Not every optimizer has runs of as many trials {told}: {ADVANTAGE}." in table.notes(
+    assert f"The optimizers were not all tuned with the same number of trials {told}: {ADVANTAGE}." in table.notes(
         comparison(tmp_path).rows
     )
 

@@ -18,11 +18,11 @@ from ranger21.tuning import plan
 from ranger21.tuning.claims import Claims
 from ranger21.tuning.journal import Journal
 from ranger21.tuning.outcome import outcome
-from ranger21.tuning.plan import Request, Task
+from ranger21.tuning.plan import Task, TuningRequest
 from ranger21.tuning.record import Edge, Tuned, read_tuned
 from ranger21.tuning.search import Search
-from ranger21.tuning.space import Choice, Range, Space
-from ranger21.tuning.work import Worker
+from ranger21.tuning.space import Choice, LogRange, Space
+from ranger21.tuning.work import TrialWorker
 
 SMALL = ("data.holdout=100", "trainer.steps=8")
 
@@ -42,8 +42,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def request(named: str = "adamw,nesterov", **changes: object) -> Request:
-    asked = Request(("fashion_mnist",), tuple(named.split(",")), 4, 1, False, 0, "outputs", SMALL)
+def request(named: str = "adamw,nesterov", **changes: object) -> TuningRequest:
+    asked = TuningRequest(("fashion_mnist",), tuple(named.split(",")), 4, 1, False, 0, "outputs", SMALL)
     return replace(asked, **changes)  # type: ignore[arg-type]
 
 
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence_and_a_missing_holdout_an_erro
     (task.job.directory / "result.json").write_text('{"status": "finished", "final": {"val/acc1": 90.0}}')
     phases = Search(request("adamw", trials=1)).phases()
     next(phases)
-    with pytest.raises(UserError, match="has no holdout/acc1: it is of a run without a holdout"):
+    with pytest.raises(UserError, match="has no holdout/acc1, as its run had no holdout"):
         next(phases, None)
 
 
@@ -144,7 +144,7 @@ def test_a_winner_at_an_edge_widens_the_spaces_of_all() -> None:
     for optimizer, high in (("adamw", 1.0), ("nesterov", 8.0)):
         stages = [task.stage for task in phases[1] if task.stage.optimizer == optimizer]
         old = Search(request()).planner.spaces[optimizer].dimensions["optimizer.lr"]
-        assert isinstance(old, Range)
+        assert isinstance(old, LogRange)
         assert {stage.space.dimensions["optimizer.lr"] for stage in stages} == {replace(old, high=high)}
     for one in tuned:
         assert one.budget.rounds == 2 and len(one.spaces) == 2 and len(one.trials) == 8
@@ -178,7 +178,7 @@ def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path
     longer = {"arguments": ("data.holdout=100", "trainer.steps=16")}
     for changes in ({"trials": 5}, {"widen": True}, {"seed": 1}, {"rungs": 2}, longer):
         with pytest.raises(
-            UserError, match=r"has optimizer=adamw of experiment=fashion_mnist.* name it in --optimizers"
+            UserError, match=r"has optimizer=adamw in experiment=fashion_mnist.* Add it to --optimizers"
         ):
             Search(request("muon", **changes))
 
@@ -192,27 +192,30 @@ def test_two_commands_at_once_keep_each_other_s_part_of_the_record_or_are_refuse
     first.write()
     path = second.write()
     assert [one.optimizer for one in read_tuned(path)] == ["adamw", "lion"]
-    with pytest.raises(UserError, match="has optimizer=adamw of experiment=fashion_mnist, which this command leaves"):
+    with pytest.raises(UserError, match="has optimizer=adamw in experiment=fashion_mnist, tuned with another budget"):
         unlike.write()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"arguments": ()}, "has data.holdout=0, so its trials would be judged by the official validation set"),
-        ({"arguments": (*SMALL, "seed=3")}, "seed=3 is not possible: every trial sets seed itself"),
-        ({"arguments": (*SMALL, "trainer.final_validation=true")}, "every trial sets trainer.final_validation itself"),
-        ({"arguments": (*SMALL, "tuning.trials=3")}, "every trial sets tuning.trials itself"),
-        ({"arguments": (*SMALL, "optimizer.lr=1")}, "optimizer.lr is tuned, by configs/space/adamw.yaml"),
-        ({"arguments": (*SMALL, "schedule=cosine")}, "schedule is tuned, by configs/space/adamw.yaml"),
+        ({"arguments": ()}, "has data.holdout=0, so its trials would be judged on the official validation set"),
+        ({"arguments": (*SMALL, "seed=3")}, "seed=3 is not possible, because the trials set seed themselves"),
+        (
+            {"arguments": (*SMALL, "trainer.final_validation=true")},
+            "the trials set trainer.final_validation themselves",
+        ),
+        ({"arguments": (*SMALL, "tuning.trials=3")}, "the trials set tuning.trials themselves"),
+        ({"arguments": (*SMALL, "optimizer.lr=1")}, "configs/space/adamw.yaml tunes optimizer.lr"),
+        ({"arguments": (*SMALL, "schedule=cosine")}, "configs/space/adamw.yaml tunes schedule"),
         ({"optimizers": ("lamb",)}, "optimizer=lamb has no search space"),
         (
             {"rungs": 5},
-            "--halving 5 is not possible: experiment=fashion_mnist has trainer.steps=8, of which there is no",
+            "--halving 5 is not possible: trainer.steps=8 of experiment=fashion_mnist cannot be divided",
         ),
         (
             {"rungs": 2, "arguments": ("data.holdout=100", "trainer.epochs=3")},
-            "has trainer.epochs=3, of which there is",
+            "trainer.epochs=3 of experiment=",
         ),
     ],
 )
@@ -275,14 +278,14 @@ def test_a_damaged_journal_is_told_and_what_to_do(line: str, queued: tuple[Journ
     journal, tasks = queued
     text = journal.path.read_text().splitlines()
     journal.path.write_text("\n".join([*text[:3], line, *text[3:], ""]))
-    with pytest.raises(UserError, match=r"tuning.journal is damaged, or not a journal of Optuna's .*move it away"):
+    with pytest.raises(UserError, match=r"tuning.journal is damaged, or is not an Optuna journal .*move the file away"):
         Journal(journal.path).enqueue(tasks)
 
 
 def test_a_journal_that_is_taken_away_is_told_and_made_anew(queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     journal.path.unlink()
-    with pytest.raises(UserError, match=r"tuning.journal has gone while it was in use: type the same again, which ado"):
+    with pytest.raises(UserError, match=r"tuning.journal was deleted during use. Repeat the command, which reu"):
         journal.take(tasks[1])
     again = Journal(journal.path)
     again.enqueue(tasks)
@@ -293,13 +296,15 @@ def test_a_journal_that_is_taken_away_is_told_and_made_anew(queued: tuple[Journa
 def test_a_journal_of_another_space_or_of_other_runs_is_refused(queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     wide = [replace(t, stage=replace(t.stage, space=t.stage.space.widened("optimizer.lr", "low"))) for t in tasks]
-    with pytest.raises(UserError, match="has trials of fashion_mnist/adamw/round 1/rung 1 of 1 in another space"):
+    with pytest.raises(
+        UserError, match="has trials of fashion_mnist/adamw/round 1/rung 1 of 1 in another search space"
+    ):
         Journal(journal.path).enqueue(wide)
     other = [replace(t, job=replace(t.job, directory=t.job.directory.with_name("other"))) for t in tasks]
-    with pytest.raises(UserError, match=r"trial 0 of fashion_mnist/adamw/round 1/rung 1 of 1 was the run .*, and is"):
+    with pytest.raises(UserError, match=r"trial 0 of fashion_mnist/adamw/round 1/rung 1 of 1 was the run .*, but"):
         Journal(journal.path).enqueue(other)
     end(tasks[0], 60.0)
-    with pytest.raises(UserError, match=r"trial 0 of .* came to 50.0, and .* has 60.0 now"):
+    with pytest.raises(UserError, match=r"trial 0 of .* had the result 50.0, but .* now has 60.0"):
         journal.tell(tasks[0], outcome(tasks[0]))
 
 
@@ -326,20 +331,20 @@ def test_what_has_ended_is_adopted_without_a_start(here: None, caplog: pytest.Lo
     for task in tasks:
         end(task, 50.0)
     told: list[int] = []
-    worker = Worker(Path("outputs/tuning"), lambda: (), lambda task: told.append(task.point))
+    worker = TrialWorker(Path("outputs/tuning"), lambda: (), lambda task: told.append(task.point))
     worker.begin(tasks)
     assert worker.run(2) == [] and told == [0, 1]
     assert [worker.journal.has_ended(task) for task in tasks] == [True, True]
     assert not list(Path("outputs").rglob("launcher.txt"))
     (tasks[0].job.directory / "result.json").unlink()
     worker.begin(tasks)
-    assert f"{tasks[0].job.directory} has ended, but has no result any more: it runs again." in caplog.text
+    assert f"{tasks[0].job.directory} ended before, but its result is missing: it runs again." in caplog.text
 
 
 def test_a_trial_goes_to_the_next_worker_when_its_own_dies_and_to_none_while_it_is_queued(here: None) -> None:
     tasks = next(Search(request("adamw", trials=3)).phases())
     queued: set[Path] = {tasks[0].job.directory}
-    one, other = (Worker(Path("outputs/tuning"), lambda: queued, lambda task: None) for _ in range(2))
+    one, other = (TrialWorker(Path("outputs/tuning"), lambda: queued, lambda task: None) for _ in range(2))
     one.begin(tasks)
     other.begin(tasks)
     assert [worker._next() for worker in (one, other, one)] == [tasks[1], tasks[2], None]

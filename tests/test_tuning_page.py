@@ -73,8 +73,8 @@ def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(wor
         "1 of 4",
     ]
     assert row(text, "| nesterov ")[-3:] == ["65.00", "–", "2 of 4"]
-    assert "- nesterov: the winner has not run on fresh seeds." in text
-    assert "| adamw | optimizer.lr | 0.0001 to 0.1, uniform in the logarithm | 0.01 |" in text
+    assert "- nesterov: the winner has not been run on fresh seeds." in text
+    assert "| adamw | optimizer.lr | 0.0001 to 0.1, log-uniform | 0.01 |" in text
     assert "| adamw | schedule | constant, cosine | cosine |" in text
     assert "| 2 | 0.01 | cosine | **72.00** |" in text and "| 1 | 0.001 | cosine | diverged |" in text
 
@@ -89,7 +89,7 @@ def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(worklo
     make_run("adamw", 100, (11.0, 12.0), tail=tail, name="sweep", optimizer__lr=0.5)
     text = markdown(tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
     assert row(text, "| adamw ")[1] == "–" and row(text, "| adamw ")[-2] == "71.50 ± 0.50 (n = 3)"
-    said = "- adamw: its runs on fresh seeds differ in more than their seeds, so none counts: lr=0.001, lr=0.5."
+    said = "- adamw: its runs on fresh seeds differ in more than their seeds, so none is used: lr=0.001, lr=0.5."
     assert said in text
 
 
@@ -116,26 +116,29 @@ def said(*found: Tuned) -> str:
 
 
 def test_what_is_not_fair_or_not_known_is_said() -> None:
-    assert "adamw: every trial diverged, so it has no winner" in said(make_tuned("adamw", (None, None)))
+    assert "adamw: every trial diverged, so there is no winner" in said(make_tuned("adamw", (None, None)))
     unequal = said(make_tuned("adamw"), make_tuned("nesterov", (50.0, 60.0)))
-    assert "The optimizers did not get the same (adamw 4 trials, seed 0, 1 round(s); nesterov 2 trials" in unequal
-    assert "did not get the same" not in said(make_tuned("adamw"), make_tuned("nesterov"))
+    assert (
+        "The optimizers were tuned with different budgets (adamw 4 trials, seed 0, 1 round; nesterov 2 trials"
+        in unequal
+    )
+    assert "different budgets" not in said(make_tuned("adamw"), make_tuned("nesterov"))
     edge = replace(make_tuned("adamw"), edges=(Edge("optimizer.lr", "high"), Edge("optimizer.weight_decay", "low")))
-    assert "adamw: no trial had a higher optimizer.lr than the winner: the best value may lie outside" in said(edge)
+    assert "adamw: no trial had a higher optimizer.lr than the winner, so the best value may lie outside" in said(edge)
     assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in said(edge)
 
 
 def test_a_winner_s_run_with_the_seed_of_the_trials_is_said(workload: Path) -> None:
     (one,) = tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs)["test"]
-    sentence = "adamw: a run of the winner has the trials' own seed (101), which is not fresh"
+    sentence = "adamw: a run of the winner uses the trials' seed (101), on which the winner was"
     assert sentence.replace("101", "0") not in " ".join(notes([one]))
     assert sentence in " ".join(notes([replace(one, tuned=replace(one.tuned, budget=Budget(4, 1, 1, 101)))]))
 
 
 def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
-    with pytest.raises(UserError, match=r"names the experiment '\.\./x', which is no folder"):
+    with pytest.raises(UserError, match=r"has the experiment '\.\./x', which is not a valid folder"):
         tunings([replace(make_tuned("adamw"), experiment="../x")], [])
-    with pytest.raises(UserError, match=r"Two records are of adamw in test: give the one"):
+    with pytest.raises(UserError, match=r"Two files given by --tuned tune adamw in test"):
         tunings([make_tuned("adamw"), make_tuned("nesterov"), make_tuned("adamw")], [])
     odd = replace(
         make_tuned("adamw"), trials=tuple(replace(t, values={"optimizer.lr": "x"}) for t in make_tuned("adamw").trials)
@@ -150,7 +153,7 @@ def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -
     halved = replace(whole, trials=(*short, *whole.trials))
     text = markdown(tunings([halved], []))
     assert row(text, "| adamw ")[4] == "72.00"
-    assert "4 of its trials were shorter (successive halving)" in text
+    assert "4 shorter trials (successive halving)" in text
     assert "| 0.0.1 | 0.001 | cosine | 90.00 |" in text
 
 
@@ -158,7 +161,7 @@ def test_runs_of_another_record_are_not_the_winners(make_run: MakeRun, tmp_path:
     fresh(make_run, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4, tuning__record="0" * 16)
     found = tunings([make_tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
     assert found[0].tuned_runs == [] and found[0].untuned_runs == []
-    assert "adamw: 1 tuned run(s) name another record than this one" in " ".join(notes(found))
+    assert "adamw: 1 tuned run from another tuning left out." in " ".join(notes(found))
 
 
 def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_path: Path) -> None:

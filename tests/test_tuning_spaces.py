@@ -16,7 +16,7 @@ from ranger21.config.compose import Composer, compose_config, composing
 from ranger21.system.errors import UserError
 from ranger21.tuning.points import DIMENSIONS, unit_points
 from ranger21.tuning.record import Budget, Edge, Trial, Tuned, read_tuned, write_tuned
-from ranger21.tuning.space import COLUMNS, SPACES, Choice, Range, Space, read_space
+from ranger21.tuning.space import COLUMNS, SPACES, Choice, LogRange, Space, read_space
 
 OPTIMIZERS = ("adamw", "lion", "muon", "nesterov", "ranger21", "ranger21_official")
 POINTS = st.tuples(*[st.floats(0, 1, exclude_max=True)] * DIMENSIONS)
@@ -48,7 +48,7 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
                 assert config.optimizer.name == optimizer
                 seen.append(result_values(config))
     lr, decay = space.dimensions["optimizer.lr"], space.dimensions["optimizer.weight_decay"]
-    assert isinstance(lr, Range) and isinstance(decay, Range)
+    assert isinstance(lr, LogRange) and isinstance(decay, LogRange)
     assert lr.high / lr.low == pytest.approx(1000) == decay.high / decay.low
     assert (lr.low * lr.high) ** 0.5 == pytest.approx(default.optimizer.lr, rel=0.1)  # around the default
     assert default.schedule.name in {values["schedule.name"] for values in seen}  # its own
@@ -61,7 +61,7 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
 
 @given(part=st.floats(0, 1, exclude_max=True), low=st.floats(1e-8, 1), ratio=st.floats(1.1, 1e6))
 def test_a_range_is_uniform_in_its_logarithm_and_stays_within(part: float, low: float, ratio: float) -> None:
-    value = Range(low, low * ratio).at(part)
+    value = LogRange(low, low * ratio).at(part)
     assert value == pytest.approx(low * ratio**part, rel=1e-3)
     assert float(f"{value:.4g}") == value  # as typed
 
@@ -71,9 +71,9 @@ def test_a_dimension_has_its_column_by_name_whatever_stands_beside_it(
     point: tuple[float, ...], names: list[str]
 ) -> None:
     choices = {str(n): (f"optimizer.x={n}",) for n in range(4)}
-    dimensions = {name: Range(1e-3, 1.0) if name == "optimizer.lr" else Choice(choices) for name in names}
+    dimensions = {name: LogRange(1e-3, 1.0) if name == "optimizer.lr" else Choice(choices) for name in names}
     values = Space("x", dimensions).values(point)
-    assert values["optimizer.lr"] == Range(1e-3, 1.0).at(point[0])
+    assert values["optimizer.lr"] == LogRange(1e-3, 1.0).at(point[0])
     assert values["warmup"] == str(int(4 * point[2]))
     assert values["optimizer.a"] == str(int(4 * point[4]))  # the others by their names
     assert Space("x", dimensions).hash == Space("y", dict(sorted(dimensions.items()))).hash
@@ -87,7 +87,7 @@ def test_every_optimizer_has_the_same_parts_of_its_own_ranges() -> None:
         parts = set()
         for space in spaces:
             rate = space.dimensions["optimizer.lr"]
-            assert isinstance(rate, Range)
+            assert isinstance(rate, LogRange)
             parts.add(round(math.log10(float(space.values(point)["optimizer.lr"]) / rate.low), 2))
         assert len(parts) == 1
         assert len({space.values(point)["warmup"] for space in spaces}) == 1
@@ -97,7 +97,7 @@ def test_a_wider_space_holds_the_old_one_and_is_another() -> None:
     space = read_space("adamw")
     for side, ends in (("low", (1e-5, 0.1)), ("high", (1e-4, 1.0))):
         wide = space.widened("optimizer.lr", side)
-        assert wide.dimensions["optimizer.lr"] == Range(*ends)
+        assert wide.dimensions["optimizer.lr"] == LogRange(*ends)
         assert wide.hash != space.hash
         assert {**wide.dimensions, "optimizer.lr": None} == {**space.dimensions, "optimizer.lr": None}
 
@@ -107,19 +107,19 @@ def test_a_wider_space_holds_the_old_one_and_is_another() -> None:
     [
         ("", "it is empty"),
         ("optimizer.lr: {low: 1, high: 1}", "optimizer.lr: low=1 must be below high=1."),
-        ("optimizer.lr: {low: 0, high: 1}", "must be numbers above 0, as it is the logarithm"),
+        ("optimizer.lr: {low: 0, high: 1}", "must be numbers above 0, because the range is log"),
         ("optimizer.lr: {low: 1e-3, high: .inf}", "must be numbers above 0"),
-        ("optimizer.lr: {low: 1e-3, high: 1, log: true}", "optimizer.lr is none of what a dimension can be"),
-        ("optimizer.lr: 1e-3", "optimizer.lr is none of what a dimension can be"),
-        ("optimizer.lr: [1e-3]", "needs two different values at least"),
-        ("optimizer.lr: [1, 1]", "needs two different values at least"),
-        ("seed: [0, 1]", "seed is no key that a space may choose"),
-        ("warmup: [0, 5%]", "warmup is no key that a space may choose, and no choice names it as {warmup}."),
-        ("data.batch_size: {low: 1, high: 64}", "'data.batch_size=1' is not possible: a space chooses"),
-        ("a: {x: [seed=1], y: [seed=2]}", "'seed=1' is not possible: a space chooses"),
+        ("optimizer.lr: {low: 1e-3, high: 1, log: true}", "optimizer.lr is not a valid dimension"),
+        ("optimizer.lr: 1e-3", "optimizer.lr is not a valid dimension"),
+        ("optimizer.lr: [1e-3]", "needs at least two values, all different"),
+        ("optimizer.lr: [1, 1]", "needs at least two values, all different"),
+        ("seed: [0, 1]", "seed is not a key that a space may set"),
+        ("warmup: [0, 5%]", "warmup is not a key that a space may set, and no choice uses {warmup}."),
+        ("data.batch_size: {low: 1, high: 64}", "'data.batch_size=1' is not possible, because a search space"),
+        ("a: {x: [seed=1], y: [seed=2]}", "'seed=1' is not possible, because a search space"),
         ("a: {x: [schedule], y: []}", "'schedule' is not possible"),
-        ("a: {x: ['schedule.linear_warmup={b}'], y: []}", "a names {b}, which has no list of values here."),
-        ("\n".join(f"optimizer.a{n}: [1, 2]" for n in range(5)), "it has 5 dimensions"),
+        ("a: {x: ['schedule.linear_warmup={b}'], y: []}", "a uses {b}, but b has no list of values."),
+        ("\n".join(f"optimizer.a{n}: [1, 2]" for n in range(5)), "at most 4 besides optimizer"),
         ("optimizer.lr: [1, 2]\noptimizer.lr: [1, 3]", "duplicate key"),
         ("optimizer.lr: &a [1, 2]\noptimizer.eps: *a", "alias"),
     ],
@@ -132,7 +132,9 @@ def test_what_cannot_be_a_space_is_told(text: str, words: str, tmp_path: Path) -
 
 
 def test_an_optimizer_without_a_space_is_told_who_has_one() -> None:
-    with pytest.raises(UserError, match="optimizer=lamb has no search space: there are those of adamw, lion, muon,"):
+    with pytest.raises(
+        UserError, match="optimizer=lamb has no search space\\. Optimizers with one: adamw, lion, muon,"
+    ):
         read_space("lamb")
 
 
@@ -159,17 +161,17 @@ def test_the_record_comes_back_as_it_was_written_and_what_is_wrong_in_it_is_told
     assert min(trials, key=lambda trial: trial.rank) == trials[0]
     text = path.read_text()
     for old, new, words in (
-        ('"version": 1', '"version": 2', "has version 2, and this code reads version 1"),
+        ('"version": 1', '"version": 2', "has version 2, but this code reads version 1"),
         ('"finished"', '"fine"', "has the state 'fine'"),
         ('"diverged"', '"finished"', "has the state 'finished' and the objective None"),
-        ('"x/a"', '"/x/a"', "is not below OUTPUTS/tuning"),
+        ('"x/a"', '"/x/a"', "is not in OUTPUTS/tuning"),
         ('"low"\n', '"left"\n', "is damaged"),
         ('"seed": 0', '"seed": null', "is damaged"),
-        ('"optimizer": "b"', '"optimizer": "a"', "it has an optimizer twice in one experiment"),
+        ('"optimizer": "b"', '"optimizer": "a"', "an experiment has the same optimizer twice"),
         ('"objective": 80.0', '"objective": 800.0', "the objective 800.0"),
-        ('"rounds": 1', '"rounds": 2', "another number of spaces than of rounds"),
+        ('"rounds": 1', '"rounds": 2', "different numbers of spaces and rounds"),
         ('"winner": null', f'"winner": {json.dumps(asdict(trials[0]))}', "a winner that is not the best of its trials"),
-        ('"optimizer.lr=0.001"', '"run_dir=elsewhere"', "chose something else than optimizer"),
+        ('"optimizer.lr=0.001"', '"run_dir=elsewhere"', "sets something other than optimizer"),
     ):
         assert old in text
         path.write_text(text.replace(old, new))

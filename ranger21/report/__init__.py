@@ -1,1 +1,1 @@
-"""Compare finished runs: read them, group them over seeds, and write a table and figures."""
+"""Compare runs: read them, group them over seeds, and write tables, verdicts, figures and a page."""

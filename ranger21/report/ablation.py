@@ -1,4 +1,4 @@
-"""What each ingredient of Ranger21 contributes: alone, on the ladder from AdamW, and given the others."""
+"""Measure what each ingredient of Ranger21 contributes: alone, in a ladder from AdamW, and given all others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.config.ablation import ALL, INGREDIENTS
-from ranger21.report.figures.drawing import Bar, write_bars
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.figures.drawing import ErrorBar, write_error_bars
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.groups.grouping import Group
 from ranger21.report.groups.resolution import quantum
 from ranger21.report.groups.summary import final_top1, seeds
@@ -23,29 +23,37 @@ ALONE, LADDER, GIVEN = "alone (added to AdamW)", "on the ladder (given those abo
 
 @dataclass(frozen=True)
 class Contribution:
-    """The difference in final top-1 (points) of an ingredient switched on, in the company of others."""
+    """The difference in final top-1 (points) from switching an ingredient on.
+
+    Attributes:
+        company: which other ingredients are on: ALONE, LADDER or GIVEN.
+    """
 
     ingredient: str
-    company: str  # ALONE, LADDER or GIVEN
+    company: str
     difference: Difference
 
 
 def ingredients(group: Group) -> frozenset[str] | None:
-    """The ingredients that are on in a group; None if it is not of Ranger21."""
+    """Return the ingredients that are on in a group; None if its optimizer is not Ranger21."""
     if group.settings.get("optimizer.name") != "ranger21":
         return None
     return frozenset(name for name, (key, off) in INGREDIENTS.items() if group.settings.get(key, off) != off)
 
 
-def contributions(comparison: Comparison) -> list[Contribution]:
-    """Every contribution that the groups can tell; p-values after Holm over all of them."""
+def contributions(comparison: GroupComparison) -> list[Contribution]:
+    """Return every contribution that the groups can show, with Holm's correction over all of them.
+
+    Raises:
+        UserError: two groups have the same ingredients and differ in another setting.
+    """
     named = [(on, group) for group in comparison.groups if (on := ingredients(group)) is not None]
     groups: dict[frozenset[str], Group] = {}
     for on, group in named:
         if on in groups:
             raise UserError(
-                f"{groups[on].label} and {group.label} have the same ingredients of Ranger21 switched on, and differ "
-                "in something else: give --ablation the runs of one experiment=ablation."
+                f"{groups[on].label} and {group.label} have the same ingredients of Ranger21 switched on, but another "
+                "setting differs. With --ablation, give only the runs of one experiment=ablation."
             )
         groups[on] = group
     wanted = [
@@ -67,8 +75,8 @@ def contributions(comparison: Comparison) -> list[Contribution]:
     ]
 
 
-def write_ablation(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Write ablation.md, and ablation.png and .svg for each comparison that has such runs; nothing without any."""
+def write_ablation(comparisons: Sequence[GroupComparison], out: Path) -> list[Path]:
+    """Write ablation.md, and a figure for each comparison with such runs; write nothing if there are none."""
     told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
     if not told:
         return []
@@ -78,25 +86,25 @@ def write_ablation(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
     return [out / "ablation.md", *(path for paths in pictures for path in paths)]
 
 
-def text_of(comparisons: Sequence[Comparison]) -> str:
-    """Return what ablation.md says of those comparisons that have such runs."""
+def text_of(comparisons: Sequence[GroupComparison]) -> str:
+    """Return the text of ablation.md, which covers the comparisons with such runs."""
     told = [(comparison, found) for comparison in comparisons if (found := contributions(comparison))]
     return "\n\n".join(markdown(comparison, found) for comparison, found in told)
 
 
-def markdown(comparison: Comparison, found: Sequence[Contribution]) -> str:
-    """A table with a row an ingredient, a column a company."""
+def markdown(comparison: GroupComparison, found: Sequence[Contribution]) -> str:
+    """Return a section in Markdown with a table of ingredients (rows) and companies (columns)."""
     companies = [company for company in (ALONE, LADDER, GIVEN) if any(c.company == company for c in found)]
     cells = {(c.ingredient, c.company): _cell(c.difference) for c in found}
     rows = [[name, *(cells.get((name, company), "–") for company in companies)] for name in ALL]
     table = "\n".join(table_lines(["ingredient", *companies], rows))
     return (
         f"## {escaped(comparison.title)}: what each ingredient of Ranger21 contributes\n\n"
-        "Difference in final top-1 in points when the ingredient is switched on, its 95 % interval (this difference "
-        f"alone), and p after Holm over the {found[0].difference.family} differences with enough seeds. Equivalent: "
-        f"it is shown to contribute less than {margin_of(comparison.runs):g} points either way. A "
-        "diverged run counts as chance; where one is among those compared, p is of a test of ranks, and there is no "
-        f"interval.\n\n{table}\n"
+        "Each cell is the difference in final top-1 (points) from switching the ingredient on, its 95 % interval (for "
+        f"this difference alone), and p after Holm's correction over all {found[0].difference.family} differences "
+        f"with enough seeds. Equivalent: the contribution is shown to be below {margin_of(comparison.runs):g} points "
+        "in either direction. A diverged run counts as chance; a difference that includes one has a p from a rank "
+        f"test and no interval.\n\n{table}\n"
     )
 
 
@@ -116,9 +124,9 @@ def _cell(difference: Difference) -> str:
 
 
 def _draw(found: Sequence[Contribution], path: Path) -> list[Path]:
-    """Points with intervals, a row an ingredient."""
-    bars = [Bar(c.ingredient, c.company, c.difference.mean, c.difference.low, c.difference.high) for c in found]
-    return write_bars(bars, ALL, "contribution to final top-1 (points)", path)
+    """Draw the contributions with intervals, one row per ingredient."""
+    bars = [ErrorBar(c.ingredient, c.company, c.difference.mean, c.difference.low, c.difference.high) for c in found]
+    return write_error_bars(bars, ALL, "contribution to final top-1 (points)", path)
 
 
 def _mark(on: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""Everything that a comparison writes into its directory."""
+"""Read runs, compare them, and write the whole report into a directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ranger21.report.claims import page as claims_page
-from ranger21.report.groups.comparisons import Comparison, compare_like_with_like, separation
+from ranger21.report.groups.comparisons import GroupComparison, compare_like_with_like, separation
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.tables import table
 from ranger21.report.tables.text import create, escaped
@@ -20,34 +20,47 @@ from ranger21.report.workloads.workloads import Overall, over_workloads
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: the comparisons, and the sentences on what does not belong together or cannot be read."""
+    """The comparisons of all runs.
 
-    comparisons: list[Comparison]
+    Attributes:
+        remarks: sentences on runs that cannot be read or are not compared with each other.
+    """
+
+    comparisons: list[GroupComparison]
     remarks: list[str]
 
     @cached_property
     def overall(self) -> Overall | None:
-        """What they say together; None where they share no optimizers."""
+        """The comparison over all workloads; None if no two of them share two optimizers."""
         return over_workloads(self.comparisons)
 
 
 def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
-    """Read the runs and put together those that belong together. Raises a UserError if there are none."""
+    """Read runs and compare those that share a recipe.
+
+    Args:
+        patterns: as in `find_runs`.
+        across: as in `compare_like_with_like`.
+
+    Raises:
+        UserError: no run could be read.
+    """
     found = find_runs(patterns)
     comparisons = compare_like_with_like(found.runs, across)
     apart = separation(comparisons)
     report = Report(comparisons, [*found.left_out, *([apart] if apart else [])])
     if apart and not report.overall:
         report.remarks.append(
-            "There is no verdict over all of them together: no two share two optimizers, each with one group."
+            "No verdict over all comparisons together: no two of them share two optimizers with one group each."
         )
     return report
 
 
 def write_report(report: Report, out: Path, beside: Sequence[str] = ()) -> list[Path]:
-    """Write tables, claims, figures and the page into `out`; returns what a reader should open, the page first.
+    """Write tables, claims, figures and the page into `out`. Return the paths a reader should open, the page first.
 
-    The page has links also to the files `beside` these, which others write.
+    Args:
+        beside: further files in `out` that the page links to.
     """
     files = write_tables(report, out)
     folders = [_figures(comparison, out) for comparison in report.comparisons]
@@ -57,7 +70,7 @@ def write_report(report: Report, out: Path, beside: Sequence[str] = ()) -> list[
 
 
 def write_tables(report: Report, out: Path) -> list[str]:
-    """Write all that has no pictures into `out`; returns the files' names."""
+    """Write all Markdown and CSV files into `out`, and return their names."""
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "claims.md": claims_page.markdown(report.comparisons),
@@ -81,8 +94,8 @@ def write_tables(report: Report, out: Path) -> list[str]:
     return files
 
 
-def _figures(comparison: Comparison, out: Path) -> Path:
-    """The comparison's figures, in a folder of its own."""
+def _figures(comparison: GroupComparison, out: Path) -> Path:
+    """Write the comparison's figures into a folder of its own, and return it."""
     from ranger21.report.figures.gallery import write_gallery  # matplotlib takes a second to import
     from ranger21.report.targets.figure import write_targets_figure
 
@@ -100,7 +113,7 @@ def _overall_figures(overall: Overall, out: Path) -> None:
 
 
 def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
-    """index.html: the curves of all runs, a section for each comparison, and links to the other files."""
+    """Write index.html: the curves of all runs, a section for each comparison, and links to the other files."""
     from ranger21.report.page.page import write_page
     from ranger21.report.page.sections import comparison_section
 

@@ -49,3 +49,8 @@ def first_few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     """Return the first names and the number of the others: `a, b, c and 7 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{between.join(names[:most])}{more}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless it is 1: `1 run`, `1,200 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

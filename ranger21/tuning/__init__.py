@@ -1,1 +1,1 @@
-"""Tuning: every optimizer's own search space, the same points for all, and what came of the trials."""
+"""Tune optimizers fairly: each in its own search space, all with equally many trials at the same points."""

@@ -1,4 +1,4 @@
-"""What a tuner gets who stops after k of n trials: the best of k, over all orders in which they could have come."""
+"""The expected best of k out of n trials, over all orders of the trials: what tuning with k trials would give."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
-SHARE = Fraction(95, 100)  # of the orders, which lie between `low` and `high`
+SHARE = Fraction(95, 100)  # the share of orders between `low` and `high`
 
 
 @dataclass(frozen=True)
 class BestOf:
-    """The best of k trials: its mean over all orders, and the limits between which it lies in 95 % of them."""
+    """The best of k trials: its mean over all orders, and the limits within which it lies in 95 % of them."""
 
     k: int
     mean: float
@@ -21,17 +21,20 @@ class BestOf:
 
 
 def best_of(values: Sequence[float], k: int) -> BestOf:
-    """Return the best of the first k trials over all orders of all trials, by counting them: nothing is drawn.
+    """Return the best of the first k trials over all orders of the trials, computed exactly.
 
-    The best of k is the i-th smallest of n in C(i - 1, k - 1) of C(n, k) choices. It is what a bootstrap over orders
-    comes to. Of k = n there is one: the best of all.
+    The best of k is the i-th smallest of n values in C(i - 1, k - 1) of C(n, k) choices. This is the limit of a
+    bootstrap over orders.
 
     Args:
-        values: of each trial, the higher the better, all finite.
-        k: from 1 to their count. Raises a ValueError for another.
+        values: the finite result of each trial; higher is better.
+        k: the number of trials to stop after.
+
+    Raises:
+        ValueError: k is not between 1 and the number of values.
     """
     if not 1 <= k <= len(values):
-        raise ValueError(f"the best of {k} of {len(values)} trials")
+        raise ValueError(f"k is {k}, but must be between 1 and the number of trials, {len(values)}.")
     ordered = sorted(values)
     shares = [Fraction(comb(place, k - 1), comb(len(ordered), k)) for place in range(len(ordered))]
     mean = float(sum(share * Fraction(value) for share, value in zip(shares, ordered, strict=True)))
@@ -40,7 +43,7 @@ def best_of(values: Sequence[float], k: int) -> BestOf:
 
 
 def _quantile(ordered: Sequence[float], shares: Sequence[Fraction], wanted: Fraction) -> float:
-    """The least value that at least this share of the choices does not exceed."""
+    """Return the least value that at least this share of the choices does not exceed."""
     below = Fraction(0)
     for value, share in zip(ordered, shares, strict=True):
         below += share

@@ -1,4 +1,4 @@
-"""Who has which trial: locks that a worker holds while it lives, and that fall to the next one when it dies."""
+"""Locks on trials. A worker holds them while it is alive; when it dies, others can claim its trials."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 
 from ranger21.system.locks import take
 
-FOLDER = ".claims"  # of the locks, beside the runs
-PAUSE = 0.05  # seconds between two tries
+FOLDER = ".claims"  # the folder of the locks, next to the runs
+PAUSE = 0.05  # seconds between attempts
 
 
 class Claims:
-    """The trials of this worker, each a lock on an empty file in `folder`. Where there are no locks, all are free."""
+    """The trials that this worker has claimed, each by a lock on an empty file in `folder`.
+
+    On file systems without locks, every claim succeeds.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,12 +26,12 @@ class Claims:
 
     @property
     def any(self) -> bool:
-        """Whether this worker has a trial."""
+        """Whether this worker holds a claim."""
         return bool(self._held)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Let one worker at a time look for what is next."""
+        """Enter a section that one worker at a time can be in, such as choosing the next trial."""
         while (descriptor := self._lock("turn")) is None:
             time.sleep(PAUSE)
         try:
@@ -37,7 +40,7 @@ class Claims:
             os.close(descriptor)
 
     def take(self, name: str) -> bool:
-        """Claim what has this name until it is released or this process ends; False if another worker has it."""
+        """Claim a name until it is released or this process ends. Return False if it is claimed already."""
         if name in self._held:
             return False
         descriptor = self._lock(name)
@@ -47,7 +50,7 @@ class Claims:
         return True
 
     def release(self, name: str) -> None:
-        """Let others have it."""
+        """Release a claim."""
         os.close(self._held.pop(name))
 
     def _lock(self, name: str) -> int | None:

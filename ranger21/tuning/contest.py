@@ -1,4 +1,4 @@
-"""A comparison that tunes first: what is to be tuned, and the runs of every default and every winner on fresh seeds."""
+"""Comparisons that tune first, and then run every optimizer's defaults and winner on fresh seeds."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ranger21.system.files import write_atomically
 from ranger21.system.masking import masked_values
 from ranger21.system.project import command
 from ranger21.system.reading import read_json
-from ranger21.tuning.plan import Request, Task
+from ranger21.tuning.plan import Task, TuningRequest
 from ranger21.tuning.record import NAME, Tuned, read_tuned, tuned_hash
 from ranger21.tuning.search import Search
 from ranger21.tuning.space import read_space
-from ranger21.tuning.work import Worker
+from ranger21.tuning.work import TrialWorker
 
-Queued = Callable[[], Container[Path]]  # the run directories that a scheduler holds
-SEED = 0  # of the trials, which no run of the comparison has
+Queued = Callable[[], Container[Path]]  # returns the run directories that a scheduler has queued
+SEED = 0  # the trials' seed, which the comparison does not use
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The runs of a preset with trials.
+    """The trials and runs of a preset that tunes.
 
     Attributes:
-        untuned: a run for each experiment, optimizer and fresh seed, as the optimizer comes.
-        overrides: what was typed besides, for all runs alike.
-        given: a record of winners, in place of this contest's own tuning.
+        untuned: a run with default settings for each experiment, optimizer and fresh seed.
+        overrides: further arguments for all runs.
+        given: a tuned.json to take the winners from, instead of tuning.
     """
 
     preset: Preset
@@ -46,18 +46,20 @@ class Contest:
 
     @property
     def record(self) -> Path:
-        """Where the winners stand."""
+        """The path of the tuned.json with the winners."""
         return self.given or self.request(self.experiments[0]).place / NAME
 
-    def request(self, experiment: str) -> Request:
-        """What is to be tuned of a workload: all its optimizers alike."""
+    def request(self, experiment: str) -> TuningRequest:
+        """Return the tuning request for a workload: all its optimizers, tuned the same way."""
         mine = [job for job in self.untuned if job.config.experiment == experiment]
         optimizers = tuple(dict.fromkeys(job.config.optimizer.name for job in mine))
         arguments = tuple(word for word in self.overrides if not word.lstrip("+").startswith("outputs="))
-        return Request((experiment,), optimizers, self.preset.trials, 1, False, SEED, mine[0].config.outputs, arguments)
+        return TuningRequest(
+            (experiment,), optimizers, self.preset.trials, 1, False, SEED, mine[0].config.outputs, arguments
+        )
 
     def searches(self) -> list[Search]:
-        """The tunings that are still to do, one a workload; none where a record is given."""
+        """Return the searches that are still to do, one per workload; none if a tuned.json is given."""
         winners = self.winners()
         wanted = [] if self.given else [self.request(experiment) for experiment in self.experiments]
         return [
@@ -67,9 +69,13 @@ class Contest:
         ]
 
     def winners(self) -> dict[tuple[str, str], Tuned]:
-        """What is tuned as this contest would, by experiment and optimizer; of a given record, whatever it says.
+        """Return the tunings that this contest can use, by experiment and optimizer.
 
-        Raises a UserError for a given record without one of them, or whose trials had a seed of this contest.
+        From its own tuned.json these are the tunings that match the current request and search space; from a given one,
+        all that are needed.
+
+        Raises:
+            UserError: the given tuned.json lacks an optimizer, or its trials used a seed of this contest.
         """
         if not self.given and not self.record.exists():
             return {}
@@ -77,76 +83,77 @@ class Contest:
         wanted = {(job.config.experiment, job.config.optimizer.name) for job in self.untuned}
         for experiment, optimizer in sorted(wanted - found.keys()) if self.given else ():
             raise UserError(
-                f"{self.given} has no trials of optimizer={optimizer} in experiment={experiment}: tune it "
-                "(scripts/tune.py), or leave it out with --only."
+                f"{self.given} has no trials of optimizer={optimizer} in experiment={experiment}. Tune it with "
+                "scripts/tune.py, or leave it out with --only."
             )
         known = {key: found[key] for key in sorted(wanted & found.keys())}
         seeds = {job.config.seed for job in self.untuned} & {one.budget.seed for one in known.values() if self.given}
         if seeds:
             raise UserError(
-                f"{self.given} has trials of seed {min(seeds)}, which runs of this preset have, too: their winner was "
-                "chosen by its luck with that seed. Tune with another --seed."
+                f"The trials in {self.given} used seed {min(seeds)}, which this preset's runs use, too. The winner was "
+                "selected on that seed, so the comparison would be biased. Tune with another --seed."
             )
         return {key: one for key, one in known.items() if self.given or _is_of(self.request(key[0]), one)}
 
     def trials(self) -> list[PlannedRun]:
-        """The trials of what is still to be tuned."""
+        """Return the first trials of the searches that are still to do."""
         return [task.job for search in self.searches() for task in next(search.phases())]
 
     def runs(self, experiment: str | None = None) -> list[PlannedRun]:
-        """The untuned runs, each before that of its winner if there is one; of one workload, or of all."""
+        """Return the untuned runs, each followed by its winner's run if there is one; of one workload, or of all."""
         mine = [job for job in self.untuned if experiment in (None, job.config.experiment)]
-        chosen = {key: words(one) for key, one in self.winners().items() if one.winner}
+        chosen = {key: winner_arguments(one) for key, one in self.winners().items() if one.winner}
         typed = len(self.overrides)
         wanted: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = []
         for job in mine:
-            choices = job.overrides[: len(job.overrides) - typed - 1]  # what is left stands behind the seed
+            choices = job.overrides[: len(job.overrides) - typed - 1]  # without the seed and what follows it
             winner = chosen.get((job.config.experiment, job.config.optimizer.name))
             for more in ((), winner) if winner else ((),):
                 wanted.append(((*choices, *more), job.config.seed, self.overrides))
         return planned_runs(wanted) if chosen else mine
 
     def to_come(self) -> list[PlannedRun]:
-        """What stands for the winners' runs that are not known yet: as long as the untuned ones."""
+        """Return placeholders for the runs of winners that are not known yet, as long as the untuned runs."""
         late = {name for search in self.searches() for name in search.request.experiments}
         alike = [job for job in self.untuned if job.config.experiment in late]
-        return [replace(job, directory=job.directory / "tuned") for job in alike]  # where nothing is
+        return [replace(job, directory=job.directory / "tuned") for job in alike]  # directories that do not exist
 
 
 def contest(
     preset: Preset, seeds: int | None, only: Sequence[str], overrides: Sequence[str], given: Path | None
 ) -> Contest:
-    """Return a preset's contest. Raises a UserError for what cannot be run."""
+    """Return a preset's contest. Raises a UserError for runs that are not possible."""
     return Contest(preset, tuple(expand(preset, seeds, list(only), list(overrides))), tuple(overrides), given)
 
 
-def words(one: Tuned) -> tuple[str, ...]:
-    """The arguments of train.py that make a run that of a winner, and say so."""
+def winner_arguments(one: Tuned) -> tuple[str, ...]:
+    """Return the arguments of train.py that give a run the winner's settings and record their origin."""
     assert one.winner is not None
     trials = one.budget.trials * one.budget.rounds
-    record = f'tuning.record="{tuned_hash(one)}"'  # in quotes, as some hashes look like numbers: 12e4
+    record = f'tuning.record="{tuned_hash(one)}"'  # quoted, because hashes such as 12e4 look like numbers
     return (*one.winner.overrides, f"tuning.trials={trials}", record)
 
 
-def as_typed(request: Request) -> str:
-    """The command that tunes what a request asks for."""
+def as_typed(request: TuningRequest) -> str:
+    """Return the command that runs a tuning request."""
     names = ["--optimizers", ",".join(request.optimizers), "--trials", str(request.trials)]
     words = [f"experiment={','.join(request.experiments)}", *names, *request.arguments, f"outputs={request.outputs}"]
     return command("python", "scripts/tune.py", *words)
 
 
-def _is_of(request: Request, one: Tuned) -> bool:
-    """Whether a tuning had what is asked for, in the space as it is now."""
+def _is_of(request: TuningRequest, one: Tuned) -> bool:
+    """Whether a tuning matches a request and the current search space."""
     asked, had = (request.trials, request.seed, request.recorded), (one.budget.trials, one.budget.seed, one.arguments)
     return asked == had and one.spaces[0]["hash"] == read_space(one.optimizer).hash
 
 
 def tune(search: Search, queued: Queued, at_once: int, told: Callable[[Task], None]) -> list[Task]:
-    """Run a workload's trials to their ends, so many at a time, and write who won.
+    """Run all trials of a workload, `at_once` at a time, and write the winners to tuned.json.
 
-    Returns the trials that failed: then nothing is written.
+    Returns:
+        The trials that failed. If there are any, nothing is written.
     """
-    worker = Worker(search.request.place, queued, told)
+    worker = TrialWorker(search.request.place, queued, told)
     for tasks in search.phases():
         worker.begin(tasks)
         if failed := worker.run(at_once):
@@ -156,10 +163,10 @@ def tune(search: Search, queued: Queued, at_once: int, told: Callable[[Task], No
 
 
 def enqueue(searches: Iterable[Search], queued: Queued) -> list[Task]:
-    """Write who won where all trials have ended, and return the others, noted as a scheduler's."""
+    """Write the winners of searches whose trials have all ended. Return the other trials, marked as submitted."""
     left: list[Task] = []
     for search in searches:
-        worker = Worker(search.request.place, queued, lambda task: None)
+        worker = TrialWorker(search.request.place, queued, lambda task: None)
         for tasks in search.phases():
             worker.begin(tasks)
             mine = worker.collect()
@@ -173,7 +180,7 @@ def enqueue(searches: Iterable[Search], queued: Queued) -> list[Task]:
 
 
 def publish(record: Path, folder: Path) -> Path:
-    """Copy a record for a publication, with what looks like a key masked; return the copy."""
+    """Copy a tuned.json into `folder` for publication, with anything that looks like a key masked. Return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = masked_values(read_json(record))
     write_atomically(folder / NAME, json.dumps(shown, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Figures of a workload's trials: top-1 against the learning rate, and what so many trials get."""
+"""Draw the trials of a workload: top-1 against the learning rate, and the expected best of k trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKERS = "osD^vPX"
 
 @dataclass(frozen=True)
 class Point:
-    """A trial: its learning rate, above 0, and its top-1 in per cent; a failed one stands where it is counted."""
+    """A trial in a figure: its learning rate, above 0, and its top-1 in per cent, which is chance if it failed."""
 
     lr: float
     top1: float
@@ -30,7 +30,7 @@ class Point:
 
 
 def write_sensitivity(trials: Mapping[str, Sequence[Point]], y: str, path: Path) -> list[Path]:
-    """Write top-1 against the learning rate for every optimizer as PNG and SVG; `path` has no suffix."""
+    """Write a figure of top-1 against the learning rate for every optimizer, as PNG and SVG. `path` has no suffix."""
 
     def draw(axes: Axes) -> None:
         for index, points in enumerate(trials.values()):
@@ -48,15 +48,15 @@ def write_sensitivity(trials: Mapping[str, Sequence[Point]], y: str, path: Path)
         for i, name in enumerate(trials)
     ]
     if any(point.failed for points in trials.values() for point in points):
-        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="a trial that failed"))
-    caption = "A point is a trial: the other values of its optimizer differ, too."
+        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="failed trial"))
+    caption = "Each point is a trial. Other hyperparameters vary between trials, too."
     return _write(draw, handles, y, caption, path)
 
 
 def write_best_of(
     curves: Mapping[str, Sequence[BestOf]], defaults: Mapping[str, float], y: str, path: Path
 ) -> list[Path]:
-    """Write the expected best of k trials for every optimizer, and what its default has, at 0, as PNG and SVG."""
+    """Write a figure of the expected best of k trials for every optimizer, with its defaults at k = 0."""
 
     def draw(axes: Axes) -> None:
         for index, (name, curve) in enumerate(curves.items()):
@@ -77,14 +77,14 @@ def write_best_of(
     if defaults:
         handles.append(Line2D([], [], color=GREY, linestyle="", marker="o", markerfacecolor="white", label="untuned"))
     caption = (
-        "Line: the best of so many trials, its mean over all orders in which they could have come. "
-        "At 0: untuned, the mean over its seeds."
+        "Line: the best result after this number of trials, averaged over all orders of the trials. "
+        "At 0: untuned, the mean over seeds."
     )
     return _write(draw, handles, y, caption, path)
 
 
 def _write(draw: Callable[[Axes], None], handles: Sequence[Line2D], y: str, caption: str, path: Path) -> list[Path]:
-    """One pair of axes with a legend above them and a caption beneath."""
+    """Write a figure of one pair of axes with a legend above and a caption below."""
     with matplotlib.rc_context(STYLE):
         columns = 3
         figure = Figure(figsize=(6.4, 3.9 + 0.2 * -(-len(handles) // columns)), layout="constrained")

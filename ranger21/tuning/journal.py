@@ -1,4 +1,4 @@
-"""Optuna's journal of the trials: which wait, which were taken, which have ended, for all workers together."""
+"""Optuna's journal of the trials, shared by all workers: which are waiting, running and finished."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 from ranger21.system.errors import UserError
 from ranger21.tuning.plan import Stage, Task
 from ranger21.tuning.record import Trial
-from ranger21.tuning.space import Range, Space
+from ranger21.tuning.space import LogRange, Space
 
 NAME = "tuning.journal"
-ANEW = "which adopts the runs that are there and runs no trial twice"
-CURE = f"move it away and type the same again, {ANEW}"
+ANEW = "which reuses all finished runs"
+CURE = f"move the file away and repeat the command, {ANEW}"
 
 
 class Journal:
-    """Optuna's JournalStorage in one file, with a study for each stage, whose trials are enqueued at once.
+    """The queue of trials: Optuna's JournalStorage in one file, with one study per stage.
 
-    It is the queue and the record of who did what; results are read from the runs themselves. Its methods are called
-    by one thread of one process at a time.
+    Results are read from the runs themselves, not from the journal. Only one thread of one process may call its methods
+    at a time.
 
-    Raises a UserError without Optuna, and for a file that is damaged.
+    Raises:
+        UserError: Optuna is not installed, or the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,9 +40,10 @@ class Journal:
             self._storage = self._optuna.storages.JournalStorage(backend)
 
     def enqueue(self, tasks: Sequence[Task]) -> None:
-        """Enqueue those of the trials that are not there yet.
+        """Enqueue the trials that are not in the journal yet.
 
-        Raises a UserError for studies of another space, or of other runs.
+        Raises:
+            UserError: the journal has these trials with another search space or other run directories.
         """
         with self._reading():
             for task in tasks:
@@ -53,21 +55,22 @@ class Journal:
                     self._note(task.stage, study)
                 elif (then := self._trial(task).user_attrs.get("directory")) != directory:
                     raise UserError(
-                        f"{self.path}: trial {task.point} of {task.stage.name} was the run {then}, and is {directory} "
-                        f"by this command: choose another outputs=, or {CURE}."
+                        f"{self.path}: trial {task.point} of {task.stage.name} was the run {then}, but this command "
+                        f"makes it {directory}. Choose another outputs=, or {CURE}."
                     )
 
     def take(self, task: Task) -> None:
-        """Note that a trial is being run."""
+        """Mark a trial as running."""
         with self._reading():
             trial = self._trial(task)
             if trial.state == self._optuna.trial.TrialState.WAITING:
                 self._storage.set_trial_state_values(trial._trial_id, self._optuna.trial.TrialState.RUNNING)
 
     def tell(self, task: Task, came: Trial) -> None:
-        """Note what a trial came to; a divergence is 0, the worst top-1.
+        """Record the result of a trial; a divergence counts as 0, the worst top-1.
 
-        Raises a UserError if the journal has another result of it.
+        Raises:
+            UserError: the journal has another result for it.
         """
         value = 0.0 if came.objective is None else came.objective
         self.take(task)
@@ -77,12 +80,12 @@ class Journal:
                 self._study(task.stage).tell(trial.number, value)
             elif trial.value != value:
                 raise UserError(
-                    f"{self.path}: trial {task.point} of {task.stage.name} came to {trial.value}, and "
-                    f"{task.job.directory} has {value} now. If that run is the right one, {CURE}."
+                    f"{self.path}: trial {task.point} of {task.stage.name} had the result {trial.value}, but "
+                    f"{task.job.directory} now has {value}. If that run is correct, {CURE}."
                 )
 
     def has_ended(self, task: Task) -> bool:
-        """Whether a result of the trial is noted."""
+        """Whether the journal has a result for the trial."""
         with self._reading():
             return bool(self._trial(task).state.is_finished())
 
@@ -92,15 +95,15 @@ class Journal:
                 storage=self._storage,
                 study_name=stage.name,
                 direction="maximize",
-                sampler=self._optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is enqueued
+                sampler=self._optuna.samplers.RandomSampler(seed=0),  # unused, as every trial is enqueued
                 load_if_exists=True,
             )
             if "space" not in study.user_attrs:
                 study.set_user_attr("space", stage.space.hash)
             if study.user_attrs["space"] != stage.space.hash:
                 raise UserError(
-                    f"{self.path} has trials of {stage.name} in another space ({study.user_attrs['space']}, and "
-                    f"configs/space/{stage.optimizer}.yaml is {stage.space.hash}): choose another outputs=, or {CURE}."
+                    f"{self.path} has trials of {stage.name} in another search space ({study.user_attrs['space']}; "
+                    f"configs/space/{stage.optimizer}.yaml has {stage.space.hash}). Choose another outputs=, or {CURE}."
                 )
             self._studies[stage.name] = study
             self._note(stage, study)
@@ -114,7 +117,7 @@ class Journal:
         return self._storage.get_trial(self._numbers[task.stage.name, task.point])
 
     def _waiting(self, task: Task, directory: str) -> Any:
-        """The trial as Optuna has it, at its point."""
+        """Return the trial as a waiting Optuna trial."""
         distributions = _distributions(self._optuna.distributions, task.stage.space)
         return self._optuna.trial.create_trial(
             state=self._optuna.trial.TrialState.WAITING,
@@ -125,22 +128,22 @@ class Journal:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turn what Optuna raises over a file that it did not write into a sentence."""
+        """Turn errors that Optuna raises for a damaged file into a UserError."""
         try:
             yield
         except FileNotFoundError as error:
-            raise UserError(f"{self.path} has gone while it was in use: type the same again, {ANEW}.") from error
+            raise UserError(f"{self.path} was deleted during use. Repeat the command, {ANEW}.") from error
         except (UserError, OSError):
             raise
         except Exception as error:
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise UserError(f"{self.path} is damaged, or not a journal of Optuna's ({told}): {CURE}.") from error
+            raise UserError(f"{self.path} is damaged, or is not an Optuna journal ({told}): {CURE}.") from error
 
 
 def _distributions(kinds: Any, space: Space) -> dict[str, Any]:
     return {
         name: kinds.FloatDistribution(one.low, one.high, log=True)
-        if isinstance(one, Range)
+        if isinstance(one, LogRange)
         else kinds.CategoricalDistribution(list(one.options))
         for name, one in space.dimensions.items()
     }
@@ -156,7 +159,7 @@ def _optuna() -> Any:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Take away a last line without its end, which a killed writer left: what is appended to it would be lost."""
+    """Remove an incomplete last line left by a killed writer, because appended records would be lost with it."""
     if not path.exists():
         return
     with open(path, "rb+") as file:

@@ -1,4 +1,4 @@
-"""What came of trials: by their runs' results alone, so the same whoever ran them, and in whichever order."""
+"""Read the outcome of trials from their runs' results, independently of which worker ran them and in which order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from ranger21.system.errors import UserError
 from ranger21.system.reading import read_json
 from ranger21.tuning.plan import Task
 from ranger21.tuning.record import DIVERGED, FINISHED, Edge, Trial
-from ranger21.tuning.space import Range, Space
+from ranger21.tuning.space import LogRange, Space
 
 OBJECTIVE, LOSS = "holdout/acc1", "holdout/loss"
 
 
 def outcome(task: Task) -> Trial:
-    """What a run that has ended came to. A loss on the holdout that is not finite is a divergence, too.
+    """Return the result of a trial whose run has ended. A holdout loss that is not finite counts as a divergence.
 
-    Raises a UserError for a result without a top-1 on the holdout.
+    Raises:
+        UserError: the result has no top-1 on the holdout.
     """
     path = RunDirectory(task.job.directory).result
     found = read_json(path, {"status": str, "final?": {f"{OBJECTIVE}?": float, f"{LOSS}?": float}})
@@ -25,7 +26,7 @@ def outcome(task: Task) -> Trial:
     top1 = final.get(OBJECTIVE)
     failed = found["status"] != FINISHED or (LOSS in final and final[LOSS] is None)
     if not failed and top1 is None:
-        raise UserError(f"{path} has no {OBJECTIVE}: it is of a run without a holdout. Choose another outputs=.")
+        raise UserError(f"{path} has no {OBJECTIVE}, as its run had no holdout. Choose another outputs=.")
     stage = task.stage
     return Trial(
         stage.round,
@@ -40,16 +41,16 @@ def outcome(task: Task) -> Trial:
 
 
 def best(trials: Iterable[Trial], count: int) -> list[Trial]:
-    """The best of some trials of one length; of equals those of the earlier points."""
+    """Return the best trials among trials of one length; ties go to earlier points."""
     return sorted(trials, key=lambda trial: trial.rank)[:count]
 
 
 def edges(space: Space, won: Trial | None, trials: Sequence[Trial]) -> tuple[Edge, ...]:
-    """The ranges of which no trial lay further out than the winner's value: the best may be beyond."""
+    """Return the ranges in which the winner has the most extreme value of all trials, so the optimum may lie beyond."""
     if won is None:
         return ()
     found = []
-    for name in sorted(name for name, one in space.dimensions.items() if isinstance(one, Range)):
+    for name in sorted(name for name, one in space.dimensions.items() if isinstance(one, LogRange)):
         values = [float(trial.values[name]) for trial in trials]
         own = float(won.values[name])
         found += [Edge(name, "low")] if own <= min(values) else []
@@ -58,8 +59,8 @@ def edges(space: Space, won: Trial | None, trials: Sequence[Trial]) -> tuple[Edg
 
 
 def widened(space: Space, beyond: Iterable[Edge]) -> Space:
-    """The space ten times as wide on these sides, of those ranges that it has."""
+    """Return the space made ten times as wide at each of these edges that it has."""
     for edge in sorted(set(beyond), key=lambda edge: (edge.dimension, edge.side)):
-        if isinstance(space.dimensions.get(edge.dimension), Range):
+        if isinstance(space.dimensions.get(edge.dimension), LogRange):
             space = space.widened(edge.dimension, edge.side)
     return space

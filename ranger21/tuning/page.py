@@ -1,4 +1,4 @@
-"""tuning.md and its figures: what was tried, what came of it, and what the winners are worth on fresh seeds."""
+"""Write tuning.md and its figures: the spaces, the trials, and the winners' results on fresh seeds."""
 
 from __future__ import annotations
 
@@ -11,66 +11,73 @@ from typing import Any
 from urllib.parse import quote
 
 from ranger21.report.groups.chance import chance
-from ranger21.report.groups.failures import Scored, failed, top1_of_failed
+from ranger21.report.groups.failures import ScoredFigure, failed, top1_of_failed
 from ranger21.report.groups.grouping import OPTIMIZER, group_runs, show, trials_of
 from ranger21.report.groups.summary import mean_of, seeds
-from ranger21.report.runs.run import FINISHED, Run
+from ranger21.report.runs.run import FINISHED, RecordedRun
 from ranger21.report.tables.text import create, escaped, table_lines
 from ranger21.system.errors import UserError
-from ranger21.system.wording import first_few, one_line
+from ranger21.system.wording import counted, first_few, one_line
 from ranger21.tuning.best_of import BestOf, best_of
 from ranger21.tuning.record import Trial, Tuned, tuned_hash
 
 NAME = "tuning.md"
 METRIC = "holdout/acc1"
-AT_THE_END = Scored(lambda run: run.last(METRIC), top1_of_failed)  # in per cent
+AT_THE_END = ScoredFigure(lambda run: run.last(METRIC), top1_of_failed)  # in per cent
 TOP1 = "top-1 on the holdout (%)"
 LR = "optimizer.lr"
-HEAD = """# How the values were tuned
+HEAD = """# Tuning
 
-Every optimizer of a workload got the same number of trials, at the same points of one quasi-random sequence, each with
-one seed. A trial is judged by its top-1 on the holdout of the training set at its end; one that diverged is worse than
-any other. No trial read the official validation set.
+Each optimizer of a workload was tuned with the same number of trials, at the same points of one quasi-random sequence,
+with one seed per trial. The objective is the final top-1 on the holdout of the training set; a trial that diverged is
+worse than all others. No trial read the official validation set.
 
-- Untuned and tuned are over fresh seeds, which no trial had: top-1 on the same holdout, mean ± sample standard
-  deviation. The best trial was chosen for being high, so it flatters itself: what tuning gained is tuned less untuned.
-- The best of k is what a tuner gets who stops after k trials: the mean over all orders in which the trials could have
-  come, and the limits between which it lies in 95 % of the orders. A trial that diverged counts as guessing."""
+- "untuned" and "tuned" are over fresh seeds, which no trial used: final top-1 on the same holdout, mean ± sample
+  standard deviation. The gain from tuning is the difference of the two. It is not the best trial minus untuned: the
+  best trial was selected for its result, which is therefore biased upwards.
+- "best of k" is the result of stopping after k trials: the mean over all orders of the trials and, in brackets, the
+  limits within which it lies for 95 % of the orders. A trial that diverged counts as chance."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """One optimizer's tuning in one workload, and its runs on fresh seeds."""
+    """One optimizer's tuning in one workload, and its runs on fresh seeds.
+
+    Attributes:
+        others: the number of tuned runs that name another tuning.
+        guessing: chance accuracy in per cent, which a failed trial counts as.
+        unlike: labels of the groups, if untuned or tuned runs differ in more than their seeds and are not used.
+    """
 
     tuned: Tuned
-    untuned_runs: list[Run]
-    tuned_runs: list[Run]
-    others: int  # tuned runs that name another record
-    guessing: float  # top-1, per cent: what a failed trial counts as
-    unlike: tuple[str, ...] = ()  # groups of runs, untuned or tuned, of which none counts, as there are several
+    untuned_runs: list[RecordedRun]
+    tuned_runs: list[RecordedRun]
+    others: int
+    guessing: float
+    unlike: tuple[str, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
-        """Those of the whole length."""
+        """The trials of full length."""
         return [trial for trial in self.tuned.trials if trial.rung == self.tuned.budget.rungs - 1]
 
     @property
     def values(self) -> list[float]:
-        """The top-1 of each trial, per cent."""
+        """The top-1 of each trial of full length, in per cent."""
         return [self.guessing if trial.objective is None else trial.objective for trial in self.trials]
 
     @property
     def diverged(self) -> int:
-        """How many trials of any length diverged."""
+        """The number of trials, of any length, that diverged."""
         return sum(trial.state != FINISHED for trial in self.tuned.trials)
 
     def best(self, k: int) -> BestOf:
-        """The best of k trials."""
+        """Return the best of k trials."""
         return best_of(self.values, k)
 
 
-def write_tuning(records: Sequence[Tuned], runs: Iterable[Run], out: Path) -> list[Path]:
-    """Write tuning.md and a folder of figures into `out`; return their paths. The same input gives the same bytes."""
+def write_tuning(records: Sequence[Tuned], runs: Iterable[RecordedRun], out: Path) -> list[Path]:
+    """Write tuning.md and a folder of figures into `out`, and return their paths. The output is reproducible."""
     from ranger21.tuning.figures import Point, write_best_of, write_sensitivity
 
     workloads = tunings(records, list(runs))
@@ -95,15 +102,20 @@ def write_tuning(records: Sequence[Tuned], runs: Iterable[Run], out: Path) -> li
     return [out / NAME, folder]
 
 
-def tunings(records: Sequence[Tuned], runs: Sequence[Run]) -> dict[str, list[Tuning]]:
-    """The tunings of each workload, in order of names, each with its runs."""
+def tunings(records: Sequence[Tuned], runs: Sequence[RecordedRun]) -> dict[str, list[Tuning]]:
+    """Return the tunings of each workload with their runs, sorted by name.
+
+    Raises:
+        UserError: two records are of the same optimizer and experiment, or a name is invalid.
+    """
     found: dict[str, list[Tuning]] = {}
     for record in sorted(records, key=lambda record: (record.experiment, record.optimizer)):
         if not re.fullmatch(r"[^/\0.][^/\0]*", record.experiment):
-            raise UserError(f"The record of a tuning names the experiment {record.experiment!r}, which is no folder.")
+            raise UserError(f"A tuned.json has the experiment {record.experiment!r}, which is not a valid folder name.")
         if any(one.tuned.optimizer == record.optimizer for one in found.get(record.experiment, [])):
             raise UserError(
-                f"Two records are of {record.optimizer} in {record.experiment}: give the one that its runs are from."
+                f"Two files given by --tuned tune {record.optimizer} in {record.experiment}. Give only the one that "
+                "the runs used."
             )
         mine = [run for run in runs if run.config.get("experiment") == record.experiment]
         own = [run for run in mine if run.config.get(OPTIMIZER) == record.optimizer and not _is_trial(run)]
@@ -117,39 +129,41 @@ def tunings(records: Sequence[Tuned], runs: Sequence[Run]) -> dict[str, list[Tun
     return found
 
 
-def _is_trial(run: Run) -> bool:
-    """Whether a run is a trial, which alone never reads the official validation set, and is on no fresh seed."""
+def _is_trial(run: RecordedRun) -> bool:
+    """Whether a run is a tuning trial, which is recognised by its not having a final validation."""
     return run.config.get("trainer.final_validation") is False
 
 
-def _of_one_group(runs: list[Run]) -> tuple[list[Run], tuple[str, ...]]:
-    """The runs; if they differ in more than their seeds, none of them, and the labels of their groups."""
+def _of_one_group(runs: list[RecordedRun]) -> tuple[list[RecordedRun], tuple[str, ...]]:
+    """Return the runs; if they differ in more than their seeds, return no runs and the labels of their groups."""
     labels = [group.label for group in group_runs(runs)]
     return (runs, ()) if len(labels) < 2 else ([], tuple(labels))
 
 
 def markdown(workloads: dict[str, list[Tuning]]) -> str:
-    """The whole of tuning.md."""
+    """Return the text of tuning.md."""
     parts = [HEAD]
     for name, found in workloads.items():
         parts += [f"## {escaped(name)}", _summary(found)]
         parts.append("\n".join(f"- {escaped(note)}" for note in notes(found)))
         parts += [f"![{what}](tuning/{quote(name)}-{file}.png)" for file, what in _pictures(found)]
-        parts += ["### The spaces and the winners", _spaces(found)]
-        parts.append("### The trials")
+        parts += ["### Search spaces and winners", _spaces(found)]
+        parts.append("### Trials")
         parts += [_trials(one) for one in found]
     return "\n\n".join(parts) + "\n"
 
 
 def _rate(trial: Trial) -> float | None:
-    """The learning rate of a trial, None where it has none that a logarithmic axis can show."""
+    """Return the learning rate of a trial; None if it has none that a logarithmic axis can show."""
     rate = trial.values.get(LR)
     return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None
 
 
 def _pictures(found: Sequence[Tuning]) -> list[tuple[str, str]]:
     has_lr = any(_rate(trial) is not None for one in found for trial in one.trials)
-    return [("lr", "top-1 against the learning rate")] * has_lr + [("trials", "what so many trials get")]
+    return [("lr", "top-1 against the learning rate")] * has_lr + [
+        ("trials", "expected best result against the number of trials")
+    ]
 
 
 def _summary(found: Sequence[Tuning]) -> str:
@@ -176,8 +190,8 @@ def _best(one: Tuning, count: int) -> str:
     return f"{best.mean:.2f}" + (f" ({best.low:.2f} to {best.high:.2f})" if best.low < best.high else "")
 
 
-def _spread(runs: Sequence[Run]) -> str:
-    """Mean ± sd over seeds, and how many diverged: they count as chance."""
+def _spread(runs: Sequence[RecordedRun]) -> str:
+    """Return mean ± sd over seeds, with n and the number that diverged, which count as chance."""
     found = mean_of(seeds(runs, AT_THE_END))
     if found is None:
         return "–"
@@ -186,53 +200,54 @@ def _spread(runs: Sequence[Run]) -> str:
     return f"{found.mean:.2f}{sd} (n = {found.n}{f', {lost} diverged' if lost else ''})"
 
 
-def _mean(runs: Sequence[Run]) -> float | None:
+def _mean(runs: Sequence[RecordedRun]) -> float | None:
     found = mean_of(seeds(runs, AT_THE_END))
     return found.mean if found else None
 
 
 def notes(found: Sequence[Tuning]) -> list[str]:
-    """The sentences on a workload's tuning: what is not equal, what ended at an edge, what has no winner."""
+    """Return sentences on a workload's tuning: unequal budgets, winners at an edge, missing winners and runs."""
     said = []
     budgets = {one.tuned.optimizer: one.tuned.budget for one in found}
     if len(set(budgets.values())) > 1:
-        each = "; ".join(f"{name} {b.trials} trials, seed {b.seed}, {b.rounds} round(s)" for name, b in budgets.items())
-        said.append(f"The optimizers did not get the same ({each}): their winners cannot be compared fairly.")
+        each = "; ".join(
+            f"{name} {counted(b.trials, 'trial')}, seed {b.seed}, {counted(b.rounds, 'round')}"
+            for name, b in budgets.items()
+        )
+        said.append(f"The optimizers were tuned with different budgets ({each}), so comparing them is not fair.")
     for one in found:
         name, budget = one.tuned.optimizer, one.tuned.budget
         if one.tuned.winner is None:
-            said.append(f"{name}: every trial diverged, so it has no winner and runs untuned alone.")
+            said.append(f"{name}: every trial diverged, so there is no winner and there are only untuned runs.")
         for edge in one.tuned.edges:
             said.append(
                 f"{name}: no trial had a {'higher' if edge.side == 'high' else 'lower'} {edge.dimension} than the "
-                "winner: the best value may lie outside the space."
+                "winner, so the best value may lie outside the search space."
             )
         if budget.rounds > 1:
-            said.append(f"{name}: {budget.rounds} rounds, the later in wider spaces; their trials count together.")
+            said.append(f"{name}: {budget.rounds} rounds of trials, the second in a wider space, are combined.")
         if budget.rungs > 1:
             shorter = len(one.tuned.trials) - len(one.trials)
-            said.append(
-                f"{name}: {shorter} of its trials were shorter (successive halving) and are no part of best of k."
-            )
+            said.append(f"{name}: {counted(shorter, 'shorter trial')} (successive halving) not included in best of k.")
     said += [
-        f"{one.tuned.optimizer}: {one.others} tuned run(s) name another record than this one, and do not count here."
+        f"{one.tuned.optimizer}: {counted(one.others, 'tuned run')} from another tuning left out."
         for one in found
         if one.others
     ]
     said += [
-        f"{one.tuned.optimizer}: its runs on fresh seeds differ in more than their seeds, so none counts: "
+        f"{one.tuned.optimizer}: its runs on fresh seeds differ in more than their seeds, so none is used: "
         f"{first_few(one.unlike)}."
         for one in found
         if one.unlike
     ]
     said += [
-        f"{one.tuned.optimizer}: a run of the winner has the trials' own seed ({one.tuned.budget.seed}), which is not "
-        "fresh: it was chosen for being high there."
+        f"{one.tuned.optimizer}: a run of the winner uses the trials' seed ({one.tuned.budget.seed}), on which the "
+        "winner was selected, so it is biased upwards."
         for one in found
         if any(run.seed == one.tuned.budget.seed for run in one.tuned_runs)
     ]
     return said + [
-        f"{one.tuned.optimizer}: the winner has not run on fresh seeds."
+        f"{one.tuned.optimizer}: the winner has not been run on fresh seeds."
         for one in found
         if one.tuned.winner and not one.tuned_runs and not one.unlike
     ]
@@ -249,9 +264,9 @@ def _spaces(found: Sequence[Tuning]) -> str:
 
 
 def _dimension(content: Any) -> str:
-    """A range or the labels of a choice."""
+    """Return a range, or the labels of a choice, as text."""
     if isinstance(content, dict) and set(content) == {"low", "high"}:
-        return f"{show(content['low'])} to {show(content['high'])}, uniform in the logarithm"
+        return f"{show(content['low'])} to {show(content['high'])}, log-uniform"
     labels = content if isinstance(content, dict | list) else [content]
     return one_line(", ".join(map(str, labels)))
 

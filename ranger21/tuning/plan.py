@@ -1,4 +1,4 @@
-"""Which runs a tuning needs: of each study its trials, as train.py's commands and run directories."""
+"""Plan the trials of a tuning request, as commands of train.py with their run directories."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ranger21.system.errors import UserError
 from ranger21.tuning.points import unit_points
 from ranger21.tuning.space import Space, Value, read_space
 
-FOLDER = "tuning"  # of the trials' runs, below OUTPUTS
-# Keys that each trial sets itself.
+FOLDER = "tuning"  # the folder of the trials' runs, in OUTPUTS
+# Keys that the trials set themselves.
 OURS = (
     *("experiment", "optimizer", "seed", "run_dir", "trainer.final_validation", "trainer.eval_every_steps"),
     *("tuning.trials", "tuning.record"),
 )
-# No trial reads the official validation set. Validations on the way are for the time to a target, and cost time here.
+# No trial reads the official validation set. Validations during training only serve time to target, which is unused.
 UNSEEN = ("trainer.final_validation=false", "trainer.eval_every_steps=null")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be tuned, and with how much.
+class TuningRequest:
+    """What to tune, and the budget.
 
     Attributes:
-        trials: of each optimizer, in each round.
-        rungs: of successive halving; 1 without it.
-        widen: whether a second round has wider spaces where a winner is at an edge.
-        seed: of every run.
-        outputs: the folder above the runs' own.
-        arguments: of train.py, for every run.
+        trials: the number of trials per optimizer and round.
+        rungs: the number of rungs of successive halving; 1 without it.
+        widen: whether to run a second round in wider spaces if a winner is at an edge.
+        seed: the seed of every trial.
+        outputs: the folder that contains the folder of the trials.
+        arguments: further arguments of train.py for every trial.
     """
 
     experiments: tuple[str, ...]
@@ -50,20 +50,20 @@ class Request:
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """Those of the arguments that change a result: not where the data lie, nor how fast a run is."""
+        """The arguments that can change a result, so without paths and without settings of speed."""
         neutral = neutral_keys()
         keys = {word: word.partition("=")[0].lstrip("+~") for word in self.arguments}
         return tuple(word for word, key in keys.items() if not {key, key.partition(".")[0]} & neutral)
 
     @property
     def place(self) -> Path:
-        """Where the runs, the journal and tuned.json are."""
+        """The folder of the trials, the journal and tuned.json."""
         return Path(self.outputs) / FOLDER
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One study: the trials of one optimizer, of one length, in one space. Rounds and rungs count from 0."""
+    """One study: the trials of one optimizer, with one length, in one space. `round` and `rung` count from 0."""
 
     experiment: str
     optimizer: str
@@ -78,14 +78,14 @@ class Stage:
 
     @property
     def told(self) -> str:
-        """The name for people, who need no rounds and rungs where there is one."""
+        """The name to show; it mentions round and rung only if there are several."""
         more = f", round {self.round + 1}" if self.round else ""
         return f"{self.experiment}, {self.optimizer}{more}{f', rung {self.rung + 1}' if self.rungs > 1 else ''}"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A trial that is to be run: its point of the sequence, what it takes there, and its run."""
+    """A trial to be run: its point of the sequence, its values there, and its job."""
 
     stage: Stage
     point: int
@@ -95,12 +95,13 @@ class Task:
 
 
 class Planner:
-    """Makes the tasks of a request.
+    """Makes the tasks of a tuning request.
 
-    Raises a UserError for what cannot be tuned: without a holdout, or where what was typed is the trials' to choose.
+    Raises:
+        UserError: an experiment has no holdout, or an argument sets what the trials set.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TuningRequest) -> None:
         self.request = request
         self.spaces = {optimizer: read_space(optimizer) for optimizer in request.optimizers}
         self._require_room()
@@ -110,26 +111,26 @@ class Planner:
             self._bases = {experiment: self._base(experiment) for experiment in request.experiments}
 
     def _require_room(self) -> None:
-        """Raise a UserError for an argument whose key the trials set themselves."""
+        """Raise a UserError if an argument sets a key that the trials set."""
         for word in self.request.arguments:
             key = word.partition("=")[0].lstrip("+~")
             if key in OURS:
-                raise UserError(f"{word} is not possible: every trial sets {key} itself; --help tells how.")
+                raise UserError(f"{word} is not possible, because the trials set {key} themselves. See --help.")
             for optimizer, space in self.spaces.items():
                 if key in space.sets():
-                    raise UserError(f"{word} is not possible: {key} is tuned, by configs/space/{optimizer}.yaml.")
+                    raise UserError(f"{word} is not possible, because configs/space/{optimizer}.yaml tunes {key}.")
 
     def _base(self, experiment: str) -> Config:
         config = compose_config([f"experiment={experiment}", *self.request.arguments])
         if not config.data.holdout:
             raise UserError(
-                f"experiment={experiment} has data.holdout=0, so its trials would be judged by the official validation "
-                "set, which is for the final runs alone: say data.holdout=N, N training images that nobody trains on."
+                f"experiment={experiment} has data.holdout=0, so its trials would be judged on the official validation "
+                "set, which is reserved for the final runs. Add data.holdout=N to hold out N training images."
             )
         return config
 
     def tasks(self, stage: Stage, points: Sequence[int]) -> list[Task]:
-        """The trials at these points. Raises a UserError, naming the point, for values that train.py refuses."""
+        """Return the trials at these points. Raises a UserError for a point whose values train.py refuses."""
         keys = [(stage.name, stage.space.hash, point) for point in points]
         with composing():
             for key in keys:
@@ -156,7 +157,7 @@ class Planner:
         return PlannedRun(words, config, run_directory(config))
 
     def _length(self, stage: Stage) -> list[str]:
-        """What makes a run of a rung shorter, its schedule with it: half as long as the next rung's."""
+        """Return the overrides that shorten a rung's runs, with their schedules, to half of the next rung's length."""
         part = 2 ** (stage.rungs - 1 - stage.rung)
         if part == 1:
             return []
@@ -164,7 +165,7 @@ class Planner:
         key, whole = ("steps", trainer.steps) if trainer.steps is not None else ("epochs", trainer.epochs)
         if whole < part or (key == "epochs" and whole % part):
             raise UserError(
-                f"--halving {stage.rungs} is not possible: experiment={stage.experiment} has trainer.{key}={whole}, of "
-                f"which there is no 1/{part}. Take fewer rungs, or say trainer.steps=N."
+                f"--halving {stage.rungs} is not possible: trainer.{key}={whole} of experiment={stage.experiment} "
+                f"cannot be divided by {part}. Use fewer rungs, or set trainer.steps=N."
             )
         return [f"trainer.{key}={whole // part}"]

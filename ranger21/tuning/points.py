@@ -1,13 +1,13 @@
-"""The points of the unit cube that every optimizer's trials come from: one quasi-random sequence, the same for all."""
+"""The points of the unit cube that all optimizers' trials use: one fixed quasi-random sequence."""
 
 import functools
 
 import numpy as np
 from scipy.stats import qmc
 
-DIMENSIONS = 8  # of every point, whatever a space uses of it, or the points would depend on it
+DIMENSIONS = 8  # fixed, so that the points do not depend on the number of dimensions of a space
 SEED = 16  # of the scrambling
-MOST = 1024  # trials
+MOST = 1024  # the most trials
 
 Point = tuple[float, ...]
 

@@ -1,21 +1,21 @@
-"""tuned.json: what a tuning came to. Its bytes depend on the trials alone, not on who ran them, when or in which order.
+"""Write and read tuned.json, the result of tuning. Its bytes depend only on the trials, not on workers, time or order.
 
 {"version": 1,
  "tuned": [                                     # by experiment, then optimizer, in order of their names
    {"experiment": "fair_resnet", "optimizer": "adamw",
     "budget": {"trials": 16, "rungs": 1, "rounds": 1, "seed": 0},
-    "arguments": ["trainer.epochs=2"],          # what was typed for all trials and changes their results
-    "spaces": [                                 # one a round; each wider than the one before
+    "arguments": ["trainer.epochs=2"],          # arguments of all trials that can change their results
+    "spaces": [                                 # one per round; each is wider than the previous one
       {"hash": "1ca88ec103d72ae9", "dimensions": {"optimizer.lr": {"low": 1e-4, "high": 0.1}, …}}],
     "trials": [                                 # by round, rung, point
-      {"round": 0, "rung": 0, "point": 0,       # counted from 0; the last rung has the whole length
+      {"round": 0, "rung": 0, "point": 0,       # counted from 0; the last rung has the full length
        "values": {"optimizer.lr": 0.02656, "warmup": "0", …},     # by dimension
-       "overrides": ["optimizer.lr=0.02656", …],                  # of train.py, behind optimizer=…
-       "directory": "fair_resnet/resnet10t-adamw-s0-1234abcd",    # below OUTPUTS/tuning
+       "overrides": ["optimizer.lr=0.02656", …],                  # arguments of train.py after optimizer=…
+       "directory": "fair_resnet/resnet10t-adamw-s0-1234abcd",    # in OUTPUTS/tuning
        "state": "finished",                     # or "diverged", which is worse than any objective
-       "objective": 88.25}],                    # the holdout's top-1 at the end, per cent; null if it diverged
-    "winner": {"round": 0, "rung": 0, "point": 7, …},   # that trial, whole; null if every trial diverged
-    "edges": [{"dimension": "optimizer.lr", "side": "high"}]}]}   # where no trial lay further out than the winner
+       "objective": 88.25}],                    # final top-1 on the holdout, per cent; null if it diverged
+    "winner": {"round": 0, "rung": 0, "point": 7, …},   # a copy of that trial; null if every trial diverged
+    "edges": [{"dimension": "optimizer.lr", "side": "high"}]}]}   # where the winner has the most extreme value
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ranger21.tuning.space import PARTS
 NAME, VERSION = "tuned.json", 1
 FINISHED, DIVERGED = "finished", "diverged"
 SIDES = ("low", "high")
-CURE = "move it away, and make it again with scripts/tune.py, which runs no trial twice"
+CURE = "move it away and run scripts/tune.py again, which reuses all finished runs"
 TRIAL = {
     "round": int, "rung": int, "point": int, "values": dict, "overrides": [str], "directory": str, "state": str,
     "objective?": float,
@@ -55,13 +55,13 @@ SHAPE = {
 
 @dataclass(frozen=True)
 class Budget:
-    """What every optimizer of an experiment gets alike.
+    """The tuning budget, the same for every optimizer of an experiment.
 
     Attributes:
-        trials: in each round.
-        rungs: of successive halving; 1 without it.
-        rounds: 2 if the spaces were widened.
-        seed: of the trials' runs.
+        trials: the number of trials per round.
+        rungs: the number of rungs of successive halving; 1 without it.
+        rounds: 2 if the spaces were widened, else 1.
+        seed: the seed of the trials.
     """
 
     trials: int
@@ -72,17 +72,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a tuning.
+    """One trial and its result.
 
     Attributes:
         round: 0, or 1 in the wider spaces.
-        rung: of successive halving, from 0; the last has the whole length.
-        point: of the sequence that all optimizers share.
-        values: by dimension of the space.
-        overrides: of train.py that these values mean.
-        directory: of the run, below OUTPUTS/tuning.
+        rung: the rung of successive halving, from 0; the last has the full length.
+        point: the index of the point in the sequence that all optimizers share.
+        values: the values by dimension of the space.
+        overrides: the arguments of train.py for these values.
+        directory: the run directory, relative to OUTPUTS/tuning.
         state: FINISHED or DIVERGED.
-        objective: the holdout's top-1 at the end of the run, per cent; None if it diverged, which is worse than any.
+        objective: the final top-1 on the holdout in per cent; None if the trial diverged, which is worse than any.
     """
 
     round: int
@@ -96,14 +96,14 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, int, int]:
-        """What sorts trials of one length, the best first; of equals the earlier point."""
+        """The sort key for trials of one length, best first; ties go to the earlier point."""
         worst = float("inf")
         return (worst if self.objective is None else -self.objective, self.round, self.point)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A dimension in which no trial lay further out than the winner, to the SIDE "low" or "high"."""
+    """A dimension in which the winner has the most extreme value of all trials. `side` is "low" or "high"."""
 
     dimension: str
     side: str
@@ -111,14 +111,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the trials of one optimizer in one experiment came to.
+    """The result of tuning one optimizer in one experiment.
 
     Attributes:
-        spaces: their hash and dimensions, one a round.
-        trials: of all rounds and rungs.
-        winner: the best trial of the whole length; None if all diverged.
-        edges: where the space may have ended too early.
-        arguments: of train.py that were typed for all trials.
+        arguments: the arguments of train.py for all trials that can change a result.
+        spaces: hash and dimensions of the search space of each round.
+        trials: the trials of all rounds and rungs.
+        winner: the best trial of full length; None if all diverged.
+        edges: the edges of the space at which the winner lies.
     """
 
     experiment: str
@@ -132,41 +132,41 @@ class Tuned:
 
 
 def write_tuned(path: Path, tuned: Sequence[Tuned]) -> None:
-    """Write the record, whole or not at all."""
+    """Write a tuned.json, whole or not at all."""
     ordered = sorted(tuned, key=lambda one: (one.experiment, one.optimizer))
     content = {"version": VERSION, "tuned": [asdict(one) for one in ordered]}
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_tuned(path: Path) -> list[Tuned]:
-    """Read a record. Raises a UserError for one that is missing, damaged, or of a newer version."""
+    """Read a tuned.json. Raises a UserError if it is missing, damaged, or of a newer version."""
     found = read_json(path, {"version": int}, cure=CURE)
     if found["version"] != VERSION:
         raise UserError(
-            f"{path} has version {found['version']}, and this code reads version {VERSION}: use newer code."
+            f"{path} has version {found['version']}, but this code reads version {VERSION}. Use newer code."
         )
     found = read_json(path, SHAPE, cure=CURE)
     tuned = [_tuned(path, entry) for entry in found["tuned"]]
     if len({(one.experiment, one.optimizer) for one in tuned}) < len(tuned):
-        raise UserError(f"{path} is damaged: it has an optimizer twice in one experiment. {CURE.capitalize()}.")
+        raise UserError(f"{path} is damaged: an experiment has the same optimizer twice. {CURE.capitalize()}.")
     return tuned
 
 
 def winner(trials: Iterable[Trial], rungs: int) -> Trial | None:
-    """The best trial of the whole length, of all rounds; None if every one diverged."""
+    """Return the best trial of full length over all rounds; None if all diverged."""
     whole = [trial for trial in trials if trial.rung == rungs - 1 and trial.objective is not None]
     return min(whole, key=lambda trial: trial.rank, default=None)
 
 
 def record_hash(path: Path) -> str:
-    """The hash of a record, by which a run's `tuning.record` names it."""
+    """Return the hash of a tuned.json, by which a run's `tuning.record` refers to it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def tuned_hash(one: Tuned) -> str:
-    """The hash of one optimizer's tuning, by which a run's `tuning.record` names it, whatever else the file holds.
+    """Return the hash of one optimizer's tuning, by which a run's `tuning.record` refers to it.
 
-    Of all but the arguments, in which a published copy masks what looks like a key; other arguments make other runs.
+    It does not depend on other entries of the file, nor on the arguments, in which a published copy may mask keys.
     """
     content = asdict(replace(one, arguments=()))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -174,7 +174,7 @@ def tuned_hash(one: Tuned) -> str:
 
 def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
     if any(edge["side"] not in SIDES for edge in entry["edges"]):
-        raise UserError(f"{path} is damaged: an edge has a side that is none of {', '.join(SIDES)}.")
+        raise UserError(f"{path} is damaged: the side of an edge is not one of {', '.join(SIDES)}.")
     one = Tuned(
         entry["experiment"],
         entry["optimizer"],
@@ -191,23 +191,23 @@ def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
 
 
 def _wrong(one: Tuned) -> str | None:
-    """What no tuning comes to, as a clause."""
+    """Return a clause that says why this cannot be the result of a tuning; None if it can."""
     budget = one.budget
     if min(budget.trials, budget.rungs, budget.rounds) < 1 or len(one.spaces) != budget.rounds:
-        return "has another number of spaces than of rounds, or no trials"
+        return "has different numbers of spaces and rounds, or no trials"
     if one.winner != winner(one.trials, budget.rungs):
         return "has a winner that is not the best of its trials"
     if any(
         not word.lstrip("+~").startswith(PARTS) or "=" not in word for trial in one.trials for word in trial.overrides
     ):
-        return f"has a trial that chose something else than {', '.join(PARTS)}"
+        return f"has a trial that sets something other than {', '.join(PARTS)}"
     return None
 
 
 def _trial(path: Path, found: Mapping[str, Any]) -> Trial:
     state, objective, directory = found["state"], found.get("objective"), Path(found["directory"])
     if directory.is_absolute() or ".." in directory.parts:
-        raise UserError(f"{path} is damaged: the run directory {directory} is not below OUTPUTS/tuning.")
+        raise UserError(f"{path} is damaged: the run directory {directory} is not in OUTPUTS/tuning.")
     known = state in (FINISHED, DIVERGED) and (state == FINISHED) == (objective is not None)
     if not known or not 0 <= (objective or 0) <= 100:
         raise UserError(

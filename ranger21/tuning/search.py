@@ -1,4 +1,4 @@
-"""The course of a tuning: rungs that end for all before the next begins, and a second round in wider spaces."""
+"""Plan a tuning phase by phase: rungs that end for all optimizers before the next begins, and a second round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ranger21.system.errors import UserError
 from ranger21.tuning.claims import FOLDER as CLAIMS
 from ranger21.tuning.claims import Claims
 from ranger21.tuning.outcome import best, edges, outcome, widened
-from ranger21.tuning.plan import Planner, Request, Stage, Task
+from ranger21.tuning.plan import Planner, Stage, Task, TuningRequest
 from ranger21.tuning.record import NAME, Budget, Edge, Trial, Tuned, read_tuned, winner, write_tuned
 from ranger21.tuning.space import Space
 
@@ -17,9 +17,13 @@ Key = tuple[str, str]  # experiment, optimizer
 
 
 class Search:
-    """Plans a tuning phase by phase, each by what came of those before, for all optimizers alike."""
+    """Plans the phases of a tuning from the results of the previous ones, the same way for all optimizers.
 
-    def __init__(self, request: Request) -> None:
+    Raises:
+        UserError: as `Planner`; or tuned.json has an optimizer of the same experiment with another budget.
+    """
+
+    def __init__(self, request: TuningRequest) -> None:
         self.request, self.planner = request, Planner(request)
         self.keys: list[Key] = [(e, o) for e in request.experiments for o in request.optimizers]
         self.trials: dict[Key, list[Trial]] = {key: [] for key in self.keys}
@@ -27,7 +31,7 @@ class Search:
         self._others()
 
     def phases(self) -> Iterator[list[Task]]:
-        """The tasks of each phase, in the order in which they start. The next is for when all have ended."""
+        """Yield the tasks of each phase, in starting order. Request the next phase only once all tasks have ended."""
         yield from self._round(0, self.keys)
         if not self.request.widen:
             return
@@ -52,11 +56,11 @@ class Search:
                 points[key] = sorted(trial.point for trial in best(trials, self.left(rung + 1)))
 
     def left(self, rung: int) -> int:
-        """How many trials of an optimizer a rung has: half of the one before, and one at least."""
+        """Return the number of trials per optimizer in a rung: half of the previous rung's, and at least one."""
         return max(1, self.request.trials >> rung)
 
     def tasks(self, number: int, rung: int, points: Mapping[Key, list[int]]) -> list[Task]:
-        """The trials of a rung, the optimizers in turn, so that what is cut short is even over them."""
+        """Return the trials of a rung, alternating between optimizers, so that an interruption affects all equally."""
         found: list[Task] = []
         for (experiment, optimizer), chosen in points.items():
             space = self.spaces[experiment, optimizer][number]
@@ -67,7 +71,7 @@ class Search:
         return sorted(found, key=lambda task: (turn[id(task)], rank[task.stage.experiment, task.stage.optimizer]))
 
     def _beyond(self, experiment: str) -> set[Edge]:
-        """Where the first round's winner of some optimizer is at an edge of its space."""
+        """Return the edges at which the first round's winner of any optimizer lies."""
         found: set[Edge] = set()
         for key in self.keys:
             if key[0] == experiment:
@@ -76,7 +80,7 @@ class Search:
         return found
 
     def tuned(self) -> list[Tuned]:
-        """What all trials came to, when the last phase has ended."""
+        """Return the results of all trials, once the last phase has ended."""
         found = []
         for key in self.keys:
             trials, spaces, request = self.trials[key], self.spaces[key], self.request
@@ -95,14 +99,14 @@ class Search:
         return found
 
     def write(self) -> Path:
-        """Write tuned.json and return where; what it has by now of other experiments and optimizers stays."""
+        """Write tuned.json, keep its entries on other experiments and optimizers, and return its path."""
         path = self.request.place / NAME
-        with Claims(self.request.place / CLAIMS).turn():  # others may write as well
+        with Claims(self.request.place / CLAIMS).turn():  # other processes may write it at the same time
             write_tuned(path, [*self._others(), *self.tuned()])
         return path
 
     def present(self) -> list[Task]:
-        """The tasks of the first phase that has not ended, or of the last."""
+        """Return the tasks of the first phase that has not ended, or of the last phase."""
         self.trials = {key: [] for key in self.keys}
         self.spaces = {key: spaces[:1] for key, spaces in self.spaces.items()}
         tasks: list[Task] = []
@@ -112,14 +116,14 @@ class Search:
         return tasks
 
     def later(self) -> list[Task]:
-        """As many tasks of later rungs as there will be, at any points: they cost the same."""
+        """Return as many tasks of later rungs as there will be. Their points are arbitrary, but they cost the same."""
         found: list[Task] = []
         for rung in range(1, self.request.rungs):
             found += self.tasks(0, rung, {key: list(range(self.left(rung))) for key in self.keys})
         return found
 
     def _others(self) -> list[Tuned]:
-        """What tuned.json has besides. Raises a UserError for optimizers of an experiment with unequal budgets."""
+        """Return the other entries of tuned.json. Raises a UserError if budgets within an experiment would differ."""
         path = self.request.place / NAME
         if not path.exists():
             return []
@@ -129,7 +133,7 @@ class Search:
             alike = one.budget == own and one.arguments == self.request.recorded and not self.request.widen
             if one.experiment in self.request.experiments and not alike:
                 raise UserError(
-                    f"{path} has optimizer={one.optimizer} of experiment={one.experiment}, which this command leaves "
-                    "out and would not tune alike: name it in --optimizers, too."
+                    f"{path} has optimizer={one.optimizer} in experiment={one.experiment}, tuned with another budget "
+                    "than this command's. Add it to --optimizers, so that all are tuned with the same budget."
                 )
         return others

@@ -1,4 +1,4 @@
-"""Running a phase's trials to their ends: by this command, by others that were typed beside it, or by SLURM."""
+"""Run the trials of a phase, sharing them with other workers and with SLURM."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from pathlib import Path
 from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.local import Local
 from ranger21.records.directory import in_use
+from ranger21.system.wording import counted
 from ranger21.tuning.claims import FOLDER, Claims
 from ranger21.tuning.journal import NAME, Journal
 from ranger21.tuning.outcome import outcome
 from ranger21.tuning.plan import Task
 
-PAUSE = 1.0  # seconds between two looks at what others run
-SLURMS = 30.0  # seconds between two questions to SLURM
+PAUSE = 1.0  # seconds between checks of trials that others run
+SLURMS = 30.0  # seconds between queries to SLURM
 
 log = logging.getLogger("ranger21")
 
 
-class Worker:
-    """Takes trials from the queue, one after the other, until all of a phase have ended.
+class TrialWorker:
+    """Takes trials from the queue until all trials of a phase have ended.
 
-    Whether a trial has ended, its run's directory tells, whoever ran it. A trial whose worker died is taken over; one
-    that still runs, or that SLURM holds, is waited for.
+    The run directory shows whether a trial has ended, whichever worker ran it. Trials of workers that died are taken
+    over; trials that are running elsewhere, or that SLURM has queued, are waited for.
 
     Args:
-        place: of the runs and the journal.
-        queued: the run directories that SLURM holds, asked for again and again.
-        told: is called with each trial that has ended, by whomever.
+        place: the folder of the runs and the journal.
+        queued: returns the run directories that SLURM has queued; called repeatedly.
+        told: called with each trial that has ended, whichever worker ran it.
     """
 
     def __init__(self, place: Path, queued: Callable[[], Container[Path]], told: Callable[[Task], None]) -> None:
@@ -44,31 +45,31 @@ class Worker:
             self.journal = Journal(place / NAME)
 
     def begin(self, tasks: Sequence[Task]) -> None:
-        """Enqueue a phase's trials, and note those that have ended."""
+        """Enqueue the trials of a phase, and record those that have ended."""
         self._open = list(tasks)
         self._failed: dict[Path, Task] = {}
         with self._lock, self.claims.turn():
             self.journal.enqueue(tasks)
             for task in tasks:
                 if self.journal.has_ended(task) and not task.job.ended:
-                    log.warning("%s has ended, but has no result any more: it runs again.", task.job.directory)
+                    log.warning("%s ended before, but its result is missing: it runs again.", task.job.directory)
         self.collect()
 
     def collect(self) -> list[Task]:
-        """Note the trials that have ended; return the others."""
+        """Record the trials that have ended, and return the others."""
         with self._lock, self.claims.turn():
             self._collect()
             return list(self._open)
 
     def run(self, at_once: int) -> list[Task]:
-        """Run the trials to their ends, so many at a time, and return those that failed here."""
+        """Run the trials, `at_once` at a time, until all have ended. Return those that failed in this process."""
         local = Local(at_once, self._ended)
         local.run(self._jobs(local))
         self.collect()
         return [task for task in self._open if task.job.directory in self._failed]
 
     def submitted(self, tasks: Sequence[Task]) -> None:
-        """Note that a scheduler has trials."""
+        """Mark trials as submitted to a scheduler."""
         with self._lock, self.claims.turn():
             for task in tasks:
                 self.journal.take(task)
@@ -86,12 +87,13 @@ class Worker:
                 return
             else:
                 if not waiting and not self.claims.any:
-                    log.warning("Waiting for %d trials that others have, such as %s.", len(left), left[0].job.directory)
+                    what = counted(len(left), "trial")
+                    log.warning("Waiting for %s of other workers, such as %s.", what, left[0].job.directory)
                     waiting = True
                 time.sleep(PAUSE)
 
     def _next(self) -> Task | None:
-        """The first trial that nobody has, claimed."""
+        """Claim and return the first free trial; None if there is none."""
         for task in self._open:
             directory = task.job.directory
             if directory in self._failed or in_use(directory) or directory in self._held():
@@ -102,7 +104,7 @@ class Worker:
         return None
 
     def _held(self) -> Container[Path]:
-        """What SLURM holds, which is not asked each time."""
+        """Return the run directories that SLURM has queued, cached for SLURMS seconds."""
         if time.monotonic() > self._asked + SLURMS:
             self._queued, self._asked = self._ask(), time.monotonic()
         return self._queued

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from ranger21.config.compose import compose_config
 from ranger21.records.directory import to_dict
-from ranger21.report.claims.claims import findings
-from ranger21.report.groups.comparisons import Comparison, compare_like_with_like
+from ranger21.report.claims.claims import claim_results
+from ranger21.report.groups.comparisons import GroupComparison, compare_like_with_like
 from ranger21.report.runs.finding import find_runs
 
 PAPER = ("model=resnet50",)
@@ -60,18 +60,18 @@ def write_both(path: Path, recipe: Sequence[str], ranger21: Any, adamw: Any, see
             write_run(path / f"{name}{seed}", overrides, *values(seed), **more)
 
 
-def only_comparison(path: Path) -> Comparison:
+def only_comparison(path: Path) -> GroupComparison:
     (comparison,) = compare_like_with_like(find_runs([str(path)]).runs)
     return comparison
 
 
 def statuses(path: Path) -> dict[str, str]:
-    return {finding.claim: finding.status for finding in findings(only_comparison(path))}
+    return {finding.claim: finding.status for finding in claim_results(only_comparison(path))}
 
 
 def our_values(path: Path) -> dict[str, str]:
     """What the page says of these runs, claim by claim."""
-    return {finding.claim: finding.ours for finding in findings(only_comparison(path))}
+    return {finding.claim: finding.ours for finding in claim_results(only_comparison(path))}
 
 
 def rising_run(top1: float, loss: float = 1.0) -> Any:

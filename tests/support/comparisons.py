@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.runs.finding import find_runs, read_run
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.table import markdown
 
 
-def read_single_run(path: Path) -> Run:
+def read_single_run(path: Path) -> RecordedRun:
     run = read_run(path)
-    assert isinstance(run, Run), run
+    assert isinstance(run, RecordedRun), run
     return run
 
 

@@ -1,1 +1,1 @@
-"""The paper's claims beside what the runs say."""
+"""Test the paper's claims against the runs."""

@@ -1,4 +1,4 @@
-"""What the runs of a comparison say of each claim: a clause with the figures, and a verdict."""
+"""Judge each claim on the runs of a comparison: return a clause with the figures, and a verdict."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from ranger21.report.claims.rules import (
 from ranger21.report.groups.papers_runs import Evidence
 from ranger21.report.groups.resolution import quantum
 from ranger21.report.groups.summary import best, best_top1, final_top1, last_top1, mean_of, seed_of, seeds
-from ranger21.report.runs.run import DIVERGED, FINISHED, Run, Seed
+from ranger21.report.runs.run import DIVERGED, FINISHED, RecordedRun, Seed
 from ranger21.report.statistics.pairs import difference, estimate
 from ranger21.report.statistics.ranks import Outcomes
 from ranger21.report.statistics.ttests import ENOUGH_SEEDS
 from ranger21.report.statistics.verdicts import Difference
+from ranger21.system.wording import counted
 from ranger21.tracking.splits import OFFICIAL
 
 RANGER21_TOP1, ADAMW_TOP1, GAP, TOLERANCE = 73.69, 71.08, 2.61, 0.5  # per cent; points
@@ -37,7 +38,7 @@ Judged = tuple[str, str]
 
 
 def c1(found: Evidence) -> Judged:
-    """Ranger21's final top-1 against the paper's."""
+    """Compare Ranger21's final top-1 with the paper's."""
     finished = [run for run in found.ranger21 if run.status == FINISHED]
     at_end = sum(figures.best_is_last(run) for run in finished)
     detail = f"; best at the last validation in {at_end} of {len(finished)} runs"
@@ -45,14 +46,14 @@ def c1(found: Evidence) -> Judged:
 
 
 def c2(found: Evidence) -> Judged:
-    """AdamW's best top-1 against the paper's."""
+    """Compare AdamW's best top-1 with the paper's."""
     reached = estimate(seeds(found.adamw, lambda run: best(run)[1]).values())
     detail = f"; at epoch {reached.mean:.1f}" if reached else ""
     return _near(seeds(found.adamw, best_top1), ADAMW_TOP1, detail, found, found.adamw)
 
 
-def _near(values: Outcomes, target: float, detail: str, found: Evidence, runs: Sequence[Run]) -> Judged:
-    """A mean over seeds against the paper's figure."""
+def _near(values: Outcomes, target: float, detail: str, found: Evidence, runs: Sequence[RecordedRun]) -> Judged:
+    """Compare a mean over seeds with the paper's figure."""
     ours = mean_of(values, quantum(runs))
     if ours is None:
         return "–", NOT_RUN
@@ -62,7 +63,7 @@ def _near(values: Outcomes, target: float, detail: str, found: Evidence, runs: S
 
 
 def c3_direction(found: Evidence) -> Judged:
-    """Whether Ranger21's final top-1 is above AdamW's best; by ranks where a run diverged, which is then the lowest."""
+    """Judge whether Ranger21's final top-1 is above AdamW's best; with the rank test if a run diverged."""
     gap, text = _gap(found)
     if gap and any(gap.failed) and min(gap.n_a, gap.n_b) >= ENOUGH_SEEDS:
         return text, BY_RANKS.get(gap.verdict, UNDECIDED)
@@ -70,7 +71,7 @@ def c3_direction(found: Evidence) -> Judged:
 
 
 def c3_size(found: Evidence) -> Judged:
-    """Whether it is above by as much as in the paper."""
+    """Judge whether Ranger21's lead over AdamW has the paper's size."""
     gap, text = _gap(found)
     if gap is None:
         return text, NOT_RUN
@@ -84,39 +85,39 @@ def _gap(found: Evidence) -> tuple[Difference | None, str]:
     if gap is None:
         return None, "–"
     lost = found.lost(found.ranger21, found.adamw, counted=True)
-    where = "" if runs[0].watched == OFFICIAL else ", both of the holdout"
+    where = "" if runs[0].watched == OFFICIAL else ", both on the holdout"
     return gap, f"{shown(gap.mean, gap.low, gap.high, ' points')}{where}, n = {gap.n_a} and {gap.n_b}{lost}"
 
 
 def c4_direction(found: Evidence) -> Judged:
-    """Whether AdamW reaches later the loss that Ranger21 has early.
+    """Judge whether AdamW reaches Ranger21's early loss later, by the losses at the early validation.
 
-    By the losses there: it is late if its lowest so far is above Ranger21's, and not late if its loss is below.
+    AdamW is later if its lowest loss so far is above Ranger21's loss, and not later if its loss there is below it.
     """
     mine, theirs = seeds(found.ranger21, figures.early_loss), seeds(found.adamw, figures.early_loss)
     there, lowest = difference(theirs, mine), difference(seeds(found.adamw, figures.lowest_early_loss), mine)
     if there is None or lowest is None:
         both = all(any(run.status == FINISHED for run in runs) for runs in (found.ranger21, found.adamw))
-        return ("the first validation comes too late for this", UNDECIDED) if both else ("–", NOT_RUN)
+        return ("the first validation is too late to judge this", UNDECIDED) if both else ("–", NOT_RUN)
     runs, n = (found.ranger21, found.adamw), min(there.n_a, there.n_b)
     epoch, end = figures.early_epoch(found.ranger21)
     amount = shown(there.mean, there.low, there.high, "", 3)
     text = f"at epoch {epoch:g} of {end:g} AdamW's loss minus Ranger21's: {amount}, n = {there.n_a} and {there.n_b}"
     if pairs := [theirs[seed] <= mine[seed] for seed in mine if seed in theirs]:
-        text += f"; not above it in {sum(pairs)} of {len(pairs)} seeds"
+        text += f"; AdamW's is not higher in {sum(pairs)} of {counted(len(pairs), 'seed')}"
     late, early = sign(lowest.low, lowest.high, n), sign(there.low, there.high, n)
     verdict = late if late in (REPRODUCED, TOO_FEW) else early if early == CONTRADICTED else UNDECIDED
     return text + found.lost(*runs), unless(verdict, found.failed(*runs))
 
 
 def c4_size(found: Evidence) -> Judged:
-    """Whether AdamW reaches that loss when it does in the paper. Never counts as the end of the run."""
+    """Judge whether AdamW reaches that loss at the paper's epoch. Runs that never reach it count with their end."""
     pairs, never = figures.catching_up(found.ranger21, found.adamw)
     step = EPOCHS * figures.between_validations(found.adamw)
     ours = estimate((EPOCHS * later for _, later in pairs.values()), quantum=step)
     if ours is None:
         return "–", NOT_RUN
-    lost = f"; with {never} of the seeds never, which counts as the end of the run" if never else ""
+    lost = f"; {counted(never, 'seed')} never reached it, counted as the end of the run" if never else ""
     lost += found.lost(found.ranger21, found.adamw)
     text = f"at epoch {shown(ours.mean, ours.low, ours.high, f' of {EPOCHS}', 1)}, n = {ours.n}{lost}"
     verdict = within(ours.low, ours.high, ours.n, MATCHED_AT - EPOCHS_TOLERANCE, MATCHED_AT + EPOCHS_TOLERANCE)
@@ -124,7 +125,7 @@ def c4_size(found: Evidence) -> Judged:
 
 
 def c5(found: Evidence) -> Judged:
-    """Whether Ranger21's curves are smoother: by the logarithm of the roughness, which is skewed."""
+    """Judge whether Ranger21's curves are smoother, by the logarithm of the roughness, as the roughness is skewed."""
     runs = (found.ranger21, found.adamw)
     gap = difference(seeds(found.adamw, figures.log_roughness), seeds(found.ranger21, figures.log_roughness))
     means = [estimate(seeds(each, figures.roughness).values()) for each in runs]
@@ -137,27 +138,28 @@ def c5(found: Evidence) -> Judged:
 
 
 def c6(found: Evidence) -> Judged:
-    """Whether AdamW stays at chance, with every seed."""
+    """Judge whether AdamW stays at chance with every seed."""
     known = _leaving(found.adamw)
     if not known:
         return "–", NOT_RUN
     stuck = [seed for seed, runs in known.items() if not any(left for _, left in runs)]
     diverged = sum(any(run.status == DIVERGED for run, _ in known[seed]) for seed in stuck)
-    text = f"{len(stuck)} of {len(known)} seeds at chance" + (f", {diverged} of them diverged" if diverged else "")
+    how = f", {diverged} of them diverged" if diverged else ""
+    text = f"{len(stuck)} of {counted(len(known), 'seed')} at chance{how}"
     return text, always(len(stuck), len(known))
 
 
 def c7_trains(found: Evidence) -> Judged:
-    """Whether Ranger21 leaves chance and does not fail, with every seed."""
+    """Judge whether Ranger21 leaves chance and does not fail, with every seed."""
     known = _leaving([run for run in found.ranger21 if run.status in (FINISHED, DIVERGED)])
     if not known:
         return "–", NOT_RUN
     trained = [seed for seed, runs in known.items() if all(left and run.status == FINISHED for run, left in runs)]
-    return f"{len(trained)} of {len(known)} seeds train", always(len(trained), len(known))
+    return f"{len(trained)} of {counted(len(known), 'seed')} trained", always(len(trained), len(known))
 
 
 def c7_rises(found: Evidence) -> Judged:
-    """Whether Ranger21's top-1 still rises at the end, by its slope over the last validations."""
+    """Judge whether Ranger21's top-1 still rises at the end, by its slope over the last validations."""
     finished = [run for run in found.ranger21 if run.status == FINISHED]
     if not finished:
         return "–", NOT_RUN
@@ -166,21 +168,21 @@ def c7_rises(found: Evidence) -> Judged:
     ours = estimate(seeds(finished, figures.last_slope).values())
     if ours is None:
         return "–", NOT_RUN
-    text = f"{shown(ours.mean, ours.low, ours.high, ' points an epoch', 3)}, n = {ours.n}{found.lost(found.ranger21)}"
+    text = f"{shown(ours.mean, ours.low, ours.high, ' points per epoch', 3)}, n = {ours.n}{found.lost(found.ranger21)}"
     return text, unless(sign(ours.low, ours.high, ours.n), found.flattered(found.ranger21))
 
 
-def _too_few_validations(runs: Sequence[Run]) -> str:
-    """A clause if a finished run has too few validations for its course to be judged, else nothing."""
+def _too_few_validations(runs: Sequence[RecordedRun]) -> str:
+    """Return a clause if a finished run has too few validations to judge its curve, else an empty string."""
     fewest = min((figures.validations(run) for run in runs if run.status == FINISHED), default=0)
     if fewest >= ENOUGH_VALIDATIONS:
         return ""
-    return f"; {fewest} validations a run say nothing about this: at least {ENOUGH_VALIDATIONS} are needed"
+    return f"; {counted(fewest, 'validation')} per run, but at least {ENOUGH_VALIDATIONS} are needed to judge this"
 
 
-def _leaving(runs: Sequence[Run]) -> dict[Seed, list[tuple[Run, bool]]]:
-    """By their seeds the runs of which it can be said whether they left chance, and whether they did."""
-    known: dict[Seed, list[tuple[Run, bool]]] = {}
+def _leaving(runs: Sequence[RecordedRun]) -> dict[Seed, list[tuple[RecordedRun, bool]]]:
+    """Return, by seed, whether each run left chance; runs for which that is unknown are left out."""
+    known: dict[Seed, list[tuple[RecordedRun, bool]]] = {}
     for run in runs:
         if (left := figures.leaves_chance(run)) is not None:
             known.setdefault(seed_of(run), []).append((run, left))

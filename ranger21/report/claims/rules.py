@@ -1,4 +1,4 @@
-"""What a figure over seeds says of a claim: a verdict needs the whole interval, never the mean alone."""
+"""Rules that turn intervals and counts over seeds into the verdict on a claim."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "cannot tell
 TOO_FEW, NOT_RUN = "too few seeds", "not run"
 HOLDS, FAILS = "holds at this scale", "fails at this scale"
 
-ENOUGH_FOR_A_SHARE = 5  # seeds: with fewer, not even "all of them" shows that most would
-ENOUGH_VALIDATIONS = ProtocolConfig.min_validations  # of a run whose course is judged
+ENOUGH_FOR_A_SHARE = 5  # seeds: with fewer, even agreement of all does not show that most would agree
+ENOUGH_VALIDATIONS = ProtocolConfig.min_validations  # per run, for claims about its curve
 
 
 def within(low: float | None, high: float | None, n: int, least: float, most: float) -> str:
-    """Judge by its interval over n seeds whether a mean lies between two limits.
+    """Judge whether a mean over n seeds lies between two limits.
 
-    Reproduced only if the whole interval lies between them, contradicted only if the whole of it lies outside.
+    The claim is reproduced if the whole interval lies between the limits, and contradicted if all of it lies outside.
     """
     if n < ENOUGH_SEEDS:
         return TOO_FEW
-    if low is None or high is None:  # equal values, of which nothing tells the spread
+    if low is None or high is None:  # equal values of unknown spread
         return UNDECIDED
     if least <= low and high <= most:
         return REPRODUCED
@@ -30,7 +30,7 @@ def within(low: float | None, high: float | None, n: int, least: float, most: fl
 
 
 def sign(low: float | None, high: float | None, n: int) -> str:
-    """Judge whether an interval excludes 0 on the claimed side (above), on the other, or not at all."""
+    """Judge whether an interval lies above 0 (reproduced), below 0 (contradicted), or includes 0."""
     if n < ENOUGH_SEEDS:
         return TOO_FEW
     if low is None or high is None:
@@ -39,10 +39,10 @@ def sign(low: float | None, high: float | None, n: int) -> str:
 
 
 def always(count: int, n: int) -> str:
-    """Judge a claim that all runs do something, by how many of n seeds did.
+    """Judge a claim that all runs do something, from the number of seeds that did, out of n.
 
-    Reproduced if all did, and are so many that most runs would; contradicted if most would not. Each by a one-sided
-    95 % limit of Clopper and Pearson (1934).
+    The claim is reproduced if all seeds did and this shows that most would, and contradicted if it is shown that most
+    would not; by one-sided 95 % limits of Clopper and Pearson (1934).
     """
     if n < ENOUGH_FOR_A_SHARE:
         return TOO_FEW
@@ -52,11 +52,11 @@ def always(count: int, n: int) -> str:
 
 
 def unless(verdict: str, doubt: bool) -> str:
-    """Return the verdict, but that one cannot tell where there is a doubt about the runs behind it."""
+    """Return the verdict, or "cannot tell" if there is doubt about the runs behind it."""
     return UNDECIDED if doubt and verdict in (REPRODUCED, CONTRADICTED) else verdict
 
 
 def shown(mean: float, low: float | None, high: float | None, unit: str, digits: int = 2) -> str:
-    """Return a mean with its unit and interval, as a clause."""
+    """Return a mean with its unit and interval as text."""
     spread = "" if low is None or high is None else f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
     return f"{mean:.{digits}f}{unit}{spread}"

@@ -1,1 +1,1 @@
-"""Figures of a comparison, drawn by matplotlib."""
+"""Draw the figures of a comparison with matplotlib."""

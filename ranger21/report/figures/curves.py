@@ -1,4 +1,4 @@
-"""Curves against epochs: bins of one run, and means over several."""
+"""Bin the curve of a run, and average curves over runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Curve = tuple[Array, Array]  # epochs, values
 
 
 def bin_width(groups: Sequence[Group]) -> float:
-    """The width in epochs of the bins of the training loss: round, and about a hundredth of the longest run."""
+    """Return the bin width for the training loss, in epochs: a round number near a hundredth of the longest run."""
     longest = max((run.last("epoch") or 0.0 for group in groups for run in group.runs), default=0.0)
     if longest <= 0:
         return 1.0
@@ -23,7 +23,7 @@ def bin_width(groups: Sequence[Group]) -> float:
 
 
 def binned(curve: Curve, width: float) -> Curve:
-    """The means of a curve over bins (0, width], (width, 2 width], … of epochs, at the bins' middles."""
+    """Return the means of a curve over the bins (0, width], (width, 2 width], … of epochs, at the bin centres."""
     epochs, values = curve
     index = np.maximum(np.ceil(epochs / width - 1e-9), 1.0)
     bins, place = np.unique(index, return_inverse=True)
@@ -31,9 +31,9 @@ def binned(curve: Curve, width: float) -> Curve:
 
 
 def average(curves: Sequence[Curve]) -> tuple[Array, Array, Array, Array]:
-    """Epochs, mean, smallest and largest value of several curves, on the union of their epochs.
+    """Return the epochs, mean, minimum and maximum of several curves, on the union of their epochs.
 
-    Only where every curve has values, so that the same runs are averaged all along the line.
+    The range is limited to where every curve has values, so that the same runs are averaged along the whole line.
     """
     curves = [curve for curve in curves if len(curve[0])]
     if not curves:

@@ -1,4 +1,4 @@
-"""How a figure is drawn: panels side by side, a line a group with the band of its seeds, one legend."""
+"""Draw a figure: panels side by side, a line per group with a band over its seeds, and one legend."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 
 from ranger21.report.figures.curves import Curve, average
 from ranger21.report.groups.grouping import Group
-from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, Run
+from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, RecordedRun
 from ranger21.system.files import replacing
 
-# Okabe–Ito colours without yellow, which print loses; 7 colours and 5 dash patterns make 35 distinct lines.
+# Okabe–Ito colours without yellow, which is illegible in print; with 5 dash patterns they give 35 distinct lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1.2, 1.6)), (0, (1.2, 1.2)), (0, (9, 2)))
 END_MARKS = {DIVERGED: "x", RUNNING: "o"}
@@ -42,33 +42,38 @@ STYLE: Any = {
     "ytick.color": GREY,
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
-    "text.parse_math": False,  # a dollar in a label is a dollar; so no axis may have matplotlib's own logarithmic ticks
+    "text.parse_math": False,  # keep dollar signs in labels; log axes therefore need `log_ticks`
 }
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One pair of axes: its title, the curve (x and y) that it takes of a run, and how it is drawn.
+class FigurePanel:
+    """One pair of axes of a figure. It shows either a curve of each run, or one number of each run as a point.
 
-    With `figure` instead of `curve` it shows one number of each run, a column of points a group.
+    Attributes:
+        curve: returns the x and y values of a run's curve.
+        log: whether the y axis is logarithmic.
+        x: the label of the x axis.
+        end: the upper limit of the x axis.
+        figure: returns the number of a run; each group is then a column of points.
     """
 
     title: str
-    curve: Callable[[Run], Curve] | None = None
-    log: bool = False  # y is logarithmic
-    x: str = "epoch"  # what stands beneath the axis
-    end: float | None = None  # of the axis
-    figure: Callable[[Run], float | None] | None = None
+    curve: Callable[[RecordedRun], Curve] | None = None
+    log: bool = False
+    x: str = "epoch"
+    end: float | None = None
+    figure: Callable[[RecordedRun], float | None] | None = None
 
 
-def write_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str, path: Path) -> list[Path]:
-    """Write a figure as PNG and SVG; `path` has no suffix."""
+def write_figure(groups: Sequence[Group], panels: Sequence[FigurePanel], caption: str, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, and return both paths. `path` has no suffix."""
     with matplotlib.rc_context(STYLE):
         return save(make_figure(groups, panels, caption), path)
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and as SVG, the same SVG every time; `path` has no suffix."""
+    """Write a figure as PNG and as a reproducible SVG, and return both paths. `path` has no suffix."""
     written = [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "ranger21"}):
         for target in written:
@@ -78,8 +83,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A value with its interval, in a row of its own, coloured by its kind."""
+class ErrorBar:
+    """A value with its interval, drawn in the row `row` and coloured by `kind`."""
 
     row: str
     kind: str
@@ -88,8 +93,18 @@ class Bar:
     high: float | None
 
 
-def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path, zero: bool = True) -> list[Path]:
-    """Write values with their intervals, a row each and the kinds side by side, as PNG and SVG; 0 is shown or not."""
+def write_error_bars(
+    bars: Sequence[ErrorBar], rows: Sequence[str], label: str, path: Path, zero: bool = True
+) -> list[Path]:
+    """Write values with their intervals as PNG and SVG.
+
+    Args:
+        bars: the values; those of one row and several kinds are drawn one above the other.
+        rows: the labels of the rows, from top to bottom.
+        label: the label of the x axis.
+        path: without suffix.
+        zero: whether to draw a line at 0.
+    """
     kinds = list(dict.fromkeys(bar.kind for bar in bars))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 1.2 + 0.5 * len(rows)), layout="constrained")
@@ -112,8 +127,8 @@ def write_bars(bars: Sequence[Bar], rows: Sequence[str], label: str, path: Path,
         return save(figure, path)
 
 
-def make_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str) -> Figure:
-    """A figure of panels side by side with one legend above and a caption beneath."""
+def make_figure(groups: Sequence[Group], panels: Sequence[FigurePanel], caption: str) -> Figure:
+    """Return a figure of panels side by side with one legend above and a caption below."""
     handles = _legend(groups)
     width = max(4.0 * len(panels), 5.6)
     texts = [str(handle.get_label()).splitlines() for handle in handles]
@@ -130,8 +145,8 @@ def make_figure(groups: Sequence[Group], panels: Sequence[Panel], caption: str) 
     return figure
 
 
-def _caption(groups: Sequence[Group], panels: Sequence[Panel], more: str) -> str:
-    """What lines and bands are; `more` says what is special about the figure."""
+def _caption(groups: Sequence[Group], panels: Sequence[FigurePanel], more: str) -> str:
+    """Return a caption that explains the lines, bands and points, followed by the figure's own remark `more`."""
     phrases = [more] if more else []
     curves = [panel for panel in panels if panel.curve is not None]
     if any(len(group.having(FINISHED)) > 1 for group in groups):
@@ -145,8 +160,8 @@ def _caption(groups: Sequence[Group], panels: Sequence[Panel], more: str) -> str
     return textwrap.fill(f"{text[:1].upper()}{text[1:]}.", 55 * len(panels)) if text else ""
 
 
-def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
-    """Draw every group."""
+def _draw(axes: Axes, panel: FigurePanel, groups: Sequence[Group]) -> None:
+    """Draw all groups into one panel."""
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.grid(True, axis="y")
@@ -165,8 +180,8 @@ def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
         log_ticks(axes.yaxis)
 
 
-def _draw_curves(axes: Axes, curve: Callable[[Run], Curve], log: bool, groups: Sequence[Group]) -> None:
-    """Means and bands, then the runs that are not averaged."""
+def _draw_curves(axes: Axes, curve: Callable[[RecordedRun], Curve], log: bool, groups: Sequence[Group]) -> None:
+    """Draw means and bands, then the runs that are not averaged."""
     for index, group in enumerate(groups):
         _draw_mean(axes, [curve(run) for run in group.having(FINISHED)], index)
         for run in group.having(RUNNING):
@@ -177,8 +192,8 @@ def _draw_curves(axes: Axes, curve: Callable[[Run], Curve], log: bool, groups: S
             _draw_single(axes, curve(run), index, DIVERGED, top)
 
 
-def _draw_points(axes: Axes, figure: Callable[[Run], float | None], groups: Sequence[Group]) -> None:
-    """The number of every finished run, and a line at the mean of each group."""
+def _draw_points(axes: Axes, figure: Callable[[RecordedRun], float | None], groups: Sequence[Group]) -> None:
+    """Draw the number of every finished run as a point, and a line at the mean of each group."""
     for index, group in enumerate(groups):
         values = [value for run in group.having(FINISHED) if (value := figure(run)) is not None]
         if values:
@@ -189,7 +204,7 @@ def _draw_points(axes: Axes, figure: Callable[[Run], float | None], groups: Sequ
 
 
 def _draw_mean(axes: Axes, curves: Sequence[Curve], index: int) -> None:
-    """The mean of the finished runs and, for more than one, the band of their range."""
+    """Draw the mean of the finished runs and, if there are several, their range as a band."""
     epochs, mean, low, high = average(curves)
     if not len(epochs):
         return
@@ -200,7 +215,7 @@ def _draw_mean(axes: Axes, curves: Sequence[Curve], index: int) -> None:
 
 
 def _draw_single(axes: Axes, curve: Curve, index: int, status: str, top: float = math.inf) -> None:
-    """One run that is not averaged: thin, its end marked. It ends where it rises beyond `top` for good."""
+    """Draw a run that is not averaged as a thin line with a mark at its end, cut off where it stays above `top`."""
     epochs, values = curve
     if not len(epochs):
         return
@@ -213,7 +228,7 @@ def _draw_single(axes: Axes, curve: Curve, index: int, status: str, top: float =
 
 
 def log_ticks(axis: Any) -> None:
-    """Plain numbers on a logarithmic axis, dense enough for less than a decade."""
+    """Set plain numbers as ticks of a logarithmic axis, enough of them even for less than a decade."""
     low, high = axis.get_view_interval()
     if high / low < 4:
         axis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -225,7 +240,7 @@ def log_ticks(axis: Any) -> None:
 
 
 def _legend(groups: Sequence[Group]) -> list[Line2D]:
-    """An entry a group with its n, and one for each mark that occurs."""
+    """Return a legend entry for each group, with its n, and for each kind of mark that occurs."""
     handles = []
     for index, group in enumerate(groups):
         lost = f", {len(group.having(DIVERGED))} diverged" if group.having(DIVERGED) else ""

@@ -1,4 +1,4 @@
-"""Figures of shares that rise in steps: of the runs that reached a target, of the problems that an optimizer solves."""
+"""Draw shares that rise in steps, such as the share of runs that have reached a target."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ COLUMNS = 3  # panels side by side, at most
 
 
 @dataclass(frozen=True)
-class Stair:
-    """A line that begins at 0 and is `y` from `x` on, until the next; drawn in the colour of this index.
+class StepLine:
+    """A step function that starts at 0 and jumps to `y[i]` at `x[i]`.
 
-    It goes on to the end of its axes, or only to its last `x` where it is not known how it goes on.
+    Attributes:
+        index: the index of its colour and dash pattern.
+        open: whether the line ends at its last x because its continuation is unknown, not at the end of the axes.
     """
 
     label: str
@@ -36,24 +38,24 @@ class Stair:
 
 
 @dataclass(frozen=True)
-class Stairs:
-    """One pair of axes from `start` to `end`."""
+class StepPanel:
+    """One pair of axes with step functions, from `start` to `end`. `x` is the label of the x axis."""
 
     title: str
-    lines: Sequence[Stair]
-    x: str  # what stands beneath the axis
+    lines: Sequence[StepLine]
+    x: str
     end: float
     start: float = 0.0
 
 
-def write_stairs(panels: Sequence[Stairs], y: str, caption: str, path: Path) -> list[Path]:
-    """Write panels with one legend above them as PNG and SVG; `path` has no suffix."""
+def write_stairs(panels: Sequence[StepPanel], y: str, caption: str, path: Path) -> list[Path]:
+    """Write panels with one legend above them as PNG and SVG, and return both paths. `path` has no suffix."""
     with matplotlib.rc_context(STYLE):
         return save(make_stairs(panels, y, caption), path)
 
 
-def make_stairs(panels: Sequence[Stairs], y: str, caption: str) -> Figure:
-    """A figure of panels with one legend above and a caption beneath."""
+def make_stairs(panels: Sequence[StepPanel], y: str, caption: str) -> Figure:
+    """Return a figure of panels with one legend above and a caption below."""
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     legend = {line.label: line.index for panel in panels for line in panel.lines}
@@ -76,7 +78,7 @@ def make_stairs(panels: Sequence[Stairs], y: str, caption: str) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, panel: Stairs) -> None:
+def _draw(axes: Axes, panel: StepPanel) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.grid(True, axis="y")

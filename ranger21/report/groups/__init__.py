@@ -1,1 +1,1 @@
-"""Runs that differ in their seed alone make a group, groups of one recipe a comparison."""
+"""Group runs that differ only in their seed, and compare groups that share model, data and training settings."""

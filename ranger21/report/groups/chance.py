@@ -1,20 +1,20 @@
-"""The accuracy of guessing, of which a run that failed is no better."""
+"""Chance accuracy, which is what a failed run counts as."""
 
 from __future__ import annotations
 
 from ranger21.data.datasets import DATASETS
-from ranger21.report.runs.run import Run, finite
+from ranger21.report.runs.run import RecordedRun, finite
 
 
-def chance(run: Run) -> float | None:
-    """The top-1 of guessing a class, in per cent; None where the count of classes is not known."""
+def chance(run: RecordedRun) -> float | None:
+    """Return the top-1 accuracy of random guessing, in per cent; None if the number of classes is unknown."""
     whole = run.config.get("data.classes") is None
     dataset = DATASETS.get(str(run.config.get("data.name")))
-    classes = count(run, "classes") or (dataset.known_classes if dataset and whole else None)
+    classes = data_count(run, "classes") or (dataset.known_classes if dataset and whole else None)
     return 100 / classes if classes and classes > 1 else None
 
 
-def count(run: Run, name: str) -> int | None:
-    """A count of the manifest's about the data."""
+def data_count(run: RecordedRun, name: str) -> int | None:
+    """Return a count from the manifest's data entry, such as `classes`; None if it is missing or not positive."""
     value = run.data.get(name)
     return value if finite(value) and isinstance(value, int) and value > 0 else None

@@ -1,4 +1,4 @@
-"""Which runs belong together: those of one recipe (model, data, length), differing in how they are optimized."""
+"""Split runs into comparisons: runs that share a recipe (model, data, training) and differ in how they optimize."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from typing import Any
 from ranger21.data.identity import NAMES as NAMES_ALONE
 from ranger21.data.identity import Agreement, compare
 from ranger21.report.groups.grouping import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
-from ranger21.report.groups.summary import Row, summarise
-from ranger21.report.runs.run import Run
+from ranger21.report.groups.summary import GroupSummary, summarise
+from ranger21.report.runs.run import RecordedRun
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, one_line
 
-RECIPE = ("model", "data", "trainer")  # dotted prefixes of settings that all runs of a comparison share
-DATA = "data.fingerprint"  # what the manifest says of the images, beside the settings
-PHRASES = 4  # differences that a title tells before it says how many more there are
+RECIPE = ("model", "data", "trainer")  # dotted prefixes of the settings that all runs of a comparison share
+DATA = "data.fingerprint"  # the key of the images' fingerprint, from the manifest, within a recipe
+PHRASES = 4  # the most differences that a title or a sentence lists
 NAMES = ("model.name", "data.name")
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Groups of runs that share a recipe. `title` is for people, `slug` for file names."""
+class GroupComparison:
+    """Groups of runs that share a recipe.
+
+    Attributes:
+        title: the name shown to readers.
+        slug: the name of its folder and files.
+    """
 
     title: str
     slug: str
@@ -34,27 +39,29 @@ class Comparison:
     groups: list[Group]
 
     @cached_property
-    def rows(self) -> list[Row]:
-        """Each group's figures."""
+    def rows(self) -> list[GroupSummary]:
+        """The summary of each group, best final top-1 first."""
         return summarise(self.groups)
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RecordedRun]:
         """Every run of every group."""
         return [run for group in self.groups for run in group.runs]
 
 
-def compare_like_with_like(runs: Iterable[Run], across: Sequence[str] = ()) -> list[Comparison]:
-    """A comparison for each recipe, in order of their titles.
+def compare_like_with_like(runs: Iterable[RecordedRun], across: Sequence[str] = ()) -> list[GroupComparison]:
+    """Return one comparison for each recipe, sorted by title.
 
     Args:
-        across: dotted prefixes of settings of the recipe that may differ within a comparison. Raises a UserError for
-            one that no run has.
+        across: dotted prefixes of recipe settings that may differ within a comparison.
+
+    Raises:
+        UserError: no run has a setting named in `across`.
     """
     runs = list(runs)
     _refuse_unknown(across, runs)
     fingerprints = _fingerprints(runs, across)
-    members: dict[str, list[Run]] = {}
+    members: dict[str, list[RecordedRun]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     for run in runs:
         recipe = _recipe(run, across) | fingerprints.get(str(run.path), {})
@@ -62,39 +69,39 @@ def compare_like_with_like(runs: Iterable[Run], across: Sequence[str] = ()) -> l
         members.setdefault(mark, []).append(run)
         recipes[mark] = recipe
     titles = {mark: _title(recipe, list(recipes.values())) for mark, recipe in recipes.items()}
-    for mark, title in list(titles.items()):  # with more differences than a title tells
+    for mark, title in list(titles.items()):  # a title lists only some of the differences, so two can be equal
         if [_slug(other) for other in titles.values()].count(_slug(title)) > 1:
             titles[mark] = f"{title} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
     comparisons = [
-        Comparison(titles[mark], _slug(titles[mark]), recipes[mark], group_runs(members[mark])) for mark in members
+        GroupComparison(titles[mark], _slug(titles[mark]), recipes[mark], group_runs(members[mark])) for mark in members
     ]
     return sorted(comparisons, key=lambda comparison: comparison.title)
 
 
-def separation(comparisons: Sequence[Comparison]) -> str | None:
-    """The sentence that says why runs are not compared with each other; None if they all are."""
+def separation(comparisons: Sequence[GroupComparison]) -> str | None:
+    """Return a sentence that says why some runs are not compared with each other; None if all are."""
     if len(comparisons) < 2:
         return None
     differing = _differing([comparison.recipe for comparison in comparisons])
     return (
-        f"{len(comparisons)} comparisons, as runs of different recipes do not belong together: they differ in "
-        f"{first_few([one_line(key) for key in differing], PHRASES)}. To compare across one of these: --across "
+        f"{len(comparisons)} separate comparisons, because these runs differ in model, data or training settings: "
+        f"{first_few([one_line(key) for key in differing], PHRASES)}. To compare across such a setting, add --across "
         f"{one_line(differing[0])}."
     )
 
 
-def _refuse_unknown(across: Sequence[str], runs: Sequence[Run]) -> None:
+def _refuse_unknown(across: Sequence[str], runs: Sequence[RecordedRun]) -> None:
     recipes = [_recipe(run, ()) | ({DATA: run.images} if run.images else {}) for run in runs]
     for wanted in across:
         if not any(beneath(key, (wanted,)) for recipe in recipes for key in recipe):
             raise UserError(
-                f"--across {wanted} is not possible: no run has such a setting of {', '.join(RECIPE)} that changes a "
-                f"result; the runs differ in {first_few(_differing(recipes), PHRASES) or 'none at all'}."
+                f"--across {wanted}: no run has a setting of this name in {', '.join(RECIPE)} that changes a result. "
+                f"Settings that differ between the runs: {first_few(_differing(recipes), PHRASES) or 'none'}."
             )
 
 
-def _recipe(run: Run, across: Sequence[str]) -> dict[str, Any]:
-    """The settings that a run shares with those that it is compared with."""
+def _recipe(run: RecordedRun, across: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that a run must share with the runs it is compared with."""
     return {
         key: value
         for key, value in run.config.items()
@@ -102,14 +109,14 @@ def _recipe(run: Run, across: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fingerprints(runs: Sequence[Run], across: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The images' fingerprint of each run, by its path, where runs with the same settings have different ones.
+def _fingerprints(runs: Sequence[RecordedRun], across: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the fingerprint of each run's images, by path, where runs with equal settings have different ones.
 
-    A run without one goes with those of its settings.
+    Runs without a fingerprint are not in it: they stay with the runs that have the same settings.
     """
     if beneath(DATA, across):
         return {}
-    alike: dict[str, list[Run]] = {}
+    alike: dict[str, list[RecordedRun]] = {}
     for run in runs:
         data = {key: canonical(value) for key, value in _recipe(run, across).items() if key.startswith("data.")}
         alike.setdefault(json.dumps(data, sort_keys=True), []).append(run)
@@ -121,11 +128,11 @@ def _fingerprints(runs: Sequence[Run], across: Sequence[str]) -> dict[str, dict[
     return found
 
 
-def _marks(runs: Sequence[Run]) -> dict[str, str]:
-    """By its path what identifies each run's images, of those that tell it.
+def _marks(runs: Sequence[RecordedRun]) -> dict[str, str]:
+    """Return what identifies each run's images, by path, for the runs that record it.
 
-    Where the names alone are recorded, as they were before sizes were, it is the one recorded set with these names;
-    the names themselves where there is none, or several.
+    Old runs record the names of the images but not their sizes. They are matched to the only set of images with these
+    names; if there is none, or several, the names alone identify them.
     """
     told = {str(run.path): run for run in runs if run.images}
     sized = {run.images: run.data for run in told.values() if run.images and not run.images.startswith(NAMES_ALONE)}
@@ -137,14 +144,14 @@ def _marks(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings whose values differ, the names of model and data first."""
+    """Return the settings whose values differ, the names of the model and of the dataset first."""
     keys = {key for recipe in recipes for key in recipe}
     values = {key: {json.dumps(canonical(recipe.get(key, UNSET))) for recipe in recipes} for key in keys}
     return sorted((key for key in keys if len(values[key]) > 1), key=lambda key: (key not in NAMES, key))
 
 
 def _title(recipe: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> str:
-    """`resnet50 without batch norm on imagenet`, and what else sets it apart from the other recipes of its data set."""
+    """Return a title such as `resnet50 without batch norm on imagenet`, with what distinguishes similar recipes."""
     norms = " without batch norm" if recipe.get("model.remove_batch_norm") else ""
     name = f"{show(recipe.get('model.name', 'any model'))}{norms} on {show(recipe.get('data.name', 'any data'))}"
     alike = [other for other in recipes if all(other.get(key) == recipe.get(key) for key in NAMES)]
@@ -155,12 +162,12 @@ def _title(recipe: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> s
 
 
 def _short(value: Any) -> str:
-    """A value, a fingerprint cut to what tells it apart."""
+    """Return a value for a title; long values, such as fingerprints, are truncated."""
     text = show(value)
     return text if len(text) <= 24 else f"{text[:20]}…"
 
 
 def _slug(title: str) -> str:
-    """A title as a file name."""
+    """Turn a title into a file name."""
     slug = re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-")
     return slug if len(slug) <= 160 else f"{slug[:150]}-{hashlib.sha256(title.encode()).hexdigest()[:6]}"

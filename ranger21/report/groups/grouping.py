@@ -1,4 +1,4 @@
-"""Group runs that differ in their seed alone, and name each group by what sets it apart."""
+"""Group runs that differ only in their seed, and label each group by the settings that distinguish it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranger21.config import SEEDS, neutral_keys
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 from ranger21.system.checks import COUNT
 from ranger21.system.wording import one_line
 
-# Dotted prefixes of settings that do not tell groups apart: what identifies a run, and what does not change its result.
+# Dotted prefixes of settings that do not separate groups: the seeds, and settings that cannot change a result.
 IGNORED: tuple[str, ...] = (*SEEDS, *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
-BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # an optimizer's config brings its schedule
+BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # chosen by default with the optimizer
 
 
 class _Unset:
-    """Stands for a setting that a config lacks."""
+    """The value of a setting that a configuration lacks."""
 
     def __str__(self) -> str:
         return "unset"
@@ -32,25 +32,29 @@ UNSET = _Unset()
 
 @dataclass(frozen=True)
 class Group:
-    """Runs with equal settings, in order of seeds. `settings` has dotted keys."""
+    """Runs with equal settings, sorted by seed.
+
+    Attributes:
+        settings: by dotted keys, without the seeds and without settings that cannot change a result.
+    """
 
     label: str
     settings: dict[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
 
     @property
     def trials(self) -> tuple[int, ...]:
-        """By how many trials the values were chosen, as its runs say; 0: nobody tuned them."""
+        """The numbers of tuning trials that the runs record, ascending; 0 stands for untuned."""
         return tuple(sorted({trials_of(run) for run in self.runs}))
 
-    def having(self, status: str) -> list[Run]:
-        """The runs with this status."""
+    def having(self, status: str) -> list[RecordedRun]:
+        """Return the runs with this status."""
         return [run for run in self.runs if run.status == status]
 
 
-def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Groups in order of their labels; settings beneath the dotted prefixes IGNORED are not compared."""
-    members: dict[str, list[Run]] = {}
+def group_runs(runs: Iterable[RecordedRun]) -> list[Group]:
+    """Group runs whose settings are equal, apart from those under IGNORED. Return the groups sorted by label."""
+    members: dict[str, list[RecordedRun]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
         kept = {key: value for key, value in run.config.items() if not beneath(key, IGNORED)}
@@ -58,7 +62,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
     labels = _labels(settings, {mark: {trials_of(run) for run in found} for mark, found in members.items()})
-    for mark, label in list(labels.items()):  # such as of the text "null" and of null
+    for mark, label in list(labels.items()):  # two labels can be equal: the text "null" and null look the same
         if list(labels.values()).count(label) > 1:
             labels[mark] = f"{label} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
     groups = [
@@ -67,16 +71,16 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     return sorted(groups, key=lambda group: group.label)
 
 
-def trials_of(run: Run) -> int:
-    """Return by how many trials a run's values were chosen, 0 where its config names none."""
+def trials_of(run: RecordedRun) -> int:
+    """Return the number of tuning trials that a run's configuration records; 0 if it records none."""
     trials = run.config.get("tuning.trials")
     return trials if isinstance(trials, int) and not isinstance(trials, bool) and 0 < trials < COUNT else 0
 
 
 def unnamed_differences(groups: Sequence[Group]) -> list[str]:
-    """Settings shared by several optimizers (schedules, …) whose values differ with it, such as each one's `lr`.
+    """Return a phrase for each setting that differs between optimizers but is in no label, such as `lr`.
 
-    They are in no label, since the name already tells those groups apart. One phrase a setting.
+    The labels omit these settings because the optimizer's name already distinguishes the groups.
     """
     phrases = []
     for key in sorted({key for group in groups for key in group.settings}):
@@ -94,10 +98,10 @@ def unnamed_differences(groups: Sequence[Group]) -> list[str]:
 
 
 def _labels(settings: Mapping[str, dict[str, Any]], trials: Mapping[str, set[int]]) -> dict[str, str]:
-    """The label of each group's settings.
+    """Return the label of each group.
 
-    Where some groups were tuned, each is told from those that were tuned likewise, and says so: what its trials chose
-    is a matter of the notes (`ranger21.report.groups.tuned`).
+    If some groups were tuned, each label says how its group was tuned, and lists only what distinguishes it from groups
+    tuned the same way. The tuned values themselves are in the notes (`ranger21.report.groups.tuned`).
     """
     tuned = {mark: " and ".join(map(how_tuned, sorted(counts))) for mark, counts in trials.items()}
     if set(tuned.values()) == {how_tuned(0)}:
@@ -107,18 +111,18 @@ def _labels(settings: Mapping[str, dict[str, Any]], trials: Mapping[str, set[int
 
 
 def _named(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
-    """The same label with the optimizer's name in it, even if all have this optimizer."""
+    """Return the label with the optimizer's name in front, even if all groups have the same optimizer."""
     name, label = show(mine.get(OPTIMIZER, "run")), _label(mine, everyone)
     return label if label.split(" ")[0] == name else f"{name} {label}"
 
 
 def how_tuned(trials: int) -> str:
-    """`tuned, 16 trials`, or `untuned`."""
+    """Return `tuned, 16 trials`, or `untuned`."""
     return f"tuned, {trials} trial{'s' if trials > 1 else ''}" if trials else "untuned"
 
 
 def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
-    """The optimizer's name and the settings that differ from other groups; the name alone for an only group."""
+    """Return the optimizer's name and the settings that differ from other groups; the name alone for a single group."""
     keys = {key for settings in everyone for key in settings}
     named = sorted(
         (key for key in keys if _differs(key, mine, everyone)),
@@ -129,10 +133,10 @@ def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
 
 
 def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> bool:
-    """Whether a setting sets this group apart from those that it can be compared with.
+    """Whether a setting distinguishes this group from its peers.
 
-    What belongs to an optimizer (its settings, and the schedule that it brings with it) is compared among groups with
-    that optimizer, and so is what some groups lack.
+    For settings that belong to an optimizer (its own, and those of its default schedule), and for settings that some
+    groups lack, the peers are the groups with the same optimizer; for all others they are all groups.
     """
     peers = _sharing(OPTIMIZER, mine, everyone) if beneath(key, BROUGHT) else everyone
     if key != _owner(key):
@@ -143,17 +147,17 @@ def _differs(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> 
 
 
 def _sharing(key: str, mine: dict[str, Any], everyone: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those with my value of a setting."""
+    """Return the settings of the groups that have the same value of `key` as `mine`."""
     return [settings for settings in everyone if settings.get(key) == mine.get(key)]
 
 
 def _owner(key: str) -> str:
-    """The setting that names what `key` belongs to: `optimizer.name` for `optimizer.lr`."""
+    """Return the key of the name that a setting belongs to: `optimizer.name` for `optimizer.lr`."""
     return f"{key.split('.')[0]}.name"
 
 
 def _word(key: str, value: Any) -> str:
-    """One setting in a label: as on the command line, the optimizer's and its settings without prefix."""
+    """Return a setting as it appears in a label: as on the command line, but without the prefix `optimizer.`."""
     return (
         show(value)
         if key == OPTIMIZER
@@ -162,7 +166,7 @@ def _word(key: str, value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A setting's value as one writes it in a config, in one line of UTF-8 whatever it holds; a long one is cut."""
+    """Return a setting's value as written in a config, on one printable line; long values are truncated."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -175,7 +179,7 @@ def show(value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """A JSON value in which equal settings are equal, and no others: 1 and 1.0, but not 1 and true."""
+    """Return a JSON value that is equal exactly for equal settings: 1 and 1.0 are equal, 1 and true are not."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
@@ -184,10 +188,10 @@ def canonical(value: Any) -> Any:
 
 
 def beneath(key: str, prefixes: Sequence[str]) -> bool:
-    """Whether a dotted key is one of the prefixes or lies beneath one."""
+    """Whether a dotted key is one of the prefixes or lies below one."""
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _seed_order(run: Run) -> tuple[bool, list[int], str]:
-    """Sort key of runs: the seeds, none before all others, then the path."""
+def _seed_order(run: RecordedRun) -> tuple[bool, list[int], str]:
+    """Return the sort key of a run: its seed (runs without one first), then its path."""
     return run.seed is not None, [int(part) for part in str(run.seed or 0).split("/")], str(run.path)

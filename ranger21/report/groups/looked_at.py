@@ -1,4 +1,4 @@
-"""Which images a comparison's figures are of: what was looked at while its runs trained, and what only at their end."""
+"""Say which images the figures of a comparison are measured on: those validated on in training, or only at the end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ranger21.system.wording import first_few
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 BEST = {
-    OFFICIAL: "best top-1 and best.pt were chosen on the official validation set itself (data.holdout=0): the best of "
-    "several looks flatters.",
-    HOLDOUT: "best top-1 is of the holdout of the training set (data.holdout), by which best.pt was chosen; the final "
-    "figures are of the official validation set, read once, at the end.",
+    OFFICIAL: "best top-1 and best.pt were selected on the official validation set itself (data.holdout=0), so best "
+    "top-1 is biased upwards.",
+    HOLDOUT: "best top-1 is measured on the holdout of the training set (data.holdout), on which best.pt was selected; "
+    "the final figures are measured on the official validation set, once, at the end.",
 }
-UNREAD = "never read the official validation set (trainer.final_validation=false), and has no final figures."
+UNREAD = "never evaluated on the official validation set (trainer.final_validation=false): it has no final figures."
 
 
 def sentences(groups: Sequence[Group]) -> list[str]:
-    """A sentence on each way of choosing the best validation, with its groups where there are several."""
+    """Return a sentence for each split that best.pt was selected on, naming the groups if there are several splits."""
     found = {split: [g.label for g in groups if any(run.watched == split for run in g.runs)] for split in BEST}
     several = all(found.values())
     said = [

@@ -1,4 +1,4 @@
-"""What the trials of tuned groups chose, or that nothing was tuned."""
+"""Notes on tuning: the values chosen for tuned groups, or a warning that nothing was tuned."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ranger21.system.wording import first_few, one_line
 
 
 def tuning_notes(groups: Sequence[Group]) -> list[str]:
-    """The sentences beneath a table: of each tuned group the values that its trials chose, or that none was tuned."""
+    """Return the sentences below a table: the values chosen for each tuned group, or that no group was tuned."""
     tuned = [group for group in groups if any(group.trials)]
     if not tuned and len(groups) > 1:
-        return ["No run says that its values were tuned: another learning rate may change this order."]
+        return ["No run records that it was tuned: other learning rates may change this order."]
     chosen = [_chosen(group, [other for other in groups if not any(other.trials)]) for group in tuned]
     return [*chosen, *_unequal(groups)]
 
 
 def _unequal(groups: Sequence[Group]) -> list[str]:
-    """The sentence on optimizers that were tuned by different numbers of trials, or only some of which were."""
+    """Return a sentence if the optimizers were not all tuned with the same number of trials."""
     trials: dict[str, set[int]] = {}
     for group in groups:
         trials.setdefault(show(group.settings.get(OPTIMIZER)), set()).update(group.trials)
@@ -26,11 +26,11 @@ def _unequal(groups: Sequence[Group]) -> list[str]:
     if len(set(each.values())) < 2:
         return []
     told = first_few([f"{name}: {how}" for name, how in each.items()], 6, "; ")
-    return [f"Not every optimizer has runs of as many trials ({told}): more trials are an advantage."]
+    return [f"The optimizers were not all tuned with the same number of trials ({told}): more trials are an advantage."]
 
 
 def _chosen(group: Group, untuned: Sequence[Group]) -> str:
-    """How a tuned group differs from the untuned one with its optimizer that is most like it."""
+    """Return how a tuned group differs from the most similar untuned group with the same optimizer."""
     peers = [other for other in untuned if other.settings.get(OPTIMIZER) == group.settings.get(OPTIMIZER)]
     changes = min((_changes(group, other) for other in peers), key=len, default=_own(group))
     return one_line(f"{group.label}: {', '.join(changes) or 'the values of the untuned group'}.", most=1000)
@@ -47,6 +47,6 @@ def _differ(group: Group, other: Group, key: str) -> bool:
 
 
 def _own(group: Group) -> list[str]:
-    """The settings of the optimizer and its schedule, for where there is no untuned group to compare them with."""
+    """Return all settings of the optimizer and its schedule, for when there is no untuned group to compare with."""
     prefixes = ("optimizer", *BROUGHT)
     return [f"{key}={show(value)}" for key, value in sorted(group.settings.items()) if beneath(key, prefixes)]

@@ -1,5 +1,5 @@
-"""The numbers that texts quote from committed records, computed again from those records.
+"""Recompute the numbers that README and docs quote from committed records.
 
-`docs/numbers.yaml` holds, for each text, the phrases in it that come from records, with a place for each number:
-`{small | AdamW | top1}` is the top-1 of a group, `{small | AdamW - Ranger21 | gap}` a difference of two.
+docs/numbers.yaml lists, for each text, the phrases that quote records, with a placeholder for each number. For example,
+`{small | AdamW | top1}` is the top-1 of a group, and `{small | AdamW - Ranger21 | gap}` the difference of two groups.
 """

@@ -1,4 +1,4 @@
-"""Compare texts, and the tables beside records, with what the records give now."""
+"""Check texts and committed tables against numbers recomputed from the records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ranger21.report import ablation
-from ranger21.report.numbers.of_others import OfFaults, OfLandscape, OfSpeeds
-from ranger21.report.numbers.of_runs import OfRuns
+from ranger21.report.numbers.other_numbers import FaultNumbers, LandscapeNumbers, SpeedNumbers
+from ranger21.report.numbers.run_numbers import RunNumbers
 from ranger21.report.write import examine, write_tables
 from ranger21.system.errors import UserError
 from ranger21.system.reading import Unreadable, read_yaml
@@ -26,17 +26,29 @@ class Records(Protocol):
     place: Path
 
     def number(self, place: str) -> str:
-        """Return the number that belongs in a place of a phrase. Raises a LookupError if there is no such number."""
+        """Return the number for a placeholder. Raises a LookupError if the records have no such number."""
         ...
 
 
 Kind = Callable[[Path, Mapping[str, str]], Records]
-KINDS: dict[str, Kind] = {"runs": OfRuns, "speeds": OfSpeeds, "faults": OfFaults, "landscape": OfLandscape}
+KINDS: dict[str, Kind] = {
+    "runs": RunNumbers,
+    "speeds": SpeedNumbers,
+    "faults": FaultNumbers,
+    "landscape": LandscapeNumbers,
+}
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase of a text, as it should be (`said`), and whether the text has it."""
+    """A phrase with recomputed numbers.
+
+    Attributes:
+        text: the path of the text that should contain it.
+        said: the phrase as it should read.
+        found: whether the text contains it.
+        numbers: how many of its numbers come from records.
+    """
 
     text: str
     said: str
@@ -48,12 +60,12 @@ class Statements:
     """The phrases of docs/numbers.yaml, and the records that they quote.
 
     Args:
-        file: in YAML: `records` (by a name: KIND: PLACE), `names` (short names), `texts` (by a path: by the records'
-            name: phrases).
-        root: the folder that all paths in it begin from.
+        file: a YAML file with the keys `records` (NAME: {KIND: PATH}), `names` (short names of groups and comparisons)
+            and `texts` (PATH: {NAME OF RECORDS: [phrases]}).
+        root: the folder that paths in the file are relative to.
 
     Raises:
-        UserError: the file cannot be read, or is not like that.
+        UserError: the file cannot be read, or does not have this form.
     """
 
     def __init__(self, file: Path, root: Path) -> None:
@@ -63,19 +75,19 @@ class Statements:
         except Unreadable as error:
             raise UserError(f"{file} cannot be read ({error.why}).") from error
         if unknown := sorted(set(tree) - {"records", "names", "texts"}):
-            raise UserError(f"{file} has {unknown[0]}, which is not one of records, names and texts.")
+            raise UserError(f"{file} has the key {unknown[0]}: only records, names and texts are allowed.")
         if missing := sorted({"records", "texts"} - set(tree)):
-            raise UserError(f"{file} has no {missing[0]}.")
+            raise UserError(f"{file} lacks the key {missing[0]}.")
         self.texts: Mapping[str, Mapping[str, Sequence[str]]] = tree["texts"]
         self.records: dict[str, Records] = {}
         for name, where in tree["records"].items():
             ((kind, place),) = where.items()
             if kind not in KINDS:
-                raise UserError(f"{file}: records of {name} are of no kind that there is ({', '.join(KINDS)}): {kind}.")
+                raise UserError(f"{file}: records.{name} has the unknown kind {kind}. Known: {', '.join(KINDS)}.")
             self.records[name] = KINDS[kind](root / place, tree.get("names", {}))
 
     def phrases(self) -> list[Phrase]:
-        """Return every phrase, compared with its text. Raises a UserError for a place that no record has."""
+        """Return every phrase with recomputed numbers. Raises a UserError for a placeholder that no record has."""
         return [
             self._phrase(text, phrase, self.records[name], content)
             for text, of_records in self.texts.items()
@@ -85,15 +97,15 @@ class Statements:
         ]
 
     def read(self, text: str) -> str:
-        """Return a text. Raises a UserError if it cannot be read."""
+        """Read a text. Raises a UserError if that is impossible."""
         try:
             return (self.root / text).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{self.file} names {text}, which cannot be read ({error.strerror}).") from error
 
     def stale_tables(self) -> list[str]:
-        """Return the tables beside records of runs that are not what compare.py makes of these records now."""
-        folders = dict.fromkeys(one.place.parent for one in self.records.values() if isinstance(one, OfRuns))
+        """Return the committed tables that differ from what compare.py now writes for their records."""
+        folders = dict.fromkeys(one.place.parent for one in self.records.values() if isinstance(one, RunNumbers))
         with_tables = [folder for folder in folders if (folder / "table.md").exists()]
         return [str((folder / name).relative_to(self.root)) for folder in with_tables for name in _stale_in(folder)]
 
@@ -103,7 +115,7 @@ class Statements:
                 return records.number(place[1])
             except (LookupError, ValueError) as error:
                 raise UserError(
-                    f"{place[0]} in {self.file} is in no record of {records.place} ({type(error).__name__}: {error})."
+                    f"{self.file}: no record in {records.place} has {place[0]} ({type(error).__name__}: {error})."
                 ) from error
 
         said = one_line(PLACE.sub(number, phrase))
@@ -111,14 +123,14 @@ class Statements:
 
 
 def others(text: str, phrases: Sequence[Phrase]) -> list[str]:
-    """Return the numbers of a text that no phrase has: settings, versions, the paper's, times that no record holds."""
+    """Return the numbers in a text that are in no phrase, such as settings, versions and the paper's figures."""
     for phrase in phrases:
         text = one_line(text).replace(phrase.said, " ")
     return NUMBER.findall(text)
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line, so that where a phrase is broken into lines does not matter."""
+    """Return a text on one line, so that line breaks within phrases do not matter."""
     return " ".join(text.split())
 
 

@@ -1,1 +1,1 @@
-"""The comparison as one HTML file."""
+"""Write the comparison as one HTML file."""

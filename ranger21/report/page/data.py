@@ -1,4 +1,4 @@
-"""What the page's scripts get to know: groups, runs, and their curves, thinned and written as short numbers."""
+"""The data for the page's scripts: groups, runs and their curves, thinned and with few digits."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from ranger21.report.figures.drawing import COLOURS, DASHES
 from ranger21.report.groups.grouping import Group
 from ranger21.report.runs.metrics import Array
-from ranger21.report.runs.run import Run
+from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.table import MARKS, SAID
 from ranger21.tracking.panels import AXES, PANELS, SCHEDULE, VALIDATION, WATCHED
 
-POINTS = 600  # of a curve, at most
-POINTS_OF_ALL_RUNS = 30_000  # of one metric: with more than 50 runs each of them gets fewer points
-DARK = {"#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3"}  # legible, and apart, on black
-DASH_UNIT = 1.8  # pixels: as long as the figures' dashes are wide
+POINTS = 600  # the most points per curve
+POINTS_OF_ALL_RUNS = 30_000  # the most points per metric over all runs, so with more than 50 runs curves are coarser
+DARK = {"#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3"}  # replacements on a dark background
+DASH_UNIT = 1.8  # pixels per unit of the figures' dash patterns
 
 
 def points_a_curve(runs: int) -> int:
-    """How many points a curve has at most."""
+    """Return the largest number of points of a curve on a page with this many runs."""
     return max(min(POINTS, POINTS_OF_ALL_RUNS // runs), 50)
 
 
 def page_data(groups: Sequence[Group]) -> dict[str, Any]:
-    """Everything that is drawn, as JSON values. Numbers stand in strings, separated by blanks."""
+    """Return everything that the page draws, as JSON values. Curves are strings of numbers separated by spaces."""
     points = points_a_curve(sum(len(group.runs) for group in groups))
     made = [_group(index, group, points) for index, group in enumerate(groups)]
     logged = {metric for group in made for run in group["runs"] for metric in run["curves"]}
@@ -47,7 +47,7 @@ def page_data(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def thinned(values: Array, points: int) -> Array:
-    """Means over equal numbers of consecutive values (the last mean may be of fewer), at most `points` of them."""
+    """Return at most `points` means over equally many consecutive values (the last mean may cover fewer)."""
     size = -(-len(values) // points)
     if size <= 1:
         return values
@@ -56,12 +56,12 @@ def thinned(values: Array, points: int) -> Array:
 
 
 def numbers(values: Array, digits: int) -> str:
-    """The values with so many significant digits."""
+    """Return the values as text with this many significant digits."""
     return " ".join(f"{value:.{digits}g}" for value in values)
 
 
 def _group(index: int, group: Group, points: int) -> dict[str, Any]:
-    """A group with its colour and dashes, the same as in the figures, and its colour on a dark desktop."""
+    """Return the data of a group. Its colour and dash pattern are those of the figures."""
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     return {
         "label": group.label,
@@ -72,14 +72,14 @@ def _group(index: int, group: Group, points: int) -> dict[str, Any]:
     }
 
 
-def _name(run: Run, group: Group) -> str:
-    """A run's directory, with what leads to it where another run of the group is called the same."""
+def _name(run: RecordedRun, group: Group) -> str:
+    """Return the name of a run's directory, or the whole path if another run of the group has the same name."""
     alike = sum(other.path.name == run.path.name for other in group.runs)
     return run.path.name if alike == 1 else str(run.path)
 
 
-def _run(run: Run, name: str, points: int) -> dict[str, Any]:
-    """A run's curves: what was logged at the same steps shares its x values, the `grids`."""
+def _run(run: RecordedRun, name: str, points: int) -> dict[str, Any]:
+    """Return the data of a run. Metrics logged at the same steps share their x values, the `grids`."""
     grids: list[dict[str, str]] = []
     places: dict[bytes, int] = {}
     curves: dict[str, tuple[int, str]] = {}
@@ -93,8 +93,8 @@ def _run(run: Run, name: str, points: int) -> dict[str, Any]:
     return {"name": name, "seed": run.seed, "status": run.status, "grids": grids, "curves": curves}
 
 
-def _grid(run: Run, metric: str, length: int, points: int) -> dict[str, str]:
-    """The x values of a metric on each axis; an axis that was not logged with every value is left out."""
+def _grid(run: RecordedRun, metric: str, length: int, points: int) -> dict[str, str]:
+    """Return the x values of a metric on each axis; axes that were not logged with every value are left out."""
     found = {axis: run.series(metric, x=axis)[0] for axis in AXES}
     return {
         axis: numbers(thinned(np.maximum.accumulate(values), points), 7)

@@ -1,8 +1,8 @@
-"""The comparison as one HTML file that needs no network: curves to explore, and tables.
+"""Write index.html, one file that needs no network, with interactive curves and tables.
 
-What is beneath `assets/` is written into it: the template, the style, the scripts in the order of `SCRIPTS`, and uPlot
-1.6.32 (MIT, see `assets/uplot.LICENSE`), which draws the curves. The scripts' hash is in the page's security policy, so
-that nothing else in it is ever executed, whatever a label or a table holds.
+The files in `assets/` are embedded: the template, the style sheets, the scripts in the order of `SCRIPTS`, and uPlot
+1.6.32 (MIT, see `assets/uplot.LICENSE`), which draws the curves. The page's content security policy contains the hash
+of the scripts, so no other script can run, whatever labels and tables contain.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ranger21.report.page.data import POINTS, page_data, points_a_curve
 from ranger21.report.page.tables import difference_table, run_table
 from ranger21.report.tables.table import MARKS
 from ranger21.report.tables.text import create
+from ranger21.system.wording import counted
 
 ASSETS = Path(__file__).with_name("assets")
 STYLES = ("uplot.min.css", "style.css")
@@ -36,7 +37,9 @@ def write_page(
 ) -> Path:
     """Write `index.html` into the folder `out`, and return its path.
 
-    `links` are the names of files beside it. `tables` are headings and ready HTML, which must be escaped already.
+    Args:
+        links: the names of files in `out` to link to.
+        tables: headings and HTML, in which all text must be escaped already.
     """
     script = _script()
     shown = [*tables, ("Settings that differ", difference_table(groups)), ("Runs", run_table(groups))]
@@ -59,42 +62,37 @@ def write_page(
 
 
 def embedded(data: object) -> str:
-    """JSON that no HTML parser takes for a tag, and that needs no encoding."""
+    """Return JSON that is safe to embed in HTML, in ASCII."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _asset(name: str) -> str:
-    """A file of `assets/`."""
+    """Read a file of `assets/`."""
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def _script() -> str:
-    """uPlot with its licence, and our scripts."""
+    """Return uPlot with its licence, followed by our scripts."""
     ours = "\n".join(_asset(name) for name in SCRIPTS)
     return f"/*!\n{_asset('uplot.LICENSE')}*/\n{_asset('uplot.min.js')}\n{ours}"
 
 
 def _summary(groups: Sequence[Group]) -> str:
-    """How many groups and runs there are."""
+    """Return a sentence with the numbers of groups and runs."""
     runs = [run for group in groups for run in group.runs]
     states = {state: sum(run.status == state for run in runs) for state in MARKS}
     told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    return f"{_count(len(groups), 'group')}, {_count(len(runs), 'run')}: {told}"
+    return f"{counted(len(groups), 'group')}, {counted(len(runs), 'run')}: {told}"
 
 
 def _thinning(groups: Sequence[Group]) -> str:
-    """What is said of curves that have been made shorter."""
+    """Return the sentence on the thinning of long curves."""
     points = points_a_curve(sum(len(group.runs) for group in groups))
-    less = "" if points == POINTS else " (fewer than usual, since there are many runs)"
-    return f"A curve of more than {points} points{less} is drawn as means over equal numbers of consecutive points."
+    less = "" if points == POINTS else " (fewer than usual, because there are many runs)"
+    return f"Curves of more than {points} points{less} are averaged over equally many consecutive points."
 
 
 def _section(heading: str, html: str) -> str:
-    """A table beneath its heading; wide ones scroll by themselves."""
+    """Return a table below its heading; wide tables scroll on their own."""
     return f'<section><h2>{escape(heading)}</h2><div class="scroll" tabindex="0">{html}</div></section>'
-
-
-def _count(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The page's tables as HTML. Every string that comes from a run is escaped here."""
+"""Build the page's tables as HTML, with all text from runs escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ranger21.report.groups.grouping import Group, show
-from ranger21.report.runs.run import DIVERGED, Run, finite
+from ranger21.report.runs.run import DIVERGED, RecordedRun, finite
 from ranger21.report.tables.table import MARKS, SAID
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
@@ -15,7 +15,7 @@ NOTHING = "–"
 
 
 def difference_table(groups: Sequence[Group]) -> str:
-    """The settings that differ among the groups, a row each; empty where nothing does."""
+    """Return a table of the settings that differ between groups, one per row; empty if none differs."""
     keys = sorted({key for group in groups for key in group.settings})
     values = {key: [_setting(group.settings, key) for group in groups] for key in keys}
     rows = [[f"<code>{escape(key)}</code>", *map(escape, row)] for key, row in values.items() if len(set(row)) > 1]
@@ -24,7 +24,7 @@ def difference_table(groups: Sequence[Group]) -> str:
 
 
 def run_table(groups: Sequence[Group]) -> str:
-    """Every run: its state, how far it came, and where it is."""
+    """Return a table of all runs: state, last epoch, last top-1, directory and notes."""
     rows = [
         [
             _name(index, group),
@@ -41,7 +41,7 @@ def run_table(groups: Sequence[Group]) -> str:
 
 
 def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -> str:
-    """A table of cells that are HTML already; the first of each row is its heading."""
+    """Return a table whose cells are HTML already. The first cell of each row is its heading."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows
@@ -50,28 +50,28 @@ def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -
 
 
 def _name(index: int, group: Group) -> str:
-    """A group's name; the page draws its line in front."""
+    """Return a group's label; the page's script draws a sample of its line in front of it."""
     return f'<span class="name" data-group="{index}">{escape(group.label)}</span>'
 
 
-def _state(run: Run) -> str:
-    """How a run ended, or that it did not."""
+def _state(run: RecordedRun) -> str:
+    """Return how a run ended, or that it has not ended."""
     step = run.result.get("diverged_at_step", run.result.get("step"))
     where = f" at step {step}" if run.status == DIVERGED and finite(step) else ""
     return f"{MARKS[run.status]} {SAID[run.status]}{where}".strip()
 
 
-def _last_top1(run: Run) -> str:
-    """The last top-1: of the official validation set if it was read, else of the holdout, which is said."""
+def _last_top1(run: RecordedRun) -> str:
+    """Return the last top-1 on the official validation set, or else on the holdout, marked as such."""
     final, held = run.last(f"{OFFICIAL}/acc1"), run.last(f"{HOLDOUT}/acc1")
     return _number(final, ".2f") if held is None or final is not None else f"{held:.2f} (holdout)"
 
 
 def _setting(settings: dict[str, Any], key: str) -> str:
-    """A setting's value as in a config."""
+    """Return a setting's value as written in a config, or a dash if the group lacks it."""
     return show(settings[key]) if key in settings else NOTHING
 
 
 def _number(value: Any, form: str) -> str:
-    """A number, or a dash for none."""
+    """Return a formatted number, or a dash for None."""
     return NOTHING if value is None else format(value, form)

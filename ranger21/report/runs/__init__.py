@@ -1,1 +1,1 @@
-"""Runs as a report reads them: from run directories, files of records and W&B's files."""
+"""Read runs for a report from run directories, record files and offline W&B files."""

@@ -1,4 +1,4 @@
-"""Find the runs that arguments name, and read their directories, records and W&B's files."""
+"""Find the runs that the command line names, and read them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ranger21.report.runs.duplicates import without_duplicates
 from ranger21.report.runs.metrics import Metrics, read_metrics
 from ranger21.report.runs.places import find_places
-from ranger21.report.runs.run import Run, assembled, read_settings
-from ranger21.report.runs.twice import once
+from ranger21.report.runs.run import RecordedRun, assembled, read_settings
 from ranger21.system.errors import UserError
 from ranger21.system.processes import granted_cores, in_parallel
 from ranger21.system.reading import LARGEST_LINES, Unreadable, read_json
 
-LARGE = 64 * 2**20  # bytes of metrics.jsonl files from which on they are read by several processes
+LARGE = 64 * 2**20  # bytes of metrics.jsonl in all: with more, several processes read
 
 
 @dataclass(frozen=True)
-class Found:
-    """The runs, and a sentence on each directory that is one but cannot be read."""
+class FoundRuns:
+    """The runs that were read.
 
-    runs: list[Run]
+    Attributes:
+        left_out: a sentence for each run that was found but not read.
+    """
+
+    runs: list[RecordedRun]
     left_out: list[str]
 
 
-def find_runs(patterns: Iterable[str]) -> Found:
-    """Read every run that the arguments name: run directories, files of records, their parents, globs, `.wandb` files.
+def find_runs(patterns: Iterable[str]) -> FoundRuns:
+    """Read every run that the patterns name.
 
-    Raises a UserError if there is none at all that can be read.
+    Args:
+        patterns: run directories, record files, folders that contain them, globs, or `.wandb` files.
+
+    Raises:
+        UserError: no run could be read.
     """
     wanted = list(patterns)
     places = find_places(wanted)
-    readings = once([*_read_all(places.directories), *_read_records(places.records), *_read_wandb(places.wandb)])
-    runs = [reading for reading in readings if isinstance(reading, Run)]
+    readings = without_duplicates(
+        [*_read_all(places.directories), *_read_records(places.records), *_read_wandb(places.wandb)]
+    )
+    runs = [reading for reading in readings if isinstance(reading, RecordedRun)]
     left_out = [reading for reading in readings if isinstance(reading, str)]
     if not runs:
         reason = f" {' '.join(left_out)}" if left_out else ""
         raise UserError(f"no run (a directory with metrics.jsonl) in {', '.join(wanted)}.{reason}")
-    return Found(runs, left_out)
+    return FoundRuns(runs, left_out)
 
 
-def read_run(path: Path) -> Run | str:
-    """Read one run directory, or say why its runs cannot be told from others."""
+def read_run(path: Path) -> RecordedRun | str:
+    """Read one run directory, or return a sentence that says why the run is left out."""
     config = read_settings(path / "config.yaml")
     if isinstance(config, str):
         return f"{path} is left out: {config}."
@@ -64,8 +74,8 @@ def read_run(path: Path) -> Run | str:
     return assembled(path, config, parts["result.json"], parts["manifest.json"], metrics, notes)
 
 
-def _read_all(directories: list[Path]) -> list[Run | str]:
-    """Every run directory, in their order; large ones by several processes."""
+def _read_all(directories: list[Path]) -> list[RecordedRun | str]:
+    """Read run directories, in their order; use several processes if the files are large."""
     sizes = {path: _size(path / "metrics.jsonl") for path in directories}
     processes = min(granted_cores(), len(directories)) if sum(sizes.values()) > LARGE else 1
     if processes == 1:
@@ -74,15 +84,15 @@ def _read_all(directories: list[Path]) -> list[Run | str]:
     return [read[path] for path in directories]
 
 
-def _read_records(files: list[Path]) -> list[Run | str]:
-    """Every run in these files."""
-    from ranger21.report.runs.record_runs import read_records  # which makes runs of what it reads
+def _read_records(files: list[Path]) -> list[RecordedRun | str]:
+    """Read every run in these record files."""
+    from ranger21.report.runs.record_runs import read_records
 
     return [reading for file in files for reading in read_records(file)]
 
 
-def _read_wandb(files: list[Path]) -> list[Run | str]:
-    """Offline W&B files, the fragments of one run put together."""
+def _read_wandb(files: list[Path]) -> list[RecordedRun | str]:
+    """Read offline W&B files, merging the fragments of each run."""
     if not files:
         return []
     from ranger21.report.runs.wandb import read_wandb_runs  # W&B takes a second to import
@@ -91,7 +101,7 @@ def _read_wandb(files: list[Path]) -> list[Run | str]:
 
 
 def _read_json(path: Path) -> dict[str, Any] | str | None:
-    """A JSON file's dictionary; None if there is no file, a clause if it holds something else."""
+    """Return the dictionary in a JSON file, None if the file is missing, or a clause that says why it is unreadable."""
     try:
         return read_json(path)
     except Unreadable as error:
@@ -101,7 +111,7 @@ def _read_json(path: Path) -> dict[str, Any] | str | None:
 def _size(path: Path) -> int:
     try:
         size = path.stat().st_size
-        return size if size <= LARGEST_LINES else 0  # it will not be read
+        return size if size <= LARGEST_LINES else 0  # a larger file is refused, not read
     except OSError:
         return 0
 

@@ -1,4 +1,4 @@
-"""What a run logged, by columns: read fast enough for millions of lines, and whatever a killed job left in the file."""
+"""Read metrics.jsonl into columns: fast for millions of lines, and robust to what a killed job leaves behind."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from ranger21.tracking import number
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 2**53  # whole numbers are exact up to it
-LARGEST_VALUE = float(np.finfo(np.float32).max)  # figures cannot scale what is far beyond it
-BLOCK = 100_000  # lines that become arrays at a time
+LARGEST_VALUE = float(np.finfo(np.float32).max)  # figures cannot scale much larger values
+BLOCK = 100_000  # lines that are converted to arrays at once
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """The steps at which a run logged something, rising, and for each metric where it did and the finite values.
+    """The metrics that a run logged, by column.
 
-    `undefined` has for each metric the last step at which it was logged and was not finite, if there is one.
-    `repeated` counts lines that a resumed run wrote again, `broken` lines that are no JSON object with a step; the
-    last line is not counted if it is cut.
+    Attributes:
+        steps: every step at which the run logged something, ascending.
+        columns: for each metric its positions in `steps` and its values, finite values only.
+        repeated: lines that a resumed run wrote again.
+        broken: lines that are not a JSON object with a step; a truncated last line does not count.
+        undefined: for each metric that was ever not finite, the last step at which that happened.
     """
 
     steps: Array
-    columns: dict[str, tuple[NDArray[np.int32], Array]]  # metric: positions in `steps`, values
+    columns: dict[str, tuple[NDArray[np.int32], Array]]
     repeated: int = 0
     broken: int = 0
     undefined: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Metrics:
-        """Of a run that logged nothing."""
+        """Return the metrics of a run that logged nothing."""
         return cls(np.empty(0), {})
 
     def undefined_at_last(self, prefixes: tuple[str, ...]) -> tuple[float, list[str]]:
-        """The last step that has a metric with one of these prefixes, and which of them were not finite there."""
+        """Return the last step with a metric that has one of these prefixes, and the metrics not finite there."""
         mine = {key: step for key, step in self.undefined.items() if key.startswith(prefixes)}
         columns = [where for key, (where, _) in self.columns.items() if key.startswith(prefixes)]
         known = [self.steps[where[-1]] for where in columns if len(where)]
@@ -50,7 +53,7 @@ class Metrics:
         return float(last), sorted(key for key, step in mine.items() if step == last)
 
     def series(self, key: str, x: str) -> tuple[Array, Array]:
-        """The values of `key` against those of `x` (`step` or another metric), where both were logged."""
+        """Return x and y: the values of `x` (`step` or another metric) and of `key` where both were logged."""
         places, values = self.columns.get(key, (np.empty(0, np.int32), np.empty(0)))
         if x == "step":
             return self.steps[places], values
@@ -62,15 +65,15 @@ class Metrics:
 
 
 @dataclass
-class _Lines:
-    """Lines as they come: for each metric the lines that have it, and its values, NaN where it is no number."""
+class _ColumnBuilder:
+    """Collects lines into columns: for each metric its line numbers and values, NaN where a value is no number."""
 
     steps: list[Array] = field(default_factory=list)
     parts: dict[str, list[tuple[NDArray[np.int32], Array]]] = field(default_factory=dict)
     count: int = 0
 
     def add(self, keys: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-        """Takes consecutive lines with the same keys."""
+        """Add consecutive lines that have the same keys."""
         try:
             table = np.array(rows, dtype=np.float64)  # None becomes NaN
         except (TypeError, ValueError, OverflowError):
@@ -86,16 +89,17 @@ class _Lines:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read metrics.jsonl, as `from_lines` takes it. The errors are those of `read_lines`."""
+    """Read a metrics.jsonl file with `from_lines`. Raises what `read_lines` raises."""
     return from_lines(read_lines(path))
 
 
 def from_lines(lines: Iterable[bytes]) -> Metrics:
-    """Take the lines of a metrics.jsonl. Lines of one step are merged, the later value of a metric being kept.
+    """Parse the lines of a metrics.jsonl file.
 
-    A step back is a resumed run: it replaces everything logged beyond that step.
+    Lines of the same step are merged; the later value of a metric wins. Where the step goes back, the run was resumed:
+    the new lines replace everything that was logged after that step.
     """
-    rows, broken = _Lines(), 0
+    rows, broken = _ColumnBuilder(), 0
     keys: tuple[str, ...] = ()
     block: list[tuple[Any, ...]] = []
     cut = False
@@ -116,8 +120,8 @@ def from_lines(lines: Iterable[bytes]) -> Metrics:
 
 
 def from_rows(rows: Iterable[dict[str, Any]]) -> Metrics:
-    """The same of rows that are in memory."""
-    lines = _Lines()
+    """Build metrics from rows in memory, as `from_lines` does from lines."""
+    lines = _ColumnBuilder()
     for row in rows:
         if _has_step(row):
             lines.add(tuple(row), [tuple(row.values())])
@@ -125,12 +129,12 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> Metrics:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The row that a line holds, None for a broken line or one without a step."""
+    """Return the row in a line, or None if the line is broken or has no step."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         try:
-            row = json.loads(line)  # which knows NaN and Infinity
+            row = json.loads(line)  # unlike orjson, json accepts NaN and Infinity
         except (ValueError, RecursionError):
             return None
     if not isinstance(row, dict):
@@ -139,16 +143,16 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _has_step(row: dict[str, Any]) -> bool:
-    return 0 <= number(row.get("step")) <= LARGEST_STEP  # which NaN is not
+    return 0 <= number(row.get("step")) <= LARGEST_STEP  # false for NaN
 
 
-def _merged(lines: _Lines, broken: int) -> Metrics:
-    """One position a step; what was logged beyond a step that comes again later is dropped."""
+def _merged(lines: _ColumnBuilder, broken: int) -> Metrics:
+    """Merge lines of the same step, and drop lines that a resumed run replaced."""
     if not lines.count:
         return Metrics(np.empty(0), {}, broken=broken)
     logged = np.concatenate(lines.steps)
     lowest_after = np.minimum.accumulate(logged[::-1])[::-1]
-    kept = logged <= lowest_after  # no later line has a smaller step
+    kept = logged <= lowest_after  # keep a line unless a later line has a smaller step
     steps, place = np.unique(logged[kept], return_inverse=True)
     position = np.full(len(logged), -1, np.int32)
     position[kept] = place
@@ -160,7 +164,7 @@ def _merged(lines: _Lines, broken: int) -> Metrics:
         if len(bad) and len(lost := np.setdiff1d(bad, where[good])):
             undefined[key] = float(steps[lost[-1]])
         where, values = where[good], values[good]
-        last = np.append(where[1:] != where[:-1], True)[: len(where)]  # positions never fall: equal ones are neighbours
+        last = np.append(where[1:] != where[:-1], True)[: len(where)]  # positions ascend: equal ones are adjacent
         where, values = where[last], values[last]
         columns[key] = (everywhere if len(where) == len(steps) else where, values)
     return Metrics(steps, columns, int(len(logged) - kept.sum()), broken, undefined)

@@ -1,4 +1,4 @@
-"""Where runs are: run directories, files of records, and W&B's files, at or below what an argument names."""
+"""Find run directories, record files and offline W&B files at or below the paths on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ PACKED = ".jsonl.gz"
 
 @dataclass(frozen=True)
 class Places:
-    """Each sorted, and none twice. W&B's files are only those of places that have no other."""
+    """The paths that were found, sorted and without duplicates.
+
+    Attributes:
+        directories: run directories.
+        records: record files.
+        wandb: offline W&B files of those places that have neither of the others.
+    """
 
     directories: list[Path]
     records: list[Path]
@@ -24,7 +30,7 @@ class Places:
 
 
 def find_places(patterns: Iterable[str]) -> Places:
-    """Look for runs. Raises a UserError if there is nothing by the name of an argument, or it cannot be read."""
+    """Search the patterns for runs. Raises a UserError for a pattern that matches nothing or cannot be read."""
     directories: dict[Path, Path] = {}
     records: dict[Path, Path] = {}
     files: dict[Path, Path] = {}
@@ -44,7 +50,7 @@ def find_places(patterns: Iterable[str]) -> Places:
 
 
 def _run_directories(place: Path) -> Iterator[Path]:
-    """`place` if it is a run directory, else those beneath it."""
+    """Yield `place` if it is a run directory, otherwise the run directories below it."""
     if _is_run(place):
         yield place
     elif place.is_dir():
@@ -53,7 +59,7 @@ def _run_directories(place: Path) -> Iterator[Path]:
 
 
 def _is_run(place: Path) -> bool:
-    """Whether this is a run directory, maybe one that never came to its first line."""
+    """Whether this is a run directory, including one whose run stopped before its first logged line."""
     metrics = place / "metrics.jsonl"
     return (metrics.exists() and not metrics.is_dir()) or all(
         (place / n).is_file() for n in ("config.yaml", "manifest.json")
@@ -61,12 +67,12 @@ def _is_run(place: Path) -> bool:
 
 
 def _records(place: Path) -> list[Path]:
-    """`place` if it is a file of records, else those beneath it that have the usual name."""
+    """Return `place` if it is a record file, otherwise the files below it that are named runs.jsonl.gz."""
     if place.is_dir():
         return [] if _is_run(place) else sorted(place.rglob(record_file.NAME))
     return [place] if place.name.endswith(PACKED) else []
 
 
 def _wandb_files(place: Path) -> list[Path]:
-    """`place` if it is a `.wandb` file, else those beneath it."""
+    """Return `place` if it is a `.wandb` file, otherwise the `.wandb` files below it."""
     return [place] if place.suffix == ".wandb" and place.is_file() else sorted(place.rglob("*.wandb"))

@@ -1,10 +1,12 @@
-"""Many runs in one file, `runs.jsonl.gz`: how it is written, and read whoever wrote it.
+"""Write and read record files: many runs in one file, `runs.jsonl.gz`.
 
-Its first line is `{"format": 1}`. Of each run there are a line `{"run": EXPERIMENT/NAME, "config": …, "manifest": …,
-"result": …}`, in which what it does not have is left away, then the lines of its metrics.jsonl as they were, and a line
-`{"end": NAME, "sha256": …}` with a digest of all these, so that damage costs only the runs that it touches. The runs
-are in order of
-their names. Imports no torch.
+The first line is `{"format": 1}`. Each run then has, in this order:
+
+- a line `{"run": "EXPERIMENT/NAME", "config": …, "manifest": …, "result": …}`, without the parts that the run lacks;
+- the lines of its metrics.jsonl, unchanged;
+- a line `{"end": "EXPERIMENT/NAME", "sha256": …}` with a digest of the lines above, so damage affects single runs only.
+
+Runs are sorted by name. Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,30 +32,30 @@ from ranger21.system.reading import (
     open_regular,
     parse_json,
 )
-from ranger21.system.wording import one_line, reason
+from ranger21.system.wording import counted, one_line, reason
 
 NAME = "runs.jsonl.gz"
 FORMAT = 1
 MOST_RUNS = 10_000  # in one file
-RUN, END = b'{"run": ', b'{"end": '  # what a run's first and last lines begin with
+RUN, END = b'{"run": ', b'{"end": '  # the beginnings of a run's first and last lines
 SHAPE = {"run": str, "config?": {}, "manifest?": {}, "result?": {}}
 CURE = "restore it"
 
 
 def by_name(name: str) -> list[str]:
-    """The order of the runs: as that of their directories."""
+    """Return the sort key of a run, which gives the order of the run directories."""
     return name.split("/")
 
 
 def first_line(name: str, parts: dict[str, Any]) -> bytes:
-    """The line that begins a run."""
+    """Return the first line of a run."""
     return (
         json.dumps({"run": name} | {key: value for key, value in parts.items() if value is not None}).encode() + b"\n"
     )
 
 
 def digest(lines: Iterable[bytes]) -> str:
-    """Of a run's first line and its metrics, as its last line has it."""
+    """Return the digest of a run's first line and its metrics, as the run's last line records it."""
     found = hashlib.sha256()
     for line in lines:
         found.update(line)
@@ -61,10 +63,13 @@ def digest(lines: Iterable[bytes]) -> str:
 
 
 def write(path: Path, runs: Iterable[tuple[str, Iterable[bytes]]]) -> None:
-    """Write runs, given by their names and lines (without the last one), in order of their names, or nothing.
+    """Write a record file, whole or not at all. The same runs give the same bytes, unless zlib itself changes.
 
-    The same runs give the same bytes, as far as zlib does. Raises a UserError if the file cannot be written, or would
-    be too large to be read.
+    Args:
+        runs: the name and the lines of each run, without its last line, sorted by name.
+
+    Raises:
+        UserError: the file cannot be written, or would be too large to be read again.
     """
     with replacing(path) as new, open(new, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
         size = file.write(json.dumps({"format": FORMAT}).encode() + b"\n")
@@ -80,8 +85,13 @@ def write(path: Path, runs: Iterable[tuple[str, Iterable[bytes]]]) -> None:
                 raise UserError(f"{path} would have more than {most}: keep the records in several files.")
 
 
-class _Lines:
-    """The lines of a file that may be anything: `next` is the one to come, empty at the end or where it breaks off."""
+class _LineReader:
+    """Reads the lines of a file that may be damaged or hostile.
+
+    Attributes:
+        next: the next line; empty at the end of the file or where it became unreadable.
+        broken: why the file became unreadable, or an empty string.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left, self.broken, self.next = file, LARGEST_LINES, "", b""
@@ -96,31 +106,31 @@ class _Lines:
             self.broken = "it is cut" if isinstance(error, EOFError) else reason(error)
         self._left -= len(self.next)
         if self._left < 0 or len(self.next) > LARGEST_JSON:
-            what = f"more than {LARGEST_LINES >> 30} GiB" if self._left < 0 else "a line that no run writes"
+            what = f"more than {LARGEST_LINES >> 30} GiB" if self._left < 0 else "a line longer than any run writes"
             self.broken, self.next = f"it has {what}", b""
         return line
 
 
 @dataclass
 class Entry:
-    """A run in a file. Its metrics are there to be read once, before the next entry is asked for.
+    """One run in a record file. Its metrics can be read once, before the next entry is requested.
 
     Attributes:
-        head: its first line.
-        parts: its `config`, `manifest` and `result`, of these what it has.
-        sha256: what its last line says, once the metrics have been read to their end.
-        whole: whether that is right.
+        head: the run's first line.
+        parts: those of `config`, `manifest` and `result` that the run has.
+        sha256: the digest of the lines that were read; empty until all metrics have been read.
+        whole: whether the run's last line has this digest.
     """
 
     name: str
     head: bytes
     parts: dict[str, dict[str, Any]]
-    _lines: _Lines = field(repr=False)
+    _lines: _LineReader = field(repr=False)
     sha256: str = ""
     whole: bool = False
 
     def metrics(self) -> Iterator[bytes]:
-        """Read the lines of its metrics.jsonl."""
+        """Yield the lines of the run's metrics.jsonl."""
         mark, lines = hashlib.sha256(self.head), self._lines
         while lines.next and not lines.next.startswith((RUN, END)) and len(lines.next) <= LONGEST_LINE:
             mark.update(lines.next)
@@ -131,25 +141,27 @@ class Entry:
 
 
 def entries(path: Path) -> Iterator[Entry | str]:
-    """Read a file of runs one after the other; a sentence stands for what is damaged.
+    """Yield the runs of a record file one by one; damaged parts are yielded as sentences.
 
-    Raises a UserError for what is no such file or of a later format, a FileNotFoundError if there is none.
+    Raises:
+        UserError: the file is not a record file, or has a later format.
+        FileNotFoundError: there is no such file.
     """
     try:
         file = open_regular(path)
     except NotAFile as error:
         raise Unreadable(path, str(error.strerror), CURE) from error
     with file, gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
-        lines = _Lines(unpacked)  # type: ignore[arg-type]
+        lines = _LineReader(unpacked)  # type: ignore[arg-type]
         start = lines.take()
         if not start.startswith(b'{"format": '):
-            raise Unreadable(path, lines.broken or "it does not begin as a file of runs", CURE)
+            raise Unreadable(path, lines.broken or "its first line is not that of a record file", CURE)
         if why := newer(parse_json(start.decode("utf-8", "replace"), path), FORMAT):
             raise UserError(f"{path} cannot be used: {why}.")
         yield from _entries(path, lines)
 
 
-def _entries(path: Path, lines: _Lines) -> Iterator[Entry | str]:
+def _entries(path: Path, lines: _LineReader) -> Iterator[Entry | str]:
     seen, strays = set[str](), 0
     while lines.next:
         line = lines.take()
@@ -157,33 +169,33 @@ def _entries(path: Path, lines: _Lines) -> Iterator[Entry | str]:
             strays += 1
             continue
         if len(seen) == MOST_RUNS:
-            yield f"{path} has more than {MOST_RUNS:,} runs: the others are left out."
+            yield f"{path} has more than {MOST_RUNS:,} runs: the rest are left out."
             return
         entry = _entry(line, path, lines)
         if isinstance(entry, str):
             yield f"A run in {path} is left out: {entry}."
             seen.add(f"\0{len(seen)}")
         elif entry.name in seen:
-            yield f"{path}: a second run by the name {one_line(entry.name)} is left out."
+            yield f"{path}: a second run named {one_line(entry.name)} is left out."
             deque(entry.metrics(), maxlen=0)
         else:
             seen.add(entry.name)
             yield entry
             deque(entry.metrics() if not entry.sha256 else (), maxlen=0)
     if strays:
-        yield f"{path}: {strays:,} lines that are of no run are left out."
+        yield f"{path}: {counted(strays, 'line')} outside any run left out."
     if lines.broken:
         yield f"{path} cannot be read to its end ({lines.broken}): {CURE}."
 
 
-def _entry(line: bytes, path: Path, lines: _Lines) -> Entry | str:
-    """The run that begins with a line, or why it is none, as a clause."""
+def _entry(line: bytes, path: Path, lines: _LineReader) -> Entry | str:
+    """Return the run that begins with this line, or a clause that says why there is none."""
     try:
         found = parse_json(line.decode("utf-8"), path, SHAPE)
     except Unreadable as error:
         return f"its first line cannot be read ({error.why})"
     except UnicodeDecodeError:
-        return "its first line cannot be read (it is no text in UTF-8)"
+        return "its first line cannot be read (it is not UTF-8 text)"
     name = found.pop("run")
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name or len(name) > 1000:
         return f"{one_line(name)} is not the name of a run"

@@ -1,4 +1,4 @@
-"""Runs out of files of records, which anyone may have written."""
+"""Read the runs in record files, which may come from strangers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from ranger21.report.runs.metrics import from_lines
 from ranger21.report.runs.record_file import Entry, entries
-from ranger21.report.runs.run import NO_CONFIG, Run, assembled, settings
+from ranger21.report.runs.run import NO_CONFIG, RecordedRun, assembled, settings
 from ranger21.system.errors import UserError
 from ranger21.system.reading import LARGEST_YAML, Unreadable
 from ranger21.system.wording import one_line
 
 
-def read_records(path: Path) -> list[Run | str]:
-    """Read a file of records, and say of each run that is left out why."""
-    found: list[Run | str] = []
+def read_records(path: Path) -> list[RecordedRun | str]:
+    """Read the runs of a record file; a run that is left out becomes a sentence that says why."""
+    found: list[RecordedRun | str] = []
     try:
         for entry in entries(path):
             found.append(entry if isinstance(entry, str) else _read(path / one_line(entry.name), entry))
@@ -28,11 +28,11 @@ def read_records(path: Path) -> list[Run | str]:
     return found
 
 
-def _read(path: Path, entry: Entry) -> Run | str:
-    """As `read_run`."""
+def _read(path: Path, entry: Entry) -> RecordedRun | str:
+    """Build a run from an entry, or return a sentence that says why it is left out."""
     metrics = from_lines(entry.metrics())
     if not entry.whole:
-        return f"{path} is left out: it is not as it was written."
+        return f"{path} is left out: its digest does not match (changed or damaged)."
     tree = entry.parts.get("config")
     if tree and len(json.dumps(tree)) > LARGEST_YAML:
         return f"{path} is left out: its configuration has more than {LARGEST_YAML >> 10} KiB."

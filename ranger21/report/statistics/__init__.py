@@ -1,1 +1,1 @@
-"""Tests and intervals over a few seeds. Numbers in, numbers out."""
+"""Statistical tests and confidence intervals for a few seeds."""

@@ -1,10 +1,10 @@
-"""Whether two groups differ by less than a margin that was fixed beforehand: "as good" is a claim, and has a test.
+"""Test whether two groups differ by less than a margin that was fixed beforehand.
 
-Two one-sided t-tests (Schuirmann 1987): one that the difference is above -margin, one that it is below +margin. Both
-must succeed, so the larger p counts. p below 5 % means that the 90 % interval of the difference lies within the margin.
+Two one-sided t-tests (TOST; Schuirmann 1987) reject a difference below -margin and one above +margin. Both must
+succeed, so the larger p counts. p < 5 % means that the 90 % interval of the difference lies within the margin.
 
-Holm's correction is over all pairs of the family, as for the differences. Of one pair only one of the two errors is
-possible: "better" is false of equal groups, "equivalent" of groups that are the margin apart, or more.
+Holm's correction covers all pairs of the family, as it does for differences. A pair can suffer only one of the two
+errors: "better" is an error for equal groups, "equivalent" for groups that differ by the margin or more.
 """
 
 from __future__ import annotations
@@ -12,30 +12,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ranger21.report.runs.run import Run, finite
+from ranger21.report.runs.run import RecordedRun, finite
 from ranger21.report.statistics.ranks import RankTest
 from ranger21.report.statistics.ttests import TTest, holm
 
-MARGIN = 0.5  # points of top-1, where the runs' configuration has no protocol.margin
+MARGIN = 0.5  # points of top-1, for runs whose configuration has no protocol.margin
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What two one-sided tests say of a difference; `margin` and the interval `low, high` are in the values' unit."""
+    """The result of two one-sided tests of a difference.
+
+    Attributes:
+        margin: in the unit of the values.
+        p_adjusted: after Holm's correction, over the same family as that of the difference.
+        low: lower end of the 90 % interval, which lies within the margin exactly if p is below 5 %.
+        high: upper end of that interval.
+        within: whether the difference is shown to be smaller than the margin.
+    """
 
     margin: float
     p: float
-    p_adjusted: float  # Holm's, over the same family as the difference's
-    low: float  # of the interval with twice the error, 90 %, which lies within the margin where p is below 5 %
+    p_adjusted: float
+    low: float
     high: float
-    within: bool  # shown: the difference is smaller than the margin
+    within: bool
 
 
 def equivalences(tests: Sequence[TTest | RankTest], margin: float, confidence: float) -> list[Equivalence]:
-    """What tests that have a p say, each corrected for there being the others.
+    """Test each difference for equivalence, with Holm's correction over all of them.
+
+    Args:
+        tests: all of them with a p.
 
     Raises:
-        ValueError: the margin is not above 0, or an infinite one, or the confidence is not above a half.
+        ValueError: the margin is not finite and above 0, or the confidence is not above a half.
     """
     if not finite(margin) or margin <= 0:
         raise ValueError(f"A margin of {margin} is not above 0.")
@@ -47,12 +58,12 @@ def equivalences(tests: Sequence[TTest | RankTest], margin: float, confidence: f
     return found
 
 
-def margins(runs: Iterable[Run]) -> list[float]:
-    """The margins of the runs' protocols, in points of top-1, the smallest first; MARGIN for a run without one."""
+def margins(runs: Iterable[RecordedRun]) -> list[float]:
+    """Return the margins in the runs' protocols, in points of top-1, ascending; MARGIN for runs without one."""
     told = [run.config.get("protocol.margin") for run in runs]
     return sorted({float(margin) if finite(margin) and margin > 0 else MARGIN for margin in told})
 
 
-def margin_of(runs: Iterable[Run]) -> float:
-    """The margin of a comparison: the smallest of its runs'."""
+def margin_of(runs: Iterable[RecordedRun]) -> float:
+    """Return the margin of a comparison, the smallest of its runs' margins."""
     return min(margins(runs), default=MARGIN)

@@ -1,4 +1,4 @@
-"""The interquartile mean of scores over several workloads, each of which weighs the same (Agarwal et al. 2021)."""
+"""The interquartile mean of scores over several workloads with equal weights (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from ranger21.report.runs.metrics import Array
 from ranger21.report.statistics.pairs import Estimate
 
-DRAWS = 2000  # of the bootstrap, always the same ones
+DRAWS = 2000  # bootstrap samples, from a fixed seed
 CONFIDENCE = 0.95
 LOW, HIGH = 0.25, 0.75
 
@@ -18,20 +18,20 @@ Strata = Sequence[Sequence[float]]  # the scores of each workload's runs
 
 
 def interquartile_mean(strata: Strata) -> float:
-    """The mean of the middle half of all scores, each workload having the same share of them.
+    """Return the mean of the middle half of all scores, in which each workload has the same total weight.
 
-    A score that the quarter's edge cuts counts in part.
+    A score that lies across a quartile counts in part.
     """
     weights = np.concatenate([np.full(len(scores), 1 / len(scores)) for scores in strata]) / len(strata)
     return float(_middle(np.concatenate([np.asarray(scores, float) for scores in strata])[None], weights)[0])
 
 
 def estimate_interquartile(strata: Strata) -> Estimate | None:
-    """The interquartile mean, its standard error as `sd`, and its interval; None without scores on every workload.
+    """Return the interquartile mean with its interval; None unless every workload has scores.
 
-    The error is that of the stratified bootstrap, with one draw fewer than there are runs, or it would be too small
-    (Rao and Wu, 1988). The interval is Student's, with half of the runs' degrees of freedom, as half of the runs count;
-    none with fewer than two runs on a workload.
+    The `sd` of the result is the standard error, from a stratified bootstrap that draws one run fewer per workload than
+    there are; otherwise it would be too small (Rao and Wu, 1988). The interval is Student's with half of the runs'
+    degrees of freedom, because half of the runs count. There is no interval if a workload has fewer than two runs.
     """
     n = sum(map(len, strata))
     if not strata or not all(strata):
@@ -51,7 +51,7 @@ def estimate_interquartile(strata: Strata) -> Estimate | None:
 
 
 def _middle(values: Array, weights: Array) -> Array:
-    """Of each row the mean between the quartiles; the weights are of its columns and have the sum 1."""
+    """Return the mean between the quartiles of each row. The weights of the columns sum to 1."""
     order = np.argsort(values, axis=1, kind="stable")
     above = np.cumsum(weights[order], axis=1)
     below = above - weights[order]

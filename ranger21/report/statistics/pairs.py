@@ -1,9 +1,9 @@
-"""How sure one can be over a few seeds: intervals of means and of differences, and tests of every pair of groups.
+"""Confidence intervals of means and differences over a few seeds, and tests of every pair of groups.
 
-By Student's t (1908), Welch's test (1947) and Holm's correction (1979), for values that are nearly normal about their
-group's mean; by ranks where a seed failed. Unequal spreads and heavy tails do no harm, nor does skew that all groups
-have; skewed groups of very different spreads do: simulated, 13 to 23 % of such families without any difference have a
-verdict instead of 5 %.
+The methods are Student's t (1908), Welch's test (1947) and Holm's correction (1979), which assume values that are
+nearly normal within each group, and a rank test if a seed failed. Unequal spreads, heavy tails and skew common to all
+groups are harmless. Skewed groups of very different spreads are not: in simulations, 13 to 23 % of such families
+without any difference had a verdict, instead of 5 %.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from ranger21.report.statistics.verdicts import Difference, Verdict
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of n values, their sample sd (None for n = 1) and the interval of the mean, in their unit.
+    """The mean of n values, their sample standard deviation and the interval of the mean, in the values' unit.
 
-    There is no interval for n = 1, and none for equal values whose quantum is not known: nothing tells their spread.
+    `sd` is None for n = 1. The interval is None for n = 1 and for equal values of unknown quantum, whose spread cannot
+    be estimated.
     """
 
     mean: float
@@ -36,7 +37,7 @@ class Estimate:
 
 
 class Pair(NamedTuple):
-    """Two groups by their labels, and their difference a - b."""
+    """The labels of two groups, and their difference a - b."""
 
     a: str
     b: str
@@ -44,7 +45,7 @@ class Pair(NamedTuple):
 
 
 def by_seed(values: Iterable[tuple[Seed, float]]) -> dict[Seed, float]:
-    """A value for each seed: the mean where a seed occurs more than once, as its runs are not independent."""
+    """Return one value for each seed: the mean if a seed occurs more than once, as its runs are not independent."""
     found: dict[Seed, list[float]] = {}
     for seed, value in values:
         found.setdefault(seed, []).append(value)
@@ -53,11 +54,11 @@ def by_seed(values: Iterable[tuple[Seed, float]]) -> dict[Seed, float]:
 
 
 def estimate(values: Iterable[float], confidence: float = 0.95, *, quantum: float = 0.0) -> Estimate | None:
-    """Mean, spread and Student's interval of the mean; None without a value.
+    """Return the mean, the standard deviation and Student's interval of the mean; None without values.
 
     Args:
-        quantum: the step between values that are possible, in their unit; 0 where it is not known, or there is none.
-            The interval is never narrower than it.
+        quantum: the step between possible values, in their unit; 0 if it is unknown, or if values are continuous. The
+            standard error is never taken to be below that of one rounded value (`least_error`).
     """
     values = list(values)
     scale = scale_of([*values, quantum])
@@ -80,16 +81,19 @@ def difference(
     quantum: float = 0.0,
     margin: float | None = None,
 ) -> Difference | None:
-    """a - b by itself, a family of one; None where a group is empty.
+    """Test the difference a - b on its own, without a correction for other tests. None if a group is empty.
 
-    Paired by seed (the t-test of the differences) where the two have nearly the same seeds: at least ENOUGH_SEEDS are
-    common, and at least two are common for each that only one of the groups has and that is left out. Otherwise by
-    Welch's test over all seeds. The choice looks at the seeds alone, never at the values. Where a seed of either group
-    failed (they are `Outcomes`), by the rank test over all seeds, which gives no interval and never "equivalent".
+    The test depends on the seeds, never on the values:
+
+    - A rank test over all seeds if a seed of either group failed (the groups are `Outcomes`). It gives no interval, and
+      its verdict is never "equivalent".
+    - A t-test paired by seed if the groups have nearly the same seeds: at least ENOUGH_SEEDS in common, and at least
+      two in common for each seed that only one group has. Seeds of only one group are left out.
+    - Welch's test over all seeds otherwise.
 
     Args:
-        quantum: as of `estimate`.
-        margin: in the values' unit; two groups that differ by less are as good as each other, which is tested, too.
+        quantum: as in `estimate`.
+        margin: in the values' unit; if given, also test whether the groups differ by less than it.
     """
     if not a or not b:
         return None
@@ -104,10 +108,9 @@ def all_pairs(
     quantum: float = 0.0,
     margin: float | None = None,
 ) -> list[Pair]:
-    """Every pair of groups that have a value, in the groups' order.
+    """Test every pair of groups that have values, in the order of the groups.
 
-    The family of the correction is the pairs with ENOUGH_SEEDS in both groups, and with any spread: the others are not
-    tested.
+    Holm's correction covers the pairs with ENOUGH_SEEDS in both groups and some spread; other pairs are not tested.
     """
     labels = [label for label, seeds in groups.items() if seeds]
     pairs = list(combinations(labels, 2))
@@ -123,21 +126,21 @@ def some_pairs(
     quantum: float = 0.0,
     margin: float | None = None,
 ) -> list[Pair]:
-    """The pairs that are asked for, of groups that have a value: they alone are the family of the correction."""
+    """Test the given pairs, whose groups all have values. Holm's correction covers these pairs only."""
     tests = [_test(groups[a], groups[b], quantum, higher_is_better) for a, b in pairs]
     judged = _judge(tests, higher_is_better, confidence, margin)
     return [Pair(a, b, found) for (a, b), found in zip(pairs, judged, strict=True)]
 
 
 def _test(a: Seeds, b: Seeds, quantum: float, higher_is_better: bool) -> TTest | RankTest:
-    """The test that `difference` describes, of groups that have a value."""
+    """Choose and run the test that `difference` describes. Both groups have values."""
     return rank_test(a, b, higher_is_better) if failed_of(a) or failed_of(b) else t_test(a, b, quantum)
 
 
 def _judge(
     tests: Sequence[TTest | RankTest], higher_is_better: bool, confidence: float, margin: float | None
 ) -> list[Difference]:
-    """What each test says, corrected for there being the others."""
+    """Return the verdict of each test after Holm's correction over all of them."""
     tested = [test for test in tests if min(test.n_a, test.n_b) >= ENOUGH_SEEDS and test.p is not None]
     adjusted = iter(holm([test.p or 0.0 for test in tested]))
     close = iter(equivalences(tested, margin, confidence) if margin is not None else [None] * len(tested))

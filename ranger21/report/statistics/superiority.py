@@ -1,7 +1,7 @@
-"""How often a run of one optimizer is better than a run of another, over several workloads, and how sure that is.
+"""The probability that a run of one optimizer beats a run of another, over several workloads, with interval and test.
 
-The probability of improvement of Agarwal et al. (2021), each workload weighing the same: P(A > B) + P(A = B) / 2, which
-is Mann and Whitney's U as a share. It looks at ranks within a workload alone, so that no scale has to be chosen.
+It is the probability of improvement of Agarwal et al. (2021), P(A > B) + P(A = B) / 2, with equal weights for the
+workloads: Mann and Whitney's U, scaled to 0 … 1. It only uses ranks within a workload, so no scale has to be chosen.
 """
 
 from __future__ import annotations
@@ -20,29 +20,38 @@ from scipy.optimize import brentq
 from ranger21.report.runs.metrics import Array
 
 CONFIDENCE = 0.95
-LARGEST_STRATUM = 80  # runs of both optimizers on one workload, up to which p is exact
-LARGEST_GRID = 500_000  # values that the mean can have, up to which p is exact
+LARGEST_STRATUM = 80  # with more runs of both optimizers on one workload, p is approximate
+LARGEST_GRID = 500_000  # with more possible values of the mean, p is approximate
 
 Values = Sequence[float]
-Strata = Sequence[tuple[Values, Values]]  # for each workload the values of A and of B, higher is better, -inf the worst
+Strata = Sequence[tuple[Values, Values]]  # the values of A and of B on each workload; higher is better, -inf is worst
 
 
 @dataclass(frozen=True)
 class Superiority:
-    """The probability that a run of A is better than one of B: the mean over the workloads, and on each of them."""
+    """The probability that a run of A is better than a run of B.
+
+    Attributes:
+        probability: the mean over the workloads.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        p: two-sided, under the hypothesis that there is no difference on any workload.
+        each: the probability on each workload.
+    """
 
     probability: float
     low: float
     high: float
-    p: float  # two-sided, of there being no difference on any workload
+    p: float
     each: tuple[float, ...]
 
 
 def superiority(strata: Strata) -> Superiority:
-    """Over at least one workload, each with values of both.
+    """Estimate and test the probability over at least one workload, each with values of both optimizers.
 
-    `p` is that of the permutation test that exchanges runs within each workload: exact, with ties, up to
-    LARGEST_STRATUM, else by the normal approximation. The interval is Newcombe's (2006, method 5), of the mean.
+    `p` is that of the permutation test that exchanges runs within each workload. It is exact, also with ties, up to
+    LARGEST_STRATUM and LARGEST_GRID, and from the normal approximation beyond. The interval is Newcombe's (2006, method
+    5), applied to the mean.
     """
     each = tuple(_share(np.array(a), np.array(b)) for a, b in strata)
     probability = math.fsum(each) / len(each)
@@ -54,7 +63,7 @@ def _share(a: Array, b: Array) -> float:
 
 
 def _interval(probability: float, strata: Strata) -> tuple[float, float]:
-    """Where the distance to the probability is that many standard errors, as they are there and not here."""
+    """Return the values that are z standard errors away, with the standard error computed at those values."""
     sizes = [(len(a), len(b)) for a, b in strata]
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
@@ -72,22 +81,22 @@ def _interval(probability: float, strata: Strata) -> tuple[float, float]:
 
 
 def _p(each: Sequence[float], strata: Strata) -> float:
-    steps = [2 * len(a) * len(b) for a, b in strata]  # of a share on one workload, ties counting half
+    steps = [2 * len(a) * len(b) for a, b in strata]  # possible steps of the share on a workload; ties count half
     whole = math.lcm(*steps)
     if whole * len(steps) > LARGEST_GRID or max(len(a) + len(b) for a, b in strata) > LARGEST_STRATUM:
         return _approximate_p(each, strata)
-    sums, chances = _by_lot(tuple(sorted(_Stratum.of(a, b) for a, b in strata)), whole)
+    sums, chances = _permutation_distribution(tuple(sorted(_Stratum.of(a, b) for a, b in strata)), whole)
     observed = sum(round(share * step) * (whole // step) for share, step in zip(each, steps, strict=True))
     middle = whole * len(steps)  # twice the expected sum
     return min(1.0, float(chances[np.abs(2 * sums - middle) >= abs(2 * observed - middle)].sum()))
 
 
 class _Stratum(NamedTuple):
-    """What the values of a workload would be by lot depends on: how many there are, and which are equal."""
+    """What the permutation distribution on a workload depends on: the numbers of values, and the ties."""
 
     a: int
     b: int
-    ties: tuple[int, ...]  # how many values are equal, from the lowest on
+    ties: tuple[int, ...]  # the multiplicity of each distinct value, ascending by value
 
     @classmethod
     def of(cls, a: Values, b: Values) -> _Stratum:
@@ -95,12 +104,12 @@ class _Stratum(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _by_lot(strata: tuple[_Stratum, ...], whole: int) -> tuple[NDArray[Any], Array]:
-    """The sums of shares, times `whole`, that values can have that belong to A and to B by lot; and their chances."""
+def _permutation_distribution(strata: tuple[_Stratum, ...], whole: int) -> tuple[NDArray[Any], Array]:
+    """Return the permutation distribution of the sum of shares: possible values, times `whole`, and probabilities."""
     sums: NDArray[Any] = np.zeros(1, np.int64)
     chances: Array = np.ones(1)
     for stratum in strata:
-        chance = _by_lot_of_one(stratum)
+        chance = _distribution_on_workload(stratum)
         places = np.arange(len(chance)) * (whole // (len(chance) - 1))
         found: NDArray[Any] = np.bincount(
             np.add.outer(sums, places).ravel(), np.multiply.outer(chances, chance).ravel()
@@ -110,13 +119,13 @@ def _by_lot(strata: tuple[_Stratum, ...], whole: int) -> tuple[NDArray[Any], Arr
     return sums, chances
 
 
-def _by_lot_of_one(stratum: _Stratum) -> Array:
-    """The chance of each value of 2 U, from 0 to 2 a b."""
+def _distribution_on_workload(stratum: _Stratum) -> Array:
+    """Return the probability of each value of 2 U, from 0 to 2 a b, on one workload."""
     n, last = stratum.a, 0
     ways = np.zeros((n + 1, (n + stratum.b) * (n + stratum.b + 1) + 1))
     ways[0, 0] = 1.0
     for count in stratum.ties:
-        rank = 2 * last + count + 1  # twice the mean rank of those that are equal
+        rank = 2 * last + count + 1  # twice the mean rank of the tied values
         last += count
         for _ in range(count):
             ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank].copy()

@@ -1,7 +1,7 @@
-"""How many of several runs arrive somewhere, and when, where some never do and others are still on their way.
+"""Time to event for several runs, some of which never arrive while others are still running.
 
-By Kaplan and Meier's estimate (1958). A run that ended without arriving stays among those that have not arrived for all
-time: what is estimated is the share of *all* runs, so that no failure makes the others look faster.
+Kaplan and Meier's estimate (1958). A run that ended without arriving counts as not arrived forever: the estimate is the
+share of *all* runs, so failures never make the other runs look faster.
 """
 
 from __future__ import annotations
@@ -17,21 +17,33 @@ from scipy import stats
 from ranger21.report.runs.metrics import Array
 
 CONFIDENCE = 0.95
-ENOUGH_RUNS = 5  # for an interval of the median: four are all on one side of it in an eighth of the cases
+ENOUGH_RUNS = 5  # for an interval of the median; four runs are all on one side of it with probability 1/8
 
 
 @dataclass(frozen=True)
 class Median:
-    """The time at which half of all runs have arrived, and its interval: infinite for never."""
+    """The time at which half of all runs have arrived, and its interval; infinite stands for never.
 
-    value: float | None  # None where it depends on runs that are still on their way
-    low: float | None  # None with fewer than ENOUGH_RUNS runs
+    Attributes:
+        value: None if it depends on runs that are still running.
+        low: None with fewer than ENOUGH_RUNS runs.
+        high: None with fewer than ENOUGH_RUNS runs.
+    """
+
+    value: float | None
+    low: float | None
     high: float | None
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Of several runs: when some arrived, how far others have come that still may, and how many never did."""
+    """Times to an event over several runs.
+
+    Attributes:
+        arrived: the arrival times.
+        waiting: how far the runs have come that may still arrive.
+        never: the number of runs that ended without arriving.
+    """
 
     arrived: tuple[float, ...]
     waiting: tuple[float, ...] = ()
@@ -39,31 +51,31 @@ class Arrivals:
 
     @property
     def n(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return len(self.arrived) + len(self.waiting) + self.never
 
     @cached_property
     def curve(self) -> tuple[Array, Array, Array, Array]:
-        """Times in rising order, and the share of all runs that has arrived from each of them on, with its interval.
+        """Ascending times, the share of all runs that have arrived by each time, and the ends of its interval.
 
-        The interval is of each point alone: Greenwood's, on the scale log(-log). It is NaN at shares of 0 and 1.
+        The interval is pointwise: Greenwood's, on the log(-log) scale. It is NaN at shares of 0 and 1.
         """
         if not self.n:
             return (np.empty(0),) * 4
         horizon = max((*self.arrived, *self.waiting), default=0.0)
         right = [*self.waiting, *[horizon] * self.never]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, where the interval is not defined
+            warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns where the interval is undefined
             absent = stats.ecdf(stats.CensoredData(uncensored=self.arrived, right=right)).sf
             interval = absent.confidence_interval(CONFIDENCE, method="log-log")
         low, high = 1 - interval.high.probabilities, 1 - interval.low.probabilities
         return absent.quantiles, 1 - absent.probabilities, low, high
 
     def median(self) -> Median:
-        """Of the times of all runs.
+        """Return the median time over all runs.
 
-        The interval holds the times at which the share's own interval holds a half (Brookmeyer and Crowley, 1982). Its
-        upper end is infinite where these runs set no bound to it: their number is small, or many never arrive.
+        Its interval contains the times at which the interval of the share contains one half (Brookmeyer and Crowley,
+        1982). The upper end is infinite if the runs give no bound, because they are few or many never arrive.
         """
         times, share, low, high = self.curve
         value: float | None = _half(times, share)
@@ -75,6 +87,6 @@ class Arrivals:
 
 
 def _half(times: Array, share: Array) -> float:
-    """The first time with at least half; infinite without one. NaN is not half."""
+    """Return the first time with a share of at least one half; infinite if there is none. NaN does not count."""
     found = np.flatnonzero(share >= 0.5 - 1e-9)
     return float(times[found[0]]) if len(found) else math.inf

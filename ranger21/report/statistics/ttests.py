@@ -1,4 +1,4 @@
-"""Student's and Welch's t-tests of numbers of any size, and Holm's correction for many of them."""
+"""Student's and Welch's t-tests, numerically safe for values of any magnitude, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 from scipy.special import stdtr, stdtrit  # Student's t: its distribution function and quantiles
 
-ENOUGH_SEEDS = 3  # in each group; with fewer there is no verdict
+ENOUGH_SEEDS = 3  # per group; with fewer there is no verdict
 MATCHED_FOR_EACH_LEFT_OUT = 2
 
-Seeds = Mapping[Any, float]  # a group: the value of each Seed
+Seeds = Mapping[Any, float]  # the value of each seed of a group
 
 
 class TTest(NamedTuple):
-    """A t-test whose family is not known yet; `mean` and its standard error are in units of `scale`."""
+    """A t-test before the correction for multiple tests. `mean` and its standard `error` are in units of `scale`.
+
+    `error` is None if a group has fewer than two values, and if the values are equal and their quantum is unknown.
+    """
 
     mean: float
-    error: float | None  # None without two values in each group, and without any spread of values of unknown quantum
+    error: float | None
     df: float
     scale: float
     n_a: int = 0
@@ -28,16 +31,16 @@ class TTest(NamedTuple):
 
     @property
     def p(self) -> float | None:
-        """Two-sided."""
+        """The two-sided p-value."""
         return None if self.error is None else float(2 * stdtr(self.df, -abs(self.mean) / self.error))
 
     def p_within(self, margin: float) -> float | None:
-        """Of two one-sided tests that the mean lies between -margin and margin (in the values' unit): the larger."""
+        """Return the larger p of two one-sided tests that the mean lies within ±margin (in the values' unit)."""
         room = margin / self.scale - abs(self.mean)
         return None if self.error is None else float(stdtr(self.df, -room / self.error))
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
-        """Of the mean, in the values' unit."""
+        """Return the confidence interval of the mean, in the values' unit."""
         if not 0 < confidence < 1:
             raise ValueError(f"A confidence of {confidence} is not between 0 and 1.")
         if self.error is None:
@@ -47,7 +50,7 @@ class TTest(NamedTuple):
 
 
 def t_test(a: Seeds, b: Seeds, quantum: float = 0.0) -> TTest:
-    """The test that `difference` describes, of groups that have a value."""
+    """Run the paired or Welch's t-test, as `difference` in pairs.py describes. Both groups have values."""
     scale = scale_of([*a.values(), *b.values(), quantum])
     common = [seed for seed in a if seed in b]
     left_out = len(a) + len(b) - 2 * len(common)
@@ -69,15 +72,15 @@ def t_test(a: Seeds, b: Seeds, quantum: float = 0.0) -> TTest:
 
 
 def least_error(quantum: float) -> float:
-    """The standard error that a mean of values in steps of `quantum` has at least: that of one rounded value.
+    """Return the least standard error of a mean of values in steps of `quantum`: that of one rounded value.
 
-    It does not fall with the number of values: where they spread by less than a step, all are rounded the same way.
+    It does not fall with the number of values, because values that spread by less than a step all round the same way.
     """
     return quantum / math.sqrt(12)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: the smallest times m, the next times m - 1, …, none below the one before, at most 1."""
+    """Return Holm's adjusted p-values: the smallest p times m, the next times m - 1, …, made monotone and at most 1."""
     adjusted, least = [0.0] * len(p), 0.0
     for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         least = max(least, min(1.0, (len(p) - rank) * p[index]))
@@ -86,7 +89,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def scale_of(values: Sequence[float]) -> float:
-    """A power of two near the largest magnitude: exact to divide by, and then no square overflows."""
+    """Return a power of two near the largest magnitude. Dividing by it is exact and keeps squares from overflowing."""
     if not all(map(math.isfinite, values)):
         raise ValueError("A value is not finite.")
     largest = max(map(abs, values), default=0.0)
@@ -94,7 +97,7 @@ def scale_of(values: Sequence[float]) -> float:
 
 
 def moments(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample variance (None for one value), the same in whatever order and exact for equal values."""
+    """Return the mean and the sample variance (None for one value), independent of order and exact for equal values."""
     n = len(values)
     if min(values) == max(values):
         return float(values[0]), 0.0 if n > 1 else None

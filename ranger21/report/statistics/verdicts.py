@@ -1,4 +1,4 @@
-"""What can be said of the difference of two groups, and the sentence that says it."""
+"""The verdict on the difference of two groups, and the sentence that reports it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,28 @@ Verdict = Literal["better", "worse", "equivalent", "cannot tell"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two groups a and b: mean a - mean b in the values' unit, and what can be said of it.
+    """The difference of two groups, mean a - mean b, in the values' unit, with its test and verdict.
 
-    `low, high` is the interval of this difference alone; `low_adjusted, high_adjusted` holds for all pairs of the
-    family at once (Bonferroni's). `p` is two-sided; `p_adjusted` is Holm's, and the verdict follows it. Holm's is the
-    sharper: an adjusted interval may hold 0 beside "better" or "worse", but always does beside the others.
-    "equivalent" is the verdict where no difference is shown, and that it is smaller than the margin is; both can be
-    shown of one pair, which is then "better" or "worse", with `equivalence.within`.
-    Where a seed `failed`, p is the rank test's, and there is no interval.
-    Without two values in each group there is no p and no interval, nor without any spread where the values' quantum is
-    not known; without ENOUGH_SEEDS nothing is adjusted.
+    The verdict follows `p_adjusted`. It is "equivalent" if no difference is shown, but it is shown that the difference
+    is smaller than the margin. If both are shown, the verdict is "better" or "worse" with `equivalence.within`.
+
+    There is no p and no interval if a group has fewer than two values, or if all values are equal and their quantum is
+    unknown. With fewer than ENOUGH_SEEDS nothing is adjusted.
+
+    Attributes:
+        low: lower end of the interval of this difference alone; None if a seed failed.
+        high: upper end of that interval.
+        p: two-sided; from the rank test if a seed failed.
+        p_adjusted: after Holm's correction.
+        low_adjusted: lower end of the interval that holds for all pairs of the family at once (Bonferroni). Holm's
+            correction is sharper, so this interval can include 0 although the verdict is "better" or "worse".
+        high_adjusted: upper end of that interval.
+        n_a: the number of seeds of a that the difference uses.
+        n_b: the number of seeds of b that the difference uses.
+        left_out: seeds without a partner in the other group, if paired.
+        family: the number of pairs that the correction covers.
+        equivalence: None without a margin or without ENOUGH_SEEDS.
+        failed: the numbers of failed seeds of a and b, which enter the mean as what a failure counts as.
     """
 
     mean: float
@@ -33,35 +45,34 @@ class Difference:
     p_adjusted: float | None
     low_adjusted: float | None
     high_adjusted: float | None
-    n_a: int  # seeds that the difference is taken over
+    n_a: int
     n_b: int
     paired: bool
-    left_out: int  # seeds of either group without a partner in the other, if paired
-    family: int  # how many pairs the correction is for
+    left_out: int
+    family: int
     confidence: float
     verdict: Verdict
-    equivalence: Equivalence | None = None  # None without a margin or without ENOUGH_SEEDS
-    failed: tuple[int, int] = (0, 0)  # seeds of a and of b: in the mean they are what a failure counts as
+    equivalence: Equivalence | None = None
+    failed: tuple[int, int] = (0, 0)
 
     @property
     def test(self) -> str:
-        """Which test p is of: "ranks" where a seed failed, else "paired t" or "Welch"."""
+        """The test that p comes from: "ranks" if a seed failed, otherwise "paired t" or "Welch"."""
         return "ranks" if any(self.failed) else "paired t" if self.paired else "Welch"
 
     def sentence(self, a: str, b: str, unit: str = "", digits: int = 2) -> str:
-        """What to tell a reader of the groups `a` and `b`; amounts have so many decimals."""
+        """Return the verdict as a sentence about the groups labelled `a` and `b`."""
         counts, unit = f"n = {self.n_a} and {self.n_b}", unit and f" {unit}"
-        with_all = " with diverged runs counted in" if any(self.failed) else ""
-        doubt = f"Whether {a} is better than {b} we cannot tell with"
+        with_all = ", diverged runs included" if any(self.failed) else ""
+        amount = f"{_decimals(self.mean, digits)}{unit}{with_all}"
         if min(self.n_a, self.n_b) < ENOUGH_SEEDS:
-            so_far = f"The difference so far is {_decimals(self.mean, digits)}{unit}{with_all}."
-            return f"{doubt} too few seeds ({counts}): at least {ENOUGH_SEEDS} are needed. {so_far}"
+            text = f"Too few seeds to tell whether {a} is better than {b} ({counts}; at least {ENOUGH_SEEDS} needed)"
+            return f"{text}: the difference so far is {amount}."
+        doubt = f"Cannot tell whether {a} is better than {b} with {counts}: the difference is {amount}"
         if self.p_adjusted is None:
-            text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}"
-            return f"{text} for every seed alike, and without any spread nothing tells how sure that is."
+            return f"{doubt} for every seed, and without any spread its uncertainty is unknown."
         if self.verdict == "cannot tell":
-            text = f"{doubt} {counts}: the difference is {_decimals(self.mean, digits)}{unit}{with_all}"
-            return f"{text} ({self._details(digits)})."
+            return f"{doubt} ({self._details(digits)})."
         if self.verdict == "equivalent" and self.equivalence:
             text = f"{a} and {b} are equivalent within {self.equivalence.margin:g}{unit}: the difference is"
             return f"{text} {_decimals(self.mean, digits)}{unit} ({self._closeness(digits, counts)})."
@@ -71,7 +82,7 @@ class Difference:
         return f"{text} ({self._details(digits, counts)})."
 
     def _details(self, digits: int, *counts: str) -> str:
-        """What stands in the brackets; beside "better by" and "worse by" the interval is of the amount."""
+        """Return the text in brackets. After "better by" and "worse by" the interval has the sign of the amount."""
         if any(self.failed):
             return ", ".join(["rank test", after_holm(self.p_adjusted or 0.0, self.family), *counts])
         amount = self.verdict != "cannot tell" and self.mean < 0
@@ -79,14 +90,14 @@ class Difference:
         said = [f"{100 * self.confidence:g} % interval {_decimals(low, digits)} to {_decimals(high, digits)}"]
         if self.verdict == "cannot tell" and (low > 0 or high < 0):
             wide = " to ".join(_decimals(end or 0.0, digits) for end in (self.low_adjusted, self.high_adjusted))
-            said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs at once"]
+            said = [f"{said[0]} for this pair alone", f"{wide} for all {self.family} pairs together"]
         said.append(after_holm(self.p_adjusted or 0.0, self.family))
         if self.verdict != "cannot tell" and self.equivalence and self.equivalence.within:
             said.append(f"and {show_p(self.equivalence.p_adjusted)} for less than the margin")
         return ", ".join([*said, *self._pairing(counts)])
 
     def _closeness(self, digits: int, counts: str) -> str:
-        """What stands in the brackets of "equivalent"."""
+        """Return the text in brackets of "equivalent"."""
         found = self.equivalence
         if found is None:
             return counts
@@ -96,19 +107,19 @@ class Difference:
 
     def _pairing(self, counts: Sequence[str]) -> list[str]:
         said = [*counts, "paired by seed"] if self.paired else [*counts]
-        return said + ([f"{self.left_out} without a partner left out"] if self.left_out else [])
+        return said + ([f"{self.left_out} unpaired left out"] if self.left_out else [])
 
 
 def after_holm(p: float, family: int) -> str:
-    """An adjusted p in words, and how many pairs the correction is for."""
-    return show_p(p) + (f" after Holm over {family} pairs" if family > 1 else "")
+    """Return an adjusted p as text, with the number of pairs that the correction covers."""
+    return show_p(p) + (f" after Holm's correction over {family} pairs" if family > 1 else "")
 
 
 def _decimals(value: float, digits: int) -> str:
-    """With so many decimals, and no minus before zeros."""
+    """Return a number with this many decimals, and without a minus sign before zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def show_p(p: float) -> str:
-    """With more decimals for a smaller p."""
+    """Return `p = …`, with more decimals for smaller values."""
     return f"p = {p:.{2 if p >= 0.1 else 3 if p >= 0.01 else 4}f}" if p >= 1e-4 else "p < 0.0001"

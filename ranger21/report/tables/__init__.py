@@ -1,1 +1,1 @@
-"""Comparisons as tables: Markdown, CSV, and for the terminal."""
+"""Write comparisons as tables: Markdown, CSV, and for the terminal."""

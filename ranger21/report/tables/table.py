@@ -1,4 +1,4 @@
-"""The comparison as tables: Markdown, CSV, and for the terminal."""
+"""Write a comparison as table.md, table.csv, pairs.csv and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from rich.table import Table
 from rich.text import Text
 
 from ranger21.report.groups import looked_at
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.groups.grouping import unnamed_differences
-from ranger21.report.groups.origins import mixtures
-from ranger21.report.groups.summary import Row, failure_pairs, loss_pairs, top1_pairs
+from ranger21.report.groups.origins import mixtures, name_seeds
+from ranger21.report.groups.summary import GroupSummary, failure_pairs, loss_pairs, top1_pairs
 from ranger21.report.groups.tuned import tuning_notes
-from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, Run, finite
+from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, RecordedRun, finite
 from ranger21.report.statistics.equivalence import margins
 from ranger21.report.statistics.pairs import Estimate, Pair
 from ranger21.report.statistics.ttests import ENOUGH_SEEDS
 from ranger21.report.tables.failure_notes import counts_as, failure_notes, failure_sentences, what_counts
 from ranger21.report.tables.text import create, escaped, table_lines
-from ranger21.system.wording import defused
+from ranger21.system.wording import counted, defused
 from ranger21.tracking.splits import HOLDOUT
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
 MANY_PAIRS = 15
-PAIRS: dict[str, Callable[[Sequence[Row]], list[Pair]]] = {"top1": top1_pairs, "loss": loss_pairs}
+PAIRS: dict[str, Callable[[Sequence[GroupSummary]], list[Pair]]] = {"top1": top1_pairs, "loss": loss_pairs}
 
 
-def sentences(rows: Sequence[Row]) -> list[str]:
-    """What can be said of each pair of groups by their final top-1, the better group first, and by how often they fail.
+def sentences(rows: Sequence[GroupSummary]) -> list[str]:
+    """Return the verdict on each pair of groups by final top-1, the better group first, and by how often they fail.
 
-    Where there are many pairs, those that cannot be told apart are named only beside the first group.
+    If there are many pairs, those without a verdict are listed for the first group only.
     """
     said, unsaid, found = [], 0, top1_pairs(rows)
     for a, b, difference in found:
@@ -43,53 +43,53 @@ def sentences(rows: Sequence[Row]) -> list[str]:
             unsaid += 1
             continue
         said.append(difference.sentence(a, b, unit="points"))
-    said += [f"The other {unsaid} pairs cannot be told apart either (pairs.csv)."] if unsaid else []
+    said += [f"No verdict on {counted(unsaid, 'further pair')} either (see pairs.csv)."] if unsaid else []
     return said + failure_sentences(rows)
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
-    """The sentences beneath the table: what the figures are, and what they do not hold."""
-    finished = "Mean ± sample standard deviation over n seeds, of finished runs; "
-    said = [what_counts(rows) or f"{finished}all but time and images/s are of validation.", *failure_notes(rows)]
+def notes(rows: Sequence[GroupSummary]) -> list[str]:
+    """Return the sentences below the table: what the figures are, and what is missing from them."""
+    finished = "Mean ± sample standard deviation over the n seeds with finished runs."
+    validated = "Accuracies, loss and best epoch come from validation."
+    said = [what_counts(rows) or f"{finished} {validated}", *failure_notes(rows)]
     said += looked_at.sentences([row.group for row in rows])
     for row in rows:
         said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
         seeds = [run.seed for run in row.group.runs if run.status != RUNNING]
         if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
-            how = "their mean counts, once, and a failure if one of them failed"
-            told = f"more than one run that has ended has seed {', '.join(twice)}: {how}"
-            said.append(f"{row.group.label}: {told}.")
+            how = "their mean counts as one seed, and as a failure if one of them failed"
+            said.append(f"{row.group.label}: several ended runs have {name_seeds(twice)}: {how}.")
         said += _shared_seeds(row.group.label, [run for run in row.group.runs if run.status != RUNNING])
         for run in row.group.runs:
             said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
-        if again := [f"{run.seed} ({run.resumed} times)" for run in row.group.runs if run.resumed]:
-            said.append(f"{row.group.label}: stopped and resumed: seed {', '.join(again)}.")
+        if again := [f"{run.seed} ({counted(run.resumed, 'time')})" for run in row.group.runs if run.resumed]:
+            said.append(f"{row.group.label}: stopped and resumed: {name_seeds(again)}.")
     if len(several := margins(run for row in rows for run in row.group.runs)) > 1:
         told = ", ".join(f"{margin:g}" for margin in several)
-        said.append(f"The runs' protocols set different margins of equivalence ({told} points): the smallest counts.")
+        said.append(f"The runs' protocols set different equivalence margins ({told} points): the smallest is used.")
     said += tuning_notes([row.group for row in rows])
     if hidden := unnamed_differences([row.group for row in rows if not any(row.group.trials)]):
-        said.append(f"Also different between these groups: {', '.join(hidden)}.")
+        said.append(f"Other settings that differ between these groups: {', '.join(hidden)}.")
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
-        said.append(f"Fewer than {ENOUGH_SEEDS} seeds permit no conclusion: {', '.join(few)}.")
+        said.append(f"No conclusion with fewer than {ENOUGH_SEEDS} seeds: {', '.join(few)}.")
     return said + mixtures([row.group for row in rows])
 
 
-def _shared_seeds(label: str, runs: Sequence[Run]) -> list[str]:
-    """A sentence on runs INIT/DATA with one of the two in common: their spread shows nothing of it."""
+def _shared_seeds(label: str, runs: Sequence[RecordedRun]) -> list[str]:
+    """Return a sentence if all runs share init_seed or data_seed, so that their spread does not include its effect."""
     both = [str(run.seed).partition("/") for run in runs if isinstance(run.seed, int | str)]
     inits, data = {init for init, _, _ in both}, {last or init for init, _, last in both}
     if len(inits) == 1 < len(data):
-        common = f"all runs have the initial weights of seed {inits.pop()}"
-        return [f"{label}: {common}: their spread is of the data's order."]
+        common = f"all runs share init_seed {inits.pop()}"
+        return [f"{label}: {common}, so their spread is due to the order and augmentation of the data alone."]
     if len(data) == 1 < len(inits):
-        return [f"{label}: all runs have the data of seed {data.pop()}: their spread is of the initial weights."]
+        return [f"{label}: all runs share data_seed {data.pop()}, so their spread is due to the initial weights alone."]
     return []
 
 
-def _not_finished(label: str, run: Run) -> str:
-    """The sentence on a run that diverged or still runs."""
+def _not_finished(label: str, run: RecordedRun) -> str:
+    """Return a sentence on a run that diverged or has not ended."""
     epoch = run.last("epoch")
     reached = "before its first logged step" if epoch is None else f"at epoch {epoch:.4g}"
     top1 = run.last(f"{run.watched}/acc1")
@@ -101,36 +101,36 @@ def _not_finished(label: str, run: Run) -> str:
     return f"{MARKS[RUNNING]} {label}, seed {run.seed}: {SAID[RUNNING]} {reached}{shown}; not in the means."
 
 
-def _cell(value: Estimate | None, digits: int, row: Row, scale: float = 1.0) -> str:
-    """`mean ± sd` with so many decimals, and the count where not every finished run has a value."""
+def _cell(value: Estimate | None, digits: int, row: GroupSummary, scale: float = 1.0) -> str:
+    """Return `mean ± sd` with this many decimals, and n if it differs from that of the row."""
     if value is None:
         return "–"
     spread = "" if value.sd is None else f" ± {value.sd / scale:.{digits}f}"
     return f"{value.mean / scale:.{digits}f}{spread}" + (f" (n = {value.n})" if value.n != row.n else "")
 
 
-def _alone(row: Row) -> str:
-    """The mean of finished runs beside that of all: only where they differ, and always with its count."""
+def _alone(row: GroupSummary) -> str:
+    """Return the mean of finished runs if any run failed, else a dash."""
     found = row.finished_top1
     return "–" if found is None or not row.failures.count else f"{_cell(found, 2, row)}"
 
 
 def _interval(value: Estimate | None) -> str:
-    """The 95 % interval of a mean."""
+    """Return the 95 % interval of a mean as text."""
     return "–" if value is None or value.low is None else f"{value.low:.2f} to {value.high:.2f}"
 
 
 def time_unit(longest: float) -> tuple[str, float]:
-    """The largest unit of time that so many seconds fill, and how many seconds it has."""
+    """Return the largest unit of time that is no longer than `longest` (seconds), and its length in seconds."""
     return ("h", 3600.0) if longest >= 3600 else ("min", 60.0) if longest >= 60 else ("s", 1.0)
 
 
-def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
-    """Heading and cell of each column; the time's unit is the largest that the longest run fills."""
+def columns(rows: Sequence[GroupSummary]) -> dict[str, Callable[[GroupSummary], str]]:
+    """Return the heading of each column and a function that makes its cells. The unit of time fits the longest run."""
     longest = max((row.time.mean for row in rows if row.time), default=0.0)
     unit, scale = time_unit(longest)
     lost = any(row.failures.count for row in rows)
-    alone: dict[str, Callable[[Row], str]] = {"of finished runs alone (%)": lambda row: _alone(row)}
+    alone: dict[str, Callable[[GroupSummary], str]] = {"finished runs only (%)": lambda row: _alone(row)}
     return {
         "group": lambda row: row.group.label,
         "n": lambda row: str(row.n),
@@ -149,15 +149,15 @@ def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     }
 
 
-def markdown(comparison: Comparison) -> str:
-    """A comparison as a section in Markdown: the table, its notes, and the pairs."""
+def markdown(comparison: GroupComparison) -> str:
+    """Return a comparison as a section in Markdown: the table, its notes, and the verdicts on pairs."""
     rows = comparison.rows
     shown = columns(rows)
     cells = [[cell(row) for cell in shown.values()] for row in rows]
     lines = table_lines(list(shown), cells, right=range(1, len(shown)))
     parts = [f"## {escaped(comparison.title)}", "\n".join(lines), _list(notes(rows))]
     if said := sentences(rows):
-        parts += ["By final top-1, each pair:", _list(said)]
+        parts += ["Each pair of groups, by final top-1:", _list(said)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -165,8 +165,8 @@ def _list(phrases: Sequence[str]) -> str:
     return "\n".join(f"- {escaped(phrase)}" for phrase in phrases)
 
 
-def terminal(rows: Sequence[Row], title: str) -> Table:
-    """The table for a terminal; `notes` belong beneath it."""
+def terminal(rows: Sequence[GroupSummary], title: str) -> Table:
+    """Return the table for a terminal; the `notes` belong below it."""
     shown = columns(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title, "table.title"), title_justify="left")
     for index, heading in enumerate(shown):
@@ -176,7 +176,7 @@ def terminal(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-STATS: dict[str, Callable[[Row], Estimate | None]] = {
+STATS: dict[str, Callable[[GroupSummary], Estimate | None]] = {
     "final_top1_percent": lambda row: row.final_top1,
     "final_top1_of_finished_percent": lambda row: row.finished_top1,
     "best_top1_percent": lambda row: row.best_top1,
@@ -188,8 +188,8 @@ STATS: dict[str, Callable[[Row], Estimate | None]] = {
 }
 
 
-def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
-    """The tables with full precision: mean, sd and interval apart, the time in seconds, empty cells for no value."""
+def write_csv(comparisons: Sequence[GroupComparison], path: Path) -> None:
+    """Write the tables with full precision: separate columns for mean, sd and interval, times in seconds."""
     with create(path) as file:
         writer = csv.writer(file)
         head = [
@@ -217,10 +217,10 @@ def _parts(value: Estimate | None) -> tuple[float | None, ...]:
     return (value.mean, value.sd, value.low, value.high) if value else (None,) * 4
 
 
-def write_pairs(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Every pair of groups of every comparison, with full precision.
+def write_pairs(comparisons: Sequence[GroupComparison], path: Path) -> None:
+    """Write every pair of groups of every comparison with full precision.
 
-    By final top-1 (points), by final loss (nats), and by how often they diverge (points of the share).
+    Pairs are compared by final top-1 (points), final loss (nats) and how often they diverge (points of the share).
     """
     fields = ("mean", "low", "high", "p", "p_adjusted", "low_adjusted", "high_adjusted", "n_a", "n_b", "paired")
     close = ("margin", "p", "p_adjusted", "within")

@@ -1,4 +1,4 @@
-"""How the comparison writes text: files that take every string, and tables in Markdown."""
+"""Write text files that accept any string, and build Markdown tables."""
 
 import contextlib
 import re
@@ -14,16 +14,17 @@ MARKUP = re.compile(r"[\\`*\[\]<>|$&]|~(?=~)|^#|(?<![^\W_])_|_(?![^\W_])")
 
 @contextlib.contextmanager
 def create(path: Path) -> Iterator[TextIO]:
-    """A file for text in UTF-8, lines ending as they are written; it is there when it is whole.
+    """Open a UTF-8 text file for writing, without newline translation. The file appears once it is complete.
 
-    It takes every string: what UTF-8 cannot say, such as a byte 255 in a directory's name, stands in it as \\udcff.
+    It accepts every string: characters that UTF-8 cannot encode, such as a byte 255 in a directory's name, are written
+    as \\udcff.
     """
     with replacing(path) as new, new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield file
 
 
 def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
-    """A table in Markdown, whatever its cells hold; the columns of these indices stand at the right."""
+    """Return the lines of a Markdown table, with all cells escaped. The columns in `right` are right-aligned."""
     rule = ["---:" if column in right else "---" for column in range(len(heads))]
     first, *told = [[_cell(text) for text in row] for row in (heads, *rows)]
     return [f"| {' | '.join(line)} |" for line in (first, rule, *told)]
@@ -35,5 +36,5 @@ def _cell(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text, in one line, of which Markdown makes nothing: no links, pictures, HTML, code, formulas or cells."""
+    """Return a text on one line, escaped so that Markdown renders it literally."""
     return MARKUP.sub(r"\\\g<0>", printable(" ".join(text.splitlines())))

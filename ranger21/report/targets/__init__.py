@@ -1,1 +1,1 @@
-"""Time to target: how long a run takes to a top-1 that was fixed before it began."""
+"""Time to target: how long runs take to reach a top-1 accuracy that was fixed before they began."""

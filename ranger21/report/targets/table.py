@@ -1,4 +1,4 @@
-"""targets.md, targets.csv and the page's section: who reached which target, how often, and when."""
+"""Write targets.md, targets.csv and the page's section: how often and when each group reached each target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.page.tables import html_table
 from ranger21.report.statistics.proportions import share_interval
 from ranger21.report.statistics.survival import ENOUGH_RUNS, Median
@@ -18,8 +18,8 @@ from ranger21.report.targets.targets import (
     MEASURES,
     GroupAtTarget,
     at_target,
-    course,
     not_asked,
+    run_at_target,
     targets_of,
     validation_gap,
 )
@@ -29,18 +29,18 @@ from ranger21.tracking.splits import SAID
 PICTURE = "time_to_target"
 HEAD = f"""# Time to target
 
-When a run's top-1 first was as high as a target that stood in its own config (`protocol.targets`) before it began.
+How long runs take to reach a top-1 accuracy that their own configuration fixed before they began (`protocol.targets`).
 
-- Reached is a target at the first validation at or above it. A run that finished or diverged below it never reaches
-  it, and counts; one that still runs counts up to its last validation (Kaplan and Meier's estimate).
-- Of several runs of a group with one seed the slowest counts.
-- The share that reached it has Clopper and Pearson's 95 % interval. The median is of the times of all runs, with those
-  that never reach it; its interval (Brookmeyer and Crowley's) needs {ENOUGH_RUNS} runs.
-- Seconds are of the machines that the runs had, maybe shared with other jobs: trust steps and images."""
+- A run reaches a target at its first validation at or above it. A run that finished or diverged below the target counts
+  as never reaching it. A run that has not ended counts up to its last validation (Kaplan and Meier's estimate).
+- If a group has several runs with the same seed, the slowest counts.
+- The share of runs that reached the target has Clopper and Pearson's 95 % interval. The median is over all runs,
+  including those that never reach the target; its interval (Brookmeyer and Crowley) needs {ENOUGH_RUNS} runs.
+- Times depend on the machines, which may have been shared with other jobs: steps and images are more reliable."""
 
 
-def markdown(comparisons: Sequence[Comparison]) -> str:
-    """The whole of targets.md, of the comparisons that have targets."""
+def markdown(comparisons: Sequence[GroupComparison]) -> str:
+    """Return the text of targets.md. All comparisons have targets."""
     parts = [HEAD]
     for comparison in comparisons:
         parts.append(f"## {escaped(comparison.title)}")
@@ -51,39 +51,40 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def section(comparison: Comparison) -> tuple[str, str]:
-    """A heading, and the tables of a comparison as HTML."""
+def section(comparison: GroupComparison) -> tuple[str, str]:
+    """Return a heading and the tables of a comparison as HTML."""
     parts = []
     for target in targets_of(comparison):
         heads, cells = table(at_target(comparison, target))
         rows = [[escape(cell) for cell in row] for row in cells]
         parts += [f"<h3>Top-1 of {target:g} %</h3>", html_table(map(escape, heads), rows, "targets")]
     if parts:
-        link = f'<a href="{escape(comparison.slug)}/{PICTURE}.svg">the share of runs that reached it, against steps</a>'
+        text = "share of runs that have reached the target, against steps"
+        link = f'<a href="{escape(comparison.slug)}/{PICTURE}.svg">{text}</a>'
         parts.append(f"<p>Figure: {link}</p>")
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(comparison))
     return f"Time to target: {comparison.title}", "\n".join([*parts, f"<ul>{said}</ul>"])
 
 
 def table(rows: Sequence[GroupAtTarget]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, a row each group."""
-    seconds = [c.at["seconds"] for row in rows for c in row.courses if c.state == "reached" and "seconds" in c.at]
+    """Return headings and cells, with one row per group."""
+    seconds = [c.at["seconds"] for row in rows for c in row.runs if c.state == "reached" and "seconds" in c.at]
     unit, scale = time_unit(max(seconds, default=0.0))
     heads = [
         "group",
         "n",
-        "reached it",
+        "reached",
         "95 % interval",
         "not yet",
-        "median of steps",
-        "of images",
-        f"of time ({unit})",
+        "median steps",
+        "median images",
+        f"median time ({unit})",
     ]
     return heads, [
         [
             row.group.label,
-            str(len(row.courses)),
-            f"{row.having('reached')} of {len(row.courses)}",
+            str(len(row.runs)),
+            f"{row.having('reached')} of {len(row.runs)}",
             _share(row),
             str(row.having("not yet")),
             _median(row, "steps"),
@@ -94,23 +95,24 @@ def table(rows: Sequence[GroupAtTarget]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """What belongs beneath the tables: what was validated on, how often, and what is left out."""
+def notes(comparison: GroupComparison) -> list[str]:
+    """Return the sentences below the tables: which images were validated on, how often, and what is left out."""
     splits = sorted({SAID[run.watched] for run in comparison.runs})
-    said = [f"Top-1 is that on {' or '.join(splits)}."]
+    said = [f"Top-1 is measured on {' or '.join(splits)}."]
     widest = {group.label: max(map(validation_gap, group.runs), default=0.0) for group in comparison.groups}
     for steps in sorted(set(widest.values()) - {0.0}):
         names = first_few([name for name, gap in widest.items() if gap == steps])
-        said.append(f"Validated every {steps:,.0f} steps, so no time is finer: {names}.")
+        every = "at every step" if steps == 1 else f"every {steps:,.0f} steps"
+        said.append(f"Validated {every}, which limits the resolution of these times: {names}.")
     for group in comparison.groups:
         for run in group.runs:
-            if course(run, 0.0) is None:
-                said.append(f"{group.label}, seed {run.seed}: it logged no validation, and does not count.")
+            if run_at_target(run, 0.0) is None:
+                said.append(f"{group.label}, seed {run.seed}: this run logged no validation and is left out.")
     return said + not_asked(comparison)
 
 
-def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
-    """The tables with full precision: `inf` is never, an empty cell is not known."""
+def write_csv(comparisons: Sequence[GroupComparison], path: Path) -> None:
+    """Write the tables with full precision. `inf` stands for never, an empty cell for unknown."""
     with create(path) as file:
         writer = csv.writer(file)
         head = ["comparison", "target_percent", "group", "n", "reached", "never", "not_yet", "share_low", "share_high"]
@@ -123,18 +125,18 @@ def write_csv(comparisons: Sequence[Comparison], path: Path) -> None:
                     medians = [median_of(row, measure) for measure in MEASURES]
                     figures = [getattr(median, end, None) for median in medians for end in ("value", "low", "high")]
                     names = [defused(comparison.title), f"{target:g}", defused(row.group.label)]
-                    writer.writerow([*names, len(row.courses), *counts, *_interval(row), *figures])
+                    writer.writerow([*names, len(row.runs), *counts, *_interval(row), *figures])
 
 
 def median_of(row: GroupAtTarget, measure: str) -> Median | None:
-    """The median of a measure; None where it was not logged."""
+    """Return the median of a measure; None if it was not logged."""
     arrivals = row.arrivals(measure)
     return arrivals.median() if arrivals else None
 
 
 def _interval(row: GroupAtTarget) -> tuple[float | None, float | None]:
-    """Of the share that reached the target, once all runs have ended or reached it."""
-    return (None, None) if row.having("not yet") else share_interval(row.having("reached"), len(row.courses))
+    """Return the interval of the share that reached the target; no interval while some runs still may reach it."""
+    return (None, None) if row.having("not yet") else share_interval(row.having("reached"), len(row.runs))
 
 
 def _share(row: GroupAtTarget) -> str:
@@ -143,7 +145,7 @@ def _share(row: GroupAtTarget) -> str:
 
 
 def _median(row: GroupAtTarget, measure: str, scale: float = 1.0, digits: int = 0) -> str:
-    """`1,240 (1,180 to 1,300)`, or `(1,180 or more)`; the median alone with few runs, a dash where it is not known."""
+    """Return `1,240 (1,180 to 1,300)`, or `(1,180 or more)`; no interval with few runs, and a dash if unknown."""
     median = median_of(row, measure)
     if median is None or median.value is None:
         return "–"

@@ -1,1 +1,1 @@
-"""Verdicts over several networks and data sets together."""
+"""Verdicts over several workloads (networks and datasets) together."""

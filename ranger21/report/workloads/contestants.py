@@ -1,4 +1,4 @@
-"""Which optimizers meet on several workloads: matched by name and by tuning, never by what tuning chose."""
+"""Match optimizers across workloads by name and number of tuning trials, never by the values that tuning chose."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ranger21.report.groups.comparisons import Comparison
+from ranger21.report.groups.comparisons import GroupComparison
 from ranger21.report.groups.grouping import BROUGHT, OPTIMIZER, UNSET, Group, beneath, how_tuned, show, trials_of
 from ranger21.system.wording import first_few
 
 SCHEDULE = "schedule.name"
-NO_PART = "fewer than two of its optimizers are in another comparison, too, with one group each"
+NO_PART = "fewer than two of its optimizers also have exactly one group in another comparison"
 
 
 class Contestant(NamedTuple):
-    """An optimizer, by how many trials it was tuned, and its schedule where untuned groups of it differ in that."""
+    """An optimizer, its number of tuning trials, and its schedule if untuned groups of it differ in that."""
 
     optimizer: str
     trials: int
@@ -24,40 +24,44 @@ class Contestant(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """A comparison, and in it the group of each contestant by the contestant's name."""
+    """A comparison, and its groups by the contestants' names."""
 
-    comparison: Comparison
+    comparison: GroupComparison
     groups: dict[str, Group]
 
     @property
     def title(self) -> str:
-        """The comparison's."""
+        """The title of the comparison."""
         return self.comparison.title
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """The workloads on which at least two of the same optimizers met, and the sentences on what has no part in it."""
+    """The workloads that share at least two optimizers.
+
+    Attributes:
+        remarks: sentences on comparisons, groups and optimizers that are left out.
+    """
 
     workloads: list[Workload]
     remarks: list[str]
 
     @property
     def contestants(self) -> list[str]:
-        """Those that are on any workload, by name."""
+        """The names of all contestants, sorted."""
         return sorted({name for workload in self.workloads for name in workload.groups})
 
     @property
     def everywhere(self) -> list[str]:
-        """Those that are on all workloads."""
+        """The names of the contestants that are on all workloads."""
         return [name for name in self.contestants if all(name in workload.groups for workload in self.workloads)]
 
 
-def meet(comparisons: Sequence[Comparison]) -> Meeting:
+def meet(comparisons: Sequence[GroupComparison]) -> Meeting:
     """Match the optimizers of several comparisons.
 
-    Untuned groups of one optimizer on one workload are told apart by their schedules; groups that are not told apart by
-    that are left out, with a sentence.
+    Untuned groups of one optimizer on one workload are distinguished by their schedules. Groups that remain ambiguous
+    are left out, with a remark.
     """
     found = [_entries(comparison) for comparison in comparisons]
     crowded = {c.optimizer for entries in found for c, _ in entries if not c.trials and _untuned(entries, c) > 1}
@@ -78,12 +82,12 @@ def meet(comparisons: Sequence[Comparison]) -> Meeting:
             workloads.append(Workload(comparison, {names[c]: field[c] for c in sorted(kept)}))
             remarks += collided
         else:
-            remarks.append(f"{comparison.title} has no part in this: {NO_PART}.")
+            remarks.append(f"{comparison.title} is left out: {NO_PART}.")
     return Meeting(workloads, [*remarks, *_absences(workloads)])
 
 
-def _entries(comparison: Comparison) -> list[tuple[Contestant, Group]]:
-    """Each group, in parts where some of its runs were tuned and others have the same values untuned."""
+def _entries(comparison: GroupComparison) -> list[tuple[Contestant, Group]]:
+    """Return each group with its contestant; split groups in which only some runs were tuned."""
     found = []
     for group in comparison.groups:
         optimizer, schedule = (show(group.settings.get(key, "")) for key in (OPTIMIZER, SCHEDULE))
@@ -98,7 +102,7 @@ def _untuned(entries: Sequence[tuple[Contestant, Group]], like: Contestant) -> i
 
 
 def _shared(fields: Sequence[set[Contestant]]) -> list[set[Contestant]]:
-    """Of each comparison the contestants that meet another of them on two workloads; empty for one without a part."""
+    """Keep, for each comparison, the contestants that are on several workloads; empty if fewer than two are left."""
     kept = [set(field) for field in fields]
     while True:
         often = {c for field in kept for c in field if sum(c in other for other in kept) > 1}
@@ -109,7 +113,7 @@ def _shared(fields: Sequence[set[Contestant]]) -> list[set[Contestant]]:
 
 
 def _names(contestants: set[Contestant]) -> dict[Contestant, str]:
-    """What sets each apart from the others."""
+    """Return a name for each contestant that distinguishes it from the others."""
     tuned = any(contestant.trials for contestant in contestants)
     names = {}
     for contestant in contestants:
@@ -119,25 +123,26 @@ def _names(contestants: set[Contestant]) -> dict[Contestant, str]:
     return names
 
 
-def _collision(comparison: Comparison, contestant: Contestant, groups: Sequence[Group]) -> str:
+def _collision(comparison: GroupComparison, contestant: Contestant, groups: Sequence[Group]) -> str:
     told, name = first_few([group.label for group in groups], 2, "; "), contestant.optimizer
-    return f"{comparison.title}: {len(groups)} groups are {name}, {how_tuned(contestant.trials)}; none counts: {told}."
+    which = f"{name} ({how_tuned(contestant.trials)})"
+    return f"{comparison.title}: {len(groups)} groups are {which}, so none of them is used: {told}."
 
 
 def _absences(workloads: Sequence[Workload]) -> list[str]:
-    """The sentences on contestants that are not on every workload, or not the same on all."""
+    """Return sentences on contestants that are missing on some workload, or have different settings on some."""
     told = []
     for name in sorted({name for workload in workloads for name in workload.groups}):
         if missing := [workload.title for workload in workloads if name not in workload.groups]:
-            told.append(f"{name} is missing on {first_few(missing)}: there is no verdict on it.")
+            told.append(f"{name} has no verdict, as it was not run on {first_few(missing)}.")
         groups = [workload.groups[name] for workload in workloads if name in workload.groups]
         if changes := [] if any(trials_of(run) for run in groups[0].runs) else _changes(groups):
-            told.append(f"{name} has other values on other workloads: {first_few(changes, 4)}.")
+            told.append(f"{name} has different settings on different workloads: {first_few(changes, 4)}.")
     return told
 
 
 def _changes(groups: Sequence[Group]) -> list[str]:
-    """The settings of an optimizer and its schedule that differ between workloads, with their values."""
+    """Return the settings of an optimizer and its schedule that differ between workloads, with their values."""
     keys = sorted({key for group in groups for key in group.settings if beneath(key, ("optimizer", *BROUGHT))})
     values = {key: list(dict.fromkeys(show(group.settings.get(key, UNSET)) for group in groups)) for key in keys}
     return [f"{key} ({' / '.join(each)})" for key, each in values.items() if len(each) > 1]

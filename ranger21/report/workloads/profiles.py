@@ -9,29 +9,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranger21.report.runs.metrics import Array
-from ranger21.report.targets.targets import GroupAtTarget, courses, targets_of
+from ranger21.report.targets.targets import GroupAtTarget, runs_at_target, targets_of
 from ranger21.report.workloads.contestants import Meeting, Workload
 
-LARGEST_RATIO = 4.0  # as in AlgoPerf: who takes longer gets nothing for it
+LARGEST_RATIO = 4.0  # as in AlgoPerf: longer times score nothing
 
 
 @dataclass(frozen=True)
-class Profile:
-    """How many times as long as the fastest a contestant takes to each target, infinite for never.
+class PerformanceProfile:
+    """A contestant's times to all targets, relative to the fastest contestant.
 
-    `weights` have the sum 1: each workload weighs the same, and each of its targets.
+    Attributes:
+        ratios: for each target; infinite stands for never.
+        weights: for each target, with sum 1; workloads have equal weights, and so have the targets of a workload.
     """
 
     ratios: tuple[float, ...]
     weights: tuple[float, ...]
 
     def share(self, ratio: float) -> float:
-        """The share of targets reached within so many times the fastest's time."""
+        """Return the share of targets reached within `ratio` times the time of the fastest."""
         return math.fsum(w for r, w in zip(self.ratios, self.weights, strict=True) if r <= ratio * (1 + 1e-9))
 
     @property
     def steps(self) -> tuple[Array, Array]:
-        """The ratios at which the share rises, and the share from there on."""
+        """The ratios at which the share rises, and the share from each of them on."""
         where = np.unique([ratio for ratio in self.ratios if math.isfinite(ratio)])
         return where, np.array([self.share(ratio) for ratio in where])
 
@@ -43,25 +45,27 @@ class Profile:
         return math.fsum(gained) / span
 
 
-def profiles(meeting: Meeting) -> dict[str, Profile]:
-    """Of the contestants that are on all workloads; empty where no workload has targets.
+def profiles(meeting: Meeting) -> dict[str, PerformanceProfile]:
+    """Return the profile of each contestant that is on all workloads; empty if no workload has targets.
 
-    A contestant's time is the median of all its runs', in images, or in steps where images were not logged; infinite
-    where fewer than half have reached the target so far.
+    A contestant's time is the median over all its runs, in images, or in steps if images were not logged. It is
+    infinite if fewer than half of the runs have reached the target.
     """
     asked = [(workload, target) for workload in meeting.workloads for target in targets_of(workload.comparison)]
     times = [_times(workload, meeting.everywhere, target) for workload, target in asked]
     having = sum(bool(targets_of(workload.comparison)) for workload in meeting.workloads)
     weights = tuple(1 / having / len(targets_of(workload.comparison)) for workload, _ in asked)
     return {
-        name: Profile(tuple(_ratio(at[name], min(at.values())) for at in times), weights)
+        name: PerformanceProfile(tuple(_ratio(at[name], min(at.values())) for at in times), weights)
         for name in meeting.everywhere
         if asked
     }
 
 
 def _times(workload: Workload, names: Sequence[str], target: float) -> Mapping[str, float]:
-    rows = {name: GroupAtTarget(group, target, courses(group, target)) for name, group in workload.groups.items()}
+    rows = {
+        name: GroupAtTarget(group, target, runs_at_target(group, target)) for name, group in workload.groups.items()
+    }
     for measure in ("images", "steps"):
         arrivals = {name: rows[name].arrivals(measure) for name in names}
         if None not in arrivals.values():

@@ -1,4 +1,4 @@
-"""workloads.md, its CSV files, figures and the page's section: what all comparisons say together."""
+"""Write workloads.md, its CSV files and the page's section: the verdicts over all comparisons."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ranger21.report.tables.text import create, escaped, table_lines
 from ranger21.report.workloads.profiles import LARGEST_RATIO
 from ranger21.report.workloads.scores import Scores
 from ranger21.report.workloads.workloads import Overall
-from ranger21.system.wording import defused, first_few
+from ranger21.system.wording import counted, defused, first_few
 
-SCORES, PROFILES = "workloads_scores", "workloads_profiles"  # the figures
+SCORES, PROFILES = "workloads_scores", "workloads_profiles"  # the names of the figures
 ALL = "all"
 HEAD = f"""# Over all workloads
 
-- Each workload weighs the same. What counts is the final top-1 of every seed. A run that diverged is at chance, and
-  the worst of all where runs are ranked; one without an end does not count yet.
-- The verdict rests on the probability that a run of the first is better than one of the second (ties count half): the
-  mean over the workloads, with Newcombe's 95 % interval. p is that of the permutation test that exchanges runs within
-  workloads, after Holm's correction over all pairs with at least {ENOUGH_SEEDS} seeds on every workload. It is a
-  verdict on these workloads, not on others.
-- The score of a run is its top-1 above chance as a share of what lies between chance and 100 %. IQM is the mean of the
-  middle half of all scores, with its 95 % interval by a stratified bootstrap over seeds."""
+- All workloads have the same weight. The final top-1 of every seed counts. A diverged run counts as chance and ranks
+  below all others; a run that has not ended does not count yet.
+- Verdicts are based on the probability that a run of the first optimizer is better than a run of the second (ties count
+  half). It is the mean over the workloads, with Newcombe's 95 % interval. p comes from the permutation test that
+  exchanges runs within workloads, after Holm's correction over all pairs with at least {ENOUGH_SEEDS} seeds on every
+  workload. A verdict applies to these workloads only.
+- The score of a run is (top-1 − chance) / (100 % − chance). IQM is the interquartile mean, that of the middle half of
+  all scores, with its 95 % interval from a stratified bootstrap over seeds."""
 TIMES = (
-    "Time to target: the share of all targets, each workload weighing the same, that half of an optimizer's runs "
-    "reached within so many times the images of the fastest; and, as AlgoPerf scores, its mean over 1 to "
-    f"{LARGEST_RATIO:g} times. No verdict rests on it:"
+    "Time to target: the share of all targets, with equal weights for the workloads, that half of an optimizer's runs "
+    "reached within a multiple of the images that the fastest optimizer needed. The score is the mean of this share "
+    f"over multiples from 1 to {LARGEST_RATIO:g}, as in AlgoPerf. No verdict is based on it."
 )
 
 
-class Part(NamedTuple):
-    """A table with what stands above it."""
+class CaptionedTable(NamedTuple):
+    """A table, and the text above it."""
 
     text: str
     heads: list[str]
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 
 def markdown(overall: Overall) -> str:
-    """The whole of workloads.md."""
+    """Return the text of workloads.md."""
     numbered = (f"{number}. {escaped(title)}" for number, title in enumerate(_titles(overall), 1))
     parts = [HEAD, "\n".join(numbered), _bullets(overall.sentences)]
     for part in tables(overall):
@@ -55,7 +55,7 @@ def markdown(overall: Overall) -> str:
 
 
 def section(overall: Overall) -> tuple[str, str]:
-    """A heading, and the same as HTML in which every string of a run is escaped."""
+    """Return a heading and the same content as HTML, in which all text from runs is escaped."""
     parts = [f"<ol>{''.join(f'<li>{escape(title)}</li>' for title in _titles(overall))}</ol>", _list(overall.sentences)]
     for part in tables(overall):
         rows = [[escape(cell) for cell in row] for row in part.rows]
@@ -66,21 +66,21 @@ def section(overall: Overall) -> tuple[str, str]:
 
 
 def pictures(overall: Overall) -> dict[str, str]:
-    """The figures that there are, and what they show."""
+    """Return the figures that exist, by name, with a short description."""
     named = {SCORES: ("interquartile means", overall.means), PROFILES: ("time to target", overall.profiles)}
     return {name: text for name, (text, found) in named.items() if found}
 
 
-def tables(overall: Overall) -> list[Part]:
-    """The scores, the pairs, and the profiles if there are targets."""
+def tables(overall: Overall) -> list[CaptionedTable]:
+    """Return the tables of scores and pairs, and of time to target if there are targets."""
     numbers = [str(number) for number in range(1, len(overall.meeting.workloads) + 1)]
     parts = [
-        Part(
-            "Final top-1 in per cent, failed runs at chance, on each workload; and the IQM of the scores over all:",
+        CaptionedTable(
+            "The IQM of the scores over all workloads, and the final top-1 on each (%, failed runs at chance):",
             ["optimizer", "IQM", "95 % interval", *numbers],
             [[name, *_mean(overall.means.get(name)), *map(_cell, overall.scores[name])] for name in overall.order],
         ),
-        Part(
+        CaptionedTable(
             "The probability that a run of the first is better than one of the second, over all and on each workload:",
             ["first", "second", "probability", "95 % interval", "p", "verdict on the first", *numbers],
             [
@@ -101,29 +101,29 @@ def tables(overall: Overall) -> list[Part]:
         ratios = (1, 1.5, 2, LARGEST_RATIO)
         found = sorted(overall.profiles.items(), key=lambda item: (-item[1].score, item[0]))
         rows = [[name, f"{p.score:.2f}", *(f"{100 * p.share(ratio):.0f} %" for ratio in ratios)] for name, p in found]
-        heads = ["optimizer", "score", "fastest", *(f"within {ratio:g} times" for ratio in ratios[1:])]
-        parts.append(Part(TIMES, heads, rows))
+        heads = ["optimizer", "score", "as the fastest", *(f"within {ratio:g} times" for ratio in ratios[1:])]
+        parts.append(CaptionedTable(TIMES, heads, rows))
     return [part for part in parts if part.rows]
 
 
 def notes(overall: Overall) -> list[str]:
-    """What is left out, or not known."""
+    """Return sentences on what is left out or unknown."""
     told = list(overall.meeting.remarks)
     for name in overall.order:
         for title, found in zip(_titles(overall), overall.scores[name], strict=True):
             if found and found.running:
-                told.append(f"{name} on {title}: {found.running} run(s) without an end do not count yet.")
+                told.append(f"{name} on {title}: {counted(found.running, 'unfinished run')} not counted yet.")
         everywhere = zip(_titles(overall), overall.scores[name], strict=True)
         if empty := [title for title, found in everywhere if found and not found.n]:
-            told.append(f"{name} has no final top-1 on {first_few(empty)}: there is no verdict on it.")
-        counted = [found for found in overall.scores[name] if found and found.n]
-        share = sum(len(found.failed) / found.n for found in counted) / max(1, len(counted))
+            told.append(f"{name} has no verdict, as it has no final top-1 on {first_few(empty)}.")
+        ended = [found for found in overall.scores[name] if found and found.n]
+        share = sum(len(found.failed) / found.n for found in ended) / max(1, len(ended))
         if 0 < share <= 0.25:
-            told.append(f"{name}: some runs diverged, and the IQM, which leaves out the worst quarter, hides it.")
+            told.append(f"{name}: some runs diverged, which the IQM hides because it ignores the worst quarter.")
     for index, title in enumerate(_titles(overall)):
         if None in [found.chance for row in overall.scores.values() if (found := row[index])]:
             told.append(
-                f"{title}: the count of classes is not known, or not the same in all runs, so there are no scores."
+                f"{title}: the number of classes is unknown, or not the same in all runs, so there are no scores."
             )
     return told
 

@@ -1,4 +1,4 @@
-// What was written into the page, and the arithmetic on curves. A curve is {x, y}: arrays of one length, x ascending.
+// The data embedded in the page, and arithmetic on curves. A curve is {x, y}: arrays of equal length, x ascending.
 "use strict";
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
@@ -7,13 +7,13 @@ DATA.groups.forEach((group, index) => {
   group.runs.forEach(run => { run.group = group; run.decoded = new Map(); });
 });
 
-/** The numbers of a string, decoded once. */
+/** Decode the numbers in a string, cached per run. */
 function numbers(run, key, text) {
   if (!run.decoded.has(key)) run.decoded.set(key, Float64Array.from(text.split(" "), Number));
   return run.decoded.get(key);
 }
 
-/** What a run logged as a metric, null where it logged none or not with this axis. */
+/** Return a run's curve of a metric against an axis; null if the run did not log both. */
 function curveOf(run, metric, axis) {
   if (!(metric in run.curves)) return null;
   const [place, values] = run.curves[metric];
@@ -21,7 +21,7 @@ function curveOf(run, metric, axis) {
   return { x: numbers(run, `${place} ${axis}`, run.grids[place][axis]), y: numbers(run, metric, values) };
 }
 
-/** The debiased exponential mean: weights 1, w, w², … of the past, divided by their sum. */
+/** Return the debiased exponential moving average: past values weighted by 1, w, w², …, divided by the sum of weights. */
 function exponential(values, weight) {
   let sum = 0, weights = 0;
   return values.map(value => {
@@ -31,7 +31,7 @@ function exponential(values, weight) {
   });
 }
 
-/** The centred mean over 2 half + 1 points; towards the ends over fewer, as many on either side. */
+/** Return the centred moving average over 2 half + 1 points; near the ends the window shrinks symmetrically. */
 function movingAverage(values, half) {
   return values.map((_, i) => {
     const reach = Math.min(half, i, values.length - 1 - i);
@@ -41,7 +41,7 @@ function movingAverage(values, half) {
   });
 }
 
-/** The half width of the moving average's window for a strength of 0 to 1. */
+/** The half-width of the moving average's window for a strength from 0 to 1. */
 const halfWindow = strength => Math.round(60 * strength);
 
 function smoothed(curve, kind, strength) {
@@ -50,7 +50,7 @@ function smoothed(curve, kind, strength) {
   return { x: curve.x, y };
 }
 
-/** The values y(x) at each point of an ascending grid, by linear interpolation; null outside the curve. */
+/** Interpolate y linearly at each point of an ascending grid; null outside the curve. */
 function interpolated(x, y, grid) {
   const last = x.length - 1, found = new Array(grid.length).fill(null);
   for (let i = 0, k = 0; i < grid.length; i++) {
@@ -62,15 +62,16 @@ function interpolated(x, y, grid) {
   return found;
 }
 
-/** All x values of several curves, ascending, each once. */
+/** Return all distinct x values of several curves, ascending. */
 function union(curves) {
   const all = Float64Array.from(curves.flatMap(curve => Array.from(curve.x))).sort();
   return all.filter((value, i) => i === 0 || value !== all[i - 1]);
 }
 
 /**
- * Mean, smallest, largest and sample standard deviation over curves, on the union of their x, only where each of them
- * has values: the same runs are averaged all along the line. As `average` in ranger21/report/figures/curves.py.
+ * Return the mean, minimum, maximum and sample standard deviation over curves, on the union of their x. The range is
+ * limited to where every curve has values, so that the same runs are averaged along the whole line, as by `average` in
+ * ranger21/report/figures/curves.py.
  */
 function averaged(curves) {
   const first = Math.max(...curves.map(curve => curve.x[0]));

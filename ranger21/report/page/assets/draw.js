@@ -1,10 +1,10 @@
-// What is drawn on a plot's canvas: bands, lines, dots, and the marks at the ends of runs that did not finish.
+// Draw on a plot's canvas: bands, lines, dots, and marks at the ends of runs that did not finish.
 
-const PIECE = 40;         // points that are drawn at once: canvases are slow with long jagged paths
-const FEW_POINTS = 40;    // up to so many points each of them gets a dot
-const FADED = 0.12;       // the opacity of all groups but the one that the reader points at
+const PIECE = 40;         // points per path: canvases are slow with long jagged paths
+const FEW_POINTS = 40;    // lines with at most this many points get dots
+const FADED = 0.12;       // the opacity of the other groups while one group is highlighted
 
-/** All of a panel's lines, above their bands. */
+/** Draw all lines of a panel on top of their bands. */
 function drawLines(u) {
   const { ctx, bbox: { left, top, width, height } } = u, ratio = devicePixelRatio;
   const opacity = line => emphasised && line.group !== emphasised ? FADED : 1;
@@ -34,7 +34,7 @@ function drawLines(u) {
   ctx.restore();
 }
 
-/** Dots on a line of few points, and × or ○ at the end of a run that did not finish, at the edge if it went beyond. */
+/** Draw dots on a line of few points, and × or ○ at the end of a run that did not finish, clamped to the plot. */
 function drawMarks(u, line, ratio) {
   const { ctx, bbox: { left, top, width, height } } = u;
   const few = line.curve.x.length <= FEW_POINTS, from = few ? 0 : -1;
@@ -47,7 +47,7 @@ function drawMarks(u, line, ratio) {
   mark(ctx, line.run.status, [x, Math.max(top, Math.min(y, top + height))], 4 * ratio, ratio);
 }
 
-/** Places on the canvas of a curve's points; what has no value is left out, it is only before or after the others. */
+/** Return the canvas positions of a curve's points, without the points that have no value. */
 function placesOf(u, xs, ys) {
   const places = [], far = 1e5, near = y => Math.max(-far, Math.min(y, far));
   for (let i = 0; i < xs.length; i++)
@@ -55,7 +55,7 @@ function placesOf(u, xs, ys) {
   return places;
 }
 
-/** What is between two lines, in pieces. These end at whole pixels, so that there is no seam. */
+/** Fill the area between two lines, in pieces that end at whole pixels so that no seams show. */
 function drawBand(ctx, low, high) {
   for (let start = 0; start < low.length - 1; start += PIECE) {
     const end = start + PIECE + 1;
@@ -66,7 +66,7 @@ function drawBand(ctx, low, high) {
   }
 }
 
-/** A line through places, in pieces, whose dashes go on from one to the next. */
+/** Draw a line through positions, in pieces whose dash patterns continue from one to the next. */
 function drawLine(ctx, places, dash) {
   ctx.setLineDash(dash);
   let length = 0;

@@ -1,4 +1,4 @@
-// The controls above the panels, and the start.
+// Build the controls above the panels, and start the page.
 
 const controls = document.getElementById("controls");
 
@@ -22,7 +22,7 @@ function buildControls() {
   });
 }
 
-/** Show in the controls what the view is. */
+/** Update the controls to the current view. */
 function drawControls() {
   for (const name of ["x", "lines", "band"])
     controls.querySelectorAll(`[name=${name}]`).forEach(radio => { radio.checked = radio.value === view[name]; });
@@ -34,7 +34,7 @@ function drawControls() {
   document.getElementById("smoothing").textContent = view.smooth > 0 ? told : "none";
 }
 
-/** The lines in front of the groups' names in the tables. */
+/** Draw line samples in front of the groups' names. */
 function drawSwatches() {
   document.querySelectorAll(".name[data-group]").forEach(name => {
     name.querySelector("svg")?.remove();

@@ -1,10 +1,10 @@
-// The panels: built once, their plots drawn anew whenever the view changes.
+// The panels: built once; their plots are redrawn whenever the view changes.
 
-const panels = [];         // {panel, host, figure, plot, seen: is it near the window, stale: is its plot an old one}
-let hovered = null;        // the panel under the pointer, or with the keyboard's focus
-let emphasised = null;     // the group that the reader points at in the list
+const panels = [];         // {panel, host, figure, plot, seen: near the visible area, stale: plot is out of date}
+let hovered = null;        // the panel under the pointer, or with keyboard focus
+let emphasised = null;     // the group that is highlighted, because the pointer is on it in the list
 
-/** The plot of a metric, for the console and for tests. */
+/** Return the up-to-date plot of a metric, for the console and for tests. */
 function plotted(metric) {
   const entry = panels.find(({ panel }) => panel.metric === metric);
   if (entry.stale) drawPanel(entry);
@@ -20,7 +20,7 @@ function buildPanels() {
   if (!DATA.panels.length) place.append(h("p", { class: "note" }, "Nothing has been logged yet."));
 }
 
-/** A panel's frame: its section's name above the first of a section, its title, the switch of its y axis, and the place of the plot. */
+/** Build a panel's frame: the section's heading if it is the first of its section, the title, the log switch, the plot's element. */
 function buildPanel(panel, section) {
   const title = h("button", { type: "button", class: "title", click: () => { toggle(view.wide, panel.metric); change(); } },
     panel.title, h("span", { class: "unit" }, panel.unit && `\u00a0${panel.unit}`));
@@ -38,7 +38,7 @@ function buildPanel(panel, section) {
   return figure;
 }
 
-/** Draw a panel as the view is now. */
+/** Draw a panel for the current view. */
 function drawPanel(entry, range = xRange()) {
   const { panel, figure, host, title, scale } = entry, wide = view.wide.has(panel.metric), log = isLog(panel);
   title.setAttribute("aria-expanded", wide);
@@ -51,7 +51,7 @@ function drawPanel(entry, range = xRange()) {
   entry.stale = false;
 }
 
-/** Draw what is in the window; the rest waits until it comes near. */
+/** Draw the panels near the visible area; the others are drawn when they come near it. */
 function drawPanels() {
   hideTooltip();
   if (emphasised && !isVisible(emphasised)) emphasised = null;
@@ -63,7 +63,7 @@ function drawPanels() {
   }
 }
 
-/** Let the lines of all groups but one fade; of none with null. */
+/** Highlight one group by fading all others; null restores all. */
 function emphasise(group) {
   const now = group && isVisible(group) ? group : null;
   if (now === emphasised) return;
@@ -71,7 +71,7 @@ function emphasise(group) {
   panels.filter(entry => entry.plot && !entry.stale).forEach(entry => entry.plot.redraw(false));
 }
 
-/** Left and right move the cursor along the curves, Escape zooms out. */
+/** Move the cursor along the curves with the left and right arrow keys; zoom out with Escape. */
 function moveCursor(event, { plot }) {
   if (event.key === "Escape") return change({ zoom: null });
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -82,7 +82,7 @@ function moveCursor(event, { plot }) {
   plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: plot.over.clientHeight / 2 });
 }
 
-/** Plots follow the size of their places, and are drawn when these come near the window. */
+/** Resize plots with their elements, and draw them when they come near the visible area. */
 function watchPlaces() {
   const near = new IntersectionObserver(found => found.forEach(({ target, isIntersecting }) => {
     const entry = panels.find(({ host }) => host === target);

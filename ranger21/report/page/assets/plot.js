@@ -1,6 +1,6 @@
-// The lines of a panel, and the plot of them by uPlot.
+// The lines of a panel, and their plot by uPlot.
 
-const MOST_POINTS = 12000; // of all lines of a panel: with more, they are drawn on an even grid
+const MOST_POINTS = 12000; // the most points over all lines of a panel; with more, an even grid is used
 
 const darkly = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
@@ -9,14 +9,14 @@ const colourOf = group => isDark() ? group.dark : group.colour;
 const markOf = run => DATA.states[run.status].mark;
 const token = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Time is drawn in the largest unit that the longest run fills.
+// Time is shown in the largest unit of which the longest run has at least two.
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const longest = Math.max(0, ...DATA.groups.flatMap(g => g.runs).flatMap(run => run.grids.map((grid, place) =>
   "time" in grid ? numbers(run, `${place} time`, grid.time).at(-1) : 0)));
 const [TIME_UNIT, SECONDS] = UNITS.find(([, seconds]) => longest >= 2 * seconds) ?? UNITS.at(-1);
 const axisTitle = axis => DATA.axes[axis] + (axis === "time" ? ` (${TIME_UNIT})` : "");
 
-/** A run's curve of a panel as it is drawn. */
+/** Return a run's curve in a panel, scaled and smoothed as it is drawn. */
 function drawnCurve(run, panel) {
   const curve = curveOf(run, panel.metric, view.x);
   if (!curve) return null;
@@ -24,7 +24,7 @@ function drawnCurve(run, panel) {
   return panel.smooth ? smoothed(scaled, view.kind, view.smooth) : scaled;
 }
 
-/** A panel's lines: of each group the mean of its finished runs and the others singly, or every run singly. */
+/** Return the lines of a panel: per group the mean of its finished runs and each other run, or every run. */
 function linesOf(panel) {
   return DATA.groups.flatMap(group => {
     const found = visibleRuns(group).map(run => ({ group, run, n: 1, curve: drawnCurve(run, panel) }))
@@ -37,7 +37,7 @@ function linesOf(panel) {
   });
 }
 
-/** The curve's band, null for a single run. */
+/** Return the band of a mean curve; null for a single run. */
 function bandOf({ n, curve }) {
   if (n < 2) return null;
   if (view.band === "range") return { low: curve.low, high: curve.high };
@@ -45,8 +45,8 @@ function bandOf({ n, curve }) {
 }
 
 /**
- * The x values at which all lines of a panel are drawn: their union, or an even grid where that is too many, still a
- * point for each of the panel's pixels.
+ * Return the x values at which all lines of a panel are drawn: their union or, if there are too many, an even grid with
+ * at least one point per pixel.
  */
 function gridOf(lines, [first, last], pixels) {
   const all = union(lines.map(line => line.curve));
@@ -58,7 +58,7 @@ function gridOf(lines, [first, last], pixels) {
   return Array.from({ length: most }, (_, i) => start + (end - start) * i / (most - 1));
 }
 
-/** The x axis of all panels: what was zoomed to, or from 0 to the end of the longest visible run. */
+/** Return the x range of all panels: the zoomed range, or from 0 to the end of the longest visible run. */
 function xRange() {
   if (view.zoom) return view.zoom;
   const runs = DATA.groups.flatMap(visibleRuns);
@@ -67,7 +67,7 @@ function xRange() {
   return [0, end || 1];
 }
 
-/** From the smallest to the largest value; a diverging run does not set the axis. */
+/** Return the y range: all values of the lines, except those of diverged runs. */
 function yRange(lines, log, unit) {
   const calm = lines.filter(line => line.run?.status !== "diverged");
   const values = (calm.length ? calm : lines).flatMap(({ y, low, high }) => [y, low ?? [], high ?? []].flat())
@@ -86,7 +86,7 @@ function yRange(lines, log, unit) {
 
 // Ticks
 
-/** About `count` round numbers from low to high. */
+/** Return about `count` round numbers from low to high. */
 function evenTicks(low, high, count) {
   const raw = (high - low) / count, unit = 10 ** Math.floor(Math.log10(raw));
   const step = unit * [1, 2, 5, 10].find(times => unit * times >= raw * 0.999);
@@ -95,7 +95,7 @@ function evenTicks(low, high, count) {
   return ticks;
 }
 
-/** Round numbers on a logarithmic axis, dense enough for less than a decade. */
+/** Return round numbers for a logarithmic axis, enough of them even for less than a decade. */
 function logTicks(low, high, count) {
   if (high / low < 4) return evenTicks(low, high, count).filter(value => value > 0);
   const decades = Math.log10(high / low);
@@ -108,7 +108,7 @@ function logTicks(low, high, count) {
   return ticks.filter(value => value >= low && value <= high);
 }
 
-/** A tick's number: short, without the noise of binary fractions. */
+/** Format a tick: short, without rounding artefacts. */
 function tickText(value) {
   const size = Math.abs(value);
   if (size >= 1e15 || (size > 0 && size < 1e-4)) return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
@@ -119,7 +119,7 @@ function tickText(value) {
 
 // The plot
 
-/** A uPlot of a panel in an element, with x over a range. It draws axes and cursor; draw.js draws its `lines`. */
+/** Create the uPlot of a panel in an element. uPlot draws axes and cursor; draw.js draws the `lines`. */
 function makePlot(panel, host, range, onMove) {
   const lines = linesOf(panel), log = isLog(panel);
   const grid = lines.length ? gridOf(lines, range, host.clientWidth) : [0, 1];
@@ -135,13 +135,13 @@ function makePlot(panel, host, range, onMove) {
   return Object.assign(plot, { lines, panel, log });
 }
 
-/** Put what no logarithmic axis shows far below it. */
+/** Replace values that a logarithmic axis cannot show by one far below the axis. */
 function keepPositive(line, least) {
   for (const key of ["y", "low", "high"])
     line[key] &&= line[key].map(value => value === null ? null : Math.max(value, least));
 }
 
-/** Everything of uPlot's options but the series. */
+/** Return uPlot's options, except for the series. */
 function options(host, { log, range, y, onMove }) {
   const [ink, rule] = [token("--soft"), token("--rule")];
   const axis = { stroke: ink, font: `11px ${token("--font")}`, ticks: { show: false } };
@@ -168,7 +168,7 @@ function options(host, { log, range, y, onMove }) {
   };
 }
 
-/** Zoom all panels to what was dragged over. */
+/** Zoom all panels to the selected range. */
 function zoomTo(u) {
   if (u.select.width < 4) return;
   const ends = [u.select.left, u.select.left + u.select.width].map(place => u.posToVal(place, "x"));

@@ -1,4 +1,4 @@
-// The list of groups and their runs: what each line is, and whether it is drawn.
+// The list of groups and runs: what each line is, and whether it is drawn.
 
 const entries = [];        // {group, item, box, boxes}
 
@@ -8,7 +8,7 @@ function buildSidebar() {
   const told = new Set(DATA.groups.flatMap(group => group.runs.map(run => run.status)));
   const keys = Object.entries(DATA.states).filter(([status, { mark }]) => mark && told.has(status));
   document.getElementById("key").textContent = keys.map(([, { mark, said }]) => `${mark} ${said} run`)
-    .concat("n counts finished runs; curves average only these.").join("; ");
+    .concat("n is the number of finished runs; mean curves use only these.").join("; ");
   document.getElementById("filter").addEventListener("input", event => change({ filter: event.target.value }));
   document.getElementById("show-all").addEventListener("click", () => change({ hidden: new Set(), off: new Set() }));
   document.getElementById("show-none").addEventListener("click", () =>
@@ -41,7 +41,7 @@ function buildRun(run, boxes) {
     `seed ${run.seed} `, h("small", {}, mark && `${mark} ${said} `, h("span", { class: "run-name" }, run.name))));
 }
 
-/** Show in the list what the view is. */
+/** Update the list to the current view. */
 function drawSidebar() {
   for (const { group, item, box, boxes } of entries) {
     item.hidden = !listed(group);

@@ -1,9 +1,9 @@
-// The values of all lines of a panel at the cursor.
+// The tooltip: the values of all lines of a panel at the cursor.
 
 const tooltip = document.getElementById("tooltip");
 const MOST_ROWS = 16;
 
-/** An element with attributes and children; strings become text, never markup. */
+/** Create an element with attributes and children; strings become text, never markup. */
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -15,7 +15,7 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A short piece of a group's line: its colour and dashes. */
+/** Create a short sample of a group's line, in its colour and dash pattern. */
 function swatch(group) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
@@ -28,7 +28,7 @@ function swatch(group) {
   return svg;
 }
 
-/** Values as they are told: per cent with two decimals, others as precisely as four digits of the first. */
+/** Format values: per cent with two decimals, others with as many decimals as give the first value four digits. */
 function valueTexts(values, unit) {
   const size = Math.floor(Math.log10(Math.abs(values[0]) || 1));
   if (size < -4 || size > 14) return values.map(value => value.toPrecision(4));
@@ -36,7 +36,7 @@ function valueTexts(values, unit) {
   return values.map(value => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 }
 
-/** The lines that have a value at the cursor, as [{line, value, text}], the highest first. */
+/** Return the lines that have a value at the cursor, as [{line, value, text}], the highest value first. */
 function valuesAt(plot, index) {
   const x = plot.data[0][index], unit = plot.panel.unit;
   return plot.lines.flatMap(line => {
@@ -50,7 +50,7 @@ function valuesAt(plot, index) {
   }).sort((a, b) => b.value - a.value);
 }
 
-/** Of too many rows those nearest to the cursor. */
+/** Return the rows nearest to the cursor, if there are too many to show all. */
 function nearest(rows, y) {
   if (rows.length <= MOST_ROWS) return rows;
   const close = [...rows].sort((a, b) => Math.abs(a.value - y) - Math.abs(b.value - y)).slice(0, MOST_ROWS);
@@ -60,7 +60,7 @@ function nearest(rows, y) {
 const lineName = ({ group, run, n }) =>
   run ? `${group.label} · seed ${`${run.seed} ${markOf(run)}`.trim()}` : `${group.label} · n = ${n}`;
 
-/** Show what the lines of a plot are at its cursor. */
+/** Show the values of a plot's lines at its cursor. */
 function showTooltip(plot) {
   const { idx, left, top } = plot.cursor;
   if (idx === null || idx === undefined || left < 0) return hideTooltip();
@@ -74,7 +74,7 @@ function showTooltip(plot) {
   placeTooltip(plot.over.getBoundingClientRect(), left, top);
 }
 
-/** The tooltip beside the cursor, within the window. */
+/** Place the tooltip next to the cursor, inside the window. */
 function placeTooltip(frame, left, top) {
   const { offsetWidth: width, offsetHeight: height } = tooltip, gap = 16;
   const x = frame.left + left, y = frame.top + top;
@@ -87,7 +87,7 @@ function hideTooltip() {
   tooltip.hidden = true;
 }
 
-/** A place on the x axis: a whole number of steps and images, else four digits. */
+/** Format an x value: whole numbers for steps and images, otherwise four digits. */
 function xText(x) {
   return ["step", "images_seen"].includes(view.x) ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(4)));
 }

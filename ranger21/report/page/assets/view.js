@@ -1,4 +1,4 @@
-// What the reader has chosen, its place in the address (#…), and which runs are seen.
+// The view: what the reader has chosen, how the page's address (#…) encodes it, and which runs are visible.
 
 const FIRST_AXIS = Object.keys(DATA.axes)[0];
 const CHOICES = {
@@ -11,10 +11,10 @@ const CHOICES = {
 function freshView() {
   return {
     x: FIRST_AXIS, lines: "mean", band: "sd", smooth: 0, kind: "exponential", filter: "",
-    zoom: null,           // [first, last] of x, in the axis' unit as it is drawn
+    zoom: null,           // [first, last] of x, in the unit shown on the axis
     hidden: new Set(),    // labels of groups
-    off: new Set(),       // "label/name" of single runs
-    scale: new Map(),     // "log" or "linear" by metric, where it is not the panel's own
+    off: new Set(),       // "label/name" of hidden runs
+    scale: new Map(),     // "log" or "linear" by metric, where it differs from the panel's default
     wide: new Set(),      // metrics of enlarged panels
   };
 }
@@ -22,7 +22,7 @@ function freshView() {
 const view = freshView();
 const listeners = [];
 
-/** Change the view: draws everything again and writes the address. */
+/** Change the view, redraw everything and update the address. */
 function change(changes = {}) {
   Object.assign(view, changes);
   listeners.forEach(listener => listener());
@@ -31,7 +31,7 @@ function change(changes = {}) {
 
 const runKey = run => `${run.group.label}/${run.name}`;
 
-/** Whether the filter's words are all in the group's name. */
+/** Whether the group's label contains all words of the filter. */
 function listed(group) {
   const label = group.label.toLowerCase();
   return view.filter.toLowerCase().split(/\s+/).every(word => label.includes(word));
@@ -41,14 +41,14 @@ const isVisible = group => listed(group) && !view.hidden.has(group.label);
 const visibleRuns = group => isVisible(group) ? group.runs.filter(run => !view.off.has(runKey(run))) : [];
 const isLog = panel => (view.scale.get(panel.metric) ?? (panel.log ? "log" : "linear")) === "log";
 
-/** Put a value into a set, or take it out. */
+/** Add a value to a set, or remove it. */
 function toggle(set, value, present = !set.has(value)) {
   if (present) set.add(value); else set.delete(value);
 }
 
 // The address
 
-/** The view as an address' fragment: only what is not as at first. Groups and runs stand there by their names. */
+/** Encode the view as the fragment of an address: only what differs from the default. Groups and runs are named. */
 function toFragment() {
   const parts = new URLSearchParams(), fresh = freshView();
   for (const key of ["x", "lines", "band", "smooth", "kind", "filter"])
@@ -59,7 +59,7 @@ function toFragment() {
   return parts.toString();
 }
 
-/** The view that a fragment describes; what it does not know of is left out. */
+/** Decode a fragment into a view, ignoring unknown parts. */
 function fromFragment(fragment) {
   const parts = new URLSearchParams(fragment), found = freshView();
   for (const [key, values] of Object.entries(CHOICES)) if (values.includes(parts.get(key))) found[key] = parts.get(key);
@@ -82,7 +82,7 @@ function rememberSoon() {
   }, 200);
 }
 
-/** Follow an address that was not written here: pasted, or come back to. */
+/** Follow changes of the address that this script did not make: pasted addresses, and back and forward. */
 addEventListener("hashchange", () => {
   if (location.hash.slice(1) !== written) change(fromFragment(location.hash.slice(1)));
 });

@@ -1,4 +1,4 @@
-"""Runs that are there twice, such as in their directory and in a file of records: each counts once."""
+"""Remove duplicates of a run, such as its directory and its copy in a record file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ranger21.report.runs.run import Run
+    from ranger21.report.runs.run import RecordedRun
 
 
-def once(readings: Iterable[Run | str]) -> list[Run | str]:
-    """Of runs that are one and the same, keep the one that has come furthest; a sentence stands for each other one.
+def without_duplicates(readings: Iterable[RecordedRun | str]) -> list[RecordedRun | str]:
+    """Keep the copy of each run that has come furthest, and replace the other copies by sentences.
 
-    Two are the same if they have all settings in common, and the id of their manifests, or the moment they began.
+    Two copies are the same run if all settings are equal, and so is the manifest's id or, without one, the start time.
     """
-    kept: list[Run | str] = []
+    kept: list[RecordedRun | str] = []
     places: dict[str, int] = {}
     for reading in readings:
         mark = None if isinstance(reading, str) else _mark(reading)
@@ -32,12 +32,12 @@ def once(readings: Iterable[Run | str]) -> list[Run | str]:
     return kept
 
 
-def _mark(run: Run) -> str | None:
-    """What tells a run from all others; None where the manifest does not say."""
+def _mark(run: RecordedRun) -> str | None:
+    """Return a string that identifies a run; None if its manifest has neither id nor start time."""
     begun = [session.get("started") for session in run.sessions[:1]]
     known = run.manifest.get("id") or (begun[0] if begun else None)
     return json.dumps([known, run.config], sort_keys=True, default=str) if isinstance(known, str) else None
 
 
-def _reached(run: Run) -> float:
+def _reached(run: RecordedRun) -> float:
     return float(run.metrics.steps[-1]) if len(run.metrics.steps) else -1.0

@@ -1,4 +1,4 @@
-"""Numbers of records that are not comparisons: speeds on a GPU, faults, a landscape."""
+"""Numbers from records other than runs: throughput on a GPU, fault campaigns, loss landscapes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 
-class OfSpeeds:
-    """Runs that were timed, one after the other, in a folder of theirs: {RUN | FIGURE}.
+class SpeedNumbers:
+    """Numbers of timed runs in a folder.
 
-    The first line of a run is left out: it has the start in it. `{RUN / RUN}` is the ratio of two medians, and
-    `{RUN - RUN | STEP}` the difference of two training losses at a step.
+    Placeholders are `{RUN | FIGURE}`, `{RUN / RUN}` for the ratio of two median throughputs, and `{RUN - RUN | STEP}`
+    for the difference of two training losses at a step. The first throughput of a run is ignored, as it includes the
+    start-up.
     """
 
     def __init__(self, place: Path, names: Mapping[str, str]) -> None:
         self.place, self.names = place, names
 
     def number(self, place: str) -> str:
-        """Return the number of a place. Raises a LookupError if there is none."""
+        """Return the number for a placeholder. Raises a LookupError if there is none."""
         run, _, what = (part.strip() for part in place.partition("|"))
         if " / " in run:
             first, second = (statistics.median(self._speeds(one)) for one in run.split(" / "))
@@ -51,20 +52,20 @@ OF_SPEEDS: dict[str, Callable[[list[float]], str]] = {
 }
 
 
-class OfFaults:
-    """What scripts/fault_campaign.py recorded: {FIGURE}."""
+class FaultNumbers:
+    """Numbers from a record of scripts/fault_campaign.py. Placeholders are `{FIGURE}`."""
 
     def __init__(self, place: Path, names: Mapping[str, str]) -> None:
         self.place, self.names = place, names
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """The record, as it is in the file."""
+        """The content of the record file."""
         record: dict[str, Any] = json.loads(self.place.read_text(encoding="utf-8"))
         return record
 
     def number(self, place: str) -> str:
-        """Return the number of a place. Raises a LookupError if there is none."""
+        """Return the number for a placeholder. Raises a LookupError if there is none."""
         return OF_FAULTS[place.strip()](self.record)
 
 
@@ -79,14 +80,14 @@ OF_FAULTS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-class OfLandscape:
-    """A landscape.json: {CHECKPOINT | FIGURE}."""
+class LandscapeNumbers:
+    """Numbers from a landscape.json. Placeholders are `{CHECKPOINT | FIGURE}`."""
 
     def __init__(self, place: Path, names: Mapping[str, str]) -> None:
         self.place, self.names = place, names
 
     def number(self, place: str) -> str:
-        """Return the number of a place. Raises a LookupError if there is none."""
+        """Return the number for a placeholder. Raises a LookupError if there is none."""
         name, _, what = (part.strip() for part in place.partition("|"))
         surfaces = json.loads(self.place.read_text(encoding="utf-8"))["surfaces"]
         marks = {Path(mark["checkpoint"]).name: mark for surface in surfaces for mark in surface["marks"]}
@@ -100,6 +101,6 @@ OF_MARK: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _short(value: float) -> str:
-    """With two digits, or one where it is tiny: 1.4e-4, 1e-7."""
+    """Return a number with two digits, or with one if it is below 1e-5: 1.4e-4, 1e-7."""
     mantissa, _, exponent = f"{value:.{0 if value < 1e-5 else 1}e}".partition("e")
     return f"{mantissa}e{int(exponent)}"

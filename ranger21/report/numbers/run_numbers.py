@@ -1,4 +1,4 @@
-"""Numbers of runs: their groups, pairs of groups, and ingredients."""
+"""Numbers from records of runs: of groups, pairs of groups, and ingredients."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 from ranger21.report.ablation import contributions
 from ranger21.report.claims import figures as claim_figures
-from ranger21.report.groups.comparisons import Comparison
-from ranger21.report.groups.summary import Row, seeds, top1_pairs
-from ranger21.report.runs.run import DIVERGED, Run
+from ranger21.report.groups.comparisons import GroupComparison
+from ranger21.report.groups.summary import GroupSummary, seeds, top1_pairs
+from ranger21.report.runs.run import DIVERGED, RecordedRun
 from ranger21.report.statistics.pairs import Estimate, difference
 from ranger21.report.statistics.verdicts import Difference
 from ranger21.report.write import examine
 
 
-class OfRuns:
-    """The runs in one file or folder of records.
+class RunNumbers:
+    """Numbers of the runs in one record file or folder.
 
-    Their places: {FIGURE}, {COMPARISON | FIGURE}, {COMPARISON | GROUP | FIGURE}, {COMPARISON | GROUP - GROUP | FIGURE}
-    and {COMPARISON | INGREDIENT: COMPANY | FIGURE}.
+    Placeholders are `{FIGURE}`, `{COMPARISON | FIGURE}`, `{COMPARISON | GROUP | FIGURE}`,
+    `{COMPARISON | GROUP - GROUP | FIGURE}` and `{COMPARISON | INGREDIENT: COMPANY | FIGURE}`.
 
     Args:
-        place: which `compare.py` would read.
-        names: of comparisons and of groups; what is not named goes by its own title or label.
+        place: a path that compare.py reads.
+        names: short names for titles of comparisons and labels of groups.
     """
 
     def __init__(self, place: Path, names: Mapping[str, str]) -> None:
         self.place, self.names = place, names
 
     @cached_property
-    def comparisons(self) -> dict[str, Comparison]:
-        """The comparisons by their titles."""
+    def comparisons(self) -> dict[str, GroupComparison]:
+        """The comparisons, by title."""
         return {comparison.title: comparison for comparison in examine([str(self.place)]).comparisons}
 
     def number(self, place: str) -> str:
-        """Return the number that belongs in a place. Raises a LookupError if the records have no such number."""
+        """Return the number for a placeholder. Raises a LookupError if the records have no such number."""
         parts = [part.strip() for part in place.split("|")]
         if len(parts) == 1:
             return OF_ALL[parts[0]]([run for one in self.comparisons.values() for run in one.runs])
@@ -57,15 +57,15 @@ class OfRuns:
         return OF_GROUP[what](rows[self.names.get(who, who)])
 
 
-def _difference(comparison: Comparison, a: str, b: str) -> Difference:
-    """a - b by final top-1, in points, after the correction over all pairs of the comparison."""
+def _difference(comparison: GroupComparison, a: str, b: str) -> Difference:
+    """Return the difference a - b in final top-1 (points), corrected for all pairs of the comparison."""
     ordered = sorted(comparison.rows, key=lambda row: row.group.label not in (a, b))
-    rows = sorted(ordered, key=lambda row: row.group.label != a)  # a before b, so that the difference is a - b
+    rows = sorted(ordered, key=lambda row: row.group.label != a)  # a first, so that the difference is a - b
     return {(pair.a, pair.b): pair.difference for pair in top1_pairs(rows)}[a, b]
 
 
-def _early(a: Row, b: Row) -> Difference:
-    """a - b by the validation loss at the validation that C4 looks at, in nats."""
+def _early(a: GroupSummary, b: GroupSummary) -> Difference:
+    """Return the difference a - b in loss (nats) at the early validation of claim C4."""
     of_a, of_b = (seeds(row.group.runs, claim_figures.early_loss) for row in (a, b))
     found = difference(of_a, of_b)
     if found is None:
@@ -73,7 +73,7 @@ def _early(a: Row, b: Row) -> Difference:
     return found
 
 
-def _of_ingredient(comparison: Comparison, who: str, what: str) -> str:
+def _of_ingredient(comparison: GroupComparison, who: str, what: str) -> str:
     ingredient, _, company = who.partition(": ")
     found = {(one.ingredient, one.company): one.difference for one in contributions(comparison)}
     return OF_PAIR[what](found[ingredient, company])
@@ -96,19 +96,19 @@ def _range(low: float | None, high: float | None, turned: bool = False) -> str:
     return f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
-def _roughnesses(row: Row) -> list[float]:
-    """Of every run that has one, the smoothest first."""
+def _roughnesses(row: GroupSummary) -> list[float]:
+    """Return the roughness of every run that has one, ascending."""
     return sorted(found for run in row.group.runs if (found := claim_figures.roughness(run)) is not None)
 
 
-def _highest(key: str) -> Callable[[Row], str]:
-    def shown(row: Row) -> str:
+def _highest(key: str) -> Callable[[GroupSummary], str]:
+    def shown(row: GroupSummary) -> str:
         return f"{max(value for run in row.group.runs for value in run.series(key)[1]):,.1f}"
 
     return shown
 
 
-OF_GROUP: dict[str, Callable[[Row], str]] = {
+OF_GROUP: dict[str, Callable[[GroupSummary], str]] = {
     "top1": lambda row: _around(row.final_top1),
     "top1 mean": lambda row: f"{row.final_top1.mean:.2f}" if row.final_top1 else "–",
     "top1 once": lambda row: f"{row.final_top1.mean:.1f}" if row.final_top1 else "–",
@@ -120,7 +120,7 @@ OF_GROUP: dict[str, Callable[[Row], str]] = {
     "highest roughness": lambda row: f"{_roughnesses(row)[-1]:.3f}",
     "roughness of the others": lambda row: f"{_roughnesses(row)[0]:.3f} to {_roughnesses(row)[-2]:.3f}",
 }
-OF_PAIR_OF_GROUPS: dict[str, Callable[[Row, Row], str]] = {
+OF_PAIR_OF_GROUPS: dict[str, Callable[[GroupSummary, GroupSummary], str]] = {
     "early loss": lambda a, b: f"{_early(a, b).mean:.3f}",
     "early loss interval": lambda a, b: f"{_early(a, b).low:.3f} to {_early(a, b).high:.3f}",
 }
@@ -132,13 +132,13 @@ OF_PAIR: dict[str, Callable[[Difference], str]] = {
     "p": _p,
     "verdict": lambda found: found.verdict,
 }
-OF_ALL: dict[str, Callable[[Sequence[Run]], str]] = {
+OF_ALL: dict[str, Callable[[Sequence[RecordedRun]], str]] = {
     "runs": lambda runs: str(len(runs)),
     "diverged": lambda runs: str(sum(run.status == DIVERGED for run in runs)),
     "hours": lambda runs: f"{sum(_seconds(run) for run in runs) / 3600:.1f}",
 }
 
 
-def _seconds(run: Run) -> float:
+def _seconds(run: RecordedRun) -> float:
     value: Any = run.result.get("time")
     return float(value) if isinstance(value, int | float) else 0.0
