@@ -119,7 +119,7 @@ def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Pat
         (
             ["trainer.accumulate=4"],
             2,
-            "batch_schedule.start=4 cannot be divided evenly among 2 ranks x trainer.accumulate=4: choose a multiple "
+            "batch_schedule.start=4 cannot be divided evenly among 2 ranks x trainer.accumulate=4. Choose a multiple "
             "of 8.",
         ),
     ],

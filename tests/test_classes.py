@@ -126,7 +126,7 @@ def test_a_subset_that_was_trained_among_other_classes(colours: Colours, tmp_pat
     foreign = folders(tmp_path / "foreign", {f"n9999{n:04d}": n for n in range(12)})
     with pytest.raises(UserError, match=r"^None of the 12 classes of .* is among the 12 of"):
         evaluate(run, f"data.root={foreign}")
-    with pytest.raises(UserError, match=r"^data.classes names .* and 9 more, of which the data has no class: name"):
+    with pytest.raises(UserError, match=r"^data.classes names .* and 9 more, which the data does not have. Choose"):
         evaluate(run, f"data.root={foreign}", by_position=True)
     result, _ = evaluate(run, f"data.root={foreign}", "data.classes=null", by_position=True)
     assert result["val/acc1"] == pytest.approx(RIGHT)

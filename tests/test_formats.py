@@ -178,7 +178,7 @@ def test_a_pack_is_checked_and_trained_from(commands: CommandRunner, old: Old, p
     assert "all checksums are correct" in done(commands, f"pack.py {place} --check").out
     again = f"pack.py {place} {data}" + (" --format raw" if pack == "pack-raw" else "")
     answer = commands.run(again, {})
-    assert "is already complete" in answer.out or "train.py takes it as it is; to make one anew" in answer.err
+    assert "is already complete" in answer.out or "train.py can use it as it is. To make a new pack" in answer.err
     assert files == {path: path.read_bytes() for path in files}
     done(commands, f"{command} data.pack={place} run_dir={old.place}/packed")
     if pack == "pack-raw":  # whose pixels are the images' own

@@ -52,12 +52,12 @@ def test_litter_changes_nothing(images, littered, tmp_path, said):
     clean.prepare()
     assert not said
     other.prepare()
-    hidden = ["12 hidden files and folders are passed over (such as " in record.getMessage() for record in said]
+    hidden = ["12 hidden files and folders are ignored (such as " in record.getMessage() for record in said]
     assert hidden == [True, True]
     said.clear()
     other.prepare_validation()  # as evaluate.py does
     (told,) = [record.getMessage() for record in said]
-    assert told.startswith(f"{littered / 'val'}: 12 hidden files and folders are passed over (such as ")
+    assert told.startswith(f"{littered / 'val'}: 12 hidden files and folders are ignored (such as ")
     report = verify(littered, "none", 1)
     assert report["ok"] and len(report["notices"]["hidden"]) == 24
     assert report["splits"] == verify(images, "none", 1)["splits"]
@@ -75,8 +75,8 @@ def test_other_formats_and_places_are_named(tmp_path):
     index = read_index(split)
     assert [index.path(i) for i in range(len(index))] == ["a/1.jpg", "b/1.jpg"]
     assert index.left_out == (
-        "4 files are no images by their names and are left out (2 .avif, 1 .txt, 1 without one; such as a/2.avif)",
-        "2 files lie in no class folder and are left out (4.jpg)",
+        "4 files without an image extension are ignored (2 .avif, 1 .txt, 1 without one; such as a/2.avif)",
+        "2 files outside class folders are ignored (4.jpg)",
     )
 
 

@@ -107,10 +107,10 @@ def test_of_arrays_the_numbers_decide(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        (9, "data.holdout=9 is not possible: it must be at least 10, one image of every class"),
-        (75, "data.holdout=75 is not possible: 8 of them would be of the class .*, which has 8 training images"),
-        (80, "data.holdout=80 is not possible: 8 of them would be of the class"),
-        (10**6, "data.holdout=1000000 is not possible: 100000 of them would be of the class"),
+        (9, "data.holdout=9 is not possible: it must be at least 10, one image per class"),
+        (75, "data.holdout=75 is not possible: it would take 8 images of the class .*, which has only 8 training"),
+        (80, "data.holdout=80 is not possible: it would take 8 images of the class"),
+        (10**6, "data.holdout=1000000 is not possible: it would take 100000 images of the class"),
     ],
 )
 def test_a_holdout_that_cannot_be_is_refused(config, wanted: int, sentence: str) -> None:

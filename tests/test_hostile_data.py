@@ -93,7 +93,7 @@ def expanding(source: Path) -> None:
             file.write(bytes(1 << 24))
 
 
-NO_PLACE = "which has no place there: nothing of it is written"
+NO_PLACE = "which was not written. Download the archive again"
 ARCHIVES: dict[str, tuple[str, Harm]] = {
     "a path": (NO_PLACE, in_front(header("../../../canary", 0))),
     "an absolute path": (NO_PLACE, in_front(header("/tmp/ILSVRC2012_val_00000001.JPEG"))),
@@ -104,11 +104,11 @@ ARCHIVES: dict[str, tuple[str, Harm]] = {
     "an escape": (NO_PLACE, in_front(header("\x1b[2J\x1b]0;x\x07"))),
     "no end of itself": (NO_PLACE, in_front(header("ILSVRC2012_val_00000001.JPEG", -1024))),
     "a large image": (NO_PLACE, in_front(header("ILSVRC2012_val_00000001.JPEG", 7 << 30))),
-    "a long header": ("is damaged or cut short (a part of", in_front(header("x", 7 << 30, tarfile.XHDTYPE))),
-    "headers of headers": ("is damaged or cut short", in_front(header("x", 0, tarfile.XHDTYPE) * 5000)),
+    "a long header": ("is damaged or truncated (a part of", in_front(header("x", 7 << 30, tarfile.XHDTYPE))),
+    "headers of headers": ("is damaged or truncated", in_front(header("x", 0, tarfile.XHDTYPE) * 5000)),
     "a devkit that expands": ("it expands to more than 67,108,864 bytes", expanding),
     "a matrix that expands": (
-        "it would take far more memory than it should",
+        "it would need far more memory than it should",
         devkit(lambda files: files.update({META: matrix_of_zeros(1 << 29)})),
     ),
     "links in a circle": ("is not a file", devkit(lambda files: files.pop(META), meta=META)),
@@ -116,7 +116,7 @@ ARCHIVES: dict[str, tuple[str, Harm]] = {
         "has a class '../../../x', which is not a wnid",
         devkit(lambda files: files.update({META: renamed_class("../../../x")})),
     ),
-    "no matrix": ("is damaged or cut short", devkit(lambda files: files.update({META: b"\x89HDF\r\n\x1a\n" * 99}))),
+    "no matrix": ("is damaged or truncated", devkit(lambda files: files.update({META: b"\x89HDF\r\n\x1a\n" * 99}))),
 }
 
 
@@ -162,7 +162,7 @@ def repeated(size: int, times: int, dense: bool) -> Harm:
     return harm
 
 
-MUCH_MEMORY = "it would take far more memory than it should"
+MUCH_MEMORY = "it would need far more memory than it should"
 NO_FORM = "which is not of the form n01440764_10026_n01440764.JPEG"
 PARQUET: dict[str, tuple[str, Harm]] = {
     "a path": (NO_FORM, parquet_of([{"image": {"bytes": b"x", "path": "../../canary_n99000000.JPEG"}, "label": 0}])),
@@ -170,7 +170,7 @@ PARQUET: dict[str, tuple[str, Harm]] = {
         NO_FORM,
         parquet_of([{"image": {"path": "n" * 300 + "_n99000000.JPEG"}, "label": 0}]),
     ),
-    "strings": ("is damaged or cut short", strings),
+    "strings": ("is damaged or truncated", strings),
     "one image again and again": ("its images are far larger than the file", repeated(1 << 20, 100, False)),
     "one image that is read again and again": (MUCH_MEMORY, repeated(1 << 22, 1000, True)),
 }
@@ -218,11 +218,11 @@ def pipe_for(name: str) -> Harm:
 
 
 PACKS: dict[str, tuple[str, Harm]] = {
-    "a path": ("names the file '../../../canary', where train-00000.tar belongs", shard_named("../../../canary")),
-    "an absolute path": ("names the file '/etc/passwd', where train-00000.tar belongs", shard_named("/etc/passwd")),
-    "another file": ("names the file 'pack.json', where train-00000.tar belongs", shard_named("pack.json")),
-    "a number": ("names the file '7', where", shard_named(7)),
-    "an escape": ("names the file '\\x1b[2J', where", shard_named("\x1b[2J")),
+    "a path": ("names the file '../../../canary' instead of train-00000.tar", shard_named("../../../canary")),
+    "an absolute path": ("names the file '/etc/passwd' instead of train-00000.tar", shard_named("/etc/passwd")),
+    "another file": ("names the file 'pack.json' instead of train-00000.tar", shard_named("pack.json")),
+    "a number": ("names the file '7' instead of", shard_named(7)),
+    "an escape": ("names the file '\\x1b[2J' instead of", shard_named("\x1b[2J")),
     "a nest": ("pack.json is damaged", lambda pack: (pack / FACTS).write_text('{"a":' * 100_000)),
     "infinity": ("pack.json is damaged", facts_with(splits={"train": [{"file": "train-00000.tar", "bytes": 1e999}]})),
     "a list of skipped": ("pack.json is damaged", facts_with(skipped=[1, 2])),
@@ -236,15 +236,15 @@ PACKS: dict[str, tuple[str, Harm]] = {
     "a pipe for an index": ("train.npz cannot be read (it is not a regular file)", pipe_for("train.npz")),
     "zeros": ("it is compressed, and this project", index_with(True, sizes=lambda s: np.zeros(10**7, int))),
     "elements of no size": ("it has more elements than bytes", of_no_size),
-    "offsets": ("images lie beyond the end of their archives", index_with(offsets=lambda o: o + (1 << 40))),
-    "negative": ("images lie beyond the end of their archives", index_with(offsets=lambda o: o - (1 << 40))),
+    "offsets": ("it places images beyond the end of their archives", index_with(offsets=lambda o: o + (1 << 40))),
+    "negative": ("it places images beyond the end of their archives", index_with(offsets=lambda o: o - (1 << 40))),
     "lengths": (
-        "images lie beyond the end of their archives",
+        "it places images beyond the end of their archives",
         index_with(lengths=lambda n: np.full_like(n, 2**31 - 1)),
     ),
-    "pixels": ("not as many as their sides say", index_with(shapes=lambda s: s + 1)),
-    "counts": ("its arrays do not belong together", index_with(counts=lambda c: c * 1000)),
-    "paths": ("its images are not paths", index_with(paths=lambda p: np.frombuffer(b"../a\0" * 6, np.uint8))),
+    "pixels": ("do not match their numbers of pixels", index_with(shapes=lambda s: s + 1)),
+    "counts": ("its arrays do not match", index_with(counts=lambda c: c * 1000)),
+    "paths": ("its images are not valid paths", index_with(paths=lambda p: np.frombuffer(b"../a\0" * 6, np.uint8))),
     "objects": ("train.npz cannot be read", index_with(sizes=lambda s: np.array([object()] * len(s)))),
 }
 
@@ -255,7 +255,7 @@ def test_packs(kind: str, sound: Path, hostile: HostileFiles) -> None:
     harm(shutil.copytree(sound / "pack", hostile.files / "pack"))
     line = f"train.py {TRAIN} data.pack=$FILES/pack run_dir=$WORK/run"
     hostile.refuses(f"{line} data.stage=$WORK/stage" if kind == "a path" else line, words)
-    if words in ("pack.json is damaged", "is not a pack") or "belongs" in words:
+    if words in ("pack.json is damaged", "is not a pack") or "instead of train" in words:
         hostile.refuses("pack.py $FILES/pack --check", words)
 
 
@@ -266,7 +266,7 @@ def test_packs_through_the_other_commands(sound: Path, hostile: HostileFiles) ->
     drawn = ("work/out", "home")  # matplotlib keeps a list of fonts
     for command in ("evaluate.py $FILES/run", "landscape.py $FILES/run --out $WORK/out"):
         line = f"{command} data.pack=$FILES/pack data.resize=36 data.crop=32"
-        hostile.refuses(line, "where train-00000.tar belongs", writes=drawn)
+        hostile.refuses(line, "instead of train-00000.tar", writes=drawn)
 
 
 def test_images(sound: Path, hostile: HostileFiles) -> None:
@@ -280,11 +280,11 @@ def test_images(sound: Path, hostile: HostileFiles) -> None:
     for name in (".\x1b[2J", "\x1b]0;x\x07.txt", "../\x1b[2J.JPEG"):  # which speak to a terminal
         (hostile.files / "data" / "train" / "n99000000" / name).write_bytes(b"")
     line = "verify_imagenet.py $FILES/data --expect none --processes 1"
-    told = hostile.refuses(line, "it is not an image in a format that is read").out
-    assert "13000 x 13000 pixels, and images of up to" in told and "more than 100 scans" in told
+    told = hostile.refuses(line, "it is not an image in a supported format").out
+    assert "13000 x 13000 pixels, more than the limit of" in told and "more than 100 scans" in told
     line = "pack.py $WORK/pack data.root=$FILES/data data.resize=36 data.crop=32 --processes 1"
     cache = tuple(f"files/data/.{split}.index.npz" for split in ("train", "val"))
-    hostile.refuses(line, "cannot be read (it is not an image in a format that is read", writes=("work/pack", *cache))
+    hostile.refuses(line, "cannot be read (it is not an image in a supported format", writes=("work/pack", *cache))
     line = f"train.py {TRAIN} data.root=$FILES/data data.batch_size=6 run_dir=$WORK/run"
     hostile.refuses(line, "The image $FILES/data/train/", writes=("work/run", *cache))
 

@@ -71,7 +71,8 @@ def test_too_little_shared_memory_is_told() -> None:
     def starve(index: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
-    with pytest.raises(UserError, match=r"no shared memory \(unable to .*enlarge /dev/shm .* or lower data.workers"):
+    text = r"not allocate shared memory \(unable to .*Enlarge /dev/shm .* or reduce data.workers"
+    with pytest.raises(UserError, match=text):
         list(loader(starve))
 
 
@@ -129,8 +130,8 @@ def test_a_killed_process_is_replaced(after, who, told):
         os.kill(pid, signal.SIGKILL)
     assert_expected(seen + list(batches))
     if after < 17:  # else what was left had been made already
-        assert len(told) == 1 and told[0].startswith("A loader process died, often for lack of memory (")
-        assert told[0].endswith("): they are started anew.")
+        assert len(told) == 1 and told[0].startswith("A worker died, which is often due to lack of memory (")
+        assert told[0].endswith("). The workers are restarted.")
 
 
 def test_the_main_thread_is_left_in_peace():
@@ -168,10 +169,10 @@ def test_a_process_that_hangs_is_reported_and_replaced(tmp_path, told):
     begin = time.monotonic()
     assert_expected(list(loader(Hangs(tmp_path / "flag"), timeout=1.5)))
     assert 1.5 < time.monotonic() - begin < 12
-    stacks = [line for line in told if line.startswith("Loader process ")]
+    stacks = [line for line in told if line.startswith("Worker ")]
     assert len(stacks) == 2 and len(told) == 3
     assert any("in lie_down" in stack and "test_loader_watch.py" in stack for stack in stacks), stacks
-    assert told[-1].startswith("The loader processes gave nothing for 1.5 s (data.timeout; their stacks are above)")
+    assert told[-1].startswith("The workers delivered no batch for 1.5 s (data.timeout; their stacks are above)")
 
 
 def test_what_always_hangs_is_told(tmp_path, told):
@@ -179,10 +180,10 @@ def test_what_always_hangs_is_told(tmp_path, told):
     with pytest.raises(UserError) as caught:
         seen.extend(batches)
     assert time.monotonic() - begin < 20
-    text = rf"gave nothing for 1 s .*, {RESTARTS + 1} times in a row: try fewer data.workers.$"
+    text = rf"delivered no batch for 1 s .*, {RESTARTS + 1} times in a row. Try fewer data.workers.$"
     caught.match(text)
     due = next(i for i, batch in enumerate(EXPECTED) if 20 in batch.labels)
-    assert len(seen) <= due and sum("started anew" in line for line in told) == RESTARTS
+    assert len(seen) <= due and sum("are restarted" in line for line in told) == RESTARTS
 
 
 def test_deaths_far_apart_are_not_added_up(tmp_path, told):
@@ -200,7 +201,7 @@ def test_a_stopped_process_is_noticed(told):
     seen = [next(batches)]
     os.kill(pids()[0], signal.SIGSTOP)
     assert_expected(seen + list(batches))
-    assert any("it does not answer: it waits for the disk or the network, or was stopped" in line for line in told)
+    assert any("no answer: it waits for the disk or the network, or was stopped" in line for line in told)
 
 
 def test_processes_stopped_between_two_passes_are_noticed(told):

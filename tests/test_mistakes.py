@@ -80,7 +80,7 @@ def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
     overrides = [o for o in tiny if not o.startswith(("data.root", "data.workers"))]
     sentence = refused(*overrides, f"data.root={root}", f"data.workers={workers}", f"run_dir={tmp_path / 'run'}")
     assert f"The image {broken} cannot be read (" in sentence
-    assert sentence.endswith(f"python scripts/verify_imagenet.py {root} --expect none finds all such.")
+    assert sentence.endswith(f"to find all such images, run python scripts/verify_imagenet.py {root} --expect none.")
 
 
 def test_batches_that_cannot_be(tiny, tmp_path):

@@ -27,10 +27,10 @@ def tiff_with_a_large_tile() -> bytes:
 
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "EPS": ("it is not an image in a format that is read here: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
-    "pixels": ("it has 13000 x 13000 pixels, and images of up to 89,478,485 are read", lambda: png(13_000, 13_000)),
+    "EPS": ("it is not an image in a supported format: JPEG, PNG, WEBP, TIFF, BMP, PPM, GIF", lambda: EPS),
+    "pixels": ("it has 13000 x 13000 pixels, more than the limit of 89,478,485", lambda: png(13_000, 13_000)),
     "more pixels": ("it has 400,000,000 pixels", lambda: png(20_000, 20_000, b"")),
-    "scans": (f"it is cut into more than {MAX_SCANS} scans", lambda: jpeg_of_many_scans(20_000)),
+    "scans": (f"it has more than {MAX_SCANS} scans", lambda: jpeg_of_many_scans(20_000)),
     "a tile": ("it has 1048576 x 1024 pixels", tiff_with_a_large_tile),
 }
 
@@ -87,7 +87,7 @@ def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
     for name, why in (
         ("pipe", "not a regular file"),
         ("zero", "not a regular file"),
-        ("large", "files of up to 357,913,940"),
+        ("large", "more than the limit of 357,913,940"),
     ):
         with pytest.raises(ValueError, match=why):
             read_file(tmp_path / f"{name}.JPEG")

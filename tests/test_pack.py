@@ -156,7 +156,7 @@ def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
     process.kill()
     process.communicate()
     assert not (tmp_path / "pack" / "train.npz").exists()
-    with pytest.raises(UserError, match="is not finished: run the command again that makes it"):
+    with pytest.raises(UserError, match=r"is not finished\. Repeat the command that makes it"):
         build_data(replace(config, pack=str(tmp_path / "pack")), 0)
     assert "pack is complete. " in pack_by_command(tmp_path / "pack", *options)
     assert file_digests(tmp_path / "pack") == file_digests(packs["jpeg"])
@@ -194,7 +194,7 @@ def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp
     assert damaged_shards(pack, 1) == ["train-00000.tar"]
     if harm == "flipped":
         output = pack_by_command(pack, "--check", "--processes", "1", code=1)
-        assert "1 archives are damaged or missing (train-00000.tar): delete them and run the command again" in output
+        assert "1 archives are damaged or missing (train-00000.tar). Delete them and repeat the command" in output
         archive.unlink()
     assert make_pack(sources_of(config), config, JPEG, pack, 1)
     assert file_digests(pack) == file_digests(packs["jpeg"]) and damaged_shards(pack, 1) == []
@@ -206,7 +206,7 @@ def test_what_else_is_lost_is_made_again(name, content, config, packs, tmp_path)
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     (pack / name).unlink() if content is None else (pack / name).write_bytes(content)
     if name.endswith("npz"):
-        with pytest.raises(UserError, match=f"{name} cannot be read .*: run the command again that made the pack"):
+        with pytest.raises(UserError, match=f"{name} cannot be read .*: repeat the command that made the pack"):
             build_data(replace(config, pack=str(pack), root=None), 0)
     assert make_pack(sources_of(config), config, JPEG, pack, 1)
     assert file_digests(pack) == file_digests(packs["jpeg"])
@@ -220,16 +220,16 @@ def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
         (RAW, given, "another recipe: squash 36, JPEG of quality 95, 4:4:4 there, squash 36, raw pixels now. Choose"),
         (replace(JPEG, quality=90), given, "another recipe: .* of quality 90, 4:4:4 now"),
         (replace(JPEG, resize_mode="shorter_side"), given, "another recipe: .*shorter_side 36"),
-        (JPEG, fewer, "another source. Choose another folder, or delete it"),
+        (JPEG, fewer, "another source. Choose another folder, or delete this one"),
     ):
         with pytest.raises(UserError, match=words):
             begin_pack(packs["jpeg"], recipe, indices)
     assert file_digests(packs["jpeg"]) == before
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match=r"holds 'thesis.tex', which is of no pack: give the pack a folder of its own"):
+    with pytest.raises(UserError, match=r"contains 'thesis.tex', which is not part of a pack. Choose an empty folder"):
         begin_pack(tmp_path, JPEG, given)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\): choose another folder"):
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)\. Choose another folder"):
         begin_pack(tmp_path / "thesis.tex" / "pack", JPEG, given)
 
 
@@ -264,8 +264,8 @@ def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
             build_data(config, 0)
 
     told(replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, and this run has squash 40")
-    told(replace(packed, resize_mode="shorter_side"), "and this run has shorter_side 36: make a pack for it")
-    told(replace(packed, pack=str(tmp_path)), "is not a pack, which has a file pack.json: make one with")
+    told(replace(packed, resize_mode="shorter_side"), "but this run has shorter_side 36. Use the settings of the pack")
+    told(replace(packed, pack=str(tmp_path)), "is not a pack: it has no file pack.json. Make a pack with")
     told(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
     stale = shutil.copytree(images, tmp_path / "images")
     next((stale / "val").rglob("*.JPEG")).rename(stale / "val" / "n99000000" / "other.JPEG")
@@ -273,9 +273,9 @@ def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     facts = json.loads((pack / FACTS).read_text())
     for change, words in (
-        ({"version": 99}, "is of version 99, and this code reads 1 and 2: make it again"),
-        ({"complete": False}, "is not finished: run the command again that makes it"),
-        ({"recipe": {}}, "pack.json is damaged: delete .* and make the pack again"),
+        ({"version": 99}, "has version 99, but this code reads 1 and 2. Make the pack again"),
+        ({"complete": False}, "is not finished. Repeat the command that makes it"),
+        ({"recipe": {}}, "pack.json is damaged. Delete .* and make the pack again"),
     ):
         (pack / FACTS).write_text(json.dumps(facts | change))
         told(replace(packed, pack=str(pack)), words)

@@ -295,7 +295,7 @@ def fill_with_zeros(path: Path) -> None:
 def test_a_damaged_archive_is_named_before_anything_is_written(name, harm, official, tmp_path):
     harm(official / name)
     sentence = refused(official, tmp_path / "out")
-    assert sentence.startswith(f"{official / name} is damaged or cut short (") and "download it again" in sentence
+    assert sentence.startswith(f"{official / name} is damaged or truncated (") and "Download it again" in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -313,7 +313,7 @@ def test_a_cut_parquet_file_is_named(share, few, tmp_path):
     source = Path(shutil.copytree(few / "parquet", tmp_path / "parquet"))
     file = source / "data" / "validation-00001-of-00002.parquet"
     cut(share)(file)
-    assert refused(source, tmp_path / "out").startswith(f"{file} is damaged or cut short (")
+    assert refused(source, tmp_path / "out").startswith(f"{file} is damaged or truncated (")
     assert not (tmp_path / "out").exists()
 
 
@@ -355,7 +355,7 @@ def test_a_disk_that_is_too_small(few, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     sentence = refused(few / "official", tmp_path / "out", MD5)  # told before minutes of checksums
-    assert "100.0 kB are free" in sentence and "make room" in sentence
+    assert "100.0 kB are free" in sentence and ". Free " in sentence
     assert not (tmp_path / "out").exists()
 
 
@@ -363,7 +363,7 @@ def test_a_disk_that_becomes_full(few, tmp_path):
     """The limit on a file's size stands for the disk's."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
     done = command(few / "official", tmp_path / "out", "--processes", "2", preexec_fn=limit)
-    assert done.returncode == 1 and "error: " in done.stdout and "make room" in done.stdout, done.stdout
+    assert done.returncode == 1 and "error: " in done.stdout and "Free some space" in done.stdout, done.stdout
     assert "Traceback" not in done.stdout
     prepare(few / "official", tmp_path / "out", 1)
     assert contents(tmp_path / "out") == prepared_tree(few)

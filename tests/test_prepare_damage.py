@@ -51,8 +51,9 @@ def test_flipped_bytes_are_found(name, few, tmp_path):
     target = tmp_path / "out"
     with pytest.raises(UserError) as caught:
         prepare(source, target, 1, published)
-    assert str(caught.value).startswith(f"{source / name} is not the official archive, or damaged: its MD5 is ")
-    assert str(caught.value).endswith(f"not {published[name]}. Download it again; --no-checksums takes it as it is.")
+    assert str(caught.value).startswith(f"{source / name} is damaged or not the official archive: its MD5 is ")
+    remedy = "Download it again, or use it as it is with --no-checksums."
+    assert str(caught.value).endswith(f"not {published[name]}. {remedy}")
     assert set(contents(target)) <= {CHECKED}
     prepare(source, target, 1)  # as --no-checksums does
     assert set(images_of(target)) == set(prepared_tree(few))
@@ -62,21 +63,21 @@ def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
     source, target = shutil.copytree(few / "official", tmp_path / "official"), tmp_path / "out"
     published = md5s(source)
     prepare(source, target, 1, published)
-    assert capsys.readouterr().out.count("its MD5 is the published one") == 3
+    assert capsys.readouterr().out.count("MD5 verified") == 3
     assert images_of(target) == prepared_tree(few)
     assert set(json.loads((target / CHECKED).read_text())) == {TRAIN, VAL, DEVKIT}
     prepare(source, target, 1, published)
-    assert "MD5" not in (out := capsys.readouterr().out) and "nothing to do" in out  # nothing is read from them
+    assert "MD5" not in (out := capsys.readouterr().out) and "Nothing to do" in out  # nothing is read from them
     shutil.rmtree(target / "train" / "n99000001")
     os.utime(source / DEVKIT, ns=(time.time_ns(), time.time_ns()))
     prepare(source, target, 1, published)
     out = capsys.readouterr().out
-    assert f"{TRAIN}: its MD5 was right before" in out and f"{DEVKIT}: its MD5 is the published one" in out
+    assert f"{TRAIN}: MD5 already verified" in out and f"{DEVKIT}: MD5 verified" in out
     assert VAL not in out and images_of(target) == prepared_tree(few)
     (target / CHECKED).write_text("[damaged")
     (next((target / "val").rglob("*.JPEG"))).unlink()
     prepare(source, target, 1, published)
-    assert f"{VAL}: its MD5 is the published one" in capsys.readouterr().out and images_of(target) == prepared_tree(few)
+    assert f"{VAL}: MD5 verified" in capsys.readouterr().out and images_of(target) == prepared_tree(few)
 
 
 @pytest.mark.parametrize("source", ["official", "parquet"])
@@ -95,4 +96,4 @@ def test_an_image_of_another_size_is_written_anew(source, few, tmp_path, capsys)
     assert images_of(target) == prepared_tree(few)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     prepare(few / source, target, 1)
-    assert "nothing to do" in capsys.readouterr().out
+    assert "Nothing to do" in capsys.readouterr().out

@@ -197,7 +197,7 @@ def test_processes_that_start_at_once(tmp_path: Path, sample: Path, stale: bool)
 def test_unwritable_root_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     root = tmp_path / "file" / "sample"
-    with pytest.raises(UserError, match=r"^Cannot write the sample data set to .*: choose a place") as caught:
+    with pytest.raises(UserError, match=r"^Cannot write the sample dataset to .*\. Choose a place") as caught:
         ensure_sample(root, train_per_class=1, val_per_class=1)
     assert str(root) in str(caught.value)
 
@@ -207,7 +207,7 @@ def test_other_peoples_files_are_never_removed(name: str, tmp_path: Path) -> Non
     root = tmp_path / "imagenet"
     (root / name).parent.mkdir(parents=True)
     (root / name).write_text("precious")
-    with pytest.raises(UserError, match="a directory of its own"):
+    with pytest.raises(UserError, match="Choose another directory"):
         ensure_sample(root, train_per_class=1, val_per_class=1)
     assert (root / name).read_text() == "precious"
 

@@ -88,7 +88,7 @@ def test_a_stop_ends_it_and_it_goes_on_later(staged_config: ImageFolderConfig) -
 
 def test_a_damaged_pack_is_not_copied(staged_config: ImageFolderConfig) -> None:
     (Path(staged_config.pack) / "train-00001.tar").write_bytes(bytes(2500))
-    with pytest.raises(UserError, match=r"train-00001.tar is damaged: .* --check"):
+    with pytest.raises(UserError, match=r"train-00001.tar is damaged\. .* --check"):
         stage(staged_config, never_stop)
     assert not (place(staged_config) / "train-00001.tar").exists() and not (place(staged_config) / FACTS).exists()
 
@@ -102,7 +102,7 @@ def test_a_copy_of_another_size_is_made_anew(staged_config: ImageFolderConfig) -
 
 def test_no_room_no_rights_no_variable(staged_config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5000))
-    with pytest.raises(UserError, match="make room for"):
+    with pytest.raises(UserError, match=r"Free .* more, or choose"):
         stage(staged_config, never_stop)
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"data.stage=\$OWN_DISK names a variable that is not set on"):
@@ -112,7 +112,7 @@ def test_no_room_no_rights_no_variable(staged_config: ImageFolderConfig, monkeyp
         with pytest.raises(UserError, match=rf"data.stage={re.escape(stage_)} is not an absolute path on"):
             stage(replace(staged_config, stage=stage_), never_stop)
     staged_config.stage = "/proc/nothing"
-    with pytest.raises(UserError, match=r"could not be copied to /proc/nothing/.*: make room there, or choose"):
+    with pytest.raises(UserError, match=r"could not be copied to /proc/nothing/.*\. Free some space there, or choose"):
         stage(staged_config, never_stop)
 
 

@@ -67,7 +67,7 @@ def test_a_copy_that_nobody_remembers_is_compared_and_kept(
         capsys.readouterr()
         assert stage(staged_config, never_stop) == 0
         told = capsys.readouterr().out
-        assert "the checksums of" in told and told.count("is not what the pack says: it is copied again") == 1
+        assert "verifying the checksums of" in told and told.count("differs from the pack and is copied again") == 1
         assert_whole_copy(staged_config)
         now = {path.name: path.stat().st_ino for path in place(staged_config).glob("*.tar")}
         assert {name: now[name] for name in now if name != "train-00002.tar"} == {
@@ -121,8 +121,8 @@ def open_to_all(folder: Path) -> None:
     [
         (linked, "is a link"),
         (lambda folder: folder.write_text("taken"), "is not a folder"),
-        (open_to_all, "may be written to by others"),
-        pytest.param(of_another, "belongs to another user (number 65534)", marks=as_root),
+        (open_to_all, "is writable by other users"),
+        pytest.param(of_another, "belongs to another user (user ID 65534)", marks=as_root),
     ],
 )
 @pytest.mark.parametrize("which", ["own", "copy"])
@@ -139,7 +139,7 @@ def test_a_folder_that_others_can_change_is_refused(
     with pytest.raises(UserError) as caught:
         stage(staged_config, never_stop)
     assert str(caught.value).startswith(str(folder)) and words in str(caught.value)
-    assert str(caught.value).endswith("nobody else can change: remove it, or choose another data.stage.")
+    assert str(caught.value).endswith("change the copy of a pack. Remove it, or choose another data.stage.")
     assert sorted(Path(os.environ["OWN_DISK"]).rglob("*")) == before
 
 
@@ -147,7 +147,7 @@ def test_the_folder_is_ones_own(staged_config: ImageFolderConfig) -> None:
     disk = Path(os.environ["OWN_DISK"])
     disk.mkdir()
     disk.chmod(0o777)
-    with pytest.raises(UserError, match=r"disk is a folder in which every user may rename .* chmod \+t\.$"):
+    with pytest.raises(UserError, match=r"disk lets any user rename .* chmod \+t\.$"):
         stage(staged_config, never_stop)
     disk.chmod(0o1777)
     assert stage(staged_config, never_stop) == 0

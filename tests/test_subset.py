@@ -128,11 +128,11 @@ def test_labels_are_numbered_anew(config):
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        (11, r"^data.classes=11 is not possible: the data has 10 classes\.$"),
-        (["n99000001", "n1"], r"^data.classes names n1, of which the data has no class: name others, or none"),
+        (11, r"^data.classes=11 is not possible: the data has only 10 classes\.$"),
+        (["n99000001", "n1"], r"^data.classes names n1, which the data does not have\. Choose other classes, or null"),
         (
             [f"n{i}" for i in range(7)],
-            r"^data.classes names n0, n1, n2 and 4 more, of which the data has no class: name others",
+            r"^data.classes names n0, n1, n2 and 4 more, which the data does not have",
         ),
     ],
 )

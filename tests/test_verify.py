@@ -104,13 +104,13 @@ PLANTED = {  # name: (kind, part of the reason, bytes)
     "without_its_end.JPEG": ("unreadable", "truncated", NOISE[:-1]),
     "header_only.JPEG": ("unreadable", "", NOISE[:200]),
     "empty.JPEG": ("unreadable", "empty", b""),
-    "text.JPEG": ("unreadable", "not an image in a format that is read here: JPEG, PNG,", b"<html>404</html>"),
-    "zeros.JPEG": ("unreadable", "not an image in a format", bytes(5000)),
-    "of_another_kind.JPEG": ("unreadable", "not an image in a format", encoded(picture(), "JPEG2000")),
+    "text.JPEG": ("unreadable", "not an image in a supported format: JPEG, PNG,", b"<html>404</html>"),
+    "zeros.JPEG": ("unreadable", "not an image in a supported format", bytes(5000)),
+    "of_another_kind.JPEG": ("unreadable", "not an image in a supported format", encoded(picture(), "JPEG2000")),
     "cut.png": ("unreadable", "", encoded(picture(), "PNG")[:500]),
     "bomb.png": (
         "unreadable",
-        "400,000,000 pixels, and images of up to 89,478,485",
+        "400,000,000 pixels, more than the limit of 89,478,485",
         png_header(20_000, 20_000),
     ),
     "bomb.JPEG": ("unreadable", "4,294,836,225 pixels", jpeg_of_size(65_535)),
@@ -133,9 +133,9 @@ PLANTED = {  # name: (kind, part of the reason, bytes)
     "progressive.JPEG": (None, "", encoded(picture(), progressive=True)),
     "notes.txt": ("stray", "no image", b"hello"),
     "sky.avif": ("stray", "no image", b"hello"),
-    ".DS_Store": ("hidden", "no data", b"hello"),
-    "._plain.JPEG": ("hidden", "no data", b"resource fork"),
-    "Thumbs.db": ("hidden", "no data", b"hello"),
+    ".DS_Store": ("hidden", "hidden by its name", b"hello"),
+    "._plain.JPEG": ("hidden", "hidden by its name", b"resource fork"),
+    "Thumbs.db": ("hidden", "hidden by its name", b"hello"),
 }
 
 
@@ -181,11 +181,11 @@ def test_an_index_of_other_files_is_made_anew(stuck, root, monkeypatch):
     if stuck:
         monkeypatch.setattr(Path, "unlink", failing(PermissionError(13, "Permission denied", "the index")))
         assert found(root)["stale_index"] == [
-            ("train", "the index is of other files, and cannot be removed (Permission denied): delete it")
+            ("train", "the index does not match the files and cannot be removed (Permission denied). Delete it")
         ]
         return
     place = cache_files(root / "train")[0]
-    assert found(root)["index"] == [("train", f"{place} was of other files than there are: it is made anew")]
+    assert found(root)["index"] == [("train", f"{place} did not match the files and was replaced")]
     assert found(root) == before and read_index(root / "train").same_as(list_images(root / "train").index)
 
 
@@ -203,7 +203,7 @@ def test_links_and_loops(root):
     (folder / "fine.JPEG").symlink_to(next(folder.glob("n*.JPEG")).name)
     os.mkfifo(folder / "pipe.JPEG")
     now = found(root)
-    assert now["broken_link"] == [(f"{TRAIN}/gone.JPEG", "leads to nowhere")]
+    assert now["broken_link"] == [(f"{TRAIN}/gone.JPEG", "links to nowhere")]
     loops = [file for file, _ in now["link_loop"]]
     assert {f"{TRAIN}/itself.JPEG", f"{TRAIN}/up", f"{TRAIN}/far/{CLASS}"} <= set(loops)
     assert now["stray"] == [(f"{TRAIN}/pipe.JPEG", "not a regular file")]
@@ -221,7 +221,7 @@ def test_classes_and_counts(root):
     now = found(root)
     assert now["one_split_only"] == [("train/n99000000", "not in val/"), ("train/n99000007", "not in val/")]
     assert now["empty_class"] == [("train/n99000007", "no images")]
-    assert now["stray"] == [("val/x.JPEG", "in no class folder")]
+    assert now["stray"] == [("val/x.JPEG", "not in a class folder")]
     assert [file for file, _ in now["broken_link"]] == ["val/gone"]
     splits = verify(root, "none", 1)["splits"]
     assert splits["train"] == {
@@ -275,7 +275,7 @@ def test_the_command(root, tmp_path):
 
 
 def test_what_is_no_data_set(root, tmp_path):
-    with pytest.raises(UserError, match="ROOT must be the folder that holds train/ and val/"):
+    with pytest.raises(UserError, match="ROOT must contain train/ and val/"):
         verify(tmp_path, "none", 1)
     (tmp_path / "flat" / "train").mkdir(parents=True)
     with pytest.raises(UserError, match="no class folders"):

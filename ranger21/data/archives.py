@@ -1,7 +1,7 @@
-"""ImageNet's official archives as parts, each of which one process reads by itself. Imports no torch.
+"""ImageNet's official archives, divided into parts that processes read independently. Imports no torch.
 
-The training images lie in one archive of archives, an inner one for each class; the validation images in a flat one,
-whose classes the development kit tells. Every archive is scanned once, header by header, for where its parts begin.
+The training archive contains one inner archive per class. The validation archive is flat; the development kit has the
+classes of its images. Each archive is scanned once, header by header, for the positions of its parts.
 """
 
 import gzip
@@ -23,27 +23,27 @@ from ranger21.system.wording import reason
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TRUTH, META = (f"ILSVRC2012_devkit_t12/data/{name}" for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
-IMAGES_A_SLICE = 500  # some 70 MB of validation images
-LARGEST_DEVKIT = 1 << 26  # bytes, unpacked: far more than the real one's
-BLOCK = 512  # bytes of a tar archive's header, and of the zeros that end it
+IMAGES_A_SLICE = 500  # validation images per part, about 70 MB
+LARGEST_DEVKIT = 1 << 26  # bytes when unpacked, far more than the real one has
+BLOCK = 512  # bytes of a tar header, and of the zeros that end an archive
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into a UserError that names the file."""
+    """Convert any exception from reading a file into a UserError that names the file."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # a damaged file can make tarfile, SciPy and PyArrow raise anything
         if isinstance(error, OSError) and error.errno:
-            raise UserError(f"{file} cannot be read ({error.strerror}): see to its permissions and disk.") from error
-        why = "it would take far more memory than it should" if isinstance(error, MemoryError) else reason(error)
-        raise UserError(f"{file} is damaged or cut short ({why}): download it again.") from error
+            raise UserError(f"{file} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
+        why = "it would need far more memory than it should" if isinstance(error, MemoryError) else reason(error)
+        raise UserError(f"{file} is damaged or truncated ({why}). Download it again.") from error
 
 
 class Headers(io.FileIO):
-    """A file from which nothing is read that is larger than an image: tarfile takes a header's word for its length."""
+    """A file that refuses reads larger than an image, because tarfile trusts the lengths in headers."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= MAX_BYTES:
@@ -52,10 +52,13 @@ class Headers(io.FileIO):
 
 
 def members(file: Path, pattern: str, begin: int = 0) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
-    """The members of the archive that begins at `begin`, each with the first group that `pattern` finds in its name.
+    """Yield the members of the archive at byte `begin`, each with the first group of `pattern` in its name.
 
-    Only plain files with such a name pass, and no pattern here has a slash or a dot before the suffix: a path from
-    an archive never leads anywhere. An image is no larger than one that is read later.
+    Every member must be a regular file whose name matches the pattern. No pattern allows a slash, or a dot before the
+    suffix, so names cannot lead to other folders. Images must not exceed the size that the loader accepts.
+
+    Raises:
+        UserError: If the archive has another member, is damaged, or is truncated.
     """
     with reading(file), Headers(file) as stream:
         stream.seek(begin)
@@ -64,30 +67,32 @@ def members(file: Path, pattern: str, begin: int = 0) -> Iterator[tuple[tarfile.
                 match = re.fullmatch(pattern, info.name, re.ASCII)
                 fits = 0 <= info.size <= (MAX_BYTES if info.name.endswith(".JPEG") else sys.maxsize)
                 if match is None or not is_plain(info.name) or not info.isreg() or info.issparse() or not fits:
-                    text = "which has no place there: nothing of it is written; download the archive again"
-                    raise UserError(f"{file} holds the member {info.name[:LONGEST]!a} ({info.size:,} bytes), {text}.")
+                    member = f"{info.name[:LONGEST]!a} ({info.size:,} bytes)"
+                    raise UserError(
+                        f"{file} has the unexpected member {member}, which was not written. Download the archive again."
+                    )
                 yield tar, info, match[1]
             if not tar.getmembers():
                 raise tarfile.ReadError("it is empty")
-            # tarfile takes a damaged header, or none, for the end of the archive: here the end is where it says so.
+            # tarfile takes a damaged or missing header for the end of the archive. Require the real end marker.
             stream.seek(tar.offset)
             if stream.read(BLOCK) != bytes(BLOCK):
                 raise tarfile.ReadError(f"no end of the archive at byte {tar.offset}")
 
 
 def weight(size: int) -> int:
-    """The room that an image takes on the disk, about: its bytes, and what comes with them."""
+    """Return the approximate disk space of an image in bytes."""
     return size + BLOCK
 
 
 @dataclass(frozen=True)
 class PartState:
-    """What a folder has of a part's images.
+    """The state of a part's images in a folder.
 
     Attributes:
-        missing: bytes of the images that it lacks, or has in another size.
-        classes: of the part.
-        differing: how many it has in another size.
+        missing: Bytes of the images that the folder lacks or has in another size.
+        classes: Classes of the part.
+        differing: Number of images that the folder has in another size.
     """
 
     missing: int
@@ -95,11 +100,11 @@ class PartState:
     differing: int
 
 
-Wanted = Callable[[str, "int | None"], bool]  # an image by its place CLASS/NAME and its size, if that is known yet
+Wanted = Callable[[str, "int | None"], bool]  # takes an image's place CLASS/NAME and its size, None if unknown
 
 
 def size_there(path: Path) -> int | None:
-    """The size of a file, None if there is none."""
+    """Return the size of a file, or None if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -107,7 +112,12 @@ def size_there(path: Path) -> int | None:
 
 
 def compared(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[int, int]:
-    """The bytes that a folder lacks of some images, by place and size, and how many it has in another size."""
+    """Return the bytes of the images that a folder lacks, and the number that it has in another size.
+
+    Args:
+        folder: The folder.
+        images: The expected images, as place CLASS/NAME and size.
+    """
     lacking = differing = 0
     for place, size in images:
         there = size_there(folder / place)
@@ -118,7 +128,7 @@ def compared(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[int, int]
 
 @dataclass(frozen=True)
 class ClassArchive:
-    """The training images of a class: an inner archive."""
+    """The training images of one class, an inner archive."""
 
     file: Path
     wnid: str
@@ -132,7 +142,7 @@ class ClassArchive:
 
     def missing(self, folder: Path) -> PartState:
         size, differing = self.size, 0
-        if (folder / self.wnid).exists():  # else no need to look into the archive
+        if (folder / self.wnid).exists():  # otherwise all are missing
             images = ((f"{self.wnid}/{info.name}", info.size) for _, info in self._images())
             size, differing = compared(folder, images)
         return PartState(size, frozenset([self.wnid]), differing)
@@ -141,7 +151,7 @@ class ClassArchive:
         for tar, info in self._images():
             if wanted(place := f"{self.wnid}/{info.name}", info.size):
                 data = tar.extractfile(info)
-                assert data is not None  # a plain file's never is
+                assert data is not None  # as for every regular file
                 yield place, data.read()
 
     def _images(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
@@ -151,7 +161,7 @@ class ClassArchive:
 
 @dataclass(frozen=True)
 class ValSlice:
-    """Validation images that lie one after the other: for each its place CLASS/NAME, its first byte and its size."""
+    """Consecutive validation images. `contents` has the place CLASS/NAME, first byte and size of each."""
 
     file: Path
     contents: tuple[tuple[str, int, int], ...]
@@ -177,7 +187,7 @@ class ValSlice:
 
 
 def archive_parts(source: Path) -> list[ClassArchive | ValSlice]:
-    """The parts of the three archives in a folder. Raises a UserError if they do not belong together."""
+    """Return the parts of the three archives in a folder; raise a UserError if the archives do not match."""
     truth, known = read_devkit(source / DEVKIT)
     train = [
         ClassArchive(source / TRAIN, wnid, info.offset_data, info.size)
@@ -185,21 +195,21 @@ def archive_parts(source: Path) -> list[ClassArchive | ValSlice]:
     ]
     strangers = {part.wnid for part in train} - known
     if strangers:
-        raise UserError(f"{source / TRAIN} has the class {min(strangers)}, which {DEVKIT} lacks: they do not match.")
+        raise UserError(f"{source / TRAIN} has the class {min(strangers)}, which {DEVKIT} lacks. Download both again.")
     val = [
         (int(number), info.name, info.offset_data, info.size)
         for _, info, number in members(source / VAL, r"ILSVRC2012_val_(\d{8})\.JPEG")
     ]
     if sorted(number for number, *_ in val) != list(range(1, len(truth) + 1)):
-        text = f"{len(val)} images where {DEVKIT} has the classes of the images 1 to {len(truth)}"
-        raise UserError(f"{source / VAL} has {text}: download both again.")
+        text = f"{len(val)} images, but {DEVKIT} has the classes of the images 1 to {len(truth)}"
+        raise UserError(f"{source / VAL} has {text}. Download both again.")
     places = [(f"{truth[number - 1]}/{name}", begin, size) for number, name, begin, size in val]
     slices = range(0, len(places), IMAGES_A_SLICE)
     return [*train, *(ValSlice(source / VAL, tuple(places[i : i + IMAGES_A_SLICE])) for i in slices)]
 
 
 def read_devkit(file: Path) -> tuple[list[str], set[str]]:
-    """The wnid of every validation image, by its number, and all that there are."""
+    """Return the wnids of all validation images, by number, and the set of all wnids."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -216,10 +226,10 @@ def read_devkit(file: Path) -> tuple[list[str], set[str]]:
         wnids = {int(leaf["ILSVRC2012_ID"].item()): str(leaf["WNID"].item()) for leaf in leaves}
         numbers = [int(line) for line in truth.split()]
     if odd := [wnid for wnid in wnids.values() if not re.fullmatch(r"n\d{8}", wnid, re.ASCII)]:
-        text = "which is not a wnid such as n01440764: download it again"
+        text = "which is not a wnid such as n01440764. Download it again"
         raise UserError(f"{file} has a class {odd[0][:LONGEST]!a}, {text}.")
     if unknown := set(numbers) - set(wnids):
-        raise UserError(f"{file} gives a validation image the unknown class {min(unknown)}: download it again.")
+        raise UserError(f"{file} assigns a validation image to the unknown class {min(unknown)}. Download it again.")
     return [wnids[number] for number in numbers], set(wnids.values())
 
 

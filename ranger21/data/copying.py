@@ -1,8 +1,8 @@
-"""A pack's copy, file by file: what of it is right, and what must be copied. Imports no torch.
+"""Copies of packs: verify the files of a copy, and copy those that are missing or differ. Imports no torch.
 
-A file of the copy is taken for what the pack says once its bytes have been compared with the checksum: they are read
-for that once. What was right is noted in REMEMBERED, by size, times and inode. The time of the last change of any kind
-(ctime) is among them, because nobody can set it.
+A file of the copy is accepted once its checksum has been compared with the pack's. Verified files are noted in
+REMEMBERED with size, times and inode, so that each is read only once. The times include the last change of any kind
+(ctime), which cannot be set.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from ranger21.system.processes import ProgressBar
 
 PIECE = 1 << 22
 REMEMBERED = ".verified.json"
-Stopped = Callable[[], int]  # the exit code, once the run is told to stop
+Stopped = Callable[[], int]  # returns the exit code once the run has been told to stop, else 0
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a pack; `digest` is its SHA-256, None of the two indices, of which pack.json has none."""
+    """A file of a pack. `digest` is its SHA-256, or None for the two index files, which pack.json does not list."""
 
     name: str
     size: int
@@ -36,14 +36,14 @@ class File:
 
 
 class Copy:
-    """The copy of `pack` in the folder `target`, which no other process has meanwhile."""
+    """The copy of a pack in the folder `target`, which no other process uses meanwhile."""
 
     def __init__(self, pack: Path, target: Path, stopped: Stopped) -> None:
         self.pack, self.target, self.stopped = pack, target, stopped
         self._known = self._read_known()
 
     def complete(self) -> int:
-        """Copy what is missing or not right; return the exit code of a stop in between, else 0."""
+        """Copy the files that are missing or differ; return the exit code if the run is told to stop, else 0."""
         states = {file: self._state(file) for file in self._files()}
         unknown = [file for file, state in states.items() if state is None or state != self._known.get(file.name)]
         right = self._compare([file for file in unknown if states[file] is not None and file.digest is not None])
@@ -53,7 +53,7 @@ class Copy:
         return self.stopped()
 
     def _files(self) -> Iterator[File]:
-        """Every file of the pack; last the one that makes a folder a pack."""
+        """Yield every file of the pack; pack.json, which makes a folder a pack, comes last."""
         splits = read_facts(self.pack)["splits"]
         for split in ("train", "val"):
             yield from (File(shard["file"], shard["bytes"], shard["sha256"]) for shard in splits[split])
@@ -62,7 +62,7 @@ class Copy:
         yield File(FACTS, len(facts), hashlib.sha256(facts).hexdigest())
 
     def _state(self, file: File) -> list[Any] | None:
-        """Return what a right file of the copy is remembered by; None if there is no such file."""
+        """Return the state by which a verified file of the copy is remembered, or None if it cannot be right."""
         try:
             state = (self.target / file.name).lstat()
         except OSError:
@@ -71,7 +71,7 @@ class Copy:
         return [file.digest, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino] if plain else None
 
     def _read_known(self) -> dict[str, Any]:
-        """The states of the files that were right; empty if nothing readable is there."""
+        """Return the states of the verified files; {} if they cannot be read."""
         try:
             known = json.loads((self.target / REMEMBERED).read_text())
         except (OSError, ValueError, RecursionError):
@@ -83,11 +83,11 @@ class Copy:
         write_atomically(self.target / REMEMBERED, json.dumps(self._known))
 
     def _compare(self, files: list[File]) -> list[File]:
-        """Those of the files whose bytes are what the pack says."""
+        """Return the files whose checksums are correct."""
         right = []
         if files:
-            tell(f"{socket.gethostname()}: the checksums of {self.target} are compared")
-            with ProgressBar("compared", sum(file.size for file in files), size_text) as bar:
+            tell(f"{socket.gethostname()}: verifying the checksums of {self.target}")
+            with ProgressBar("verified", sum(file.size for file in files), size_text) as bar:
                 for file in files:
                     digest = self._pass(self.target / file.name, None, bar)
                     if digest is None:
@@ -96,13 +96,13 @@ class Copy:
                         self._remember(file)
                         right.append(file)
                     else:
-                        tell(f"{self.target / file.name} is not what the pack says: it is copied again")
+                        tell(f"{self.target / file.name} differs from the pack and is copied again")
         return right
 
     def _copy(self, files: list[File]) -> None:
-        for left in self.target.glob(".*.tmp"):  # of a copy that was killed
+        for left in self.target.glob(".*.tmp"):  # from a killed process
             left.unlink()
-        tell(f"{socket.gethostname()}: {self.pack} is copied to {self.target}")
+        tell(f"{socket.gethostname()}: copying {self.pack} to {self.target}")
         require_space(self.target, sum(file.size for file in files))
         with ProgressBar("copied", sum(file.size for file in files), size_text) as bar:
             for file in files:
@@ -112,13 +112,14 @@ class Copy:
                     return
                 if file.digest not in (None, digest):
                     new.unlink()
-                    text = "is damaged: run the command again that made the pack, with --check"
-                    raise UserError(f"{self.pack / file.name} {text}.")
+                    raise UserError(
+                        f"{self.pack / file.name} is damaged. Verify the pack with scripts/pack.py {self.pack} --check."
+                    )
                 os.replace(new, self.target / file.name)
                 self._remember(file)
 
     def _pass(self, source: Path, new: Path | None, bar: Any) -> str | None:
-        """The SHA-256 of a file that is read, and written to `new`; None if the run was stopped before the end."""
+        """Read a file, write it to `new` unless that is None, and return its SHA-256, or None if the run must stop."""
         seen = hashlib.sha256()
         with (
             open(source, "rb") as reader,

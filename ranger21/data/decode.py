@@ -1,7 +1,7 @@
-"""From an image's bytes to its pixels, RGB of 8 bits: by libjpeg-turbo where it can, by Pillow for the rest.
+"""Decode images to 8-bit RGB: most JPEGs with libjpeg-turbo, everything else with Pillow.
 
-Whatever the bytes are, they end in a picture or in a UserError; what is too large is refused by its header, before any
-memory is asked for (`ranger21.data.safe_open`).
+Any input gives an image or a UserError. Images that are too large are refused by their header, before memory is
+allocated (`ranger21.data.safe_open`).
 """
 
 import warnings
@@ -21,13 +21,13 @@ from ranger21.system.wording import reason
 
 
 class Encoded(NamedTuple):
-    """An image as it is stored.
+    """An image as stored.
 
     Attributes:
-        data: uint8 (bytes,), a JPEG or another file that Pillow reads, or the pixels themselves, row by row.
-        name: that a person finds it by.
-        remedy: what to do if it cannot be read.
-        shape: (height, width) if `data` is the pixels.
+        data: Content of an image file, or raw RGB pixels row by row; uint8, one-dimensional.
+        name: Name in messages.
+        remedy: What to do if the image cannot be read, for messages.
+        shape: (height, width) if `data` is raw pixels, else None.
     """
 
     data: np.ndarray
@@ -36,11 +36,16 @@ class Encoded(NamedTuple):
     shape: tuple[int, int] | None = None
 
     def error(self, reason: object) -> UserError:
+        """Return the error for an image that cannot be read."""
         return UserError(f"The image {self.name} cannot be read ({reason}): {self.remedy}.")
 
 
 def to_tensor(image: Encoded) -> Tensor:
-    """uint8 (3, height, width), stored pixel by pixel. Raises a UserError that names the image."""
+    """Return the image as uint8 (3, height, width), in channels-last memory order.
+
+    Raises:
+        UserError: If the image cannot be decoded; the message names it.
+    """
     if image.shape:
         return torch.from_numpy(_pixels(image)).permute(2, 0, 1)
     frame = jpeg_frame(image.data)
@@ -50,22 +55,26 @@ def to_tensor(image: Encoded) -> Tensor:
         try:
             return torch.from_numpy(decode_jpeg(image.data)).permute(2, 0, 1)
         except ValueError:
-            pass  # Pillow knows better, or says why
+            pass  # Pillow can decode it, or gives a better reason
     return torch.from_numpy(np.array(to_picture(image))).permute(2, 0, 1)
 
 
 def to_picture(image: Encoded) -> Image.Image:
-    """The same as a picture of Pillow's, in RGB. Raises a UserError that names the image."""
+    """Return the image as a Pillow image in RGB.
+
+    Raises:
+        UserError: If the image cannot be decoded; the message names it.
+    """
     if image.shape:
         return Image.fromarray(_pixels(image))
     with _told(image), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large sizes and odd metadata
+        warnings.simplefilter("ignore")  # about large sizes and metadata
         with opened(image.data) as picture:
             return rgb(picture)
 
 
 def rgb(picture: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue: transparency is left out, sixteen bits lose the lower eight."""
+    """Convert to 8-bit RGB. Transparency is dropped, and 16-bit values keep their upper 8 bits."""
     if picture.mode.startswith("I"):
         return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "P" and "transparency" in picture.info:

@@ -1,4 +1,4 @@
-"""The batch's work on a GPU in two launches: the kernels as operators of torch, and the check at their first use."""
+"""Jitter and normalization of a batch in two kernel launches, as custom torch operators that check themselves."""
 
 import functools
 import importlib.util
@@ -11,10 +11,10 @@ from torch import Tensor
 
 log = logging.getLogger("ranger21")
 LIBRARY = torch.library.Library("ranger21", "FRAGMENT")
-BLOCK = 1024  # pixels that a program takes
-MOST_PIXELS = 2**22  # of an image, whose sum of greys an int32 and whose blocks a program can hold
+BLOCK = 1024  # pixels per program
+MOST_PIXELS = 2**22  # per image, so that its gray sum fits into an int32 and its block sums into one program
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SOME_OFF, STEPS_OFF = 1e-3, 3.0  # what the check lets pass: share of values, steps of 255
+SOME_OFF, STEPS_OFF = 1e-3, 3.0  # tolerance of the check: fraction of values, and largest difference in steps of 1/255
 
 LIBRARY.define("augment_sums(Tensor images, Tensor rows) -> Tensor")
 LIBRARY.define(
@@ -24,12 +24,12 @@ LIBRARY.define(
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which Triton launches on the device of a tensor."""
+    """Return a context manager in which Triton launches on the device of a tensor."""
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 
 def blocks_of(images: Tensor) -> int:
-    """Return how many programs share an image."""
+    """Return the number of programs per image."""
     return -(-images.shape[2] * images.shape[3] // BLOCK)
 
 
@@ -92,21 +92,21 @@ def _augment(
 
 
 def _exactly(images: Tensor) -> dict[str, bool]:
-    """Return the option that keeps a product and a sum two roundings, as they are in the reference."""
+    """Return the option that keeps multiplication and addition separately rounded, as in the reference."""
     return {"enable_fp_fusion": False} if images.device.type == "cuda" else {}
 
 
 def augment(
     images: Tensor, rows: Tensor | None, scale: Tensor, shift: Tensor, dtype: torch.dtype, channels_last: bool
 ) -> Tensor:
-    """Return what `ToInput` makes of a batch, by two launches, or one without rows.
+    """Return the result of `ToInput` for a batch, by two kernel launches, or one if `rows` is None.
 
     Args:
-        images: uint8 (batch, 3, height, width), of any strides.
-        rows: float32 (batch, 7): flip, three factors, three places that are a permutation of 0, 1, 2; or None.
-        scale, shift: float32, three values each.
-        dtype: float32, bfloat16 or float16, to which the result is rounded once.
-        channels_last: whether that is the result's memory format; else it is contiguous.
+        images: uint8 (batch, 3, height, width), with any strides.
+        rows: float32 (batch, 7): flip, three factors, and the order as a permutation of 0, 1, 2; or None.
+        scale, shift: Three float32 values each.
+        dtype: Dtype of the result, which is rounded once: float32, bfloat16 or float16.
+        channels_last: Whether the result is in channels_last memory format instead of contiguous.
     """
     rows = None if rows is None else rows.contiguous()
     sums = None if rows is None else torch.ops.ranger21.augment_sums(images, rows)
@@ -115,7 +115,7 @@ def augment(
 
 
 def suits(images: Tensor, scale: Tensor, dtype: torch.dtype) -> bool:
-    """Return whether the kernels can do this batch: colour images on a CUDA device that exists."""
+    """Return whether the kernels support this batch: RGB images on a real CUDA device."""
     return (
         images.device.type == "cuda"
         and torch.cuda.is_available()
@@ -134,21 +134,21 @@ Reference = Callable[[Tensor, Tensor | None], Tensor]
 
 @functools.cache
 def trusted(device: torch.device, dtype: torch.dtype, channels_last: bool) -> bool:
-    """Return whether the kernels make on a device what the reference makes on the CPU; warn of the difference if not.
+    """Return whether the kernels agree with the reference on the CPU; log a warning if not.
 
-    Tried once for each device, format and layout, on 24 small images with every order of the jitter.
+    Checked once per device, dtype and memory format, on 24 small images with every order of the jitter.
     """
     try:
         problem = difference(device, dtype, channels_last)
-    except Exception as error:  # Triton raises what it likes: no compiler, no driver, a chip it does not know
+    except Exception as error:  # Triton has no common base class for errors about compilers, drivers and devices
         problem = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     if problem:
-        log.warning("The fused augmentation is not used on %s, single operations are: %s", device, problem)
+        log.warning("On %s, single operations are used instead of the fused augmentation: %s", device, problem)
     return not problem
 
 
 def difference(device: torch.device, dtype: torch.dtype, channels_last: bool) -> str:
-    """Return in words how far the kernels are from the reference, or nothing if they agree."""
+    """Return a description of the difference between the kernels and the reference, or an empty string."""
     from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 
     images, rows = trial(24, 33, 32)
@@ -165,7 +165,7 @@ def difference(device: torch.device, dtype: torch.dtype, channels_last: bool) ->
 
 
 def trial(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return images and rows, the same ones every time, with every order of the three operations."""
+    """Return fixed images and rows, with every order of the three operations."""
     numbers = torch.Generator().manual_seed(21)
     images = torch.randint(0, 256, (count, 3, height, width), generator=numbers, dtype=torch.uint8)
     orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
@@ -176,6 +176,6 @@ def trial(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def compared(made: Tensor, expected: Tensor, scale: Tensor) -> tuple[float, float]:
-    """Return the share of values that differ by half a step of 255 or more, and the largest difference in steps."""
+    """Return the fraction of values that differ by half a step of 1/255 or more, and the largest difference."""
     steps = ((made.double() - expected.double()) / scale.double()).abs().nan_to_num(torch.inf)
     return (steps >= 0.5).double().mean().item(), steps.max().item()

@@ -1,14 +1,14 @@
-"""The jitter and normalisation of a batch in Triton: two launches, each of which reads the bytes once.
+"""Triton kernels for jitter and normalization of a batch: two launches, each of which reads the images once.
 
-`grey_sums` finds what contrast needs, the sum of the greys as they are when its turn comes; `to_input` does all the
-rest. A program takes BLOCK pixels of one image. The sums are whole numbers, made without atomics: the same bits from
-run to run. The arithmetic is that of `ranger21.data.on_device`.
+`grey_sums` computes the sum of gray values that the contrast operation needs, at its place in the order. `to_input`
+does the rest. A program processes BLOCK pixels of one image. Sums are integers and use no atomics, so results are
+bit-identical from run to run. The arithmetic is that of `ranger21.data.on_device`.
 
-Arguments that kernels share:
+Arguments shared by the kernels:
     images: uint8 (batch, 3, height, width), with strides `of_image`, `of_channel`, `of_row`, `of_column`.
-    rows: float32 (batch, 7), contiguous: flip, three factors, three places.
-    sums: int32 (batch, blocks of an image).
-    pixels, width: of one image.
+    rows: float32 (batch, 7), contiguous: flip, three factors, order of the three operations.
+    sums: int32 (batch, blocks per image).
+    pixels, width: Number of pixels and width of an image.
 """
 
 import torch
@@ -18,12 +18,12 @@ import triton.language as tl
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
-INTERPRETED = tl.constexpr(not isinstance(tl.sum, triton.JITFunction))  # decided when Triton is imported
+INTERPRETED = tl.constexpr(not isinstance(tl.sum, triton.JITFunction))  # fixed when Triton is imported
 
 
 @triton.jit
 def fma(a, b, c):
-    """Return a * b + c, rounded once, as the CPU's operations do it; the interpreter's own rounds twice."""
+    """Return a * b + c rounded once, as on the CPU. (The interpreter's own fma rounds twice.)"""
     if INTERPRETED:
         return (a.to(tl.float64) * b.to(tl.float64) + c.to(tl.float64)).to(tl.float32)
     return tl.fma(a, b, c)
@@ -31,13 +31,14 @@ def fma(a, b, c):
 
 @triton.jit
 def rounded_grey(red, green, blue):
+    """Return the gray value of RGB (ITU-R 601), rounded to an integer."""
     of_green, of_blue = tl.full(green.shape, 0.587, tl.float32), tl.full(blue.shape, 0.114, tl.float32)
     return tl.floor(fma(blue, of_blue, fma(green, of_green, red * 0.299)) + 0.5)
 
 
 @triton.jit
 def pulled(value, base, factor):
-    """Return a channel pulled towards a base, as torch.lerp, clamp and floor do it."""
+    """Return base + factor * (value - base), clamped and rounded down like torch.lerp, clamp and floor."""
     base = tl.zeros(value.shape, tl.float32) + base
     weight = tl.zeros(value.shape, tl.float32) + tl.where(factor < 0.5, factor, factor - 1.0)
     made = fma(weight, value - base, tl.where(factor < 0.5, base, value))
@@ -46,6 +47,7 @@ def pulled(value, base, factor):
 
 @triton.jit
 def loaded(images, place, of_channel, inside):
+    """Return the red, green and blue values at `place` as float32."""
     red = tl.load(images + place, mask=inside, other=0).to(tl.float32)
     green = tl.load(images + place + of_channel, mask=inside, other=0).to(tl.float32)
     blue = tl.load(images + place + 2 * of_channel, mask=inside, other=0).to(tl.float32)
@@ -67,7 +69,7 @@ def grey_sums(
         factor = tl.load(rows + image * 7 + 1 + which)
         grey = rounded_grey(red, green, blue)
         greys = tl.where(which == 1, grey, greys)
-        base = tl.where(which == 2, grey, 0.0)  # what comes after contrast does not matter here
+        base = tl.where(which == 2, grey, 0.0)  # operations after contrast do not matter here
         red, green, blue = pulled(red, base, factor), pulled(green, base, factor), pulled(blue, base, factor)
     total = tl.sum(tl.where(inside, greys, 0.0).to(tl.int32))
     tl.store(sums + image * tl.num_programs(1) + block, total)
@@ -89,7 +91,7 @@ def to_input(
     if JITTER:
         part = tl.arange(0, MOST)
         total = tl.sum(tl.load(sums + image * blocks + part, mask=part < blocks, other=0).to(tl.int64))
-        mean = ((2 * total + pixels) // (2 * pixels)).to(tl.float32)  # rounded to a whole number
+        mean = ((2 * total + pixels) // (2 * pixels)).to(tl.float32)  # rounded to an integer
         for turn in tl.static_range(3):
             which = tl.load(rows + image * 7 + 4 + turn).to(tl.int32)
             factor = tl.load(rows + image * 7 + 1 + which)

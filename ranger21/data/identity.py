@@ -1,7 +1,7 @@
-"""Whether images are those that a run or a pack recorded: by name, class and size in bytes. Imports no torch.
+"""Compare images with those that a run or a pack recorded, by name, class and size in bytes. Imports no torch.
 
-A fingerprint begins with its version: `images-2:` is of the files' names, classes and sizes, `names:` (older) of
-names and classes alone, `pixels:` of Fashion-MNIST's contents. Behind a blank may follow how a pack keeps the images.
+A fingerprint starts with its version: `images-2:` covers file names, classes and sizes, `names:` (older) only names
+and classes, and `pixels:` the contents of datasets in memory. After a space, it may state the format of a pack.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ SIZES, NAMES, PIXELS = "images-2:", "names:", "pixels:"
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells images from others.
+    """The identity of a set of images.
 
     Attributes:
-        fingerprint: changes when the name, the class or the size of a file does.
-        names: changes when a name or a class does; it is what was recorded before there were sizes.
+        fingerprint: Changes if the name, class or size of a file changes.
+        names: Changes if a name or class changes. Older records have only this fingerprint.
     """
 
     fingerprint: str
     names: str
 
     def kept_as(self, how: str) -> Identity:
-        """The identity of the same images kept in another way, such as JPEG of some quality."""
+        """Return the identity of the same images stored in another format, such as JPEG of some quality."""
         return Identity(f"{self.fingerprint} {how}", f"{self.names} {how}")
 
     def facts(self) -> dict[str, str]:
-        """As manifest.json and pack.json record it."""
+        """Return the entries of manifest.json and pack.json."""
         return {"fingerprint": self.fingerprint, "names": self.names}
 
 
 class Agreement(Enum):
-    """How images compare with those recorded."""
+    """The agreement of images with recorded ones."""
 
     SAME = "same"
-    SAME_NAMES = "same names"  # and nothing is known of the sizes on one side
+    SAME_NAMES = "same names"  # sizes are unknown on one side
     DIFFERENT = "different"
 
 
 @dataclass(frozen=True)
 class DataComparison:
-    """The result of `compare`, and a clause that says it; empty if all is the same."""
+    """The result of `compare`, with a clause that explains it (empty for SAME)."""
 
     agreement: Agreement
     why: str = ""
 
 
 def identify(splits: Mapping[str, Index]) -> Identity:
-    """The identity of the images of all splits. Where sizes are not known it is of the names alone."""
+    """Return the identity of the images of all splits, from names only if any sizes are unknown."""
     names = hashlib.sha256()
     for split, index in splits.items():
         begin = split.encode() + b"/"
@@ -72,11 +72,11 @@ def identify(splits: Mapping[str, Index]) -> Identity:
 
 
 def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> DataComparison:
-    """Compares what a manifest or a pack says of its images with what is there now.
+    """Compare the images recorded by a manifest or a pack with the present ones.
 
     Args:
-        recorded: `fingerprint`, and `names` unless the record is older than sizes.
-        now: the same of the images that are there (`Identity.facts`).
+        recorded: The recorded `fingerprint` and, except in older records, `names`.
+        now: The same for the present images (`Identity.facts`).
     """
     then, today = (str(facts.get("fingerprint", "")) for facts in (recorded, now))
     if then and then == today:
@@ -85,7 +85,7 @@ def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> DataComparis
     if names is None or names != names_today:
         return DataComparison(Agreement.DIFFERENT, _other_names(then, today))
     if kept != kept_today:
-        why = f"the same files, but kept as {kept or 'they are'} then and as {kept_today or 'they are'} now"
+        why = f"the same files, but stored as {kept or 'they are'} then and as {kept_today or 'they are'} now"
         return DataComparison(Agreement.DIFFERENT, why)
     if then.startswith(SIZES) and today.startswith(SIZES):
         return DataComparison(Agreement.DIFFERENT, "the files have the same names, but other sizes in bytes")
@@ -105,7 +105,7 @@ def _other_names(then: str, today: str) -> str:
 
 
 def _names(facts: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The fingerprint of the names, None if there is none, and how the images are kept."""
+    """Return the fingerprint of the names (None if unknown) and the storage format."""
     fingerprint = str(facts.get("fingerprint", ""))
     text = fingerprint if fingerprint.startswith(NAMES) else str(facts.get("names", ""))
     names, _, kept = text.partition(" ")

@@ -1,4 +1,4 @@
-"""Batches of pictures: a source seen through a transform."""
+"""Datasets and batches of images: a source of images with a transform."""
 
 import functools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ranger21.data.transforms import NUMBERS, Transform
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import SAMPLE, uniforms
 
-MOST_SUBSTITUTES = 100  # tried for one image
+MOST_SUBSTITUTES = 100  # images tried in place of an unreadable one
 
 
 class Source(Protocol):
@@ -26,18 +26,25 @@ class Source(Protocol):
 
 
 class ImageBatch(NamedTuple):
-    """Images uint8 (n, channels, height, width), what the device still has to do float32 (n, 7), labels int64 (n,)."""
+    """A batch of images.
+
+    Attributes:
+        images: uint8 (n, channels, height, width).
+        rest: Parameters of the operations left to the device, float32 (n, 7), or None (see `flips_and_jitters`).
+        labels: int64 (n,).
+        unreadable: Messages about unreadable images that were replaced by others.
+    """
 
     images: Tensor
     rest: Tensor | None
     labels: Tensor
-    unreadable: list[str]  # sentences about the images that others stand for
+    unreadable: list[str]
 
     def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return images, what is left to do and labels on the device.
+        """Return images, `rest` and labels on the device.
 
-        Nothing here waits for pinned memory to be copied. On an accelerator the copy has a stream of its own: it begins
-        at once, while the device still computes what it was given before, and what is computed from it waits for it.
+        Copies from pinned memory are asynchronous. On an accelerator they run on a stream of their own, so they start
+        while the device still computes; later computations on the current stream wait for them.
         """
         side = copying_stream(device)
         with side or nullcontext():
@@ -48,22 +55,26 @@ class ImageBatch(NamedTuple):
             computing.wait_stream(side)
             for part in made:
                 if part is not None:
-                    part.record_stream(computing)  # its memory belongs to `side`, which may not take it back before
+                    part.record_stream(computing)  # keeps `side` from reusing the memory too early
         return made
 
 
 @functools.cache
 def copying_stream(device: torch.device) -> torch.Stream | None:
-    """Return the stream on which batches are copied to a device; None where there are no streams, as on a CPU."""
+    """Return the stream for copies of batches to a device, or None for devices without streams, such as CPUs."""
     here = torch.accelerator.current_accelerator(check_available=True)
     return torch.Stream(device) if here and here.type == device.type and here.type != "mps" else None
 
 
 class ImageDataset(Dataset[Any]):
-    """A source seen through a transform, a batch at a time. A key is (epoch, index).
+    """A dataset that returns whole batches of transformed images. Keys are (epoch, index).
 
-    An image that cannot be read is an error; with `substitute`, the next one that can be, by its number, takes its
-    place, label and all.
+    Args:
+        source: Images with labels.
+        transform: Transform from a stored image to pixels.
+        seed: Seed of the augmentation.
+        substitute: Whether the next readable image (with its label) replaces an unreadable one. Otherwise unreadable
+            images are errors.
     """
 
     def __init__(self, source: Source, transform: Transform, seed: int = 0, substitute: bool = False) -> None:
@@ -73,9 +84,10 @@ class ImageDataset(Dataset[Any]):
         return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key]) -> ImageBatch | UserError | None:
-        """The batch; None for no keys. An error is returned: raised in a loader process it would be a traceback.
+        """Return the batch, or None if there are no keys.
 
-        In three sweeps, numbers, files, pixels: between two images to be decoded, little else should want the cache.
+        Errors are returned, because an exception in a worker would be shown with a traceback. All random numbers are
+        drawn and all files read before the first image is decoded, to keep the cache free for decoding.
         """
         if not keys:
             return None
@@ -93,7 +105,7 @@ class ImageDataset(Dataset[Any]):
                     room = images.numpy()
                 room[place] = by_pixel.numpy()
                 labels.append(label)
-                del pixels, by_pixel  # so that the next image is decoded where this one was, in the cache
+                del pixels, by_pixel  # so that the next image reuses the memory while it is in the cache
         except UserError as error:
             return error
         assert images is not None
@@ -101,7 +113,7 @@ class ImageDataset(Dataset[Any]):
         return ImageBatch(images.permute(0, 3, 1, 2), rows, torch.tensor(labels), unreadable)
 
     def read(self, index: int) -> tuple[Any, int] | UserError:
-        """What the source has, or why it has not."""
+        """Return the stored image with its label, or the error."""
         try:
             return self.source[index % len(self)]
         except UserError as error:
@@ -110,7 +122,17 @@ class ImageDataset(Dataset[Any]):
     def sample(
         self, index: int, found: tuple[Any, int] | UserError, numbers: np.ndarray, unreadable: list[str]
     ) -> tuple[Tensor, int]:
-        """Raises a UserError if the image cannot be read and none may, or can, stand for it."""
+        """Return pixels and label of an image, or of a substitute if it is unreadable and substitutes are allowed.
+
+        Args:
+            index: Index of the image.
+            found: The stored image, or the error.
+            numbers: Random numbers for the transform.
+            unreadable: List to which messages about unreadable images are appended.
+
+        Raises:
+            UserError: If there is no readable image to return.
+        """
         for distance in range(1, MOST_SUBSTITUTES + 1):
             try:
                 if isinstance(found, UserError):
@@ -125,15 +147,16 @@ class ImageDataset(Dataset[Any]):
 
 
 def room_for(images: int, pixels: Tensor) -> Tensor:
-    """An empty batch of images like this one; in a loader process in memory that the run sees without a copy.
+    """Return an uninitialized batch of images like this one, in shared memory if called in a worker.
 
-    Raises a UserError if there is no such memory.
+    Raises:
+        UserError: If no shared memory is available.
     """
     if get_worker_info() is None:
         return torch.empty((images, *pixels.shape), dtype=torch.uint8)
     try:
         storage = torch.UntypedStorage._new_shared(images * pixels.numel())  # as torch's own default_collate does
     except RuntimeError as error:
-        text = f"A loader process got no shared memory ({error})"
-        raise UserError(f"{text}: enlarge /dev/shm (docker run --shm-size=8g), or lower data.workers.") from error
+        text = f"A worker could not allocate shared memory ({error})"
+        raise UserError(f"{text}. Enlarge /dev/shm (docker run --shm-size=8g), or reduce data.workers.") from error
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(images, *pixels.shape)

@@ -1,7 +1,7 @@
-"""Training sets of which some classes are rare: class frequencies by Zipf's law, the same on every machine.
+"""Imbalanced training sets: class frequencies by Zipf's law, the same on every machine. Imports no torch.
 
-Which class is the most frequent, the second, … is a pure function of the seed and of the classes' names; which of its
-images a class keeps, one of their names. So a steeper law keeps some of the images of a flatter one. Imports no torch.
+The ranking of the classes is a pure function of the seed and the class names. The images that a class keeps are a pure
+function of their names, so a larger exponent keeps a subset of the images of a smaller one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ranger21.data.subset import rank
 
 
 class Thinned:
-    """Some images of a source, by ascending number, numbered anew.
+    """A subset of a source.
 
     Args:
-        source: pictures with labels, by index.
-        kept: int64 (n,), their numbers in the source.
+        source: Images with labels, by index.
+        kept: Indices of the images to keep, int64 (n,), ascending.
     """
 
     def __init__(self, source: Any, kept: np.ndarray) -> None:
@@ -34,31 +34,31 @@ class Thinned:
 
 
 def by_frequency(classes: Sequence[str], seed: int) -> list[int]:
-    """Return the labels of the classes, the most frequent one first."""
+    """Return the labels of the classes, from the most to the least frequent."""
     return sorted(range(len(classes)), key=lambda label: rank(b"%d/" % seed + os.fsencode(classes[label])))
 
 
 def zipf(images: int, classes: int, exponent: float) -> list[int]:
-    """Return how many images each class keeps, the most frequent one, which keeps all of `images`, first."""
+    """Return the number of images per class, from the most frequent one (which keeps `images`) to the least."""
     return [max(1, int(round(images / place**exponent, 6))) for place in range(1, classes + 1)]
 
 
 def choose_zipf(
     labels: np.ndarray, name: Callable[[int], bytes], classes: Sequence[str], exponent: float, seed: int
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Choose images so that the class of rank r has as many as the smallest class has now, divided by r^exponent.
+    """Choose images so that the class of rank r keeps n / r^exponent, where n is the size of the smallest class.
 
-    The smallest, so that any class can have any rank, and every seed gives a training set of the same size.
+    With n from the smallest class, any class can have any rank, and every seed gives a training set of the same size.
 
     Args:
-        labels: (images,), the class of each.
-        name: of an image by its number, which tells it from all others.
-        classes: their names, by label.
-        exponent: of Zipf's law, above 0.
-        seed: of the classes' ranks.
+        labels: Class of each image, shape (images,).
+        name: Returns the unique name of an image from its index.
+        classes: Class names by label.
+        exponent: Exponent of Zipf's law, above 0.
+        seed: Seed of the ranking of the classes.
 
     Returns:
-        The numbers of the chosen images, ascending, and how many each class keeps, the most frequent one first.
+        Indices of the chosen images, ascending, and the number of images per class, most frequent class first.
     """
     ranked = by_frequency(classes, seed)
     counts = zipf(int(np.bincount(labels, minlength=len(classes)).min()), len(classes), exponent)

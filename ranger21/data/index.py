@@ -1,4 +1,4 @@
-"""Which images there are, in compact arrays: 1,281,167 of them in some 70 MB that processes share. Imports no torch."""
+"""The images of a split in compact arrays that processes share: about 70 MB for ImageNet's 1,281,167. No torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Index:
-    """The images of a split, class by class.
+    """The images of a split, ordered by class.
 
     Attributes:
-        classes: their names, sorted; an image's label is its class's place here.
-        counts: int64 (classes,), images of each class.
-        paths: uint8, the images' paths below the split's folder, CLASS/NAME, each ended by a zero byte.
-        sizes: int64 (images,), each file's bytes, -1 for a link that leads nowhere; None if they are not known, as in
-            packs of version 1.
-        left_out: sentences about what else lies in the split's folder, without their subject.
+        classes: Sorted class names; an image's label is the position of its class.
+        counts: Number of images per class, int64 (classes,).
+        paths: Paths of the images below the split's folder, CLASS/NAME, each ended by a zero byte; uint8.
+        sizes: Size of each file in bytes, int64 (images,), with -1 for a broken link; None if unknown, as in packs of
+            version 1.
+        left_out: Messages about other files in the split's folder, without their subject.
     """
 
     classes: tuple[str, ...]
@@ -38,23 +38,25 @@ class Index:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int32 (images,)"""
+        """Label of each image, int32 (images,)."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
     def path(self, image: int) -> str:
+        """Return the path of an image below the split's folder."""
         begin = int(self._ends[image - 1]) + 1 if image else 0
         return os.fsdecode(self.paths[begin : int(self._ends[image])].tobytes())
 
     def all_paths(self) -> list[bytes]:
+        """Return the paths of all images."""
         return self.paths.tobytes().split(b"\0")[:-1]
 
     def arrays(self) -> dict[str, Any]:
-        """Return what a file keeps of it, beside the names of the classes."""
+        """Return the arrays to store in a file, in addition to the class names."""
         known = {} if self.sizes is None else {"sizes": self.sizes}
         return {"counts": self.counts, "paths": self.paths} | known
 
     def leads_below(self) -> bool:
-        """Return whether the paths lead to what lies below a folder, and nowhere else."""
+        """Return whether all paths stay below the split's folder."""
         if not len(self.paths) or self.paths[-1]:
             return not len(self.paths)
         first = self.paths[np.concatenate([[0], self._ends[:-1] + 1])]
@@ -64,13 +66,18 @@ class Index:
         return not (dots[1:] & dots[:-1]).any() or not any(b".." in path.split(b"/") for path in self.all_paths())
 
     def same_as(self, other: Index) -> bool:
-        """Return whether the images are the same, by class, name and size."""
+        """Return whether the images are the same by class, name and size."""
         pairs = ((self.arrays(), other.arrays()), (other.arrays(), self.arrays()))
         same = all(np.array_equal(array, there.get(name, ())) for own, there in pairs for name, array in own.items())
         return same and self.classes == other.classes
 
     def select(self, images: np.ndarray, classes: list[int]) -> Index:
-        """Some images, by ascending number, of some classes, which are numbered anew."""
+        """Return the index of a subset, in which images and classes are renumbered.
+
+        Args:
+            images: Indices of the images to keep, ascending.
+            classes: Labels of the classes to keep.
+        """
         paths = self.all_paths()
         counts = np.bincount(self.labels[images], minlength=len(self.classes))[classes]
         chosen = b"".join(paths[i] + b"\0" for i in images)

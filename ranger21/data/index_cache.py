@@ -1,9 +1,9 @@
-"""The index of a split as a file, beside the data or in the user's cache directory where that cannot be written.
+"""Cached indices of splits: a file beside the data, or in the user's cache directory if that is not writable. No torch.
 
-It holds as long as every folder is in the state in which it was read. A folder's time of modification alone does not
-tell: `rsync -a`, `tar` and `shutil.copytree` set it back. That of the last change of any kind (ctime) nobody can set.
-A file that is rewritten in place changes no folder: so one image of each class is looked at, too, and if its size is
-another than before, everything is read anew. `verify_imagenet.py` compares all. Imports no torch.
+A cached index is valid while every folder is in the same state. The modification time of a folder is not sufficient,
+because `rsync -a`, `tar` and `shutil.copytree` restore it, so the state includes the time of the last change of any
+kind (ctime), which cannot be set. Rewriting a file in place does not change its folder, so the size of one image per
+class is compared as well; if it differs, the whole split is read again. `verify_imagenet.py` compares all images.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from ranger21.data.npz import load_arrays
 from ranger21.system.errors import UserError
 from ranger21.system.files import replacing
 
-VERSION = 3  # 2 knew the times of modification alone
-SETTLED_SECONDS = 2  # a folder that changed later than that before it was read may change again unnoticed
+VERSION = 3  # version 2 had only modification times
+SETTLED_SECONDS = 2  # a folder that changed less than this before it was read may change again unnoticed
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What the folders of a split held.
+    """The index of a split as just read from its folders.
 
     Attributes:
-        states: of the folders, by their paths below the split's, before they were read.
-        began: when they were read, in seconds since 1970.
+        index: The index.
+        states: State of each folder before it was read, by its path below the split.
+        began: Start of reading, in seconds since 1970.
     """
 
     index: Index
@@ -45,7 +46,7 @@ class Listed:
 
 
 def cache_files(split: Path) -> tuple[Path, ...]:
-    """Where the index of a split is kept: beside the data, or else in the user's cache directory, if there is one."""
+    """Return the possible places of a cached index: beside the data, and in the user's cache directory if it exists."""
     name, beside = hashlib.sha256(os.fsencode(split.resolve())).hexdigest()[:16], split.parent
     places = [beside / f".{split.name}.index.npz"]
     with contextlib.suppress(UserError):
@@ -54,7 +55,7 @@ def cache_files(split: Path) -> tuple[Path, ...]:
 
 
 def kept(place: Path, split: Path) -> Index | None:
-    """The index kept at `place`, unless there is none, or one of another folder, or of what the folder was before."""
+    """Return the index cached at `place`, or None if it is missing, damaged, outdated or of another folder."""
     try:
         arrays = load_arrays(place, ("facts", "counts", "paths", "sizes"))
         facts: dict[str, Any] = json.loads(str(arrays["facts"]))
@@ -72,12 +73,12 @@ def kept(place: Path, split: Path) -> Index | None:
             looked_at = ends - 1 - index.counts[index.counts > 0] // 2
             sizes_now = list(pool.map(lambda image: size_of(split / index.path(int(image))), looked_at))
         return index if sizes_now == sizes[looked_at].tolist() else None
-    except Exception:  # of whatever a damaged file can raise: it is made again
+    except Exception:  # a damaged file can raise anything; the index is made again
         return None
 
 
 def keep(listed: Listed, split: Path) -> None:
-    """Write the index to the first place that takes it, unless a folder has changed just now."""
+    """Write the index to the first writable place, unless a folder was changed too recently."""
     if max(max(state[:2]) for state in listed.states.values()) >= (listed.began - SETTLED_SECONDS) * 1e9:
         return
     facts: dict[str, Any] = {"version": VERSION, "split": split.name, "classes": listed.index.classes}

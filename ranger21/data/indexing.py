@@ -1,4 +1,4 @@
-"""Finds the images of a split: in the index that is kept of it, or by walking its folders. Imports no torch."""
+"""Find the images of a split, from a cached index or by walking its folders. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from ranger21.system.errors import UserError
 
 
 def read_index(split: Path, wanted: Sequence[str] | None = None) -> Index:
-    """The images below `split`, from the cache if it still holds.
+    """Return the images below `split`, from a cached index if it is valid.
 
-    Raises a UserError for a class without images, if it is one of those that are wanted (None: all).
+    Args:
+        split: Folder of the split.
+        wanted: Names of the classes that must have images; None for all.
+
+    Raises:
+        UserError: If a wanted class has no images, or a folder cannot be read.
     """
     places = cache_files(split)
     index = next((index for index in (kept(place, split) for place in places) if index is not None), None)
@@ -33,15 +38,15 @@ def read_index(split: Path, wanted: Sequence[str] | None = None) -> Index:
         if not count and (wanted is None or name in wanted):
             others = walk(split / name).others
             there = f", but {endings(others)}" if others else ""
-            raise UserError(f"{split / name} has no images ({', '.join(EXTENSIONS)}){there}: fill it or remove it.")
+            raise UserError(f"{split / name} has no images ({', '.join(EXTENSIONS)}){there}. Fill it or remove it.")
     return index
 
 
 def list_images(split: Path) -> Listed:
-    """The index of the files that there are. Raises a UserError for a folder that cannot be read to its end."""
+    """Read the folders of a split; raise a UserError if one cannot be read completely."""
     began, state = time.time(), state_of(split.stat())
     classes = class_folders(split)
-    with ThreadPoolExecutor(16) as pool:  # waiting for the disk is most of it
+    with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for the disk
         found = dict(zip(classes, pool.map(lambda name: walk(split / name), classes), strict=True))
     paths = b"".join(os.fsencode(f"{name}/{file}") + b"\0" for name, below in found.items() for file, _ in below.images)
     counts = np.array([len(below.images) for below in found.values()], dtype=np.int64)
@@ -59,9 +64,11 @@ def list_images(split: Path) -> Listed:
 
 
 def renew(split: Path) -> list[Path]:
-    """Compare the indices that a start would take with the files that there are, and make them anew if they are wrong.
+    """Compare the valid cached indices of a split with its files, replace wrong ones, and return their paths.
 
-    Returns those that were wrong. Raises an OSError if one cannot be removed, and a UserError as `list_images` does.
+    Raises:
+        OSError: If a wrong index cannot be removed.
+        UserError: If a folder cannot be read.
     """
     listed = list_images(split)
     found = ((place, kept(place, split)) for place in cache_files(split))

@@ -1,4 +1,4 @@
-"""What lies in a folder and in those below it: images with their sizes, and what is none. Imports no torch."""
+"""Listing of folders: images with their sizes, and all other files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ranger21.data.layout import is_folder
 from ranger21.data.names import is_hidden, is_image
 from ranger21.system.errors import UserError
 
-Image = tuple[str, int]  # its path, and its size in bytes: -1 for a link that leads nowhere
-State = tuple[int, int, int, int]  # of a folder: times of modification and of change in nanoseconds, inode, bytes
-DEEPEST = 100  # folders within one another
+Image = tuple[str, int]  # path, and size in bytes (-1 for a broken link)
+State = tuple[int, int, int, int]  # of a folder: modification and change time in nanoseconds, inode, size in bytes
+DEEPEST = 100  # levels of nested folders
 
 
 @dataclass
 class Listing:
-    """Files and folders by their paths below a folder.
+    """The content of a folder and its subfolders, by path below the folder.
 
     Attributes:
-        images: in the order of torchvision's ImageFolder.
-        states: each folder's before it was read; a folder's path ends in a slash, the top's is empty.
-        hidden: files and folders that are passed over.
-        others: files that are no images by their names.
+        images: Images, in the order of torchvision's ImageFolder.
+        states: State of each folder before it was read. A folder's path ends with a slash; the top folder's is empty.
+        hidden: Hidden files and folders, which are ignored.
+        others: Files without an image extension.
     """
 
     images: list[Image] = field(default_factory=list)
@@ -34,7 +34,11 @@ class Listing:
 
 
 def walk(top: Path) -> Listing:
-    """Everything below a class folder. Raises a UserError for what cannot be read, and for a link to a folder above."""
+    """List a class folder with its subfolders.
+
+    Raises:
+        UserError: If a folder cannot be read, is nested too deeply, or links to a folder that contains it.
+    """
     listing = Listing()
     for below, folder in sorted(_folders(top, "", ()), key=lambda found: found[0].rstrip("/")):
         listing.states[below] = folder.state
@@ -45,12 +49,12 @@ def walk(top: Path) -> Listing:
 
 
 def state_of(state: os.stat_result) -> State:
-    """Return what tells whether a folder has changed: rsync, tar and copytree set its first time, nobody the second."""
+    """Return the state that changes with a folder. Programs can set its modification time, but not its change time."""
     return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size
 
 
 def size_of(file: os.DirEntry[str] | Path) -> int:
-    """-1 if it cannot be told: a broken link is an error when it is read."""
+    """Return the size of a file, or -1 if it is unknown. (Reading a broken link fails later.)"""
     try:
         return file.stat().st_size
     except OSError:
@@ -59,7 +63,7 @@ def size_of(file: os.DirEntry[str] | Path) -> int:
 
 @dataclass
 class FolderEntries:
-    """The names in one folder."""
+    """The entries of one folder, by kind."""
 
     state: State = (0, 0, 0, 0)
     images: list[Image] = field(default_factory=list)
@@ -69,7 +73,7 @@ class FolderEntries:
 
 
 def sorted_out(place: Path) -> FolderEntries:
-    """The entries of a folder by what they are. Raises an OSError if it cannot be read."""
+    """Return the entries of a folder by kind; raise an OSError if it cannot be read."""
     found = FolderEntries()
     with os.scandir(place) as entries:
         for entry in entries:
@@ -86,17 +90,17 @@ def sorted_out(place: Path) -> FolderEntries:
 
 
 def _folders(top: Path, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FolderEntries]]:
-    """The folders from `top` downwards, each with its path below it."""
+    """Yield `top` and all its subfolders, each with its path below `top`."""
     place = top / below
     try:
         state = place.stat()
         if (state.st_dev, state.st_ino) in above:
-            raise UserError(f"{place} is a symbolic link to a folder that holds it: remove the link.")
+            raise UserError(f"{place} is a symbolic link to a folder that contains it. Remove the link.")
         if len(above) > DEEPEST:
-            raise UserError(f"{place} lies more than {DEEPEST} folders deep: give each class a folder of images.")
+            raise UserError(f"{place} is nested more than {DEEPEST} folders deep. Put each class into one folder.")
         folder = sorted_out(place)
     except OSError as error:
-        raise UserError(f"{place} cannot be read ({error.strerror}): see to its permissions.") from error
+        raise UserError(f"{place} cannot be read ({error.strerror}). Check its permissions.") from error
     folder.state = state_of(state)
     yield below, folder
     for name in sorted(folder.folders):

@@ -1,4 +1,4 @@
-"""Loader processes: batches made beside the run, and what happens when a process dies or hangs."""
+"""Data loading in worker processes, with recovery from workers that die or hang."""
 
 import contextlib
 import faulthandler
@@ -24,29 +24,42 @@ from ranger21.system.errors import UserError
 from ranger21.system.processes import die_with_the_parent, granted_cores
 
 log = logging.getLogger("ranger21")
-RESTARTS = 2  # without a batch in between
+RESTARTS = 2  # attempts without a batch in between
 
 
 def available_workers(ranks_here: int, device: str) -> int:
-    """One process for each core a rank may use, less one for the training itself; at least 1, at most 8.
+    """Return the default number of workers per rank: one less than its CPU cores, but from 1 to 8.
 
-    None where the training is on the CPU: it needs every core itself, and the two would only get in each other's way.
+    Return 0 if training runs on the CPU, because it needs all cores itself.
+
+    Args:
+        ranks_here: Number of ranks on this node.
+        device: Device type of the training.
     """
     if device == "cpu":
         return 0
     cores, step = granted_cores(), os.environ.get("SLURM_CPUS_ON_NODE", "")
     of_all = min(os.cpu_count() or 1, int(step) if step.isdigit() else 2**31)
-    if "LOCAL_WORLD_SIZE" in os.environ or cores >= of_all:  # granted to all ranks together
+    if "LOCAL_WORLD_SIZE" in os.environ or cores >= of_all:  # the cores are shared by all ranks
         cores //= ranks_here
     return max(1, min(8, cores - 1))
 
 
 class Loader:
-    """Batches of `dataset` in the order of `batches`, made by `workers` processes (0: in this one).
+    """Load batches of a dataset in worker processes that live as long as this object.
 
-    The processes live as long as this object. One that dies, or gives nothing for `timeout` seconds, is reported (the
-    latter with where it is), and all are started anew at the batch that is due; what they make does not depend on it.
-    `unreadable` has the sentences about images that others stand for, of the batches handed out.
+    If a worker dies or hangs, this is logged (with the stacks of hanging workers), and all workers are restarted at
+    the next batch. Batches do not depend on restarts.
+
+    Args:
+        dataset: The dataset, which returns whole batches.
+        batches: Keys of each batch.
+        workers: Number of worker processes; 0 loads in this process.
+        pin_memory: Whether to copy batches to pinned memory.
+        timeout: Seconds without a batch after which workers count as hanging.
+
+    Attributes:
+        unreadable: Messages about unreadable images that were replaced by others, for all batches so far.
     """
 
     def __init__(
@@ -58,7 +71,7 @@ class Loader:
         if workers:
             prepare_sockets()
         self._workers = Workers() if workers else None
-        self._whole: DataLoader | None = None  # from the first batch on
+        self._whole: DataLoader | None = None  # a loader that starts at the first batch
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
@@ -75,31 +88,31 @@ class Loader:
                         done, failures = done + 1, 0
                         self.unreadable += batch.unreadable if batch else []
                         yield batch
-                        del batch  # so that the next one can have its memory, while the cache still knows it
+                        del batch  # so that the next batch can reuse its memory while it is in the cache
                     else:
                         return
                 try:
                     raise batch
                 finally:
-                    del batch  # or the error would hold this frame, and with it the processes, in a circle
+                    del batch  # avoid a reference cycle of the error and this frame, which holds the workers
             except (RuntimeError, OSError, EOFError) as error:
                 if not self.workers:
                     raise
                 failures += 1
                 reason = watch.reason or death(error)
                 if failures > RESTARTS:
-                    raise UserError(f"{reason}, {failures} times in a row: try fewer data.workers.") from error
-            log.warning("%s: they are started anew.", reason)
+                    raise UserError(f"{reason}, {failures} times in a row. Try fewer data.workers.") from error
+            log.warning("%s. The workers are restarted.", reason)
             self._whole, loader = None, self._make(done)
 
     def _make(self, first: int) -> DataLoader:
-        """torch's loader of the batches from number `first` on."""
-        forks = self.workers > 0 and sys.platform == "linux"  # so that loaders are children of the run itself
+        """Return a torch DataLoader of the batches from number `first` on."""
+        forks = self.workers > 0 and sys.platform == "linux"  # makes workers direct children of the run
         return DataLoader(
             self.dataset,
             batch_sampler=Rest(self.batches, first),
             num_workers=self.workers,
-            collate_fn=as_made,
+            collate_fn=identity_collate,
             pin_memory=self.pin_memory,
             worker_init_fn=partial(live_with_the_run, self._workers.stacks) if self._workers else None,
             multiprocessing_context="fork" if forks else None,
@@ -124,28 +137,28 @@ class Rest(Sampler[list[Key]]):
         return batches
 
 
-def as_made(batch: Any) -> Any:
-    """The dataset make whole batches."""
+def identity_collate(batch: Any) -> Any:
+    """Return the batch unchanged, because the dataset returns whole batches."""
     return batch
 
 
 def death(error: Exception) -> str:
-    """What torch's error says of a dead loader process. Raises any other error again."""
+    """Return a description of a dead worker from torch's error; raise any other error again."""
     told = any(words in str(error) for words in ("is killed by signal", "exited unexpectedly"))
-    # One that dies when it has announced a batch, and before that was fetched, breaks the connection.
+    # A worker that dies after announcing a batch, but before the batch is fetched, breaks the connection.
     broken = not isinstance(error, RuntimeError) and "in DataLoader worker process" not in str(error)
     if not told and not broken:
         raise error
     text = (str(error) or "connection lost").splitlines()[0].rstrip(".")
-    return f"A loader process died, often for lack of memory ({text})"
+    return f"A worker died, which is often due to lack of memory ({text})"
 
 
 def live_with_the_run(stacks: Connection, worker: int) -> None:
-    """A loader process lives exactly as long as its run.
+    """Set up a worker so that it lives exactly as long as its run.
 
-    A signal meant for the run (Ctrl-C, a scheduler's warning, a terminal that closes) must not end it before the
-    checkpoint is written; the same signal from the run itself must. When the run is killed it must go too: torch's
-    loaders can hang on, blocked in a queue that nobody reads. SIGUSR2 has it write where it is to `stacks`.
+    Signals meant for the run (Ctrl-C, a scheduler's warning, a closed terminal) must not end the worker before the
+    checkpoint is written, except SIGTERM sent by the run itself. If the run is killed, the worker must exit too;
+    torch's workers can stay blocked in a queue that nobody reads. On SIGUSR2, the worker writes its stack to `stacks`.
     """
     for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
@@ -163,19 +176,19 @@ def _obey_the_run() -> None:
 
 
 class Workers:
-    """The processes of a loader, by their numbers, and a pipe by which each can say where it is."""
+    """The worker processes of a loader by process ID, and a pipe for their stacks."""
 
     def __init__(self) -> None:
         self.pids: set[int] = set()
         self._read, self.stacks = multiprocessing.Pipe(duplex=False)
 
     def alive(self) -> list[int]:
-        """Return those that live: the number of one that died long ago may be another's by now."""
+        """Return the IDs of the living workers. (The system may have reused the ID of a dead one.)"""
         return sorted(self.pids & {process.pid for process in multiprocessing.active_children()})
 
     def stack(self, pid: int) -> str:
-        """Return where a process is, after half a second's silence; empty if it does not answer."""
-        self._take(0)  # what a process wrote that has been killed since
+        """Return the stack of a worker, or an empty string if it does not answer within half a second."""
+        self._take(0)  # discard output of workers killed since
         _send(signal.SIGUSR2, pid)
         return self._take(0.5).decode(errors="replace").strip()
 
@@ -187,10 +200,16 @@ class Workers:
 
 
 class Watch:
-    """Kills loader processes that give nothing for `timeout` seconds, having noted in `reason` where they are.
+    """Kill workers that deliver no batch for `timeout` seconds, after logging their stacks.
 
-    torch then finds them dead, as it finds any other that died; by itself it would wait for ever. `workers` are the
-    processes; None: there are none to watch.
+    torch then detects dead workers, whereas it would wait for hanging ones forever.
+
+    Args:
+        timeout: Seconds to wait for a batch.
+        workers: The worker processes; None if there are none.
+
+    Attributes:
+        reason: A description of the timeout, or an empty string.
     """
 
     def __init__(self, timeout: float, workers: Workers | None) -> None:
@@ -207,11 +226,11 @@ class Watch:
         self._over.set()
 
     def over(self, loader: DataLoader) -> Iterator[ImageBatch | UserError | None]:
-        """The loader's batches."""
-        # torch would raise in whatever line the main thread is, in the middle of a step, when a process dies.
+        """Yield the batches of a loader."""
+        # Restore the SIGCHLD handler: torch's would raise in the main thread at any line when a worker dies.
         here = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
-        self._waiting_since = time.monotonic()  # processes that are to begin anew must answer, too
+        self._waiting_since = time.monotonic()  # starting a new epoch in the workers can hang as well
         before = {process.pid for process in multiprocessing.active_children()}
         batches = iter(loader)
         if self.workers:
@@ -240,9 +259,9 @@ class Watch:
     def _kill(self, workers: Workers) -> None:
         alive = workers.alive()
         for pid in alive:
-            stack = workers.stack(pid) or "it does not answer: it waits for the disk or the network, or was stopped."
-            log.warning("Loader process %d: %s", pid, stack)
-        self.reason = f"The loader processes gave nothing for {self.timeout:g} s (data.timeout; their stacks are above)"
+            stack = workers.stack(pid) or "no answer: it waits for the disk or the network, or was stopped."
+            log.warning("Worker %d: %s", pid, stack)
+        self.reason = f"The workers delivered no batch for {self.timeout:g} s (data.timeout; their stacks are above)"
         for pid in alive:
             _send(signal.SIGKILL, pid)
         workers.pids.clear()

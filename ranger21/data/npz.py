@@ -1,4 +1,4 @@
-"""Files of several arrays, as numpy.savez writes them, from anybody. Imports no torch."""
+"""Safe reading of .npz files, as numpy.savez writes them. Imports no torch."""
 
 import stat
 import zipfile
@@ -9,10 +9,13 @@ import numpy as np
 
 
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return those of the named arrays that a file has.
+    """Return the named arrays, as far as the file has them.
 
-    Raises an OSError or whatever a damaged file makes NumPy raise, and a ValueError for what would take more memory
-    than the file has bytes: an archive that is compressed, as savez never does it, or elements of no size.
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If reading would need more memory than the file has bytes: it is compressed, which savez never
+            does, or has elements of size zero.
+        Exception: Anything that NumPy raises for a damaged file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a regular file")

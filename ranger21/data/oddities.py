@@ -1,4 +1,4 @@
-"""Finds what is odd about an image, by decoding it. Imports no torch."""
+"""Decode an image and report errors and unusual features. Imports no torch."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ MODES = {"CMYK": "cmyk", "L": "grey", "LA": "grey", "1": "grey", "P": "palette",
 
 
 def oddities(path: Path) -> list[tuple[str, str]]:
-    """Return what is odd about an image: for each finding its kind, as `verify` names it, and what it is."""
+    """Return (kind, description) of every error or unusual feature of an image; `verify` defines the kinds."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -27,8 +27,15 @@ def oddities(path: Path) -> list[tuple[str, str]]:
 
 
 def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str, str]]:
+    """Yield (kind, description) of the unusual features of a decoded image.
+
+    Args:
+        image: The image.
+        suffix: Extension of the file, in lower case.
+        deep: Whether the image has more than 8 bits per channel.
+    """
     named = Image.registered_extensions().get(suffix)
-    if image.format != named and (named, image.format) != ("JPEG", "MPO"):  # MPO: a JPEG with a second one behind it
+    if image.format != named and (named, image.format) != ("JPEG", "MPO"):  # MPO: several JPEGs in one file
         yield "other_format", f"{image.format}"
     if deep:
         yield "deep", image.mode
@@ -41,5 +48,5 @@ def features(image: Image.Image, suffix: str, deep: bool) -> Iterator[tuple[str,
             yield "rotated", f"orientation {orientation}"
         elif exif or "exif" in image.info:
             yield "exif", f"{len(exif)} tags"
-    except Exception as error:  # the pixels are what the loader wants, and they are there
+    except Exception as error:  # the loader needs only the pixels, which were decoded
         yield "exif", f"damaged ({reason(error)})"

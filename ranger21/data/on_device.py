@@ -1,4 +1,4 @@
-"""What is done to a whole batch on the device: the jitter, and from bytes to the model's input."""
+"""Batch operations on the device: color jitter, and conversion of uint8 images to the model's input."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,25 @@ from torch import Tensor, nn
 from ranger21.data import fused
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R 601), as Pillow and torchvision have it
-CONTRAST, SATURATION = 1, 2  # their places in a jitter's row; brightness is 0
-CPU_CHUNK = 4  # images at a time, whose floats stay in a core's cache
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray (ITU-R 601), as in Pillow and torchvision
+CONTRAST, SATURATION = 1, 2  # indices of jitter operations; brightness is 0
+CPU_CHUNK = 4  # images processed at a time on the CPU, so that they stay in a core's cache
 
 
 def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Brightness, contrast and saturation, each sample's by its own factors and in its own order, within 0 ... 255.
+    """Adjust brightness, contrast and saturation of each image by its own factors and in its own order.
 
-    Each operation pulls an image x towards a base, clamp(base + factor (x - base)), as Pillow's `ImageEnhance` does:
-    the base is black for brightness, the mean of its grey for contrast, its grey for saturation. As there, greys are
-    rounded to whole numbers and what comes out is rounded down.
+    Each operation replaces an image x by clamp(base + factor (x - base), 0, 255), as Pillow's `ImageEnhance` does. The
+    base is black for brightness, the mean gray value for contrast, and the gray image for saturation. As in Pillow,
+    gray values are rounded to integers and results are rounded down.
 
     Args:
-        images: floats (batch, 3, height, width) from 0 to 255. They are overwritten.
-        factors: (batch, 3), of brightness, contrast and saturation.
-        order: (batch, 3), the places of the operations in `factors`, in the order in which they are applied.
+        images: Floats from 0 to 255, shape (batch, 3, height, width). They are overwritten.
+        factors: Factors of brightness, contrast and saturation, shape (batch, 3).
+        order: Indices of the operations in the order of their application, shape (batch, 3).
+
+    Returns:
+        `images`.
     """
     for turn in range(order.shape[1]):
         which = order[:, turn, None].long()
@@ -38,11 +41,14 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 class ToInput(nn.Module):
-    """uint8 (batch, channels, height, width) on any device -> normalised floats: (x / 255 - mean) / std.
+    """Convert uint8 images to normalized floats, (x / 255 - mean) / std, after an optional flip and color jitter.
 
-    Flipped and jittered before, if there is a row for each image that says how (`flips_and_jitters`). Made in float64;
-    move it to the device and the number format of the model. On CUDA two Triton kernels do it all, once they have
-    been found to agree with the operations here, which are the reference (`ranger21.data.fused`).
+    The buffers are created in float64; move the module to the model's device and dtype. On CUDA, two Triton kernels do
+    everything if they agree with the operations here, which are the reference (`ranger21.data.fused`).
+
+    Args:
+        mean: Mean of each channel, on a scale from 0 to 1.
+        std: Standard deviation of each channel.
     """
 
     scale: Tensor
@@ -61,12 +67,14 @@ class ToInput(nn.Module):
         dtype: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.preserve_format,
     ) -> Tensor:
-        """Return a new tensor.
+        """Return the model's input as a new tensor.
 
         Args:
-            rows: (batch, 7), flip, three factors, three places.
-            dtype: of the result, to which it is rounded once. Default: this module's.
-            memory_format: of the result. Default: the images'.
+            images: uint8 (batch, channels, height, width).
+            rows: Flip, three factors and the order of the operations for each image, (batch, 7), as made by
+                `flips_and_jitters`; None for no flip and jitter.
+            dtype: Dtype of the result, which is rounded once; None for the module's.
+            memory_format: Memory format of the result; by default the images'.
         """
         dtype = dtype or self.scale.dtype
         if memory_format == torch.preserve_format:
@@ -79,12 +87,12 @@ class ToInput(nn.Module):
         return made if memory_format == torch.preserve_format else made.contiguous(memory_format=memory_format)
 
     def by_operations(self, images: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Return the same by single operations, in the images' memory format."""
+        """Return the model's input by single torch operations, in the images' memory format."""
         result = torch.empty_like(images, dtype=dtype)
         chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
         for begin in range(0, len(images), max(1, chunk)):
             part = slice(begin, begin + chunk)
-            floats = images[part].to(self.scale.dtype, memory_format=torch.contiguous_format)  # planes are quicker
+            floats = images[part].to(self.scale.dtype, memory_format=torch.contiguous_format)  # faster by channel
             if rows is not None:
                 flips = rows[part, 0, None, None, None].bool()
                 floats = jitter(torch.where(flips, floats.flip(3), floats), rows[part, 1:4], rows[part, 4:])

@@ -1,7 +1,7 @@
-"""The order of the images: which of them every pass of every process takes.
+"""Samplers: the order of images, and their division among ranks and accumulation passes.
 
-What is trained on at step t is a pure function of (seed, t): the order of an epoch of (seed, epoch), the augmentation
-of an image of (seed, epoch, index). Neither the number of loader processes, nor of ranks, nor a restart changes it.
+The images of step t are a pure function of (seed, t): the order of an epoch depends on (seed, epoch), the augmentation
+of an image on (seed, epoch, index). The numbers of workers and ranks and restarts have no effect.
 """
 
 from collections.abc import Iterator
@@ -19,27 +19,36 @@ Key = tuple[int, int]  # (epoch, index)
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every global batch this process computes: `rank` of `world`, in `accumulate` passes."""
+    """The part of each global batch that this process computes: `rank` of `world`, in `accumulate` passes."""
 
     rank: int = 0
     world: int = 1
     accumulate: int = 1
 
     def per_pass(self, batch_size: int, key: str = "data.batch_size") -> int:
-        """Images in one pass of one rank. Raises a UserError if the global batch cannot be divided evenly."""
+        """Return the number of images per pass and rank; raise a UserError if the batch cannot be divided evenly.
+
+        Args:
+            batch_size: Global batch size.
+            key: Its setting, for the message.
+        """
         parts = self.world * self.accumulate
         if batch_size % parts:
             raise UserError(
                 f"{key}={batch_size} cannot be divided evenly among {self.world} ranks x "
-                f"trainer.accumulate={self.accumulate}: choose a multiple of {parts}."
+                f"trainer.accumulate={self.accumulate}. Choose a multiple of {parts}."
             )
         return batch_size // parts
 
 
 def require_batches(images: int, batch_size: int, share: Share, start: int | None = None) -> None:
-    """Raises a UserError if a global batch is larger than the training set, or cannot be divided among the ranks.
+    """Raise a UserError if a global batch is larger than the training set or cannot be divided among the ranks.
 
-    `start`: the size of the first batches, where they grow.
+    Args:
+        images: Number of training images.
+        batch_size: Global batch size, the largest one if it grows.
+        share: The part of this process.
+        start: Size of the first batches if the batch size grows, else None.
     """
     if batch_size > images:
         raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
@@ -52,10 +61,10 @@ def require_batches(images: int, batch_size: int, share: Share, start: int | Non
 
 
 class TrainBatches(Sampler[list[Key]]):
-    """The keys of every pass of this process from step `first` to step `last`, both counted from 1.
+    """Sample the keys of each pass of this process, from step `first` to step `last` (both counted from 1).
 
-    An epoch is a permutation of the images, cut into global batches as the course has them. A global batch is cut into
-    one run of images for each rank, and that into passes.
+    An epoch is a permutation of the images, divided into global batches as `course` says. A global batch is divided
+    into consecutive parts, one per rank, and these into passes.
     """
 
     def __init__(self, course: Course, seed: int, first: int, last: int, share: Share) -> None:
@@ -80,7 +89,7 @@ class TrainBatches(Sampler[list[Key]]):
 
 
 class EvalBatches(Sampler[list[Key]]):
-    """Every image exactly once over all ranks, and the same number of batches on each, some of which may be empty."""
+    """Sample every image exactly once over all ranks, with equally many batches on each; some may be empty."""
 
     def __init__(self, images: int, batch_size: int, share: Share) -> None:
         batches = -(-images // (batch_size * share.world))

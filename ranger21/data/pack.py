@@ -1,18 +1,18 @@
-"""Packs: all images once resized, in tar archives that any tool reads, found by number without unpacking.
+"""Packs: images resized once and stored in tar archives, readable by any tool and accessible by index.
 
 A pack is a folder:
 
-  pack.json              the recipe, the classes, the fingerprint of the source, every shard's size and SHA-256, and
-                         the images that could not be read and were skipped
-  train-00000.tar ...    of each image CLASS/NAME.jpg or, if raw, CLASS/NAME.npy (uint8, height x width x 3), and the
-                         number of its class in CLASS/NAME.cls: what WebDataset reads
+  pack.json              recipe, classes, fingerprint of the source, size and SHA-256 of every archive, and unreadable
+                         images that were skipped
+  train-00000.tar ...    for each image, CLASS/NAME.jpg or (raw) CLASS/NAME.npy (uint8, height x width x 3), and its
+                         label in CLASS/NAME.cls, as WebDataset expects
   val-00000.tar ...
-  train.npz, val.npz     names, labels and sizes of the source's images, and where each lies in its archive
-  parts/                 what is known of every finished archive, for a pack that is interrupted
+  train.npz, val.npz     names, labels and sizes of the source's images, and the position of each in its archive
+  parts/                 records of the finished archives, to resume an interrupted pack
 
-Tar, because it adds some kilobyte an image and no format of our own; archives of 4,096 images, because a process
-keeps them all open. The bytes are a function of the source and the recipe alone: whatever was killed in between, the
-same command leaves the same files.
+Tar needs about a kilobyte per image and is a standard format. Archives have 4,096 images, so that a process can keep
+all of them open. The files depend only on the source and the recipe: after any interruption, the same command produces
+the same bytes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ from ranger21.data.names import is_plain
 from ranger21.system.errors import UserError
 
 VERSION = 2
-READABLE = (1, 2)  # version 1 knows no sizes of the source's files, and its archives hold no labels
+READABLE = (1, 2)  # version 1 has no sizes of the source's files, and no labels in its archives
 FACTS = "pack.json"
 IMAGES_A_SHARD = 4096
 FORMATS = ("jpeg", "raw")
-LARGEST_FACTS = 1 << 28  # bytes of pack.json, far more than every image of ImageNet could be skipped with
+LARGEST_FACTS = 1 << 28  # bytes of pack.json, enough to list every image of ImageNet as skipped
 
 
 @dataclass(frozen=True)
 class PackRecipe:
-    """What was done to the images: the resize as in `data`, then the format they are kept in."""
+    """The processing of the images of a pack: resizing as in `data`, then the storage format.
+
+    `quality` and `subsampling` apply to JPEG and are None for raw pixels.
+    """
 
     resize: int
     resize_mode: str
     format: str
-    quality: int | None  # of JPEG
+    quality: int | None
     subsampling: str | None
 
     def __str__(self) -> str:
@@ -51,26 +54,35 @@ class PackRecipe:
 
 
 def shard_name(split: str, number: int) -> str:
+    """Return the file name of an archive."""
     return f"{split}-{number:05d}.tar"
 
 
 def read_facts(pack: Path) -> dict[str, Any]:
-    """pack.json. Raises a UserError for what is no pack, a pack of another version, or one that is not finished."""
+    """Return the contents of pack.json.
+
+    Raises:
+        UserError: If there is no pack, or if it is unfinished, damaged, or of an unknown version.
+    """
     if not (pack / FACTS).is_file():
-        raise UserError(f"data.pack={pack} is not a pack, which has a file {FACTS}: make one with scripts/pack.py.")
+        raise UserError(f"data.pack={pack} is not a pack: it has no file {FACTS}. Make a pack with scripts/pack.py.")
     facts = stored_facts(pack)
     if facts["version"] not in READABLE:
-        text = (
-            f"is of version {facts['version']}, and this code reads {' and '.join(map(str, READABLE))}: make it again"
+        readable = " and ".join(map(str, READABLE))
+        raise UserError(
+            f"data.pack={pack} has version {facts['version']}, but this code reads {readable}. Make the pack again."
         )
-        raise UserError(f"data.pack={pack} {text}.")
     if not facts["complete"]:
-        raise UserError(f"data.pack={pack} is not finished: run the command again that makes it.")
+        raise UserError(f"data.pack={pack} is not finished. Repeat the command that makes it.")
     return facts
 
 
 def stored_facts(pack: Path) -> dict[str, Any]:
-    """pack.json, of whatever version and state. Raises a UserError if it is damaged, or names files elsewhere."""
+    """Return the contents of pack.json in any version and state.
+
+    Raises:
+        UserError: If the file is damaged or names files outside the pack.
+    """
     try:
         if not 0 < (pack / FACTS).stat().st_size <= LARGEST_FACTS:
             raise ValueError("size")
@@ -78,12 +90,17 @@ def stored_facts(pack: Path) -> dict[str, Any]:
         if facts["version"] in READABLE:
             _require_facts(facts, pack)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{pack / FACTS} is damaged: delete {pack} and make the pack again.") from error
+        raise UserError(f"{pack / FACTS} is damaged. Delete {pack} and make the pack again.") from error
     return facts
 
 
 def _require_facts(facts: dict[str, Any], pack: Path) -> None:
-    """Check what pack.json says. Raises what it would raise later; a UserError for a name that is not an archive's."""
+    """Validate the contents of pack.json.
+
+    Raises:
+        UserError: If a file name is not that of an archive.
+        Exception: ValueError, TypeError, LookupError or AttributeError for other invalid contents.
+    """
     kinds: dict[str, type] = {"source": str, "classes": list, "complete": bool}
     kinds |= {"names": str} if facts["version"] > 1 else {}
     _require({key: facts[key] for key in kinds}, kinds)
@@ -99,8 +116,8 @@ def _require_facts(facts: dict[str, Any], pack: Path) -> None:
     for split in ("train", "val") if facts["complete"] else ():
         for number, shard in enumerate(facts["splits"][split]):
             if not is_plain(shard["file"]) or shard["file"] != shard_name(split, number):
-                text = f"names the file {str(shard['file'])[:80]!r}, where {shard_name(split, number)} belongs"
-                raise UserError(f"{pack / FACTS} {text}: nothing is read or written; get the pack anew.")
+                text = f"names the file {str(shard['file'])[:80]!r} instead of {shard_name(split, number)}"
+                raise UserError(f"{pack / FACTS} {text}. No other file was read or written. Get the pack again.")
             _require(shard, {"bytes": int, "sha256": str})
 
 
@@ -111,14 +128,17 @@ def _require(values: dict[str, Any], kinds: dict[str, type]) -> None:
 
 
 def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
-    """The facts of a pack that fits a run's recipe. Raises a UserError if it does not, or lacks an archive."""
+    """Return the contents of pack.json for a pack that fits the given resizing.
+
+    Raises:
+        UserError: If the pack does not fit, or an archive is missing or has another size.
+    """
     facts = read_facts(pack)
     recipe = PackRecipe(**facts["recipe"])
     if (recipe.resize, recipe.resize_mode) != (resize, resize_mode):
         raise UserError(
-            f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, and "
-            f"this run has {resize_mode} {resize}: make a pack for it with scripts/pack.py, or choose what this one is "
-            "for."
+            f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, but "
+            f"this run has {resize_mode} {resize}. Use the settings of the pack, or make another with scripts/pack.py."
         )
     for split in ("train", "val"):
         for shard in facts["splits"][split]:
@@ -128,14 +148,12 @@ def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
                 size = None
             if size != shard["bytes"]:
                 state = "is missing" if size is None else f"has {size} bytes instead of {shard['bytes']}"
-                raise UserError(
-                    f"{pack / shard['file']} {state}: run the command again that made the pack, which makes it anew."
-                )
+                raise UserError(f"{pack / shard['file']} {state}. Repeat the command that made the pack to restore it.")
     return facts
 
 
 def sha256_of(path: Path) -> str | None:
-    """Of a file's content; None if it cannot be read."""
+    """Return the SHA-256 of a file, or None if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -147,13 +165,13 @@ def sha256_of(path: Path) -> str | None:
 
 
 def to_facts(recipe: PackRecipe, source: Identity, classes: list[str]) -> dict[str, Any]:
-    """The contents of pack.json before an archive is made."""
+    """Return the initial contents of pack.json, before any archive is made."""
     facts = {"version": VERSION, "recipe": asdict(recipe), "source": source.fingerprint, "names": source.names}
     return facts | {"classes": classes, "splits": {}, "complete": False}
 
 
 def source_facts(facts: dict[str, Any]) -> dict[str, str]:
-    """Return what pack.json says of the images of which the pack was made, as `identity.compare` takes it."""
+    """Return the identity of the pack's source images, as `identity.compare` expects it."""
     if facts["version"] == 1:
         return {"fingerprint": f"{NAMES}{facts['source']}"}
     return {"fingerprint": facts["source"], "names": facts["names"]}

@@ -1,4 +1,4 @@
-"""Making packs (`ranger21.data.pack`): in parallel, resumable, the same bytes whatever happened in between."""
+"""Creation of packs (`ranger21.data.pack`): parallel, resumable and reproducible byte for byte."""
 
 import contextlib
 from pathlib import Path
@@ -28,22 +28,25 @@ from ranger21.data.sources import FolderSource, PackSource
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 
-SAMPLED = 64  # images that the size of a pack is estimated from
+SAMPLED = 64  # images used to estimate the size of a pack
 
 
 def estimate(source: FolderSource, config: ImageFolderConfig, recipe: PackRecipe) -> float:
-    """Bytes of an image in a pack, about: the mean over some images spread over the source, those that can be read."""
+    """Estimate the bytes per image in a pack, as the mean over readable images spread evenly over the source."""
     sizes = []
     for image in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
-        with contextlib.suppress(UserError):  # it is told when its turn comes
+        with contextlib.suppress(UserError):  # reported when the image is packed
             sizes.append(len(encoded(pixels_of(source, int(image), config), recipe)[0]))
-    return float(np.mean(sizes or [0])) + 3.5 * TAR_BLOCK  # two headers, the label, and half a block that is filled up
+    return float(np.mean(sizes or [0])) + 3.5 * TAR_BLOCK  # two headers, the label, and half a block of padding
 
 
 def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> dict[str, Any]:
-    """Take the folder for this pack; return its facts. Raises a UserError if it holds another, or something else.
+    """Create the folder of a pack with an initial pack.json, unless it exists, and return the contents of pack.json.
 
-    A pack that is not finished may be of images that have changed since: what is kept of it, `make_pack` finds out.
+    The images of an unfinished pack may have changed since; `make_pack` decides which archives to keep.
+
+    Raises:
+        UserError: If the folder has another pack or other files.
     """
     facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
@@ -53,30 +56,31 @@ def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> d
         target.mkdir(parents=True, exist_ok=True)
         strange = next((entry.name for entry in target.iterdir() if not is_hidden(entry.name)), None)
         if strange:
-            raise UserError(f"{target} holds {strange!r}, which is of no pack: give the pack a folder of its own.")
+            raise UserError(f"{target} contains {strange!r}, which is not part of a pack. Choose an empty folder.")
         write_json(target / FACTS, facts)
     except OSError as error:
         raise UserError(
-            f"{target} cannot be written ({error.strerror}): choose another folder for the pack."
+            f"{target} cannot be written ({error.strerror}). Choose another folder for the pack."
         ) from error
     return facts
 
 
 def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> None:
-    """Raise a UserError if the folder has a pack that the facts are not of."""
+    """Raise a UserError if the folder has another pack."""
     there = stored_facts(target)
     if there["version"] != facts["version"]:
-        use = "train.py takes it as it is" if there["version"] in READABLE and there["complete"] else "it is not read"
+        readable = there["version"] in READABLE and there["complete"]
+        use = "train.py can use it as it is" if readable else "train.py cannot use it"
         raise UserError(
-            f"{target} holds a pack of version {there['version']}, and this code makes version {facts['version']}: "
-            f"{use}; to make one anew, choose another folder, or delete it."
+            f"{target} has a pack of version {there['version']}, and this code makes version {facts['version']}; "
+            f"{use}. To make a new pack, choose another folder or delete this one."
         )
     what = {"recipe": "recipe", "source": "source", "classes": "set of classes"}
     for key in what if there["complete"] else ("recipe", "classes"):
         if there.get(key) != facts[key]:
             shown = f": {PackRecipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
             raise UserError(
-                f"{target} holds a pack of another {what[key]}{shown}. Choose another folder, or delete it."
+                f"{target} has a pack with another {what[key]}{shown}. Choose another folder, or delete this one."
             )
 
 
@@ -88,13 +92,18 @@ def make_pack(
     processes: int,
     skip: bool = False,
 ) -> bool:
-    """Make what is missing of a pack; False if nothing was.
+    """Make the missing archives of a pack; return False if it was already complete.
 
     Args:
-        skip: whether images that cannot be read are left out and listed in pack.json, rather than an error.
+        sources: Images of each split.
+        config: Resizing of the images.
+        recipe: Recipe of the pack.
+        target: Folder of the pack.
+        processes: Number of processes.
+        skip: Whether to skip unreadable images and list them in pack.json, instead of raising an error.
     """
     facts = begin_pack(target, recipe, {split: source.index for split, source in sources.items()})
-    with locked(target, f"Another process is making the pack {target}: wait for it, or stop it."):
+    with locked(target, f"Another process is making the pack {target}. Wait for it, or stop it."):
         of_split = {
             split: shards_of(source, config, recipe, target, skip, IMAGES_A_SHARD) for split, source in sources.items()
         }
@@ -115,7 +124,7 @@ def make_pack(
 
 
 def _remove_others(target: Path, everything: list[Shard]) -> None:
-    """Remove archives of when there were more images."""
+    """Remove archives that are left over from a time with more images."""
     own = {path for shard in everything for path in (shard.path, shard.record)}
     for path in (*target.glob("*-[0-9]*.tar"), *target.glob("parts/*-[0-9]*.json")):
         if path not in own:
@@ -123,34 +132,36 @@ def _remove_others(target: Path, everything: list[Shard]) -> None:
 
 
 def _tell_what_is_kept(target: Path, everything: list[Shard], facts: dict[str, Any]) -> None:
-    """Say how many finished archives are of images that have changed.
+    """Print how many finished archives contain images that have changed.
 
-    Raises a UserError if all are, though the names are the same: a copy of the images in another size was packed here.
+    Raises:
+        UserError: If this is true of all archives although the file names are the same. A copy of the images in another
+            size was packed into this folder.
     """
     finished = [shard for shard in everything if shard.found()]
     changed = [shard for shard in finished if not shard.done()]
     there = stored_facts(target)
     same_names = there["names"] == facts["names"] and there["source"] != facts["source"]
     if finished and changed == finished and same_names:
-        text = "archives of files with the same names, but other sizes. Choose another folder, or delete it"
-        raise UserError(f"{target} holds {len(finished)} {text}.")
+        text = "archives of files with the same names but other sizes. Choose another folder, or delete this one"
+        raise UserError(f"{target} has {len(finished)} {text}.")
     if changed:
-        text = "hold images that have changed, or moved up, since then, and are made anew; the others are kept"
+        text = "have images that changed or moved to another archive, and are made again; the others are kept"
         tell(f"{len(changed):,} of {len(finished):,} finished archives {text}")
 
 
 def _skipped(index: Index, own: list[Shard]) -> dict[str, str]:
-    """The images that a split of the pack lacks, each with the reason. Raises a UserError if that is all of a class."""
+    """Return the skipped images of a split with the reasons; raise a UserError if all images of a class are skipped."""
     skipped = {path: why for shard in own for path, why in (shard.done() or {}).get("skipped", {}).items()}
     lost = [path.partition("/")[0] for path in skipped]
     for name, count in zip(index.classes, index.counts, strict=True):
         if lost.count(name) == count:
-            raise UserError(f"No image of the class {name} in {own[0].source.split} can be read: replace them.")
+            raise UserError(f"No image of the class {name} in {own[0].source.split} can be read. Replace them.")
     return skipped
 
 
 def _is_whole(target: Path) -> bool:
-    """Return whether everything but the archives is there, too."""
+    """Return whether all files of the pack other than the archives are valid."""
     try:
         read_facts(target)
         for split in SPLITS:
@@ -161,7 +172,7 @@ def _is_whole(target: Path) -> bool:
 
 
 def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, Any]]:
-    """Write where every image of a split lies; return what pack.json says of its archives."""
+    """Write the index file of a split; return the entries of pack.json for its archives."""
     records = [record for shard in own if (record := shard.done()) is not None]
     offsets, lengths, shapes = (
         np.concatenate([np.array(record[name], kind) for record in records])
@@ -179,7 +190,7 @@ def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, 
 
 
 def damaged_shards(pack: Path, processes: int) -> list[str]:
-    """The archives whose bytes are not those that were written, by reading all of them."""
+    """Read all archives of a pack, and return the names of those with a wrong checksum."""
     splits = read_facts(pack)["splits"]
     expected = {pack / shard["file"]: shard["sha256"] for split in SPLITS for shard in splits[split]}
     size = {path: path.stat().st_size if path.exists() else 0 for path in expected}

@@ -1,4 +1,4 @@
-"""The parquet files of Hugging Face's imagenet-1k as parts, one a file. Imports no torch."""
+"""The parquet files of Hugging Face's imagenet-1k, each of which is a part for one process. Imports no torch."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from ranger21.data.safe_open import MAX_BYTES
 from ranger21.system.errors import UserError
 from ranger21.system.memory import at_most
 
-LARGEST_GROUP = 1 << 31  # bytes of memory for a group of rows, whatever it says of itself; a whole file has some 500 MB
-MOST_OF_FILE, SLACK = 4, 1 << 20  # all images of a file may have 4 times its bytes and 1 MiB: JPEGs shrink little
-SPLITS = {"train": "train", "validation": "val"}  # as Hugging Face calls them, and as we do
+LARGEST_GROUP = 1 << 31  # bytes of memory allowed for a group of rows; a whole file has about 500 MB
+MOST_OF_FILE, SLACK = 4, 1 << 20  # the images of a file may have at most 4 times its bytes plus 1 MiB
+SPLITS = {"train": "train", "validation": "val"}  # Hugging Face's name: our name
 
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """One file: images of all the classes of a split."""
+    """A parquet file with images of many classes of a split."""
 
     file: Path
     split: str
@@ -30,16 +30,15 @@ class ParquetFile:
         return (self.file,)
 
     def missing(self, folder: Path) -> PartState:
-        """Find out what `folder` has, the bytes as a share of the file.
+        """Return the state of the images in `folder`, with the missing bytes estimated from the size of the file.
 
-        An image's size stands in front of its bytes alone, so that all of the file would have to be read for them: only
-        an empty file is known to be another.
+        The sizes of images are not known without reading the whole file, so only an empty file counts as different.
         """
         with self._open() as file:
             places = [place for group in range(file.num_row_groups) for place in self._places(file, group)]
         sizes = [size_there(folder / place) for place in places]
         lacking = sum(not size for size in sizes)
-        size = -(-self.file.stat().st_size * lacking // max(1, len(places)))  # rounded up: what lacks is never 0
+        size = -(-self.file.stat().st_size * lacking // max(1, len(places)))  # rounded up
         return PartState(size, frozenset(place.partition("/")[0] for place in places), sizes.count(0))
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -61,20 +60,18 @@ class ParquetFile:
     def _open(self) -> Iterator[Any]:
         from pyarrow import parquet
 
-        # Without pyarrow's own threads and read-ahead: the processes are what runs side by side here.
+        # No threads or read-ahead by pyarrow, because several processes run in parallel.
         with reading(self.file), parquet.ParquetFile(self.file, page_checksum_verification=True) as file:
             yield file
 
     def _places(self, file: Any, group: int) -> list[str]:
-        """Where the images of a row group belong. Their names end in their wnid, which the official names do not."""
+        """Return the places CLASS/NAME of the images in a row group. Hugging Face appends the wnid to each name."""
         places = []
         for path in _column(file, group, "path"):
             match = re.fullmatch(r"(\w+)_(n\d{8})\.JPEG", str(path), re.ASCII)
             if match is None or not is_plain(f"{match[1]}.JPEG"):
-                text = "which is not of the form n01440764_10026_n01440764.JPEG: nothing of it is written"
-                raise UserError(
-                    f"{self.file} holds the image {str(path)[:LONGEST]!a}, {text}; download the file again."
-                )
+                text = "which is not of the form n01440764_10026_n01440764.JPEG and was not written"
+                raise UserError(f"{self.file} has the image {str(path)[:LONGEST]!a}, {text}. Download the file again.")
             places.append(f"{match[2]}/{match[1]}.JPEG")
         return places
 
@@ -86,7 +83,7 @@ def _column(file: Any, group: int, name: str) -> Iterator[Any]:
 
 
 def parquet_files(source: Path) -> dict[str, list[Path]]:
-    """The files of both splits, in the folder or in its folder data/, by our names of the splits."""
+    """Return the files of each split (by our names), in the folder or its subfolder data/."""
     found: dict[str, list[Path]] = {}
     for folder in (source / "data", source):
         for file in sorted(folder.glob("*-of-*.parquet")):
@@ -97,7 +94,7 @@ def parquet_files(source: Path) -> dict[str, list[Path]]:
 
 
 def parquet_parts(source: Path) -> list[ParquetFile]:
-    """The parts of a folder. Raises a UserError if a file of either split is missing."""
+    """Return the parts of a folder; raise a UserError if a file of either split is missing."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
@@ -106,12 +103,12 @@ def parquet_parts(source: Path) -> list[ParquetFile]:
     for theirs, ours in SPLITS.items():
         names = [file.name for file in found.get(ours, [])]
         if not names:
-            raise UserError(f"{source} has no files {theirs}-*-of-*.parquet: download them too.")
+            raise UserError(f"{source} has no files {theirs}-*-of-*.parquet. Download them as well.")
         total = names[0].removesuffix(".parquet").rpartition("-")[2]
         wanted = [f"{theirs}-{number:05d}-of-{total}.parquet" for number in range(int(total) if total.isdigit() else 0)]
         if lacking := [name for name in wanted if name not in names]:
-            raise UserError(f"{source} lacks {lacking[0]}: download it too.")
+            raise UserError(f"{source} lacks {lacking[0]}. Download it as well.")
         if len(names) != len(wanted):
             odd = next(name for name in names if name not in wanted or names.count(name) > 1)
-            raise UserError(f"{source} has the file {odd}, which is not one of {total} or is there twice: remove it.")
+            raise UserError(f"{source} has the file {odd}, which is not one of {total} or exists twice. Remove it.")
     return [ParquetFile(file, split) for split in ("train", "val") for file in found[split]]

@@ -1,6 +1,4 @@
-"""Photographs that scikit-image and scikit-learn ship, cut, resized and turned into JPEGs of ImageNet's sizes and
-weights; for benchmarks and tests. Imports no torch.
-"""
+"""JPEGs of ImageNet's sizes for benchmarks, from photographs in scikit-image and scikit-learn. Imports no torch."""
 
 import io
 from importlib.util import find_spec
@@ -26,17 +24,17 @@ FILES = {
 
 
 def photographs() -> list[np.ndarray]:
-    """uint8 (height, width, 3), the files inside the two packages. Raises a UserError if they are not installed."""
+    """Return the photographs as uint8 (height, width, 3); raise a UserError if the packages are not installed."""
     found = []
     for package, names in FILES.items():
-        spec = find_spec(package)  # finds it and does not import it
+        spec = find_spec(package)  # does not import it
         folders = spec.submodule_search_locations if spec else None
         for name in names:
             path = Path(folders[0] if folders else package, name)
             if not path.is_file():
                 raise UserError(
-                    f"There are no photographs ({path} is missing): pip install 'ranger21-imagenet[bench]' brings "
-                    "scikit-image and scikit-learn, which ship some."
+                    f"There are no photographs ({path} is missing). Install scikit-image and scikit-learn, which "
+                    "contain them: pip install 'ranger21-imagenet[bench]'."
                 )
             with opened(read_file(path)) as picture:
                 found.append(np.asarray(picture.convert("RGB")))
@@ -44,13 +42,13 @@ def photographs() -> list[np.ndarray]:
 
 
 def jpegs(count: int) -> list[bytes]:
-    """So many different files; the first of more are the same."""
+    """Return `count` different JPEG files. A larger count begins with the same files."""
     pictures = [Image.fromarray(photograph) for photograph in photographs()]
     return [_jpeg(pictures[i % len(pictures)], np.random.default_rng([VERSION, i])) for i in range(count)]
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height: mostly 500 x 375 or 375 x 500, else with a longer side of 500, else anything."""
+    """Return a random width and height: mostly 500 x 375 or 375 x 500, else with any longer side, often 500."""
     kind = rng.random()
     if kind < 0.75:
         return (500, 375) if kind < 0.55 else (375, 500)
@@ -60,7 +58,7 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _jpeg(picture: Image.Image, rng: np.random.Generator) -> bytes:
-    """A cut of the size's proportions, of more than half of the picture to all that fits, perhaps mirrored; 4:2:0."""
+    """Return a JPEG (4:2:0) of a random crop of the picture, resized and possibly mirrored."""
     width, height = _size(rng)
     scale = min(picture.width / width, picture.height / height) * rng.uniform(0.75, 1)
     left, top = rng.uniform(0, picture.width - width * scale), rng.uniform(0, picture.height - height * scale)

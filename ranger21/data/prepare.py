@@ -1,9 +1,9 @@
-"""Sorts ImageNet, as it is downloaded, into train/WNID/*.JPEG and val/WNID/*.JPEG. Imports no torch.
+"""Extract a download of ImageNet into train/WNID/*.JPEG and val/WNID/*.JPEG. Imports no torch.
 
-Nothing is lost when the process dies, whatever it was doing, and nothing has to be noted down for that: an image is
-written under a hidden name and renamed, so what is there under its own name is whole; and a split is filled in a
-hidden folder and renamed, so nobody trains on half of one. Run again, it does what is missing, or has another size than
-in the archives.
+The process can be killed at any time without loss. Each image is written under a hidden name and then renamed, so
+every image with its final name is complete. Each split is written to a hidden folder and then renamed, so no run can
+train on an incomplete split. Repeated, the command writes the images that are missing or differ in size from the
+archives.
 """
 
 import contextlib
@@ -25,39 +25,42 @@ from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 from ranger21.system.project import command
 
-UNFINISHED = ".unfinished"  # the end of an image's hidden name
+UNFINISHED = ".unfinished"  # suffix of the hidden names
 
 
 class ImagePart(Protocol):
-    """Images of a split that one process reads by itself."""
+    """A part of a split's images, read by a single process."""
 
     @property
     def split(self) -> str: ...
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What its images and their classes are read from."""
+        """The files from which the images and their classes are read."""
 
     def missing(self, folder: Path) -> PartState:
-        """What `folder` has of the images, and what it lacks."""
+        """Return the state of the images in `folder`."""
 
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        """The images that are wanted, each with its place CLASS/NAME."""
+        """Yield the wanted images as (place CLASS/NAME, content)."""
 
 
 @dataclass(frozen=True)
 class PartTask:
-    """A part, and the folder of its split."""
+    """A part with the folder of its split."""
 
     part: ImagePart
     folder: Path
 
 
 def survey(job: PartTask) -> PartState:
+    """Return the state of a part's images in its folder."""
     return job.part.missing(job.folder)
 
 
 def write_missing(job: PartTask) -> None:
+    """Write the images of a part that its folder lacks or has in another size."""
+
     def lacks(place: str, size: int | None) -> bool:
         there = size_there(job.folder / place)
         return not there if size is None else there != size
@@ -67,7 +70,7 @@ def write_missing(job: PartTask) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, whenever the process is killed."""
+    """Write a file atomically: if the process is killed, the file is complete or absent."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,32 +83,36 @@ def write(path: Path, data: bytes) -> None:
 
 
 def unusable(path: str | Path, error: OSError) -> UserError:
-    """The sentence for a file or folder that could not be written or looked into."""
+    """Return the error for a file or folder that could not be written or read."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = "make room, and run the same command again, which goes on where this one stopped"
+        remedy = "Free some space and repeat the same command, which continues where this one stopped"
     else:
-        remedy = "see to its permissions, or choose another TARGET"
-    return UserError(f"{path} cannot be written ({error.strerror}): {remedy}.")
+        remedy = "Check its permissions, or choose another TARGET"
+    return UserError(f"{path} cannot be written ({error.strerror}). {remedy}.")
 
 
 def hidden_folder(target: Path, split: str) -> Path:
-    """Where a split is filled until it is complete."""
+    """Return the folder of a split while it is incomplete."""
     return target / f".{split}{UNFINISHED}"
 
 
 def split_folders(target: Path) -> dict[str, Path]:
-    """Where the images of each split are, or are to be written."""
+    """Return the current folder of each split, existing or to be created."""
     return {s: target / s if (target / s).is_dir() else hidden_folder(target, s) for s in SPLITS}
 
 
 def prepare(source: Path, target: Path, processes: int, published: dict[str, str] | None = None) -> None:
-    """Sorts the archives or parquet files of `source` into `target`, or what is missing there or has another size.
+    """Write the images of the archives or parquet files that the target lacks or has in another size.
 
     Args:
-        published: the MD5 of files by their names (`ranger21.data.checksums.MD5`), which are compared before they are
-            read from; by default none are.
+        source: Folder with the downloaded files.
+        target: Folder for train/ and val/.
+        processes: Number of processes.
+        published: MD5 checksums by file name (`ranger21.data.checksums.MD5`), verified before files are read; None to
+            skip this.
 
-    Raises a UserError for everything that a user can mend.
+    Raises:
+        UserError: If files are missing, damaged or do not match, or the target cannot be written.
     """
     try:
         folders = split_folders(target)
@@ -115,42 +122,43 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
         missing = {job: found[job].missing for job in jobs if found[job].missing}
         leftovers = [path for folder in folders.values() for path in folder.glob(f"*/.*{UNFINISHED}")]
         if not missing and not leftovers and not any(hidden_folder(target, split).exists() for split in SPLITS):
-            tell(f"{target} is complete: there is nothing to do.")
+            tell(f"{target} is complete. Nothing to do.")
             return
         tell_of_other_sizes(target, sum(of_part.differing for of_part in found.values()))
         read = {file for job in missing for file in job.part.files}
-        require_space(target, sum(missing.values()))  # first: the checksums take minutes
+        require_space(target, sum(missing.values()))  # before the checksums, which take minutes
         require_checksums(read, published or {}, target)
         with alone(target, folders):
-            for path in leftovers:  # of a process that was killed while it wrote
+            for path in leftovers:  # from killed processes
                 path.unlink()
             for _ in in_parallel(write_missing, list(missing), processes, "writing", missing.__getitem__, size_text):
                 pass
             for split, folder in folders.items():
                 publish(folder, hidden_folder(target, split), target / split)
         again = command("python", "scripts/verify_imagenet.py", target)
-        tell(f"{target} is complete. To decode every image of it once: {again}")
+        tell(f"{target} is complete. To decode and check every image: {again}")
     except OSError as error:
         raise unusable(error.filename or target, error) from error
 
 
 def tell_of_other_sizes(target: Path, images: int) -> None:
+    """Print how many images differ in size from the archives, if any."""
     if images:
         are = "image is empty or has" if images == 1 else "images are empty or have"
-        tell(f"{images:,} {are} another size in {target} than in the archives, and will be written anew")
+        tell(f"{images:,} {are} another size in {target} than in the archives, and will be replaced")
 
 
 def find_parts(source: Path) -> Sequence[ImagePart]:
-    """The parts of the official archives, or of the parquet files. Raises a UserError unless all are there."""
+    """Return the parts of the official archives or parquet files; raise a UserError if any are missing."""
     if not source.is_dir():
-        raise UserError(f"There is no folder {source}: SOURCE must be the one with the downloaded files.")
+        raise UserError(f"There is no folder {source}. SOURCE must be the folder with the downloaded files.")
     lacking = [name for name in (TRAIN, VAL, DEVKIT) if not (source / name).exists()]
     if not lacking:
         return archive_parts(source)
     if parquet_files(source):
         return parquet_parts(source)
     if len(lacking) < 3:
-        raise UserError(f"{source} lacks {' and '.join(lacking)}: download it too, from https://image-net.org.")
+        raise UserError(f"{source} lacks {' and '.join(lacking)}. Download it as well, from https://image-net.org.")
     raise UserError(
         f"{source} has neither ImageNet's archives ({', '.join(lacking)}) nor the parquet files of Hugging Face's "
         "imagenet-1k (train-*.parquet, validation-*.parquet)."
@@ -158,31 +166,31 @@ def find_parts(source: Path) -> Sequence[ImagePart]:
 
 
 def require_classes(jobs: Sequence[PartTask], found: dict[PartTask, PartState]) -> None:
-    """Raises a UserError for validation images of a class without training images, and for a target of other data."""
+    """Raise a UserError if a class has validation but no training images, or if the target contains other classes."""
     classes = {s: frozenset[str]().union(*(found[job].classes for job in jobs if job.part.split == s)) for s in SPLITS}
     if unknown := classes["val"] - classes["train"]:
-        text = f"there are validation images of the class {min(unknown)}, but no training images"
-        raise UserError(f"SOURCE is not one data set: {text}; download both of the same.")
+        text = f"The class {min(unknown)} has validation images but no training images"
+        raise UserError(f"SOURCE is not a single dataset. {text}. Download both splits of the same dataset.")
     for folder in {job.folder for job in jobs if job.folder.exists()}:
         names = {path.name for path in folder.iterdir() if not is_hidden(path.name)}
         if strangers := names - classes["train"]:
-            text = f"which is not of this ImageNet: remove it, or choose another TARGET than {folder.parent}"
-            raise UserError(f"{folder} holds {min(strangers)!r}, {text}.")
+            text = f"which is not a class of SOURCE. Remove it, or choose another TARGET than {folder.parent}"
+            raise UserError(f"{folder} contains {min(strangers)!r}, {text}.")
 
 
 @contextlib.contextmanager
 def alone(target: Path, folders: dict[str, Path]) -> Iterator[None]:
-    """Creates the target, and keeps a second process like this one away from it."""
+    """Create the target and lock it against other processes of this command."""
     target.mkdir(parents=True, exist_ok=True)
-    with locked(target, f"Another process is preparing {target}: wait for it, or stop it."):
+    with locked(target, f"Another process is preparing {target}. Wait for it, or stop it."):
         if split_folders(target) != folders:
-            raise UserError(f"Another process has just prepared {target}: run the same command again to check.")
+            raise UserError(f"Another process has just prepared {target}. Repeat the same command to check it.")
         yield
 
 
 def publish(folder: Path, hidden: Path, visible: Path) -> None:
-    """Gives a split, now complete, its name."""
+    """Rename the folder of a completed split to its final name."""
     if folder == hidden:
         hidden.rename(visible)
-    elif hidden.exists():  # the split has come to its name in another way
+    elif hidden.exists():  # the split already has its final name
         shutil.rmtree(hidden)

@@ -1,11 +1,11 @@
-"""The ``sample`` data set: a small ImageNet look-alike that the project draws itself.
+"""The `sample` dataset: small synthetic images in ImageNet's layout, drawn on first use. Imports no torch.
 
-ImageNet is large and cannot be handed out, yet its code path (folders of JPEGs in every size, shape and colour
-mode, decoded and augmented on the fly) should run on any machine. So this module draws ten classes of simple figures
-and patterns into ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``, once, at first use.
+ImageNet is large and may not be redistributed, but its code path (folders of JPEGs of any size, shape and color mode,
+decoded and augmented during training) should run on any machine. This module draws ten classes of simple figures and
+patterns into `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`.
 
-Each image is a pure function of (version, split, class, number): runs on two machines see the same data, and a set
-with more images per class contains the smaller one. Only the JPEG encoder's own version can alter a byte.
+Each image is a pure function of (version, split, class, number), so all machines see the same data, and a larger
+dataset contains the smaller one. Only the version of the JPEG encoder can change bytes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ranger21.data.names import is_hidden
 from ranger21.system.errors import UserError
 from ranger21.system.processes import temporary_folder
 
-VERSION = 1  # Raise it whenever an image's pixels change: older sets are then redrawn.
+VERSION = 1  # increase it when pixels change, so that older datasets are redrawn
 MARKER = "complete.json"
 _SPLITS = ("train", "val")
 
-# wnid -> human name. The wnids lie beyond WordNet's own offsets, so that no class is taken for one of ImageNet's.
+# wnid -> name. These wnids are beyond WordNet's offsets, so they cannot be confused with ImageNet's classes.
 CLASSES: dict[str, str] = {
     "n99000000": "disc",
     "n99000001": "ring",
@@ -48,8 +48,8 @@ CLASSES: dict[str, str] = {
     "n99000009": "dots",
 }
 
-# The pictures are composed at this length of the longer side, then enlarged: several times quicker than composing at
-# full size, and no model at the resolutions in use can tell.
+# Length of the longer side when drawing. Enlarging the drawing afterwards is several times faster than drawing at full
+# size, and makes no difference at the resolutions used for training.
 _CANVAS = 192
 
 Array = NDArray[Any]
@@ -57,26 +57,26 @@ _Shape = Callable[[Array, Array], Array]
 
 
 def _triangle(u: Array, v: Array) -> Array:
-    """The depth below the nearest of three sides."""
+    """Return the signed distance to the nearest of three sides, positive inside."""
     return 0.55 - np.max(
         [u * np.float32(np.sin(a)) + v * np.float32(np.cos(a)) for a in np.deg2rad([0, 120, 240])], axis=0
     )
 
 
 def _star(u: Array, v: Array) -> Array:
-    """Five points, folded onto one half of one point, which a single line bounds."""
+    """Return the signed depth in a five-pointed star, computed in one half of one point by symmetry."""
     fold = np.abs((np.arctan2(u, -v) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
     return 0.31 - np.hypot(u, v) * np.cos(2 * np.pi / 5 - fold)
 
 
 def _cross(u: Array, v: Array) -> Array:
-    """Two bars, folded onto one arm."""
+    """Return the signed depth in a cross, computed in one quadrant by symmetry."""
     u, v = np.abs(u), np.abs(v)
     return np.minimum(0.95 - np.maximum(u, v), 0.27 - np.minimum(u, v))
 
 
-# The largest tilt in degrees that leaves the class recognisable, and the signed depth at a point, above zero inside
-# and below zero outside. Its unit is a figure's radius; a pattern, whose period it sets, fills the whole image.
+# For each class, the largest tilt in degrees at which it is recognizable, and the signed depth at a point, positive
+# inside. The unit of length is the radius of a figure, or the period of a pattern that fills the image.
 _FIGURES: dict[str, tuple[float, _Shape]] = {
     "disc": (180, lambda u, v: 0.9 - np.hypot(u, v)),
     "ring": (180, lambda u, v: 0.18 - np.abs(np.hypot(u, v) - 0.8)),
@@ -94,7 +94,7 @@ _PATTERNS: dict[str, tuple[float, _Shape]] = {
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height, spread as ImageNet's: mostly 500 x 375 or 375 x 500, else anything from thumbnail to large."""
+    """Return a random width and height, as in ImageNet: mostly 500 x 375 or 375 x 500, else of any size."""
     kind = rng.random()
     if kind < 0.7:
         return (500, 375) if kind < 0.5 else (375, 500)
@@ -104,7 +104,7 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _colours(rng: np.random.Generator) -> Array:
-    """Two colours that differ in luminance, so that grey images and jittered colours still show the figure."""
+    """Return two colors that differ in luminance, so that the figure is visible in grayscale and after color jitter."""
     while True:
         pair = rng.uniform(10, 245, (2, 3))
         if abs(float((pair[0] - pair[1]) @ np.array([0.299, 0.587, 0.114]))) > 60:
@@ -112,11 +112,11 @@ def _colours(rng: np.random.Generator) -> Array:
 
 
 def _coverage(name: str, rng: np.random.Generator, size: tuple[int, int]) -> Array:
-    """How much of each pixel the figure or the pattern covers, from 0 to 1."""
+    """Return the fraction of each pixel that the figure or pattern covers, from 0 to 1."""
     if name in _FIGURES:
         tilt, shape = _FIGURES[name]
         radius = min(size) * rng.uniform(0.26, 0.44)
-        # The figure's whole circle lies inside the image: a crop cuts a figure's edge at most.
+        # The figure lies completely inside the image, so a crop can remove only its edge.
         centre = [radius + (length - 2 * radius) * rng.random() for length in size]
     else:
         tilt, shape = _PATTERNS[name]
@@ -132,7 +132,7 @@ def _coverage(name: str, rng: np.random.Generator, size: tuple[int, int]) -> Arr
 
 
 def _shading(rng: np.random.Generator, size: tuple[int, int]) -> Array:
-    """Return what to add to each pixel: a gradient across the image and soft blotches in each colour channel."""
+    """Return values to add to each pixel: a gradient across the image, and soft blotches in each color channel."""
     grid = rng.uniform(-1, 1, (6, 6, 3)) * rng.uniform(5, 35)
     slope, line = rng.uniform(-25, 25, 2), np.linspace(-1, 1, 6)
     grid += (slope[0] * line[:, None] + slope[1] * line)[:, :, None]
@@ -141,27 +141,27 @@ def _shading(rng: np.random.Generator, size: tuple[int, int]) -> Array:
 
 
 def draw(wnid: str, split: str, number: int) -> Image.Image:
-    """Draw image ``number`` of the class ``wnid`` in ``split``, in RGB."""
+    """Draw image `number` of the class `wnid` in `split`, in RGB."""
     rng = np.random.default_rng([VERSION, _SPLITS.index(split), list(CLASSES).index(wnid), number])
     size = _size(rng)
     small = round(size[0] * _CANVAS / max(size)), round(size[1] * _CANVAS / max(size))
     ground, ink = _colours(rng)
     cover = _coverage(CLASSES[wnid], rng, small)[:, :, None]
     picture = ground + cover * (ink - ground) + _shading(rng, small)
-    # Grain, added at full size, gives the files the weight of photographs. Room is kept for it, so that bytes can be
-    # added to bytes with no overflow: a wider type would take as long as all the rest.
+    # Noise at full size gives the files the size of photographs. Values are limited so that adding it as uint8 cannot
+    # overflow; a wider type would double the time.
     shift = int(rng.integers(3, 7))
     image = Image.fromarray(np.clip(picture, 0, 255 - (255 >> shift)).astype(np.uint8))
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
     grain = np.frombuffer(rng.bytes(1 << 16), np.uint8) >> shift
-    pixels += np.resize(grain, pixels.shape)  # Repeated, which nobody sees and which saves a tenth of the time.
+    pixels += np.resize(grain, pixels.shape)  # repeated, which saves a tenth of the time
     return Image.fromarray(pixels)
 
 
 def _file(wnid: str, split: str, number: int) -> tuple[str, bytes]:
-    """The path below the root, in ImageNet's manner, and the JPEG, a few of them greyscale or CMYK as in ImageNet.
+    """Return the path of an image below the root and its JPEG. As in ImageNet, a few images are grayscale or CMYK.
 
-    The primes spread the odd modes over all classes, and the remainders put one of each among the images numbered 0.
+    The prime moduli spread these over all classes, and the remainders put one of each among the images with number 0.
     """
     index = list(CLASSES).index(wnid)
     serial = number * len(CLASSES) + index
@@ -177,10 +177,10 @@ def _file(wnid: str, split: str, number: int) -> tuple[str, bytes]:
 
 
 def _draw_set(root: Path, counts: dict[str, int]) -> None:
-    """Draw the whole set into the empty directory ``root``; the marker comes last.
+    """Draw the dataset into the empty directory `root`, and write the marker file last.
 
-    Threads, not processes: the heavy calls release the interpreter lock, and threads neither fork a process that
-    holds other libraries' threads nor run again a script that lacks a ``__main__`` guard.
+    Threads suffice, because the expensive calls release the interpreter lock. Processes would need a fork while other
+    libraries' threads run, or a `__main__` guard in the user's script.
     """
 
     def work(job: tuple[str, str, int]) -> str:
@@ -200,7 +200,7 @@ def _draw_set(root: Path, counts: dict[str, int]) -> None:
 
 
 def _is_complete(root: Path, counts: dict[str, int]) -> bool:
-    """Whether ``root`` holds this set: its marker says so and no file has gone missing since (no image is opened)."""
+    """Return whether `root` contains this dataset: its marker matches, and no files are missing. Opens no image."""
     try:
         marker = json.loads((root / MARKER).read_text())
         if (marker["version"], marker["counts"]) != (VERSION, counts) or not marker["fingerprint"]:
@@ -211,23 +211,23 @@ def _is_complete(root: Path, counts: dict[str, int]) -> bool:
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Raise if ``root`` must not be replaced: something lies in it that no version of this module put there."""
-    with contextlib.suppress(FileNotFoundError):  # Not there yet, or just being moved away by another process.
+    """Raise a UserError if `root` contains files that no version of this module wrote, so it must not be replaced."""
+    with contextlib.suppress(FileNotFoundError):  # does not exist, or is just being moved by another process
         found = {entry.name for entry in root.iterdir() if not is_hidden(entry.name)}  # such as the index
         classes = {entry.name for split in found.intersection(_SPLITS) for entry in (root / split).iterdir()}
         foreign = found - {MARKER, *_SPLITS} | {name for name in classes if not name.startswith("n990000")}
         if foreign:
             raise UserError(
-                f"{root} holds {min(foreign)!r}, which is not of the sample data set: "
-                "give the sample data set a directory of its own."
+                f"{root} contains {min(foreign)!r}, which is not part of the sample dataset. "
+                "Choose another directory for the sample dataset."
             )
 
 
 def _install(fresh: Path, root: Path, aside: Path, counts: dict[str, int]) -> None:
-    """Rename ``fresh`` to ``root``, unless another process has put a complete set there in the meantime."""
+    """Rename `fresh` to `root`, unless another process has installed a complete dataset there in the meantime."""
     while True:
         try:
-            fresh.rename(root)  # Fails on a directory with anything in it, so it never replaces a set.
+            fresh.rename(root)  # fails if the directory is not empty, so it never replaces a dataset
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -235,16 +235,19 @@ def _install(fresh: Path, root: Path, aside: Path, counts: dict[str, int]) -> No
         if _is_complete(root, counts):
             return
         _refuse_foreign(root)
-        with contextlib.suppress(FileNotFoundError):  # Another process may be moving it away just now.
+        with contextlib.suppress(FileNotFoundError):  # another process may be moving it
             root.rename(tempfile.mkdtemp(dir=aside))
 
 
 def ensure_sample(root: Path, *, train_per_class: int = 100, val_per_class: int = 30) -> Path:
-    """Return ``root`` once it holds the complete sample data set, drawing it if need be (some seconds).
+    """Draw the sample dataset into `root` unless it is complete there (takes a few seconds), and return `root`.
 
-    The set is drawn beside ``root`` and renamed into place, so that no reader ever meets half a set, whichever
-    process was killed or started at the same time. A set of another version or size, or one with files missing, is
-    replaced; a directory with anything else in it is left alone.
+    The dataset is drawn beside `root` and then renamed, so that other processes never see an incomplete one, even if
+    processes are killed or run at the same time. A dataset of another version or size, or with missing files, is
+    replaced. A directory with other files is not changed.
+
+    Raises:
+        UserError: If `root` contains other files or cannot be written.
     """
     counts = {"train": train_per_class, "val": val_per_class}
     place = root.resolve()
@@ -254,7 +257,7 @@ def ensure_sample(root: Path, *, train_per_class: int = 100, val_per_class: int 
         _refuse_foreign(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(place, {"fresh", "aside"}) as folder:
-            # Not the folder itself: that one is closed to all other users.
+            # Not `folder` itself, which other users cannot read.
             fresh, aside = folder / "fresh", folder / "aside"
             fresh.mkdir()
             aside.mkdir()
@@ -262,7 +265,7 @@ def ensure_sample(root: Path, *, train_per_class: int = 100, val_per_class: int 
             _install(fresh, place, aside, counts)
     except OSError as error:
         raise UserError(
-            f"Cannot write the sample data set to {root} ({error.strerror or error}): "
-            "choose a place where you may create directories and that has some 50 MB free."
+            f"Cannot write the sample dataset to {root} ({error.strerror or error}). "
+            "Choose a place where you may create directories, with about 50 MB of free space."
         ) from error
     return root

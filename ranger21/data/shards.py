@@ -1,4 +1,4 @@
-"""The archives of a pack (`ranger21.data.pack`): which images, under which names, in which bytes."""
+"""The archives of a pack (`ranger21.data.pack`): their images, member names and contents."""
 
 import hashlib
 import io
@@ -23,19 +23,23 @@ from ranger21.data.sources import FolderSource
 from ranger21.data.transforms import resized_tensor
 from ranger21.system.errors import UserError
 
-TAR_BLOCK = 512  # of a member's header, and what its content is filled up to
+TAR_BLOCK = 512  # bytes of a member's header, and the unit to which its content is padded
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One archive to be made: some images of a split of the source, one after the other.
+    """An archive to be made from consecutive images of a split.
 
     Attributes:
-        number: of the archive in its split.
-        begin: the number of the first image in the source.
-        keys: of each image the name of its members, without their endings.
-        digest: of the images' names, sizes and keys: what of an older archive can be kept.
-        skip: whether an image that cannot be read is left out, rather than an error.
+        source: Images of the split.
+        config: Resizing of the images.
+        recipe: Recipe of the pack.
+        target: Folder of the pack.
+        number: Number of the archive in its split.
+        begin: Index of the first image in the source.
+        keys: For each image, the name of its members without extension.
+        digest: Hash of the images' names, sizes and keys. An older archive is kept if this is the same.
+        skip: Whether to skip unreadable images instead of raising an error.
     """
 
     source: FolderSource
@@ -61,7 +65,7 @@ class Shard:
         return self.target / "parts" / f"{self.split}-{self.number:05d}.json"
 
     def found(self) -> dict[str, Any] | None:
-        """Return what is known of the archive if there is a finished one, of these images or of others."""
+        """Return the record of a finished archive, which may have other images, or None."""
         try:
             record = json.loads(self.record.read_text())
             return record if self.path.stat().st_size == record["bytes"] and record["digest"] else None
@@ -69,7 +73,7 @@ class Shard:
             return None
 
     def done(self) -> dict[str, Any] | None:
-        """Return what is known of the archive if it is finished."""
+        """Return the record of the archive if it is finished and has these images, or None."""
         record = self.found()
         if not record or record["digest"] != self.digest:
             return None
@@ -85,7 +89,7 @@ def shards_of(
     skip: bool,
     size: int = IMAGES_A_SHARD,
 ) -> list[Shard]:
-    """The archives of a split of `size` images each."""
+    """Divide a split into archives with `size` images each."""
     keys = member_keys(source.index)
     shards = []
     for number, begin in enumerate(range(0, len(source), size)):
@@ -96,10 +100,11 @@ def shards_of(
 
 
 def member_keys(index: Index) -> list[str]:
-    """Of each image a name that no other has, CLASS/NAME, by which WebDataset tells its members.
+    """Return a unique key CLASS/NAME for each image, by which WebDataset groups members.
 
-    The name is the file's up to its ending; dots become underscores, because WebDataset's keys end at the first. If
-    images of a folder would share one, as `same.jpg` and `same.png`, all but the first get a number: `same`, `same-2`.
+    NAME is the file name without extension. Dots become underscores, because a WebDataset key ends at the first dot. If
+    several images of a folder would have the same key, such as `same.jpg` and `same.png`, all but the first get a
+    number: `same`, `same-2`.
     """
     taken: set[str] = set()
     keys = []
@@ -116,7 +121,7 @@ def member_keys(index: Index) -> list[str]:
 
 
 def _digest(index: Index, begin: int, keys: tuple[str, ...]) -> str:
-    assert index.sizes is not None  # a folder's never are
+    assert index.sizes is not None  # known for every folder
     digest = hashlib.sha256()
     for image, key in enumerate(keys, start=begin):
         label = int(index.labels[image])
@@ -125,12 +130,12 @@ def _digest(index: Index, begin: int, keys: tuple[str, ...]) -> str:
 
 
 def pixels_of(source: FolderSource, image: int, config: ImageFolderConfig) -> np.ndarray:
-    """uint8 (height, width, 3), resized. Raises a UserError for an image that cannot be read."""
+    """Return a resized image, uint8 (height, width, 3); raise a UserError if it cannot be read."""
     return resized_tensor(to_tensor(source[image][0]), config).permute(1, 2, 0).contiguous().numpy()
 
 
 def encoded(pixels: np.ndarray, recipe: PackRecipe) -> tuple[bytes, int]:
-    """The content of a member, and where in it that begins which is read later: all of a JPEG, an array's pixels."""
+    """Return the content of a member, and the position in it at which later reads begin (the pixels of an array)."""
     buffer = io.BytesIO()
     if recipe.format == "raw":
         np.save(buffer, pixels)
@@ -140,25 +145,24 @@ def encoded(pixels: np.ndarray, recipe: PackRecipe) -> tuple[bytes, int]:
 
 
 def make_shard(shard: Shard) -> dict[str, Any]:
-    """Write an archive and what is known of it, each under another name first.
+    """Write an archive and its record atomically, and return the record.
 
-    Raises a UserError on a full disk, and for an image that cannot be read unless such are skipped.
+    Raises:
+        UserError: If the archive cannot be written, or an image cannot be read and is not to be skipped.
     """
-    torch.set_num_threads(1)  # there is a process for each core
+    torch.set_num_threads(1)  # processes run in parallel
     suffix = ".npy" if shard.recipe.format == "raw" else ".jpg"
     record: dict[str, Any] = {"offsets": [], "lengths": [], "shapes": [], "skipped": {}}
     unfinished = shard.path.with_name(f".{shard.path.name}.tmp")
     with told(shard.path), _removed_unless_renamed(unfinished):
         with open(unfinished, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
             for image, key in enumerate(shard.keys, start=shard.begin):
-                place, length, shape = 0, 0, (0, 0)  # of an image that is skipped
+                place, length, shape = 0, 0, (0, 0)  # values of skipped images
                 try:
                     pixels = pixels_of(shard.source, image, shard.config)
                 except UserError as error:
                     if not shard.skip:
-                        raise UserError(
-                            f"{error} Or leave such images out of the pack: --on-bad-image skip."
-                        ) from error
+                        raise UserError(f"{error} Or skip unreadable images with --on-bad-image skip.") from error
                     record["skipped"][shard.source.index.path(image)] = str(error)
                 else:
                     content, skipped = encoded(pixels, shard.recipe)
@@ -175,7 +179,7 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Add a member; return where in the archive its content begins."""
+    """Add a member, and return the position of its content in the archive."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
@@ -183,6 +187,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.tmp")
     new.write_text(json.dumps(value, indent=None if path.parent.name == "parts" else 2))
@@ -190,6 +195,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def commit(new: Path, path: Path) -> None:
+    """Flush a new file to the disk and rename it to `path`."""
     with open(new, "rb") as file:
         os.fsync(file.fileno())
     os.replace(new, path)
@@ -197,12 +203,12 @@ def commit(new: Path, path: Path) -> None:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """What the disk refuses, as a UserError."""
+    """Convert errors of the file system into a UserError."""
     try:
         yield
     except OSError as error:
-        text = f"{path} cannot be written ({error.strerror}): make room and run the same command again"
-        raise UserError(f"{text}; it goes on where it stopped.") from error
+        text = f"{path} cannot be written ({error.strerror}). Free some space and repeat the same command"
+        raise UserError(f"{text}, which continues where it stopped.") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The folder in TMPDIR with the sockets by which loader processes hand images over. Imports no torch."""
+"""The folder in TMPDIR for the sockets over which workers pass images. Imports no torch."""
 
 import contextlib
 import multiprocessing.util
@@ -11,17 +11,19 @@ from pathlib import Path
 from ranger21.system.errors import UserError
 from ranger21.system.locks import take
 
-MARK = "of-ranger21"  # a file in our folders: others' programs have such folders, too, and do not lock them
-LONGEST = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")  # of TMPDIR
-_held: dict[Path, int] = {}  # descriptors that stay open as long as this process lives
+MARK = "of-ranger21"  # file that marks our folders; other programs have similar folders but do not lock them
+LONGEST = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")  # bytes of TMPDIR
+_held: dict[Path, int] = {}  # file descriptors that stay open while this process lives
 
 
 def prepare_sockets() -> None:
-    """Make this process's folder for sockets, if there is none yet, and sweep those that killed runs left.
+    """Create this process's folder for sockets, if there is none yet, and remove folders left by killed runs.
 
-    The loader processes that are forked from now on use it; it goes when this process ends. One that this process was
-    handed down by its parent, or made earlier for something else, is left as it is: it is not of this run alone.
-    Raises a UserError if the path of TMPDIR is too long, or it takes no folder.
+    Workers forked later use the folder, and it is removed when this process ends. A folder inherited from the parent
+    process is not marked as ours, because other processes use it as well.
+
+    Raises:
+        UserError: If the path of TMPDIR is too long, or no folder can be created there.
     """
     temporary = Path(tempfile.gettempdir())
     _require_short(str(temporary))
@@ -29,21 +31,21 @@ def prepare_sockets() -> None:
     try:
         folder = Path(multiprocessing.util.get_temp_dir())
     except OSError as error:
-        text = f"TMPDIR={temporary} takes no folder for the sockets of loader processes ({error.strerror})"
-        raise UserError(f"{text}: make room there, or set data.workers=0.") from error
+        text = f"Cannot create a folder for the sockets of workers in TMPDIR={temporary} ({error.strerror})"
+        raise UserError(f"{text}. Free some space there, or set data.workers=0.") from error
     if folder in _held:
         return
     sweep_sockets(temporary)
     if handed_down:
         return
     descriptor = _held[folder] = os.open(folder, os.O_RDONLY)
-    with contextlib.suppress(OSError):  # where there are no locks, there is no mark, and nobody sweeps
+    with contextlib.suppress(OSError):  # without locks there is no mark, and the folder is never swept
         if take(descriptor):
             (folder / MARK).touch()
 
 
 def sweep_sockets(temporary: Path) -> None:
-    """Remove the folders for sockets of runs that were killed: ours, this user's, and locked by no process."""
+    """Remove socket folders of killed runs: those with our mark that belong to this user and are not locked."""
     for folder in temporary.glob("pymp-*"):
         with contextlib.suppress(OSError):
             names = set(os.listdir(folder))
@@ -59,14 +61,14 @@ def sweep_sockets(temporary: Path) -> None:
 
 
 def is_short(folder: str) -> bool:
-    """Whether sockets can be in a folder: the system limits their paths."""
+    """Return whether the path of a folder is short enough for sockets."""
     return len(os.fsencode(folder)) <= LONGEST
 
 
 def _require_short(folder: str) -> None:
-    """Raise a UserError if TMPDIR is too long: torch waits for ever for a socket that could not be made."""
+    """Raise a UserError if TMPDIR is too long, because torch waits forever for a socket that cannot be created."""
     if not is_short(folder):
         raise UserError(
-            f"TMPDIR={folder} is too long for the sockets of loader processes: set TMPDIR to a folder with a path of "
-            f"at most {LONGEST} characters, or set data.workers=0."
+            f"TMPDIR={folder} is too long for the sockets of workers. Set TMPDIR to a folder with a path of at most "
+            f"{LONGEST} characters, or set data.workers=0."
         )

@@ -1,6 +1,6 @@
-"""Packs on a node's own disk: copied there once, before the training, by whichever rank is first. Imports no torch.
+"""Staging: copy a pack to the node's local disk before training (data.stage). Imports no torch.
 
-The copy lies in a folder that nobody else may write to; `ranger21.data.copying` says what of it is right.
+The first rank on a node copies the pack once, into a folder that no other user can write to (`ranger21.data.copying`).
 """
 
 import hashlib
@@ -26,32 +26,38 @@ def wants_copy(config: DataConfig) -> bool:
 
 
 def place(config: ImageFolderConfig) -> Path:
-    """The folder of the copy: its name says of which pack it is, and the one above whose."""
+    """Return the folder of the copy, named after the pack's contents, in a folder named after the user.
+
+    Raises:
+        UserError: If data.stage has an undefined variable or is not an absolute path.
+    """
     folder = Path(os.path.expandvars(config.stage or ""))
-    with suppress(RuntimeError):  # there is no such user
+    with suppress(RuntimeError):  # unknown user
         folder = folder.expanduser()
     wrong = "names a variable that is not set" if "$" in str(folder) else "is not an absolute path"
     if "$" in str(folder) or not folder.is_absolute():
         text = f"data.stage={config.stage} {wrong} on {socket.gethostname()}"
-        raise UserError(f"{text}: ask your site for the folder that is on each node's own disk.")
+        raise UserError(f"{text}. Ask your site for the folder on each node's local disk.")
     pack = Path(config.pack or "")
     of_pack = hashlib.sha256((pack / FACTS).read_bytes()).hexdigest()[:8]
     return folder / f"ranger21-{os.geteuid()}" / f"{pack.resolve().name}-{of_pack}"
 
 
 def staged(config: DataConfig) -> DataConfig:
-    """The configuration with the copy in place of the pack, where one is wanted."""
+    """Return the configuration with the copy instead of the pack, if data.stage is set."""
     if isinstance(config, ImageFolderConfig) and wants_copy(config):
         return replace(config, pack=str(place(config)), stage=None)
     return config
 
 
 def stage(config: DataConfig, stopped: Stopped) -> int:
-    """Copy what this node's copy lacks or has wrong; return 0, or the exit code of a stop in between.
+    """Complete this node's copy of the pack; return the exit code if the run is told to stop, else 0.
 
-    Of several processes on a node one copies and the others wait, also those of other jobs; when that one dies, the
-    next goes on. A file has its name once it is whole: size and checksum as the pack says.
-    Raises a UserError if somebody else could change the copy.
+    One process per node copies while the others wait, including those of other jobs. If it dies, the next one
+    continues. A file gets its final name only after its size and checksum were verified.
+
+    Raises:
+        UserError: If another user could change the copy, or the copy cannot be written.
     """
     assert isinstance(config, ImageFolderConfig)
     pack, target = Path(config.pack or ""), place(config)
@@ -65,19 +71,19 @@ def stage(config: DataConfig, stopped: Stopped) -> int:
             return Copy(pack, target, stopped).complete() if mine else stopped()
     except OSError as error:
         text = f"{pack} could not be copied to {target} ({error.strerror or error})"
-        raise UserError(f"{text}: make room there, or choose another data.stage.") from error
+        raise UserError(f"{text}. Free some space there, or choose another data.stage.") from error
 
 
 def require_sticky(folder: Path) -> None:
-    """Raise a UserError if every user may rename the other users' files in a folder."""
+    """Raise a UserError if any user may rename other users' files in a folder."""
     mode = folder.stat().st_mode
     if mode & modes.S_IWOTH and not mode & modes.S_ISVTX:
-        text = "is a folder in which every user may rename what others have (it lacks the sticky bit of /tmp)"
-        raise UserError(f"{folder} {text}: choose another data.stage, or ask its owner for chmod +t.")
+        text = "lets any user rename the files of others, because it lacks the sticky bit that /tmp has"
+        raise UserError(f"{folder} {text}. Choose another data.stage, or ask its owner for chmod +t.")
 
 
 def take_over(folder: Path) -> None:
-    """Make a folder for its owner alone. Raises a UserError for one that is there and could be changed by others."""
+    """Create a folder that only this user can access, or raise a UserError if it exists and others could change it."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     state = folder.lstat()
@@ -86,18 +92,18 @@ def take_over(folder: Path) -> None:
     elif not modes.S_ISDIR(state.st_mode):
         wrong = "is not a folder"
     elif state.st_uid != os.geteuid():
-        wrong = f"belongs to another user (number {state.st_uid})"
+        wrong = f"belongs to another user (user ID {state.st_uid})"
     elif state.st_mode & (modes.S_IWGRP | modes.S_IWOTH):
-        wrong = "may be written to by others"
+        wrong = "is writable by other users"
     else:
         return
-    text = "and the copy of a pack must be in a folder that nobody else can change"
-    raise UserError(f"{folder} on {socket.gethostname()} {wrong}, {text}: remove it, or choose another data.stage.")
+    text = "but no other user may be able to change the copy of a pack"
+    raise UserError(f"{folder} on {socket.gethostname()} {wrong}, {text}. Remove it, or choose another data.stage.")
 
 
 @contextmanager
 def _alone(folder: Path, stopped: Stopped) -> Iterator[bool]:
-    """Wait until no other process has the folder; False if the run is stopped meanwhile."""
+    """Wait for the lock of a folder; yield False if the run is told to stop meanwhile."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         while not stopped() and not take(handle):

@@ -1,7 +1,7 @@
-"""Subsets that are the same on every machine: which classes and images belong to them, told by their names alone.
+"""Reproducible subsets of classes and images, selected by names only. Imports no torch.
 
-A class or an image is in a subset if the hash of its name is among the lowest. So a larger subset contains the smaller
-ones, and neither the order of a directory nor the images beside it change what is chosen. Imports no torch.
+A subset consists of the classes or images whose names have the lowest hashes. A larger subset contains the smaller
+ones, and the selection does not depend on the order of directories or on other images.
 """
 
 from __future__ import annotations
@@ -21,41 +21,51 @@ if TYPE_CHECKING:
 
 
 def rank(name: bytes) -> bytes:
-    """What names are ordered by."""
+    """Return the hash by which names are ordered."""
     return hashlib.blake2b(name, digest_size=8, person=b"ranger21").digest()
 
 
 def choose_classes(classes: Sequence[str], wanted: int | list[str]) -> list[int]:
-    """The labels of so many classes, or of the named ones. Raises a UserError for more or others than there are."""
+    """Return the labels of the chosen classes, ascending.
+
+    Args:
+        classes: All class names.
+        wanted: Number of classes, or their names.
+
+    Raises:
+        UserError: If there are fewer classes, or a name is unknown.
+    """
     if isinstance(wanted, int):
         if wanted > len(classes):
-            raise UserError(f"data.classes={wanted} is not possible: the data has {len(classes)} classes.")
+            raise UserError(f"data.classes={wanted} is not possible: the data has only {len(classes)} classes.")
         return sorted(sorted(range(len(classes)), key=lambda c: rank(os.fsencode(classes[c])))[:wanted])
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
         raise UserError(
-            f"data.classes names {first_few(unknown)}, of which the data has no class: name others, or none (null)."
+            f"data.classes names {first_few(unknown)}, which the data does not have. Choose other classes, or null."
         )
     return sorted(classes.index(name) for name in set(wanted))
 
 
 def choose_holdout(labels: np.ndarray, names: Sequence[bytes], classes: Mapping[int, str], wanted: int) -> np.ndarray:
-    """The numbers of so many images, ascending: of every class as many as of any other, or one more.
+    """Return the indices of a balanced holdout, ascending; the numbers per class differ by at most one.
 
-    Those of the lowest hashes, of other hashes than the subsets', and so are the classes that give one more. A larger
-    holdout contains the smaller ones.
+    The images with the lowest hashes are chosen, and likewise the classes that give one more. These hashes are
+    independent of those for subsets. A larger holdout contains the smaller ones.
 
     Args:
-        labels: of all images.
-        names: of all images.
-        classes: names by labels, of those classes that are chosen.
+        labels: Labels of all images.
+        names: Names of all images.
+        classes: Names of the chosen classes, by label.
+        wanted: Number of images to hold out.
 
-    Raises a UserError for fewer than one a class, and for a class that has none left for training.
+    Raises:
+        UserError: If there is less than one image per class, or a class would have no images left for training.
     """
     each, more = divmod(wanted, len(classes))
     if not each:
         raise UserError(
-            f"data.holdout={wanted} is not possible: it must be at least {len(classes)}, one image of every class."
+            f"data.holdout={wanted} is not possible: it must be at least {len(classes)}, one image per class."
         )
     lucky = sorted(classes, key=lambda label: _held_out(os.fsencode(classes[label])))[:more]
     held: list[int] = []
@@ -63,8 +73,8 @@ def choose_holdout(labels: np.ndarray, names: Sequence[bytes], classes: Mapping[
         own, share = np.flatnonzero(labels == label).tolist(), each + (label in lucky)
         if share >= len(own):
             raise UserError(
-                f"data.holdout={wanted} is not possible: {share} of them would be of the class {name}, which has "
-                f"{len(own)} training images and needs one more than are held out."
+                f"data.holdout={wanted} is not possible: it would take {share} images of the class {name}, which has "
+                f"only {len(own)} training images, and at least one must remain for training."
             )
         held += sorted(own, key=lambda image: _held_out(names[image]))[:share]
     return np.array(sorted(held), dtype=np.int64)
@@ -75,12 +85,19 @@ def _held_out(name: bytes) -> bytes:
 
 
 def digest_of_names(names: Sequence[bytes]) -> str:
-    """Of which images these are, in whatever order."""
+    """Return a hash of a set of names, independent of their order."""
     return hashlib.sha256(b"\0".join(sorted(names))).hexdigest()[:16]
 
 
 def choose_images(index: Index, classes: list[int], fraction: float, held: np.ndarray | None = None) -> np.ndarray:
-    """The numbers of the images: of each class, less those that are held out, that fraction, rounded up."""
+    """Return the indices of the chosen images: the given fraction of each class, rounded up.
+
+    Args:
+        index: Index of all images.
+        classes: Labels of the classes.
+        fraction: Fraction of the images of each class.
+        held: Indices of held-out images, which are excluded before the fraction is taken.
+    """
     images = np.flatnonzero(np.isin(index.labels, classes))
     if held is not None:
         images = np.setdiff1d(images, held, assume_unique=True)

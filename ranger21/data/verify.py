@@ -1,8 +1,7 @@
-"""Looks at every file of train/ and val/: counts them, decodes each image, and tells whatever is odd. Imports no torch.
+"""Verify a dataset: count the files of train/ and val/, decode every image, and report findings. Imports no torch.
 
-What the loader cannot read, or what makes it another data set than it should be, is wrong. What it copes with, though
-a person may want to know of it (ImageNet itself has CMYK and grey images, EXIF, and a PNG under a JPEG's name), is a
-notice.
+A finding is wrong if the loader cannot read the file or the dataset is not the expected one. It is a notice if the
+loader handles it (ImageNet has CMYK and grayscale images, EXIF data, and a PNG file with a JPEG name).
 """
 
 import errno
@@ -21,35 +20,41 @@ from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel
 
 WRONG = {
-    "counts": "counts that are not ImageNet's",
-    "one_split_only": "classes of one split only",
+    "counts": "counts that differ from ImageNet's",
+    "one_split_only": "classes in one split only",
     "empty_class": "classes without images",
     "unreadable": "unreadable images",
-    "stray": "files that are no images by their names",
-    "broken_link": "links that lead nowhere",
-    "link_loop": "links that lead back to themselves",
-    "stale_index": "kept indices that are of other files",
+    "stray": "files that are not images in class folders",
+    "broken_link": "broken links",
+    "link_loop": "links to a folder that contains them",
+    "stale_index": "outdated cached indices that cannot be removed",
 }
 NOTICES = {
-    "index": "kept indices that were of other files, made anew",
-    "hidden": "hidden files and folders, passed over",
-    "other_format": "another format than the name says",
+    "index": "outdated cached indices, replaced",
+    "hidden": "hidden files and folders, ignored",
+    "other_format": "format differs from the file extension",
     "cmyk": "CMYK",
-    "grey": "grey",
-    "palette": "palettes",
+    "grey": "grayscale",
+    "palette": "palette",
     "deep": "more than 8 bits",
     "other_mode": "other modes",
-    "rotated": "EXIF with an orientation that turns or mirrors",
-    "exif": "other EXIF",
-    "warning": "other warnings of Pillow's",
+    "rotated": "EXIF orientation other than upright",
+    "exif": "other EXIF data",
+    "warning": "other warnings by Pillow",
 }
 CLASSES = 1000
-IMAGES = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}  # of ImageNet, and of its classes at least, at most
+IMAGES = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}  # ImageNet: total, minimum and maximum per class
 
 
 @dataclass(frozen=True)
 class DataFinding:
-    """Something wrong, or a notice: its kind, the file or folder by its path below the root, and what it is."""
+    """A problem or notice.
+
+    Attributes:
+        kind: A key of WRONG or NOTICES.
+        file: Path of the file or folder below the root.
+        why: Description.
+    """
 
     kind: str
     file: str
@@ -58,7 +63,7 @@ class DataFinding:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """The images of a class, by their paths below the root."""
+    """The images of a class in a split, by path below the root."""
 
     root: Path
     split: str
@@ -67,10 +72,15 @@ class ClassFolder:
 
 
 def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
-    """Return what there is, what is wrong and what is odd, in an order that depends on nothing but the files.
+    """Return a report with counts, problems and notices, in a reproducible order.
 
     Args:
-        expect: "imagenet", whose counts are required, or "none".
+        root: Folder that contains train/ and val/.
+        expect: "imagenet" to require its counts, or "none".
+        processes: Number of processes.
+
+    Raises:
+        UserError: If a split has no class folders or cannot be read.
     """
     folders, findings = [], []
     for split in SPLITS:
@@ -99,27 +109,33 @@ def verify(root: Path, expect: str, processes: int) -> dict[str, Any]:
 
 
 def names_of_classes(root: Path, split: str) -> list[str]:
-    """Return the names of the class folders of a split. Raises a UserError if there are none."""
-    hint = "ROOT must be the folder that holds train/ and val/, with a folder for each class in both"
+    """Return the names of the class folders of a split; raise a UserError if there are none."""
+    hint = "ROOT must contain train/ and val/, each with a folder per class"
     try:
         names = class_folders(root / split)
     except OSError as error:
-        raise UserError(f"{error.filename or root / split} cannot be read ({error.strerror}): {hint}.") from error
+        raise UserError(f"{error.filename or root / split} cannot be read ({error.strerror}). {hint}.") from error
     if not names:
-        raise UserError(f"{root / split} has no class folders: {hint}.")
+        raise UserError(f"{root / split} has no class folders. {hint}.")
     return names
 
 
 def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) -> tuple[list[str], list[DataFinding]]:
-    """The images in a folder and in those below it, where the loader looks for them, too; and what else is there."""
+    """Return the images in a folder and its subfolders, as the loader finds them, and findings about other files.
+
+    Args:
+        root: Root of the dataset.
+        folder: Path of the folder below the root.
+        above: Device and inode numbers of the folders above, to detect loops.
+    """
     images: list[str] = []
     odd: list[DataFinding] = []
     try:
         state = (root / folder).stat()
         if (state.st_dev, state.st_ino) in above:
-            return [], [DataFinding("link_loop", folder, "leads to a folder that holds it")]
+            return [], [DataFinding("link_loop", folder, "links to a folder that contains it")]
         if len(above) > DEEPEST:
-            return [], [DataFinding("unreadable", folder, f"more than {DEEPEST} folders deep")]
+            return [], [DataFinding("unreadable", folder, f"nested more than {DEEPEST} folders deep")]
         entries = list(os.scandir(root / folder))
     except OSError as error:
         return [], [DataFinding("unreadable", folder, str(error.strerror))]
@@ -140,7 +156,7 @@ def listing(root: Path, folder: str, above: tuple[tuple[int, int], ...] = ()) ->
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """folder, image, hidden, or what is wrong with it."""
+    """Return "folder", "image", or the kind of finding for another entry."""
     if is_hidden(entry.name):
         return "hidden"
     try:
@@ -154,48 +170,51 @@ def kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def what_is(entry: os.DirEntry[str]) -> str:
+    """Return the description of an entry that is neither a folder nor an image."""
     if is_hidden(entry.name):
-        return "no data, by its name"
+        return "hidden by its name"
     if entry.is_symlink():
-        return f"leads to {as_text(str(Path(entry.path).readlink()))}"
-    return "not a regular file" if is_image(entry.name) else "no image by its name"
+        return f"links to {as_text(str(Path(entry.path).readlink()))}"
+    return "not a regular file" if is_image(entry.name) else "no image extension"
 
 
 def beside_the_classes(root: Path, split: str) -> Iterator[DataFinding]:
+    """Yield findings about files outside class folders."""
     with os.scandir(root / split) as entries:
         for entry in entries:
             kind = kind_of(entry)
             if kind == "image":
-                yield DataFinding("stray", f"{split}/{entry.name}", "in no class folder")
+                yield DataFinding("stray", f"{split}/{entry.name}", "not in a class folder")
             elif kind != "folder":
                 yield DataFinding(kind, f"{split}/{entry.name}", what_is(entry))
 
 
 def indices(root: Path, split: str) -> list[DataFinding]:
-    """The indices by which the next start would go, if they are of other files: they are made anew."""
+    """Replace cached indices that a run would use although the files differ, and return findings about them."""
     try:
         return [
-            DataFinding("index", split, f"{as_text(str(place))} was of other files than there are: it is made anew")
+            DataFinding("index", split, f"{as_text(str(place))} did not match the files and was replaced")
             for place in renew(root / split)
         ]
     except OSError as error:
-        why = f"{as_text(str(error.filename))} is of other files, and cannot be removed ({error.strerror}): delete it"
-        return [DataFinding("stale_index", split, why)]
-    except UserError:  # a folder that cannot be read, or a link to one above: found before
+        why = f"{as_text(str(error.filename))} does not match the files and cannot be removed ({error.strerror})"
+        return [DataFinding("stale_index", split, f"{why}. Delete it")]
+    except UserError:  # an unreadable folder or a link loop, which `listing` reports
         return []
 
 
 def examine(folder: ClassFolder) -> list[DataFinding]:
-    """Decode every image of a class."""
+    """Decode every image of a class, and return the findings."""
     return [DataFinding(kind, image, why) for image in folder.images for kind, why in oddities(folder.root / image)]
 
 
 def as_text(path: str) -> str:
-    """Return a path as text that JSON takes: bytes that are not UTF-8 are written as `\\xe4`."""
+    """Return a path as valid text: bytes that are not UTF-8 are written as `\\xe4`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def off_counts(folders: list[ClassFolder]) -> Iterator[DataFinding]:
+    """Yield findings about counts that differ from ImageNet's."""
     for split, (total, least, most) in IMAGES.items():
         counts = {f.name: len(f.images) for f in folders if f.split == split}
         if len(counts) != CLASSES:
@@ -209,6 +228,7 @@ def off_counts(folders: list[ClassFolder]) -> Iterator[DataFinding]:
 
 
 def lopsided(folders: list[ClassFolder]) -> Iterator[DataFinding]:
+    """Yield findings about classes that only one split has."""
     names = {split: {f.name for f in folders if f.split == split} for split in SPLITS}
     for split, other in (SPLITS, SPLITS[::-1]):
         for name in names[split] - names[other]:
@@ -216,6 +236,7 @@ def lopsided(folders: list[ClassFolder]) -> Iterator[DataFinding]:
 
 
 def summary(folders: list[ClassFolder]) -> dict[str, Any]:
+    """Return the number of classes and images of a split, and its smallest and largest class."""
     by_size = sorted((len(f.images), as_text(f.name)) for f in folders)
     smallest, largest = ({"class": name, "images": count} for count, name in (by_size[0], by_size[-1]))
     images = sum(count for count, _ in by_size)

@@ -91,7 +91,7 @@ def _read_safetensors(path: Path) -> Weights:
             said = (file.metadata() or {}).get(OWN)
         run = _run_in(json.loads(said)) if said else None
     except FileNotFoundError as error:
-        raise UserError(f"There is no file of weights {path}.") from error
+        raise UserError(f"There are no weights at {path}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (SafetensorError, ValueError, RecursionError) as error:
