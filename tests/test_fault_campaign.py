@@ -172,7 +172,7 @@ END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=
         ("disk full", {"codes": [0], "told": ["could not be written"]}, [END], "ended with [0]"),
         ("one rank killed", {"codes": [1, -9]}, [END], ""),
         ("one rank killed", {"codes": [-9, -9], "ended_by_us": 1}, [END], "1 of 1 ranks did not end"),
-        (LOADER, {"codes": [0], "finished": True, "reached": 44, "told": ["started anew"]}, [], ""),
+        (LOADER, {"codes": [0], "finished": True, "reached": 44, "told": ["are restarted"]}, [], ""),
         (LOADER, {"codes": [0], "finished": True, "reached": 44}, [], "no message with"),
         (LOADER, {"codes": [0], "finished": True, "reached": 43}, [], ""),
         (LOADER, {"codes": [1]}, [END], "the run ended with [1]"),
@@ -191,7 +191,7 @@ def test_what_is_judged(kind: str, values: dict[str, Any], after: list[SessionRe
 
 
 def test_a_process_that_is_replaced_goes_on() -> None:
-    told = record((LOADER, 25), ("SIGKILL", 33), told=["started anew"])
+    told = record((LOADER, 25), ("SIGKILL", 33), told=["are restarted"])
     later = judge(LEG, [told, END])
     assert [(fault.kind, fault.mistake, fault.repeated) for fault in later] == [
         (LOADER, "", 0),

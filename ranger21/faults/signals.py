@@ -108,7 +108,7 @@ OFF = "W&B is switched off"
 KINDS = (
     Killed(), Stopping(signal.SIGTERM, 143), Stopping(signal.SIGUSR1, 143), Stopping(signal.SIGHUP, 129),
     RankKilled(), RankStopped(), Suspended(),
-    ChildKilled("loader process killed", LOADERS.name, "started anew", Within.noticed + 10, wandb=False),
+    ChildKilled("loader process killed", LOADERS.name, "are restarted", Within.noticed + 10, wandb=False),
     ChildKilled("wandb process killed, offline", OFFLINE.name, OFF, Within.noticed, wandb=True),
     ChildKilled("wandb process killed, online", ONLINE.name, OFF, Within.noticed, wandb=True),
 )  # fmt: skip
