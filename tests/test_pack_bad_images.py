@@ -43,7 +43,7 @@ def made(config: ImageFolderConfig, target: Path, **options: Any) -> bool:
     return make_pack(sources_of(config), config, JPEG, target, 1, **options)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("cure", ["replaced", "removed"])
 def test_what_is_unaffected_is_kept(cure, root, config, tmp_path, capsys):
     """Archives of ten: the bad image is in the second of training, and that of validation is made beforehand."""
@@ -66,7 +66,7 @@ def test_what_is_unaffected_is_kept(cure, root, config, tmp_path, capsys):
             made(config, pack)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_shards")
 def test_fewer_images_leave_no_archive_behind(root, config, tmp_path, capsys):
     pack = tmp_path / "pack"
     assert made(config, pack)
@@ -79,7 +79,7 @@ def test_fewer_images_leave_no_archive_behind(root, config, tmp_path, capsys):
     assert made(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_shards")
 def test_a_copy_of_another_size_is_not_packed_into_it(root, config, tmp_path):
     pack = tmp_path / "pack"
     assert made(config, pack)
