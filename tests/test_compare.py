@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from support.command_runner import CommandRunner
 from support.run_directories import MakeRun
 
 from ranger21.report.groups.comparisons import compare_like_with_like, separation
@@ -28,18 +30,20 @@ from ranger21.system.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 
+Compare = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = (sys.executable, str(ROOT / "scripts" / "compare.py"))
 
 
-def compare(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+@pytest.fixture
+def compare(commands: CommandRunner) -> Compare:
+    """Run scripts/compare.py with arguments."""
+    return partial(commands.complete, "compare.py")
 
 
 # What it writes
 
 
-def test_command_writes_tables_claims_figures_and_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+def test_command_writes_tables_claims_figures_and_the_page(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
     finals = {"adamw": (60.0, 61.0, 63.0), "ranger21": (70.0, 72.0, 71.0)}
     for optimizer, values in finals.items():
         for seed, value in enumerate(values):
@@ -234,7 +238,7 @@ def test_a_damaged_run_never_hides_the_others(make_run: MakeRun, tmp_path: Path,
         assert run.last("val/acc1") in (None, 50.0, 60.0)
 
 
-def test_everything_damaged_at_once_is_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+def test_everything_damaged_at_once_is_drawn(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
     for seed, damage in enumerate(DAMAGE.values()):
         path = make_run("adamw", seed)
         (path / "manifest.json").write_text("{}")
@@ -286,7 +290,9 @@ def test_a_step_back_at_any_place_keeps_the_later_lines(make_run: MakeRun) -> No
             assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
 
 
-def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+def test_names_that_are_no_text_or_look_like_formulas_are_drawn(
+    compare: Compare, make_run: MakeRun, tmp_path: Path
+) -> None:
     """A byte that is no UTF-8 in a directory's name, which YAML keeps as \\udcff in a config."""
     odd = b"\xff".decode("utf-8", "surrogateescape")
     for seed in range(3):
@@ -304,7 +310,7 @@ def test_names_that_are_no_text_or_look_like_formulas_are_written_and_drawn(make
 # Mistakes
 
 
-def test_command_tells_mistakes_in_one_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+def test_command_tells_mistakes_in_one_sentence(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
     done = compare(tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"error: no run (a directory with metrics.jsonl) in {tmp_path}.\n"
@@ -330,7 +336,7 @@ def test_ctrl_c_ends_it_in_a_sentence(make_run: MakeRun, tmp_path: Path) -> None
     assert process.returncode == 130
 
 
-def test_help_teaches_and_nothing_imports_torch() -> None:
+def test_help_teaches_and_nothing_imports_torch(compare: Compare) -> None:
     done = compare("--help")
     assert done.returncode == 0
     assert "examples:" in done.stdout

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.project import ROOT
+from support.command_runner import CommandRunner
 from support.training import TINY, run_ranks
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -273,20 +271,16 @@ def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: 
         show(tmp_path, source)
 
 
-def script(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "landscape.py"), *args]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
-
-
-def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None:
+def test_the_real_command_on_a_real_run(commands: CommandRunner, tiny: list[str], tmp_path: Path) -> None:
     """The plane through a run's checkpoint and two others, the path of two of them on it, all marked."""
     assert run_ranks([*tiny, "trainer.steps=2"], tmp_path / "run", 1) == [0]
     kept = [str(tmp_path / "run" / "checkpoints" / "last.pt"), save(tmp_path / "b.pt", make_model(1), tiny, 7)]
     third = save(tmp_path / "c.pt", make_model(2), tiny)
     options = ["--points=5", "--images=50", "--split=val", "--bn-images=16", "--sharpness-seeds=2"]
     out = tmp_path / "out"
-    done = script(*kept, third, *options, "data.eval_batch_size=12", "--trajectory", *kept, "--out", str(out))
+    done = commands.complete(
+        "landscape.py", *kept, third, *options, "data.eval_batch_size=12", "--trajectory", *kept, "--out", str(out)
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     assert "sharpness" in done.stdout
     pictures = [f"{name}.{kind}" for name in ("contours", "surface") for kind in ("png", "svg")]
@@ -302,7 +296,7 @@ def test_the_real_command_on_a_real_run(tiny: list[str], tmp_path: Path) -> None
     for station, mark in zip(surface["trajectory"], surface["marks"][:2], strict=True):
         assert (station["x"], station["y"]) == pytest.approx((mark["x"], mark["y"]), abs=1e-9)
         assert station["captured"] == pytest.approx(1)
-    refused = script(str(tmp_path / "nothing.pt"))
+    refused = commands.complete("landscape.py", str(tmp_path / "nothing.pt"))
     assert (refused.returncode, refused.stderr) == (1, f"error: There is no checkpoint {tmp_path / 'nothing.pt'}.\n")
 
 

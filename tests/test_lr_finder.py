@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support.project import ROOT
+from support.command_runner import CommandRunner
 from support.training import assert_same_state
 
 from ranger21.config.compose import compose_config
@@ -53,28 +51,23 @@ def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Pa
     assert all(math.isfinite(loss) for loss in found.losses)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / "scripts" / "find_lr.py"), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=240)
-
-
-def test_the_command_writes_a_picture_and_says_why(tiny: list[str], tmp_path: Path) -> None:
+def test_the_command_writes_a_picture_and_says_why(commands: CommandRunner, tiny: list[str], tmp_path: Path) -> None:
     out = tmp_path / "lr.png"
-    done = command(*tiny, "--steps", "20", "--out", str(out))
+    done = commands.complete("find_lr.py", *tiny, "--steps", "20", "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert "suggested: " in done.stdout and out.read_bytes()[1:4] == b"PNG"
     values = json.loads(out.with_suffix(".json").read_text())
     assert len(values["rates"]) == len(values["losses"]) > 5
 
 
-def test_impossible_ranges_are_told() -> None:
-    done = command("experiment=demo", "--low", "1", "--high", "0.1")
+def test_impossible_ranges_are_refused(commands: CommandRunner) -> None:
+    done = commands.complete("find_lr.py", "experiment=demo", "--low", "1", "--high", "0.1")
     assert (done.returncode, done.stderr) == (1, "error: --low=1 must be above 0 and below --high=0.1.\n")
 
 
-def test_schedules_are_drawn(tmp_path: Path) -> None:
+def test_schedules_are_drawn(commands: CommandRunner, tmp_path: Path) -> None:
     out = tmp_path / "schedules.png"
-    line = [sys.executable, str(ROOT / "scripts" / "show_schedule.py"), "optimizer=ranger21", "schedule=step"]
-    done = subprocess.run([*line, "--images", "6400", "--out", str(out)], capture_output=True, text=True, timeout=240)
+    words = ("optimizer=ranger21", "schedule=step", "--images", 6400, "--out", out)
+    done = commands.complete("show_schedule.py", *words)
     assert done.returncode == 0 and out.read_bytes()[1:4] == b"PNG", done.stderr
     assert "optimizer=ranger21: first 2.27e-06, highest 0.003, last 0, 60 epochs" in done.stdout

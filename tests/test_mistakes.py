@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from support.command_runner import CommandRunner
 from support.commands import command, train, wait_for_line
-from support.project import ROOT
 from support.training import last_checkpoint, result, run_ranks
 
 
@@ -184,14 +185,16 @@ def state(pid: str) -> str:
         return "Z"
 
 
-def script(name: str, *args: str) -> tuple[int, str]:
-    """The exit code and the last line of what scripts/NAME says on standard error."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *args],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stderr.splitlines()[-1]
+@pytest.fixture
+def script(commands: CommandRunner) -> Callable[..., tuple[int, str]]:
+    """Run scripts/NAME with arguments; return the exit code and the last line on standard error."""
+
+    def run(name: str, *args: str) -> tuple[int, str]:
+        done = commands.complete(name, *args)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def script(name: str, *args: str) -> tuple[int, str]:
         ("bench_landscape.py trainer.device=nope", "trainer.device=nope cpu"),
     ],
 )
-def test_scripts_refuse_what_cannot_be(line, words, tmp_path):
+def test_scripts_refuse_what_cannot_be(script, line, words, tmp_path):
     name, *args = line.split()
     places = {"nothing": str(tmp_path / "nothing")}
     code, sentence = script(name, *(places.get(word, word) for word in args))
@@ -215,7 +218,7 @@ def test_scripts_refuse_what_cannot_be(line, words, tmp_path):
 
 
 @pytest.mark.parametrize("line", ["evaluate.py bare", "export.py bare x.pth", "landscape.py bare"])
-def test_weights_without_a_run_are_refused(line, tmp_path):
+def test_weights_without_a_run_are_refused(script, line, tmp_path):
     """By one sentence, whatever is made of them; nothing is written."""
     bare = tmp_path / "bare.pt"
     torch.save({"model": {"weight": torch.zeros(1)}}, bare)
@@ -228,7 +231,7 @@ def test_weights_without_a_run_are_refused(line, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
-def test_a_photograph_names_the_panels_that_a_page_has(tmp_path):
+def test_a_photograph_names_the_panels_that_a_page_has(script, tmp_path):
     page, picture = tmp_path / "page.html", tmp_path / "page.png"
     page.write_text('<figure data-metric="lr"><div class="plot">0.003</div></figure>')
     code, sentence = script("screenshot_page.py", str(page), str(picture), "--hover", "loss")

@@ -5,17 +5,21 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from support.commands import command, train, wait_for_line
 from support.project import ROOT
 from support.training import (
+    FORKSERVER,
+    TINY,
     assert_same_state,
     last_checkpoint,
     metrics_without_speed,
     result,
     run_ranks,
     saved_step,
+    train_in_child,
 )
 
 
@@ -50,24 +54,52 @@ def test_the_number_of_loader_processes_changes_nothing(tiny, tmp_path):
     assert_same_state(last_checkpoint(tmp_path / "0"), last_checkpoint(tmp_path / "3"))
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
-)
-def test_a_signal_saves_and_the_same_command_goes_on(number, code, tiny, tmp_path):
-    overrides = [*tiny, "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=null"]
-    directory = tmp_path / "run"
-    process = subprocess.Popen(**command(*overrides, f"run_dir={directory}"))
-    wait_for_line(directory / "metrics.jsonl", process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
+LOGGED = ["trainer.log_every_steps=1", "trainer.checkpoint_every_steps=null"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images, tmp_path_factory):
+    """A run that logs every step and that nothing interrupts."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert run_ranks([*TINY, f"data.root={images}", *LOGGED], directory, 1) == [0]
+    return directory
+
+
+def assert_stopped_and_resumed(overrides, directory, output, undisturbed):
+    """Assert that a run saved a checkpoint when it was stopped, and ends as one that was not."""
     assert "the same command goes on from there" in output and "Traceback" not in output
     assert not (directory / "result.json").exists()
     assert 0 < saved_step(directory) < 20
     assert run_ranks(overrides, directory, 1) == [0]
-    assert run_ranks(overrides, tmp_path / "whole", 1) == [0]
-    assert_same_state(last_checkpoint(directory), last_checkpoint(tmp_path / "whole"))
-    assert metrics_without_speed(directory) == metrics_without_speed(tmp_path / "whole")
+    assert_same_state(last_checkpoint(directory), last_checkpoint(undisturbed))
+    assert metrics_without_speed(directory) == metrics_without_speed(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_and_the_run_resumes(number, code, undisturbed, tiny, tmp_path):
+    directory = tmp_path / "run"
+    process = FORKSERVER.Process(target=train_in_child, args=([*tiny, *LOGGED], directory, {}, None, ""))
+    process.start()
+    metrics = directory / "metrics.jsonl"
+    while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join(60)
+    output = directory.with_suffix(".out").read_text()
+    assert process.exitcode == code, output
+    assert_stopped_and_resumed([*tiny, *LOGGED], directory, output, undisturbed)
+
+
+def test_ctrl_c_saves_and_the_same_command_resumes(undisturbed, tiny, tmp_path):
+    directory = tmp_path / "run"
+    process = subprocess.Popen(**command(*tiny, *LOGGED, f"run_dir={directory}"))
+    wait_for_line(directory / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert_stopped_and_resumed([*tiny, *LOGGED], directory, output, undisturbed)
 
 
 def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):

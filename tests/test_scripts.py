@@ -4,19 +4,33 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from support.command_runner import CommandRunner
 from support.project import ROOT
 from support.training import last_checkpoint, metrics_lines, result, run_ranks
 
 from ranger21.data.datasets.fashion_mnist import DEBIAN, is_in
 
 
-def script(name: str, *args: str) -> str:
-    """What scripts/NAME prints."""
+@pytest.fixture
+def script(commands: CommandRunner) -> Callable[..., str]:
+    """Run scripts/NAME with arguments; return what it prints."""
+
+    def run(name: str, *args: str) -> str:
+        done = commands.complete(name, *args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def in_its_own_process(name: str, *args: str) -> str:
+    """Run scripts/NAME, which starts processes itself; return what it prints."""
     command = [sys.executable, str(ROOT / "scripts" / name), *args]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
@@ -24,7 +38,7 @@ def script(name: str, *args: str) -> str:
     return done.stdout
 
 
-def test_evaluate_agrees_with_the_run(tiny, tmp_path):
+def test_evaluate_agrees_with_the_run(script, tiny, tmp_path):
     """Whatever the batch size; `best.pt` by default, overrides as for train.py."""
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     best = json.loads(script("evaluate.py", str(tmp_path / "run"), "--json", "data.eval_batch_size=7"))
@@ -38,7 +52,7 @@ def test_evaluate_agrees_with_the_run(tiny, tmp_path):
 
 @pytest.mark.parametrize("remove", [False, True])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_timm_loads_what_is_exported(remove, suffix, tiny, tmp_path):
+def test_timm_loads_what_is_exported(script, remove, suffix, tiny, tmp_path):
     overrides = [*tiny, f"model.remove_batch_norm={str(remove).lower()}", "trainer.steps=2"]
     assert run_ranks(overrides, tmp_path / "run", 1) == [0]
     target = tmp_path / f"weights{suffix}"
@@ -51,11 +65,11 @@ def test_timm_loads_what_is_exported(remove, suffix, tiny, tmp_path):
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_benchmark_prints_a_ratio(ranks):
     small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu", "--ranks", str(ranks))
-    text = script("bench_loop.py", *small)
+    text = in_its_own_process("bench_loop.py", *small)
     assert "ratio" in text and "n = 2" in text and torch.__version__ in text and f"{ranks} rank(s)" in text
 
 
-def test_compare_draws_real_runs(tiny, tmp_path):
+def test_compare_draws_real_runs(script, tiny, tmp_path):
     for seed in (0, 1):
         assert run_ranks([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
     text = script("compare.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))

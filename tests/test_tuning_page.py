@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from support.project import ROOT
+from support.command_runner import CommandRunner
 from support.run_directories import MakeRun
 from support.tuning import make_tuned
 
@@ -173,12 +171,11 @@ def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_
     assert tuned_hash(replace(one, winner=one.trials[0])) != tuned_hash(one)
 
 
-def test_compare_writes_it_and_tells_a_record_that_is_none(workload: Path) -> None:
+def test_compare_writes_it_and_tells_a_record_that_is_none(commands: CommandRunner, workload: Path) -> None:
     write_tuned(workload / "tuned.json", [make_tuned("adamw"), make_tuned("nesterov")])
-    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), str(workload / "outputs")]
-    options = {"capture_output": True, "text": True, "timeout": 120}
+    outputs, out = workload / "outputs", workload / "made"
     done = [
-        subprocess.run([*script, "--out", str(workload / "made"), "--tuned", str(workload / name)], **options)
+        commands.complete("compare.py", outputs, "--out", out, "--tuned", workload / name)
         for name in ("tuned.json", "nothing.json")
     ]
     assert done[0].returncode == 0, done[0].stderr

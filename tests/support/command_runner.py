@@ -135,6 +135,14 @@ class CommandRunner:
         self.server.stdin.flush()
         return CommandResult(*json.loads(self.server.stdout.readline()), left=())
 
+    def complete(self, *words: object, limit: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run a script with its arguments, in an empty folder of its own, as `subprocess.run` would."""
+        line = shlex.join(map(str, words))
+        with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
+            answer = self.run_in(Path(cwd), line, {}, limit=limit)
+        assert answer.code is not None, f"still running after {limit:g} s: {line}\n{answer.out}\n{answer.err}"
+        return subprocess.CompletedProcess(line, answer.code, answer.out, answer.err)
+
     def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> CommandResult:
         """Asserts that the command ends with this exit code and these words, without a traceback or files."""
         answer = self.run(line, places)
