@@ -1,4 +1,4 @@
-"""Small archives and parquet files in the exact layout of ImageNet's, made of any folder with train/ and val/."""
+"""Small archives and parquet files in ImageNet's exact layout, made from any folder with train/ and val/."""
 
 import io
 import os
@@ -15,13 +15,13 @@ from ranger21.data.layout import class_folders
 
 
 def prepared_tree(root: Path) -> dict[str, bytes]:
-    """The tree, by its paths, that must come out: train/ as it is, the validation images under ImageNet's names."""
+    """Return the expected files by path: train/ unchanged, the validation images under ImageNet's names."""
     train = {f"train/{path.parent.name}/{path.name}": path.read_bytes() for path in training_images(root)}
     return train | {f"val/{wnid}/{name}": data for name, wnid, data in validation_images(root)}
 
 
 def make_few(images: Path, folder: Path, classes: int) -> Path:
-    """So many classes of three training images and one of validation in `folder`, and both kinds of sources of them."""
+    """Copy classes with three training images and one validation image each, and make both kinds of sources of them."""
     for split, count in (("train", 3), ("val", 1)):
         for wnid in sorted(os.listdir(images / split))[:classes]:
             (folder / split / wnid).mkdir(parents=True)
@@ -37,7 +37,7 @@ def training_images(root: Path) -> list[Path]:
 
 
 def validation_images(root: Path) -> list[tuple[str, str, bytes]]:
-    """Name, wnid and bytes of each, numbered in a random order of the classes, as ImageNet's are."""
+    """Return name, wnid and bytes of each; as in ImageNet, the numbers do not follow the classes."""
     paths = [path for wnid in class_folders(root / "val") for path in sorted((root / "val" / wnid).iterdir())]
     random.Random(0).shuffle(paths)
     return [
@@ -75,7 +75,7 @@ def devkit_meta(wnids: list[str]) -> bytes:
 
 
 def make_devkit(target: Path, wnids: list[str], classes: list[str]) -> None:
-    """The development kit: of which class (of `wnids`) every validation image is."""
+    """Write the development kit, which says to which class each validation image belongs."""
     numbers = {wnid: number for number, wnid in enumerate(reversed(wnids), start=1)}
     with tarfile.open(target / DEVKIT, "w:gz") as tar:
         add(tar, TRUTH, "".join(f"{numbers[wnid]}\n" for wnid in classes).encode())
@@ -83,7 +83,7 @@ def make_devkit(target: Path, wnids: list[str], classes: list[str]) -> None:
 
 
 def make_archives(root: Path, target: Path) -> None:
-    """The three official archives."""
+    """Write the three official archives."""
     target.mkdir(parents=True, exist_ok=True)
     with tarfile.open(target / TRAIN, "w") as tar:
         for wnid in class_folders(root / "train"):
@@ -96,7 +96,7 @@ def make_archives(root: Path, target: Path) -> None:
 
 
 def make_parquet(root: Path, target: Path, files: int = 3) -> None:
-    """Hugging Face's imagenet-1k: `files` of each split in data/, the classes mixed, and one of the test images."""
+    """Write Hugging Face's imagenet-1k: `files` files of each split in data/, classes mixed, and one of test images."""
     (target / "data").mkdir(parents=True, exist_ok=True)
     wnids = class_folders(root / "train")
     train = [(path.name, path.parent.name, path.read_bytes()) for path in training_images(root)]

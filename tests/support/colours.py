@@ -1,4 +1,4 @@
-"""Twelve classes of single-colour pictures, and a network that tells them apart beyond doubt: its head is by hand."""
+"""Twelve classes of single-colour images, and a network whose head is set by hand so that it recognizes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OVERRIDES = [
 
 
 def draw(folder: Path, name: str, colours: Sequence[tuple[int, int, int]], stem: str = "image_{:08d}") -> None:
-    """A class folder with a picture of each of these colours."""
+    """Write a class folder with an image of each of these colours."""
     (folder / name).mkdir(parents=True)
     for number, colour in enumerate(colours, 1):
         picture = np.full((16, 20, 3), colour, np.uint8)
@@ -41,13 +41,13 @@ def draw(folder: Path, name: str, colours: Sequence[tuple[int, int, int]], stem:
 
 
 def val_colours(label: int) -> list[tuple[int, int, int]]:
-    """Two pictures a class, of which one of the first class has the colour of the second: 23 of 24 are right."""
+    """Return the colours of a class's two validation images. One of class 0 has class 1's colour: 23 of 24 are right."""
     return [LEVELS[label], LEVELS[1 if label == 0 else label]]
 
 
 @dataclass
 class Colours:
-    """A data set (`root`), a run directory with a checkpoint (`run`), and the network."""
+    """A dataset (`root`), a run directory with a checkpoint (`run`), and the network."""
 
     root: Path
     run: Path
@@ -58,7 +58,7 @@ class Colours:
         return torch.load(self.run / "checkpoints" / "last.pt")
 
     def save(self, state: dict[str, Any], run: Path) -> Path:
-        """A run directory with this checkpoint and the same manifest."""
+        """Write a run directory with this checkpoint and the same manifest; return it."""
         (run / "checkpoints").mkdir(parents=True)
         torch.save(state, run / "checkpoints" / "last.pt")
         shutil.copy(self.run / "manifest.json", run)
@@ -66,7 +66,7 @@ class Colours:
 
 
 def prototypes(model: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
-    """Set the head so that the first classes of the model are the colours: the nearest feature wins, by far."""
+    """Set the head so that the first twelve classes are the colours: the nearest feature wins by a large margin."""
     pictures = torch.tensor(LEVELS, dtype=torch.uint8)[:, :, None, None].expand(-1, 3, 32, 32)
     with torch.no_grad():
         inputs = ToInput(mean, std).float()(pictures.contiguous())

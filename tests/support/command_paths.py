@@ -1,4 +1,4 @@
-"""What wrong commands name: runs, checkpoints, packs and pictures, whole ones and those that are not what they seem."""
+"""Runs, checkpoints, packs and images that wrong commands name: intact, damaged, and of the wrong kind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from support.project import FORMATS
 
 
 def make_paths(top: Path) -> dict[str, Path]:
+    """Write everything below `top`; return the paths by the names that stand for them in command lines."""
     for name in ("images", "pack-raw"):
         shutil.copytree(FORMATS / name, top / name)
     runs = sorted((FORMATS / "runs" / "paper").iterdir())
@@ -25,7 +26,7 @@ def make_paths(top: Path) -> dict[str, Path]:
 
 
 def files(top: Path, checkpoint: Path) -> dict[str, Path]:
-    """Files of the wrong kind."""
+    """Write files of the wrong kind; return their paths."""
     written: dict[str, str | bytes] = {
         "TEXT": "not a checkpoint\n", "EMPTY": b"", "JSON": '{"model": 1}', "CUT": checkpoint.read_bytes()[:20_000],
         "BINARY": bytes(range(256)) * 4,
@@ -49,7 +50,7 @@ def files(top: Path, checkpoint: Path) -> dict[str, Path]:
 
 
 def folders(top: Path) -> dict[str, Path]:
-    """Folders where files are expected, and with names that are hard to type."""
+    """Make folders that have a file's name, or a name that is hard to type; return their paths."""
     named = {
         "DIR": "folder",
         "DIRPT": "folder.pt",
@@ -64,7 +65,7 @@ def folders(top: Path) -> dict[str, Path]:
 
 
 def damaged_runs(top: Path, run: Path) -> dict[str, Path]:
-    """Copies of a finished run, each with one file that is not what it should be."""
+    """Copy a finished run, each time with one damaged file; return the copies."""
     picture = (top / "picture.png").read_bytes()
     damage: dict[str, tuple[str, str | bytes]] = {
         "BADCONFIG": ("config.yaml", picture), "LISTCONFIG": ("config.yaml", "- 1\n- 2\n"),
@@ -81,7 +82,7 @@ def damaged_runs(top: Path, run: Path) -> dict[str, Path]:
 
 
 def damaged_packs(top: Path) -> dict[str, Path]:
-    """Copies of a pack, each harmed in one way."""
+    """Copy a pack, each time damaged in one way; return the copies."""
     harm: dict[str, Callable[[Path], object]] = {
         "LISTPACK": lambda pack: (pack / "pack.json").write_text("[]"),
         "TEXTPACK": lambda pack: (pack / "pack.json").write_text("pack"),

@@ -1,4 +1,6 @@
-"""Wrong commands by the hundred: each ends in a sentence, with its exit code, soon, and leaves nothing behind.
+"""Run commands, hundreds of them, in forks of one process that has imported torch.
+
+Most tests use it for wrong commands, which must end soon with an error message and an exit code and leave no files.
 
 A case is `(line, code, words)`. `line` is typed as in a shell (quotes, variables in front), its first word train.py or
 the name of a script; `$NAME` stands for a path among the test's own. `code` is the exit code, `words` a piece of what
@@ -106,13 +108,13 @@ class CommandResult:
 
 
 class CommandRunner:
-    """Runs commands, and says whether each was refused as it should be."""
+    """Run train.py and the scripts."""
 
     def __init__(self, server: subprocess.Popen[str], scratch: Path) -> None:
         self.server, self.scratch = server, scratch
 
     def run(self, line: str, places: dict[str, Path]) -> CommandResult:
-        """What the command says, in an empty folder of its own."""
+        """Run a command line in an empty folder of its own."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
             answer = self.run_in(Path(cwd), line, places)
             left = tuple(sorted(str(path.relative_to(cwd)) for path in Path(cwd).rglob("*")))
@@ -127,7 +129,7 @@ class CommandRunner:
         limit: float = LIMIT,
         memory: int | None = None,
     ) -> CommandResult:
-        """What the command says in a folder; it may take `limit` seconds, and `memory` more bytes than the imports."""
+        """Run a command line in a folder, for up to `limit` seconds, with `memory` bytes beyond the imports'."""
         argv, own = parse_line(line, places)
         request = {"argv": argv, "env": (env or {}) | own, "cwd": str(cwd), "limit": limit, "memory": memory}
         assert self.server.stdin is not None and self.server.stdout is not None
@@ -144,7 +146,7 @@ class CommandRunner:
         return subprocess.CompletedProcess(line, answer.code, answer.out, answer.err)
 
     def refuses(self, line: str, code: int, words: str, places: dict[str, Path]) -> CommandResult:
-        """Asserts that the command ends with this exit code and these words, without a traceback or files."""
+        """Assert that a command ends with this exit code and error message, without traceback or files."""
         answer = self.run(line, places)
         told = f"{line}\nexit code {answer.code} after {answer.seconds:.1f} s\n{answer.out}\n{answer.err}"
         assert answer.code is not None, f"still running after {LIMIT:g} s: {told}"
@@ -157,7 +159,7 @@ class CommandRunner:
 
 
 def parse_line(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
-    """The arguments of a line, the file that is run first, and the variables that are set in front of it."""
+    """Return a command line's arguments, beginning with the file to run, and the variables set in front of it."""
     words = [Template(word).safe_substitute(places) for word in shlex.split(line)]
     env: dict[str, str] = {}
     while re.match(r"[A-Z_][A-Z0-9_]*=", words[0]):
@@ -169,7 +171,7 @@ def parse_line(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str,
 
 
 def environment() -> dict[str, str]:
-    """The environment of the commands, without what would tell them where ImageNet is or that they are ranks."""
+    """Return the environment of commands, without variables that name ImageNet's folder or make a process a rank."""
     hidden = ("IMAGENET_DIR", "HYDRA_FULL_ERROR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     kept = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("SLURM_")}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}

@@ -1,9 +1,9 @@
-"""A pretended CUDA device: tensors without contents, on which one may compute but not look.
+"""A fake CUDA device, whose tensors have shapes but no contents.
 
 torch's FakeTensorMode raises where the host reads a tensor (`.item()`, `bool()`, `nonzero()`, `tolist()`), but lets
-copies between devices pass. `Watch` refuses those that are not expected. What is pretended: that CUDA is there, the two
-fused steps of torch's that cannot be (they return nothing), and the engine of the backward pass, which wants a device's
-threads: its nodes are called one after the other here.
+copies between devices pass. `Watch` refuses those that are not expected. Also faked: that CUDA is
+available; two of torch's fused steps, which return nothing; and the engine of the backward pass, which needs the
+device's threads: here its nodes are called one after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
 class TransferGuard(TorchDispatchMode):
-    """Refuses what makes the host wait for the device: copies between the two, and reads.
+    """Raise on operations that make the host wait for the device: copies between the two, and reads.
 
     Args:
         copies: functions that may copy to the device, asynchronously.
@@ -61,12 +61,12 @@ class TransferGuard(TorchDispatchMode):
 
 
 def sides(tree: Any, least: int = 0) -> set[str]:
-    """The kinds of device of the tensors of at least so many dimensions."""
+    """Return the device types of the tensors with at least `least` dimensions."""
     return {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.ndim >= least}
 
 
 def called_by(codes: list[CodeType]) -> str:
-    """Which of the functions is running, by its name; empty: none."""
+    """Return the name of the function that is running, or an empty string if none is."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code in codes:
@@ -76,7 +76,7 @@ def called_by(codes: list[CodeType]) -> str:
 
 
 def backward(loss: Tensor, gradient: Tensor | None = None, *_: Any) -> None:
-    """As `loss.backward()`, node by node."""
+    """Do what `loss.backward()` does, node by node."""
     order: list[Any] = []
     seen, rest = set(), [(loss.grad_fn, False)]
     while rest:
@@ -102,7 +102,7 @@ def backward(loss: Tensor, gradient: Tensor | None = None, *_: Any) -> None:
 
 @contextlib.contextmanager
 def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Inside, tensors are without contents, and CUDA seems to be there for autocast and the gradient scaler."""
+    """Give tensors no contents, and make CUDA look available to autocast and the gradient scaler."""
     patch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     patch.setattr("torch.amp.grad_scaler.amp_definitely_not_available", lambda: False, raising=False)
     patch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)

@@ -25,7 +25,7 @@ FASHION = FashionMNISTConfig(
 
 
 def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:
-    """Fashion-MNIST in small: picture i is all i, its label i % 10."""
+    """Write a small Fashion-MNIST: image i has pixels of value i and label i % 10. Return its settings."""
     root.mkdir()
     for name in FILES:
         count = train if name.startswith("train") else test

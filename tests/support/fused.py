@@ -22,7 +22,7 @@ def make_params(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: torch.dtype =
 
 
 def walk(optimizer: Optimizer, params: list[Parameter], steps: range, missing: int = -1) -> list[Tensor]:
-    """Steps with gradients of all sizes; the parameter `missing` has none at the even ones."""
+    """Take steps; return copies of the parameters. The parameter `missing` has no gradient at even steps."""
     for step in steps:
         generator = torch.Generator().manual_seed(100 + step)
         for i, param in enumerate(params):
@@ -33,7 +33,7 @@ def walk(optimizer: Optimizer, params: list[Parameter], steps: range, missing: i
 
 
 def largest_difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """The largest difference, absolute below 1 and relative above."""
+    """Return the largest difference, absolute below 1 and relative above."""
     pairs = [(x.detach().double(), y.detach().double()) for x, y in zip(ours, theirs, strict=True) if x.numel()]
     return max((float(((x - y).abs() / y.abs().clamp(min=1)).max()) for x, y in pairs), default=0.0)
 

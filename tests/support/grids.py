@@ -1,4 +1,4 @@
-"""Small grids of runs, and jobs that have left something."""
+"""Arguments for small grids of runs, and a run that was killed while it logged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ FOUR_RUNS = ["--preset", "paper", "--only", "model=resnet50", "--seeds", "2"]
 
 
 def make_job(path: Path, **rows: object) -> PlannedRun:
+    """Return a planned run whose directory has one logged line and a part of another."""
     config = compose_config(["experiment=demo"])
     path.mkdir(parents=True)
     (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")

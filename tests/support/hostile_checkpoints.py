@@ -1,4 +1,4 @@
-"""Checkpoints as a stranger might make them: what torch.save writes of it, and what only a program for it would."""
+"""Hostile checkpoints: those that torch.save can write, and those that only a special program would."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 class Call:
-    """A value that a pickle makes by a call."""
+    """A value that unpickling makes by calling a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.called = function, arguments
@@ -23,7 +23,7 @@ class Call:
 
 
 def write_pickle(path: Path, data: bytes, **records: bytes) -> None:
-    """Write an archive as torch does, with a pickle that it would not make; `\\x80\\x02` is put before it."""
+    """Write an archive as torch does, with any pickle; `\\x80\\x02` is put before it."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {"data.pkl": b"\x80\x02" + data, "version": b"3\n", **records}.items():
             archive.writestr(f"archive/{name}", content)
@@ -32,26 +32,26 @@ def write_pickle(path: Path, data: bytes, **records: bytes) -> None:
 def copy_archive(
     source: Path, target: Path, edit: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED
 ) -> None:
-    """Copy an archive with other contents of its records, whose checksums are right again."""
+    """Copy an archive, edit the contents of its records, and correct their checksums."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
         for info in old.infolist():
             new.writestr(info.filename, edit(info.filename, old.read(info)))
 
 
 def doubled(value: Any, times: int = 60) -> Any:
-    """A value that holds itself 2 ** times, by few objects."""
+    """Return nested lists of few objects that expand to 2 ** times values."""
     for _ in range(times):
         value = [value, value]
     return value
 
 
 def wide(size: int) -> torch.Tensor:
-    """A tensor of any size with one number in its storage."""
+    """Return a tensor of any size with one number in its storage."""
     return torch.zeros(1).expand(size)
 
 
 def hostile_values(canary: Path) -> dict[str, tuple[Any, str]]:
-    """Values that torch.save writes, by the name of the file, with what is said of it."""
+    """Return hostile values that torch.save can write, and a part of the error for each, by file name."""
     hexed: Any = "x"
     for _ in range(40):
         hexed = Call(codecs.encode, hexed, "hex")

@@ -1,6 +1,6 @@
-"""Files of strangers: a command that reads one ends in a sentence, soon, and does nothing else.
+"""Hostile files: a command that reads one must end soon with an error message and do nothing else.
 
-A test writes what is hostile below `hostile.files` and runs commands as those of tests/support/command_runner.py:
+A test writes hostile files below `hostile.files` and runs commands as those of tests/support/command_runner.py:
 
     def test_a_bomb(hostile: Hostile) -> None:
         (hostile.files / "bomb.pt").write_bytes(BOMB)
@@ -31,7 +31,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class HostileFiles:
-    """Runs commands on hostile files, and finds out what else they did."""
+    """Run commands on hostile files, and find out what else they did."""
 
     def __init__(self, commands: CommandRunner, top: Path) -> None:
         self.wrong, self.top, self.canary = commands, top, top / "canary"
@@ -45,7 +45,7 @@ class HostileFiles:
             (self.bin / program).chmod(0o755)
 
     def refuses(self, line: str, words: str, writes: tuple[str, ...] = (), code: int = 1) -> CommandResult:
-        """Asserts that the command ends with this exit code and these words, and that it did nothing else.
+        """Assert that a command ends with this exit code and these words, and did nothing else.
 
         Args:
             line: the command; `$FILES` and `$WORK` stand for the folders.
@@ -75,7 +75,7 @@ class HostileFiles:
         return answer
 
     def snapshot(self, writes: tuple[str, ...] = ()) -> dict[str, str]:
-        """What lies in the watched folder but for `writes`: a digest, a link's target or a kind, by path."""
+        """Return a digest, link target or file type for each path in the watched folder, except below `writes`."""
         found: dict[str, str] = {}
         for path in sorted(self.top.rglob("*")):
             name = str(path.relative_to(self.top))
@@ -90,7 +90,7 @@ class HostileFiles:
 
 
 def digest(path: Path) -> str:
-    """What a file holds; of a large one (it may be a hole of terabytes) what the system says of it."""
+    """Return a hash of a file's contents; for a large file, which may be sparse, its size, time and blocks."""
     facts = path.stat()
     if facts.st_size > 1 << 20:
         return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_blocks}"

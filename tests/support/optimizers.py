@@ -1,4 +1,4 @@
-"""What the tests of chains share: random problems, walks along them, and modes that watch the operations of a step."""
+"""Optimizers to test, random parameters and gradients for them, and a mode that counts the operations of a step."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ SYNCS = (
 
 
 def random_params(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0, scale: float = 1.0) -> list[Parameter]:
-    """In float64; the last is zero-initialised if it is that of `SHAPES`."""
+    """Return random parameters in float64; one with the last shape of `SHAPES` is zero."""
     rng = np.random.default_rng(seed)
     return [Parameter(torch.tensor(rng.normal(size=s) * scale * (s != SHAPES[-1]))) for s in shapes]
 
 
 def random_grads(shapes: Sequence[tuple[int, ...]] = SHAPES, steps: int = 50, seed: int = 1) -> list[list[np.ndarray]]:
-    """Gradients whose size varies from step to step by a factor of 1,000."""
+    """Return the gradients of each step, whose size varies by a factor of 1,000."""
     rng = np.random.default_rng(seed)
     return [[rng.normal(size=s) * 10.0 ** (-(t % 4)) for s in shapes] for t in range(steps)]
 
 
 def walk(optimizer: Optimizer, params: list[Parameter], steps: Iterable[int], sparse: bool = True) -> list[Tensor]:
-    """Where the steps of these numbers lead. With `sparse` the last but one has no gradient at every third."""
+    """Take steps; return copies of the parameters. With `sparse` the last but one has no gradient in every third."""
     for step in steps:
         rng = np.random.default_rng(step)
         for i, param in enumerate(params):
@@ -119,7 +119,7 @@ def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
 
 
 def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """The largest difference of two elements; infinite if one of them is not finite."""
+    """Return the largest difference of two elements, infinity if one is not finite."""
     largest = max(float((x.detach() - y.detach()).abs().max()) for x, y in zip(a, b, strict=True))
     return largest if math.isfinite(largest) else math.inf
 
@@ -130,7 +130,7 @@ def largest_distance(
     shapes: Sequence[tuple[int, ...]] = SHAPES,
     steps: int = 50,
 ) -> float:
-    """The largest distance of two optimizers in `steps` steps with the same gradients, at one rate after the other."""
+    """Return the largest distance of two optimizers in `steps` steps with the same gradients and a falling rate."""
     sides = [(params, make(params)) for make in (ours, theirs) for params in [random_params(shapes)]]
     rates = [[group["lr"] for group in optimizer.param_groups] for _, optimizer in sides]
     largest = 0.0
@@ -151,7 +151,7 @@ def resumes_exactly(
     end: int,
     walk: Callable[..., list[Tensor]] = walk,
 ) -> bool:
-    """Whether a run that is saved to a file after `stop` steps, and read by a new optimizer, ends where it would."""
+    """Return whether saving after `stop` steps and resuming in a new optimizer leads to the same parameters."""
     whole = walk(make(params := copy.deepcopy(start)), params, range(end))
     optimizer = make(params := copy.deepcopy(start))
     walk(optimizer, params, range(stop))
@@ -165,11 +165,11 @@ def resumes_exactly(
 
 
 def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[list[Parameter]], Chain]:
-    """A chain, still without its parameters."""
+    """Return a function that makes a chain of its parameters."""
     return lambda params: Chain(params, lr, parts, **kwargs)
 
 
-# Every optimizer of the project's own: what is promised of them is tested of each.
+# Every optimizer of the project's own.
 OWN_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "ranger21": Ranger21,
     "ranger21, global": functools.partial(Ranger21, stable_decay="global", weight_decay=0.1),
@@ -189,7 +189,7 @@ COMPILED = OWN_OPTIMIZERS | LOOKAHEADS  # by test_user_compile.py
 
 
 class Operations(TorchDispatchMode):
-    """Counts ATen operations by name, and raises at one for which the host would wait for the device."""
+    """Count ATen operations by name; raise on one that would make the host wait for the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,14 +204,14 @@ class Operations(TorchDispatchMode):
 
 
 def make_params(dtype: torch.dtype = torch.float64) -> list[Parameter]:
-    """Tensors of every kind; the last is zero-initialised."""
+    """Return parameters of all `SHAPES`; the last is zero."""
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape) * (shape != SHAPES[-1]) for shape in SHAPES]
     return [Parameter(torch.tensor(array, dtype=dtype)) for array in arrays]
 
 
 def make_grads(steps: int) -> list[list[np.ndarray]]:
-    """Gradients whose size varies from step to step, so that the running maximum of v is not v."""
+    """Return gradients whose size varies from step to step, so that v differs from its running maximum."""
     rng = np.random.default_rng(1)
     return [[rng.normal(size=shape) * (1.0, 0.01, 0.1)[t % 3] for shape in SHAPES] for t in range(steps)]
 

@@ -14,7 +14,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, off those that systems hand out themselves and that ranks meet at."""
+    """Return the first of `count` free ports in a row, outside the ranges that the system and the ranks use."""
     for first in range(30_100 + os.getpid() % 500 * 5, 32_700, 5):
         try:
             for port in range(first, first + count):

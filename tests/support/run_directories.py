@@ -1,4 +1,4 @@
-"""Run directories with known values, for the tests of the comparison."""
+"""Run directories with known values, for the tests of comparisons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Make a run directory whose validation top-1 after each epoch is `top1`."""
+    """Make run directories; `top1` is the validation top-1 after each epoch."""
 
     def make_run(
         optimizer: str = "adamw", seed: int = 0, top1: tuple[float, ...] = (50.0, 60.0), status: str = "finished",
@@ -43,7 +43,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, Any]:
-    """A run's config, in which much that changes no result differs from seed to seed."""
+    """Return a run's configuration. Settings that cannot change a result differ from seed to seed."""
     return {
         "experiment": "test",
         "seed": seed,
@@ -58,7 +58,7 @@ def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, A
 
 
 def logged_lines(top1: tuple[float, ...]) -> list[str]:
-    """Metrics of a run: training every 5 steps, validation every epoch."""
+    """Return the lines of metrics.jsonl: training every 5 steps, validation every epoch."""
     rows: list[dict[str, float]] = []
     for step in range(5, len(top1) * STEPS_PER_EPOCH + 1, 5):
         where = {"step": step, "epoch": step / STEPS_PER_EPOCH, "time": 60.0 * step}

@@ -1,4 +1,4 @@
-"""A real SLURM of two pretended nodes on this machine: controller, node daemons, munge, all in one folder.
+"""A real SLURM with two simulated nodes on this machine: controller, node daemons, munge, all in one folder.
 
 Each node is a process with host name, process numbers and /etc/hosts of its own; to kill it kills everything on it, as
 a power failure does. What is not real: one network and one disk for all, GPUs that are empty files, no accounting.
@@ -149,7 +149,7 @@ class Cluster:
         return "\n".join("\n".join(path.read_text().splitlines()[-40:]) for path in sorted(self.folder.glob("*.log")))
 
     def sbatch(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Submits from the project; returns the job's number."""
+        """Submit from the project; return the job's number."""
         command = ["sbatch", "--parsable", *arguments]
         env = self.env | (env or {})
         done = subprocess.run(command, cwd=self.project, env=env, capture_output=True, text=True, timeout=60)
@@ -161,7 +161,7 @@ class Cluster:
         return found.group(1) if found else ""
 
     def wait(self, number: str, *states: str, seconds: float = 120) -> None:
-        """Until the job is in one of the states."""
+        """Wait until the job is in one of the states."""
         told = lambda: f"{self.job(number)}: {self.output(number)}\n{self.logs()}"  # noqa: E731
         until(lambda: self.job(number) in states, seconds, told)
 
@@ -178,7 +178,7 @@ def until(true: Callable[[], object], seconds: float, told: str | Callable[[], s
 
 
 def missing() -> str:
-    """Why there can be no cluster here; empty: there can."""
+    """Return why no cluster can be started here, or an empty string."""
     absent = [name for name in PROGRAMS if not shutil.which(name)]
     if absent or os.geteuid() != 0:
         how = "apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge"
@@ -204,6 +204,6 @@ def running_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Cluster:
-    """With two idle nodes."""
+    """A cluster with two idle nodes."""
     running_cluster.revive()
     return running_cluster

@@ -24,11 +24,12 @@ AS_BYTES = ToInput([0.0] * 3, [1 / 255] * 3)  # floats from 0 to 255
 
 
 def numbers_of(seed: int) -> np.ndarray:
+    """Return the random numbers that augment one image."""
     return np.random.default_rng(seed).random(NUMBERS)
 
 
 def transformed(end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray) -> np.ndarray:
-    """A training image (channels, height, width) from 0 to 255, after what is left to the device."""
+    """Return a training image (channels, height, width) from 0 to 255 after both the CPU's and the device's part."""
     transform = FRONT_ENDS[end][0](config)
     pixels, rows = transform(image, numbers), transform.left_to_do(numbers[None])
     assert (rows is None) == (end == "pil") and pixels.dtype == torch.uint8
