@@ -41,7 +41,7 @@ def draw(folder: Path, name: str, colours: Sequence[tuple[int, int, int]], stem:
 
 
 def val_colours(label: int) -> list[tuple[int, int, int]]:
-    """Return the colours of a class's two validation images. One of class 0 has class 1's colour: 23 of 24 are right."""
+    """Return the colours of a class's two validation images. One of class 0 has class 1's: 23 of 24 are right."""
     return [LEVELS[label], LEVELS[1 if label == 0 else label]]
 
 
