@@ -147,8 +147,8 @@ def test_a_state_that_is_not_there_is_refused(state: object) -> None:
     [
         ("lr", -1.0, "lr"),
         ("weight_decay", -1.0, "weight_decay"),
-        ("betas", (1.0, 0.9), "beta1"),
-        ("betas", (0.9, 1.0), "beta2"),
+        ("betas", (1.0, 0.9), "betas"),
+        ("betas", (0.9, 1.0), "betas"),
         ("eps", -1.0, "eps"),
         ("agc_clipping", 0.0, "clipping"),
         ("agc_eps", 0.0, "eps"),

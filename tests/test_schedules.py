@@ -28,7 +28,19 @@ from ranger21.engine.meters import Meter, NonFinite
 from ranger21.engine.parts import TrainSetup, TrainState
 from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision
-from ranger21.optim.schedules import SCHEDULES, after_warmup, constant, cosine, cyclic, one_cycle, step_decay
+from ranger21.optim.ranges import BETA, SHARE, Range
+from ranger21.optim.schedules import (
+    BASE_RATE,
+    SCHEDULES,
+    Length,
+    after_warmup,
+    arguments,
+    constant,
+    cosine,
+    cyclic,
+    one_cycle,
+    step_decay,
+)
 from ranger21.run.optimizers import build_schedule, scaled_lr
 from ranger21.system.errors import UserError
 
@@ -155,17 +167,19 @@ def test_no_warmup_is_the_schedule_itself() -> None:
 
 # Whatever the arguments
 
-part, number = st.floats(0, 1), st.floats(0, 2)
+part = st.floats(0, 1)
 spans, below_1 = st.floats(1, 1e4), st.floats(0, 1, exclude_max=True)
-ARGUMENTS: dict[str, dict[str, st.SearchStrategy]] = {
-    "explore_exploit": {"beta2": below_1, "warmup": part, "warmdown": part},
-    "official": {"lr": st.floats(1e-9, 10), "beta2": below_1},
-    "constant": {},
-    "step": {"every": spans, "gamma": part},
-    "cosine": {"over": st.none() | spans, "final": number},
-    "one_cycle": {"rise": spans, "anneal": st.sampled_from(["cosine", "linear"]), "start": number, "final": number},
-    "cyclic": {"half_cycle": spans, "low": part, "gamma": part},
-}
+VALUES = {SHARE: part, BETA: below_1, BASE_RATE: st.floats(1e-9, 10)}  # of arguments by their ranges
+
+
+def values_of(mark: Range | Length) -> st.SearchStrategy:
+    """Any value that an argument may have."""
+    if isinstance(mark, Length):
+        return part if mark.share else spans
+    return VALUES.get(mark, st.sampled_from(["cosine", "linear"]))
+
+
+ARGUMENTS = {name: {key: values_of(one.mark) for key, one in arguments(f).items()} for name, f in SCHEDULES.items()}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -235,8 +249,12 @@ def built(name: str, course: Course = COURSE, **changes: Any) -> list[float]:
 
 
 DURATIONS = [
-    *[("explore_exploit", key) for key in ("warmup", "warmdown")],
-    *[("step", "every"), ("cosine", "over"), ("one_cycle", "rise"), ("cyclic", "half_cycle")],
+    *[
+        (name, key)
+        for name, f in SCHEDULES.items()
+        for key, one in arguments(f).items()
+        if isinstance(one.mark, Length)
+    ],
     *[(name, "linear_warmup") for name in SCHEDULES],
 ]
 

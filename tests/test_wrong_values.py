@@ -25,28 +25,44 @@ VALUES: dict[str, list[str]] = {
         "data.resize=1e9", "data.eval_batch_size={a:1}", "optimizer.lookahead_k=2.5", "optimizer.lookahead_k=inf",
         "data=fashion_mnist data.train_images=nan", "lr_scaling=linear lr_scaling.base_batch_size=nan",
     ],
-    "it must be a number.": [
-        "optimizer.lr=", "optimizer.lr=null", "optimizer.lr=true", "optimizer.lr=[1]", "optimizer.lr=x",
-    ],
-    "it must be a number at least 0 and below 1e+30.": [
+    "it must be a number of at least 0 and below 1e+30.": [
         "optimizer.lr=nan", "optimizer.lr=inf", "optimizer.lr=1e39", "optimizer.lr=1e400",
         "lr_scaling=linear optimizer.lr=1e30",
     ],
-    "it must be a number at least 0 and below 1e+10.": [
+    "it must be a number of at least 0 and below 1e+10.": [
         "optimizer.weight_decay=-1.0", "optimizer=adamw optimizer.weight_decay=1e30",
     ],
-    "it must be a number at least 0.": [
+    "it must be a number of at least 0.": [
         "optimizer.eps=nan", "optimizer.eps=1e39", "optimizer=adamw optimizer.eps=-1.0",
-        "optimizer=adagrad optimizer.initial_accumulator_value=-1.0",
+        "optimizer=adagrad optimizer.initial_accumulator_value=-1.0", "optimizer.pnm_beta=-1.0",
+    ],
+    "it must be a number above 0, or null.": [
+        "optimizer.agc_clipping=0.0", "optimizer.agc_clipping=inf", "optimizer=lamb optimizer.max_grad_norm=0.0",
+    ],
+    "it must be a number in [0, 1).": [
+        "optimizer.lookahead_beta=nan", "schedule.beta2=1.0", "optimizer=rmsprop optimizer.alpha=1.0",
+    ],
+    "it must be a number in [0, 1].": [
+        "schedule=cosine schedule.final=2.0", "schedule=step schedule.gamma=nan",
+        "schedule=one_cycle schedule.start=-1.0",
+    ],
+    "it must be an integer of at least 0 and below 2,147,483,648.": [
+        "optimizer.lookahead_k=-1",
+    ],
+    "it must be two numbers in [0, 1).": [
+        "optimizer.betas=[]", "optimizer.betas=[0.9]",
+    ],
+    "it must be a number.": [
+        "optimizer.lr=", "optimizer.lr=null", "optimizer.lr=true", "optimizer.lr=[1]", "optimizer.lr=x",
     ],
     "it must be a number above 0.": [
-        "optimizer.agc_clipping=0.0", "optimizer.agc_clipping=inf", "optimizer.agc_eps=nan",
-        "optimizer=lamb optimizer.max_grad_norm=0.0", "optimizer=lars optimizer.trust_coeff=0.0",
+        "optimizer.agc_eps=nan",
+        "optimizer=lars optimizer.trust_coeff=0.0",
         "trainer.checkpoint_every_minutes=inf", "trainer.checkpoint_every_minutes=1e300",
     ],
     "it must be a number at least 0 and below 1.": [
-        "optimizer.lookahead_beta=nan", "trainer.label_smoothing=1.0", "schedule.beta2=1.0",
-        "optimizer=rmsprop optimizer.alpha=1.0", "+model.kwargs.drop_rate=1.5", "+model.kwargs.drop_rate=nan",
+        "trainer.label_smoothing=1.0",
+        "+model.kwargs.drop_rate=1.5", "+model.kwargs.drop_rate=nan",
         "+model.kwargs.drop_path_rate=2", "experiment=fashion_mnist +model.kwargs.drop_block_rate=-0.1",
     ],
     "at least 1 and below 2,147,483,648.": [
@@ -55,9 +71,9 @@ VALUES: dict[str, list[str]] = {
         "data.batch_size=-1", "data.eval_batch_size=0", "lr_scaling=linear lr_scaling.base_batch_size=0",
         "batch_schedule=linear batch_schedule.start=0",
     ],
-    "at least 0 and below 2,147,483,648.": ["seed=-1", "seed=1000000000000", "optimizer.lookahead_k=-1"],
+    "at least 0 and below 2,147,483,648.": ["seed=-1", "seed=1000000000000"],
     "it must be a number": [
-        "optimizer.pnm_beta=1000.0", "data.workers=-1", "data.workers=1000000", "data.timeout=inf",
+        "data.workers=-1", "data.workers=1000000", "data.timeout=inf",
         "data.timeout=1e+30",
         "data.resize=10000", "data.crop=0", "data=fashion_mnist data.padding=30",
         "optimizer=momentum optimizer.momentum=1.0",
@@ -67,8 +83,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "it must be a probability, from 0 to 1.": ["data.flip=1.5", "data.flip=nan", "data=fashion_mnist data.flip=-1.0"],
     "it must be from 0 to 1": [
-        "data.brightness=2.0", "data.contrast=nan", "data.saturation=-1.0", "schedule=cosine schedule.final=2.0",
-        "schedule=step schedule.gamma=nan", "schedule=one_cycle schedule.start=-1.0",
+        "data.brightness=2.0", "data.contrast=nan", "data.saturation=-1.0",
     ],
     "it must be above 0 and at most 1.": ["data.fraction=0.0", "data.fraction=1.5"],
     "it must be a duration": [
@@ -89,7 +104,6 @@ VALUES: dict[str, list[str]] = {
         "schedule.warmup=null", "model.init_from=[a]",
     ],
     "it must be a list, such as [a,b].": ["optimizer.betas=0.9", "optimizer.betas=null", "logger.tags=a"],
-    "it must be two numbers, such as [0.9,0.999].": ["optimizer.betas=[]", "optimizer.betas=[0.9]"],
     "it must be a mapping, such as {a:b}.": ["model.kwargs=3", "model.kwargs=null"],
     "it must be one of": [
         "trainer.precision=16", "trainer.on_nonfinite=x", "optimizer.stable_decay=x", "optimizer.name=",
@@ -117,7 +131,7 @@ def test_a_value_without_sense_is_refused(commands: CommandRunner, words: str, r
 
 
 OTHERS = [
-    ("optimizer.betas=[0.9,1.5]", "optimizer.betas=1.5 is not possible"),
+    ("optimizer.betas=[0.9,1.5]", "optimizer.betas=[0.9, 1.5] is not possible"),
     ("optimizer.betas=[a,b]", "optimizer.betas[0]: Value 'a' of type 'str' could not be converted to Float."),
     (
         "optimizer.name=adamw",

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import NamedTuple
 
 UNITS = {"": "steps", "%": "percent"} | {
     name: unit
@@ -10,8 +11,15 @@ UNITS = {"": "steps", "%": "percent"} | {
 }
 
 
-def parse(text: str | int | float) -> tuple[float, str]:
-    """Parse a duration such as "300", "300 steps", "5 epochs", "1.2e6 images" or "22%"; return number and unit.
+class Duration(NamedTuple):
+    """A length of time: a number of steps, epochs, images or percent of the run."""
+
+    number: float
+    unit: str
+
+
+def parse(text: str | int | float) -> Duration:
+    """Parse a duration such as "300", "300 steps", "5 epochs", "1.2e6 images" or "22%".
 
     Raises a ValueError that says what a duration must look like.
     """
@@ -25,4 +33,4 @@ def parse(text: str | int | float) -> tuple[float, str]:
         raise ValueError(f"it must be a whole number of steps{part}.")
     if unit == "percent" and number > 100:
         raise ValueError("it must be 100% at most.")
-    return number, unit
+    return Duration(number, unit)

@@ -1,10 +1,36 @@
 """The types and ranges of `optimizer`, with one class for all optimizers that have the same arguments."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from ranger21.system.checks import COUNT, NAMED, require, require_choice, require_number
+from ranger21.config.ranges import require_ranges
+from ranger21.optim.ranges import (
+    ABOVE_0,
+    AGC_CLIPPING,
+    AGC_EPS,
+    AT_LEAST_0,
+    BETAS,
+    COUNT_OR_0,
+    EPS,
+    FRACTION,
+    INNER_FRACTION,
+    LEARNING_RATE,
+    LOOKAHEAD_BETA,
+    PNM_BETA,
+    STABLE_DECAY,
+    STATE,
+    WEIGHT_DECAY,
+    below,
+    or_none,
+)
+from ranger21.system.checks import COUNT, NAMED
 from ranger21.system.errors import UserError
+
+# Their product, times the factor of lr_scaling, stays within float32.
+LR, DECAY = below(LEARNING_RATE, 1e30), below(WEIGHT_DECAY, 1e10)
+K = below(COUNT_OR_0, COUNT)  # steps between merges of lookahead; 0: no lookahead
+NORM = or_none(ABOVE_0)
+CLIPPING = or_none(AGC_CLIPPING)
 
 
 @dataclass
@@ -12,70 +38,39 @@ class OptimizerConfig:
     """The settings that all optimizers have."""
 
     name: str
-    lr: float
-    weight_decay: float
+    lr: Annotated[float, LR]
+    weight_decay: Annotated[float, DECAY]
     decay_norm_and_bias: bool
 
     def __post_init__(self) -> None:
-        # The limits keep lr * weight_decay, also with lr_scaling, within float32.
-        require_number("optimizer.lr", self.lr, 0, 1e30)
-        require_number("optimizer.weight_decay", self.weight_decay, 0, 1e10)
-
-
-def require_betas(betas: list[float]) -> None:
-    require(len(betas) == 2, "optimizer.betas", betas, "two numbers, such as [0.9,0.999]")
-    for beta in betas:
-        require_number("optimizer.betas", beta, 0, 1)
+        require_ranges(self, "optimizer")
 
 
 @dataclass
 class Ranger21Config(OptimizerConfig):
-    betas: list[float]
-    pnm_beta: float
-    eps: float
-    agc_clipping: float | None
-    agc_eps: float
+    betas: Annotated[list[float], BETAS]
+    pnm_beta: Annotated[float, PNM_BETA]
+    eps: Annotated[float, EPS]
+    agc_clipping: Annotated[float | None, CLIPPING]
+    agc_eps: Annotated[float, AGC_EPS]
     centralize: bool
     pnm: bool
-    stable_decay: str | None
+    stable_decay: Annotated[str | None, STABLE_DECAY]
     norm_loss: bool
-    lookahead_k: int
-    lookahead_beta: float
+    lookahead_k: Annotated[int, K]
+    lookahead_beta: Annotated[float, LOOKAHEAD_BETA]
     fused: bool | None = field(default=None, metadata=NAMED)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_betas(self.betas)
-        require_number("optimizer.pnm_beta", self.pnm_beta, 0, 100)
-        require_number("optimizer.eps", self.eps, 0)
-        if self.agc_clipping is not None:
-            require_number("optimizer.agc_clipping", self.agc_clipping, 0, open_low=True)
-        require_number("optimizer.agc_eps", self.agc_eps, 0, open_low=True)
-        scope = self.stable_decay
-        require(scope in ("layer", "global", None), "optimizer.stable_decay", scope, "one of layer, global, null")
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
-        require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
 
 
 @dataclass
 class OfficialConfig(OptimizerConfig):
-    state: str
-    betas: list[float]
-    eps: float
-    agc_clipping: float
-    agc_eps: float
-    lookahead_k: int
-    lookahead_beta: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("optimizer.state", self.state, ("may2021", "july2021"))
-        require_betas(self.betas)
-        require_number("optimizer.eps", self.eps, 0)
-        for name in ("agc_clipping", "agc_eps"):
-            require_number(f"optimizer.{name}", getattr(self, name), 0, open_low=True)
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
-        require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
+    state: Annotated[str, STATE]
+    betas: Annotated[list[float], BETAS]
+    eps: Annotated[float, EPS]
+    agc_clipping: Annotated[float, AGC_CLIPPING]
+    agc_eps: Annotated[float, AGC_EPS]
+    lookahead_k: Annotated[int, K]
+    lookahead_beta: Annotated[float, LOOKAHEAD_BETA]
 
 
 @dataclass
@@ -105,24 +100,14 @@ class OwnChainConfig(ChainConfig):
 class LibraryConfig(OptimizerConfig):
     """An optimizer of torch or timm, optionally wrapped in Lookahead."""
 
-    lookahead_k: int
-    lookahead_beta: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("optimizer.lookahead_k", self.lookahead_k, 0, COUNT)
-        require_number("optimizer.lookahead_beta", self.lookahead_beta, 0, 1)
+    lookahead_k: Annotated[int, K]
+    lookahead_beta: Annotated[float, LOOKAHEAD_BETA]
 
 
 @dataclass
 class AdamConfig(LibraryConfig):
-    betas: list[float]
-    eps: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_betas(self.betas)
-        require_number("optimizer.eps", self.eps, 0)
+    betas: Annotated[list[float], BETAS]
+    eps: Annotated[float, EPS]
 
 
 @dataclass
@@ -132,67 +117,38 @@ class RAdamConfig(AdamConfig):
 
 @dataclass
 class LambConfig(AdamConfig):
-    max_grad_norm: float | None
+    max_grad_norm: Annotated[float | None, NORM]
     always_adapt: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_grad_norm is not None:
-            require_number("optimizer.max_grad_norm", self.max_grad_norm, 0, open_low=True)
 
 
 @dataclass
 class LionConfig(LibraryConfig):
-    betas: list[float]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_betas(self.betas)
+    betas: Annotated[list[float], BETAS]
 
 
 @dataclass
 class AdagradConfig(LibraryConfig):
-    eps: float
-    initial_accumulator_value: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("optimizer.eps", self.eps, 0)
-        require_number("optimizer.initial_accumulator_value", self.initial_accumulator_value, 0)
+    eps: Annotated[float, EPS]
+    initial_accumulator_value: Annotated[float, AT_LEAST_0]
 
 
 @dataclass
 class RMSpropConfig(LibraryConfig):
-    alpha: float
-    eps: float
-    momentum: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("optimizer.alpha", self.alpha, 0, 1)
-        require_number("optimizer.eps", self.eps, 0)
-        require_number("optimizer.momentum", self.momentum, 0, 1)
+    alpha: Annotated[float, FRACTION]
+    eps: Annotated[float, EPS]
+    momentum: Annotated[float, FRACTION]
 
 
 @dataclass
 class MomentumConfig(LibraryConfig):
-    momentum: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("optimizer.momentum", self.momentum, 0, 1, open_low=True)
+    momentum: Annotated[float, INNER_FRACTION]
 
 
 @dataclass
 class LarsConfig(MomentumConfig):
-    trust_coeff: float
-    eps: float
+    trust_coeff: Annotated[float, ABOVE_0]
+    eps: Annotated[float, EPS]
     always_adapt: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("optimizer.trust_coeff", self.trust_coeff, 0, open_low=True)
-        require_number("optimizer.eps", self.eps, 0)
 
 
 OPTIMIZERS: dict[str, type] = {

@@ -1,122 +1,58 @@
 """The types and ranges of `schedule`, `lr_scaling` and `batch_schedule`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any
 
 from ranger21.config import durations
-from ranger21.system.checks import COUNT, require, require_choice, require_number
+from ranger21.config.ranges import marked, require_ranges
+from ranger21.optim import schedules
+from ranger21.optim.schedules import Argument, Length
+from ranger21.system.checks import COUNT, require, require_number
 from ranger21.system.errors import UserError
-
-
-def require_part(key: str, value: float) -> None:
-    require(0 <= value <= 1, key, value, "from 0 to 1")
 
 
 def require_duration(key: str, value: str, *, some: bool = False) -> None:
     """Raise a UserError unless the value is a duration; with `some`, unless it is above 0."""
     try:
-        number, _ = durations.parse(value)
+        duration = durations.parse(value)
     except ValueError as error:
         raise UserError(f"{key}={value} is not possible: {error}") from error
-    require(number > 0 or not some, key, value, "a duration above 0")
+    require(duration.number > 0 or not some, key, value, "a duration above 0")
+
+
+LINEAR_WARMUP = Length(from_start=True, may_be_0=True)
 
 
 @dataclass
 class ScheduleConfig:
-    """The settings that all schedules have."""
+    """The settings of a schedule: of one without arguments, or the base class of those that its arguments make."""
 
     name: str
-    linear_warmup: str  # duration of a linear rise at the start
+    linear_warmup: Annotated[str, LINEAR_WARMUP]  # in front of the schedule
 
     def __post_init__(self) -> None:
-        require_duration("schedule.linear_warmup", self.linear_warmup)
+        lengths = marked(type(self), Length)
+        for name, length in lengths.items():
+            require_duration(f"schedule.{name}", getattr(self, name), some=not length.may_be_0)
+        require_ranges(self, "schedule")
+        shares = {name: getattr(self, name) for name, length in lengths.items() if length.share}
+        percent = [duration.number for duration in map(durations.parse, shares.values()) if duration.unit == "percent"]
+        if sum(percent) > 100:
+            told = " and ".join(f"schedule.{name}={text}" for name, text in shares.items())
+            raise UserError(f"{told} is not possible: it must be at most 100% of the run in total.")
 
 
-@dataclass
-class ExploreExploitConfig(ScheduleConfig):
-    beta2: float
-    warmup: str
-    warmdown: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("schedule.beta2", self.beta2, 0, 1)
-        require_duration("schedule.warmup", self.warmup)
-        require_duration("schedule.warmdown", self.warmdown)
-        parts = [durations.parse(duration) for duration in (self.warmup, self.warmdown)]
-        percent = sum(number for number, unit in parts if unit == "percent")
-        both = f"{self.warmup} and schedule.warmdown={self.warmdown}"
-        require(percent <= 100, "schedule.warmup", both, "at most 100% of the run in total")
+def settings_of(name: str, arguments: dict[str, Argument]) -> type[ScheduleConfig]:
+    """Make the class of a schedule's settings: its arguments, of which lengths are durations."""
+    own = []
+    for key, one in arguments.items():
+        hint: Any = str if isinstance(one.mark, Length) else one.type
+        own.append((key, Annotated[hint, one.mark]))
+    return make_dataclass(f"{name.title().replace('_', '')}Config", own, bases=(ScheduleConfig,))
 
 
-@dataclass
-class OfficialScheduleConfig(ScheduleConfig):
-    lr: float
-    beta2: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("schedule.lr", self.lr, 0, 1e10, open_low=True)
-        require_number("schedule.beta2", self.beta2, 0, 1)
-
-
-@dataclass
-class StepConfig(ScheduleConfig):
-    every: str
-    gamma: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_duration("schedule.every", self.every, some=True)
-        require_part("schedule.gamma", self.gamma)
-
-
-@dataclass
-class CosineConfig(ScheduleConfig):
-    over: str
-    final: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_duration("schedule.over", self.over, some=True)
-        require_part("schedule.final", self.final)
-
-
-@dataclass
-class OneCycleConfig(ScheduleConfig):
-    rise: str
-    anneal: str
-    start: float
-    final: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_duration("schedule.rise", self.rise)
-        require_choice("schedule.anneal", self.anneal, ("cosine", "linear"))
-        require_part("schedule.start", self.start)
-        require_part("schedule.final", self.final)
-
-
-@dataclass
-class CyclicConfig(ScheduleConfig):
-    half_cycle: str
-    low: float
-    gamma: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_duration("schedule.half_cycle", self.half_cycle, some=True)
-        require_part("schedule.low", self.low)
-        require_part("schedule.gamma", self.gamma)
-
-
-SCHEDULES: dict[str, type] = {
-    "explore_exploit": ExploreExploitConfig,
-    "official": OfficialScheduleConfig,
-    "constant": ScheduleConfig,
-    "step": StepConfig,
-    "cosine": CosineConfig,
-    "one_cycle": OneCycleConfig,
-    "cyclic": CyclicConfig,
+SCHEDULES: dict[str, type[ScheduleConfig]] = {
+    name: settings_of(name, schedules.arguments(function)) for name, function in schedules.SCHEDULES.items()
 }
 
 
@@ -163,7 +99,7 @@ class LinearBatchConfig(BatchScheduleConfig):
     def __post_init__(self) -> None:
         require_number("batch_schedule.start", self.start, 1, COUNT)
         require_duration("batch_schedule.over", self.over)
-        known = durations.parse(self.over)[1] != "steps"
+        known = durations.parse(self.over).unit != "steps"
         require(known, "batch_schedule.over", self.over, "in images, epochs or percent")
 
 

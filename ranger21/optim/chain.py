@@ -6,7 +6,7 @@ Terms: `parts` describes a chain as the user writes it; a `Recipe` is the valida
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from ranger21.optim import fused
 from ranger21.optim.buckets import Group, Memory, buckets
 from ranger21.optim.fused.check import agrees_with_foreach
 from ranger21.optim.fused.step import FusedStep
-from ranger21.optim.ingredients.base import is_number, to_python
+from ranger21.optim.ingredients.base import to_python
 from ranger21.optim.means import observe_all, wanted_means
+from ranger21.optim.ranges import CHAIN, LEARNING_RATE, Range
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import count_on_host, prepare, require_state, restore, step_of
 from ranger21.optim.step import Step
@@ -68,6 +69,8 @@ class Chain(Optimizer):
         RuntimeError: If `step` meets a sparse gradient or a complex parameter.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = CHAIN  # of the arguments in a group
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -112,9 +115,9 @@ class Chain(Optimizer):
 
     def check(self, group: Group) -> None:
         """Raise a ValueError that names the first argument of `group` that is out of range."""
-        self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
-        decay = group["weight_decay"]
-        self.require(group, "weight_decay", is_number(decay) and decay >= 0, "a number of at least 0")
+        self.require(group, "lr", is_rate(group["lr"]), LEARNING_RATE.words)
+        for name, range in self.ranges.items():
+            self.require(group, name, range.has(group[name]), range.words)
 
     def require(self, group: Group, name: str, condition: bool, expected: str) -> None:
         """Raise a ValueError that names the argument and the expected values unless `condition` holds."""

@@ -16,17 +16,17 @@ from torch import Tensor
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients.agc import AGC
-from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
 from ranger21.optim.ingredients.centralize import Centralize
 from ranger21.optim.ingredients.lookahead import LookaheadMerge
 from ranger21.optim.ingredients.normalize import Normalize
 from ranger21.optim.ingredients.pnm import PNM
 from ranger21.optim.ingredients.second_moment import SecondMoment
+from ranger21.optim.ranges import BETA, EPS, OFFICIAL, PNM_BETA, STATES
 from ranger21.optim.recipe import Recipe
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, unit_axes
 
-STATES = ("may2021", "july2021")
 NORM_LOSS = 1e-4
 
 
@@ -65,8 +65,8 @@ class OfficialCentralize(Centralize):
 class OfficialPNM(PNM):
     """Positive-negative momentum with beta0 fixed at 1 (a flag is used as its value), normalized with beta2 instead."""
 
-    beta0: float = argument(1.0, AT_LEAST_0)
-    beta2: float = argument(0.999, FRACTION)
+    beta0: float = argument(1.0, PNM_BETA)
+    beta2: float = argument(0.999, BETA)
 
     @property
     def noise(self) -> float:
@@ -79,7 +79,7 @@ class OfficialDecay(Ingredient):
 
     name, place, role = "official_decay", Place.WEIGHTS, "decay"
     sees = "all parameters"
-    eps: float = argument(1e-8, AT_LEAST_0)
+    eps: float = argument(1e-8, EPS)
 
     def wants(self, weight_decay: float) -> str:
         return "v_hat" if weight_decay else ""
@@ -120,6 +120,8 @@ class Ranger21Official(Chain):
     Raises:
         ValueError: If an argument is out of range (the message names it), or if there is a second parameter group.
     """
+
+    ranges = OFFICIAL
 
     def __init__(
         self,

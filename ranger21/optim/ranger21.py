@@ -9,18 +9,16 @@ from torch import Tensor
 from ranger21.optim.buckets import Group
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients.agc import AGC
-from ranger21.optim.ingredients.base import Ingredient, is_number
+from ranger21.optim.ingredients.base import Ingredient
 from ranger21.optim.ingredients.centralize import Centralize
 from ranger21.optim.ingredients.decay import Decay
 from ranger21.optim.ingredients.first_moment import FirstMoment
 from ranger21.optim.ingredients.lookahead import LookaheadMerge
 from ranger21.optim.ingredients.pnm import PNM
 from ranger21.optim.ingredients.second_moment import SecondMoment
+from ranger21.optim.ranges import RANGER21
 from ranger21.optim.recipe import Recipe
-from ranger21.optim.switches import is_rate
 from ranger21.optim.tensors import Tensors
-
-STABLE_DECAY = (None, "layer", "global")
 
 
 class Ranger21(Chain):
@@ -75,6 +73,8 @@ class Ranger21(Chain):
         RuntimeError: If `step` meets a sparse gradient or a complex parameter.
     """
 
+    ranges = RANGER21
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -101,27 +101,6 @@ class Ranger21(Chain):
     ) -> None:
         defaults = {name: value for name, value in locals().items() if name not in ("self", "params", "__class__")}
         super(Chain, self).__init__(params, defaults)
-
-    def check(self, group: Group) -> None:
-        """Raise a ValueError that names the first argument of `group` that is out of range."""
-        self.require(group, "lr", is_rate(group["lr"]), "a number of at least 0")
-        for name in ("pnm_beta", "eps", "weight_decay"):
-            self.require(group, name, is_number(group[name]) and group[name] >= 0, "a number of at least 0")
-        betas = group["betas"]
-        pair = isinstance(betas, (tuple, list)) and len(betas) == 2
-        self.require(group, "betas", pair and all(is_number(b) and 0 <= b < 1 for b in betas), "two numbers in [0, 1)")
-        clipping = group["agc_clipping"]
-        fits = clipping is None or (is_number(clipping) and clipping > 0)
-        self.require(group, "agc_clipping", fits, "a number above 0, or None")
-        self.require(group, "agc_eps", is_number(group["agc_eps"]) and group["agc_eps"] > 0, "a number above 0")
-        for name in ("centralize", "pnm", "norm_loss"):
-            self.require(group, name, isinstance(group[name], bool), "True or False")
-        self.require(group, "stable_decay", group["stable_decay"] in STABLE_DECAY, "'layer', 'global' or None")
-        k = group["lookahead_k"]
-        whole = isinstance(k, int) and not isinstance(k, bool)
-        self.require(group, "lookahead_k", whole and k >= 0, "an integer of at least 0")
-        beta = group["lookahead_beta"]
-        self.require(group, "lookahead_beta", is_number(beta) and 0 <= beta < 1, "a number in [0, 1)")
 
     def recipes(self, group: Group) -> Iterator[tuple[Recipe, Tensors]]:
         """Yield Algorithm 4 without the ingredients that are switched off."""

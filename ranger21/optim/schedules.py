@@ -1,23 +1,110 @@
-"""Learning-rate schedules: pure functions from the step to a multiplier of the base learning rate.
+"""Learning-rate schedules: pure functions from the step to a multiplier of the base learning rate. Imports no torch.
 
 Steps are counted from 1. Step 0 is allowed as well, because torch's schedulers evaluate it.
+
+A new schedule is a function here with `@schedule(NAME)`, and a file `configs/schedule/NAME.yaml` with `name`,
+`linear_warmup` and the function's arguments. The annotation of each argument says what it may be: a `Range` of values,
+or a `Length` of time, which a configuration gives as a duration such as '5 epochs'.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
+
+from ranger21.optim.ranges import ABOVE_0, BETA, SHARE, Range, one_of, or_none
 
 Schedule = Callable[[int, int], float]
+Function = TypeVar("Function", bound=Callable[..., float])
 
 
-def _check(step: int, total_steps: int) -> None:
-    if total_steps < 1:
-        raise ValueError(f"total_steps = {total_steps} must be at least 1.")
-    if step < 0:
-        raise ValueError(f"step = {step} must not be negative.")
+@dataclass(frozen=True)
+class Length:
+    """A length of time. The function takes it in steps, or as a fraction of the run.
+
+    Attributes:
+        share: Whether it is a fraction of the run. All shares of a schedule together are at most the whole run.
+        from_start: Whether it begins at the first step: only then do epochs have a length while the batch grows.
+        may_be_0: Whether a configuration may set it to nothing. In steps, the function then takes 1.
+    """
+
+    share: bool = False
+    from_start: bool = False
+    may_be_0: bool = False
+
+    @property
+    def range(self) -> Range:
+        """The values that the function takes."""
+        return SHARE if self.share else ABOVE_0
 
 
+SPAN, SPAN_OR_0 = Length(), Length(may_be_0=True)
+WARMUP, WARMDOWN = Length(share=True, from_start=True, may_be_0=True), Length(share=True, may_be_0=True)
+BASE_RATE = Range("a number above 0", ABOVE_0.has)  # the learning rate that the multiplier applies to
+
+SCHEDULES: dict[str, Callable[..., float]] = {}  # by the name in a configuration
+
+
+class Argument(NamedTuple):
+    """An argument of a schedule: its type, and what it may be."""
+
+    type: Any
+    mark: Range | Length
+
+
+def arguments(function: Callable[..., float]) -> dict[str, Argument]:
+    """Return the arguments of a schedule besides the step and the number of steps, by its annotations.
+
+    Raises:
+        TypeError: If an argument is not annotated with a Range or a Length.
+    """
+    found: dict[str, Argument] = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if name in ("step", "total_steps"):
+            continue
+        marks = [mark for mark in getattr(parameter.annotation, "__metadata__", ()) if isinstance(mark, Range | Length)]
+        if not marks:
+            raise TypeError(f"{function.__name__}: annotate {name} with a Range or a Length.")
+        found[name] = Argument(parameter.annotation.__origin__, marks[0])
+    return found
+
+
+def schedule(name: str) -> Callable[[Function], Function]:
+    """Register a schedule under the name that configurations have for it, and check its arguments at every call."""
+
+    def register(function: Function) -> Function:
+        marks = {key: argument.mark for key, argument in arguments(function).items()}
+        ranges = {key: mark.range if isinstance(mark, Length) else mark for key, mark in marks.items()}
+        defaults = function.__kwdefaults__ or {}
+        ranges |= {key: or_none(ranges[key]) for key in ranges if defaults.get(key, ...) is None}
+
+        @functools.wraps(function)
+        def checked(step: int, total_steps: int, **values: Any) -> float:
+            if total_steps < 1:
+                raise ValueError(f"total_steps = {total_steps} must be at least 1.")
+            if step < 0:
+                raise ValueError(f"step = {step} must not be negative.")
+            for key in values.keys() & ranges.keys():
+                if not ranges[key].has(values[key]):
+                    raise ValueError(f"{key} = {values[key]} must be {ranges[key].words}.")
+            return function(step, total_steps, **values)
+
+        SCHEDULES[name] = checked
+        return cast(Function, checked)
+
+    return register
+
+
+@schedule("explore_exploit")
 def explore_exploit(
-    step: int, total_steps: int, *, beta2: float = 0.999, warmup: float = 0.22, warmdown: float = 0.28
+    step: int,
+    total_steps: int,
+    *,
+    beta2: Annotated[float, BETA] = 0.999,
+    warmup: Annotated[float, WARMUP] = 0.22,
+    warmdown: Annotated[float, WARMDOWN] = 0.28,
 ) -> float:
     """Return the multiplier of Ranger21's schedule: a linear warm-up, a plateau at 1, and a linear warm-down to 0.
 
@@ -34,24 +121,21 @@ def explore_exploit(
     Raises:
         ValueError: If an argument is out of range.
     """
-    _check(step, total_steps)
-    if not 0 <= beta2 < 1:
-        raise ValueError(f"beta2 = {beta2} must lie in [0, 1).")
-    for name, value in (("warmup", warmup), ("warmdown", warmdown)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} = {value} must be a fraction in [0, 1].")
     rise = max((1 - beta2) / 2 * step, step / (warmup * total_steps)) if warmup else 1.0
     fall = (total_steps - step) / (warmdown * total_steps) if warmdown else float(step < total_steps)
     return max(0.0, min(1.0, rise, fall))
 
 
+@schedule("constant")
 def constant(step: int, total_steps: int) -> float:
     """Return 1, as for the AdamW baseline of the paper."""
-    _check(step, total_steps)
     return 1.0
 
 
-def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) -> float:
+@schedule("official")
+def official(
+    step: int, total_steps: int, *, lr: Annotated[float, BASE_RATE], beta2: Annotated[float, BETA] = 0.999
+) -> float:
     """Return the multiplier of the schedule in the authors' code.
 
     It is a linear warm-up, a plateau at 1, and from 72 % of the steps a linear warm-down to a learning rate of 3e-5.
@@ -63,7 +147,6 @@ def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) ->
         beta2: Decay rate of the optimizer's second moment. The warm-up takes 2 / (1 - beta2) steps, or 22 % of t_max
             if that would exceed 45 % of t_max.
     """
-    _check(step, total_steps)
     warmup = math.ceil(round(2 / (1 - beta2), 9))
     if warmup > 0.45 * total_steps:
         warmup = int(0.22 * total_steps)
@@ -73,7 +156,14 @@ def official(step: int, total_steps: int, *, lr: float, beta2: float = 0.999) ->
     return min(1.0, step / max(1, warmup))
 
 
-def cosine(step: int, total_steps: int, *, over: float | None = None, final: float = 0.0) -> float:
+@schedule("cosine")
+def cosine(
+    step: int,
+    total_steps: int,
+    *,
+    over: Annotated[float | None, SPAN] = None,
+    final: Annotated[float, SHARE] = 0.0,
+) -> float:
     """Return the multiplier of half a cosine from 1 to `final` (Loshchilov and Hutter 2017, equation 5, no restarts).
 
     Args:
@@ -82,19 +172,27 @@ def cosine(step: int, total_steps: int, *, over: float | None = None, final: flo
         over: Number of steps of the half cosine; None for `total_steps`. Afterwards the multiplier is `final`.
         final: Multiplier at the end.
     """
-    _check(step, total_steps)
     part = min(1.0, step / (over or total_steps))
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def step_decay(step: int, total_steps: int, *, every: float, gamma: float = 0.1) -> float:
+@schedule("step")
+def step_decay(
+    step: int, total_steps: int, *, every: Annotated[float, SPAN], gamma: Annotated[float, SHARE] = 0.1
+) -> float:
     """Return gamma^n, where n counts the completed periods of `every` steps (He et al. 2016; torch's StepLR)."""
-    _check(step, total_steps)
     return gamma ** int(max(0, step - 1) / every + 1e-9)
 
 
+@schedule("one_cycle")
 def one_cycle(
-    step: int, total_steps: int, *, rise: float, anneal: str = "cosine", start: float = 0.04, final: float = 4e-6
+    step: int,
+    total_steps: int,
+    *,
+    rise: Annotated[float, SPAN_OR_0],
+    anneal: Annotated[str, one_of("cosine", "linear")] = "cosine",
+    start: Annotated[float, SHARE] = 0.04,
+    final: Annotated[float, SHARE] = 4e-6,
 ) -> float:
     """Return the multiplier of one cycle (Smith 2018): from `start` to 1, then down to `final` at the last step.
 
@@ -108,7 +206,6 @@ def one_cycle(
         start: Multiplier at the first step.
         final: Multiplier at the last step.
     """
-    _check(step, total_steps)
     now, top, last = max(0, step - 1), rise - 1, total_steps - 1
     if now <= top:
         return _between(start, 1.0, now / top if top > 0 else 1.0, anneal)
@@ -121,7 +218,15 @@ def _between(a: float, b: float, part: float, anneal: str) -> float:
     return a + (b - a) * part
 
 
-def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, gamma: float = 1.0) -> float:
+@schedule("cyclic")
+def cyclic(
+    step: int,
+    total_steps: int,
+    *,
+    half_cycle: Annotated[float, SPAN],
+    low: Annotated[float, SHARE] = 0.1,
+    gamma: Annotated[float, SHARE] = 1.0,
+) -> float:
     """Return the multiplier of a triangular wave between `low` and 1 (Smith 2017; torch's CyclicLR).
 
     Args:
@@ -131,7 +236,6 @@ def cyclic(step: int, total_steps: int, *, half_cycle: float, low: float = 0.1, 
         low: Lowest multiplier.
         gamma: Height of each triangle relative to the previous one. 1 is Smith's "triangular", 0.5 "triangular2".
     """
-    _check(step, total_steps)
     cycle, part = divmod(max(0, step - 1) / (2 * half_cycle), 1)
     return low + (1 - low) * (1 - abs(2 * part - 1)) * gamma**cycle
 
@@ -149,15 +253,3 @@ def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
         return schedule(max(1, step - math.ceil(warmup)), span)
 
     return warmed if warmup else schedule
-
-
-# Keys are the schedule names of the configuration.
-SCHEDULES: dict[str, Callable[..., float]] = {
-    "explore_exploit": explore_exploit,
-    "official": official,
-    "constant": constant,
-    "step": step_decay,
-    "cosine": cosine,
-    "one_cycle": one_cycle,
-    "cyclic": cyclic,
-}

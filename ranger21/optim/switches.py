@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import is_number
+from ranger21.optim.ranges import LEARNING_RATE
 
 SWITCHES: dict[str, bool | None] = {
     "maximize": False,
@@ -41,7 +41,7 @@ def is_rate(value: Any) -> bool:
     """
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex()
-    return is_number(value) and value >= 0
+    return LEARNING_RATE.has(value)
 
 
 def require_no_capture(otherwise: str) -> None:

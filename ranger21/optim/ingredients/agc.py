@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
+from ranger21.optim.ingredients.base import GradientTransform, Place, argument
+from ranger21.optim.ranges import AGC_CLIPPING, AGC_EPS
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul, unit_norms
 
@@ -23,8 +24,8 @@ class AGC(GradientTransform):
 
     name, place = "agc", Place.GRADIENT
     sees = "a unit"
-    clipping: float = argument(1e-2, ABOVE_0)
-    eps: float = argument(1e-3, ABOVE_0)
+    clipping: float = argument(1e-2, AGC_CLIPPING)
+    eps: float = argument(1e-3, AGC_EPS)
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:
         factors = torch._foreach_clamp_min(step.norms, self.eps)

@@ -1,15 +1,14 @@
 """The base class of ingredients: their arguments with ranges, their state, and their part in a step."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ranger21.optim.ranges import Range
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, spread_as
 
@@ -27,17 +26,6 @@ class Place(IntEnum):
     AFTER_THE_STEP = 7
 
 
-class Range(NamedTuple):
-    """What an argument may be: in words, and whether a value is."""
-
-    words: str
-    has: Callable[[Any], bool]
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def to_python(value: Any) -> Any:
     """Convert NumPy numbers and arrays, also in containers, to Python's, which torch.load accepts."""
     if isinstance(value, dict):
@@ -45,22 +33,6 @@ def to_python(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(map(to_python, value))
     return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
-
-
-FRACTION = Range("a number in [0, 1)", lambda x: is_number(x) and 0 <= x < 1)
-AT_LEAST_0 = Range("a number of at least 0", lambda x: is_number(x) and x >= 0)
-ABOVE_0 = Range("a number above 0", lambda x: is_number(x) and x > 0)
-ABOVE_0_OR_NONE = Range("a number above 0, or None", lambda x: x is None or ABOVE_0.has(x))
-SWITCH = Range("True or False", lambda x: isinstance(x, bool))
-COUNT = Range("an integer >= 1", lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= 1)
-
-
-def one_of(*choices: str | None) -> Range:
-    words = [repr(choice) for choice in choices if choice is not None] + ["None"] * (None in choices)
-    fits = {choice for choice in choices if choice is not None}
-    return Range(
-        f"{', '.join(words[:-1])} or {words[-1]}", lambda x: (isinstance(x, str) and x in fits) or x is None in choices
-    )
 
 
 def argument(default: Any, range: Range) -> Any:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
+from ranger21.optim.ingredients.base import GradientTransform, Place, argument
+from ranger21.optim.ranges import ABOVE_0
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul
 

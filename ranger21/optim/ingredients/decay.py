@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import SWITCH, Ingredient, Place, argument, one_of
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
+from ranger21.optim.ranges import STABLE_DECAY, SWITCH
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Number, Tensors, at_most_1, means
 
@@ -25,7 +26,7 @@ class Decay(Ingredient):
     """
 
     name, place, role = "decay", Place.WEIGHTS, "decay"
-    stable: str | None = argument(None, one_of("layer", "global", None))
+    stable: str | None = argument(None, STABLE_DECAY)
     norm_loss: bool = argument(False, SWITCH)
 
     def check(self, chain: Sequence[Ingredient]) -> None:

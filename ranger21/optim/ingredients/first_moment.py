@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import FRACTION, Ingredient, Place, argument
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
+from ranger21.optim.ranges import BETA
 from ranger21.optim.step import Step
 
 
@@ -20,7 +21,7 @@ class FirstMoment(Ingredient):
 
     name, place, role = "first_moment", Place.FIRST_MOMENT, "first moment"
     keeps = ("exp_avg",)
-    beta1: float = argument(0.9, FRACTION)
+    beta1: float = argument(0.9, BETA)
 
     def on_gradient(self, step: Step) -> None:
         torch._foreach_lerp_(step.state["exp_avg"], step.gradient, 1 - self.beta1)

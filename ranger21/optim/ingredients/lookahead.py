@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import COUNT, FRACTION, Ingredient, Place, argument
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
+from ranger21.optim.ranges import LOOKAHEAD_BETA, LOOKAHEAD_K
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, copy_
 
@@ -24,8 +25,8 @@ class LookaheadMerge(Ingredient):
     name, place, role = "lookahead", Place.AFTER_THE_STEP, "lookahead"
     keeps = ("slow",)
     may_start_late = True
-    k: int = argument(5, COUNT)
-    beta: float = argument(0.5, FRACTION)
+    k: int = argument(5, LOOKAHEAD_K)
+    beta: float = argument(0.5, LOOKAHEAD_BETA)
 
     def start(self, name: str, param: Tensor) -> Tensor:
         return param.detach().clone(memory_format=torch.preserve_format)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ranger21.optim.ingredients.base import ABOVE_0, GradientTransform, Place, argument
+from ranger21.optim.ingredients.base import GradientTransform, Place, argument
+from ranger21.optim.ranges import ABOVE_0
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import COUNT, GradientTransform, Place, argument, one_of
+from ranger21.optim.ingredients.base import GradientTransform, Place, argument
+from ranger21.optim.ranges import COUNT, one_of
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranger21.optim.ingredients.base import AT_LEAST_0, FRACTION, Ingredient, Place, argument
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
+from ranger21.optim.ranges import BETA, PNM_BETA
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, add, copy_
 
@@ -26,8 +27,8 @@ class PNM(Ingredient):
 
     name, place, role = "pnm", Place.FIRST_MOMENT, "first moment"
     keeps = ("exp_avg_odd", "exp_avg_even")
-    beta1: float = argument(0.9, FRACTION)
-    beta0: float = argument(0.9, AT_LEAST_0)
+    beta1: float = argument(0.9, BETA)
+    beta0: float = argument(0.9, PNM_BETA)
 
     @property
     def noise(self) -> float:

@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ranger21.optim.ingredients.base import (
-    ABOVE_0_OR_NONE,
-    AT_LEAST_0,
-    FRACTION,
-    SWITCH,
-    Ingredient,
-    Place,
-    argument,
-)
+from ranger21.optim.ingredients.base import Ingredient, Place, argument
+from ranger21.optim.ranges import ABOVE_0, BETA, EPS, SWITCH, or_none
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Number, Tensors, root, sqrt, totals
 
@@ -35,10 +28,10 @@ class SecondMoment(Ingredient):
     """
 
     name, place, role = "second_moment", Place.SECOND_MOMENT, "second moment"
-    beta2: float = argument(0.999, FRACTION)
-    eps: float = argument(1e-8, AT_LEAST_0)
+    beta2: float = argument(0.999, BETA)
+    eps: float = argument(1e-8, EPS)
     running_max: bool = argument(False, SWITCH)
-    softplus: float | None = argument(None, ABOVE_0_OR_NONE)
+    softplus: float | None = argument(None, or_none(ABOVE_0))
 
     @property
     def keeps(self) -> tuple[str, ...]:

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ranger21.optim.ingredients.base import (
-    ABOVE_0,
-    AT_LEAST_0,
-    SWITCH,
-    GradientTransform,
-    Ingredient,
-    Place,
-    argument,
-    one_of,
-)
+from ranger21.optim.ingredients.base import GradientTransform, Ingredient, Place, argument
+from ranger21.optim.ranges import ABOVE_0, AT_LEAST_0, SWITCH, one_of
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors, mul, norms, root
 
