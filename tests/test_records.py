@@ -107,7 +107,7 @@ def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: C
     never = replace(config, resume="never")
     start(place, never)
     with pytest.raises(
-        UserError, match=r"has a run already and resume=never: choose another run_dir=, or delete it\.$"
+        UserError, match=r"already has a run, and resume=never: choose another run_dir=, or delete it\.$"
     ):
         RunDirectory(place.path).look(never)
 

@@ -236,7 +236,7 @@ def test_never_refuses_what_has_no_manifest_either(runs: tuple[Path, Path, Path,
     directory = shutil.copytree(runs[1], tmp_path / "run")
     (directory / "manifest.json").unlink()
     before = contents(directory)
-    with pytest.raises(UserError, match=r"has a run already and resume=never: choose another run_dir=\.$"):
+    with pytest.raises(UserError, match=r"already has a run, and resume=never: choose another run_dir=\.$"):
         start(directory, runs[3], "resume=never")
     assert contents(directory) == before
 
