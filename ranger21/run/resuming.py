@@ -57,7 +57,7 @@ class Origin:
             self._tell(found[0])
         if found is not None:
             if self.config.resume == "never":  # there is no manifest, or this was refused earlier
-                raise UserError(f"{self.place.path} has a run already and resume=never: choose another run_dir=.")
+                raise UserError(f"{self.place.path} already has a run, and resume=never: choose another run_dir=.")
             self.path, self.state = found
         return self.path
 
