@@ -103,7 +103,7 @@ def test_missing_photographs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from ranger21.data import photographs
 
     monkeypatch.setattr(photographs, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=r"astronaut.* is missing.*: pip install 'ranger21-imagenet\[bench\]' brings"):
+    with pytest.raises(UserError, match=r"astronaut.* is missing.*: pip install 'ranger21-imagenet\[bench\]'"):
         photographs.jpegs(1)
 
 
