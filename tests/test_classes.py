@@ -93,11 +93,11 @@ def test_fewer_classes_and_no_train(colours: Colours, tmp_path: Path) -> None:
     assert "2 of 2 classes of" in said and "among the 12" in said
     present, _ = evaluate(colours.run, f"data.root={other}", among="present")
     assert present["val/acc1"] == pytest.approx(100) and result["val/loss"] > present["val/loss"]
-    with pytest.raises(UserError, match=r"There is no folder .*/nothing: data.root must hold val/"):
+    with pytest.raises(UserError, match=r"There is no folder .*/nothing\. data.root must contain val/"):
         evaluate(colours.run, f"data.root={tmp_path}/nothing")
     shutil.rmtree(tmp_path / "val")
     (tmp_path / "train" / "a").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"There is no folder .*/val: data.root must hold val/"):
+    with pytest.raises(UserError, match=r"There is no folder .*/val\. data.root must contain val/"):
         evaluate(colours.run, f"data.root={tmp_path}")
 
 

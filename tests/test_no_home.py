@@ -31,5 +31,5 @@ def test_a_run_with_wandb_needs_neither(images: Path, tmp_path: Path) -> None:
 def test_what_needs_a_home_says_what_to_set(tmp_path: Path) -> None:
     code = "from ranger21.data.layout import cache_directory as c; from ranger21.config.ending import ending_well\n"
     done = as_nobody("-c", f"{code}with ending_well(''): c()", tmp=tmp_path)
-    sentence = "error: There is no home folder to keep files in: set XDG_CACHE_HOME to a folder.\n"
+    sentence = "error: There is no home folder for cached files. Set XDG_CACHE_HOME to a folder.\n"
     assert (done.returncode, done.stderr) == (1, sentence)

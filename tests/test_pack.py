@@ -269,7 +269,7 @@ def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
     told(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
     stale = shutil.copytree(images, tmp_path / "images")
     next((stale / "val").rglob("*.JPEG")).rename(stale / "val" / "n99000000" / "other.JPEG")
-    told(replace(packed, root=str(stale)), r"made of other images than .*/images has now \(the names or .*\): make a")
+    told(replace(packed, root=str(stale)), r"made of other images than .*/images has now \(the names or .*\)\. Make a")
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     facts = json.loads((pack / FACTS).read_text())
     for change, words in (

@@ -74,5 +74,5 @@ def test_an_index_of_another_pack_is_refused(config, whole, tmp_path):
     with np.load(pack / "val.npz") as arrays:
         other = dict(arrays) | {"classes": np.array(sorted(arrays["classes"].tolist())[::-1])}
     np.savez(pack / "val.npz", **other)
-    with pytest.raises(UserError, match=r"val.npz is of another pack than .*pack.json: repeat the command"):
+    with pytest.raises(UserError, match=r"val.npz and .*pack.json are from different packs: repeat the command"):
         build_data(replace(config, pack=str(pack), root=None), 0)

@@ -72,7 +72,7 @@ RECORDS = [
     ("screenshot_page.py $FILE x.gif", "x.gif is not possible: it must be a .png or .jpg"),
 ]
 DATA = [
-    ("pack.py p", "There is no ImageNet: set data.root="),
+    ("pack.py p", "There is no ImageNet. Set data.root="),
     ("pack.py p data.root=$NOTHING", "$NOTHING"),
     ("pack.py p data.root=$FILE", "$FILE"),
     ("pack.py p data.root=$DIR", "$DIR"),

@@ -11,7 +11,7 @@ import pytest
 from support.command_runner import CommandRunner, environment, parse_line
 
 CASES = [
-    ("train.py", 1, "There is no ImageNet: set data.root="),
+    ("train.py", 1, "There is no ImageNet. Set data.root="),
     ("train.py data.root=/no/such", 1, "There is no folder /no/such/train"),
     ("IMAGENET_DIR=/no/such train.py", 1, "There is no folder /no/such/train"),
     # keys and groups

@@ -114,7 +114,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "it must be auto, cpu, cuda, cuda:N or mps.": ["trainer.device=gpu", "trainer.device="],
     "it must be at least data.crop=300.": ["data.crop=300 data.resize=288"],
-    "at least two classes, since one leaves nothing to be told apart.": ["data.classes=[]", "data.classes=[a,a]"],
+    "at least two classes.": ["data.classes=[]", "data.classes=[a,a]"],
     "a number of classes, a file, or a list of names": [
         "data.classes=1.5", "data.classes=true", "data.classes=[a,[b]]",
     ],
@@ -159,7 +159,7 @@ def test_a_value_is_refused_in_words_of_its_own(commands: CommandRunner, words: 
 def test_one_class_is_nothing_to_tell_apart(commands: CommandRunner, tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "data" / split / "only").mkdir(parents=True)
-    sentence = "$DATA has one class only, only: there is nothing to tell apart."
+    sentence = "$DATA has only one class, only. Training needs at least two."
     commands.refuses("train.py data.root=$DATA", 1, sentence, {"DATA": tmp_path / "data"})
 
 

@@ -14,12 +14,21 @@ from ranger21.tracking.splits import HOLDOUT, watched
 
 @dataclass
 class Data:
-    """A data set, ready to be loaded.
+    """An opened dataset.
 
-    `holdout` are images of the training split that are not trained on. `to_input` turns a uint8 batch on any device,
-    and what is left to be done to it, into the model's input of `channels` channels; `fingerprint` changes when the
-    names, classes or sizes in bytes of images do, or how a pack keeps them (of images in memory: when a pixel does),
-    `names` when the names or classes do: `ranger21.data.identity` compares them with what was recorded.
+    Attributes:
+        train: Training images.
+        val: Official validation images.
+        classes: Class names by label.
+        channels: Number of channels of the model's input.
+        to_input: Module that converts a uint8 batch and its remaining operations to the model's input.
+        fingerprint: Changes if names, classes or file sizes of images change, or the storage format of a pack (for
+            images in memory, if a pixel changes). See `ranger21.data.identity`.
+        names: Changes if names or classes of images change.
+        kept: Number of training images per class with data.imbalance, else None.
+        skipped: Number of images that a pack lacks because they were unreadable when it was made.
+        holdout: Images of the training split that are not used for training, or None.
+        held_out: Hash of the names of the holdout.
     """
 
     train: ImageDataset
@@ -29,34 +38,34 @@ class Data:
     to_input: nn.Module
     fingerprint: str
     names: str
-    kept: dict[str, int] | None = field(default=None, init=False)  # images of each class, with data.imbalance
-    skipped: int = 0  # images of both splits that a pack lacks, because they could not be read when it was made
+    kept: dict[str, int] | None = field(default=None, init=False)
+    skipped: int = 0
     holdout: ImageDataset | None = None
-    held_out: str = ""  # a hash of the names of those in it
+    held_out: str = ""
 
     @property
     def watched(self) -> str:
-        """The split that is validated on before a run's end."""
+        """The split used for validation before the end of a run."""
         return watched(self.holdout is not None)
 
     @property
     def counts(self) -> str:
-        """How many images there are for training and for validation."""
+        """The numbers of training and validation images, as text."""
         held = "" if self.holdout is None else f" + {len(self.holdout):,} held out"
         return f"{len(self.train):,}{held} + {len(self.val):,}"
 
     def validated(self, split: str) -> ImageDataset:
-        """The images of that split."""
+        """Return the validation images of a split: the holdout, or the official validation images."""
         return self.holdout if split == HOLDOUT and self.holdout is not None else self.val
 
 
 def build_data(config: DataConfig, seed: int) -> Data:
-    """Open the dataset. Raises a UserError if it is not there or not what it should be."""
+    """Open the dataset; raise a UserError if it is missing or invalid."""
     return _imbalanced(config.open(seed), config, seed)
 
 
 def _imbalanced(data: Data, config: DataConfig, seed: int) -> Data:
-    """The data with the training images that data.imbalance leaves; its fingerprint is of all of them."""
+    """Apply data.imbalance to the training images. The fingerprint still covers all of them."""
     if config.imbalance is None:
         return data
     source: Any = data.train.source
@@ -67,6 +76,6 @@ def _imbalanced(data: Data, config: DataConfig, seed: int) -> Data:
 
 
 def build_if_there(config: DataConfig, seed: int) -> Data:
-    """Open the dataset, but draw and download nothing. Raises a UserError if it is not there."""
+    """Open the dataset without drawing or downloading anything; raise a UserError if it is missing."""
     config.require_here()
     return build_data(config, seed)

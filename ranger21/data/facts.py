@@ -1,4 +1,4 @@
-"""What a run's manifest says of its data."""
+"""The data section of a run's manifest."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from ranger21.data.datasets.base import DataConfig
 
 
 def data_facts(config: DataConfig, data: Data) -> dict[str, Any]:
-    """Return what the manifest says of the data: which images, how many, and where they were."""
+    """Return the data section of the manifest: identity, number and location of the images."""
     counts = {"classes": len(data.classes), "train_images": len(data.train), "val_images": len(data.val)}
     place = config.named_place() or {"root": str(config.folder().absolute())}
     if data.holdout is not None:

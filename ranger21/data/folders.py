@@ -1,4 +1,4 @@
-"""Folders of images, and packs of them: prepared and opened."""
+"""Preparing and opening of image folders and packs."""
 
 import copy
 import logging
@@ -21,12 +21,12 @@ from ranger21.data.subset import digest_of_names
 from ranger21.system.errors import UserError
 from ranger21.tracking.splits import HOLDOUT
 
-FOLDERS = {"train": "train", "val": "val", HOLDOUT: "train"}  # where the images of a split lie
+FOLDERS = {"train": "train", "val": "val", HOLDOUT: "train"}  # folder of each split
 log = logging.getLogger("ranger21")
 
 
 def prepare(config: ImageFolderConfig) -> None:
-    """Read the folders, or compare the pack with them, and warn of what is left out."""
+    """Read the folders, or compare the pack with them, and warn about images that are left out."""
     if config.pack:
         compared = compared_with_source(config)
         if compared.agreement is Agreement.SAME_NAMES:
@@ -38,13 +38,13 @@ def prepare(config: ImageFolderConfig) -> None:
 
 
 def source_of_pack(config: ImageFolderConfig) -> Path | None:
-    """The folder with which a pack is compared, if it is there."""
+    """Return the folder with which a pack is compared, or None if it does not exist."""
     root = Path(config.root) if config.root else config.default_root()
     return root if root and has_image_folders(root) else None
 
 
 def compared_with_source(config: ImageFolderConfig) -> DataComparison:
-    """How the images of a pack compare with those of data.root, if that is there. Raises a UserError if they differ."""
+    """Compare the images of a pack with those of data.root, if it exists; raise a UserError if they differ."""
     root = source_of_pack(config)
     if not root:
         return DataComparison(Agreement.SAME)
@@ -52,28 +52,30 @@ def compared_with_source(config: ImageFolderConfig) -> DataComparison:
     compared = compare(recorded, identify(image_folders(config)[1]).facts())
     if compared.agreement is Agreement.DIFFERENT:
         raise UserError(
-            f"data.pack={config.pack} was made of other images than {root} has now ({compared.why}): make a new pack, "
-            "or use this one by itself with data.root=null."
+            f"data.pack={config.pack} was made of other images than {root} has now ({compared.why}). Make a new pack, "
+            "or use this one alone with data.root=null."
         )
     return compared
 
 
 def image_folders(config: ImageFolderConfig) -> tuple[Path, dict[str, Index]]:
-    """The folder, and all images of both splits. Raises a UserError unless both have images of every chosen class."""
+    """Return the folder and the images of both splits; raise a UserError if a chosen class lacks images in a split."""
     root = config.image_root()
     chosen = require_image_folders(root, config.classes)
     return root, {split: read_index(root / split, chosen) for split in SPLITS}
 
 
 def tell_what_was_skipped(pack: Path, splits: Iterable[str]) -> None:
+    """Warn about images that a pack lacks because they were unreadable."""
     skipped = read_facts(pack).get("skipped", {})
     for split in splits:
         if images := skipped.get(split):
-            text = "%s lacks %d images of %s/ that could not be read when it was made; %s lists them."
+            text = "%s lacks %d images of %s/ that were unreadable when it was made; %s lists them."
             log.warning(text, pack, len(images), split, pack / FACTS)
 
 
 def tell_what_is_left_out(indices: dict[Path, Index]) -> None:
+    """Warn about files that are not used."""
     for folder, index in indices.items():
         for sentence in index.left_out:
             log.warning("%s: %s.", folder, sentence)
@@ -116,12 +118,12 @@ def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     sources = {split: PackSource(pack, split) for split in SPLITS}
     for split, source in sources.items():
         if list(source.index.classes) != facts["classes"]:
-            raise UserError(f"{pack / f'{split}.npz'} is of another pack than {pack / FACTS}: {AGAIN}.")
+            raise UserError(f"{pack / f'{split}.npz'} and {pack / FACTS} are from different packs: {AGAIN}.")
     chosen = choose(config, {split: source.index for split, source in sources.items()}, str(pack))
     if chosen:
         sources = {split: copy.copy(sources[FOLDERS[split]]) for split in chosen}
         for split, source in sources.items():
             source.choose(*chosen[split])
-    # Raw pixels are what `fast` makes of the files themselves: the two can stand for each other.
+    # Raw pixels are identical to those that `fast` makes from the files, so the identity stays the same.
     same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
     return sources, "" if same else str(PackRecipe(**facts["recipe"]))

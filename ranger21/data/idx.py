@@ -1,4 +1,4 @@
-"""Fashion-MNIST's idx files, plain or gzipped: a header of big-endian integers, then bytes."""
+"""Reading of idx files, plain or gzipped: a header of big-endian integers, followed by uint8 values."""
 
 import gzip
 import zlib
@@ -23,4 +23,4 @@ def read_idx(path: Path) -> np.ndarray:
         shape = tuple(np.frombuffer(raw, ">i4", count=axes, offset=4))
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}): fetch Fashion-MNIST again.") from error
+        raise UserError(f"{path} cannot be read ({reason(error)}). Download Fashion-MNIST again.") from error

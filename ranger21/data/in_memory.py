@@ -11,16 +11,16 @@ class InMemory:
 
     Args:
         images: uint8 (images, height, width), or (images, height, width, 3) in color.
-        labels: (images,), from 0 on.
-        split: its name in the images' names.
+        labels: Labels from 0, (images,).
+        split: Name of the split, used in the names of images.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, split: str) -> None:
         self.images, self.labels, self.split = images, labels, split
-        self.numbers = np.arange(len(images))  # their places in the whole array
+        self.numbers = np.arange(len(images))  # positions in the whole array
 
     def only(self, numbers: np.ndarray | slice) -> "InMemory":
-        """Return some of the images, which keep their names."""
+        """Return a subset of the images, which keep their names."""
         some = copy.copy(self)
         some.images, some.labels, some.numbers = self.images[numbers], self.labels[numbers], self.numbers[numbers]
         return some
@@ -32,7 +32,7 @@ class InMemory:
         return self.images[index], int(self.labels[index])
 
     def name(self, image: int) -> bytes:
-        """Return what tells an image from all others: its split, and its place in the array."""
+        """Return the unique name of an image: its split and its position in the array."""
         return f"{self.split}/{self.numbers[image]}".encode()
 
     def digest(self) -> str:

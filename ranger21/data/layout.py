@@ -13,23 +13,25 @@ SPLITS = ("train", "val")
 
 
 def cache_directory() -> Path:
-    """Return where the project keeps what it draws or downloads: $XDG_CACHE_HOME/ranger21 or ~/.cache/ranger21.
+    """Return the folder for generated and downloaded files: $XDG_CACHE_HOME/ranger21 or ~/.cache/ranger21.
 
-    Raises a UserError where there is neither: for a user who has no home.
+    Raises:
+        UserError: If XDG_CACHE_HOME is not set and the user has no home folder.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ranger21"
     except RuntimeError as error:
-        raise UserError("There is no home folder to keep files in: set XDG_CACHE_HOME to a folder.") from error
+        raise UserError("There is no home folder for cached files. Set XDG_CACHE_HOME to a folder.") from error
 
 
 def class_folders(split: Path) -> list[str]:
-    """The names of the class folders of a split, sorted: a class's label is its place in this list."""
+    """Return the sorted names of the class folders of a split. A class's label is its position in this list."""
     with os.scandir(split) as entries:
         return sorted(entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name))
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -37,51 +39,60 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def require_image_folders(root: Path, wanted: int | list[str] | None) -> list[str]:
-    """The class folders, those chosen by `data.classes` if it is given, that train/ and val/ both have.
+    """Return the names of the class folders to use, which train/ and val/ must both have.
 
-    Raises a UserError unless both splits are there and have the same class folders, or all that are chosen.
+    Args:
+        root: Folder that contains train/ and val/.
+        wanted: The setting `data.classes`: a number of classes, names, or None for all.
+
+    Raises:
+        UserError: If a split or a chosen class is missing, or if the splits differ and no classes are chosen.
     """
-    hint = "data.root or IMAGENET_DIR must name the folder that holds train/ and val/; experiment=demo needs no data."
+    hint = "Set data.root or IMAGENET_DIR to the folder that contains train/ and val/; experiment=demo needs no data."
     folders: dict[str, list[str]] = {}
     for split in SPLITS:
         if not (root / split).is_dir():
-            raise UserError(f"There is no folder {root / split}: {hint}")
+            raise UserError(f"There is no folder {root / split}. {hint}")
         folders[split] = class_folders(root / split)
         if not folders[split]:
             raise UserError(
-                f"{root / split} has no class folders: its images must be sorted into one folder a class (for "
-                f"ImageNet, by wnid, such as {split}/n01440764/*.JPEG)."
+                f"{root / split} has no class folders. Put the images into one folder per class (in ImageNet by wnid, "
+                f"such as {split}/n01440764/*.JPEG)."
             )
     names = common_classes(folders["train"], folders["val"], wanted, str(root))
     if len(names) < 2:
-        raise UserError(f"{root} has one class only, {names[0]}: there is nothing to tell apart.")
+        raise UserError(f"{root} has only one class, {names[0]}. Training needs at least two.")
     return names
 
 
 def common_classes(train: Sequence[str], val: Sequence[str], wanted: int | list[str] | None, place: str) -> list[str]:
-    """The names of the classes of `train`, or of those that are wanted. Raises a UserError for one that `val` lacks.
+    """Return the names of the chosen classes.
 
     Args:
-        wanted: how many, which, or all and no others in either split (None).
-        place: where the splits are.
+        train: Classes of the training split.
+        val: Classes of the validation split.
+        wanted: Number of classes, names, or None for all, in which case both splits must have the same classes.
+        place: Location of the splits, for messages.
+
+    Raises:
+        UserError: If `val` lacks a chosen class, or the splits differ and none are chosen.
     """
     if wanted is not None:
         names = [train[label] for label in choose_classes(train, wanted)]
         if missing := sorted(set(names) - set(val)):
             chosen = f"data.classes={wanted}" if isinstance(wanted, int) else "data.classes"
-            raise UserError(f"{chosen} chooses {first_few(missing)}, which {place}/train has and {place}/val has not.")
+            raise UserError(f"{chosen} selects {first_few(missing)}, which {place}/train has but {place}/val lacks.")
         return names
     only = {"train": set(train) - set(val), "val": set(val) - set(train)}
     if any(only.values()):
         parts = [
             f"{len(names)} only in {split}/ ({first_few(sorted(names))})" for split, names in only.items() if names
         ]
-        text = "give both the same, or name those to be trained on, one on each line of a file: data.classes=FILE"
-        raise UserError(
-            f"The class folders of {place}/train and {place}/val differ: {'; '.join(parts)}. Please {text}."
-        )
+        text = "Make them equal, or list the classes to use in a file, one per line, and set data.classes=FILE"
+        raise UserError(f"The class folders of {place}/train and {place}/val differ: {'; '.join(parts)}. {text}.")
     return list(train)
 
 
 def has_image_folders(root: Path) -> bool:
+    """Return whether a folder contains train/ and val/."""
     return (root / "train").is_dir() and (root / "val").is_dir()

@@ -1,4 +1,4 @@
-"""Which images a run is made of: those that its configuration chooses of each split, and the holdout."""
+"""Selection of the images of a run: subsets of each split, and the holdout."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from ranger21.tracking.splits import HOLDOUT
 if TYPE_CHECKING:
     from ranger21.data.index import Index
 
-Chosen = dict[str, tuple[np.ndarray, list[int]]]  # of each split the numbers of the images and of the classes
+Chosen = dict[str, tuple[np.ndarray, list[int]]]  # for each split, indices of the images and labels of the classes
 
 
 def choose(config: ImageFolderConfig, indices: dict[str, Index], place: str) -> Chosen | None:
-    """Of `train`, `val` and, if there is one, `holdout` (numbers in `train`) what is chosen; None: all.
+    """Return the selected images and classes of `train`, `val` and `holdout` (if any), or None if all are selected.
 
-    The holdout is chosen from all training images of the chosen classes, so it is the same whatever subset the rest is.
+    Indices of the holdout refer to `train`. It is selected from all training images of the chosen classes, so it does
+    not depend on `data.fraction`.
+
+    Args:
+        config: The settings.
+        indices: Indices of the images of `train` and `val`.
+        place: Location of the images, for messages.
     """
     if config.classes is None and config.fraction == 1 and not config.holdout:
         return None
@@ -38,12 +44,12 @@ def choose(config: ImageFolderConfig, indices: dict[str, Index], place: str) -> 
 
 
 def choose_of_array(labels: np.ndarray, classes: Sequence[str], holdout: int, most: int) -> dict[str, np.ndarray]:
-    """Choose, of training images that are known by their numbers, the holdout and at most so many others."""
+    """Select the holdout and at most `most` other training images of an array."""
     held = choose_holdout(labels, names_of_array(np.arange(len(labels))), dict(enumerate(classes)), holdout)
     rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return {"train": rest[:most], HOLDOUT: held}
 
 
 def names_of_array(numbers: np.ndarray) -> list[bytes]:
-    """What stands for the names of training images in an array."""
+    """Return names for the training images of an array, from their positions."""
     return [b"train/%d" % number for number in numbers.tolist()]

@@ -1,9 +1,9 @@
-"""The recipe's transforms (section 4), with every random number handed in.
+"""The transforms of the paper's recipe (section 4). All random numbers are passed in.
 
-A transform makes of an image, and of NUMBERS random numbers from U[0, 1), uint8 pixels (channels, height, width);
-`left_to_do` says what is then still to be done to a batch on the device (`ranger21.data.on_device`). There are two
-front ends, which make the same of the same numbers: `pil`, the recipe in torchvision's classic operations on Pillow's
-pictures, the reference, and `fast`, on tensors, which leaves flip and jitter to the device.
+A transform converts a stored image and NUMBERS random numbers from U[0, 1) to uint8 pixels (channels, height, width).
+`left_to_do` returns the parameters of the operations that are left to the device (`ranger21.data.on_device`). There are
+two implementations with the same results for the same numbers: `pil`, the reference, uses torchvision's operations on
+Pillow images; `fast` uses tensors, and leaves flip and color jitter to the device.
 """
 
 from __future__ import annotations
@@ -20,34 +20,42 @@ from ranger21.data.datasets.array import ArrayConfig
 from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 
-NUMBERS = 9  # random ones that an image's transform may use
+NUMBERS = 9  # random numbers per image
 JITTERS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
 
 
 class Transform(Protocol):
-    """Pixels of one image, and what is left to do to a batch of them."""
+    """A transform of single images on the CPU, with an optional second part for batches on the device."""
 
     def __call__(self, image: Any, numbers: np.ndarray) -> Tensor:
-        """uint8 (channels, height, width). `numbers`: (NUMBERS,)"""
+        """Return pixels, uint8 (channels, height, width), using the random numbers (NUMBERS,)."""
 
     def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
-        """A row for each image of what the device does (`flips_and_jitters`), or None. `numbers`: (n, NUMBERS)"""
+        """Return the parameters of the device's operations (see `flips_and_jitters`), or None if there are none.
+
+        Args:
+            numbers: The random numbers of each image, (n, NUMBERS).
+        """
 
 
 class Complete:
-    """What leaves nothing to the device."""
+    """Base class of transforms done entirely on the CPU."""
 
     def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
         return None
 
 
 def corner(config: ImageFolderConfig, width: int, height: int, numbers: np.ndarray) -> tuple[int, int]:
-    """Left and top of the random crop of a picture that is resized already."""
+    """Return left and top of the random crop of a resized image."""
     return int(numbers[0] * (width - config.crop + 1)), int(numbers[1] * (height - config.crop + 1))
 
 
 def flips_and_jitters(config: ImageFolderConfig, numbers: np.ndarray) -> np.ndarray:
-    """float32 (n, 7) of (n, NUMBERS): whether to flip; brightness, contrast, saturation; the order of these three."""
+    """Return the parameters of flip and color jitter from random numbers (n, NUMBERS).
+
+    The result is float32 (n, 7): 1 to flip, else 0; the factors of brightness, contrast and saturation; and the indices
+    of these three operations in their order of application.
+    """
     strength = np.array(strengths(config))
     factors = 1 + strength * (2 * numbers[:, 3:6] - 1)
     return np.hstack([numbers[:, 2:3] < config.flip, factors, numbers[:, 6:9].argsort(axis=1)]).astype(np.float32)
@@ -58,7 +66,7 @@ def strengths(config: ImageFolderConfig) -> tuple[float, float, float]:
 
 
 def resized_size(config: ImageFolderConfig, width: int, height: int) -> tuple[int, int]:
-    """Height and width after the resize: exactly resize x resize (squash), or the shorter side resize."""
+    """Return height and width after resizing: a square with "squash", otherwise the shorter side is `config.resize`."""
     if config.resize_mode == "squash":
         return config.resize, config.resize
     short, long = min(width, height), max(width, height)
@@ -67,12 +75,12 @@ def resized_size(config: ImageFolderConfig, width: int, height: int) -> tuple[in
 
 
 def resized_picture(picture: Image.Image, config: ImageFolderConfig) -> Image.Image:
-    """Bilinear with antialias, by Pillow."""
+    """Return a Pillow image resized with bilinear interpolation and antialiasing."""
     return F.resize(picture, list(resized_size(config, *picture.size)), interpolation=F.InterpolationMode.BILINEAR)
 
 
 def resized_tensor(image: Tensor, config: ImageFolderConfig) -> Tensor:
-    """uint8 (3, height, width); bilinear with antialias, by torch."""
+    """Return a uint8 tensor (3, height, width) resized with bilinear interpolation and antialiasing."""
     height, width = image.shape[1:]
     size = resized_size(config, width, height)
     if size == (height, width):
@@ -81,7 +89,7 @@ def resized_tensor(image: Tensor, config: ImageFolderConfig) -> Tensor:
 
 
 class PilTrain(Complete):
-    """Resize, random crop and flip; brightness, contrast, saturation by random factors in random order."""
+    """Resize, random crop, random flip, and color jitter in random order, with Pillow."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
@@ -101,7 +109,7 @@ class PilTrain(Complete):
 
 
 class PilEval(Complete):
-    """The same resize, then the centre crop."""
+    """Resize and center crop, with Pillow."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
@@ -112,7 +120,7 @@ class PilEval(Complete):
 
 
 class FastTrain:
-    """Resize and random crop; flip and jitter are left to the device."""
+    """Resize and random crop of tensors. Flip and color jitter are left to the device."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config
@@ -127,7 +135,7 @@ class FastTrain:
 
 
 class FastEval(Complete):
-    """The same resize, then the centre crop."""
+    """Resize and center crop of tensors."""
 
     def __init__(self, config: ImageFolderConfig) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""The validation images alone, of whatever classes: evaluation needs no train/."""
+"""Validation images without a training split, for evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,10 +20,12 @@ from ranger21.system.errors import UserError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images are seen: from a file to pixels, and from pixels to a model's input.
+    """The preprocessing of images for a model.
 
     Attributes:
-        shape: (channels, height, width) of that input.
+        transform: Transform from a stored image to pixels.
+        to_input: Module that converts pixels to the model's input.
+        shape: Shape of that input, (channels, height, width).
     """
 
     transform: Transform
@@ -33,12 +35,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Validation:
-    """Images to be evaluated, ready to be loaded.
+    """A validation set, ready to be loaded.
 
     Attributes:
-        place: where they are.
-        path: of an image, by its number.
-        left_out: the classes that are there and not chosen.
+        dataset: The images.
+        classes: Class names by label.
+        view: The preprocessing.
+        place: Location of the images.
+        path: Returns the path of an image from its index.
+        left_out: Classes that exist but were not chosen.
     """
 
     dataset: ImageDataset
@@ -50,7 +55,7 @@ class Validation:
 
 
 def prepare_validation(config: ImageFolderConfig) -> None:
-    """Read the folders, or compare the pack with them, and warn of what is left out."""
+    """Read the folders, or compare the pack with them, and warn about images that are left out."""
     if config.pack:
         compared_with_source(config)
         tell_what_was_skipped(Path(config.pack), ["val"])
@@ -89,19 +94,20 @@ def _choose(source: FolderSource | PackSource, classes: list[int]) -> FolderSour
 
 
 def validation_folder(config: ImageFolderConfig) -> Path:
-    """The folder whose folders are the classes: val/ below data.root, or data.root itself if it has no train/ or val/.
+    """Return the folder with the class folders: val/ in data.root, or data.root itself if it has no train/ or val/.
 
-    Raises a UserError if there is none.
+    Raises:
+        UserError: If there is no such folder.
     """
     if not config.root and config.default_root() is None:
         raise UserError(
-            "There are no images: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to a folder that holds "
-            "val/, or to one that holds a folder for each class."
+            "There are no images. Set data.root=/path/to/imagenet or the variable IMAGENET_DIR to a folder that "
+            "contains val/ or one folder per class."
         )
     root = config.image_root()
     folder = root / "val" if (root / "val").is_dir() or (root / "train").is_dir() else root
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: data.root must hold val/, or a folder for each class.")
+        raise UserError(f"There is no folder {folder}. data.root must contain val/ or one folder per class.")
     if not class_folders(folder):
-        raise UserError(f"{folder} has no class folders: its images must be sorted into one folder a class.")
+        raise UserError(f"{folder} has no class folders. Put the images into one folder per class.")
     return folder

@@ -1,4 +1,4 @@
-"""Datasets of small images that are arrays in memory. Imports no torch until one is opened."""
+"""Datasets of small images that are held in memory as arrays. Imports torch only when one is opened."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class ArrayConfig(DataConfig):
-    """A dataset whose images are read into memory as a whole.
+    """Base class of datasets whose images are read into memory.
 
     A subclass sets the attributes and implements `folder` and `read`.
 
     Attributes:
-        CLASSES: the names of the classes, by label.
-        SHAPE: (channels, height, width) of an image.
-        MEAN, STD: of each channel over the training images, in [0, 1].
-        TRAIN: the number of training images.
+        CLASSES: Class names by label.
+        SHAPE: Shape of an image, (channels, height, width).
+        MEAN, STD: Mean and standard deviation of each channel over the training images, on a scale from 0 to 1.
+        TRAIN: Number of training images.
     """
 
     CLASSES: ClassVar[tuple[str, ...]]
@@ -43,14 +43,14 @@ class ArrayConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("data.padding", self.padding, 0, self.SHAPE[1])  # with more a crop may have nothing of the image
+        require_number("data.padding", self.padding, 0, self.SHAPE[1])  # with more, a crop could miss the image
         require(0 <= self.flip <= 1, "data.flip", self.flip, "a probability, from 0 to 1")
         possible = 1 <= self.train_images <= self.TRAIN
         require(possible, "data.train_images", self.train_images, f"from 1 to {self.TRAIN}")
 
     @abstractmethod
     def read(self, folder: Path, split: str) -> InMemory:
-        """Read the images of `split`, "train" or "val". Raises a UserError for what is damaged or foreign."""
+        """Read the images of a split ("train" or "val"); raise a UserError if the files are damaged or do not fit."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ class DataConfig:
     of that for small images in memory, and `ImageFolderConfig` for folders of image files.
 
     Attributes:
-        known_classes: the number of classes if nothing selects among them; None if only the files tell.
+        known_classes: Number of classes before any selection; None if it is known only from the files.
     """
 
     known_classes: ClassVar[int | None] = None
@@ -46,7 +46,7 @@ class DataConfig:
             self.root = require_path("data.root", self.root)
         if self.workers is not None:
             require_number("data.workers", self.workers, 0, 1025)
-        require_number("data.timeout", self.timeout, 0, 1e6, open_low=True)  # a week and a half: more overflows
+        require_number("data.timeout", self.timeout, 0, 1e6, open_low=True)  # more would overflow
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -54,69 +54,66 @@ class DataConfig:
         raise NotImplementedError
 
     def classes_chosen(self) -> int | None:
-        """Return how many classes a run has; None if only the files tell."""
+        """Return the number of classes of a run; None if it is known only from the files."""
         return self.known_classes
 
     def training_images(self) -> float | None:
-        """Return about how many images are left for training, all classes alike; None if only the files tell.
-
-        `data.imbalance` is not applied.
-        """
+        """Return the approximate number of training images before `data.imbalance`, or None if it is unknown."""
         return None
 
     def epoch_images(self) -> float | None:
-        """Return about how many images an epoch has; None if only the files tell."""
+        """Return the approximate number of images per epoch; None if it is known only from the files."""
         images, classes = self.training_images(), self.classes_chosen()
         if images is None or self.imbalance is None:
             return images
         return sum(zipf(int(images // classes), classes, self.imbalance)) if classes else None
 
     def require(self) -> None:
-        """Raise a UserError if the images are not where the settings say. Imports no torch, and looks at names only."""
+        """Raise a UserError if the images are missing. Checks names only, and imports no torch."""
 
     def require_here(self) -> None:
         """Raise a UserError if the images would have to be drawn or downloaded first."""
         self.require()
 
     def prepare(self) -> None:
-        """Draw or download what is missing, and warn of what is left out. One process calls it before the others."""
+        """Draw or download missing images, and warn about unused files. Only one process may call this at a time."""
 
     def prepare_validation(self) -> None:
-        """Do the same for the validation images alone."""
+        """Prepare the validation images only."""
         self.prepare()
 
     def open(self, seed: int) -> Data:
-        """Open the dataset; `data.imbalance` is applied to what is returned.
+        """Open the dataset. `data.imbalance` is applied later, by `build_data`.
 
         Args:
-            seed: of the images' augmentation.
+            seed: Seed of the augmentation.
 
         Raises:
-            UserError: the images are not there, or not what they should be.
+            UserError: If the images are missing or invalid.
         """
         raise NotImplementedError
 
     def view(self) -> Preprocessing:
-        """Return how a run of these settings sees its validation images."""
+        """Return the preprocessing of validation images in a run with these settings."""
         raise NotImplementedError
 
     def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
-        """Open the validation images alone, which needs no training images.
+        """Open the validation images only. No training images are needed.
 
         Args:
-            view: how the images are seen.
-            known: the classes of the model. Of a subset (`data.classes`), only the classes among these are opened, or
-                all if none is; None opens those that `data.classes` selects.
+            view: The preprocessing.
+            known: Classes of the model. If the settings select a subset (`data.classes`), the classes among these are
+                opened instead, or all if there are none. None opens the classes that `data.classes` selects.
 
         Raises:
-            UserError: the images are not there.
+            UserError: If the images are missing.
         """
         raise NotImplementedError
 
     def folder(self) -> Path:
-        """Return the folder with the images, after `prepare`."""
+        """Return the folder with the images. Call `prepare` first."""
         raise NotImplementedError
 
     def named_place(self) -> dict[str, str]:
-        """Return the folder that the settings name, as the manifest has it; empty if they name none."""
+        """Return the folder given in the settings, as an entry of the manifest; {} if none is given."""
         return {"root": str(Path(self.root).absolute())} if self.root else {}

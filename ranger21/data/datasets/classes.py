@@ -1,4 +1,4 @@
-"""`data.classes`: how many classes, or which. Imports no torch."""
+"""The setting `data.classes`: a number of classes, or their names. Imports no torch."""
 
 import re
 from typing import Any
@@ -11,10 +11,15 @@ LARGEST_LIST = 1 << 24  # bytes of a file of classes
 
 
 def read_classes(wanted: Any) -> int | list[str] | None:
-    """How many classes, or which, sorted. The names, not the file, are the run's.
+    """Return a number of classes, or their sorted names, from the value of the setting.
 
-    A file has one class a line: the wnid that begins the line, what stands before a tab, or else the whole line. Lines
-    that begin with # are left out. In a list (also of numbers, which name numbered folders) each entry is a name.
+    Args:
+        wanted: A number, a list of names (numbers in it are names of folders), the path of a file, or None. A file has
+            one class per line: the wnid at its beginning, or the text before a tab, or the whole line. Lines that
+            begin with # are ignored. The run records the names, not the file.
+
+    Raises:
+        UserError: If the value or the file is invalid, or if there are fewer than two classes.
     """
     if wanted is None:
         return None
@@ -44,5 +49,5 @@ def _name(line: str) -> str:
 
 def _two_at_least(names: list[str], wanted: Any) -> list[str]:
     chosen = sorted(set(names))
-    require(len(chosen) > 1, "data.classes", wanted, "at least two classes, since one leaves nothing to be told apart")
+    require(len(chosen) > 1, "data.classes", wanted, "at least two classes")
     return chosen

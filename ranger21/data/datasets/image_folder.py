@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ranger21.data.build import Data
     from ranger21.data.validation import Preprocessing, Validation
 
-LARGEST = 10_000  # pixels of a side
+LARGEST = 10_000  # pixels per side
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ImageFolderConfig(DataConfig):
     """The settings of `data=imagenet`.
 
     Attributes:
-        TRAIN: the number of training images of the whole set.
+        TRAIN: Number of training images of the complete dataset.
     """
 
     known_classes = 1000
@@ -35,9 +35,11 @@ class ImageFolderConfig(DataConfig):
     pack: str | None = field(metadata=NEUTRAL)
     stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # which older runs do not have
     transforms: str
-    classes: Any  # how many; or, in a configuration that was read, their names
+    classes: Any  # a number; or, after `__post_init__`, possibly names
     fraction: float
-    on_bad_image: str = field(metadata=NEUTRAL)  # where there is one, only `substitute` comes to an end
+    on_bad_image: str = field(
+        metadata=NEUTRAL
+    )  # no effect on results: a run with an unreadable image ends only with `substitute`
     resize: int
     resize_mode: str
     crop: int
@@ -47,7 +49,7 @@ class ImageFolderConfig(DataConfig):
     saturation: float
 
     def __post_init__(self) -> None:
-        if self.root == "" and os.environ.get("IMAGENET_DIR") == "":  # a variable set to nothing is not set
+        if self.root == "" and os.environ.get("IMAGENET_DIR") == "":  # an empty variable counts as not set
             self.root = None
         super().__post_init__()
         if self.pack is not None:
@@ -83,7 +85,7 @@ class ImageFolderConfig(DataConfig):
         return round(self.TRAIN * share) - self.holdout
 
     def default_root(self) -> Path | None:
-        """Return the folder with train/ and val/ where there is no `data.root`; None: there is none."""
+        """Return the folder with train/ and val/ that is used without `data.root`, or None."""
         return None
 
     def image_root(self) -> Path:
@@ -92,7 +94,7 @@ class ImageFolderConfig(DataConfig):
 
     def require(self) -> None:
         if self.stage and not self.pack:
-            text = "is not possible without data.pack: it is packs that are copied, which scripts/pack.py makes"
+            text = "is not possible without data.pack: only packs can be staged. Make one with scripts/pack.py"
             raise UserError(f"data.stage={self.stage} {text}.")
         if self.pack:
             require_pack(Path(self.pack), self.resize, self.resize_mode)
@@ -100,11 +102,11 @@ class ImageFolderConfig(DataConfig):
             self.require_folders()
 
     def require_folders(self) -> None:
-        """Raise a UserError if train/ and val/ are not there, or lack a class that is chosen."""
+        """Raise a UserError if train/ or val/ is missing or lacks a chosen class."""
         if not self.root:
             raise UserError(
-                "There is no ImageNet: set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
-                "holds train/ and val/; experiment=demo needs no data."
+                "There is no ImageNet. Set data.root=/path/to/imagenet or the variable IMAGENET_DIR to the folder that "
+                "contains train/ and val/; experiment=demo needs no data."
             )
         require_image_folders(Path(self.root), self.classes)
 
@@ -144,7 +146,7 @@ class ImageFolderConfig(DataConfig):
 
 @dataclass
 class SampleConfig(ImageFolderConfig):
-    """The settings of `data=sample`, which is drawn on first use: 10 classes of 100 training images."""
+    """The settings of `data=sample`, which is drawn on first use: 10 classes with 100 training images each."""
 
     known_classes = 10
     TRAIN = 1000
@@ -156,7 +158,7 @@ class SampleConfig(ImageFolderConfig):
         pass  # they are drawn
 
     def draw(self) -> None:
-        """Draw the images unless they are there."""
+        """Draw the images unless they exist."""
         from ranger21.data.sample import ensure_sample
 
         ensure_sample(self.image_root())
