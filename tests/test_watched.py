@@ -142,11 +142,11 @@ def stuck_run(overrides: list[str], directory: Path, env: dict[str, str]) -> Non
     """A rank of a run, the second of which hangs at its third step."""
     real, steps = loop.forward_backward, [0]
 
-    def forward_backward(job: Any, batch: Any, passes: int) -> Any:
+    def forward_backward(setup: Any, state: Any, batch: Any, passes: int) -> Any:
         steps[0] += 1
-        if job.world.rank == 1 and steps[0] == 3:
+        if setup.world.rank == 1 and steps[0] == 3:
             stuck_here()
-        return real(job, batch, passes)
+        return real(setup, state, batch, passes)
 
     loop.forward_backward = forward_backward
     sys.path.append(str(Path(__file__).parent))
