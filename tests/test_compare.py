@@ -55,14 +55,14 @@ def test_command_writes_tables_claims_figures_and_the_page(compare: Compare, mak
     done = compare(tmp_path / "outputs", "--out", out, "--power", 0.5)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    names = ["index.html", "claims.md", "table.md", "table.csv", "pairs.csv", "resnet50-on-sample", "power.md"]
+    names = ["index.html", "claims.md", "table.md", "table.csv", "pairs.csv", "resnet50-on-photos", "power.md"]
     written = [line for line in done.stdout.splitlines() if line.startswith("wrote")]
     assert written == [f"wrote {out / name}" for name in names]
     assert "71.00 ± 1.00" in done.stdout
     assert "ranger21 is better than adamw by 9.67 points" in " ".join(done.stdout.split())
     assert "Seeds per group that detect a gap of 0.5 points" in done.stdout
     assert "| ranger21 | adamw | 3 and 3 |" in (out / "power.md").read_text()
-    folder = out / "resnet50-on-sample"
+    folder = out / "resnet50-on-photos"
     pictures = sorted(folder.glob("*.png"))
     wanted = {"figure1_schedule", "figure2_curves", "figure3_start", "accuracy", "gradient_norm", "smoothness"}
     assert wanted == {path.stem for path in pictures}
@@ -106,9 +106,9 @@ def test_other_recipes_are_kept_apart_with_a_sentence(make_run: MakeRun, tmp_pat
     runs = find_runs([str(tmp_path)]).runs
     comparisons = compare_like_with_like(runs)
     assert [comparison.title for comparison in comparisons] == [
-        "resnet50 on sample (data.batch_size=128)",
-        "resnet50 on sample (data.batch_size=64)",
-        "vgg16 on sample",
+        "resnet50 on photos (data.batch_size=128)",
+        "resnet50 on photos (data.batch_size=64)",
+        "vgg16 on photos",
     ]
     said = separation(comparisons)
     assert said is not None

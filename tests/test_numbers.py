@@ -18,7 +18,7 @@ records: {made: {runs: outputs/test}}
 texts:
   text.md:
     made:
-      - "AdamW {resnet50 on sample | adamw | top1}, ahead by {resnet50 on sample | adamw - nesterov | gap}"
+      - "AdamW {resnet50 on photos | adamw | top1}, ahead by {resnet50 on photos | adamw - nesterov | gap}"
       - "{runs} runs"
 """
 
@@ -66,7 +66,7 @@ def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
     ("before", "after", "told"),
     [
         ("| adamw |", "| adam |", "no record in"),
-        ("resnet50 on sample | adamw |", "resnet18 on sample | adamw |", "no record in"),
+        ("resnet50 on photos | adamw |", "resnet18 on photos | adamw |", "no record in"),
         ("| gap}", "| gasp}", "no record in"),
         ("{runs}", "{walks}", "no record in"),
         ("records:", "recrods:", "recrods"),

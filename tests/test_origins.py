@@ -108,8 +108,8 @@ def test_other_numbers_of_passes_are_kept_apart_and_older_runs_had_one(make_run:
     make_run("adamw", 2, trainer__accumulate=2)
     comparisons = compared(tmp_path)
     assert [(c.title, [run.seed for run in c.runs]) for c in comparisons] == [
-        ("resnet50 on sample (trainer.accumulate=1)", [0, 1]),
-        ("resnet50 on sample (trainer.accumulate=2)", [2]),
+        ("resnet50 on photos (trainer.accumulate=1)", [0, 1]),
+        ("resnet50 on photos (trainer.accumulate=2)", [2]),
     ]
     assert "settings: trainer.accumulate" in (separation(comparisons) or "")
 

@@ -219,7 +219,7 @@ def test_tables_figure_and_page(make_run: MakeRun, tmp_path: Path) -> None:
     assert "| adamw | 5 | 5 of 5 | 48 to 100 % | 0 | 20 (20 or more) | – | 20.0 (20.0 or more) |" in text
     assert "| nesterov | 5 | 4 of 5 | 28 to 99 % | 0 | 20 (20 or more) | – | 20.0 (20.0 or more) |" in text
     heading, html = targets_table.section(comparison)
-    assert heading == "Time to target: resnet50 on sample"
+    assert heading == "Time to target: resnet50 on photos"
     assert "<td>4 of 5</td><td>28 to 99 %</td>" in html
     targets_table.write_csv([comparison], tmp_path / "targets.csv")
     found = list(csv.DictReader((tmp_path / "targets.csv").read_text().splitlines()))

@@ -51,7 +51,12 @@ def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, A
         "model": {"name": "resnet50"},
         "optimizer": {"name": optimizer, **OPTIMIZERS[optimizer]},
         "schedule": {"name": "constant"},
-        "data": {"name": "sample", "root": f"/data/{seed}", "workers": seed, "batch_size": 64},
+        "data": {
+            "name": "photos",
+            "root": f"/data/{seed}",
+            "workers": seed,
+            "batch_size": 64,
+        },  # no dataset of the registry: its number of classes is unknown
         "trainer": {"epochs": epochs, "device": f"cuda:{seed}"},
         "logger": {"run_name": path.name},
     }
