@@ -167,14 +167,14 @@ def test_a_full_disk(config, packs, tmp_path, monkeypatch):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     options = [*overrides_of(config), "--processes", "2"]
     output = pack_by_command(tmp_path / "pack", *options, code=1, preexec_fn=limit)
-    assert "cannot be written (File too large): make room and run the same command again" in output
+    assert "cannot be written (File too large). Free some space and repeat the same command" in output
     assert not list((tmp_path / "pack").glob("*.tmp"))
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
     for module, name in ((np, "savez"), (shards.os, "fsync")):  # where it comes with the last files
-        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\): make room"):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\)\. Free some"):
             patch.setattr(module, name, full)
             make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
     assert make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
@@ -189,7 +189,7 @@ def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp
     content[len(content) // 3] ^= 4
     archive.unlink() if harm == "missing" else archive.write_bytes(content[:-512] if harm == "short" else content)
     if harm != "flipped":
-        with pytest.raises(UserError, match=r"train-00000.tar (is missing|has \d+ bytes instead of \d+): run the"):
+        with pytest.raises(UserError, match=r"train-00000.tar (is missing|has \d+ bytes instead of \d+)\. Repeat the"):
             build_data(replace(config, pack=str(pack), root=None), 0)
     assert damaged_shards(pack, 1) == ["train-00000.tar"]
     if harm == "flipped":
@@ -238,7 +238,7 @@ def test_two_processes_do_not_make_one_pack(config, tmp_path):
     target.mkdir()
     with (
         processes.locked(target, "busy"),
-        pytest.raises(UserError, match=f"^Another process is making .*{target}: wait"),
+        pytest.raises(UserError, match=rf"^Another process is making .*{target}\. Wait"),
     ):
         make_pack(sources_of(config), config, JPEG, target, 1)
     assert make_pack(sources_of(config), config, JPEG, target, 1)
@@ -263,7 +263,7 @@ def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
         with pytest.raises(UserError, match=words):
             build_data(config, 0)
 
-    told(replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, and this run has squash 40")
+    told(replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, but this run has squash 40")
     told(replace(packed, resize_mode="shorter_side"), "but this run has shorter_side 36. Use the settings of the pack")
     told(replace(packed, pack=str(tmp_path)), "is not a pack: it has no file pack.json. Make a pack with")
     told(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
