@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,11 @@ def test_the_engine_knows_no_concrete_thing() -> None:
 )
 def test_a_library_has_one_room(modules: tuple[str, ...], rooms: set[str]) -> None:
     assert importers(*modules, among=PACKAGE) == rooms
+
+
+def test_contributing_lists_the_rooms_in_their_order() -> None:
+    listed = re.findall(r"^  (\w+)/ ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert tuple(listed) == ROOMS
 
 
 @pytest.mark.parametrize(("house", "rooms"), [("ranger21", ROOMS), ("ranger21.report", REPORT)])
