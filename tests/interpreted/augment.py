@@ -56,4 +56,4 @@ def test_a_wrong_kernel_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     with caplog.at_level("WARNING", "ranger21"):
         assert not fused.trusted(CPU, torch.float32, True) and not fused.trusted(CPU, torch.float32, True)
     [text] = [record.getMessage() for record in caplog.records]
-    assert "not used on cpu" in text and "% of values differ" in text and "steps of 255" in text
+    assert "used instead of the fused augmentation" in text and "% of values differ" in text and "steps of 255" in text
