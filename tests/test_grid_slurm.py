@@ -84,13 +84,13 @@ def test_killed_while_it_submits_nothing_is_submitted_twice(call, then, cluster,
     done = reproduce("--sbatch=--hold --gpus-per-node=0", PATH=f"{tmp_path}:{os.environ['PATH']}", DIES_AT=str(call))
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     meanwhile = reproduce()
-    assert meanwhile.returncode == 1 and "another reproduce.py is submitting: wait for it" in meanwhile.stderr
+    assert meanwhile.returncode == 1 and "Another reproduce.py is submitting" in meanwhile.stderr
     go_on.touch()
     again: list[subprocess.CompletedProcess[str]] = []
 
     def free() -> bool:
         again.append(reproduce())
-        return "another reproduce.py is submitting" not in again[-1].stderr
+        return "Another reproduce.py is submitting" not in again[-1].stderr
 
     until(free, 60, "the lock")
     assert then in said(again[-1]) and "nothing to submit" in said(reproduce())

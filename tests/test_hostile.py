@@ -27,6 +27,6 @@ def test_what_a_command_does_besides_is_found(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(code)
-    monkeypatch.setattr("wrong_inputs.words_of", lambda line, places: ([str(script)], {}))
+    monkeypatch.setattr("support.command_runner.parse_line", lambda line, places: ([str(script)], {}))
     with pytest.raises(AssertionError, match=found):
         hostile.refuses("script.py", "")

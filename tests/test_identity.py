@@ -65,7 +65,7 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
         ({"fingerprint": NOW.names}, OTHER_NAMES.facts(), Agreement.DIFFERENT, "names or classes"),
         ({"fingerprint": NOW.names}, {"fingerprint": NOW.names}, Agreement.SAME, ""),
         (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, Agreement.SAME_NAMES, "not kept in today's pack"),
-        (NOW.facts(), NOW.kept_as(KEPT).facts(), Agreement.DIFFERENT, f"kept as they are then and as {KEPT} now"),
+        (NOW.facts(), NOW.kept_as(KEPT).facts(), Agreement.DIFFERENT, f"stored as they are then and as {KEPT} now"),
         (NOW.kept_as(KEPT).facts(), NOW.kept_as(KEPT).facts(), Agreement.SAME, ""),
         (
             {"fingerprint": NOW.kept_as(KEPT).names},

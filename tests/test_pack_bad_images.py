@@ -110,10 +110,10 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
     assert len(verify(root, "none", 1)["wrong"]["unreadable"]) == 2
     packed = replace(config, pack=str(pack))
     packed.prepare()
-    assert "lacks 1 images of train/ that could not be read" in caplog.text
+    assert "lacks 1 images of train/ that were unreadable" in caplog.text
     caplog.clear()
     packed.prepare_validation()  # as evaluate.py does
-    told = {message.partition(" that could")[0] for message in caplog.messages}  # caplog may listen in two places
+    told = {message.partition(" that were")[0] for message in caplog.messages}  # caplog may listen in two places
     assert told == {f"{pack} lacks 1 images of val/"}
     data = build_data(packed, 0)
     assert (data.skipped, len(data.train), len(data.val)) == (2, 23, 8)

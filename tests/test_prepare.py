@@ -138,7 +138,7 @@ def test_every_source_gives_the_same_tree(source, processes, sources, images, tm
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     for other in SOURCES:
         again = command(sources / other, tmp_path / "out", "--processes", processes)
-        assert again.returncode == 0 and "nothing to do" in again.stdout and "needs" not in again.stdout, again.stdout
+        assert again.returncode == 0 and "Nothing to do" in again.stdout and "needs" not in again.stdout, again.stdout
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 

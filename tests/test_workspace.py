@@ -45,7 +45,7 @@ def test_every_panel_shows_what_the_trainer_logs(logged):
 
 def test_what_only_cuda_logs():
     """The trainer sets it under the one condition that no test can fulfil here."""
-    tree = ast.parse((ROOT / "ranger21" / "engine" / "loop.py").read_text())
+    tree = ast.parse((ROOT / "ranger21" / "engine" / "boundary.py").read_text())
     branches = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "device.type == 'cuda'" in ast.unparse(n.test)]
     for metric in CUDA_ONLY:
         assert any(f"metrics['{metric}'] = " in ast.unparse(branch) for branch in branches), metric
@@ -77,7 +77,7 @@ def test_every_panel_is_a_plot_of_means_with_a_band():
 def test_groups_are_keys_of_the_configuration():
     from ranger21.wandb_tools.workspace import build
 
-    with pytest.raises(UserError, match=r"optimzer\.name is no key"):
+    with pytest.raises(UserError, match=r"optimzer\.name, which is not a key"):
         build(["optimzer.name"])
 
 
