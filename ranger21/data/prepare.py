@@ -59,7 +59,7 @@ def survey(job: PartTask) -> PartState:
 
 
 def write_missing(job: PartTask) -> None:
-    """Write the images of a part that its folder lacks or has in another size."""
+    """Write those images of a part that are missing from its folder or have another size there."""
 
     def lacks(place: str, size: int | None) -> bool:
         there = size_there(job.folder / place)
