@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the environment of the processes that they start."""
+"""Fixtures shared by all tests, and environment variables for the processes that the tests start."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["support.command_runner", "support.hostile_files", "support.run_directories", "support.slurm_cluster"]
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in child processes, several of which share the machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # child processes inherit it; several run at once
 os.environ.setdefault("WANDB_MODE", "offline")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; child processes would ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup ignores SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ImageNet of 10 classes with 8 + 3 images each."""
+    """A miniature ImageNet: 10 classes with 8 training and 3 validation images each."""
     return ensure_sample(tmp_path_factory.mktemp("data") / "tiny", train_per_class=8, val_per_class=3)
 
 
 @pytest.fixture
 def tiny(images: Path) -> list[str]:
-    """The overrides of a training run that takes seconds."""
+    """The overrides for a training run that takes seconds."""
     return [*TINY, f"data.root={images}"]
 
 
@@ -51,7 +51,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Colours:
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Paths by the names that stand for them in the tested command lines."""
+    """Files and folders for wrong commands, by the `$NAME` that stands for each of them in a command line."""
     from support.command_paths import make_paths
 
     return make_paths(tmp_path_factory.mktemp("places"))
@@ -59,7 +59,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make packs with archives of ten images, also in helper processes."""
+    """Make packs whose archives hold ten images each, also in helper processes."""
     from support.packs import make_shards_small
 
     make_shards_small(monkeypatch)
@@ -67,7 +67,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def staged_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFolderConfig:
-    """A data configuration with a pack of four archives, and a local disk for its copy."""
+    """A data configuration with a pack of four archives, and a folder for the copy on the local disk."""
     from support.staging import make_staged_config
 
     return make_staged_config(tmp_path, monkeypatch)

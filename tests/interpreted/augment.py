@@ -1,6 +1,6 @@
-"""The augmentation's kernels against the CPU's operations, in Triton's interpreter.
+"""Compare the augmentation kernels, run in Triton's interpreter, with the CPU's operations.
 
-tests/test_fused_augment.py runs this file in a process of its own.
+tests/test_fused_augment.py runs this file in a separate process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def by_kernels(images: torch.Tensor, rows: torch.Tensor | None, *how: object) ->
 
 
 def test_at_most_one_value_in_ten_thousand_differs_and_by_one_step() -> None:
-    images, rows = fused.trial(12, 65, 60)  # several programs an image, the last of them not full
+    images, rows = fused.trial(12, 65, 60)  # several programs per image; the last one is only partly full
     share, steps = fused.compared(
         by_kernels(images, rows, torch.float32, False), REFERENCE(images, rows), REFERENCE.scale
     )
@@ -34,7 +34,7 @@ def test_the_check_at_first_use_passes() -> None:
     assert fused.difference(CPU, torch.float16, True) == ""
 
 
-def test_formats_and_layouts() -> None:
+def test_every_dtype_and_memory_layout_gives_the_same_values() -> None:
     images, rows = fused.trial(6, 7, 9)
     expected = by_kernels(images, rows, torch.float32, False)
     assert expected.is_contiguous()
@@ -44,12 +44,14 @@ def test_formats_and_layouts() -> None:
         assert made.is_contiguous(memory_format=torch.channels_last) and torch.equal(made, expected)
     halves = by_kernels(images, rows, torch.float16, False)
     assert torch.equal(halves, expected.half()), "rounded once"
-    cut = (expected.view(torch.int32) & ~0xFFFF).view(torch.float32)  # the interpreter cuts bits off; a GPU rounds
+    cut = (expected.view(torch.int32) & ~0xFFFF).view(torch.float32)  # the interpreter truncates; a GPU rounds
     assert torch.equal(by_kernels(images, rows, torch.bfloat16, False).float(), cut)
     assert torch.equal(by_kernels(images, rows, torch.float32, False), expected), "the same bits every time"
 
 
-def test_a_wrong_kernel_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_kernel_is_replaced_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     right = fused.augment
     monkeypatch.setattr(fused, "augment", lambda images, *rest: right(images.flip(1), *rest))
     fused.trusted.cache_clear()

@@ -1,6 +1,7 @@
-"""Tests of the fused step by Triton's interpreter, for which TRITON_INTERPRET=1 must be set before torch is imported.
+"""Test the fused step in Triton's interpreter; TRITON_INTERPRET=1 must be set before torch is imported.
 
-tests/test_fused.py runs them in a process of their own. The interpreter cuts bfloat16 off where a GPU rounds it.
+tests/test_fused.py runs this file in a separate process. When converting to bfloat16, the interpreter truncates where
+a GPU rounds.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ assert os.environ.get("TRITON_INTERPRET") == "1", "run tests/test_fused.py"
 
 
 @pytest.fixture(autouse=True)
-def without_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step's check of itself compares the same two, by less: fused_check.py has its tests."""
+def without_self_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the fused step's self-check, which compares the same two implementations; fused_check.py tests it."""
     monkeypatch.setattr(chain, "agrees_with_foreach", lambda *_: True)
 
 
-def require_alike(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -> None:
-    """The same state, of the same layout, within rounding."""
+def assert_same_state(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -> None:
+    """Assert that two optimizers' states agree: the same keys, step counts and dtypes, and nearly the same values."""
     assert len(states(ours)) == len(states(theirs))
     for mine, its in zip(states(ours), states(theirs), strict=True):
         assert mine.keys() == its.keys() and mine["step"] == its["step"] and type(mine["step"]) is int
@@ -43,15 +44,17 @@ def require_alike(ours: Optimizer, theirs: Optimizer, tolerance: float = 1e-6) -
         assert largest_difference([mine[name] for name in kept], [its[name] for name in kept]) < tolerance
 
 
-def duel(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES, missing: int = -1, **switches: Any) -> None:
-    """The fused step goes where foreach goes."""
+def assert_fused_matches_foreach(
+    steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES, missing: int = -1, **switches: Any
+) -> None:
+    """Assert that the fused and the foreach implementation reach the same weights and states."""
     mine, its = make_params(shapes), make_params(shapes)
     ours, theirs = Ranger21(mine, fused=True, **switches), Ranger21(its, fused=False, **switches)
     assert largest_difference(walk(ours, mine, range(steps), missing), walk(theirs, its, range(steps), missing)) < 1e-6
-    require_alike(ours, theirs)
+    assert_same_state(ours, theirs)
 
 
-def test_it_is_the_paper_s_step() -> None:
+def test_fused_step_matches_the_reference_implementation() -> None:
     params, kept = make_params(), [dict[str, Any]() for _ in SHAPES]
     weights = [param.detach().clone() for param in params]
     optimizer = Ranger21(params, lr=1e-2, weight_decay=0.1, fused=True)
@@ -77,20 +80,20 @@ shape = st.lists(st.integers(1, 4), max_size=4).map(tuple).filter(lambda x: not 
         },
     ),
 )  # fmt: skip
-def test_every_switch_as_foreach_has_it(shapes: list[tuple[int, ...]], switches: dict[str, Any]) -> None:
-    duel(3, shapes, **switches)
+def test_fused_matches_foreach_for_every_argument(shapes: list[tuple[int, ...]], switches: dict[str, Any]) -> None:
+    assert_fused_matches_foreach(3, shapes, **switches)
 
 
-def test_everything_off_is_adamw() -> None:
+def test_a_chain_of_adamws_parts_matches_torchs_adamw() -> None:
     params, twins = make_params(), make_params()
     ours = Chain(params, 1e-2, ["first_moment", "second_moment", "decay"], weight_decay=0.1, fused=True)
     theirs = torch.optim.AdamW(twins, lr=1e-2, weight_decay=0.1)
     assert largest_difference(walk(ours, params, range(4)), walk(theirs, twins, range(4))) < 1e-6
 
 
-def test_tensors_of_every_layout() -> None:
-    """Transposed, channels_last, rows beyond a block, without elements; and gradients in strides of their own."""
-    duel(2, [(1, 2500), (0, 3), (1500,)])
+def test_fused_matches_foreach_for_every_memory_layout() -> None:
+    """Long rows, empty, transposed and channels_last tensors, and gradients with other strides than their weights."""
+    assert_fused_matches_foreach(2, [(1, 2500), (0, 3), (1500,)])
 
     def odd() -> list[Parameter]:
         transposed, last = make_params([(3, 4), (2, 3, 2, 2)])
@@ -100,12 +103,12 @@ def test_tensors_of_every_layout() -> None:
     ours, theirs = Ranger21(mine, fused=True), Ranger21(its, foreach=True)
     assert largest_difference(walk(ours, mine, range(3)), walk(theirs, its, range(3))) < 1e-6
     plain = Ranger21(copied := [Parameter(param.detach().contiguous()) for param in mine], fused=True)
-    plain.load_state_dict(ours.state_dict())  # whose state is laid out as the other parameters were
+    plain.load_state_dict(ours.state_dict())  # a state with the other parameters' memory layout
     assert largest_difference(walk(plain, copied, range(3, 5)), walk(ours, mine, range(3, 5))) < 1e-6
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 1e-6), (torch.bfloat16, 1e-4)])
-def test_half_precision_and_what_rounding_takes(dtype: torch.dtype, most: float) -> None:
+def test_half_precision_with_and_without_kahan_summation(dtype: torch.dtype, most: float) -> None:
     mine, its = make_params(dtype=dtype), make_params(dtype=dtype)
     ours, theirs = Ranger21(mine, lr=1e-4, fused=True), Ranger21(its, lr=1e-4, fused=False)
     walk(ours, mine, range(2))
@@ -117,14 +120,14 @@ def test_half_precision_and_what_rounding_takes(dtype: torch.dtype, most: float)
     assert all("kahan_comp" not in state and state["exp_avg_sq"].dtype == torch.float32 for state in states(lossy))
 
 
-def test_parameters_without_a_gradient_are_left_alone() -> None:
-    duel(5, missing=0, lookahead_k=2)
-    duel(2, missing=1, stable_decay="global", weight_decay=0.1)
+def test_parameters_without_a_gradient_are_not_changed() -> None:
+    assert_fused_matches_foreach(5, missing=0, lookahead_k=2)
+    assert_fused_matches_foreach(2, missing=1, stable_decay="global", weight_decay=0.1)
 
 
 @pytest.mark.parametrize("second", [True, False])
-def test_a_global_mean_over_groups(second: bool) -> None:
-    """One without decay, which has its share in the mean too, be it fused or not."""
+def test_global_stable_decay_averages_over_all_groups(second: bool) -> None:
+    """A group with weight decay 0 counts in the mean too, whether it is fused or not."""
     ends = []
     for fused in ((True, second), (False, False)):
         params = make_params()
@@ -134,7 +137,7 @@ def test_a_global_mean_over_groups(second: bool) -> None:
     assert largest_difference(*ends) < 1e-6
 
 
-def test_a_gradient_scaler_leaves_it_to_the_step() -> None:
+def test_fused_step_unscales_and_skips_infinite_gradients_itself() -> None:
     params, twins = make_params(), make_params()
     ours, theirs = Ranger21(params, fused=True), Ranger21(twins, fused=True)
     assert ours._step_supports_amp_scaling and not Ranger21(make_params())._step_supports_amp_scaling
@@ -158,7 +161,7 @@ def test_a_gradient_scaler_leaves_it_to_the_step() -> None:
     assert largest_difference(params, twins) < 1e-6
 
 
-def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
+def test_states_move_between_fused_and_foreach_and_fused_repeats_bit_for_bit() -> None:
     params, twins, third = make_params(), make_params(), make_params()
     ours, again = Ranger21(params, fused=True), Ranger21(twins, fused=True)
     assert all(map(torch.equal, walk(ours, params, range(3)), walk(again, twins, range(3))))
@@ -167,7 +170,7 @@ def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
             x.copy_(y)
     other = Ranger21(third, fused=False)
     other.load_state_dict(copy.deepcopy(ours.state_dict()))
-    assert other.param_groups[0]["fused"] is False, "the machine's own choice"
+    assert other.param_groups[0]["fused"] is False, "`fused` is not restored from the state"
     assert largest_difference(walk(ours, params, range(3, 6)), walk(other, third, range(3, 6))) < 1e-6
     again.load_state_dict(other.state_dict())
     with torch.no_grad():
@@ -179,8 +182,8 @@ def test_from_one_back_end_to_the_other_and_the_same_bits_again() -> None:
     )
 
 
-def test_what_may_change_between_two_steps() -> None:
-    """Where a weight's memory is, its rate as a tensor, and the sign."""
+def test_a_moved_weight_and_a_changed_tensor_learning_rate_are_noticed() -> None:
+    """A weight's memory moves and the learning rate, a tensor, changes between steps, with maximize=True."""
     ends = []
     for fused in (True, False):
         params = make_params()
@@ -192,7 +195,7 @@ def test_what_may_change_between_two_steps() -> None:
     assert largest_difference(*ends) < 1e-6
 
 
-def test_a_backward_that_needs_the_weights_as_they_were_fails() -> None:
+def test_backward_fails_if_it_needs_the_weights_from_before_the_step() -> None:
     (param,) = make_params([(2, 3)])
     optimizer = Ranger21([param], fused=True)
     loss = (param**2).sum()
@@ -202,14 +205,14 @@ def test_a_backward_that_needs_the_weights_as_they_were_fails() -> None:
         loss.backward()
 
 
-def test_only_tables_that_changed_go_up() -> None:
+def test_only_changed_tables_are_uploaded() -> None:
     uploaded = Uploaded(torch.device("cpu"))
     first, changed = uploaded.of([1, 2])
     assert changed and uploaded.of([1, 2]) == (first, False)
     assert uploaded.of([1, 3])[1]
 
 
-def test_no_eps_and_a_gradient_too_small_for_its_square_is_no_step() -> None:
+def test_with_eps_0_a_gradient_whose_square_underflows_gives_no_update() -> None:
     ends = []
     for fused in (True, False):
         (param,) = params = [Parameter(torch.ones(2, 3))]

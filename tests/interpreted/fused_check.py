@@ -1,6 +1,6 @@
-"""Tests of the fused step's check of itself by Triton's interpreter; tests/test_fused_check.py runs them in a process.
+"""Test the fused step's self-check in Triton's interpreter; tests/test_fused_check.py runs this file in a process.
 
-A broken kernel is really another one: the kernels' source with one place of it changed.
+Broken kernels are made for real: the kernels' source code is loaded with one place changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SOURCE = Path(kernels.__file__).read_text()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_known() -> Iterator[None]:
+def forget_earlier_checks() -> Iterator[None]:
     check.DIFFERENCES.clear()
     check.WARNED.clear()
     yield
@@ -41,12 +41,12 @@ def nothing_is_known() -> Iterator[None]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where `fused=None` is True when it can be."""
+    """Let `fused=None` choose the fused step wherever it is possible, as on a GPU."""
     monkeypatch.setattr(fused, "wanted", lambda group, recipe, params: group["fused"] is not False and bool(params))
 
 
 class Fault(NamedTuple):
-    """What is changed in the source, what is told of it, and where it shows."""
+    """A change to the kernels' source, words of the message that must report it, and settings that reveal it."""
 
     right: str
     wrong: str
@@ -120,7 +120,7 @@ def scaled_walk(optimizer: Ranger21, params: list[Parameter], steps: int) -> lis
         (torch.bfloat16, OFF | {"kahan_sum": False, "betas": (0.0, 0.5), "eps": 0.0}),
     ],
 )
-def test_the_kernels_pass_in_silence(
+def test_correct_kernels_pass_without_a_warning_or_side_effect(
     dtype: torch.dtype, switches: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (param,) = make_params([(2, 3)], dtype)
@@ -136,10 +136,10 @@ def test_the_kernels_pass_in_silence(
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_a_broken_kernel_is_told_and_foreach_steps(
+def test_a_broken_kernel_is_reported_and_replaced_by_foreach(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By name, once; `fused=True` is an error."""
+    """One warning describes the difference; with `fused=True` it is an error."""
     fault = FAULTS[name]
     break_kernels(fault, tmp_path, monkeypatch)
     params, twins = make_params(dtype=fault.dtype), make_params(dtype=fault.dtype)
@@ -149,7 +149,7 @@ def test_a_broken_kernel_is_told_and_foreach_steps(
     ]
     [told] = [record.getMessage() for record in caplog.records]
     assert re.search(f"^On cpu, foreach is used instead of the fused step, which differs: .*{fault.told}", told)
-    if fault.scaled:  # the scaler then divides the gradients itself, before a step that may be fused
+    if fault.scaled:  # the scaler then unscales the gradients itself, before a step that may be fused
         assert largest_difference(*ends) < 1e-6
     else:
         assert all(map(torch.equal, *ends)), "foreach's bits"
@@ -161,10 +161,10 @@ def test_a_broken_kernel_is_told_and_foreach_steps(
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_from_the_fused_step_to_foreach_in_mid_run(
+def test_a_scaler_added_later_is_checked_and_the_run_continues_with_foreach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A gradient scaler that comes later has other kernels, wrong here. Hooks fire for the user's steps alone."""
+    """A gradient scaler uses other kernels, which are broken here. Step hooks fire only for the user's steps."""
     break_kernels(LEAVES_NOTHING_OUT, tmp_path, monkeypatch)
     params, twins = make_params(), make_params()
     ours, theirs = Ranger21(params), Ranger21(twins, fused=False)
@@ -180,14 +180,14 @@ def test_from_the_fused_step_to_foreach_in_mid_run(
     assert largest_difference(params, twins) < 1e-6 and ours.state_dict()["state"][0]["step"] == 3
 
 
-def test_a_run_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_fused_true_and_a_broken_kernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_kernels(FAULTS["no decay"], tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"optimizer\.fused=true: .* after step 1 a weight .* Leave it out"):
         build_ours("ranger21", [{"params": make_params()}], fused=True)
 
 
-def test_whatever_mode_the_user_is_in() -> None:
-    """Inference, another default device and dtype, autocast: the check is its own."""
+def test_the_check_passes_in_any_torch_mode() -> None:
+    """Inference mode, another default device and dtype, and autocast do not affect the check."""
     torch.set_default_dtype(torch.float64)
     try:
         with torch.inference_mode(), torch.device("meta"), torch.autocast("cpu", torch.bfloat16):

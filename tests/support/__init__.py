@@ -1,1 +1,1 @@
-"""What several test files share: harnesses, data, made records. Fixtures are registered in conftest.py."""
+"""Helpers, test data and recorded runs that several test files share. conftest.py registers the fixtures."""

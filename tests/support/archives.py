@@ -21,7 +21,7 @@ def prepared_tree(root: Path) -> dict[str, bytes]:
 
 
 def make_few(images: Path, folder: Path, classes: int) -> Path:
-    """Copy classes with three training images and one validation image each, and make both kinds of sources of them."""
+    """Copy some classes, with three training images and one validation image each, and archive the copies."""
     for split, count in (("train", 3), ("val", 1)):
         for wnid in sorted(os.listdir(images / split))[:classes]:
             (folder / split / wnid).mkdir(parents=True)
@@ -37,7 +37,7 @@ def training_images(root: Path) -> list[Path]:
 
 
 def validation_images(root: Path) -> list[tuple[str, str, bytes]]:
-    """Return name, wnid and bytes of each; as in ImageNet, the numbers do not follow the classes."""
+    """Return (name, wnid, content) of each validation image; as in ImageNet, the names are not sorted by class."""
     paths = [path for wnid in class_folders(root / "val") for path in sorted((root / "val" / wnid).iterdir())]
     random.Random(0).shuffle(paths)
     return [
@@ -60,7 +60,7 @@ def class_archive(folder: Path) -> bytes:
 
 
 def devkit_meta(wnids: list[str]) -> bytes:
-    """meta.mat: the classes, whose numbers are not in the order of the wnids, and two synsets above them."""
+    """Return a meta.mat whose class numbers are not in the order of the wnids, with two synsets above the classes."""
     from scipy.io import savemat
 
     fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height")
@@ -75,7 +75,7 @@ def devkit_meta(wnids: list[str]) -> bytes:
 
 
 def make_devkit(target: Path, wnids: list[str], classes: list[str]) -> None:
-    """Write the development kit, which says to which class each validation image belongs."""
+    """Write the development kit, which lists the class of each validation image."""
     numbers = {wnid: number for number, wnid in enumerate(reversed(wnids), start=1)}
     with tarfile.open(target / DEVKIT, "w:gz") as tar:
         add(tar, TRUTH, "".join(f"{numbers[wnid]}\n" for wnid in classes).encode())
@@ -96,7 +96,7 @@ def make_archives(root: Path, target: Path) -> None:
 
 
 def make_parquet(root: Path, target: Path, files: int = 3) -> None:
-    """Write Hugging Face's imagenet-1k: `files` files of each split in data/, classes mixed, and one of test images."""
+    """Write Hugging Face's imagenet-1k: `files` shuffled files per split in data/, and one file of test images."""
     (target / "data").mkdir(parents=True, exist_ok=True)
     wnids = class_folders(root / "train")
     train = [(path.name, path.parent.name, path.read_bytes()) for path in training_images(root)]

@@ -1,4 +1,4 @@
-"""States of checkpoints, without a run."""
+"""Checkpoint states for tests that need no run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ranger21.records.checkpoint_file import State
 
 
 def make_state(step: int, numbers: int = 12) -> State:
-    """Tensors full of `step`, and what else a run's checkpoint has."""
+    """Return the state of a checkpoint whose tensors are all filled with `step`."""
     return {
         "model": {"weight": torch.full((numbers,), float(step)), "count": torch.tensor(step)},
         "optimizer": {"state": {0: {"half": torch.full((3, 2), step, dtype=torch.bfloat16)}}, "groups": [{"lr": 0.1}]},

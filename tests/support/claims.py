@@ -1,4 +1,4 @@
-"""Runs of the paper's two contestants with known values, for the tests of the claims."""
+"""Runs of the paper's two optimizers with known values, for the tests of the claims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANCE = [0.1, 0.12, 0.1]
 
 @cache
 def config_yaml(overrides: tuple[str, ...]) -> str:
-    """The config.yaml of a run with these overrides and the seed 0."""
+    """Return the config.yaml of a run with these overrides and seed 0."""
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(compose_config(list(overrides)))))
 
 
@@ -34,7 +34,7 @@ def write_run(
     path: Path, overrides: Sequence[str], top1: Sequence[float], loss: Sequence[float] = (), classes: int = 1000,
     status: str = "finished", **counts: int,
 ) -> Path:  # fmt: skip
-    """A run of the real configuration whose validations are evenly spread over 60 epochs."""
+    """Write a run of the real configuration, with validations spread evenly over 60 epochs."""
     path.mkdir(parents=True)
     chosen = config_yaml(tuple(word for word in overrides if not word.startswith("seed=")))
     (seed,) = [word.removeprefix("seed=") for word in overrides if word.startswith("seed=")] or ["0"]
@@ -53,7 +53,7 @@ def write_run(
 
 
 def write_both(path: Path, recipe: Sequence[str], ranger21: Any, adamw: Any, seeds: int = 3, **more: Any) -> None:
-    """Runs of both contestants: `ranger21(seed)` and `adamw(seed)` are (accuracies, losses)."""
+    """Write runs of both optimizers: `ranger21(seed)` and `adamw(seed)` return (accuracies, losses)."""
     for name, values in (("ranger21", ranger21), ("adamw", adamw)):
         for seed in range(seeds):
             overrides = [*recipe, f"optimizer={name}", f"seed={seed}"]
@@ -70,12 +70,12 @@ def statuses(path: Path) -> dict[str, str]:
 
 
 def our_values(path: Path) -> dict[str, str]:
-    """What the page says of these runs, claim by claim."""
+    """Return the page's value for each claim."""
     return {finding.claim: finding.ours for finding in claim_results(only_comparison(path))}
 
 
 def rising_run(top1: float, loss: float = 1.0) -> Any:
-    """A run that rises to its top-1 at the end, its loss falling like 1 / epoch to `loss` at epoch 60."""
+    """Return a function of the seed whose top-1 rises to `top1`, while the loss falls to `loss` at epoch 60."""
     epochs = np.arange(1, EPOCHS + 1)
 
     def curve(seed: int) -> tuple[list[float], list[float]]:

@@ -1,4 +1,4 @@
-"""Twelve classes of single-colour images, and a network whose head is set by hand so that it recognizes them."""
+"""Twelve classes of single-colour images, and a network whose head is set by hand to recognize them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.models.build import build_model
 from ranger21.records.directory import to_dict
 
-NUMBERS = [0, 7, 100, 101, 217, 388, 482, 497, 569, 701, 850, 999]  # of ImageNet-1k's classes
+NUMBERS = [0, 7, 100, 101, 217, 388, 482, 497, 569, 701, 850, 999]  # indices of ImageNet-1k's classes
 ALL_WNIDS = list(ImageNetInfo("imagenet-1k").label_names())
 WNIDS = [ALL_WNIDS[number] for number in NUMBERS]
 LEVELS = [(r, g, b) for r in (20, 230) for g in (20, 125, 230) for b in (30, 220)]  # twelve colours
@@ -33,7 +33,7 @@ OVERRIDES = [
 
 
 def draw(folder: Path, name: str, colours: Sequence[tuple[int, int, int]], stem: str = "image_{:08d}") -> None:
-    """Write a class folder with an image of each of these colours."""
+    """Write a class folder with one image of each colour."""
     (folder / name).mkdir(parents=True)
     for number, colour in enumerate(colours, 1):
         picture = np.full((16, 20, 3), colour, np.uint8)
@@ -41,7 +41,10 @@ def draw(folder: Path, name: str, colours: Sequence[tuple[int, int, int]], stem:
 
 
 def val_colours(label: int) -> list[tuple[int, int, int]]:
-    """Return the colours of a class's two validation images. One of class 0 has class 1's: 23 of 24 are right."""
+    """Return the colours of a class's two validation images.
+
+    One image of class 0 has the colour of class 1, so the network classifies 23 of 24 images correctly.
+    """
     return [LEVELS[label], LEVELS[1 if label == 0 else label]]
 
 
@@ -58,7 +61,7 @@ class Colours:
         return torch.load(self.run / "checkpoints" / "last.pt")
 
     def save(self, state: dict[str, Any], run: Path) -> Path:
-        """Write a run directory with this checkpoint and the same manifest; return it."""
+        """Write a run directory with this checkpoint and a copy of the manifest; return the directory."""
         (run / "checkpoints").mkdir(parents=True)
         torch.save(state, run / "checkpoints" / "last.pt")
         shutil.copy(self.run / "manifest.json", run)
@@ -66,7 +69,7 @@ class Colours:
 
 
 def prototypes(model: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
-    """Set the head so that the first twelve classes are the colours: the nearest feature wins by a large margin."""
+    """Set the head so that it predicts the first twelve classes from their colours, with a large margin."""
     pictures = torch.tensor(LEVELS, dtype=torch.uint8)[:, :, None, None].expand(-1, 3, 32, 32)
     with torch.no_grad():
         inputs = ToInput(mean, std).float()(pictures.contiguous())

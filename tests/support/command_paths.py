@@ -1,4 +1,4 @@
-"""Runs, checkpoints, packs and images that wrong commands name: intact, damaged, and of the wrong kind."""
+"""Runs, checkpoints, packs and images for wrong commands to name: intact, damaged, and of the wrong kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.project import FORMATS
 
 
 def make_paths(top: Path) -> dict[str, Path]:
-    """Write everything below `top`; return the paths by the names that stand for them in command lines."""
+    """Write everything below `top`; return each path by the name that command lines use for it."""
     for name in ("images", "pack-raw"):
         shutil.copytree(FORMATS / name, top / name)
     runs = sorted((FORMATS / "runs" / "paper").iterdir())
@@ -50,7 +50,7 @@ def files(top: Path, checkpoint: Path) -> dict[str, Path]:
 
 
 def folders(top: Path) -> dict[str, Path]:
-    """Make folders that have a file's name, or a name that is hard to type; return their paths."""
+    """Make folders that are named like files, or whose names are hard to type; return their paths."""
     named = {
         "DIR": "folder",
         "DIRPT": "folder.pt",

@@ -1,20 +1,20 @@
-"""Run commands, hundreds of them, in forks of one process that has imported torch.
+"""Run hundreds of commands quickly, by forking one process that has imported torch.
 
 Most tests use it for wrong commands, which must end soon with an error message and an exit code and leave no files.
 
-A case is `(line, code, words)`. `line` is typed as in a shell (quotes, variables in front), its first word train.py or
-the name of a script; `$NAME` stands for a path among the test's own. `code` is the exit code, `words` a piece of what
-standard error says. Cases by subject lie in tests/test_wrong_*.py:
+A case is `(line, code, words)`. `line` is a command line as in a shell, with quotes and with variables in front; its
+first word is train.py or the name of a script, and `$NAME` stands for a path of the test. `code` is the exit code, and
+`words` is a part of standard error. tests/test_wrong_*.py hold the cases, by subject:
 
     CASES = [("train.py optimizer.lr=nan", 1, "optimizer.lr=nan is not possible"),
              ("evaluate.py $NOTHING", 1, "there is no checkpoint")]
 
     @pytest.mark.parametrize(("line", "code", "words"), CASES)
-    def test_wrong(wrong: Wrong, places: dict[str, Path], line: str, code: int, words: str) -> None:
-        wrong.refuses(line, code, words, places)
+    def test_wrong(commands: CommandRunner, places: dict[str, Path], line: str, code: int, words: str) -> None:
+        commands.refuses(line, code, words, places)
 
-One process has the imports behind it and forks for every command, which runs as `python FILE ARGUMENTS` does: its
-own sys.argv, working directory (an empty one), environment, exit and signals; nothing is replaced.
+The fork runs the file as `python FILE ARGUMENTS` would: with its own sys.argv, environment, exit code and signals, in
+an empty working directory. Nothing is mocked.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ import atexit, gc, json, os, resource, runpy, signal, sys, tempfile, threading, 
 import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write
 import ranger21.data.prepare, ranger21.data.verify
 
-gc.collect(); gc.freeze()  # what is imported is not looked through again in every fork
+gc.collect(); gc.freeze()  # the forks need not scan the imported modules again
 
 def run(request):
-    "Ends the process as the interpreter would, but for taking apart every module, which is a second with torch."
+    "Run a command and end the process as Python does, but skip the modules' teardown: with torch it takes a second."
     code = 0
     try:
         os.environ.update(request["env"])
-        tempfile.tempdir = None  # it was found before TMPDIR was set
+        tempfile.tempdir = None  # computed before TMPDIR was set
         os.chdir(request["cwd"])
         if request["memory"] is not None:
             used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"], resource.RLIM_INFINITY))
         sys.argv = request["argv"]
-        sys.path[0] = os.path.dirname(sys.argv[0])  # as Python has it
+        sys.path[0] = os.path.dirname(sys.argv[0])  # as Python sets it
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -100,11 +100,11 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class CommandResult:
-    code: int | None  # None: it was killed after LIMIT seconds
+    code: int | None  # None if it was killed after LIMIT seconds
     out: str
     err: str
     seconds: float
-    left: tuple[str, ...]  # what it wrote into its working directory
+    left: tuple[str, ...]  # files that it left in its working directory
 
 
 class CommandRunner:
@@ -114,7 +114,7 @@ class CommandRunner:
         self.server, self.scratch = server, scratch
 
     def run(self, line: str, places: dict[str, Path]) -> CommandResult:
-        """Run a command line in an empty folder of its own."""
+        """Run a command line in a new empty folder."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
             answer = self.run_in(Path(cwd), line, places)
             left = tuple(sorted(str(path.relative_to(cwd)) for path in Path(cwd).rglob("*")))
@@ -129,7 +129,7 @@ class CommandRunner:
         limit: float = LIMIT,
         memory: int | None = None,
     ) -> CommandResult:
-        """Run a command line in a folder, for up to `limit` seconds, with `memory` bytes beyond the imports'."""
+        """Run a command line in a folder, limited to `limit` seconds and `memory` bytes beyond those of the imports."""
         argv, own = parse_line(line, places)
         request = {"argv": argv, "env": (env or {}) | own, "cwd": str(cwd), "limit": limit, "memory": memory}
         assert self.server.stdin is not None and self.server.stdout is not None
@@ -138,7 +138,7 @@ class CommandRunner:
         return CommandResult(*json.loads(self.server.stdout.readline()), left=())
 
     def complete(self, *words: object, limit: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """Run a script with its arguments, in an empty folder of its own, as `subprocess.run` would."""
+        """Run a script with arguments in a new empty folder; return the result as `subprocess.run` does."""
         line = shlex.join(map(str, words))
         with tempfile.TemporaryDirectory(dir=self.scratch) as cwd:
             answer = self.run_in(Path(cwd), line, {}, limit=limit)
@@ -159,7 +159,7 @@ class CommandRunner:
 
 
 def parse_line(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
-    """Return a command line's arguments, beginning with the file to run, and the variables set in front of it."""
+    """Return a command line's arguments, starting with the file to run, and the variables set in front of it."""
     words = [Template(word).safe_substitute(places) for word in shlex.split(line)]
     env: dict[str, str] = {}
     while re.match(r"[A-Z_][A-Z0-9_]*=", words[0]):
@@ -171,7 +171,7 @@ def parse_line(line: str, places: dict[str, Path]) -> tuple[list[str], dict[str,
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of commands, without variables that name ImageNet's folder or make a process a rank."""
+    """Return the commands' environment, without variables that name ImageNet's folder or make the process a rank."""
     hidden = ("IMAGENET_DIR", "HYDRA_FULL_ERROR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     kept = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("SLURM_")}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}

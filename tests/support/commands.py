@@ -15,7 +15,7 @@ WANDB_INSPECT = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]  # 
 
 
 def command(*overrides: str, env: dict[str, str] | None = None, launcher: list[str] | None = None) -> dict[str, Any]:
-    """Arguments for subprocess: train.py as a user types it."""
+    """Return the arguments with which subprocess runs train.py as a user types it."""
     return {
         "args": [*(launcher or [sys.executable]), str(ROOT / "train.py"), *overrides],
         "env": os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
@@ -26,7 +26,7 @@ def command(*overrides: str, env: dict[str, str] | None = None, launcher: list[s
 
 
 def train(*overrides: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs train.py to its end."""
+    """Run train.py to its end."""
     return subprocess.run(**command(*overrides, env=env, **options), timeout=240)
 
 

@@ -17,6 +17,6 @@ def read_single_run(path: Path) -> RecordedRun:
 
 
 def comparison_markdown(tmp_path: Path) -> str:
-    """The only comparison, in Markdown."""
+    """Return the only comparison, in Markdown."""
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs)
     return markdown(comparison)

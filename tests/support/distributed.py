@@ -13,7 +13,7 @@ class Store(dict):
     """A key-value store with the methods of torch.distributed's, in one process.
 
     Attributes:
-        broken: whether writing fails, as after a lost connection.
+        broken: whether writing fails, as after the connection is lost.
     """
 
     broken = False

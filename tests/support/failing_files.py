@@ -1,4 +1,4 @@
-"""Files whose opening fails, as on a network file system."""
+"""Files that cannot be opened for a while, as on a network file system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_FAILING: dict[str, float] = {}  # how often opening a file is still to fail
+_FAILING: dict[str, float] = {}  # by path, how many more times opening it must fail
 
 
 def _open_fails(event: str, arguments: tuple) -> None:
@@ -21,9 +21,9 @@ def _open_fails(event: str, arguments: tuple) -> None:
 
 @contextlib.contextmanager
 def failing_opens(path: Path, times: float = math.inf) -> Iterator[None]:
-    """Let a file be there and whole, but its opening fail so many times, as a network's file system does."""
+    """Make opening an intact file fail `times` times, as on a network file system."""
     if not _FAILING:
-        sys.addaudithook(_open_fails)  # which cannot be taken away again
+        sys.addaudithook(_open_fails)  # audit hooks cannot be removed
     _FAILING[str(path)] = times
     try:
         yield

@@ -1,9 +1,9 @@
 """A fake CUDA device, whose tensors have shapes but no contents.
 
 torch's FakeTensorMode raises where the host reads a tensor (`.item()`, `bool()`, `nonzero()`, `tolist()`), but lets
-copies between devices pass. `Watch` refuses those that are not expected. Also faked: that CUDA is
+copies between devices pass; `TransferGuard` refuses unexpected ones. Three more things are faked: that CUDA is
 available; two of torch's fused steps, which return nothing; and the engine of the backward pass, which needs the
-device's threads: here its nodes are called one after the other.
+device's threads (here a loop calls its nodes one after the other).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
 class TransferGuard(TorchDispatchMode):
-    """Raise on operations that make the host wait for the device: copies between the two, and reads.
+    """Raise on operations that make the host wait for the device: blocking copies between the two, and reads.
 
     Args:
         copies: functions that may copy to the device, asynchronously.
-        reads: functions that may read one number; they are told `0.0`.
+        reads: functions that may read one number, which is then `0.0`.
 
     Attributes:
-        copied: how often each of them did, by its name.
-        read: how often they did.
+        copied: how often each of `copies` copied, by name.
+        read: how often `reads` read a number.
     """
 
     def __init__(self, copies: list[Any], reads: list[Any]) -> None:
@@ -55,7 +55,7 @@ class TransferGuard(TorchDispatchMode):
             caller = called_by(self.copies)
             assert expected and caller, f"{function}: a copy between the devices makes the host wait"
             self.copied[caller] += 1
-        else:  # a single number on the CPU goes along as an argument; more is copied
+        else:  # a single number on the CPU is passed to the kernel as an argument; anything larger is copied
             assert len(sides((args, kwargs), least=1) | after) < 2, f"{function}: tensors of both devices"
         return result
 
@@ -66,7 +66,7 @@ def sides(tree: Any, least: int = 0) -> set[str]:
 
 
 def called_by(codes: list[CodeType]) -> str:
-    """Return the name of the function that is running, or an empty string if none is."""
+    """Return the name of the innermost of these functions that is running, or an empty string if none is."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code in codes:

@@ -1,4 +1,4 @@
-"""A small Fashion-MNIST."""
+"""A small copy of Fashion-MNIST's file format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FASHION = FashionMNISTConfig(
 
 
 def idx_files(root: Path, train: int = 12, test: int = 5, zipped: bool = False) -> DataConfig:
-    """Write a small Fashion-MNIST: image i has pixels of value i and label i % 10. Return its settings."""
+    """Write a small Fashion-MNIST and return its configuration: image i has pixels of value i and the label i % 10."""
     root.mkdir()
     for name in FILES:
         count = train if name.startswith("train") else test

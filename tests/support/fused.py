@@ -33,7 +33,7 @@ def walk(optimizer: Optimizer, params: list[Parameter], steps: range, missing: i
 
 
 def largest_difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """Return the largest difference, absolute below 1 and relative above."""
+    """Return the largest difference between elements: absolute for values below 1, relative above."""
     pairs = [(x.detach().double(), y.detach().double()) for x, y in zip(ours, theirs, strict=True) if x.numel()]
     return max((float(((x - y).abs() / y.abs().clamp(min=1)).max()) for x, y in pairs), default=0.0)
 

@@ -1,4 +1,4 @@
-"""Arguments for small grids of runs, and a run that was killed while it logged."""
+"""Arguments for small grids of runs, and a run that was killed while it was logging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOUR_RUNS = ["--preset", "paper", "--only", "model=resnet50", "--seeds", "2"]
 
 
 def make_job(path: Path, **rows: object) -> PlannedRun:
-    """Return a planned run whose directory has one logged line and a part of another."""
+    """Return a planned run whose directory has one logged line and a part of a second one."""
     config = compose_config(["experiment=demo"])
     path.mkdir(parents=True)
     (path / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": 1.5, "time": 30.0, **rows}) + "\n{cut")

@@ -1,4 +1,4 @@
-"""Hostile checkpoints: those that torch.save can write, and those that only a special program would."""
+"""Hostile checkpoints: some that torch.save can write, and some that need a special program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Call:
 
 
 def write_pickle(path: Path, data: bytes, **records: bytes) -> None:
-    """Write an archive as torch does, with any pickle; `\\x80\\x02` is put before it."""
+    """Write an archive as torch does, with an arbitrary pickle, given without its first bytes `\\x80\\x02`."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {"data.pkl": b"\x80\x02" + data, "version": b"3\n", **records}.items():
             archive.writestr(f"archive/{name}", content)
@@ -39,19 +39,19 @@ def copy_archive(
 
 
 def doubled(value: Any, times: int = 60) -> Any:
-    """Return nested lists of few objects that expand to 2 ** times values."""
+    """Return nested lists that consist of few objects but expand to 2 ** times values."""
     for _ in range(times):
         value = [value, value]
     return value
 
 
 def wide(size: int) -> torch.Tensor:
-    """Return a tensor of any size with one number in its storage."""
+    """Return a tensor of any size whose storage holds one number."""
     return torch.zeros(1).expand(size)
 
 
 def hostile_values(canary: Path) -> dict[str, tuple[Any, str]]:
-    """Return hostile values that torch.save can write, and a part of the error for each, by file name."""
+    """Return, by file name, hostile values that torch.save can write and a part of the error message for each."""
     hexed: Any = "x"
     for _ in range(40):
         hexed = Call(codecs.encode, hexed, "hex")
@@ -87,20 +87,20 @@ def hostile_values(canary: Path) -> dict[str, tuple[Any, str]]:
 
 
 def write_hostile_checkpoints(folder: Path, canary: Path, known: Path) -> dict[str, str]:
-    """Write the files into a folder, made from a known checkpoint where one is needed; return what is said of each.
+    """Write hostile checkpoints into a folder; return a part of the error message for each, by file name.
 
     Args:
-        known: a checkpoint of a run.
+        known: A run's checkpoint, from which some of them are made.
     """
     said = {f"{name}.pt": words for name, (_, words) in hostile_values(canary).items()}
     for name, (value, _) in hostile_values(canary).items():
         torch.save(value, folder / f"{name}.pt")
     torch.save({"model": hostile_values(canary)["hex"][0]}, folder / "old.pt", _use_new_zipfile_serialization=False)
     deep = b"]" * 200_000 + b"a" * 199_999 + b"."
-    tuples = b"K\x01" + b"\x85" * 200_000 + b"."  # hashing it would end the process
+    tuples = b"K\x01" + b"\x85" * 200_000 + b"."  # hashing it would crash the process
     write_pickle(folder / "deep.pt", deep)
     write_pickle(folder / "deep-key.pt", b"}" + tuples[:-1] + b"K\x01s.")
-    write_pickle(folder / "hash.pt", b"}K\x01" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")  # 2 ** 60 numbers to hash
+    write_pickle(folder / "hash.pt", b"}K\x01" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")  # 2 ** 60 hashes
     write_pickle(folder / "string.pt", b"X\xff\xff\xff\xffabc.")
     write_pickle(folder / "hollow.pt", b".")
     copy_archive(known, folder / "bomb.pt", lambda _, data: data, zipfile.ZIP_DEFLATED)
@@ -127,10 +127,10 @@ def write_hostile_checkpoints(folder: Path, canary: Path, known: Path) -> dict[s
 
 
 def changed_runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
-    """Changes of a run's checkpoint: where, to what, and what evaluate.py and export.py say of it.
+    """Return changes to a run's checkpoint: the keys, the new value, and the answers of evaluate.py and export.py.
 
     Args:
-        evil: a checkpoint that would run code.
+        evil: A checkpoint that would run code.
     """
     kwargs, data = ("config", "model", "kwargs"), ("config", "data")
     target = {"_target_": "os.system", "_args_": [f"touch {canary}"]}
@@ -160,7 +160,7 @@ def changed_runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], A
 
 
 def write_changed_runs(folder: Path, canary: Path, known: Path) -> dict[str, tuple[str, str]]:
-    """Write changed copies of a run's checkpoint into a folder; return what the two commands say of each."""
+    """Write changed copies of a run's checkpoint into a folder; return both commands' answers, by file name."""
     changes = changed_runs(canary, folder / "mkdir.pt")
     for name, (place, value, *_) in changes.items():
         state = torch.load(known, weights_only=True)

@@ -1,15 +1,15 @@
 """Hostile files: a command that reads one must end soon with an error message and do nothing else.
 
-A test writes hostile files below `hostile.files` and runs commands as those of tests/support/command_runner.py:
+A test writes hostile files below `hostile.files` and gives command lines as in tests/support/command_runner.py:
 
-    def test_a_bomb(hostile: Hostile) -> None:
+    def test_a_bomb(hostile: HostileFiles) -> None:
         (hostile.files / "bomb.pt").write_bytes(BOMB)
         hostile.refuses("evaluate.py $FILES/bomb.pt", "bomb.pt is damaged")
 
-The command works in $WORK; $HOME, $TMPDIR and programs that start with PATH's first folder are its own. All of it and
-$FILES lie in one folder, in which nothing may change but what a test names in `writes`. So a payload may try to write
-to `hostile.canary` (or to "../canary" from $WORK and $FILES), and a file may try to start one of PROGRAMS, which leave
-a file there. Sentences have no control characters, by which a name could speak to the terminal.
+The command runs in $WORK, with its own $HOME and $TMPDIR, and a folder of fake programs comes first in its PATH. All of
+these and $FILES lie in one watched folder, where nothing may change except the paths that a test lists in `writes`. So
+a payload shows itself by writing `hostile.canary` ("../canary" from $WORK and $FILES) or by starting one of PROGRAMS,
+which write that file. The output must hold no control characters, with which a file name could control the terminal.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class HostileFiles:
-    """Run commands on hostile files, and find out what else they did."""
+    """Run commands on hostile files, and detect side effects."""
 
     def __init__(self, commands: CommandRunner, top: Path) -> None:
         self.wrong, self.top, self.canary = commands, top, top / "canary"
         self.files, self.work, self.bin = top / "files", top / "work", top / "bin"
         self.env = {"HOME": str(top / "home"), "TMPDIR": str(top / "tmp"), "RANGER21_CANARY": str(self.canary)}
-        self.env["MPLCONFIGDIR"] = str(commands.scratch.parent / "matplotlib")  # its list of fonts, made once
+        self.env["MPLCONFIGDIR"] = str(commands.scratch.parent / "matplotlib")  # share the font cache
         for folder in (self.files, self.work, self.bin, top / "home", top / "tmp"):
             folder.mkdir()
         for program in PROGRAMS:
@@ -45,13 +45,13 @@ class HostileFiles:
             (self.bin / program).chmod(0o755)
 
     def refuses(self, line: str, words: str, writes: tuple[str, ...] = (), code: int = 1) -> CommandResult:
-        """Assert that a command ends with this exit code and these words, and did nothing else.
+        """Assert that a command prints these words, ends with this exit code, and does nothing else.
 
         Args:
-            line: the command; `$FILES` and `$WORK` stand for the folders.
-            words: a piece of its output, in which the same names stand for the same folders.
-            writes: paths in the watched folder that it may write to, such as "work/out".
-            code: 0 where it leaves out what is hostile, and goes on.
+            line: The command; `$FILES` and `$WORK` stand for the folders.
+            words: A part of its output, in which `$FILES` and `$WORK` stand for the same folders.
+            writes: Paths in the watched folder to which the command may write, such as "work/out".
+            code: The exit code; 0 if the command skips hostile files and continues.
         """
         before = self.snapshot(writes)
         env = self.env | {"PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin"}
@@ -90,7 +90,7 @@ class HostileFiles:
 
 
 def digest(path: Path) -> str:
-    """Return a hash of a file's contents; for a large file, which may be sparse, its size, time and blocks."""
+    """Return a file's SHA-256, or size, time and number of blocks if it is large (and perhaps sparse)."""
     facts = path.stat()
     if facts.st_size > 1 << 20:
         return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_blocks}"

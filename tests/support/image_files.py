@@ -1,4 +1,4 @@
-"""Contents of image files: ordinary ones, and some that take a careless reader much time or memory."""
+"""Contents of image files: ordinary ones, and some that cost a careless reader much time or memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def jpeg(side: int = 64, **options: object) -> bytes:
 
 
 def jpeg_of_many_scans(scans: int) -> bytes:
-    """Return a progressive JPEG whose last scan, reduced to its header, is repeated."""
+    """Return a progressive JPEG in which the header of the last scan is repeated many times."""
     data = jpeg(progressive=True)
     begin = data.rindex(b"\xff\xda")
     return data[:-2] + data[begin : begin + 10] * (scans - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
 def png(width: int, height: int, rows: bytes | None = None) -> bytes:
-    """Return a red PNG, a thousand times smaller than its pixels."""
+    """Return a red PNG file, a thousand times smaller than its pixels in memory."""
     rows = (b"\0" + b"\xff\0\0" * width) * height if rows is None else rows
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]

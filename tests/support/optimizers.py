@@ -1,4 +1,4 @@
-"""Optimizers to test, random parameters and gradients for them, and a mode that counts the operations of a step."""
+"""Optimizers to test, random parameters and gradients for them, and a mode that counts a step's operations."""
 
 from __future__ import annotations
 
@@ -87,24 +87,27 @@ CHAINS: dict[str, Any] = {
 }
 SYNCS = (
     *("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "_unique2"),
-    *("index", "index_put_"),  # by a mask
+    *("index", "index_put_"),  # with a mask as the index
 )
 
 
 def random_params(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0, scale: float = 1.0) -> list[Parameter]:
-    """Return random parameters in float64; one with the last shape of `SHAPES` is zero."""
+    """Return random parameters in float64; a parameter with the last shape of `SHAPES` is zero."""
     rng = np.random.default_rng(seed)
     return [Parameter(torch.tensor(rng.normal(size=s) * scale * (s != SHAPES[-1]))) for s in shapes]
 
 
 def random_grads(shapes: Sequence[tuple[int, ...]] = SHAPES, steps: int = 50, seed: int = 1) -> list[list[np.ndarray]]:
-    """Return the gradients of each step, whose size varies by a factor of 1,000."""
+    """Return the gradients of each step; their size varies by a factor of 1,000."""
     rng = np.random.default_rng(seed)
     return [[rng.normal(size=s) * 10.0 ** (-(t % 4)) for s in shapes] for t in range(steps)]
 
 
 def walk(optimizer: Optimizer, params: list[Parameter], steps: Iterable[int], sparse: bool = True) -> list[Tensor]:
-    """Take steps; return copies of the parameters. With `sparse` the last but one has no gradient in every third."""
+    """Take steps; return copies of the parameters.
+
+    With `sparse`, the last parameter but one has no gradient in every third step.
+    """
     for step in steps:
         rng = np.random.default_rng(step)
         for i, param in enumerate(params):
@@ -119,7 +122,7 @@ def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
 
 
 def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Return the largest difference of two elements, infinity if one is not finite."""
+    """Return the largest difference between two elements, or infinity if an element is not finite."""
     largest = max(float((x.detach() - y.detach()).abs().max()) for x, y in zip(a, b, strict=True))
     return largest if math.isfinite(largest) else math.inf
 
@@ -130,7 +133,7 @@ def largest_distance(
     shapes: Sequence[tuple[int, ...]] = SHAPES,
     steps: int = 50,
 ) -> float:
-    """Return the largest distance of two optimizers in `steps` steps with the same gradients and a falling rate."""
+    """Return the largest distance between two optimizers over `steps` steps with equal gradients and a falling rate."""
     sides = [(params, make(params)) for make in (ours, theirs) for params in [random_params(shapes)]]
     rates = [[group["lr"] for group in optimizer.param_groups] for _, optimizer in sides]
     largest = 0.0
@@ -165,11 +168,11 @@ def resumes_exactly(
 
 
 def chain(parts: Iterable[Any], lr: float = 1e-2, **kwargs: Any) -> Callable[[list[Parameter]], Chain]:
-    """Return a function that makes a chain of its parameters."""
+    """Return a function that makes a chain for given parameters."""
     return lambda params: Chain(params, lr, parts, **kwargs)
 
 
-# Every optimizer of the project's own.
+# Every optimizer that this project implements.
 OWN_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "ranger21": Ranger21,
     "ranger21, global": functools.partial(Ranger21, stable_decay="global", weight_decay=0.1),
@@ -179,13 +182,13 @@ OWN_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
         for name, parts in CHAINS.items()
     },
 }
-LOOKAHEADS: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's
+LOOKAHEADS: dict[str, Callable[..., Optimizer]] = {  # Lookahead around torch's optimizers
     "lookahead, sgd": lambda params, **more: Lookahead(torch.optim.SGD(params, lr=0.05, momentum=0.9, **more)),
     "lookahead, adamw": lambda params, **more: Lookahead(torch.optim.AdamW(params, lr=0.02, **more)),
 }
-# What docs/optimizers.md says of an optimizer is tested if it is here.
-SHARDED = OWN_OPTIMIZERS | LOOKAHEADS  # by test_sharded.py
-COMPILED = OWN_OPTIMIZERS | LOOKAHEADS  # by test_user_compile.py
+# docs/optimizers.md may promise sharding and compilation only for the optimizers listed here:
+SHARDED = OWN_OPTIMIZERS | LOOKAHEADS  # tested in test_sharded.py
+COMPILED = OWN_OPTIMIZERS | LOOKAHEADS  # tested in test_user_compile.py
 
 
 class Operations(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""Packs of a tiny data set."""
+"""Packs of a tiny dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RAW = PackRecipe(36, "squash", "raw", None, None)
 
 
 def make_shards_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make packs with archives of ten images. Helper processes, which must see that, are forked."""
+    """Make packs with ten images per archive. Helper processes are forked, so that they see the patch too."""
     monkeypatch.setattr(packing, "IMAGES_A_SHARD", 10)
     monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
     real = processes.multiprocessing.get_context
@@ -31,7 +31,7 @@ def make_shards_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sources_of(config: ImageFolderConfig) -> dict[str, Any]:
-    """Return where the images of both splits come from."""
+    """Return the image source of each split."""
     data = build_data(config, 0)
     return {"train": data.train.source, "val": data.val.source}
 
@@ -63,5 +63,5 @@ def pack_by_command(target: Path, *arguments: str, code: int = 0, **options: Any
 
 
 def few_classes(config: ImageFolderConfig) -> ImageFolderConfig:
-    """Return the configuration with three classes: 24 training images in 3 archives of ten, 9 for validation in one."""
+    """Limit the configuration to three classes: 24 training images in 3 archives, 9 validation images in one."""
     return replace(config, classes=3)

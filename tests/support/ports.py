@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody uses."""
+"""Free TCP ports on this machine."""
 
 from __future__ import annotations
 

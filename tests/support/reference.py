@@ -1,10 +1,10 @@
-"""Ranger21, slowly: Algorithm 4 of Wright and Demeure (2021), unit by unit, in float64 and the paper's letters.
+"""A slow Ranger21 for the tests: Algorithm 4 of Wright and Demeure (2021) in float64, in the paper's notation.
 
-The tests tie the fast optimizer to this one. It shares no code with it and is written to be read beside the paper.
+The tests compare the fast optimizer with this one, which shares no code with it. Read it beside the paper.
 
     θ  parameter      g  gradient        m  first moments (two, used in turn)    v  second moment
     η  rate           λ  weight decay    β0 negative momentum                    l  lookahead's slow weights
-    t  this parameter's own step         τ  clipping threshold                   c  pull of the decay
+    t  step count of one parameter       τ  clipping threshold                   c  strength of the decay
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ DEFAULTS = {
 def explore_exploit(
     step: int, total_steps: int, beta2: float = 0.999, warmup: float = 0.22, warmdown: float = 0.28
 ) -> float:
-    """Equation 10: a linear warm-up, a plateau, a linear descent to zero."""
+    """Return the learning rate factor of Equation 10: a linear warm-up, a plateau, and a linear descent to zero."""
     t, t_max = step, total_steps
     t_warmup, t_warmdown = warmup * t_max, warmdown * t_max
     return min(1, max((1 - beta2) / 2 * t, t / t_warmup), (t_max - t) / t_warmdown)
 
 
 def units_of(tensor: np.ndarray) -> list[np.ndarray]:
-    """The tensor's units, flat: one per entry of the first axis if it has two axes or more, else the whole of it."""
+    """Return the tensor's units as vectors: one per index of the first axis, or the whole tensor below two axes."""
     return [row.reshape(-1).copy() for row in tensor] if tensor.ndim >= 2 else [tensor.reshape(-1).copy()]
 
 
@@ -52,7 +52,7 @@ def norm(x: np.ndarray) -> float:
 
 @dataclass
 class Parameter:
-    """One tensor as a list of units, and everything that Algorithm 4 remembers about it."""
+    """A tensor as a list of units, with its optimizer state."""
 
     shape: tuple[int, ...]
     θ: list[np.ndarray]
@@ -77,13 +77,13 @@ class Parameter:
 
 
 def clip(g: np.ndarray, θ: np.ndarray, τ: float, ε: float) -> np.ndarray:
-    """Adaptive gradient clipping (line 7)."""
+    """Clip the gradient of a unit adaptively (line 7)."""
     limit = τ * max(norm(θ), ε)
     return g * limit / norm(g) if norm(g) > limit else g
 
 
 def moments(p: Parameter, i: int, g: np.ndarray, group: Mapping) -> np.ndarray:
-    """Lines 9 to 14 for unit i: advance both moments, leave the corrected second in `v_hat`, return the update u."""
+    """Run lines 9 to 14 for unit i: update both moments, store the corrected second in `v_hat`, return the update u."""
     (β1, β2), β0, ε = group["betas"], group["pnm_beta"], group["eps"]
     if group["pnm"]:
         p.m[i], p.m_previous[i] = β1**2 * p.m_previous[i] + (1 - β1**2) * g, p.m[i]
@@ -100,7 +100,7 @@ def moments(p: Parameter, i: int, g: np.ndarray, group: Mapping) -> np.ndarray:
 
 
 def pull(η: float, mean_v_hat: float, group: Mapping) -> float:
-    """How far the decay takes a unit towards its target: 0 leaves it, 1 puts it there, and it is never thrown past."""
+    """Return the strength of the decay, from 0 (the unit does not change) to 1 (it is moved onto its target)."""
     λ, ε = group["weight_decay"], group["eps"]
     if group["stable_decay"] is None:
         return min(1.0, η * λ)
@@ -109,7 +109,7 @@ def pull(η: float, mean_v_hat: float, group: Mapping) -> float:
 
 
 def decayed(θ: np.ndarray, c: float, norm_loss: bool) -> np.ndarray:
-    """Decay towards norm one with norm loss, else towards zero. A unit of zeros has no direction and stays."""
+    """Decay a unit towards norm 1 with norm loss, else towards 0. A unit of zeros does not change."""
     size = norm(θ)
     if size == 0:
         return θ
@@ -117,9 +117,10 @@ def decayed(θ: np.ndarray, c: float, norm_loss: bool) -> np.ndarray:
 
 
 class Reference:
-    """Groups are lists of arrays, or mappings with `params` and the arguments that differ in that group.
+    """The optimizer.
 
-    `step` takes the gradients nested as the groups are (None: no gradient) and one rate, or one per group.
+    A group is a list of arrays, or a mapping of `params` and those arguments that differ in that group. `step` takes
+    the gradients, nested like the groups (None: no gradient), and one learning rate or one per group.
     """
 
     def __init__(self, groups: Sequence, **kwargs: Any) -> None:

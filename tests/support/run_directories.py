@@ -43,7 +43,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, Any]:
-    """Return a run's configuration. Settings that cannot change a result differ from seed to seed."""
+    """Return a run's configuration. Settings that cannot change a result differ between seeds."""
     return {
         "experiment": "test",
         "seed": seed,
@@ -56,14 +56,14 @@ def config_of(optimizer: str, seed: int, epochs: int, path: Path) -> dict[str, A
             "root": f"/data/{seed}",
             "workers": seed,
             "batch_size": 64,
-        },  # no dataset of the registry: its number of classes is unknown
+        },  # not a registered dataset, so the number of classes is unknown
         "trainer": {"epochs": epochs, "device": f"cuda:{seed}"},
         "logger": {"run_name": path.name},
     }
 
 
 def logged_lines(top1: tuple[float, ...]) -> list[str]:
-    """Return the lines of metrics.jsonl: training every 5 steps, validation every epoch."""
+    """Return the lines of metrics.jsonl: training metrics every 5 steps, validation metrics every epoch."""
     rows: list[dict[str, float]] = []
     for step in range(5, len(top1) * STEPS_PER_EPOCH + 1, 5):
         where = {"step": step, "epoch": step / STEPS_PER_EPOCH, "time": 60.0 * step}

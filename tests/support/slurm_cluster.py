@@ -1,7 +1,7 @@
-"""A real SLURM with two simulated nodes on this machine: controller, node daemons, munge, all in one folder.
+"""A real SLURM with two simulated nodes on this machine; controller, node daemons and munge share one folder.
 
-Each node is a process with host name, process numbers and /etc/hosts of its own; to kill it kills everything on it, as
-a power failure does. What is not real: one network and one disk for all, GPUs that are empty files, no accounting.
+Each node is a process with its own host name, process numbers and /etc/hosts; killing it kills everything on it, like
+a power failure. Not realistic: all nodes share one network and disk, GPUs are empty files, there is no accounting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from support.ports import free_ports
 from support.project import ROOT
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
-GPUS = 4  # a node
+GPUS = 4  # per node
 CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
@@ -55,7 +55,7 @@ PartitionName=usual Nodes=ALL Default=YES
 PartitionName=graceful Nodes=ALL GraceTime=15
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
-# SLURM's own sacct needs a data base; submitit asks it for the state of its jobs.
+# submitit calls sacct for the state of its jobs. SLURM's own sacct needs a database, so this script replaces it.
 SACCT = r"""#!/bin/bash
 echo 'JobID|State|NodeList'
 while [ $# -gt 0 ]; do
@@ -68,11 +68,11 @@ done
 
 
 class Cluster:
-    """Its commands run with `env`; runs are submitted from `project`, which looks like a checkout."""
+    """A running SLURM. Run its commands with `env`; submit runs from `project`, which looks like a checkout."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.folder, self.number = folder, number
-        self.project = folder / "pro$ject"  # what a shell would take for a variable
+        self.project = folder / "pro$ject"  # a shell would expand this name
         self.env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
         self.env = {name: value for name, value in self.env.items() if not name.startswith(("SBATCH_", "RANGER21_"))}
         self.env |= {"PYTHON": sys.executable, "LC_ALL": "C"}
@@ -87,7 +87,7 @@ class Cluster:
         (self.folder / "munge.key").chmod(0o600)
         port, host = free_ports(3), socket.gethostname().partition(".")[0]
         values = {"host": host, "port": port, "first": port + 1, "last": port + 2, "gpus": GPUS, "folder": self.folder}
-        # Two clusters have jobs of different numbers, from which the ranks' ports come.
+        # The ranks' ports depend on the job number, so parallel clusters must use different job numbers.
         (self.folder / "slurm.conf").write_text(CONF.format(first_job=100 * self.number + 1, **values))
         for gpu in range(GPUS):
             (self.folder / f"gpus/gpu{gpu}").touch()
@@ -118,16 +118,16 @@ class Cluster:
         self._run(name, *unshare, "bash", "-c", f"{inside} -f {self.env['SLURM_CONF']}")
 
     def kill_node(self, name: str) -> None:
-        """As a power failure; SLURM notices it after `SlurmdTimeout`, or `give_up`."""
+        """Kill everything on a node, like a power failure. SLURM notices after `SlurmdTimeout`, or after `give_up`."""
         self._daemons[name].kill()
         self._daemons.pop(name).wait()
 
     def give_up(self, name: str) -> None:
-        """The administrator's word that a node is lost: SLURM then goes on without it at once."""
+        """Declare a node lost, as an administrator does; SLURM then continues without it at once."""
         self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def revive(self) -> None:
-        """Both nodes up, and no job left of the test before."""
+        """Start both nodes and cancel all jobs of earlier tests."""
         self.ask("scancel", "--user=root")
         for name in {"node1", "node2"} - self._daemons.keys():
             self.start_node(name)
@@ -149,7 +149,7 @@ class Cluster:
         return "\n".join("\n".join(path.read_text().splitlines()[-40:]) for path in sorted(self.folder.glob("*.log")))
 
     def sbatch(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        """Submit from the project; return the job's number."""
+        """Submit a job from the project; return its number."""
         command = ["sbatch", "--parsable", *arguments]
         env = self.env | (env or {})
         done = subprocess.run(command, cwd=self.project, env=env, capture_output=True, text=True, timeout=60)
@@ -204,6 +204,6 @@ def running_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Cluster:
-    """A cluster with two idle nodes."""
+    """A cluster with two idle nodes and no jobs."""
     running_cluster.revive()
     return running_cluster

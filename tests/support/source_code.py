@@ -1,4 +1,4 @@
-"""The project's source files as syntax trees."""
+"""Syntax trees of the project's source files."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 @cache
 def parse(path: Path) -> ast.Module:
-    """Return the syntax tree of a file, which nobody may change."""
+    """Return the syntax tree of a file. Callers must not change it."""
     return ast.parse(path.read_text(), str(path))

@@ -1,4 +1,4 @@
-"""A pack-like folder, and the local disk that it is copied to."""
+"""A folder that looks like a pack, and a local disk to copy it to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def make_staged_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFolderConfig:
-    """Write four archives of three pieces each and their pack.json; return a configuration that stages them."""
+    """Write a pack of four archives of three pieces each; return a configuration that copies it to a local disk."""
     monkeypatch.setattr(copying, "PIECE", 1000)
     pack = tmp_path / "pack"
     pack.mkdir()
@@ -51,7 +51,7 @@ def never_stop() -> int:
 
 
 def shard_contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a pack or of its copy, without the record of the copying."""
+    """Return the content of each file in a pack or its copy, except the copy's own record."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != REMEMBERED}
 
 

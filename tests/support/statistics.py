@@ -20,20 +20,20 @@ VALUES = st.dictionaries(st.integers(0, 6), FINITE) | st.lists(FINITE, min_size=
 
 
 def seeds(values: Array | list[float], first: int = 0) -> dict[int, float]:
-    """Return a group: its values by the seeds first, first + 1, …"""
+    """Return a group: its values, keyed by the seeds first, first + 1, …"""
     return dict(enumerate(map(float, values), first))
 
 
 def compare(
     a: dict[int, float], b: dict[int, float], higher_is_better: bool = True, level: float = 0.95, **options: float
 ) -> Difference:
-    """Return the `difference` of two groups that have values."""
+    """Return the `difference` of two groups, and assert that there is one."""
     found = difference(a, b, higher_is_better, level, **options)
     assert found is not None
     return found
 
 
 def ends(found: Difference) -> tuple[float, float]:
-    """Return the ends of an interval that exists."""
+    """Return the ends of the interval, and assert that it has both."""
     assert found.low is not None and found.high is not None
     return found.low, found.high

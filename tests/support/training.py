@@ -1,7 +1,7 @@
-"""Tiny training runs, started in child processes, and what they leave behind.
+"""Tiny training runs in child processes, and functions that read their results.
 
-Child processes come from a fork server that has imported torch. What they need is imported in the functions, so that
-collecting the tests does not import it.
+The child processes come from a fork server that has imported torch. The functions import what they need themselves, so
+that collecting the tests does not import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["ranger21.run.experiment", "support.training"])
 
-# 80 + 30 images of 32 pixels, 5 steps per epoch, 20 steps; with dropout, whose random numbers must be reproduced, too.
+# 80 + 30 images of 32 pixels; 20 steps, 5 per epoch. Dropout is on, because its random numbers must be reproduced, too.
 TINY = [
     "data=imagenet",
     "data.resize=36",
@@ -45,11 +45,11 @@ def train_in_child(overrides: list[str], directory: Path, env: dict[str, str], d
     """Train in this process, which ends with the run's exit code or by SIGKILL.
 
     Args:
-        overrides: arguments of train.py.
-        directory: the run directory. Output is appended to the file beside it that ends in `.out`.
-        env: environment variables to set.
-        die_at: the step at which the process kills itself.
-        when: "before" that step, or "after" it, before anything of it is recorded.
+        overrides: Arguments of train.py.
+        directory: The run directory. Output is appended to the file beside it that ends in `.out`.
+        env: Environment variables to set.
+        die_at: The step at which the process kills itself.
+        when: "before" that step, or "after" it but before it is recorded.
     """
     from ranger21.config.compose import compose_config
     from ranger21.engine import loop
@@ -89,7 +89,7 @@ def run_ranks(
         processes[-1].start()
     for process in reversed(processes):
         process.join(600)
-        if die_at is not None:  # SLURM and torchrun would end the remaining ranks
+        if die_at is not None:  # SLURM and torchrun would kill the remaining ranks
             for other in processes:
                 other.kill()
     for process in processes:
@@ -123,7 +123,7 @@ def last_checkpoint(directory: Path) -> dict[str, Any]:
 
 
 def saved_step(directory: Path) -> int:
-    """Return the step of a run's last checkpoint, 0 without one."""
+    """Return the step of a run's last checkpoint, or 0 if there is none."""
     last = directory / "checkpoints" / "last.pt"
     return last_checkpoint(directory)["progress"]["step"] if last.exists() else 0
 

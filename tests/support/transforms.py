@@ -1,4 +1,4 @@
-"""Configurations of the augmentation, and training images after both front ends."""
+"""Configurations of the augmentation, and images as each front end makes them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def numbers_of(seed: int) -> np.ndarray:
 
 
 def transformed(end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray) -> np.ndarray:
-    """Return a training image (channels, height, width) from 0 to 255 after both the CPU's and the device's part."""
+    """Return a training image (channels, height, width) from 0 to 255, after the CPU's and the device's part."""
     transform = FRONT_ENDS[end][0](config)
     pixels, rows = transform(image, numbers), transform.left_to_do(numbers[None])
     assert (rows is None) == (end == "pil") and pixels.dtype == torch.uint8

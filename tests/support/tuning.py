@@ -9,7 +9,7 @@ SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1}, "schedule": {"constant": [
 
 
 def make_tuned(optimizer: str, top1: tuple[float | None, ...] | None = None, rungs: int = 1) -> Tuned:
-    """Return the record of a tuned optimizer: four trials, of which the best wins."""
+    """Return the record of a tuned optimizer with four trials."""
     values = TOP1[optimizer] if top1 is None else top1
     trials = tuple(
         Trial(
