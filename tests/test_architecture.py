@@ -1,4 +1,4 @@
-"""Who may import whom, and how large a room may grow."""
+"""Rules about imports between modules, and about the size of files and functions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TORCH_FREE = [
     *(path for room in ("report", "config", "tuning") for path in sorted((ROOT / "ranger21" / room).rglob("*.py"))),
     *(ROOT / "ranger21" / room / f"{name}.py" for room, names in WITHOUT_TORCH.items() for name in names),
 ]
-# Each room may import the rooms before it, and none after it; so may the rooms of the report.
+# A package ("room") may import only those before it in this list. The same holds for the report's subpackages.
 ROOMS = (
     "system", "optim", "tracking", "engine", "data", "config", "records", "models", "run", "wandb_tools", "report",
     "machine", "grid", "tuning", "landscape", "faults", "gpu",
@@ -51,7 +51,7 @@ REPORT = (
     "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",
     "numbers",
 )  # fmt: skip
-FRONT = ("__init__", "__main__", "commands", "namesake")  # what starts the rest, and stands in no room
+FRONT = ("__init__", "__main__", "commands", "namesake")  # entry points, which belong to no room
 
 
 def name_of(path: Path) -> str:
@@ -59,7 +59,7 @@ def name_of(path: Path) -> str:
 
 
 def importers(*modules: str, among: list[Path]) -> set[str]:
-    """The files that import one of the modules, or of what is in them."""
+    """Return the files that import one of the modules or something inside one."""
     wanted = tuple(modules)
     return {
         name_of(path)
@@ -69,7 +69,7 @@ def importers(*modules: str, among: list[Path]) -> set[str]:
 
 
 def at_the_top(node: ast.AST) -> set[str]:
-    """The modules imported when the file is: not those that wait for a function's call."""
+    """Return the modules that are imported at import time, not inside a function."""
     found: set[str] = set()
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
@@ -79,8 +79,8 @@ def at_the_top(node: ast.AST) -> set[str]:
     return found
 
 
-def test_the_optimizer_stands_alone() -> None:
-    allowed = sys.stdlib_module_names | {"torch", "triton"}  # which torch brings, and the fused step's kernels import
+def test_the_optimizer_imports_only_torch_and_triton() -> None:
+    allowed = sys.stdlib_module_names | {"torch", "triton"}  # torch installs triton, for the fused step's kernels
     for path in PACKAGE:
         if "optim" in path.relative_to(ROOT).parts:
             for name, line in imports(parse(path)):
@@ -88,7 +88,7 @@ def test_the_optimizer_stands_alone() -> None:
                 assert ours or name.split(".")[0] in allowed, f"{name_of(path)}:{line} imports {name}"
 
 
-def test_the_engine_knows_no_concrete_thing() -> None:
+def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
     engine = [path for path in PACKAGE if "engine" in path.relative_to(ROOT).parts]
     strangers = ("timm", "torchvision", "wandb", "hydra", "omegaconf", "torch.distributed")
     for path in engine:
@@ -127,11 +127,11 @@ def test_the_engine_knows_no_concrete_thing() -> None:
         ),
     ],
 )
-def test_a_library_has_one_room(modules: tuple[str, ...], rooms: set[str]) -> None:
+def test_each_library_is_imported_only_by_the_listed_modules(modules: tuple[str, ...], rooms: set[str]) -> None:
     assert importers(*modules, among=PACKAGE) == rooms
 
 
-def test_contributing_lists_the_rooms_in_their_order() -> None:
+def test_contributing_lists_the_rooms_in_import_order() -> None:
     listed = re.findall(r"^  (\w+)/ ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert tuple(listed) == ROOMS
 
@@ -140,7 +140,7 @@ def test_contributing_lists_the_rooms_in_their_order() -> None:
 def test_rooms_import_only_rooms_before_them(house: str, rooms: tuple[str, ...]) -> None:
     place, depth = ROOT / house.replace(".", "/"), house.count(".") + 1
     paths = {path: path.relative_to(place).parts[0].removesuffix(".py") for path in sorted(place.rglob("*.py"))}
-    assert {*paths.values()} - {*FRONT} == {*rooms}, "a module stands in a room, and a room has its place in the order"
+    assert {*paths.values()} - {*FRONT} == {*rooms}, "every module must be in a room, and every room in the list"
     for path, own in paths.items():
         for name, line in imports(parse(path)):
             parts = name.split(".")
@@ -149,8 +149,8 @@ def test_rooms_import_only_rooms_before_them(house: str, rooms: tuple[str, ...])
                 assert not back, f"{name_of(path)}:{line} imports {name}, whose room comes later"
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    """While it is imported: a function may import what imports its module, and a type may be of it."""
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    """This holds at import time. Imports inside functions and for type checking are exempt."""
     paths = {name_of(path)[:-3].removesuffix("/__init__").replace("/", "."): path for path in PACKAGE}
 
     def imported(node: ast.AST) -> Iterator[str]:
@@ -167,28 +167,28 @@ def test_no_module_imports_itself_through_others() -> None:
     graphlib.TopologicalSorter(found).prepare()
 
 
-def test_torch_distributed_is_not_reached_through_torch_either() -> None:
+def test_torch_distributed_is_not_used_as_an_attribute_of_torch() -> None:
     for path in PACKAGE:
         reached = {ast.unparse(node) for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
         assert "torch.distributed" not in reached or path.name == "distributed.py", name_of(path)
 
 
-def test_wandb_is_imported_when_it_is_used() -> None:
+def test_wandb_is_imported_only_inside_functions() -> None:
     for path in PACKAGE:
         assert not {name for name in at_the_top(parse(path)) if name.startswith("wandb")}, name_of(path)
 
 
-def test_nothing_imports_the_commands() -> None:
+def test_nothing_but_tests_imports_train_or_the_scripts() -> None:
     assert importers("train", "scripts", among=[path for path in EVERYTHING if path not in TESTS]) == set()
 
 
 def test_tests_do_not_import_tests() -> None:
-    """What several tests use is in tests/support; a fixture is asked for by its name."""
+    """Code that several test files share belongs in tests/support; fixtures are requested by name."""
     tests = [path.stem for path in TESTS if path.parent.name != "support"]
     assert importers(*tests, *(f"tests.{name}" for name in tests), among=TESTS) == set()
 
 
-def test_what_runs_before_torch_does_not_import_it() -> None:
+def test_modules_that_run_before_torch_is_imported_do_not_import_it() -> None:
     modules = [name_of(path)[:-3].removesuffix("/__init__").replace("/", ".") for path in TORCH_FREE]
     assert len(modules) > 15
     code = f"import sys, {', '.join(modules)}; print({{'torch', 'torchvision', 'timm', 'wandb'}} & set(sys.modules))"
@@ -197,7 +197,7 @@ def test_what_runs_before_torch_does_not_import_it() -> None:
     assert done.stdout == "set()\n", done.stdout + done.stderr
 
 
-def test_the_optimizer_needs_torch_alone(tmp_path: Path) -> None:
+def test_the_optimizer_works_with_torch_alone(tmp_path: Path) -> None:
     for name in ("hydra", "omegaconf", "timm", "wandb", "torchvision", "rich", "matplotlib", "PIL"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is not needed')")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
@@ -215,8 +215,8 @@ def test_the_package_does_not_print() -> None:
         assert not lines, f"{name_of(path)}: {lines}"
 
 
-def test_rooms_stay_small() -> None:
-    """No file of 300 lines and no function of 60, tests' files of 400: what is larger is two things."""
+def test_files_and_functions_stay_small() -> None:
+    """Files stay below 300 lines (test files below 400), and functions below 60."""
     for path in EVERYTHING:
         length = len(path.read_text().splitlines())
         assert length < (400 if path in TESTS else 300), f"{name_of(path)} has {length} lines"

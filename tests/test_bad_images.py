@@ -1,4 +1,4 @@
-"""Whatever lies in the folders: an image, or a sentence that names it, by both front ends; never another exception."""
+"""Any file in an image folder either is read, or gives an error message that names it; with both front ends."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def saved(picture: Image.Image = RGB, kind: str = "JPEG", **options) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """Of any size and kind, which Pillow does not write."""
+    """Return a PNG of any size and kind, also of those that Pillow does not write."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
     parts = [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     encoded = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks + parts)
@@ -52,7 +52,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
 
 def exif() -> Image.Exif:
     tags = Image.Exif()
-    tags[0x0112] = 6  # turned by a quarter
+    tags[0x0112] = 6  # rotated by 90 degrees
     return tags
 
 
@@ -115,7 +115,7 @@ def config() -> ImageFolderConfig:
 
 
 def good_images(root: Path) -> None:
-    """An image for every class of two, but for the first of val/."""
+    """Write one image for each class, except in val/n1."""
     for folder in ("train/n1", "train/n2", "val/n1", "val/n2"):
         (root / folder).mkdir(parents=True)
         if folder != "val/n1":
@@ -124,7 +124,7 @@ def good_images(root: Path) -> None:
 
 @pytest.fixture
 def read(config, tmp_path) -> Callable[..., tuple[Result, Result]]:
-    """What both front ends make of an image of that content, or that `make` puts there."""
+    """Return a function that writes an image, or calls `content` to make one, and reads it with both front ends."""
 
     def read_both(content: bytes | Callable[[Path], object], name: str = "image.JPEG") -> tuple[Result, Result]:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -161,14 +161,14 @@ def difference(one: Result, other: Result) -> float:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_what_is_an_image_is_read(kind, read):
+def test_valid_images_are_read_alike_by_both_front_ends(kind, read):
     pil, fast = read(GOOD[kind])
     assert not isinstance(pil, str), pil
     assert difference(pil, fast) < 1.5
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_none_is_named(kind, read):
+def test_invalid_images_are_named_quickly_and_with_little_memory(kind, read):
     begin = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes
     pil, _ = read(BAD[kind])
@@ -176,8 +176,8 @@ def test_what_is_none_is_named(kind, read):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_the_pixels_are_the_right_ones(read):
-    """The orientation is not obeyed, sixteen bits keep the upper eight, and transparency changes no colour."""
+def test_unusual_formats_are_read_with_the_right_pixels(read):
+    """The EXIF orientation is ignored, 16-bit values keep their upper eight bits, transparency changes no colour."""
     plain = read(JPEG)[0]
     for kind in ("orientation", "PNG", "transparent", "WEBP", "TIFF", "BMP", "tail", "progressive"):
         assert difference(plain, read(GOOD[kind])[0]) < 4, kind
@@ -190,13 +190,13 @@ NAMES = ("with a space.JPEG", "größe.jpeg", "日本.jpg", "a'b\"c.JPEG", "new\
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_names(name, read, config, tmp_path):
+def test_unusual_file_names_are_read_and_quoted_in_errors(name, read, config, tmp_path):
     assert not isinstance(read(JPEG, name)[0], str)
     if "\n" not in name:
         assert name in read(b"", name)[0]
 
 
-def test_links_and_folders(read):
+def test_broken_links_are_named_and_folders_are_no_images(read):
     assert "No such file" in read(lambda place: place.symlink_to("nowhere"))[0]
     assert "symbolic links" in read(lambda place: place.symlink_to(place.name))[0]
 
@@ -204,12 +204,12 @@ def test_links_and_folders(read):
         place.mkdir()
         (place / "inner.JPEG").write_bytes(JPEG)
 
-    with pytest.raises(StopIteration):  # it is no image, but a folder that holds one
+    with pytest.raises(StopIteration):  # a folder named like an image is not an image
         read(folder)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
-def test_a_closed_file(config):
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+def test_a_file_without_read_permission_is_named(config):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         good_images(Path(folder))
@@ -223,8 +223,8 @@ def test_a_closed_file(config):
             os.seteuid(0)
 
 
-def test_flipped_bytes_in_a_jpeg(read):
-    """Anywhere: an image, of whatever pixels, or the sentence; the two front ends may differ in the pixels only."""
+def test_a_jpeg_with_a_flipped_byte_is_read_or_named(read):
+    """The two front ends may get different pixels, but must agree on whether the image can be read."""
     readable = 0
     for at in [*range(0, 640, 7), *range(640, len(JPEG), 97)]:
         for mask in (0x01, 0xFF):
@@ -235,7 +235,7 @@ def test_flipped_bytes_in_a_jpeg(read):
 
 @pytest.fixture(scope="module")
 def folder(config, tmp_path_factory) -> ImageFolderConfig:
-    """Six images of two classes for training, two for validation."""
+    """A dataset of two classes, with six training and two validation images."""
     root = tmp_path_factory.mktemp("packed") / "data"
     for i in range(8):
         place = root / ("val" if i > 5 else "train") / f"n{i % 2}" / f"{i}.JPEG"
@@ -253,7 +253,7 @@ def packed(folder: ImageFolderConfig, target: Path, kind: str) -> ImageFolderCon
 
 
 def read_pack(config: ImageFolderConfig) -> list[Result]:
-    """Every image of a pack by both front ends: pixels, or the sentence that tells how to look for more."""
+    """Return every image of a pack as both front ends read it: pixels, or the message that recommends --check."""
     results: list[Result] = []
     for front_end in ("pil", "fast"):
         data = build_data(replace(config, transforms=front_end), 0)
@@ -270,8 +270,8 @@ def read_pack(config: ImageFolderConfig) -> list[Result]:
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "raw"])
-def test_flipped_bytes_in_a_pack(kind, folder, tmp_path):
-    """In a header of tar, a header of the image, and its content: read or named, and found by --check."""
+def test_a_pack_with_a_flipped_byte_is_read_or_named_and_check_finds_it(kind, folder, tmp_path):
+    """The byte is in a tar header, in an image's header, or in its data."""
     config = packed(folder, tmp_path / "pack", kind)
     archive = tmp_path / "pack" / "train-00000.tar"
     whole, expected = archive.read_bytes(), read_pack(config)
@@ -284,9 +284,9 @@ def test_flipped_bytes_in_a_pack(kind, folder, tmp_path):
             assert damaged_shards(tmp_path / "pack", 1) == ["train-00000.tar"]
 
 
-def test_a_pack_that_is_cut_short(folder, tmp_path):
+def test_a_pack_that_is_truncated_during_a_run_is_named(folder, tmp_path):
     config = packed(folder, tmp_path / "pack", "jpeg")
-    data = build_data(config, 0)  # it has begun when the archive shrinks
+    data = build_data(config, 0)  # opened before the archive is truncated
     archive = tmp_path / "pack" / "train-00000.tar"
     whole = archive.read_bytes()
     for keep in (0, 100, 512, 600, len(whole) // 3, len(whole) // 2):
@@ -295,12 +295,12 @@ def test_a_pack_that_is_cut_short(folder, tmp_path):
         errors = [str(answer) for answer in answers if isinstance(answer, UserError)]
         remedy = "is truncated): to check the whole pack, run python scripts/pack.py"
         assert errors and all(remedy in error and "--check" in error for error in errors)
-        assert isinstance(answers[-1], UserError)  # whose place is the last
+        assert isinstance(answers[-1], UserError)  # the last image of the archive
         with pytest.raises(UserError, match=rf"train-00000.tar has {keep} bytes instead of {len(whole)}"):
             require_pack(tmp_path / "pack", 36, "squash")
 
 
-def test_damaged_facts_and_indices(folder, tmp_path):
+def test_damaged_facts_and_indices_of_a_pack_are_read_or_named(folder, tmp_path):
     config = packed(folder, tmp_path / "pack", "raw")
     for name in (FACTS, "train.npz"):
         path = tmp_path / "pack" / name
@@ -321,7 +321,7 @@ def test_damaged_facts_and_indices(folder, tmp_path):
 
 
 def broken_copy(images: Path, root: Path, every: int) -> list[str]:
-    """Every so many-th image for training is cut short; returns them."""
+    """Copy the images and truncate every `every`-th training image; return the paths of the truncated ones."""
     shutil.copytree(images, root)
     broken = [path for i, path in enumerate(sorted((root / "train").rglob("*.JPEG"))) if i % every == 0]
     for path in broken:
@@ -329,7 +329,7 @@ def broken_copy(images: Path, root: Path, every: int) -> list[str]:
     return [str(path) for path in broken]
 
 
-def test_substitutes_are_counted_and_listed_through_kills(images, tmp_path):
+def test_substituted_images_are_counted_and_listed_although_the_run_is_killed(images, tmp_path):
     broken = broken_copy(images, tmp_path / "data", 9)
     overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "data.workers=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -340,14 +340,14 @@ def test_substitutes_are_counted_and_listed_through_kills(images, tmp_path):
     assert_same_state(last_checkpoint(killed), last_checkpoint(whole))
     assert metrics_without_speed(killed) == metrics_without_speed(whole)
     counts = [line["data/substituted"] for line in metrics_without_speed(whole) if "data/substituted" in line]
-    assert counts == sorted(counts) and counts[-1] == len(broken) * 4  # once in each epoch
+    assert counts == sorted(counts) and counts[-1] == len(broken) * 4  # each of them once per epoch
     for run in (whole, killed):
         listed = json.loads((run / "manifest.json").read_text())["data"]["unreadable"]
         assert len(listed) == len(broken)
         assert all(any(path in sentence for sentence in listed) for path in broken)
 
 
-def test_nothing_stands_for_a_set_without_one_readable_image(images, tmp_path):
+def test_a_training_set_without_a_readable_image_is_refused(images, tmp_path):
     broken_copy(images, tmp_path / "data", 1)
     overrides = [*TINY, f"data.root={tmp_path / 'data'}", "data.on_bad_image=substitute", "trainer.steps=1"]
     assert run_ranks(overrides, tmp_path / "run", 1) == [1]

@@ -1,4 +1,4 @@
-"""A batch that grows, in whole runs: what is logged, killed and resumed, on ranks, and what is refused."""
+"""Whole runs with a growing batch: what they log, killing and resuming, several ranks, refused settings."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from support.training import (
 from ranger21.engine.course import Course, Growth
 from ranger21.optim.schedules import cosine
 
-# From 4 to 16 over the first 96 of 2 x 80 images: 18 steps, of which 14 are smaller than 16, 13 in the first epoch.
+# The batch grows from 4 to 16 over the first 96 of 2 x 80 images: 18 steps, 13 of them in the first epoch.
 GROWING = ["batch_schedule=linear", "batch_schedule.start=4", "batch_schedule.over=60%", "trainer.epochs=2"]
 COURSE = Course(80, 16, 2, growth=Growth(4, 96))
 
 
 @pytest.fixture
 def growing(tiny: list[str]) -> list[str]:
-    """The overrides of a run whose batch grows, with a line for each step."""
+    """The overrides of a run whose batch grows and which logs every step."""
     return [*tiny, *GROWING, "trainer.log_every_steps=1"]
 
 
 def without_noise(overrides: list[str]) -> list[str]:
-    """In float64, without batch norm and dropout: nothing that depends on how a batch is divided."""
+    """Return overrides for float64 without batch norm and dropout, so that dividing the batch changes nothing."""
     exact = [*overrides, "trainer.precision=fp64", "model.remove_batch_norm=true"]
     return [override.replace(",drop_rate:0.2", "") for override in exact]
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [([], 1), (["lr_scaling=linear"], 1 / 4)])
-def test_what_is_logged(scaling: list[str], factor: float, growing: list[str], tmp_path: Path) -> None:
-    """What the course says; and a warm-up of 4 of 18 steps, then half a cosine, scaled by the full batch over 64."""
+def test_logged_batch_sizes_epochs_and_rates_follow_the_course(
+    scaling: list[str], factor: float, growing: list[str], tmp_path: Path
+) -> None:
+    """The rate is a warm-up of 4 steps, then half a cosine, scaled by the full batch size over 64."""
     overrides = [*growing, "optimizer=adamw", "optimizer.lr=0.01", "schedule=cosine", "schedule.linear_warmup=4"]
     assert run_ranks([*overrides, *scaling], tmp_path / "run", 1) == [0]
     rows, seen = metrics_lines(tmp_path / "run"), 0
@@ -64,10 +66,10 @@ def test_what_is_logged(scaling: list[str], factor: float, growing: list[str], t
         (2, [(11, "after")], ["optimizer=lion", "optimizer.lookahead_k=5"]),
     ],
 )
-def test_killed_while_it_grows(
+def test_a_run_killed_while_its_batch_grows_resumes_exactly(
     ranks: int, kills: list[tuple[int, str]], extra: list[str], growing: list[str], tmp_path: Path
 ) -> None:
-    """While the batch is 4, or 8, and at the end of the epoch, when it is 12, before that is recorded."""
+    """The kills come at batch sizes 4 and 8, and at the end of the epoch (size 12), before it is recorded."""
     overrides, killed = [*growing, *extra], tmp_path / "killed"
     assert run_ranks(overrides, tmp_path / "whole", ranks) == [0] * ranks
     for step, when in kills:
@@ -79,7 +81,7 @@ def test_killed_while_it_grows(
     assert result(killed)["final"] == result(tmp_path / "whole")["final"]
 
 
-def test_ranks_and_passes_change_nothing(growing: list[str], tmp_path: Path) -> None:
+def test_ranks_and_accumulation_do_not_change_the_result(growing: list[str], tmp_path: Path) -> None:
     exact = without_noise(growing)
     assert run_ranks(exact, tmp_path / "one", 1) == [0]
     assert run_ranks(exact, tmp_path / "two", 2) == [0, 0]
@@ -95,8 +97,8 @@ def test_ranks_and_passes_change_nothing(growing: list[str], tmp_path: Path) -> 
             ]
 
 
-def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Path) -> None:
-    """The full batch from the first step, in 4 passes of 4 images, is what trainer.accumulate=4 does with no growth."""
+def test_growth_over_0_images_equals_no_growth_with_accumulation(growing: list[str], tmp_path: Path) -> None:
+    """Four passes of 4 images from the first step are the same as trainer.accumulate=4 without growth."""
     at_once = [*growing, "batch_schedule.over=0 images"]
     plain = [*growing, "batch_schedule=none", "trainer.accumulate=4"]
     plain = [o for o in plain if not o.startswith(("batch_schedule=linear", "batch_schedule."))]
@@ -124,7 +126,7 @@ def test_a_growth_that_is_over_at_once_is_none(growing: list[str], tmp_path: Pat
         ),
     ],
 )
-def test_what_cannot_be_is_told(
+def test_impossible_batch_schedules_are_refused(
     overrides: list[str], ranks: int, sentence: str, growing: list[str], tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Chains of parts: every part and every argument counts, Ranger21 is one, what cannot be composed is refused."""
+"""Chains: every ingredient and argument has an effect, Ranger21 is a chain, impossible chains are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ranger21.optim.ingredients import ALL, INGREDIENTS
 from ranger21.optim.ingredients.base import Place
 from ranger21.optim.recipe import describe, read
 
-# Each argument of each part: a value that is not the default, beside what makes it matter.
+# For each argument of each ingredient: a value other than the default, and the ingredients that give it an effect.
 ARGUMENTS = [
     ("agc", "clipping", 1e-3, []),
     ("agc", "eps", 0.1, []),
@@ -65,13 +65,13 @@ PRESENCE = [
 
 
 def end(parts: list[Any], lr: float = 1e-2, **kwargs: Any) -> list[Tensor]:
-    """Where eleven steps from the same start lead."""
+    """Return the parameters after eleven steps from a fixed start."""
     params = random_params()
     return walk(Chain(params, lr, for_all(parts), **{"weight_decay": 0.1} | kwargs), params, range(11))
 
 
 def for_all(parts: Any) -> Any:
-    """The parts; without `orthogonalize`, which is for matrices, those of vectors."""
+    """Return parts that suit every parameter: only matrices get `orthogonalize`."""
     parts = list(parts) if isinstance(parts, list) else parts
     names = [part if isinstance(part, str) else part["name"] for part in parts] if isinstance(parts, list) else []
     if "orthogonalize" not in names:
@@ -83,7 +83,7 @@ def for_all(parts: Any) -> Any:
 # Every part and every argument
 
 
-def test_no_part_and_no_argument_is_forgotten_here() -> None:
+def test_the_lists_above_cover_every_ingredient_and_argument() -> None:
     assert {name for name, _ in PRESENCE} == set(INGREDIENTS)
     arguments = {(part.name, field.name) for part in ALL for field in dataclasses.fields(part)}
     assert {(name, argument) for name, argument, *_ in ARGUMENTS} == arguments
@@ -94,31 +94,31 @@ def placed(name: str, before: list[str], item: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(("name", "before"), PRESENCE)
-def test_every_part_matters(name: str, before: list[str]) -> None:
+def test_every_ingredient_changes_the_result(name: str, before: list[str]) -> None:
     assert distance(end(placed(name, before, name)), end(before)) > 1e-6
 
 
 @pytest.mark.parametrize(("name", "argument", "value", "before"), ARGUMENTS)
-def test_every_argument_matters(name: str, argument: str, value: object, before: list[str]) -> None:
+def test_every_argument_changes_the_result(name: str, argument: str, value: object, before: list[str]) -> None:
     changed = end(placed(name, before, {"name": name, argument: value}))
     assert distance(changed, end(placed(name, before, name))) > 1e-6
 
 
-def test_rates_and_decays_matter() -> None:
+def test_learning_rate_and_weight_decay_change_the_result() -> None:
     base = end(ADAMW)
     assert distance(end(ADAMW, lr=2e-2), base) > 1e-3
     assert distance(end(ADAMW, weight_decay=0.2), base) > 1e-3
-    assert same(end(ADAMW, weight_decay=0.0), end(ADAMW[:2])), "without a number, decay does nothing"
+    assert same(end(ADAMW, weight_decay=0.0), end(ADAMW[:2])), "with weight decay 0, decay does nothing"
     assert same(end(["l2"], weight_decay=0.0), end([]))
 
 
 @pytest.mark.parametrize("parts", CHAINS.values(), ids=CHAINS)
-def test_only_decay_moves_anything_at_a_rate_of_0(parts: list[Any]) -> None:
+def test_a_learning_rate_of_0_moves_nothing(parts: list[Any]) -> None:
     assert distance(end(parts, lr=0.0), random_params()) < 1e-15
 
 
-def test_where_l2_stands_matters() -> None:
-    """On the gradient, on the update; and the trust ratio likewise."""
+def test_the_position_of_l2_and_trust_ratio_changes_the_result() -> None:
+    """They act on the gradient or on the update, depending on their position."""
     moments = ["first_moment", "second_moment"]
     for name in ("l2", "trust_ratio"):
         ends = [end([*moments[:i], name, *moments[i:]]) for i in range(3)]
@@ -126,7 +126,7 @@ def test_where_l2_stands_matters() -> None:
 
 
 def rung(has: set[str]) -> list[Any]:
-    """AdamW with some of Ranger21's ingredients."""
+    """Return the chain of AdamW with some of Ranger21's ingredients."""
     return [
         *(name for name in ("agc", "centralize") if name in has),
         "pnm" if "pnm" in has else "first_moment",
@@ -136,8 +136,8 @@ def rung(has: set[str]) -> list[Any]:
     ]
 
 
-def test_all_rungs_of_the_ladder_differ() -> None:
-    """AdamW, AdamW with each ingredient, Ranger21 without each, and Ranger21, of two scopes of its stable decay."""
+def test_all_steps_of_the_ablation_ladder_differ() -> None:
+    """AdamW, AdamW with each ingredient, Ranger21 without each, and Ranger21 with either scope of stable decay."""
     every = {"agc", "centralize", "pnm", "stable", "norm_loss", "lookahead"}
     rungs = {"adamw": rung(set()), "ranger21": rung(every)}
     rungs |= {f"adamw + {name}": rung({name}) for name in every}
@@ -171,7 +171,7 @@ def as_chain(
     lookahead_k: int = 5,
     lookahead_beta: float = 0.5,
 ) -> dict[str, Any]:
-    """Ranger21's arguments as those of a chain."""
+    """Return the chain that equals Ranger21 with these arguments."""
     first = (
         {"name": "pnm", "beta1": betas[0], "beta0": pnm_beta} if pnm else {"name": "first_moment", "beta1": betas[0]}
     )
@@ -187,7 +187,7 @@ def as_chain(
 
 
 @pytest.mark.parametrize("changes", [{}, *({name: value} for name, value in CHANGES)], ids=str)
-def test_ranger21_is_a_chain_bit_for_bit(changes: dict[str, Any]) -> None:
+def test_ranger21_equals_its_chain_bit_for_bit(changes: dict[str, Any]) -> None:
     ours, theirs = random_params(), random_params()
     a = walk(Ranger21(ours, lr=1e-2, **changes), ours, range(11))
     b = walk(Chain(theirs, lr=1e-2, **as_chain(**changes)), theirs, range(11))
@@ -202,24 +202,24 @@ LISTS = {name: parts for name, parts in CHAINS.items() if isinstance(parts, list
 
 
 @pytest.mark.parametrize("parts", LISTS.values(), ids=LISTS)
-def test_the_long_form_is_the_short_one(parts: list[Any]) -> None:
+def test_short_and_long_descriptions_of_a_chain_are_equivalent(parts: list[Any]) -> None:
     long = describe(parts)
     assert all(set(item) == {"name", *(f.name for f in dataclasses.fields(INGREDIENTS[item["name"]]))} for item in long)
     assert same(end(long), end(parts))
-    assert same(end(read(parts)), end(parts)), "parts themselves are taken too"
-    assert same(end(iter(parts)), end(parts)), "any iterable will do"
+    assert same(end(read(parts)), end(parts)), "ingredient objects are accepted too"
+    assert same(end(iter(parts)), end(parts)), "any iterable is accepted"
     assert Chain([Parameter(torch.ones(1))], 0.1, parts).param_groups[0]["parts"] == long
 
 
 @pytest.mark.parametrize("kind", [iter, read])
-def test_the_parts_of_a_group_are_kept_as_names_and_numbers(kind: Any) -> None:
-    """Whatever described them: an iterator has ended after a look, and a file of weights holds no objects."""
+def test_param_groups_store_a_chain_as_plain_data(kind: Any) -> None:
+    """A group keeps no iterator, which could be read only once, and no objects, which a checkpoint may not hold."""
     optimizer = Chain([{"params": [Parameter(torch.ones(1))], "parts": kind(RANGER21)}], 0.1, [])
     assert read(optimizer.param_groups[0]["parts"]) == read(RANGER21)
     assert all(isinstance(item, str | dict) for item in optimizer.param_groups[0]["parts"])
 
 
-# Refusals: the parts, and words of the sentence.
+# Refusals: the parts, and words of the error message.
 CLASHES = [
     (["first_moment", "pnm"], ("first_moment", "pnm", "clash")),
     (["pnm", "first_moment"], ("pnm", "first_moment", "clash")),
@@ -274,8 +274,8 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("parts", "words"), [*CLASHES, *NONSENSE], ids=str)
-def test_what_cannot_be_composed_is_refused(parts: list[Any], words: tuple[str, ...]) -> None:
-    """By the constructor, for a group, and for one that is added, which does not stay."""
+def test_impossible_chains_are_refused(parts: list[Any], words: tuple[str, ...]) -> None:
+    """The constructor and add_param_group refuse them, and the latter leaves the optimizer unchanged."""
     optimizer = Chain([Parameter(torch.ones(2))], 0.1, ADAMW)
     attempts = [
         lambda: Chain([Parameter(torch.ones(2))], 0.1, parts),
@@ -313,12 +313,12 @@ BAD = {
 }
 
 
-def test_every_argument_has_a_range() -> None:
+def test_bad_values_are_listed_for_every_argument() -> None:
     assert set(BAD) == {(part.name, field.name) for part in ALL for field in dataclasses.fields(part)}
 
 
 @pytest.mark.parametrize(("name", "argument"), BAD)
-def test_what_is_out_of_range_is_named(name: str, argument: str) -> None:
+def test_values_out_of_range_are_refused_by_name(name: str, argument: str) -> None:
     for value in BAD[name, argument]:
         with pytest.raises(ValueError) as error:
             Chain([Parameter(torch.ones(2, 2))], 0.1, ["second_moment", {"name": name, argument: value}])
@@ -326,7 +326,7 @@ def test_what_is_out_of_range_is_named(name: str, argument: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay"])
-def test_bad_rates_are_named(name: str) -> None:
+def test_bad_learning_rates_and_weight_decays_are_refused_by_name(name: str) -> None:
     for value in (-0.1, math.nan, math.inf, "1", None):
         with pytest.raises(ValueError) as error:
             Chain([Parameter(torch.ones(2))], **{"lr": 0.1, "parts": ADAMW} | {name: value})

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, or is reported; whatever happens while one is written."""
+"""A folder of checkpoints: saving, choosing the newest readable one, kills, full disks and damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def step_of(path: Path) -> int:
-    """The step of a checkpoint of which every tensor has to be of that step."""
+    """Return a checkpoint's step, and assert that all its tensors belong to that step."""
     state = read(path)
     step = state["progress"]["step"]
     assert same_state(state, make_state(step, len(state["model"]["weight"])))
@@ -54,7 +54,7 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
 
-def test_what_was_saved_comes_back(place: Checkpoints) -> None:
+def test_a_saved_checkpoint_is_read_back_unchanged(place: Checkpoints) -> None:
     state = make_state(3)
     place.save(state)
     assert same_state(read(place.last), state) and newest(place) == place.last
@@ -62,7 +62,7 @@ def test_what_was_saved_comes_back(place: Checkpoints) -> None:
     assert names(place) == {"last.pt"}
 
 
-def test_last_previous_and_best_turn_over(place: Checkpoints) -> None:
+def test_saving_keeps_the_last_the_previous_and_the_best_checkpoint(place: Checkpoints) -> None:
     for step in range(1, 6):
         place.save(make_state(step), best=step in (1, 3))
     assert (step_of(place.last), step_of(place.previous), step_of(place.best)) == (5, 4, 3)
@@ -70,9 +70,11 @@ def test_last_previous_and_best_turn_over(place: Checkpoints) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_the_best_stays_as_it_was(place: Checkpoints, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_survives_later_saves_and_damage_to_the_others(
+    place: Checkpoints, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(source: Path, target: Path) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")  # as on a file system without them
+        raise OSError(errno.EPERM, "Operation not permitted")  # as on a file system without hard links
 
     if not links:
         monkeypatch.setattr(os, "link", no_links)
@@ -89,8 +91,8 @@ def test_the_best_stays_as_it_was(place: Checkpoints, links: bool, monkeypatch: 
 
 
 @pytest.mark.parametrize("block", [16, 512])
-def test_no_lost_block_goes_unnoticed(place: Checkpoints, block: int) -> None:
-    """A block of zeros, as a crash of the machine may leave."""
+def test_a_block_of_zeros_is_detected_or_harmless(place: Checkpoints, block: int) -> None:
+    """A crash of the machine can leave such a block."""
     state = make_state(7, numbers=1000)
     place.save(state)
     raw = place.last.read_bytes()
@@ -100,7 +102,7 @@ def test_no_lost_block_goes_unnoticed(place: Checkpoints, block: int) -> None:
             assert same_state(read(place.last), state), start
 
 
-def test_no_missing_end_goes_unnoticed(place: Checkpoints) -> None:
+def test_a_truncated_checkpoint_is_damaged(place: Checkpoints) -> None:
     place.save(make_state(7))
     raw = place.last.read_bytes()
     for length in [*range(0, len(raw), 37), len(raw) - 1]:
@@ -110,7 +112,7 @@ def test_no_missing_end_goes_unnoticed(place: Checkpoints) -> None:
 
 
 class Harmful:
-    """What a malicious pickle would do."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return os.mkdir, (os.environ["HARM"],)
@@ -124,12 +126,12 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_damaged_one_is_put_aside_when_asked_and_the_one_before_it_used(place: Checkpoints) -> None:
+def test_a_damaged_checkpoint_is_skipped_and_put_aside_only_when_asked(place: Checkpoints) -> None:
     assert place.newest() is None and not place.damaged and not place.traces()
     for step in (1, 2):
         place.save(make_state(step))
     damage(place.last)
-    for _ in range(2):  # looking changes nothing
+    for _ in range(2):  # looking for the newest changes nothing
         assert newest(place) == place.previous and step_of(place.previous) == 1
         assert [*place.damaged] == [place.last] and names(place) == {"last.pt", "previous.pt"}
     place.put_aside()
@@ -143,8 +145,8 @@ def test_a_damaged_one_is_put_aside_when_asked_and_the_one_before_it_used(place:
     assert names(place) == {"last.damaged", "last-2.damaged", "previous.damaged"} == {*place.traces()}
 
 
-def test_what_cannot_be_read_now_is_not_damaged(place: Checkpoints) -> None:
-    """It is read again after a pause; then that is told, and everything stays where it is."""
+def test_a_checkpoint_that_cannot_be_read_now_is_not_treated_as_damaged(place: Checkpoints) -> None:
+    """Reading is tried again after pauses; then the error is raised, and no file has been moved."""
     for step in (1, 2):
         place.save(make_state(step))
     with failing_opens(place.last, times=2):
@@ -163,14 +165,14 @@ def test_what_cannot_be_read_now_is_not_damaged(place: Checkpoints) -> None:
     assert names(place) == {"last.pt", "previous.pt"} and not place.damaged
 
 
-def test_a_name_that_is_there_already_is_no_work(place: Checkpoints) -> None:
+def test_marking_the_best_checkpoint_again_changes_nothing(place: Checkpoints) -> None:
     place.save(make_state(1), best=True)
-    place.mark_best(place.last)  # as every start from the best step does
+    place.mark_best(place.last)  # every run that starts from its best step does this
     assert names(place) == {"last.pt", "best.pt"}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
-    """Full for files above 100 kB: the system's own limit, which a write runs into as into a full disk."""
+    """Simulate a full disk: RLIMIT_FSIZE makes writes beyond 100 kB fail."""
 
     def child(pipe: Any) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -198,8 +200,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
     assert names(place) == {"last.pt", "best.pt"} and step_of(place.last) == step_of(place.best) == 1
 
 
-def test_killed_while_saving(place: Checkpoints) -> None:
-    """Any number of times: there is a whole checkpoint, and it is not older than the last one that was saved."""
+def test_a_kill_while_saving_leaves_the_newest_saved_checkpoint_readable(place: Checkpoints) -> None:
+    """This holds for every one of 25 kills at random times."""
     rng, reached = random.Random(0), 0
 
     def child(pipe: Any) -> None:
@@ -224,13 +226,13 @@ def test_killed_while_saving(place: Checkpoints) -> None:
         assert newest(place) == place.last
         reached = step_of(place.last)
         assert reached in (saved, saved + 1) and step_of(place.previous) in (reached - 1, reached)
-        if reached % 2 == 0 and step_of(place.best) == reached - 2:  # killed between the two names
+        if reached % 2 == 0 and step_of(place.best) == reached - 2:  # killed between naming last.pt and best.pt
             place.mark_best(place.last)  # as a resumed run does
         assert step_of(place.best) in (reached - reached % 2, reached + 1)
         assert not [name for name in names(place) if name.endswith(".damaged")]
 
 
-def test_checkpoints_that_users_name(place: Checkpoints, tmp_path: Path) -> None:
+def test_users_can_name_a_run_or_a_checkpoint_and_errors_say_what_it_is(place: Checkpoints, tmp_path: Path) -> None:
     assert weights_path(str(tmp_path)) == place.last
     place.save(make_state(1), best=True)
     assert weights_path(str(tmp_path)) == place.best and weights_path(str(place.previous)) == place.previous

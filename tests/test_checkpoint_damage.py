@@ -1,4 +1,4 @@
-"""One damaged checkpoint file: what is wrong is found, or what is read is what was written; an error is no damage."""
+"""Damage to a checkpoint file is detected or harmless, and a failing read is not mistaken for damage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNS = sorted((FORMATS / "runs" / "paper").iterdir())
 
 
 def stretches(path: Path) -> tuple[list[int], list[int]]:
-    """The positions of all bytes that are no tensor's, and of those that are, in a checkpoint."""
+    """Return the positions of a checkpoint's bytes outside its tensors, and of those inside."""
     tensors: set[int] = set()
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for info in archive.infolist():
@@ -40,7 +40,7 @@ def stretches(path: Path) -> tuple[list[int], list[int]]:
 
 
 def flipped(path: Path, bits: list[tuple[int, int]]) -> Counter[str]:
-    """How many flips of one bit are found, and how many leave what is read as it was; it asserts that none else is."""
+    """Flip bits one at a time; count the detected and the harmless flips, and assert that there are no others."""
     state, outcomes = read(path), Counter[str]()
     with open(path, "r+b", buffering=0) as file:
         raw = path.read_bytes()
@@ -65,16 +65,15 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.pt"
 
 
-def test_no_flipped_bit_of_the_structure_goes_unnoticed(small: Path) -> None:
-    """Every bit of every byte that is no tensor's."""
+def test_every_flipped_bit_outside_the_tensors_is_detected_or_harmless(small: Path) -> None:
     around, _ = stretches(small)
     outcomes = flipped(small, [(position, bit) for position in around for bit in range(8)])
     assert outcomes.total() == len(around) * 8 > 10_000
-    assert outcomes["damaged"] > outcomes.total() / 3  # padding is most of the rest
+    assert outcomes["damaged"] > outcomes.total() / 3  # most of the others are padding
 
 
-def test_no_flipped_bit_of_the_tensors_goes_unnoticed(tmp_path: Path) -> None:
-    """Ten thousand at random: each is found."""
+def test_every_flipped_bit_of_a_tensor_is_detected(tmp_path: Path) -> None:
+    """Ten thousand random bits are flipped."""
     torch.save(make_state(7, numbers=5000), tmp_path / "large.pt")
     rng, (_, tensors) = random.Random(0), stretches(tmp_path / "large.pt")
     bits = [(rng.choice(tensors), rng.randrange(8)) for _ in range(10_000)]
@@ -84,10 +83,10 @@ def test_no_flipped_bit_of_the_tensors_goes_unnoticed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("run", range(len(RUNS)))
-def test_no_flipped_bit_of_a_runs_checkpoint_goes_unnoticed(
+def test_flipped_bits_of_a_runs_checkpoint_are_detected_or_harmless(
     tmp_path: Path, run: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Bits of its structure, which is mostly padding and names, and of its tensors: 10,000 each at random."""
+    """Flip 10,000 random bits of its structure (mostly padding and names) and 10,000 of its tensors."""
     path = tmp_path / "last.pt"
     path.write_bytes((RUNS[run] / "checkpoints" / "last.pt").read_bytes())
     rng, (around, tensors) = random.Random(run), stretches(path)
@@ -100,7 +99,7 @@ def test_no_flipped_bit_of_a_runs_checkpoint_goes_unnoticed(
     assert structure["damaged"] > 1000 and contents == {"damaged": 10_000}
 
 
-def test_several_flips_at_once_go_no_further(small: Path) -> None:
+def test_several_flipped_bits_at_once_are_detected_or_harmless(small: Path) -> None:
     state, raw, rng = read(small), small.read_bytes(), random.Random(0)
     for _ in range(1000):
         harmed = bytearray(raw)
@@ -112,7 +111,7 @@ def test_several_flips_at_once_go_no_further(small: Path) -> None:
 
 
 def test_a_record_marked_as_a_folder_is_damaged(small: Path) -> None:
-    """torch reads nothing of it, and gives memory as it finds it; the checksums are right."""
+    """torch would return uninitialized memory for such a record, although the checksums are right."""
     with zipfile.ZipFile(small) as archive:
         entry = archive.start_dir
         for info in archive.infolist():
@@ -133,14 +132,14 @@ def test_a_record_of_another_size_than_its_tensor_is_damaged(small: Path, change
         read(other)
 
 
-def test_a_tensor_that_no_pickle_names_is_not_left_over(small: Path) -> None:
+def test_a_tensor_that_the_pickle_does_not_name_is_damage(small: Path) -> None:
     with zipfile.ZipFile(small, "a") as archive:
         archive.writestr("small/data/99", bytes(12))
     with pytest.raises(Damaged, match="the sizes of its records do not match its tensors"):
         read(small)
 
 
-def test_other_archives_are_no_checkpoints(small: Path, tmp_path: Path) -> None:
+def test_archives_that_torch_did_not_write_are_damaged(small: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(small, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("small/version", b"3\n")
     with pytest.raises(Damaged, match="two of its records have the same name"):
@@ -157,7 +156,7 @@ def test_other_archives_are_no_checkpoints(small: Path, tmp_path: Path) -> None:
 
 
 class Failing(io.FileIO):
-    """A file on a disk of which reading fails, the `first` time and `times` in all."""
+    """A file whose reads fail: `times` reads in a row, beginning with the read number `first`."""
 
     first, times, reads = 0, 0, 0
 
@@ -170,7 +169,7 @@ class Failing(io.FileIO):
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
-    """The system's own `open`, whose files fail when they are told to."""
+    """Replace `open` by one whose files fail as set in the class."""
 
     def fake(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
         return Failing(path, "r") if mode == "rb" else builtins.open(path, mode, *rest, **named)
@@ -182,7 +181,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("times", [1, 10**6])
 def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing], times: int, old: bool) -> None:
-    """Whichever read of the file it is, at its end too, and whether or not it lasts."""
+    """This holds for every read of the file, and whether or not the failure lasts."""
     path, state = tmp_path / "last.pt", make_state(3, numbers=20_000)
     torch.save(state, path, _use_new_zipfile_serialization=not old)
     failing.first, failing.times, failing.reads = 0, 0, 0
@@ -203,9 +202,9 @@ def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing],
     assert same_state(read_file(path), state)
 
 
-def test_what_cannot_be_read_now_is_told_by_the_system(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_or_read_raises_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Input/output error"):
-        read(Path("/proc/self/mem"))  # whose first byte the system refuses to read
+        read(Path("/proc/self/mem"))  # the system refuses to read its first byte
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none.pt")
     (tmp_path / "link.pt").symlink_to("gone.pt")
@@ -225,7 +224,7 @@ def test_too_little_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.errno == errno.ENOMEM
 
 
-def test_numbers_may_be_anything(tmp_path: Path) -> None:
+def test_nan_infinity_and_empty_tensors_are_read_back(tmp_path: Path) -> None:
     state = {"model": {"w": torch.tensor([float("nan"), float("inf"), -0.0])}, "empty": torch.zeros(0, 3)}
     torch.save(state, tmp_path / "nan.pt")
     found = read(tmp_path / "nan.pt")

@@ -1,4 +1,4 @@
-"""Which class is which is settled by name: renamed folders, numbers, foreign wnids, subsets, checkpoints of before."""
+"""Classes are matched by name: renamed and numbered folders, unknown wnids, subsets, older checkpoints."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ RIGHT = 100 * 23 / 24
 
 
 def evaluate(source: object, *overrides: str, **options: Any) -> tuple[dict[str, Any], str]:
-    """The metrics, and the sentences in one."""
+    """Return the metrics, and all messages as one string."""
     scored = score(Request(str(source), overrides, **options))
     assert scored is not None
     return scored[0], " ".join(scored[1])
 
 
 def folders(place: Path, names: dict[str, int]) -> Path:
-    """val/ with these folders, each with the pictures of a label."""
+    """Write folders of val/: each name gets the images of a label."""
     for name, label in names.items():
         draw(place / "val", name, val_colours(label))
     return place
 
 
-def test_the_run_on_its_own_data(colours: Colours) -> None:
+def test_a_run_is_evaluated_on_its_own_data(colours: Colours) -> None:
     result, said = evaluate(colours.run)
     assert (result["val/acc1"], result["images"], result["classes"]) == (pytest.approx(RIGHT), 24, 12)
     assert f"12 of 12 classes of {colours.root}/val are among the 12 of {colours.run}, by name." in said
 
 
 def test_folders_renamed_by_another_scheme_are_refused(colours: Colours, tmp_path: Path) -> None:
-    """The same images in folders whose alphabetical order is another: 0 % in silence before names were kept."""
+    """The folders' alphabetical order differs. Before names were stored, this silently gave a top-1 of 0 %."""
     other = folders(tmp_path, {f"colour{11 - label:02d}": label for label in range(12)})
     sentence = r"None of the 12 classes of .*val is among the 12 of .*: colour00, colour01, colour02 and 9 more\. The"
     with pytest.raises(UserError, match=sentence):
         evaluate(colours.run, f"data.root={other}")
 
 
-def test_six_foreign_wnids_are_named(colours: Colours, tmp_path: Path) -> None:
+def test_unknown_wnids_are_refused_by_name(colours: Colours, tmp_path: Path) -> None:
     names = {name: label for label, name in enumerate(WNIDS[:6])} | {f"n0000000{n}": 6 + n for n in range(6)}
     other = folders(tmp_path, names)
     with pytest.raises(
@@ -64,8 +64,8 @@ def test_six_foreign_wnids_are_named(colours: Colours, tmp_path: Path) -> None:
         evaluate(colours.run, f"data.root={only}")
 
 
-def test_numbers_are_indices_into_the_models_classes(colours: Colours, tmp_path: Path) -> None:
-    """ImageNet-V2's folders, which sort as strings: 0, 1, 10, 11, 2; 17 % before they were read as numbers."""
+def test_numbered_folders_are_indices_into_the_models_classes(colours: Colours, tmp_path: Path) -> None:
+    """ImageNet-V2's folders sort as strings (0, 1, 10, 11, 2), which once gave a top-1 of 17 %."""
     other = tmp_path / "v2"
     for label in range(12):
         draw(other, str(label), val_colours(label))
@@ -77,7 +77,7 @@ def test_numbers_are_indices_into_the_models_classes(colours: Colours, tmp_path:
         evaluate(colours.run, f"data.root={other}")
 
 
-def test_names_that_are_numbers_are_names() -> None:
+def test_numbers_match_as_names_if_the_models_classes_are_numbers() -> None:
     assert match(["1", "0", "10"], ["0", "1"], "the model", "the data").places == [1, 0]
     with pytest.raises(UserError, match="1 of the 2 classes of the data is not among the 3 of the model: 2"):
         match(["1", "0", "10"], ["0", "2"], "the model", "the data")
@@ -85,8 +85,8 @@ def test_names_that_are_numbers_are_names() -> None:
         match(["a", "b"], ["01", "1"], "the model", "the data")
 
 
-def test_fewer_classes_and_no_train(colours: Colours, tmp_path: Path) -> None:
-    """Two of twelve. The picture that has the colour of a third class is right only where that is not to choose."""
+def test_data_may_lack_classes_and_a_train_folder(colours: Colours, tmp_path: Path) -> None:
+    """Only 2 of 12 classes are present. `among="present"` corrects the image that looks like a third class."""
     other = folders(tmp_path, {WNIDS[0]: 0, WNIDS[11]: 11})
     result, said = evaluate(colours.run, f"data.root={other}")
     assert (result["val/acc1"], result["model_classes"], result["classes"]) == (pytest.approx(75), 12, 2)
@@ -101,8 +101,8 @@ def test_fewer_classes_and_no_train(colours: Colours, tmp_path: Path) -> None:
         evaluate(colours.run, f"data.root={tmp_path}")
 
 
-def test_a_subset_that_was_trained_is_found_in_whole_data(colours: Colours, tmp_path: Path) -> None:
-    """A run of data.classes=12 of more: its names say which, whatever the hash of other names would choose."""
+def test_a_model_trained_on_a_subset_finds_its_classes_in_the_whole_dataset(colours: Colours, tmp_path: Path) -> None:
+    """The names stored in the checkpoint decide, not the hash that data.classes=12 would apply to the new names."""
     state = colours.state()
     state["config"]["data"]["classes"] = 12
     run = colours.save(state, tmp_path / "run")
@@ -114,8 +114,8 @@ def test_a_subset_that_was_trained_is_found_in_whole_data(colours: Colours, tmp_
     assert (result["val/acc1"], result["images"]) == (pytest.approx(RIGHT), 24)
 
 
-def test_a_subset_that_was_trained_among_other_classes(colours: Colours, tmp_path: Path) -> None:
-    """What is left out is said; where no class is known, a traceback stood for the refusal."""
+def test_a_model_trained_on_a_subset_says_which_classes_it_leaves_out(colours: Colours, tmp_path: Path) -> None:
+    """Data without any known class is refused with a message; it used to raise a traceback."""
     state = colours.state()
     state["config"]["data"]["classes"] = list(WNIDS)
     run = colours.save(state, tmp_path / "run")
@@ -132,10 +132,10 @@ def test_a_subset_that_was_trained_among_other_classes(colours: Colours, tmp_pat
     assert result["val/acc1"] == pytest.approx(RIGHT)
 
 
-def test_the_runs_own_data_is_that_of_the_run_in_any_working_directory(
+def test_a_relative_data_root_means_the_runs_own_data_in_any_working_directory(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relative data.root was looked up where the command is typed: nowhere, or in other data of the same classes."""
+    """It used to be resolved in the current directory, which may hold nothing or other data with the same classes."""
     state = colours.state()
     state["config"]["data"]["root"] = "data"
     run = colours.save(state, tmp_path / "run")
@@ -149,20 +149,20 @@ def test_the_runs_own_data_is_that_of_the_run_in_any_working_directory(
     assert evaluate(run, "data.root=data")[0]["val/acc1"] < 10
 
 
-def test_a_pack_is_not_evaluated_for_other_images_that_are_typed_beside_it(colours: Colours) -> None:
+def test_a_pack_of_other_images_than_data_root_is_refused(colours: Colours) -> None:
     pack = ROOT / "tests" / "formats" / "1" / "pack-jpeg"
     with pytest.raises(UserError, match=rf"^data.pack={pack} was made of other images than {colours.root} has now"):
         evaluate(colours.run, f"data.pack={pack}", f"data.root={colours.root}")
 
 
 def nameless(colours: Colours, run: Path) -> Path:
-    """As the code before wrote a checkpoint."""
+    """Write a checkpoint without class names, as earlier versions did."""
     state = colours.state()
     del state["format"], state["data"]["names"]
     return colours.save(state, run)
 
 
-def test_a_checkpoint_of_before_is_known_by_the_data_that_its_run_recorded(colours: Colours, tmp_path: Path) -> None:
+def test_an_older_checkpoint_takes_its_class_names_from_the_runs_data(colours: Colours, tmp_path: Path) -> None:
     run = nameless(colours, tmp_path / "run")
     assert evaluate(run)[0]["val/acc1"] == pytest.approx(RIGHT)
     four = folders(tmp_path / "four", {WNIDS[label]: label for label in (11, 3, 5, 0)})
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_before_is_known_by_the_data_that_its_run_recorded(colou
         evaluate(bare)
 
 
-def test_by_position_is_for_the_user_to_say(colours: Colours, tmp_path: Path) -> None:
+def test_classes_are_matched_by_position_only_on_request(colours: Colours, tmp_path: Path) -> None:
     run = nameless(colours, tmp_path / "run")
     renamed = folders(tmp_path / "renamed", {f"colour{label:02d}": label for label in range(12)})
     result, said = evaluate(run, f"data.root={renamed}", by_position=True)
@@ -183,7 +183,7 @@ def test_by_position_is_for_the_user_to_say(colours: Colours, tmp_path: Path) ->
         evaluate(run, f"data.root={four}", by_position=True)
 
 
-def test_a_checkpoint_of_later_code_is_refused(colours: Colours, tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_newer_format_is_refused(colours: Colours, tmp_path: Path) -> None:
     run = colours.save(colours.state() | {"format": 99}, tmp_path / "run")
     with pytest.raises(
         UserError, match=r"the format is 99, and this version of the project reads up to 2: use a newer version\.$"
@@ -191,8 +191,8 @@ def test_a_checkpoint_of_later_code_is_refused(colours: Colours, tmp_path: Path)
         evaluate(run)
 
 
-def test_predictions_by_the_real_command_on_two_ranks(colours: Colours, tmp_path: Path) -> None:
-    """A line for each image, in the order of the data, whoever computed it: ranks and loader processes do not show."""
+def test_predictions_do_not_depend_on_ranks_or_loader_processes(colours: Colours, tmp_path: Path) -> None:
+    """evaluate.py writes one line per image, in the order of the data."""
     targets = [tmp_path / f"{n}, odd.csv" for n in range(3)]
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command = [
@@ -221,8 +221,8 @@ def test_predictions_by_the_real_command_on_two_ranks(colours: Colours, tmp_path
     assert sorted(tmp_path.iterdir()) == targets
 
 
-def test_reals_labels_are_found_by_the_names_of_images(colours: Colours, tmp_path: Path) -> None:
-    """By name, not by place: of six images one has a second right label, one has none, and one is wrong."""
+def test_reals_labels_are_matched_by_image_name(colours: Colours, tmp_path: Path) -> None:
+    """Six images, not in ReaL's order: one has a second correct label, one has none, and one is misclassified."""
     names = [8, 3, 5, 1, 49_999, 7]
     for place, (number, label) in enumerate(zip(names, [0, 0, 1, 2, 3, 4], strict=True)):
         colour = LEVELS[1] if place == 1 else LEVELS[6] if place == 3 else LEVELS[label]
@@ -253,7 +253,7 @@ def test_reals_labels_are_found_by_the_names_of_images(colours: Colours, tmp_pat
         evaluate(colours.run, real_labels=tmp_path / "real.json")
 
 
-def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
+def test_a_run_does_not_resume_with_other_classes(tmp_path: Path) -> None:
     require_same_classes(None, ["a"], tmp_path)
     require_same_classes(["a", "b"], ["a", "b"], tmp_path)
     with pytest.raises(UserError, match=r"was started with other classes: it had a; now there are c\."):
@@ -262,8 +262,8 @@ def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
         require_same_classes(["a", "b"], ["b", "a"], tmp_path)
 
 
-def test_a_landscape_goes_by_names_too(colours: Colours, tmp_path: Path) -> None:
-    """Labels are moved to where the checkpoint has the class; folders that it does not know are refused."""
+def test_a_landscape_matches_classes_by_name(colours: Colours, tmp_path: Path) -> None:
+    """Labels are mapped to the checkpoint's order of classes; unknown folders are refused."""
     from ranger21.engine.precision import Precision
     from ranger21.landscape.settings import Settings
     from ranger21.landscape.subject import Checkpoint, load_checkpoint, load_images

@@ -1,4 +1,4 @@
-"""train.py as it is typed: what is refused and with which words, what --help teaches; all of it without torch."""
+"""The command line of train.py, all without torch: refused arguments, error messages, --help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ranger21.config.overrides import CONFIG_DIR
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 TrainPy = Callable[..., Answer]
 
-# One train.py after another, each in a fork of a process that has Hydra imported already. Answers in JSON.
+# Runs train.py in forks of one process that has imported Hydra, one after another; answers in JSON.
 SERVER = """
 import json, os, runpy, sys, tempfile
 import ranger21.config.compose
@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which importing torch fails with words of its own."""
+    """An environment in which importing torch raises an error."""
     stub = tmp_path_factory.mktemp("stub")
     (stub / "torch").mkdir()
     (stub / "torch" / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
@@ -54,7 +54,7 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def train_py(no_torch: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainPy]:
-    """`python train.py ARGUMENTS` where there is no torch."""
+    """Run `python train.py ARGUMENTS` in an environment without torch."""
     code = SERVER.replace("TRAIN", repr(str(ROOT / "train.py")))
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": no_torch}
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path_factory.mktemp("cwd"), **options) as server:
@@ -69,7 +69,7 @@ def train_py(no_torch: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         yield ask
 
 
-# What is refused, and what the one sentence must name.
+# Refused arguments, and the words that the error message must contain.
 REFUSED = {
     "optimizer.lrr=1": "optimizer.lrr optimizer.lr? weight_decay",
     "+new.key=1": "new seed trainer",
@@ -94,7 +94,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED)
-def test_mistakes_are_told_in_one_sentence(train_py: TrainPy, arguments: str) -> None:
+def test_mistakes_give_one_line_that_names_the_problem(train_py: TrainPy, arguments: str) -> None:
     code, out, err = train_py(*arguments.split())
     assert (code, out) == (1, "") and re.fullmatch(r"error: \S.*\n", err), err
     assert not [word for word in REFUSED[arguments].split() if word not in err], err
@@ -107,17 +107,17 @@ def test_debug_shows_the_traceback(train_py: TrainPy, arguments: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["optimizer=adan", "data.crop=300"])
-def test_hydras_variable_shows_the_traceback(train_py: TrainPy, argument: str) -> None:
+def test_hydra_full_error_shows_the_traceback(train_py: TrainPy, argument: str) -> None:
     code, _, err = train_py(argument, HYDRA_FULL_ERROR="1")
     assert code == 1 and "Traceback" in err
 
 
-def test_torch_would_have_been_noticed(train_py: TrainPy) -> None:
+def test_the_environment_without_torch_detects_an_import_of_torch(train_py: TrainPy) -> None:
     assert "torch was imported" in train_py("experiment=demo")[2]
 
 
-def test_a_process_of_its_own_needs_no_torch_either(no_torch: dict[str, str], tmp_path: Path) -> None:
-    """The two commands that everybody types first, not in a fork; and they leave no files behind."""
+def test_a_separate_process_needs_no_torch_and_leaves_no_files(no_torch: dict[str, str], tmp_path: Path) -> None:
+    """It runs the two commands that users type first, without the fork server."""
     command = [sys.executable, str(ROOT / "train.py")]
     options: dict[str, Any] = {"env": no_torch, "cwd": tmp_path, "capture_output": True, "text": True}
     shown = subprocess.run([*command, "--cfg", "job", "optimizer=adamw"], **options)
@@ -128,19 +128,19 @@ def test_a_process_of_its_own_needs_no_torch_either(no_torch: dict[str, str], tm
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command line with train.py; what explains it stands two spaces further."""
+    """Return the words of each train.py command line in a text; two spaces separate a command from its explanation."""
     lines = [re.split(r"\s{2,}", line.lstrip("# "))[0] for line in text.splitlines()]
     starts = re.compile(r"([A-Z_]+=\S+ )*(python|torchrun) (\S+ )*train\.py( [^\[]|$)")
     return [shlex.split(line) for line in lines if starts.match(line)]
 
 
 def overrides_of(words: list[str]) -> list[str]:
-    """The overrides of the run that a command makes; of a sweep, of its last."""
+    """Return the overrides of a command's run; of a sweep, those of its last run."""
     overrides = [word for word in words[words.index("train.py") + 1 :] if word not in ("-m", "--cfg", "job")]
     return [re.sub("=.*,", "=", word) for word in overrides] if "-m" in words else overrides
 
 
-def test_a_sweep_leaves_nothing_beside_the_runs(no_torch: dict[str, str], tmp_path: Path) -> None:
+def test_a_sweep_leaves_no_files_outside_outputs(no_torch: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "-m", "seed=0,1", "data.root=/no/such"]
     swept = subprocess.run(command, env=no_torch, cwd=tmp_path, capture_output=True, text=True)
     assert (swept.returncode, swept.stderr[:36]) == (1, "error: seed=0: There is no folder /n")
@@ -156,7 +156,9 @@ def test_help_names_every_choice(train_py: TrainPy) -> None:
         assert path.stem in listed[path.parent.name], path
 
 
-def test_every_command_that_is_told_composes(train_py: TrainPy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_in_help_and_in_experiment_configs_composes(
+    train_py: TrainPy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = commands(train_py("--help")[1])
     assert len(told) >= 10 and {"torchrun", "python"} < {words[0] for words in told}
     told += [words for path in CONFIG_DIR.glob("experiment/*.yaml") for words in commands(path.read_text())]

@@ -1,4 +1,4 @@
-"""scripts/compare.py as a user types it: what it writes and refuses, and whatever a killed job can leave behind."""
+"""scripts/compare.py: its files, which runs it compares with each other, and its error messages."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_command_writes_tables_claims_figures_and_the_page(compare: Compare, mak
     assert found["top1", "ranger21", "nesterov"]["verdict_on_a"] == "cannot tell"
 
 
-def test_the_same_runs_give_the_same_files(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_same_runs_give_bit_identical_files(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(2):
         make_run("ranger21", seed)
         make_run("adamw", seed)
@@ -95,10 +95,10 @@ def test_the_same_runs_give_the_same_files(make_run: MakeRun, tmp_path: Path) ->
     assert {path for path in a if a[path] != b[path]} == set()
 
 
-# What belongs together
+# Which runs are compared
 
 
-def test_other_recipes_are_kept_apart_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+def test_different_recipes_are_separated_and_a_remark_says_why(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0)
     make_run("ranger21", 0)
     make_run("adamw", 1, data__batch_size=128)
@@ -127,7 +127,7 @@ def test_other_recipes_are_kept_apart_with_a_sentence(make_run: MakeRun, tmp_pat
     ]
 
 
-def test_other_images_are_kept_apart_and_unknown_ones_are_not(make_run: MakeRun, tmp_path: Path) -> None:
+def test_different_images_are_separated_but_unknown_ones_are_not(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, mark in enumerate(["a", "a", None]):
         path = make_run("adamw", seed)
         if mark:
@@ -139,7 +139,7 @@ def test_other_images_are_kept_apart_and_unknown_ones_are_not(make_run: MakeRun,
     assert len(compare_like_with_like(runs, ["data.fingerprint"])) == 1
 
 
-def test_titles_differ_even_if_recipes_differ_in_more_than_a_title_shows(make_run: MakeRun, tmp_path: Path) -> None:
+def test_titles_are_unique_even_if_they_omit_some_differences(make_run: MakeRun, tmp_path: Path) -> None:
     many = {f"data__a{number}": number for number in range(6)}
     make_run("adamw", 0, name="a", **many)
     make_run("adamw", 0, name="b", **many, data__z=1)
@@ -149,7 +149,7 @@ def test_titles_differ_even_if_recipes_differ_in_more_than_a_title_shows(make_ru
     assert len({comparison.slug for comparison in comparisons}) == len(comparisons) == 4
 
 
-def test_seedless_runs_are_never_paired(make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_without_a_seed_are_never_paired(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer, top1 in (("adamw", 60.0), ("ranger21", 70.0)):
         for number in range(3):
             make_run(optimizer, number, (50.0, top1 + number), name=f"{optimizer}{number}")
@@ -162,7 +162,7 @@ def test_seedless_runs_are_never_paired(make_run: MakeRun, tmp_path: Path) -> No
     assert "paired" not in said
 
 
-def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_note_lists_the_commits_if_runs_used_different_code(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, commit in enumerate(["a" * 40, "b" * 40]):
         session = {"git": {"commit": commit}, "hardware": {"device": "cpu"}, "packages": {"torch": "2.14.1"}}
         (make_run(seed=seed) / "manifest.json").write_text(json.dumps({"sessions": [session, "odd"]}))
@@ -172,10 +172,10 @@ def test_runs_of_several_commits_are_told(make_run: MakeRun, tmp_path: Path) -> 
     )
 
 
-# What a killed job can leave behind
+# Damaged run directories
 
 
-def test_a_finished_run_that_lost_its_end_is_not_counted(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_finished_run_with_truncated_metrics_counts_as_unfinished(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
         path = make_run("ranger21", seed, (50.0, 90.0))
         make_run("adamw", seed, (50.0, 80.0))
@@ -188,7 +188,7 @@ def test_a_finished_run_that_lost_its_end_is_not_counted(make_run: MakeRun, tmp_
 
 
 @pytest.mark.parametrize("seed", ["abc", "[1]", "true", "1.5"])
-def test_an_odd_seed_is_told(make_run: MakeRun, tmp_path: Path, seed: str) -> None:
+def test_a_run_whose_seed_is_no_whole_number_is_left_out(make_run: MakeRun, tmp_path: Path, seed: str) -> None:
     path = make_run("adamw", 0)
     make_run("adamw", 1)
     text = (path / "config.yaml").read_text()
@@ -223,7 +223,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_run_never_hides_the_others(make_run: MakeRun, tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_run_does_not_hide_the_others(make_run: MakeRun, tmp_path: Path, name: str, damage: str) -> None:
     for seed in range(3):
         path = make_run("adamw", seed)
         (path / "manifest.json").write_text(json.dumps({"data": {"fingerprint": "a", "classes": 10}, "sessions": [{}]}))
@@ -238,7 +238,9 @@ def test_a_damaged_run_never_hides_the_others(make_run: MakeRun, tmp_path: Path,
         assert run.last("val/acc1") in (None, 50.0, 60.0)
 
 
-def test_everything_damaged_at_once_is_drawn(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_with_every_kind_of_damage_are_reported_together(
+    compare: Compare, make_run: MakeRun, tmp_path: Path
+) -> None:
     for seed, damage in enumerate(DAMAGE.values()):
         path = make_run("adamw", seed)
         (path / "manifest.json").write_text("{}")
@@ -253,7 +255,7 @@ def test_everything_damaged_at_once_is_drawn(compare: Compare, make_run: MakeRun
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make_run: MakeRun) -> None:
+def test_metrics_truncated_at_any_byte_are_a_prefix_of_the_whole(make_run: MakeRun) -> None:
     path = make_run(top1=(50.0, 60.0, 70.0)) / "metrics.jsonl"
     content = path.read_bytes()
     whole = read_metrics(path)
@@ -266,8 +268,8 @@ def test_cut_at_any_byte_metrics_are_a_beginning_of_themselves(make_run: MakeRun
         assert values.tolist() == whole.series("val/acc1", "step")[1][: len(values)].tolist()
 
 
-def test_a_step_back_at_any_place_keeps_the_later_lines(make_run: MakeRun) -> None:
-    """Against the obvious way to do it: a dictionary of steps, cut back whenever a step is smaller than the newest."""
+def test_when_the_step_goes_back_the_later_lines_win(make_run: MakeRun) -> None:
+    """Compare with the simplest method: a dictionary by step, from which a smaller step removes all larger ones."""
     path = make_run() / "metrics.jsonl"
     draw = random.Random(1)
     for _ in range(30):
@@ -290,10 +292,10 @@ def test_a_step_back_at_any_place_keeps_the_later_lines(make_run: MakeRun) -> No
             assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == wanted
 
 
-def test_names_that_are_no_text_or_look_like_formulas_are_drawn(
+def test_names_with_invalid_utf8_or_dollar_signs_are_reported(
     compare: Compare, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    """A byte that is no UTF-8 in a directory's name, which YAML keeps as \\udcff in a config."""
+    """YAML writes a byte that is not UTF-8 as \\udcff."""
     odd = b"\xff".decode("utf-8", "surrogateescape")
     for seed in range(3):
         make_run("adamw", seed, name=f"a{seed}{odd}", optimizer__note=odd)
@@ -302,7 +304,7 @@ def test_names_that_are_no_text_or_look_like_formulas_are_drawn(
     done = compare(tmp_path / "outputs", "--out", tmp_path / f"out{odd}", "--ablation")
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("table.md", "table.csv", "pairs.csv", "index.html"):
-        note = "note=\\\\udcff" if name == "table.md" else "note=\\udcff"  # Markdown takes one backslash away
+        note = "note=\\\\udcff" if name == "table.md" else "note=\\udcff"  # Markdown unescapes one backslash
         assert note in (tmp_path / f"out{odd}" / name).read_text(encoding="utf-8"), name
     assert "test/\\\\udcff is left out" in (tmp_path / f"out{odd}" / "table.md").read_text(encoding="utf-8")
 
@@ -310,7 +312,7 @@ def test_names_that_are_no_text_or_look_like_formulas_are_drawn(
 # Mistakes
 
 
-def test_command_tells_mistakes_in_one_sentence(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
+def test_mistakes_give_one_clear_message(compare: Compare, make_run: MakeRun, tmp_path: Path) -> None:
     done = compare(tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"error: no run (a directory with metrics.jsonl) in {tmp_path}.\n"
@@ -323,20 +325,20 @@ def test_command_tells_mistakes_in_one_sentence(compare: Compare, make_run: Make
     assert "no ablation.md: no two groups of Ranger21 differ in one ingredient" in " ".join(done.stdout.split())
 
 
-def test_ctrl_c_ends_it_in_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_command_with_a_message(make_run: MakeRun, tmp_path: Path) -> None:
     make_run()
     out = tmp_path / "out"
     out.mkdir()
-    os.mkfifo(out / "table.md")  # who writes to it waits for a reader
+    os.mkfifo(out / "table.md")  # writing to a pipe blocks until it has a reader
     process = subprocess.Popen([*COMMAND, tmp_path / "outputs", "--out", out], stderr=subprocess.PIPE)
-    while process.poll() is None and not (out / "claims.md").exists():  # which is written before it
+    while process.poll() is None and not (out / "claims.md").exists():  # claims.md is written before table.md
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == b"stopped: when run again, this command starts over\n"
     assert process.returncode == 130
 
 
-def test_help_teaches_and_nothing_imports_torch(compare: Compare) -> None:
+def test_help_shows_examples_and_the_report_does_not_import_torch(compare: Compare) -> None:
     done = compare("--help")
     assert done.returncode == 0
     assert "examples:" in done.stdout

@@ -1,4 +1,4 @@
-"""Chains that are optimizers of other libraries, or of a formula: 50 steps of random problems, side by side."""
+"""Chains compared with other libraries' optimizers, and with formulas, over 50 steps of random problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLAMPS = {
 
 
 def rectification(t: int, beta2: float = 0.999) -> float | None:
-    """RAdam's r_t, where rho_t is above 5."""
+    """Return RAdam's r_t, or None where rho_t is at most 5."""
     rho_max = 2 / (1 - beta2) - 1
     rho = rho_max - 2 * t * beta2**t / (1 - beta2**t)
     if rho <= 5:
@@ -48,15 +48,15 @@ def rectification(t: int, beta2: float = 0.999) -> float | None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_adamw_is_torchs(weight_decay: float) -> None:
+def test_adamw_matches_torch(weight_decay: float) -> None:
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     assert largest_distance(chain(ADAMW, **kwargs), lambda params: torch.optim.AdamW(params, **kwargs)) < 1e-12
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("eps", [1e-8, 1e-3])
-def test_radam_is_torchs(eps: float, weight_decay: float) -> None:
-    """Both sides of the step at which rectification sets in, the sixth."""
+def test_radam_matches_torch(eps: float, weight_decay: float) -> None:
+    """Rectification begins at the sixth step, so both cases occur."""
     applicable = [t for t in range(1, STEPS + 1) if rectification(t) is not None]
     assert applicable == list(range(6, STEPS + 1))
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
@@ -65,8 +65,8 @@ def test_radam_is_torchs(eps: float, weight_decay: float) -> None:
     assert largest_distance(chain(parts, **kwargs), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
 
 
-def test_rectification_never_sets_in_for_a_short_memory() -> None:
-    """beta2 = 0.6: rho is 4 at most. The step is the first moment's, as in torch."""
+def test_rectification_never_begins_if_beta2_is_small() -> None:
+    """With beta2 = 0.6, rho is at most 4, and the step is that of the first moment, as in torch."""
     parts = ["first_moment", {"name": "second_moment", "beta2": 0.6}, "rectify"]
     theirs = {"lr": 1e-2, "betas": (0.9, 0.6)}
     assert largest_distance(chain(parts), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
@@ -74,14 +74,14 @@ def test_rectification_never_sets_in_for_a_short_memory() -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["rectify"]])
-def test_a_sharp_softplus_is_none(more: list[str]) -> None:
-    """softplus(x) is x where b x is large, and the rest of the update is as without it."""
+def test_a_sharp_softplus_equals_none(more: list[str]) -> None:
+    """softplus(x) is nearly x where b x is large; the rest of the update does not change."""
     plain, sharp = ({"name": "second_moment", "eps": 0.0, "softplus": softplus} for softplus in (None, 1e9))
     assert largest_distance(chain(["first_moment", plain, *more]), chain(["first_moment", sharp, *more])) < 1e-12
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_adam_with_l2_is_torchs(weight_decay: float) -> None:
+def test_adam_with_l2_matches_torch(weight_decay: float) -> None:
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     ours = chain(["l2", "first_moment", "second_moment"], **kwargs)
     assert largest_distance(ours, lambda params: torch.optim.Adam(params, **kwargs)) < 1e-12
@@ -93,18 +93,17 @@ def test_a_chain_without_parts_is_sgd() -> None:
     assert largest_distance(chain(["l2"], **kwargs), lambda params: torch.optim.SGD(params, **kwargs)) < 1e-12
 
 
-def test_ranger_is_pytorch_optimizers() -> None:
-    """Where the two mean the same. Theirs, in pytorch_optimizer 4.1, and ours differ in this:
+def test_ranger_matches_pytorch_optimizer_where_the_definitions_agree() -> None:
+    """Compare with pytorch_optimizer 4.1 where both implementations mean the same. They differ in these points:
 
-    - Theirs centralizes units of one element too, whose gradient is then zero for ever: no (4, 1, 1, 1) here, and
-      the next test shows it.
-    - Before rectification sets in, theirs by default (`degenerated_to_sgd=False`) takes the step with a factor of -1,
-      which is uphill; `True` gives the step of the first moment alone, RAdam's and ours.
-    - Theirs counts steps for a group, ours for a parameter: every parameter has a gradient at every step here.
-    - Theirs rectifies from rho = 5 on, ours above 5, which no step has here; theirs writes to `p.grad`.
-    - Decay comes before the moments there and after them here, which are independent: in both, the weights are
-      multiplied by 1 - lr weight_decay, after the gradient was taken, and the step is then subtracted. Theirs
-      does not stop at zero, which is far away here.
+    - Theirs also centralizes units of one element, whose gradient is then always zero. So (4, 1, 1, 1) is left out
+      here; the next test shows the difference.
+    - Before rectification begins, their default (`degenerated_to_sgd=False`) takes the step with a factor of -1, which
+      is uphill. With `True` the step is that of the first moment alone, as in RAdam and ours.
+    - Theirs counts steps per group, ours per parameter. Here every parameter has a gradient at every step.
+    - Theirs rectifies from rho = 5 on, ours above 5; no step has exactly 5 here. Theirs also writes to `p.grad`.
+    - Theirs decays before the moments, ours after them. The order does not matter: both take the gradient, multiply the
+      weights by 1 - lr weight_decay, and subtract the step. Theirs does not stop at zero, which is far away here.
     """
     other = pytest.importorskip("pytorch_optimizer", reason="python -m pip install pytorch_optimizer")
     for weight_decay in (0.0, 0.1):
@@ -115,8 +114,8 @@ def test_ranger_is_pytorch_optimizers() -> None:
         )
 
 
-def test_where_ranger_is_not_pytorch_optimizers() -> None:
-    """The first two points of the test above, so that it is known when they no longer hold."""
+def test_ranger_differs_from_pytorch_optimizer_in_two_known_ways() -> None:
+    """These are the first two points of the list above; the test fails if pytorch_optimizer changes them."""
     other = pytest.importorskip("pytorch_optimizer", reason="python -m pip install pytorch_optimizer")
     ours, theirs = (Parameter(torch.ones(4, 1, 1, 1, dtype=torch.float64)) for _ in range(2))
     take_step(chain(RANGER)([ours]), [ours], [np.ones((4, 1, 1, 1))])
@@ -130,15 +129,15 @@ def test_where_ranger_is_not_pytorch_optimizers() -> None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_lamb_is_timms(weight_decay: float) -> None:
-    """Also for a tensor that starts at zero, and at first has a ratio of 1 in both."""
+def test_lamb_matches_timm(weight_decay: float) -> None:
+    """One tensor starts at zero, and its trust ratio is 1 at first in both."""
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     theirs = {**kwargs, "max_grad_norm": None, "always_adapt": True}
     assert largest_distance(chain(LAMB, **kwargs), lambda params: Lamb(params, **theirs)) < 1e-9
 
 
-def test_lars_is_timms() -> None:
-    """Without decay, which theirs has in the ratio as a norm of its own, and momentum, which is SGD's there."""
+def test_lars_matches_timm() -> None:
+    """Without weight decay and momentum, for which timm uses different formulas."""
     parts = [{"name": "trust_ratio", "coefficient": 0.1, "eps": 1e-3}]
     theirs = {"lr": 0.5, "trust_coeff": 0.1, "eps": 1e-3, "always_adapt": True}
     assert largest_distance(chain(parts, lr=0.5), lambda params: Lars(params, **theirs)) < 1e-9
@@ -148,10 +147,10 @@ def test_lars_is_timms() -> None:
 
 
 class RangerLars:
-    """RAdam's step s = eta u, times a ratio of ||theta|| / ||s||, clamped; decay; lookahead. One tensor, in NumPy.
+    """RAdam's step s = eta u, times the clamped ratio ||theta|| / ||s||; decay; lookahead. One tensor, in NumPy.
 
-    u = r_t m_hat sqrt(1 - beta2^t) / (sqrt(v_t) + eps), or m_hat while r_t is not there. Where the weights or the
-    step are zero the ratio is 1, before the clamp. The decay stops at zero.
+    u = r_t m_hat sqrt(1 - beta2^t) / (sqrt(v_t) + eps), or m_hat while rho_t is at most 5. The ratio is 1, before the
+    clamp, where the weights or the step are zero. The decay stops at zero.
     """
 
     def __init__(self, theta: np.ndarray, clamp: str | None, weight_decay: float) -> None:
@@ -193,10 +192,10 @@ class RangerLars:
 
 @pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.03])
-def test_rangerlars_and_paratrooper_are_their_formulas(weight_decay: float, clamp: str | None) -> None:
-    """At rates for which the first tensor's ratio is below 1, around it and far above, so that all clamps are met.
+def test_rangerlars_and_paratrooper_match_their_formulas(weight_decay: float, clamp: str | None) -> None:
+    """The learning rates put the first tensor's ratio below 1, near 1 and far above 1, so that every clamp applies.
 
-    Not for a tensor of one element: a step of its own size puts that on zero, or on the rounding error next to it.
+    A tensor of one element is left out: a step of its own size moves it to zero, up to a rounding error.
     """
     shapes = [shape for shape in SHAPES if shape != ()]
     params = random_params(shapes)
@@ -217,8 +216,8 @@ def test_rangerlars_and_paratrooper_are_their_formulas(weight_decay: float, clam
 
 
 @pytest.mark.parametrize(("scale", "steps"), [(1e-3, 1), (1e3, 10)])
-def test_paratrooper_becomes_ranger(scale: float, steps: int) -> None:
-    """Once the ratio is 1 for all tensors, be it because the weights are small or because they are large."""
+def test_paratrooper_equals_ranger_if_all_ratios_are_1(scale: float, steps: int) -> None:
+    """The ratio is 1 for all tensors if their weights are very small, or very large."""
     shapes, ratio = [(5, 6), (7,)], {"name": "trust_ratio", "of_step": True, "clamp": "paratrooper"}
     sides = [random_params(shapes, scale=scale) for _ in range(2)]
     optimizers = [Chain(params, 0.1, [*RADAM, *more]) for params, more in zip(sides, ([], [ratio]), strict=True)]

@@ -1,4 +1,4 @@
-"""The configuration: what composes, which keys there are, and which directory a run gets."""
+"""The configuration: config files and their classes, run directory names, values that are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ranger21.report.runs.run import read_settings
 from ranger21.system.errors import UserError
 
 FILES = sorted((p.parent.name, p.stem) for p in CONFIG_DIR.glob("*/*.yaml") if p.parent.name != "space")
-# The classes of each part of the configuration, by the file that gives their values.
+# The class of each part of the configuration, by the file that sets its values.
 CLASSES: dict[str, dict[str, type]] = {
     **VARIANTS,
     "model": {"resnet50": ModelConfig},
@@ -39,7 +39,7 @@ CLASSES: dict[str, dict[str, type]] = {
     "protocol": {"none": ProtocolConfig},
     "": {"config": Config},
 }
-# What names the directory itself is looked at by hand.
+# Fields that name the directory itself have their own tests.
 BY_HAND = {".outputs", ".run_dir", "optimizer.name"}
 KEYS = [
     (part, variant, f)
@@ -56,8 +56,8 @@ def defaults(*overrides: str) -> Config:
 
 
 @pytest.mark.parametrize("number", range(20))
-def test_every_file_composes_and_is_what_its_name_says(number: int) -> None:
-    """The first file of every group together, then the second of every group, and so on."""
+def test_every_config_file_composes_and_sets_its_own_name(number: int) -> None:
+    """Each test combines one file of every group: the first files, then the second files, and so on."""
     names: dict[str, list[str]] = {}
     for group, name in FILES:
         names.setdefault(group, []).append(name)
@@ -68,11 +68,11 @@ def test_every_file_composes_and_is_what_its_name_says(number: int) -> None:
     assert parts["model"].label == chosen["model"]
     assert all(part.name == chosen[group] for group, part in parts.items() if group != "model")
     experiment = names["experiment"][number % len(names["experiment"])]
-    assert defaults(f"experiment={experiment}").experiment == experiment  # a run's identity starts from it
+    assert defaults(f"experiment={experiment}").experiment == experiment  # run directories are named after it
 
 
 @pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] != "experiment"])
-def test_the_keys_of_a_file_are_the_fields_of_its_class(group: str, name: str) -> None:
+def test_the_keys_of_a_config_file_are_the_fields_of_its_class(group: str, name: str) -> None:
     node: Any = OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")
     if group == "optimizer":
         assert set(node) == {"defaults", "optimizer"}
@@ -81,11 +81,11 @@ def test_the_keys_of_a_file_are_the_fields_of_its_class(group: str, name: str) -
     assert set(node) == {f.name for f in fields(cls)}
 
 
-def test_every_class_has_a_file_and_every_top_key_a_value() -> None:
+def test_every_class_has_a_config_file_and_every_top_level_key_a_value() -> None:
     assert {(group, name) for group, names in VARIANTS.items() for name in names} <= set(FILES)
     node: Any = OmegaConf.load(CONFIG_DIR / "config.yaml")
     groups = {key for choice in node.defaults if not isinstance(choice, str) for key in choice}
-    groups = {key for key in groups if not key.startswith("override ")} - {"ablation"}  # which has no key of its own
+    groups = {key for key in groups if not key.startswith("override ")} - {"ablation"}  # it sets no key of its own
     assert groups == {group for group, _ in FILES}
     assert (set(node) - {"defaults", "hydra"}) | groups == {f.name for f in fields(Config)}
 
@@ -100,11 +100,11 @@ def test_every_class_has_a_file_and_every_top_key_a_value() -> None:
         (["schedule=explore_exploit", "optimizer=nesterov", "experiment=fashion_mnist"], "explore_exploit"),
     ],
 )
-def test_the_optimizer_brings_its_schedule_unless_one_is_chosen(overrides: list[str], schedule: str) -> None:
+def test_the_optimizer_determines_the_schedule_unless_one_is_chosen(overrides: list[str], schedule: str) -> None:
     assert defaults(*overrides).schedule.name == schedule
 
 
-def test_values_that_come_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_taken_from_other_settings_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     config: Any = compose_config(["optimizer.betas=[0.9,0.99]"])
     assert (config.schedule.beta2, config.data.root) == (0.99, "/data/imagenet")
@@ -136,11 +136,11 @@ def directory(*overrides: str) -> str:
         (["optimizer=adamw", "schedule=constant", "optimizer.lr=0.003"], "paper/resnet50-adamw-s0"),
     ],
 )
-def test_plain_choices_and_spelled_out_defaults_need_no_hash(overrides: list[str], name: str) -> None:
+def test_named_choices_and_explicit_defaults_add_no_hash(overrides: list[str], name: str) -> None:
     assert directory(*overrides) == f"outputs/{name}"
 
 
-def test_other_choices_add_a_hash_that_only_they_determine() -> None:
+def test_other_choices_add_a_hash_that_depends_only_on_them() -> None:
     fair = directory("optimizer=adamw", "schedule=explore_exploit")
     assert re.fullmatch(r"outputs/paper/resnet50-adamw-s0-[0-9a-f]{8}", fair)
     more = ["optimizer.weight_decay=0.0001", "trainer.device=cpu", "data.root=/elsewhere", "seed=5"]
@@ -148,12 +148,12 @@ def test_other_choices_add_a_hash_that_only_they_determine() -> None:
     assert directory("optimizer=adamw", "schedule=explore_exploit", "schedule.warmup=10%") != fair
 
 
-def test_a_directory_chosen_by_hand_wins() -> None:
+def test_run_dir_and_outputs_override_the_default_directory() -> None:
     assert directory("run_dir=/runs/mine", "outputs=elsewhere", "optimizer.lr=1") == "/runs/mine"
     assert directory("outputs=/runs") == "/runs/paper/resnet50-ranger21-s0"
 
 
-def test_a_checkpoint_of_before_a_key_existed_can_be_read() -> None:
+def test_a_checkpoint_older_than_a_key_can_be_read() -> None:
     values = asdict(compose_config(["data=imagenet", "data.root=/data", "data.resize=100", "data.crop=90"]))
     for key in ("pack", "transforms", "classes", "fraction", "on_bad_image", "timeout"):
         del values["data"][key]
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_before_a_key_existed_can_be_read() -> None:
     assert config.model.label == "resnet50"
 
 
-def test_a_run_of_before_a_key_existed_is_compared_with_newer_ones(tmp_path: Path) -> None:
+def test_a_run_older_than_a_key_is_compared_with_newer_runs(tmp_path: Path) -> None:
     config = OmegaConf.create(asdict(compose_config([])))
     OmegaConf.save(config, tmp_path / "new.yaml")
     del config.model.remove_skips
@@ -171,7 +171,7 @@ def test_a_run_of_before_a_key_existed_is_compared_with_newer_ones(tmp_path: Pat
     assert read_settings(tmp_path / "old.yaml") == read_settings(tmp_path / "new.yaml")
 
 
-# Another valid value for each field of which the value below, by the type, would not do.
+# Another valid value for each field for which `another` cannot derive one from the type.
 OTHERS: dict[str, Any] = {
     "init_from": "weights.pt",
     "kwargs": {"drop_rate": 0.1},
@@ -211,7 +211,7 @@ OTHERS: dict[str, Any] = {
 
 
 def another(name: str, value: Any) -> Any:
-    """A valid value of the field that differs from this one."""
+    """Return a valid value for the field that differs from this one."""
     if name in OTHERS:
         return OTHERS[name]
     if isinstance(value, bool):
@@ -222,14 +222,14 @@ def another(name: str, value: Any) -> Any:
 
 
 def neutral_keys() -> set[str]:
-    """The dotted keys, or parts, that do not change a run's result."""
+    """Return the dotted keys, and the parts, that do not change a run's result."""
     keys = {f"{part}.{f.name}" for part, _, f in KEYS if part and f.metadata.get("neutral")}
     return keys | {f.name for f in fields(Config) if f.metadata.get("neutral")}
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Composes the defaults that a run is compared with once, not once a field."""
+    """Compose the default configuration only once, instead of once per field."""
 
     def remembered(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
         return result_values(defaults(f"experiment={experiment}", f"optimizer={optimizer}"))
@@ -240,17 +240,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("part", "variant", "field"), KEYS, ids=[".".join((p, v, f.name)) for p, v, f in KEYS])
 def test_a_field_changes_the_directory_unless_it_is_neutral(part: str, variant: str, field: Field) -> None:
-    with_others = ["data.holdout=10"] if field.name == "final_validation" else []  # without it there is no choice
+    with_others = ["data.holdout=10"] if field.name == "final_validation" else []  # else it must be true
     config = defaults(*([f"{part}={variant}"] if part else []), *with_others)
     old = getattr(config, part) if part else config
-    with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # which is neutral, too
+    with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # neutral, too
     new = replace(old, **{field.name: another(field.name, getattr(old, field.name))}, **with_it)
     changed = replace(config, **{part: new}) if part else new
     neutral = {field.name, part, f"{part}.{field.name}"} & neutral_keys()
     assert (run_directory(changed) == run_directory(config)) == bool(neutral)
 
 
-# Values that cannot be, by class and field; each refusal names the key, and the value with all its digits.
+# Impossible values, by class and field.
 IMPOSSIBLE = [
     ("optimizer", "ranger21", "lr", [-1e-9, math.nan, math.inf]),
     ("optimizer", "adamw", "weight_decay", [-0.1, math.nan]),
@@ -321,6 +321,6 @@ def test_impossible_values_are_refused(part: str, variant: str, name: str, value
     assert f"{part}.{name}".lstrip(".") in str(caught.value)
 
 
-def test_the_report_ignores_what_does_not_change_a_result() -> None:
-    """Besides, it puts the seeds of a group together."""
+def test_the_report_ignores_settings_that_do_not_change_a_result() -> None:
+    """It ignores the seeds too, because it groups runs that differ only in their seeds."""
     assert neutral_keys() | {"seed", "init_seed", "data_seed"} == set(IGNORED) - RETIRED

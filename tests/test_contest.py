@@ -1,4 +1,4 @@
-"""A comparison that tunes first: what is tuned, whose values are run on which seeds, and what is not done twice."""
+"""Comparisons that tune first: the trials, the winners' runs on fresh seeds, and how records are reused."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SMALL = [
 
 
 def ended(job: PlannedRun, top1: float | None) -> None:
-    """Leave what a run that has ended leaves of its result."""
+    """Write the result file that an ended run leaves behind."""
     job.directory.mkdir(parents=True, exist_ok=True)
     final = {"holdout/acc1": top1, "holdout/loss": 1.0}
     content = {"status": "diverged"} if top1 is None else {"status": "finished", "final": final}
     (job.directory / "result.json").write_text(json.dumps(content))
 
 
-def test_a_folder_that_is_forced_is_that_of_the_trials_too(tmp_path: Path) -> None:
+def test_a_forced_output_folder_also_holds_the_trials(tmp_path: Path) -> None:
     (search,) = contest(TWO, None, [], [f"++outputs={tmp_path}"], None).searches()
     assert search.request.arguments == () and search.request.place == tmp_path / "tuning"
 
@@ -45,14 +45,14 @@ def two(place: Path, given: Path | None = None, *more: str) -> Contest:
 
 
 def tuned(found: Contest, top1: dict[str, list[float | None]]) -> None:
-    """Make the results of all trials, and collect them."""
+    """Write the results of all trials, and collect them."""
     (search,) = found.searches()
     for task in next(search.phases()):
         ended(task.job, top1[task.stage.optimizer][task.point])
     assert tune(search, tuple, 1, lambda task: None) == []
 
 
-def test_the_presets_are_the_workloads_with_the_seeds_of_their_protocols() -> None:
+def test_presets_run_every_workload_on_the_seeds_of_its_protocol() -> None:
     for name, workloads in (("fair_cpu", 4), ("imagenet100", 1)):
         preset = PRESETS[name]
         runs = list(preset.runs())
@@ -65,7 +65,7 @@ def test_the_presets_are_the_workloads_with_the_seeds_of_their_protocols() -> No
             assert config.trainer.eval_every_steps or config.trainer.epochs >= config.protocol.min_validations
 
 
-def test_every_optimizer_is_tuned_alike_and_its_winner_runs_beside_its_default(tmp_path: Path) -> None:
+def test_all_optimizers_get_equal_tuning_and_run_tuned_and_untuned(tmp_path: Path) -> None:
     found = two(tmp_path)
     (search,) = found.searches()
     request = search.request
@@ -94,8 +94,8 @@ def test_every_optimizer_is_tuned_alike_and_its_winner_runs_beside_its_default(t
     assert len({job.directory for job in runs}) == 8
 
 
-def test_each_workload_s_winners_are_kept_beside_the_others(tmp_path: Path) -> None:
-    """All tunings are planned before the first writes who won."""
+def test_the_winners_of_all_workloads_are_kept_in_one_record(tmp_path: Path) -> None:
+    """All workloads' tunings are planned before the first one writes its winners."""
     preset = replace(TWO, sweeps=({"experiment": ("fair_deep", "fair_resnet"), "optimizer": ("adamw",)},), trials=1)
     found = contest(preset, None, [], [f"outputs={tmp_path}"], None)
     for search in found.searches():
@@ -106,15 +106,15 @@ def test_each_workload_s_winners_are_kept_beside_the_others(tmp_path: Path) -> N
     assert found.searches() == [] and sum(job.config.tuning.trials for job in found.runs()) == 4
 
 
-def test_an_optimizer_whose_every_trial_diverged_runs_untuned(tmp_path: Path) -> None:
+def test_an_optimizer_without_a_finished_trial_runs_only_untuned(tmp_path: Path) -> None:
     found = two(tmp_path)
     tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [None, None, None]})
     assert {job.config.optimizer.name for job in found.runs() if job.config.tuning.trials} == {"adamw"}
     assert found.searches() == []
 
 
-def test_what_is_tuned_in_another_way_is_tuned_again(tmp_path: Path) -> None:
-    """Fewer trials, another seed or space: their winners are not this contest's. What was done is not done twice."""
+def test_winners_of_a_different_tuning_are_not_used(tmp_path: Path) -> None:
+    """A record with fewer trials, another seed or another space does not count. Finished trials are not repeated."""
     found = two(tmp_path)
     tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
     whole = read_tuned(found.record)
@@ -131,7 +131,7 @@ def test_what_is_tuned_in_another_way_is_tuned_again(tmp_path: Path) -> None:
     assert all(job.ended for job in found.trials())
 
 
-def test_a_record_that_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_given_record_is_used_without_tuning(tmp_path: Path) -> None:
     mine = two(tmp_path / "a")
     tuned(mine, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
     found = two(tmp_path / "b", mine.record, "trainer.steps=5")
@@ -149,7 +149,7 @@ def test_a_record_that_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
         two(tmp_path, tmp_path / "nothing.json").winners()
 
 
-def test_a_scheduler_gets_the_trials_that_are_left_and_then_none(tmp_path: Path) -> None:
+def test_only_unfinished_trials_are_submitted_to_a_scheduler(tmp_path: Path) -> None:
     found = two(tmp_path)
     first = enqueue(found.searches(), tuple)
     assert len(first) == 6
@@ -163,7 +163,9 @@ def test_a_scheduler_gets_the_trials_that_are_left_and_then_none(tmp_path: Path)
     assert enqueue(found.searches(), tuple) == [] and len(found.winners()) == 2
 
 
-def test_a_hash_that_looks_like_a_number_stays_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_hash_that_looks_like_a_number_remains_a_string(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = two(tmp_path)
     tuned(found, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
     for number in ("12345e6789012345", "1234567890123456", "0000000000000000"):
@@ -185,8 +187,8 @@ def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
 
 
-def test_one_command_tunes_runs_and_compares_and_the_same_again_does_nothing(images: Path, tmp_path: Path) -> None:
-    """The trials are there already, all but for their results' record; the two runs on a fresh seed are real."""
+def test_one_command_collects_the_trials_runs_the_winner_and_compares(images: Path, tmp_path: Path) -> None:
+    """The trials' results exist, but not yet their record; the two runs on a fresh seed are real."""
     overrides = [*SMALL, f"data.root={images}", f"outputs={tmp_path}"]
     chosen = ["--preset", "imagenet100", "--only", "optimizer=adamw", "--seeds", "1"]
     found = contest(PRESETS["imagenet100"], 1, ["optimizer=adamw"], overrides, None)

@@ -1,4 +1,4 @@
-"""The course of a run, with batches of one size and with growing ones, against a slow one in plain Python."""
+"""The course of a run (its batches and epochs) with constant and growing batches, compared with plain Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ranger21.system.errors import UserError
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 
 
-def test_more_steps_than_memory_has_room_for_are_refused() -> None:
+def test_too_many_steps_are_refused() -> None:
     for course in (lambda: Course(64, 64, 1, steps=100_000_001), lambda: Course(6400, 1, epochs=20_000)):
         with pytest.raises(UserError, match=r"A run of 1\d\d,000,00\d steps is not possible, only one of 100,000,000"):
             course()
@@ -27,7 +27,7 @@ def test_more_steps_than_memory_has_room_for_are_refused() -> None:
 
 @dataclass
 class Case:
-    """What a course is made of."""
+    """The arguments of a course."""
 
     images: int
     batch_size: int
@@ -41,9 +41,10 @@ class Case:
 
 @st.composite
 def cases(draw: Any, growing: bool | None = None, lengths: bool = True) -> Case:
-    """A training set of at least one batch, as the runner demands; `growing`: whether the batch grows (None: either).
+    """Draw a course whose training set holds at least one batch.
 
-    The images until it has grown are a number of quarters, so that the fractions of the slow course are exact.
+    `growing` says whether the batch grows (None: either). Growth ends at a multiple of a quarter image, so that the
+    fractions of the slow course are exact.
     """
     start, multiples = draw(st.integers(1, 6)), draw(st.integers(1, 9))
     images = draw(st.integers(start * multiples, 120))
@@ -54,7 +55,7 @@ def cases(draw: Any, growing: bool | None = None, lengths: bool = True) -> Case:
 
 
 def slow_size(case: Case, seen: int) -> int:
-    """`start` + the whole steps of `start` images that the straight line from there to the full batch has passed."""
+    """Return the size of the next batch: it grows linearly with `seen`, rounded down to a multiple of `start`."""
     if case.growth is None or seen >= case.growth.images:
         return case.batch_size
     line = Fraction(case.batch_size - case.growth.start) * seen / Fraction(case.growth.images)
@@ -62,7 +63,7 @@ def slow_size(case: Case, seen: int) -> int:
 
 
 def slow(case: Case) -> list[tuple[int, int, int]]:
-    """Of every step its epoch, the place where its images begin, and how many they are; epochs are whole."""
+    """Return (epoch, index of its first image, size) of each step, to the end of the last epoch."""
     rows: list[tuple[int, int, int]] = []
     seen, epoch = 0, 0
     while epoch < case.epochs if case.steps is None else len(rows) < case.steps:
@@ -77,9 +78,9 @@ def slow(case: Case) -> list[tuple[int, int, int]]:
 
 @QUICK
 @given(cases())
-def test_every_step_is_where_the_slow_course_has_it(case: Case) -> None:
+def test_every_step_matches_the_slow_course(case: Case) -> None:
+    """The comparison extends to the end of the last epoch, although a run with a number of steps may end earlier."""
     course, rows = case.course(), slow(case)
-    """To the end of its last epoch, though the run may end before."""
     assert course.total_steps == (case.steps or len(rows))
     seen = 0
     assert course.seen(0) == course.epoch(0) == course.ends_epoch(0) == 0
@@ -90,15 +91,15 @@ def test_every_step_is_where_the_slow_course_has_it(case: Case) -> None:
         done, last = of_epoch.index(step) + 1, step == of_epoch[-1]
         assert course.epoch(step) == pytest.approx(epoch + done / len(of_epoch), abs=1e-12)
         assert course.ends_epoch(step) == (epoch + 1 if last else 0)
-        assert not last or course.epoch(step) == epoch + 1  # exactly
+        assert not last or course.epoch(step) == epoch + 1  # without a rounding error
         assert course.steps_for(seen) == step
         assert course.steps_for(seen - size / 4) == pytest.approx(step - 0.25)
 
 
 @QUICK
 @given(cases())
-def test_what_a_course_keeps_to(case: Case) -> None:
-    """Multiples of the unit, never more than the full batch, never fewer than before; no image of an epoch twice."""
+def test_batches_never_shrink_and_epochs_repeat_no_image(case: Case) -> None:
+    """Batch sizes are multiples of the unit, and at most the full batch."""
     course = case.course()
     sizes = [course.size(step) for step in range(1, course.total_steps + 1)]
     places = [course.place(step) for step in range(1, course.total_steps + 1)]
@@ -110,7 +111,7 @@ def test_what_a_course_keeps_to(case: Case) -> None:
         assert runs[0][0] == 0 and all(end == begin for (_, end), (begin, _) in pairwise(runs))
         left = case.images - runs[-1][1]
         assert left >= 0
-        if epoch < places[-1][0]:  # whole: what is left over is less than the batch that comes next
+        if epoch < places[-1][0]:  # a whole epoch leaves out fewer images than the next batch has
             assert left < sizes[places.index((epoch + 1, 0))] <= case.batch_size
     done = [course.epoch(step) for step in range(course.total_steps + 1)]
     assert all(0 < after - before <= 1 for before, after in pairwise(done))
@@ -118,8 +119,8 @@ def test_what_a_course_keeps_to(case: Case) -> None:
 
 @QUICK
 @given(cases(growing=True, lengths=False))
-def test_the_batch_has_grown_once_so_many_images_are_seen(case: Case) -> None:
-    """And not before, unless the growth is one of a single size; the first batch is `start` unless it grows at once."""
+def test_growth_ends_exactly_after_the_configured_number_of_images(case: Case) -> None:
+    """The first batch has `start` images unless growth ends at once or `start` is already the full batch."""
     course, growth = case.course(), case.growth
     assert growth is not None
     for step in range(1, course.total_steps + 1):
@@ -132,7 +133,7 @@ def test_the_batch_has_grown_once_so_many_images_are_seen(case: Case) -> None:
 
 @QUICK
 @given(cases(growing=False))
-def test_batches_of_one_size_are_floor_division(case: Case) -> None:
+def test_constant_batches_follow_from_integer_division(case: Case) -> None:
     course, per_epoch = case.course(), case.images // case.batch_size
     assert course.total_steps == (case.steps or case.epochs * per_epoch)
     for step in range(1, course.total_steps + 1):
@@ -147,8 +148,8 @@ def test_batches_of_one_size_are_floor_division(case: Case) -> None:
 
 @QUICK
 @given(cases(lengths=False), st.integers(1, 60))
-def test_a_number_of_steps_changes_the_length_and_nothing_else(case: Case, steps: int) -> None:
-    """Epochs are then of no account, and what lies beyond the last step is as it was."""
+def test_a_number_of_steps_changes_only_the_length(case: Case, steps: int) -> None:
+    """The number of epochs is then ignored, and the steps that both courses have are equal."""
     whole = case.course()
     course = Course(case.images, case.batch_size, 99, steps, case.growth)
     assert course.total_steps == steps
@@ -160,7 +161,7 @@ def test_a_number_of_steps_changes_the_length_and_nothing_else(case: Case, steps
 
 @QUICK
 @given(cases(), st.lists(st.floats(0, 5000), min_size=2, max_size=6))
-def test_steps_for_rises_and_goes_on_at_the_last_pace(case: Case, images: list[float]) -> None:
+def test_steps_for_rises_and_continues_with_the_last_batch_size(case: Case, images: list[float]) -> None:
     course, rows = case.course(), slow(case)
     last, pace = sum(size for _, _, size in rows), rows[-1][2]
     found = [course.steps_for(number) for number in sorted(images)]
@@ -176,7 +177,7 @@ def test_steps_for_rises_and_goes_on_at_the_last_pace(case: Case, images: list[f
 @QUICK
 @given(cases(growing=True, lengths=False), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.data())
 def test_ranks_and_passes_divide_a_growing_batch(case: Case, world: int, accumulate: int, seed: int, data) -> None:
-    """Passes are all of one size; the ranks' runs, put together, are the batch of one process, from any first step."""
+    """All passes have equal size, and the ranks' shares form the batch of a single process, from any first step on."""
     parts, growth = world * accumulate, case.growth
     assert growth is not None
     course = Course(
@@ -202,8 +203,8 @@ def test_ranks_and_passes_divide_a_growing_batch(case: Case, world: int, accumul
         assert len(set(indices)) == len(indices) and set(indices) <= set(range(course.images))
 
 
-def test_a_growth_in_numbers() -> None:
-    """80 images an epoch, from 4 to 16 while the first 48 are seen: by 4 after every 16."""
+def test_a_growing_batch_in_an_example() -> None:
+    """80 images per epoch; the batch grows from 4 to 16 over the first 48 images, by 4 after every 16."""
     course = Course(80, 16, 2, growth=Growth(4, 48.0))
     sizes = [course.size(step) for step in range(1, course.total_steps + 1)]
     assert sizes == [4, 4, 4, 4, 8, 8, 12, 12, 16, 16, 16, 16, 16, 16]

@@ -1,4 +1,4 @@
-"""docs/gpu.md says of every line that only CUDA executes how it was checked, or that it was not."""
+"""docs/gpu.md lists every line that only CUDA executes, and how it was checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = [ROOT / "train.py", *sorted((ROOT / "ranger21").rglob("*.py")), *sorted(
 
 
 def found() -> list[tuple[str, str]]:
-    """The files and lines that name CUDA, or tell it from a CPU, outside comments and sentences."""
+    """Return (file, line) for each line of code that mentions CUDA or distinguishes it from a CPU."""
     lines = []
     for path in FILES:
         source = path.read_text()
@@ -34,7 +34,11 @@ def found() -> list[tuple[str, str]]:
 
 
 def rows() -> list[tuple[str, list[str], str]]:
-    """The table: a file, or a folder with a slash at its end; parts of its lines, none for all of them; how."""
+    """Return the table's rows.
+
+    A row has a file (or a folder with a slash at its end), parts of its lines (none for all lines), and how they were
+    checked.
+    """
     table = (ROOT / "docs" / "gpu.md").read_text().partition("| where | lines | how it was checked |")[2]
     cells = [line.strip("|").split(" | ") for line in table.split("\n\n")[0].splitlines() if line.startswith("| `")]
     return [(where.strip(" `"), re.findall(r"`([^`]+)`", lines), how.strip()) for where, lines, how in cells]
@@ -50,19 +54,20 @@ def test_every_line_is_in_the_table() -> None:
     table, lines = rows(), found()
     assert len(table) > 10 and len(lines) > 40 and all(how for *_, how in table)
     missing = [f"{where}: {line}" for where, line in lines if not any(covers(row, where, line) for row in table)]
-    assert not missing, "add a row to the table in docs/gpu.md that says how it was checked, or that it was not:\n" + (
-        "\n".join(missing)
+    assert not missing, (
+        "add a row to the table in docs/gpu.md that says how the line was checked, or that it was not:\n"
+        + ("\n".join(missing))
     )
 
 
-def test_every_row_is_of_a_line_that_there_is() -> None:
+def test_every_row_names_an_existing_line() -> None:
     lines = found()
     for place, parts, how in rows():
         for part in parts or [""]:
             assert any(covers((place, [part] if part else [], how), *line) for line in lines), (place, part)
 
 
-def test_the_tests_that_the_page_names_are_there() -> None:
+def test_the_tests_that_the_page_names_exist() -> None:
     text = (ROOT / "docs" / "gpu.md").read_text()
     names = set(re.findall(r"tests/(test_\w+\.py)", text))
     assert names and all((Path(__file__).parent / name).exists() for name in names)

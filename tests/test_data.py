@@ -1,4 +1,4 @@
-"""The order of the images, the loaders that keep to it, and data that is missing or damaged."""
+"""The order of the images, the loaders, and missing or damaged data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_ranks_and_passes_divide_the_batch_of_one_process(world, accumulate, eac
 
 @QUICK
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 3), st.integers(1, 12), st.integers(0, 12))
-def test_an_epoch_has_no_repeats_and_a_restart_goes_on(images, batch_size, seed, first, more) -> None:
+def test_an_epoch_repeats_no_image_and_a_restart_continues_it(images, batch_size, seed, first, more) -> None:
     batch_size = min(batch_size, images)
     whole = list(TrainBatches(Course(images, batch_size, 1, first + more), seed, 1, first + more, Share()))
     assert (
@@ -71,7 +71,7 @@ def test_an_epoch_has_no_repeats_and_a_restart_goes_on(images, batch_size, seed,
         assert len(set(indices)) == len(indices) and set(indices) <= set(range(images))
 
 
-def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
+def test_the_order_differs_between_epochs_and_seeds() -> None:
     orders = [
         tuple(index for batch in TrainBatches(Course(50, 10, 9), seed, first, first + 4, Share()) for _, index in batch)
         for seed in range(3)
@@ -80,7 +80,7 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own() -> None:
     assert len(set(orders)) == 9 and {tuple(sorted(order)) for order in orders} == {tuple(range(50))}
 
 
-def test_impossible_batches_are_told_with_their_numbers() -> None:
+def test_errors_about_impossible_batch_sizes_name_the_numbers() -> None:
     with pytest.raises(UserError, match=r"data.batch_size=64 .* 3 ranks x trainer.accumulate=2\. .* multiple of 6\.$"):
         require_batches(100, 64, Share(0, 3, 2))
     with pytest.raises(UserError, match=r"data.batch_size=101 is larger than the training set of 100 images\.$"):
@@ -109,7 +109,7 @@ def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> No
         torch.manual_seed(workers), np.random.seed(workers), random.seed(workers)
         keys = TrainBatches(
             Course(len(data.train), 16, 9), 5, 4, 7, Share()
-        )  # the end of one epoch, the beginning of the next
+        )  # from the end of one epoch to the beginning of the next
         seen.append(list(Loader(data.train, keys, workers, pin_memory=False)))
     for others in seen[1:]:
         for batch, same in zip(seen[0], others, strict=True):
@@ -118,7 +118,7 @@ def test_augmentation_does_not_depend_on_the_number_of_loaders(data: Data) -> No
 
 
 class Same:
-    """A source of equal pictures."""
+    """A source whose images are all equal."""
 
     def __len__(self) -> int:
         return 9
@@ -144,7 +144,10 @@ def test_augmentation_differs_by_seed_epoch_and_image(end: str) -> None:
 
 
 def failure(loader: Loader) -> str:
-    """What its batches end in. The traceback is dropped: torch waits 10 s for loader processes that are in a cycle."""
+    """Return the error message in which the loader's batches end.
+
+    The traceback is dropped: torch waits 10 s for loader processes in a reference cycle.
+    """
     try:
         list(loader)
     except UserError as error:
@@ -170,14 +173,14 @@ def test_an_unreadable_image_is_named(images: Path, tmp_path: Path, workers: int
     assert "Traceback" not in text and "\n" not in text
 
 
-def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
+def test_loader_processes_ignore_the_signals_that_stop_a_run(data: Data) -> None:
     keys = TrainBatches(Course(len(data.train), 16, 9), 5, 1, 12, Share())
     batches = iter(Loader(data.train, keys, 2, pin_memory=False))
-    seen = [next(batches), next(batches)]  # one of each
+    seen = [next(batches), next(batches)]  # a batch of each process
     loaders = [str(process.pid) for process in multiprocessing.active_children()]
     assert len(loaders) == 2
     for name in ("INT", "TERM", "USR1", "HUP"):
-        subprocess.run(["kill", f"-{name}", *loaders], check=True)  # by another process: the parent is obeyed
+        subprocess.run(["kill", f"-{name}", *loaders], check=True)  # the parent's signals would be obeyed
     assert len(seen + list(batches)) == 12
 
 
@@ -192,7 +195,7 @@ def test_loaders_outlive_the_signals_that_stop_a_run(data: Data) -> None:
         ([*(f"train/n{i}" for i in range(6)), "val/n0"], "5 only in train/ (n1, n2, n3 and 2 more)."),
     ],
 )
-def test_missing_image_folders_are_told(tmp_path: Path, made: list[str], words: str) -> None:
+def test_missing_image_folders_are_named(tmp_path: Path, made: list[str], words: str) -> None:
     for name in made:
         (tmp_path / name).mkdir(parents=True)
     config = replace(IMAGENET, root=str(tmp_path))
@@ -202,13 +205,13 @@ def test_missing_image_folders_are_told(tmp_path: Path, made: list[str], words: 
         assert words.format(root=tmp_path) in str(caught.value)
 
 
-def test_good_image_folders_pass_and_none_at_all_is_told(images: Path) -> None:
-    replace(IMAGENET, root=str(images)).require()  # and says nothing
+def test_complete_image_folders_pass_and_an_unset_root_is_refused(images: Path) -> None:
+    replace(IMAGENET, root=str(images)).require()
     with pytest.raises(UserError, match=r"There is no ImageNet. Set data.root=.*IMAGENET_DIR"):
         IMAGENET.require()
 
 
-def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_classes_and_sizes_of_images(images: Path, data: Data, tmp_path: Path) -> None:
     root = shutil.copytree(images, tmp_path / "moved")
     assert build_data(replace(IMAGENET, root=str(root)), 0).fingerprint == data.fingerprint
     path = sorted(root.glob("val/*/*"))[0]
@@ -222,7 +225,7 @@ def test_the_fingerprint_is_of_names_classes_and_sizes(images: Path, data: Data,
     assert renamed.fingerprint != resized.fingerprint and renamed.names != data.names
 
 
-def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
+def test_plain_and_gzipped_idx_files_agree(tmp_path: Path) -> None:
     plain, zipped = idx_files(tmp_path / "plain"), idx_files(tmp_path / "zipped", zipped=True)
     for config in (plain, zipped):
         config.require()
@@ -234,7 +237,7 @@ def test_idx_files_plain_and_zipped_agree(tmp_path: Path) -> None:
     assert all((picture == index).all() for index, picture in enumerate(images))
 
 
-def test_the_first_so_many_images_are_used(tmp_path: Path) -> None:
+def test_train_images_selects_the_first_images(tmp_path: Path) -> None:
     config = idx_files(tmp_path / "idx")
     few, all_of_them = (build_data(replace(config, train_images=n), 0) for n in (7, 9999))
     assert (len(few.train), len(few.val), len(all_of_them.train)) == (7, 5, 12)
@@ -244,7 +247,7 @@ def test_the_first_so_many_images_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("keep", [0, 3, 6, 15, 40, -1])
-def test_damaged_idx_files_are_told(tmp_path: Path, zipped: bool, keep: int) -> None:
+def test_damaged_idx_files_are_refused(tmp_path: Path, zipped: bool, keep: int) -> None:
     config = idx_files(tmp_path / "idx", zipped=zipped)
     path = Path(str(config.root)) / "train-images-idx3-ubyte"
     real = path.with_name(path.name + ".gz") if zipped else path
@@ -253,7 +256,7 @@ def test_damaged_idx_files_are_told(tmp_path: Path, zipped: bool, keep: int) -> 
         read_idx(path)
 
 
-def test_missing_idx_files_are_told(tmp_path: Path) -> None:
+def test_missing_idx_files_are_named(tmp_path: Path) -> None:
     config = idx_files(tmp_path / "idx")
     (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError, match=r"data.root=.* does not contain Fashion-MNIST, .*t10k-labels-idx1-ubyte"):

@@ -1,4 +1,4 @@
-"""Datasets: what each says of itself in advance, and that a new one is a class, its settings and one line."""
+"""Datasets: what each declares about itself, and how a new one is added (a class, a settings file and one line)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ranger21.system.errors import UserError
 
 @dataclass
 class StripesConfig(ArrayConfig):
-    """A dataset in color that only this file knows: 16 + 8 images of two classes, upright and level stripes."""
+    """A color dataset that only this file defines: two classes (vertical and horizontal stripes), 16 + 8 images."""
 
     CLASSES = ("upright", "level")
     SHAPE, MEAN, STD, TRAIN = (3, 32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 16
@@ -48,7 +48,7 @@ class StripesConfig(ArrayConfig):
 
 @dataclass
 class UncountedConfig(StripesConfig):
-    """A dataset that cannot tell how many images it has before they are read."""
+    """A dataset whose number of images is unknown until they are read."""
 
     def training_images(self) -> Any:
         return None
@@ -71,7 +71,7 @@ imbalance: null
 
 @pytest.fixture
 def stripes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The overrides that choose it: a class and its line in the registry, and a file of settings."""
+    """Register the dataset and write its settings file; return the overrides that choose it."""
     monkeypatch.setitem(DATASETS, "stripes", StripesConfig)
     (tmp_path / "own" / "data").mkdir(parents=True)
     (tmp_path / "own" / "data" / "stripes.yaml").write_text(SETTINGS)
@@ -87,7 +87,7 @@ def test_a_new_dataset_trains_and_is_recorded_counted_and_evaluated(stripes: lis
     facts = json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]
     counts = {"classes": 2, "train_images": 12, "val_images": 8, "holdout_images": 4}
     assert facts.items() >= {**counts, "root": str(tmp_path)}.items()
-    assert images(PlannedRun((), config, tmp_path / "run")) == 2 * 12  # by its manifest
+    assert images(PlannedRun((), config, tmp_path / "run")) == 2 * 12  # read from the run's manifest
     data = config.data.open_validation(config.data.view())
     batch = data.dataset.__getitems__([(0, index) for index in range(8)])
     assert batch.images.shape == (8, *config.data.shape) and batch.labels.tolist() == [0, 1] * 4
@@ -98,10 +98,10 @@ def test_a_new_dataset_trains_and_is_recorded_counted_and_evaluated(stripes: lis
         compose_config([*stripes, "data.train_images=17"])
 
 
-def test_a_dataset_of_unknown_size_is_said_to_be_unknown(
+def test_the_cost_of_a_run_on_a_dataset_of_unknown_size_is_unknown(
     stripes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was counted as ImageNet: 1,281,167 images."""
+    """It used to be computed with ImageNet's 1,281,167 images."""
     monkeypatch.setitem(DATASETS, "stripes", UncountedConfig)
     config = compose_config(stripes)
     job = PlannedRun((), config, tmp_path / "run")
@@ -113,8 +113,8 @@ def test_a_dataset_of_unknown_size_is_said_to_be_unknown(
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_what_a_dataset_says_in_advance_is_what_a_model_gets(name: str) -> None:
-    """The shape by its transform and by what the device does, and a mean and a scale for each channel."""
+def test_a_datasets_declared_shape_matches_the_models_input(name: str) -> None:
+    """The device's part of the transform, with a mean and scale per channel, keeps the shape."""
     config = compose_config(["data=" + name, "data.root=/nowhere"]).data
     view = config.view()
     assert view.shape == config.shape and config.known_classes == config.classes_chosen()
@@ -122,8 +122,8 @@ def test_what_a_dataset_says_in_advance_is_what_a_model_gets(name: str) -> None:
     assert view.to_input(pixels, None, torch.float32, torch.contiguous_format).shape == (2, *config.shape)
 
 
-def test_the_images_of_an_epoch_are_counted_as_they_are_built(tmp_path: Path) -> None:
-    """With a holdout, fewer images and Zipf's law; in small, and of the whole sets by their arithmetic."""
+def test_the_declared_number_of_images_per_epoch_matches_the_built_dataset(tmp_path: Path) -> None:
+    """Cases: a holdout, fewer images, Zipf's law; by building small datasets, and by arithmetic for the whole ones."""
     small: Any = idx_files(tmp_path / "idx", train=60)
     for changed in ({"holdout": 20}, {"train_images": 30}, {}):
         config = replace(small, **changed)

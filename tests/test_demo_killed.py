@@ -1,4 +1,4 @@
-"""The demo itself, killed at 20 random steps (minutes: `python -m pytest -m slow`)."""
+"""Kill the demo at 20 random steps (takes minutes: `python -m pytest -m slow`)."""
 
 import random
 import signal
@@ -13,7 +13,7 @@ STEPS, KILLS = 90, 20
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The demo never killed, on one rank and on two."""
+    """Uninterrupted runs of the demo, on one rank and on two."""
     folder = tmp_path_factory.mktemp("whole")
     for ranks in (1, 2):
         assert run_ranks([*DEMO, "data.workers=0"], folder / str(ranks), ranks) == [0] * ranks
@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("workers", "ranks"), [(0, 1), (1, 1), (3, 1), (0, 2)])
-def test_demo_killed_at_twenty_random_steps(workers, ranks, whole, tmp_path):
+def test_the_demo_killed_at_twenty_random_steps_resumes_exactly(workers, ranks, whole, tmp_path):
     overrides, directory = [*DEMO, f"data.workers={workers}"], tmp_path / "killed"
     rng = random.Random(workers + 10 * ranks)
     for step in sorted(rng.sample(range(1, STEPS + 1), KILLS)):

@@ -1,4 +1,4 @@
-"""The front doors: links, the index of docs/, the README's code, the Makefile, the release's version in each place."""
+"""The project's texts: links, the index of docs/, the README's code, the Makefile, the version in each place."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that a public forge gives to the headings of a text."""
+    """Return the anchors that GitHub gives to the headings of a text."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=names(TEXTS))
-def test_links_lead_somewhere(text: Path) -> None:
+def test_links_and_anchors_exist(text: Path) -> None:
     broken = []
     for link in LINK.findall(FENCE.sub("", text.read_text(encoding="utf-8"))):
         if re.match(r"\w+:", link):
@@ -55,8 +55,7 @@ def test_scripts_that_texts_name_exist() -> None:
     assert {name for name in named if not (ROOT / "scripts" / name).is_file()} == set()
 
 
-def test_the_optimizer_of_the_readme_trains() -> None:
-    """The README's Python, as it is written, and a step."""
+def test_the_python_example_of_the_readme_trains() -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     space = {"model": model, "total_steps": 20}
@@ -66,10 +65,10 @@ def test_the_optimizer_of_the_readme_trains() -> None:
     space["optimizer"].step()
     space["scheduler"].step()
     assert all((old != new).any() for old, new in zip(before, model.parameters(), strict=True))
-    assert space["optimizer"].param_groups[0]["lr"] < 3e-3  # the warm-up
+    assert space["optimizer"].param_groups[0]["lr"] < 3e-3  # still in the warm-up
 
 
-def test_the_version_is_one_everywhere() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == ranger21.__version__
     assert isinstance(citation["date-released"], datetime.date)
@@ -84,7 +83,7 @@ def test_the_workflow_runs_the_checks_of_the_project() -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_help_lists_every_command_and_each_names_files_that_exist() -> None:
+def test_make_help_lists_every_target_and_targets_name_existing_files() -> None:
     def make(*words: str) -> str:
         done = subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

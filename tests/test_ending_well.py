@@ -1,4 +1,4 @@
-"""How commands end: what is printed reaches its reader, or the exit code and a sentence say why not."""
+"""How commands end: output reaches its reader, or the exit code and an error message say why not."""
 
 import errno
 import os
@@ -25,11 +25,11 @@ with ending_well("starts over"):
 """
 HELLO = 'for i in range(10): print("hello", i)'
 BUFFERED, UNBUFFERED = dict[str, str](), {"PYTHONUNBUFFERED": "1"}
-SCRIPTS = sorted((ROOT / "scripts").glob("[!_]*.py"))  # _installed.py is imported by all of them
+SCRIPTS = sorted((ROOT / "scripts").glob("[!_]*.py"))  # _installed.py is no script; all of them import it
 
 
 def ended(command: list[str], stdout: int = subprocess.PIPE, more: dict[str, str] = BUFFERED) -> tuple[int, str]:
-    """A command's exit code and its standard error; what it prints goes to `stdout`."""
+    """Run a command with its output sent to `stdout`; return its exit code and standard error."""
     own = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240, env=own | more
@@ -38,13 +38,13 @@ def ended(command: list[str], stdout: int = subprocess.PIPE, more: dict[str, str
 
 
 def with_body(body: str) -> list[str]:
-    """A command with these lines in its `with`."""
+    """Return a command with these lines inside `with ending_well(…)`."""
     return ["-c", PRELUDE + "".join(f"    {line}\n" for line in body.splitlines())]
 
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """A pipe whose reader has gone."""
+    """A pipe whose reader has closed it."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -53,7 +53,7 @@ def unread() -> Iterator[int]:
 
 @pytest.fixture
 def full() -> Iterator[int]:
-    """A file on a disk that is full."""
+    """A file on a full disk."""
     writer = os.open("/dev/full", os.O_WRONLY)
     yield writer
     os.close(writer)
@@ -65,13 +65,13 @@ def full() -> Iterator[int]:
     [
         HELLO,
         f"{HELLO}\nsys.exit()",
-        f"{HELLO}\nsys.exit(3)",  # it makes no difference whether that is reached before the flush
+        f"{HELLO}\nsys.exit(3)",  # this line may be reached before the output is flushed
         'for i in range(10_000): print("hello", i)',
-        'from rich.console import Console\nConsole().print("hello")',  # rich exits with 1
+        'from rich.console import Console\nConsole().print("hello")',  # rich itself would exit with 1
     ],
     ids=["few lines", "exit", "exit with a code", "many lines", "rich"],
 )
-def test_a_reader_that_goes_away_ends_it_silently(body: str, more: dict[str, str], unread: int) -> None:
+def test_a_command_ends_silently_if_its_reader_goes_away(body: str, more: dict[str, str], unread: int) -> None:
     assert ended(with_body(body), unread, more) == (128 + signal.SIGPIPE, "")
 
 
@@ -83,12 +83,11 @@ def test_a_reader_that_goes_away_ends_it_silently(body: str, more: dict[str, str
     ],
     ids=["mistake", "Ctrl-C"],
 )
-def test_what_there_is_to_say_is_said_without_a_reader_too(body: str, code: int, said: str, unread: int) -> None:
+def test_errors_are_printed_even_if_nobody_reads_the_output(body: str, code: int, said: str, unread: int) -> None:
     assert ended(with_body(body), unread) == (code, said)
 
 
-def test_another_pipe_that_breaks_is_a_fault_of_ours() -> None:
-    """Its traceback is needed."""
+def test_any_other_broken_pipe_shows_its_traceback() -> None:
     body = 'reader, writer = os.pipe()\nos.close(reader)\nprint("hello")\nos.write(writer, b"hello")'
     code, said = ended(with_body(body))
     assert code == 1 and said.endswith("BrokenPipeError: [Errno 32] Broken pipe\n"), said
@@ -96,18 +95,18 @@ def test_another_pipe_that_breaks_is_a_fault_of_ours() -> None:
 
 @pytest.mark.parametrize("more", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("body", [HELLO, f"{HELLO}\nsys.exit()"], ids=["few lines", "exit"])
-def test_a_full_disk_under_the_output_is_told(body: str, more: dict[str, str], full: int) -> None:
+def test_output_to_a_full_disk_gives_an_error_message(body: str, more: dict[str, str], full: int) -> None:
     assert ended(with_body(body), full, more) == (1, f"error: the output: No space left on device: {USED}\n")
 
 
-def test_a_mistake_is_told_on_a_full_disk_too(full: int) -> None:
+def test_errors_are_printed_even_if_the_output_is_on_a_full_disk(full: int) -> None:
     body = f"{HELLO}\nraise UserError('x is not possible.')"
     assert ended(with_body(body), full) == (1, "error: x is not possible.\n")
 
 
 @pytest.mark.parametrize("body", ["pass", "sys.stdout.close()", f"sys.stdout = None\n{HELLO}"])
-def test_no_output_is_no_mistake(body: str) -> None:
-    """It is None where the shell has closed it: `>&-`."""
+def test_a_command_without_output_succeeds(body: str) -> None:
+    """`>&-` in a shell closes the output, and sys.stdout is then None."""
     assert ended(with_body(body)) == (0, "")
 
 
@@ -119,24 +118,23 @@ def test_no_output_is_no_mistake(body: str) -> None:
         (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), f"xxx: File name too long: {USED}"),
     ],
 )
-def test_files_that_cannot_be_used_end_a_command_in_a_sentence(
+def test_files_that_cannot_be_used_give_an_error_message(
     error: OSError, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended, ending_well("starts over"):
         raise error
     assert ended.value.code == 1 and capsys.readouterr().err == f"error: {sentence}\n"
     with pytest.raises(OSError, match="something else"), ending_well("starts over"):
-        raise OSError(errno.EIO, "something else")  # no user's mistake: its traceback is needed
+        raise OSError(errno.EIO, "something else")  # not the user's mistake, so the traceback is needed
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=[path.stem for path in SCRIPTS])
-def test_every_script_ends_well(path: Path) -> None:
-    """Around main(), or around all of it but the parsing of its arguments."""
+def test_every_script_uses_ending_well(path: Path) -> None:
     assert re.search(r"^    with ending_well\(.+\):\n", path.read_text(), re.MULTILINE)
 
 
-def test_a_sweep_goes_on_after_a_refusal(images: Path, tmp_path: Path) -> None:
-    """It lists what failed, and exits with 1; and on a terminal that knows ASCII only."""
+def test_a_sweep_continues_after_a_refused_run(images: Path, tmp_path: Path) -> None:
+    """It lists the failed runs and exits with 1, also on an ASCII-only terminal."""
     env = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     arguments = ["-m", *TINY, f"data.root={images}", f"outputs={tmp_path}/runs", "trainer.steps=1"]
     arguments += ["trainer.accumulate=3,1"]
@@ -151,7 +149,7 @@ def test_a_sweep_goes_on_after_a_refusal(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Path) -> None:
-    """As if the terminal were closed: silently, to be gone on with."""
+    """This happens when the terminal closes. The run can be resumed."""
     more = [
         f"data.root={images}",
         "trainer.epochs=400",
@@ -159,7 +157,7 @@ def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Pa
         f"run_dir={tmp_path}/run",
     ]
     process = subprocess.Popen(**command(*TINY, *more) | {"stderr": subprocess.PIPE})
-    while " step " not in process.stdout.readline():  # there is something to save from then on
+    while " step " not in process.stdout.readline():  # wait until there is something to save
         pass
     process.stdout.close()
     _, said = process.communicate(timeout=120)
@@ -169,13 +167,13 @@ def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Pa
     )
 
 
-def test_what_cannot_be_written_is_told() -> None:
-    """After the work, too: by a script that draws when all is computed."""
+def test_a_target_that_cannot_be_written_gives_an_error_message() -> None:
+    """Also if a script notices it only at the end, when it draws."""
     command = [str(ROOT / "scripts" / "show_schedule.py"), "--images", "6400", "--out", "/proc/nothing/x.png"]
     assert ended(command) == (1, f"error: /proc/nothing: No such file or directory: {USED}\n")
 
 
-def test_a_script_without_a_reader(unread: int, tmp_path: Path) -> None:
+def test_a_script_without_a_reader_still_writes_its_file(unread: int, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     command = [str(ROOT / "scripts" / "show_schedule.py"), "--images", "6400", "--out", str(out)]
     assert ended(command, unread) == (128 + signal.SIGPIPE, "") and out.exists()

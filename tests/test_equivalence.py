@@ -1,4 +1,4 @@
-"""Equivalence: against scipy's own one-sided tests, the margin of the runs' protocols, and how it is said."""
+"""Equivalence: compared with scipy's one-sided tests; the margin from the runs' protocols; the wording."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARGIN = 0.5
 
 
 def judged(a: dict[int, float], b: dict[int, float], margin: float = MARGIN) -> tuple[str, Equivalence]:
-    """The verdict on a, and what the one-sided tests say."""
+    """Return the verdict on a, and the result of the one-sided tests."""
     found = difference(a, b, margin=margin)
     assert found is not None and found.equivalence is not None
     return found.verdict, found.equivalence
@@ -34,7 +34,7 @@ def judged(a: dict[int, float], b: dict[int, float], margin: float = MARGIN) -> 
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_larger_of_two_one_sided_tests(n: int, paired: bool) -> None:
+def test_p_is_the_larger_one_of_two_one_sided_tests(n: int, paired: bool) -> None:
     random = np.random.default_rng(n)
     a, b = random.normal(0.2, 0.3, n), random.normal(0.0, 0.2, n)
     verdict, found = judged(seeds(a), seeds(b, first=0 if paired else 100))
@@ -47,7 +47,7 @@ def test_the_larger_of_two_one_sided_tests(n: int, paired: bool) -> None:
     assert (verdict == "equivalent") is (found.within and compare(seeds(a), seeds(b)).verdict == "cannot tell")
 
 
-def test_every_pair_is_corrected_for_all() -> None:
+def test_p_values_are_corrected_for_all_pairs() -> None:
     random = np.random.default_rng(4)
     means = {"a": 0.0, "b": 0.05, "c": 0.2, "d": 0.45}
     groups = {name: seeds(random.normal(mean, 0.15, 4)) for name, mean in means.items()}
@@ -73,12 +73,12 @@ def test_no_equivalence_without_a_margin_or_with_too_few_seeds() -> None:
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.5, math.inf, math.nan])
-def test_a_margin_is_above_0(margin: float) -> None:
+def test_a_margin_must_be_positive_and_finite(margin: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         difference(seeds([1.0, 2.0, 3.0]), seeds([1.0, 2.0, 4.0]), margin=margin)
 
 
-def test_sentences() -> None:
+def test_sentences_state_the_verdict_the_interval_and_p() -> None:
     a, b = [70.0, 70.2, 70.1, 70.3, 70.2], [70.1, 70.1, 70.0, 70.3, 70.3]
     found = compare(seeds(a), seeds(b), margin=MARGIN)
     details = "90 % interval -0.10 to 0.10, p = 0.0002, n = 5 and 5, paired by seed"
@@ -96,7 +96,9 @@ def test_sentences() -> None:
 
 @QUICK
 @given(a=VALUES.filter(bool), b=VALUES.filter(bool))
-def test_whatever_the_values(a: dict[int, float], b: dict[int, float]) -> None:
+def test_equivalence_is_symmetric_and_implies_a_difference_below_the_margin(
+    a: dict[int, float], b: dict[int, float]
+) -> None:
     one, two = difference(a, b, margin=MARGIN), difference(b, a, margin=MARGIN)
     assert one is not None and two is not None
     assert (one.verdict == "equivalent") is (two.verdict == "equivalent")
@@ -107,10 +109,10 @@ def test_whatever_the_values(a: dict[int, float], b: dict[int, float]) -> None:
     assert one.equivalence is not None or one.verdict != "equivalent"
 
 
-# Of runs.
+# Equivalence of runs
 
 
-def test_by_top1_alone_and_with_the_margin_of_the_protocol(make_run: MakeRun, tmp_path: Path) -> None:
+def test_only_top1_is_tested_for_equivalence_with_the_protocols_margin(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, (one, two) in enumerate([(70.0, 70.2), (70.3, 70.2), (70.1, 70.0), (70.2, 70.3)]):
         make_run("ranger21", seed, (60.0, one))
         make_run("adamw", seed, (60.0, two))
@@ -132,9 +134,9 @@ def test_by_top1_alone_and_with_the_margin_of_the_protocol(make_run: MakeRun, tm
         assert (said in comparison_section(comparison)[1]) is (verdict == "equivalent")
 
 
-def test_the_smallest_margin_counts_and_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_smallest_margin_is_used_and_a_note_says_so(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("ranger21", 0, protocol__margin=0.3)
-    for seed, nonsense in enumerate([True, "0.1", 0, -1, ".nan", None]):  # configurations of strangers
+    for seed, nonsense in enumerate([True, "0.1", 0, -1, ".nan", None]):  # values in users' configurations
         make_run("adamw", seed, protocol__margin=nonsense)
     runs = find_runs([str(tmp_path / "outputs")]).runs
     assert margin_of(runs) == 0.3
