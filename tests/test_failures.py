@@ -1,4 +1,4 @@
-"""A divergence is a result: made runs of which some failed, through the comparison's own code."""
+"""A run that diverges is a result: recorded runs of which some failed, compared by the report's own code."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ def read(path: Path) -> RecordedRun:
     return run
 
 
-# What is a failure, and what it counts as
+# Which runs failed, and what they count as
 
 
 @pytest.mark.parametrize("value", ["NaN", "null", "Infinity", "1e300"])
 @pytest.mark.parametrize("key", ["val/loss", "val/acc1", "holdout/loss"])
-def test_a_finished_run_whose_last_validation_is_not_finite_failed(make_run: MakeRun, key: str, value: str) -> None:
+def test_a_finished_run_with_a_last_validation_that_is_not_finite_failed(
+    make_run: MakeRun, key: str, value: str
+) -> None:
     run = read(make_run(tail=f'{{"step": 30, "epoch": 3.0, "val/acc5": 61.0, "{key}": {value}}}\n'))
     assert failed(run)
     assert run.notes == (f"{key} is not finite at its last validation (step 30): counted as diverged",)
 
 
-def test_a_run_failed_by_its_last_validation_alone(make_run: MakeRun) -> None:
+def test_only_the_last_validation_makes_a_run_a_failure(make_run: MakeRun) -> None:
     recovered = make_run(
         seed=1, tail='{"step": 25, "val/loss": NaN}\n{"step": 30, "val/acc1": 60.0, "val/loss": 4.0}\n'
     )
@@ -69,7 +71,7 @@ def test_a_failed_run_counts_as_chance(make_run: MakeRun) -> None:
 
 
 def make_group(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], lost: int = 0, classes: int = 10) -> None:
-    """Runs with these final accuracies, of which the last `lost` diverged after their first epoch."""
+    """Make runs with these final accuracies, of which the last `lost` diverged after their first epoch."""
     for seed, value in enumerate(top1):
         status = "diverged" if seed >= len(top1) - lost else "finished"
         path = make_run(optimizer, seed, (50.0, value), status, trainer__epochs=2)
@@ -81,11 +83,11 @@ def only(tmp_path: Path) -> GroupComparison:
     return comparison
 
 
-def test_survivors_of_five_are_not_better_than_five_that_finished(make_run: MakeRun, tmp_path: Path) -> None:
+def test_three_survivors_of_five_are_not_better_than_five_finished_runs(make_run: MakeRun, tmp_path: Path) -> None:
     make_group(make_run, "adamw", ADAMW)
     make_group(make_run, "nesterov", NESTEROV, lost=2)
     comparison = only(tmp_path)
-    assert [row.group.label for row in comparison.rows] == ["adamw", "nesterov"]  # by the mean that counts all
+    assert [row.group.label for row in comparison.rows] == ["adamw", "nesterov"]  # sorted by the mean over all runs
     doubt = "Cannot tell whether adamw is better than nesterov with n = 5 and 5: the difference is 25.58 points"
     assert sentences(comparison.rows) == [
         f"{doubt}, diverged runs included (rank test, p = 1.00).",
@@ -106,7 +108,7 @@ def test_survivors_of_five_are_not_better_than_five_that_finished(make_run: Make
     assert "× nesterov, seed 3: diverged at step 20 (epoch 2); counts as 10 % top-1 (chance)." in said
 
 
-def test_every_file_and_the_page_tell_of_failures(make_run: MakeRun, tmp_path: Path) -> None:
+def test_every_file_and_the_page_mention_failures(make_run: MakeRun, tmp_path: Path) -> None:
     make_group(make_run, "adamw", ADAMW)
     make_group(make_run, "nesterov", NESTEROV, lost=2)
     write_report(examine([str(tmp_path / "outputs")]), tmp_path / "out")
@@ -114,7 +116,7 @@ def test_every_file_and_the_page_tell_of_failures(make_run: MakeRun, tmp_path: P
         adamw, nesterov = csv.DictReader(file)
     assert [nesterov[key] for key in ("n", "diverged", "running")] == ["5", "2", "0"]
     ends = [float(nesterov[f"diverged_{end}_percent"]) for end in ("low", "high")]
-    assert ends == pytest.approx([5.27, 85.34], abs=0.01)  # Clopper and Pearson's table
+    assert ends == pytest.approx([5.27, 85.34], abs=0.01)  # from Clopper and Pearson's table
     assert float(nesterov["final_top1_percent_mean"]) == pytest.approx((3 * 75.7 + 20) / 5)
     assert float(nesterov["final_top1_of_finished_percent_mean"]) == pytest.approx(75.7)
     assert float(nesterov["final_loss_mean"]) == pytest.approx((3 * 2.43 + 2 * math.log(10)) / 5)
@@ -140,7 +142,7 @@ def test_an_optimizer_that_always_diverges_is_worse_and_diverges_more_often(make
     ]
 
 
-def test_where_nothing_failed_all_is_as_without_failures(make_run: MakeRun, tmp_path: Path) -> None:
+def test_reports_without_failures_do_not_mention_them(make_run: MakeRun, tmp_path: Path) -> None:
     make_group(make_run, "adamw", ADAMW)
     make_group(make_run, "nesterov", NESTEROV)
     (said,) = sentences(only(tmp_path).rows)
@@ -149,7 +151,9 @@ def test_where_nothing_failed_all_is_as_without_failures(make_run: MakeRun, tmp_
     assert "| adamw | 5 | 0 | 0 |" in text and "finished runs alone" not in text and "chance" not in text
 
 
-def test_a_last_validation_that_is_not_finite_takes_its_run_down(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_last_validation_that_is_not_finite_counts_as_diverged_in_comparisons(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     make_group(make_run, "adamw", ADAMW)
     make_group(make_run, "nesterov", NESTEROV)
     for path in sorted((tmp_path / "outputs").glob("*/*nesterov*"))[:2]:
@@ -163,16 +167,16 @@ def test_a_last_validation_that_is_not_finite_takes_its_run_down(make_run: MakeR
     assert told in notes(comparison.rows)
 
 
-def test_three_seeds_and_a_seed_run_twice(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_seed_fails_if_one_of_its_runs_failed(make_run: MakeRun, tmp_path: Path) -> None:
     make_group(make_run, "adamw", ADAMW[:3])
     make_group(make_run, "nesterov", NESTEROV[:3], lost=3)
     assert "adamw is better than nesterov by 65.00 points" in sentences(only(tmp_path).rows)[0]
     path = make_run("nesterov", 0, (50.0, 75.7), name="again", trainer__epochs=2)
     (path / "manifest.json").write_text(json.dumps({"data": {"classes": 10, "fingerprint": "f"}}))
-    nesterov = only(tmp_path).rows[1]  # one of its runs failed, so the seed did
+    nesterov = only(tmp_path).rows[1]  # one run of seed 0 failed, so seed 0 failed
     assert (nesterov.failures.count, nesterov.n) == (3, 3)
     assert nesterov.final_top1 is not None
-    assert nesterov.final_top1.mean == pytest.approx(10.0)  # as where runs are ranked, and over several workloads
+    assert nesterov.final_top1.mean == pytest.approx(10.0)  # as in rankings and in results over several workloads
 
 
 def test_a_failed_loss_is_not_compared_if_the_number_of_classes_is_unknown(make_run: MakeRun, tmp_path: Path) -> None:
@@ -201,7 +205,7 @@ def test_the_ablation_counts_diverged_runs(make_run: MakeRun, tmp_path: Path) ->
     assert cell in text and "A diverged run counts as chance" in text
 
 
-def test_tuned_values_that_diverge_on_fresh_seeds_are_not_flattered(make_run: MakeRun, tmp_path: Path) -> None:
+def test_winners_that_diverge_on_fresh_seeds_count_as_chance(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, value in enumerate((80.0, 82.0, 99.0)):
         tail = json.dumps({"step": 30, "epoch": 3.0, "holdout/acc1": value}) + "\n"
         path = make_run("adamw", seed, (50.0, 60.0), "diverged" if seed == 2 else "finished", tail=tail)

@@ -1,6 +1,6 @@
-"""One step of the real loop on a pretended CUDA device: the host reads nothing and waits for no copy.
+"""Steps of the real training loop on a fake CUDA device: the host reads nothing and waits for no copy.
 
-It proves what the host does, and nothing of what a device computes.
+This shows what the host does, but not what a device computes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ranger21.run.plan import make_plan
 from ranger21.system.distributed import World, choose_device
 from ranger21.system.errors import UserError
 
-IMAGES, STEPS = 640, 3  # with a log line after the second
+IMAGES, STEPS = 640, 3  # the second step is logged
 
 
 def batches(config: Config) -> Iterator[ImageBatch]:
-    """As loaders make them, on the CPU."""
+    """Yield batches on the CPU, as the loaders make them."""
     count = config.data.batch_size // config.trainer.accumulate
     while True:
         images = torch.empty(count, 32, 32, 3, dtype=torch.uint8, device=CPU).permute(0, 3, 1, 2)
@@ -45,7 +45,7 @@ def batches(config: Config) -> Iterator[ImageBatch]:
 
 
 def build(config: Config) -> tuple[TrainSetup, TrainState]:
-    """The parts of a run on the pretended device, as `ranger21.run.build` puts them together."""
+    """Build the parts of a run on the fake device, like `ranger21.run.build`."""
     world = World(rank=0, size=1, local_rank=0, local_size=1, device=CUDA)
     precision, plan = choose_precision(config.trainer.precision, CUDA), make_plan(config, IMAGES)
     shape = memory_format(config.trainer.channels_last)
@@ -75,7 +75,7 @@ def build(config: Config) -> tuple[TrainSetup, TrainState]:
 
 
 def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> TransferGuard:
-    """Take some steps of such a run; return what was seen. Raises where the host waits."""
+    """Take some steps on the fake device; return the guard that watched them. Raises if the host would wait."""
     config = compose_config(["trainer.log_every_steps=2", *overrides])
     with fake_cuda(patch):
         setup, state = build(config)
@@ -85,9 +85,9 @@ def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> 
             for step in range(1, steps + 1):
                 loop.take_step(setup, state, step, clock)
     assert next(state.model.parameters()).device == CUDA and state.optimizer.state
-    assert watch.copied["to"] == 3 * steps * config.trainer.accumulate  # images, what is left to do, labels
+    assert watch.copied["to"] == 3 * steps * config.trainer.accumulate  # images, augmentation rows and labels
     groups = len(state.optimizer.param_groups)
-    assert watch.copied["upload"] in range(0, 4 * groups + 1, 4)  # tables, once for each group with a fused step
+    assert watch.copied["upload"] in range(0, 4 * groups + 1, 4)  # once per group with a fused step
     return watch
 
 
@@ -98,8 +98,8 @@ def hydra() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("optimizer", VARIANTS["optimizer"])
-def test_the_host_waits_in_no_step_of_any_optimizer(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two passes a step, of which one may be left out, and a merge of lookahead."""
+def test_the_host_never_waits_with_any_optimizer(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step has two passes and may be skipped; one step merges lookahead's weights."""
     merge = (
         ["optimizer.lookahead_k=2"]
         if "lookahead_k" in {f.name for f in fields(VARIANTS["optimizer"][optimizer])}
@@ -112,15 +112,17 @@ def test_the_host_waits_in_no_step_of_any_optimizer(optimizer: str, monkeypatch:
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64", "fp16"])
 @pytest.mark.parametrize("optimizer", ["ranger21", "adamw"])
 @pytest.mark.parametrize("undo", ["stop", "skip"])
-def test_nor_in_any_precision(precision: str, optimizer: str, undo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But torch's gradient scaler reads whether to step, once a step, for an optimizer that does not see to it."""
+def test_the_host_waits_in_no_precision_except_for_torchs_gradient_scaler(
+    precision: str, optimizer: str, undo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scaler reads once per step whether to take it, unless the optimizer decides that itself."""
     overrides = [f"trainer.precision={precision}", f"optimizer={optimizer}", f"trainer.on_nonfinite={undo}"]
     read = run([*overrides, "optimizer.lookahead_k=2"], monkeypatch).read
     assert read == (STEPS if precision == "fp16" and optimizer != "ranger21" else 0)
 
 
 def unlike(one: Callable[..., Any], then: Callable[[Tensor], Any]) -> Callable[..., Any]:
-    """The function, and then something done with what it returns."""
+    """Return a function that calls `one`, then `then` on the result."""
 
     def changed(*args: Any) -> Any:
         found = one(*args)
@@ -140,15 +142,17 @@ def unlike(one: Callable[..., Any], then: Callable[[Tensor], Any]) -> Callable[.
         lambda t: torch.empty(2, device=CPU).to(t.device, non_blocking=True),
     ],
 )  # fmt: skip
-def test_a_look_at_the_device_would_be_seen(look: Callable[[Tensor], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_notices_every_read_and_blocking_copy(
+    look: Callable[[Tensor], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "forward_backward", unlike(loop.forward_backward, look))
     with pytest.raises((AssertionError, RuntimeError, TypeError)) as caught:
         run([], monkeypatch, steps=1)
     assert any(entry.name == "changed" for entry in caught.traceback)
 
 
-def test_which_gpu_a_rank_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its place on its node; a GPU that is not there, and one for all ranks, are refused."""
+def test_a_rank_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing GPU, and one GPU for all ranks, are refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -163,7 +167,7 @@ def test_which_gpu_a_rank_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("cuda:1", 0)
 
 
-def test_which_precision_a_gpu_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_bf16_gets_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old GPU")
     for has_bf16, expected in ((True, "bf16"), (False, "fp16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bf16: has)

@@ -1,4 +1,4 @@
-"""The campaign of faults: a short one by the real command, and that its table tells the truth."""
+"""The fault campaign: a short one by its command, and whether its table is right."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ranger21.system.errors import UserError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fault injection needs Linux")
 
 LEG = setups.LEGS[0]
-# Two sessions, of which the second is refused.
+# Three faults in two sessions; the run refuses to start in the second.
 THREE = ("--faults", "3", "--ranks", "1", "--seed", "651")
 LOADER, WANDB = "loader process killed", "wandb process killed, offline"
 BEFORE_BEST, OTHERS = "killed between last.pt and best.pt", "last.pt of another run"
@@ -48,7 +48,7 @@ def command(folder: Path, *more: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short campaign, itself killed when it had begun, and run again."""
+    """A short campaign that was killed after it had begun, and started again."""
     folder = tmp_path_factory.mktemp("campaign")
     process = subprocess.Popen(**command(folder))
     assert process.stdout
@@ -58,7 +58,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert line.startswith("[2 of 3 faults, left ")
     done = subprocess.run(**command(folder), timeout=700)
     assert done.returncode == 0 and "[3 of 3 faults" in done.stdout, done.stdout
-    assert "[2 of 3 faults" not in done.stdout  # it went on from there
+    assert "[2 of 3 faults" not in done.stdout  # it continued from there
     return folder
 
 
@@ -67,7 +67,7 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_a_short_campaign(campaign: Path) -> None:
+def test_a_short_campaign_recovers_from_every_fault(campaign: Path) -> None:
     content = found(campaign)
     assert content["good"] and len(content["faults"]) == 3 and len(content["runs"]) == 1
     kinds = [fault["kind"] for fault in content["faults"]]
@@ -81,8 +81,8 @@ def test_a_short_campaign(campaign: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_changed_weight_is_told(campaign: Path) -> None:
-    """The smallest change of one weight of a finished run."""
+def test_a_changed_weight_fails_the_campaign(campaign: Path) -> None:
+    """One weight of a finished run is changed by the smallest possible amount."""
     last = campaign / "work" / "runs" / "0-1-ranks-0" / "checkpoints" / "last.pt"
     before, state = last.read_bytes(), read(last)
     weight = next(tensor for tensor in state["model"].values() if tensor.is_floating_point())
@@ -98,7 +98,7 @@ def test_a_changed_weight_is_told(campaign: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_any_other_change_is_told(campaign: Path) -> None:
+def test_changes_of_metrics_result_and_best_checkpoint_are_noticed(campaign: Path) -> None:
     runs = campaign / "work" / "runs"
     run, reference = runs / "0-1-ranks-0", runs / "0-1-ranks-undisturbed"
 
@@ -126,7 +126,7 @@ def test_any_other_change_is_told(campaign: Path) -> None:
     assert looked_at().same(0.0)
 
 
-def test_differences() -> None:
+def test_difference_compares_nested_tensors_and_is_infinite_otherwise() -> None:
     one = {"a": [torch.ones(3), 2], "b": "x"}
     assert difference(one, {"a": [torch.ones(3), 2], "b": "x"}) == 0
     assert difference(one, {"a": [torch.tensor([1, 1, 1.5]), 2], "b": "x"}) == 0.5
@@ -142,7 +142,7 @@ def test_differences() -> None:
 
 
 def record(*faults: tuple[str, int], **values: Any) -> SessionRecord:
-    """A session of a run in one process, from step 20 to 33, and killed."""
+    """Return a session in one process that was killed after the steps 20 to 33."""
     facts = {"newest": 20, "resumed": 20, "reached": 33, "saved": 30, "codes": [-9]} | values
     return SessionRecord(LEG.name, 0, 1, 1, faults=[{"kind": kind, "step": step} for kind, step in faults], **facts)
 
@@ -185,12 +185,14 @@ END = record(newest=30, resumed=30, reached=120, saved=120, codes=[0], finished=
         ("metrics.jsonl torn", {}, [END], ""),
     ],
 )  # fmt: skip
-def test_what_is_judged(kind: str, values: dict[str, Any], after: list[SessionRecord], mistake: str) -> None:
+def test_each_fault_is_judged_by_what_followed_it(
+    kind: str, values: dict[str, Any], after: list[SessionRecord], mistake: str
+) -> None:
     fault = judge(LEG, [record((kind, 27), **values), *after])[0]
     assert fault.kind == kind and fault.mistake.startswith(mistake) and bool(fault.mistake) == bool(mistake), fault
 
 
-def test_a_process_that_is_replaced_goes_on() -> None:
+def test_a_replaced_loader_process_counts_only_if_a_step_followed() -> None:
     told = record((LOADER, 25), ("SIGKILL", 33), told=["are restarted"])
     later = judge(LEG, [told, END])
     assert [(fault.kind, fault.mistake, fault.repeated) for fault in later] == [
@@ -201,14 +203,14 @@ def test_a_process_that_is_replaced_goes_on() -> None:
     assert stuck[0].mistake == "no step followed"
 
 
-def test_a_run_that_ends_by_itself_is_told() -> None:
+def test_a_run_that_ends_without_a_fault_is_a_mistake() -> None:
     for faults in ((), ((LOADER, 25),), (("checkpoint cut short", 20),)):
         last = judge(LEG, [record(*faults, codes=[1]), END])[-1]
         assert (last.kind, last.mistake) == (BY_ITSELF, "ended with [1], although no fault had hit it")
     assert judge(LEG, [END]) == []
 
 
-def test_one_bad_fault_or_run_is_enough() -> None:
+def test_one_bad_fault_or_run_fails_the_campaign() -> None:
     good, same = Judged(LEG.name, "SIGKILL", 0, 3, 1), Likeness(True, 0.0, True, True)
     assert CampaignResult((LEG,), [good], {(LEG.name, 0): same}).good()
     bad = Judged(LEG.name, "SIGKILL", 0, 3, 1, "lost")
@@ -227,7 +229,7 @@ def test_one_bad_fault_or_run_is_enough() -> None:
         assert outcome.good() == fine and f"{weights:.2g}" in outcome.markdown()
 
 
-def test_what_hits_is_a_function_of_the_seed() -> None:
+def test_the_seed_determines_the_faults() -> None:
     faults = [plan(651, LEG, 0, session) for session in range(2)]
     assert [len(some) for some in faults] == [2, 1] and faults == [plan(651, LEG, 0, session) for session in range(2)]
     for leg in setups.LEGS:
@@ -250,7 +252,9 @@ def test_what_hits_is_a_function_of_the_seed() -> None:
         ("sessions.jsonl", b"\xff{\n", "is damaged"),
     ],
 )
-def test_another_campaigns_folder_is_left_alone(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
+def test_the_folder_of_another_campaign_is_refused_and_unchanged(
+    name: str, content: bytes, sentence: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{sentence}.*: choose another --work, or delete it"):
         Campaign(tmp_path, 3, 651, "1", fork=True, commit="", say=print)

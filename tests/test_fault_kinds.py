@@ -1,4 +1,4 @@
-"""What the faults of a campaign do, and what their user puts right, without a run."""
+"""The kinds of faults in a campaign: what each does to a run directory, and how it is undone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES = b'{"step": 1}\n{"step": 2}\n'
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    """A run directory with what the faults look at, and a checkpoint of another run."""
+    """A run directory with the files that faults touch, and a checkpoint of another run."""
     directory, spare, other = (tmp_path / name for name in ("run", "run.spare", "other"))
     spare.mkdir()
     for folder in (directory, other):
@@ -52,8 +52,8 @@ def content(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("where", [0.0, 0.2, 0.3, 0.6, 0.8, 0.99])
 @pytest.mark.parametrize("name", [kind.name for kind in KINDS if isinstance(kind, Refused)])
-def test_what_is_to_be_refused_is_put_back(name: str, where: float, scene: Scene) -> None:
-    """Also if the campaign is killed meanwhile, and again if it is done twice."""
+def test_a_fault_that_must_be_refused_can_be_undone(name: str, where: float, scene: Scene) -> None:
+    """Undoing it works after the campaign was killed, too, and a second time it changes nothing."""
     before, kind = content(scene.directory), BY_NAME[name]
     assert not kind.mend(scene)
     assert kind.prepare(scene, where) is not None
@@ -63,16 +63,16 @@ def test_what_is_to_be_refused_is_put_back(name: str, where: float, scene: Scene
 
 
 @pytest.mark.parametrize("name", ["directory renamed", "metrics.jsonl deleted", ".lock deleted"])
-def test_what_is_taken_from_a_run_is_put_back(name: str, scene: Scene) -> None:
+def test_files_and_folders_taken_from_a_run_are_put_back(name: str, scene: Scene) -> None:
     before, kind = content(scene.directory), BY_NAME[name]
-    session: Any = None  # which these do not look at
+    session: Any = None  # these faults do not use it
     assert kind.hit(scene, session, 0.5) == {}
     assert not scene.directory.exists() or content(scene.directory) != before
     assert kind.hit(scene, session, 0.5) is None
     assert kind.mend(scene) and content(scene.directory) == before and not kind.mend(scene)
 
 
-def test_a_run_that_puts_it_back_itself_is_left_alone(scene: Scene) -> None:
+def test_a_file_that_the_run_has_written_again_is_not_overwritten(scene: Scene) -> None:
     kind, metrics, session = BY_NAME["metrics.jsonl deleted"], scene.directory / "metrics.jsonl", Any
     assert kind.hit(scene, session, 0.5) == {}  # type: ignore[arg-type]
     metrics.write_bytes(b"anew")
@@ -85,8 +85,8 @@ def test_a_copied_folder_keeps_its_hard_links(scene: Scene) -> None:
     assert not (scene.spare / "copy" / "last.pt").samefile(scene.last)
 
 
-def test_the_structure_is_all_but_the_tensors(scene: Scene) -> None:
-    """Every byte that belongs to no tensor, and none of a tensor's: what is changed there leaves the values."""
+def test_the_structure_of_a_checkpoint_is_every_byte_outside_its_tensors(scene: Scene) -> None:
+    """If a byte there is changed, either reading fails or the values are unchanged."""
     parts, size = whole.structure(scene.last), scene.last.stat().st_size
     places = [place for part in parts for place in part]
     assert len(set(places)) == len(places) == size - 600 * 4
@@ -103,13 +103,15 @@ def test_the_structure_is_all_but_the_tensors(scene: Scene) -> None:
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the orders change is as before afterwards."""
+    """Restore afterwards the functions that `inside.obey` replaces."""
     for module, name in ((builtins, "open"), (io, "open"), (os, "open"), (time, "time"), (time, "time_ns")):
         monkeypatch.setattr(module, name, getattr(module, name))
 
 
-def test_so_many_reads_fail(scene: Scene, patched: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader meets EIO, whatever it reads with, and the file is whole when they are over."""
+def test_the_ordered_number_of_reads_fails_and_then_the_file_is_intact(
+    scene: Scene, patched: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read gets EIO, whichever function reads."""
     orders = [{"rank": 0, "unreadable": str(scene.last), "times": 3}]
     monkeypatch.setenv(inside.ORDERS, json.dumps(orders))
     inside.obey()
@@ -128,8 +130,8 @@ def test_the_clock_is_set_back(patched: None, monkeypatch: pytest.MonkeyPatch) -
     assert real - time.time() > 86_000 and real - time.time_ns() / 1e9 > 86_000
 
 
-def test_a_command_obeys(tmp_path: Path) -> None:
-    """train.py as the main program, its own arguments and exit code; and a file that must not be renamed."""
+def test_train_py_obeys_orders_as_a_command(tmp_path: Path) -> None:
+    """train.py runs as the main program, with its own arguments and exit code."""
     code = as_command(["--help"], {inside.ORDERS: "[]"}, tmp_path / "help.txt").wait()
     assert code == 0 and "train.py" in (tmp_path / "help.txt").read_text()
 
@@ -169,20 +171,22 @@ OTHERS, EIO, TWO = "last.pt of another run", "EIO from reads of a checkpoint", "
         ("directory renamed", {"mended": True}, {"finished": True, "codes": [0]}, "no message with"),
     ],
 )
-def test_what_is_judged(name: str, fact: dict[str, Any], values: dict[str, Any], mistake: str) -> None:
+def test_each_kind_of_fault_is_judged_by_its_own_rules(
+    name: str, fact: dict[str, Any], values: dict[str, Any], mistake: str
+) -> None:
     fault = {"kind": name, "step": 20} | fact
     of_fault = record(faults=[fault], **values)
     found = BY_NAME[name].judge(of_fault.faults[0], of_fault, LATER)[1]
     assert found.startswith(mistake) and bool(found) == bool(mistake), found
 
 
-def test_every_kind_has_a_name_of_its_own_and_a_place() -> None:
+def test_every_kind_has_a_unique_name_and_a_known_base_class() -> None:
     assert len(BY_NAME) == len(KINDS)
     assert all(isinstance(kind, Between | Refused | Within | Ending) for kind in KINDS)
 
 
-def test_every_message_that_a_kind_waits_for_is_one_of_the_programs() -> None:
-    """A message whose words change must not turn its fault into one that is never recovered."""
+def test_every_message_that_a_kind_expects_exists_in_the_program() -> None:
+    """Otherwise a reworded message would make its fault look as if the run never recovered."""
     package = Path(whole.__file__).parents[1]
     code = "\n".join(path.read_text() for path in package.rglob("*.py") if path.parent.name != "faults")
     code += os.strerror(errno.ENOSPC)

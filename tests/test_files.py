@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from ranger21.system.files import replacing, sweep, write_atomically
 FORK = multiprocessing.get_context("fork")
 
 
-def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_atomically(path, b"old")
     with pytest.raises(ZeroDivisionError), replacing(path) as new:
@@ -41,7 +41,7 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_writers_of_one_file_do_not_share_what_is_not_whole_yet(tmp_path: Path) -> None:
+def test_parallel_writers_of_one_file_use_separate_temporary_files(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with replacing(path) as one:
         one.write_text("one, ")
@@ -57,7 +57,7 @@ def test_writers_of_one_file_do_not_share_what_is_not_whole_yet(tmp_path: Path) 
     assert path.read_text() == "one, whole" and os.listdir(tmp_path) == ["a.png"]
 
 
-def test_what_killed_writers_left_is_swept_by_the_next_of_the_name(tmp_path: Path) -> None:
+def test_the_next_writer_of_a_file_removes_what_killed_writers_left(tmp_path: Path) -> None:
     def die(name: str) -> None:
         with replacing(tmp_path / name) as new:
             new.write_text("half")
@@ -73,7 +73,7 @@ def test_what_killed_writers_left_is_swept_by_the_next_of_the_name(tmp_path: Pat
     for name in mine - {".new-01234567-b.json"}:
         (tmp_path / name).touch()
     (tmp_path / ".new-01234567-b.json").mkdir()
-    assert len(os.listdir(tmp_path)) == 6  # the second of one name swept what the first left
+    assert len(os.listdir(tmp_path)) == 6  # the second writer of a.json removed the first one's file
     for name in ("a.json", "[a].json", long):
         write_atomically(tmp_path / name, "{}")
     assert set(os.listdir(tmp_path)) == {"a.json", "[a].json", long, *mine}

@@ -1,4 +1,4 @@
-"""Checkpoints with every kind of wrong state: one sentence each, before anything is restored or written over."""
+"""Checkpoints whose state does not fit the run are refused with one message, before anything is changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Edit = Callable[[State], Any]
 
 @pytest.fixture(scope="module")
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, State]:
-    """A run of which the last step is still to be concluded, and its checkpoint."""
+    """A run that has taken its last step but has no result.json, with its checkpoint."""
     config = compose_config([*TINY, f"data.root={images}", "optimizer=adamw", "optimizer.lookahead_k=3"])
     config = replace(config, trainer=replace(config.trainer, steps=4))
     directory = tmp_path_factory.mktemp("runs") / "run"
@@ -39,7 +39,7 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config,
 
 
 def put(*keys: Any, value: Any = ...) -> Edit:
-    """Another value in its place, or (`...`) none at all."""
+    """Return a function that replaces a value of a state, or deletes it (`...`)."""
 
     def edit(state: State) -> None:
         part: Any = state
@@ -119,15 +119,17 @@ WRONG: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_state_is_refused(run: tuple[Config, Path, State], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_does_not_fit_the_run_is_refused(
+    run: tuple[Config, Path, State], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "PAUSES", (0.0, 0.0, 0.0))
     config, directory, state = run
-    (directory / "result.json").unlink(missing_ok=True)  # of a state that was accepted
+    (directory / "result.json").unlink(missing_ok=True)  # left by a state that was accepted
     edit, words = WRONG[kind]
     wrong = copy.deepcopy(state)
     wrong = edit(wrong) if kind in ("a list", "a tensor") else edit(wrong) or wrong
     last = directory / "checkpoints" / "last.pt"
-    last.unlink()  # another name of it is best.pt
+    last.unlink()  # keeps best.pt, a hard link to it
     torch.save(wrong, last)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.suffix != ".txt"}
     with pytest.raises(UserError) as caught:
@@ -143,15 +145,15 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizers_own_state_fits_it_alone(run: tuple[Config, Path, State], name: str) -> None:
-    """And looking at it changes neither the state nor the model."""
+def test_an_optimizers_state_fits_only_that_optimizer(run: tuple[Config, Path, State], name: str) -> None:
+    """The check changes neither the state nor the model."""
     make, other = (
         partial(_make, compose_config([*TINY, "data.root=/data", *f"optimizer={one}".split()]))
         for one in (name, "adamw" if name == "lion" else "lion")
     )
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     optimizer = make(model.parameters())
-    for _ in range(7):  # past the step of lookahead
+    for _ in range(7):  # beyond lookahead's first merge
         for param in model.parameters():
             param.grad = torch.rand_like(param)
         optimizer.step()

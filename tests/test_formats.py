@@ -1,7 +1,7 @@
-"""Files of earlier versions: tests/formats/N, made by the code that wrote them (tests/formats/README.md).
+"""Files that earlier versions wrote still open: tests/formats/N (see tests/formats/README.md).
 
-Today's code goes on from them to what that code came to when it went on itself; bit for bit on a machine like the one
-that they were made on, up to rounding elsewhere.
+Runs that today's code resumes must end with the weights that the old code reached: bit for bit on a similar machine,
+and up to rounding elsewhere.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ FACTS: dict[str, dict[str, Any]] = {name: json.loads((FORMATS / name / "facts.js
 KINDS = [(version, kind) for version in VERSIONS for kind in FACTS[version]["checkpoints"]]
 RUNS = [(version, run) for version in VERSIONS for run in FACTS[version]["answers"] if "-s" in run]
 each_version = pytest.mark.parametrize("old", VERSIONS, indirect=True)
-ROUNDING: dict[str, float] = {"rtol": 1e-3, "atol": 1e-5}  # of a dozen steps, by another torch on another processor
+ROUNDING: dict[str, float] = {"rtol": 1e-3, "atol": 1e-5}  # of a dozen steps on another machine
 
 
 @dataclass(frozen=True)
 class Old:
-    """A copy of a version's files, and what is known of them."""
+    """A copy of a version's files, with the recorded facts about them."""
 
     version: str
     place: Path
@@ -55,13 +55,13 @@ class Old:
         return next(path for path in (self.place / "runs" / "paper").iterdir() if f"-s{seed}" in path.name)
 
     def here(self, overrides: list[str]) -> str:
-        """The version's own command line, on the copy of its files."""
+        """Return the overrides as part of a command line, with the image folder of the copy."""
         return " ".join(f"'{override.replace('=images', f'={self.place}/images')}'" for override in overrides)
 
 
 @pytest.fixture
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> Old:
-    """A version's files, the image folders of the age that the cached index has noted."""
+    """A copy of a version's files; its image folders have the modification times that the cached index expects."""
     place = tmp_path / "old"
     shutil.copytree(FORMATS / request.param, place)
     for split in ("train", "val"):
@@ -83,7 +83,7 @@ def same_machine(facts: dict[str, Any]) -> bool:
 
 
 def assert_ends_as_before(directory: Path, version: str, name: str) -> None:
-    """That the last weights are those that the old code came to."""
+    """Assert that the last weights are those that the old code reached."""
     ends, weights = load_file(FORMATS / version / "ends.safetensors"), weights_of(directory)
     assert {f"{name}/{key}" for key in weights} == {key for key in ends if key.startswith(f"{name}/")}
     for key, tensor in weights.items():
@@ -98,7 +98,7 @@ def weights_of(directory: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("old", "kind"), KINDS, indirect=["old"])
-def test_a_run_goes_on_with_its_optimizer(commands: CommandRunner, old: Old, kind: str) -> None:
+def test_an_old_run_resumes_with_its_optimizer(commands: CommandRunner, old: Old, kind: str) -> None:
     run, steps = old.place / "checkpoints" / kind, old.facts["step"]
     answer = done(commands, f"train.py {old.here(old.facts['checkpoints'][kind])} run_dir={run}")
     assert f"Resumed at step {steps['stopped']} of {steps['last']}." in answer.out + answer.err
@@ -107,8 +107,8 @@ def test_a_run_goes_on_with_its_optimizer(commands: CommandRunner, old: Old, kin
 
 
 @each_version
-def test_the_same_command_finds_its_run_and_goes_on_with_its_records(commands: CommandRunner, old: Old) -> None:
-    """The directory's name, metrics.jsonl and W&B's run of two fragments, one of each version."""
+def test_the_old_command_finds_its_run_and_continues_its_records(commands: CommandRunner, old: Old) -> None:
+    """The directory's name, metrics.jsonl, and W&B's run (one fragment of each version) are kept."""
     run = old.run(seed=2)
     before = metrics_lines(run)
     done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=2")
@@ -120,7 +120,7 @@ def test_the_same_command_finds_its_run_and_goes_on_with_its_records(commands: C
 
 
 @each_version
-def test_a_finished_run_is_left_alone(commands: CommandRunner, old: Old) -> None:
+def test_an_old_finished_run_is_not_changed(commands: CommandRunner, old: Old) -> None:
     kept = {path: path.read_bytes() for path in old.run(seed=0).rglob("*") if path.is_file() and path.name != ".lock"}
     answer = done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=0")
     assert "is finished already (step 72): nothing to do" in answer.out + answer.err
@@ -128,7 +128,7 @@ def test_a_finished_run_is_left_alone(commands: CommandRunner, old: Old) -> None
 
 
 @pytest.mark.parametrize(("old", "run"), RUNS, indirect=["old"])
-def test_weights_are_evaluated_and_exported(commands: CommandRunner, old: Old, run: str) -> None:
+def test_old_weights_are_evaluated_and_exported_as_before(commands: CommandRunner, old: Old, run: str) -> None:
     answers, source, target = old.answers[run], old.place / "runs" / "paper" / run, old.place / "weights.safetensors"
     for name, data in (("evaluate", ""), ("evaluate from the raw pack", f"data.pack={old.place}/pack-raw")):
         text = done(commands, f"evaluate.py {source} --json data.root={old.place}/images {data}").out
@@ -136,24 +136,24 @@ def test_weights_are_evaluated_and_exported(commands: CommandRunner, old: Old, r
         assert {key: found[key] for key in answers[name]} == pytest.approx(answers[name], rel=1e-4)
     line = done(commands, f"export.py {source} {target}").out
     assert eval_of(line.strip().splitlines()[-1]) == eval_of(answers["export"].strip())
-    save_file(load_file(target), target)  # the same tensors, without what later versions say of the run
+    save_file(load_file(target), target)  # removes the metadata that later versions add
     assert hashlib.sha256(target.read_bytes()).hexdigest() == answers["exported"]
 
 
 def eval_of(line: str) -> dict[str, Any]:
-    """The arguments of the printed call of timm, but for the file's folder."""
+    """Return the arguments of a printed timm.create_model call; of the checkpoint's path only the name."""
     arguments: dict[str, Any] = eval(line.replace("timm.create_model(", "dict(model="), {})
     return arguments | {"checkpoint_path": Path(arguments["checkpoint_path"]).name}
 
 
 @each_version
-def test_runs_are_compared(commands: CommandRunner, old: Old) -> None:
+def test_old_runs_are_compared_as_before(commands: CommandRunner, old: Old) -> None:
     expected = list(csv.DictReader(io.StringIO(old.answers["compare"])))
     done(commands, f"compare.py {old.place}/runs --out {old.place}/compared")
     found = list(csv.DictReader(io.StringIO((old.place / "compared" / "table.csv").read_text())))
     assert len(found) == len(expected)
     for row, then in zip(found, expected, strict=True):
-        # Intervals without any width are told otherwise since: equal seeds are no certainty.
+        # Intervals of zero width are not compared: they are reported differently now.
         names = [key.removesuffix("_low") for key in then if key.endswith("_low")]
         points = [name for name in names if then[f"{name}_low"] and then[f"{name}_low"] == then[f"{name}_high"]]
         told = then.keys() - {f"{name}_{end}" for name in points for end in ("low", "high")}
@@ -161,7 +161,7 @@ def test_runs_are_compared(commands: CommandRunner, old: Old) -> None:
 
 
 @each_version
-def test_offline_wandb_runs_are_merged(commands: CommandRunner, old: Old) -> None:
+def test_old_offline_wandb_runs_are_merged_as_before(commands: CommandRunner, old: Old) -> None:
     def told(text: str) -> list[str]:
         return sorted(re.findall(r"\(W&B run \w+\): \d+ rows up to step \d+, of \d+ fragment", text))
 
@@ -171,7 +171,7 @@ def test_offline_wandb_runs_are_merged(commands: CommandRunner, old: Old) -> Non
 
 @pytest.mark.parametrize("pack", ["pack-jpeg", "pack-raw"])
 @each_version
-def test_a_pack_is_checked_and_trained_from(commands: CommandRunner, old: Old, pack: str) -> None:
+def test_an_old_pack_is_checked_and_used_for_training(commands: CommandRunner, old: Old, pack: str) -> None:
     place, command = old.place / pack, f"train.py {old.here(old.facts['runs'])} logger=none trainer.steps=2"
     data = old.here([override for override in old.facts["runs"] if override.startswith("data")])
     files = {path: path.read_bytes() for path in place.rglob("*.tar")}
@@ -181,14 +181,14 @@ def test_a_pack_is_checked_and_trained_from(commands: CommandRunner, old: Old, p
     assert "is already complete" in answer.out or "train.py can use it as it is. To make a new pack" in answer.err
     assert files == {path: path.read_bytes() for path in files}
     done(commands, f"{command} data.pack={place} run_dir={old.place}/packed")
-    if pack == "pack-raw":  # whose pixels are the images' own
+    if pack == "pack-raw":  # it holds exactly the images' pixels
         done(commands, f"{command} run_dir={old.place}/folders")
         packed, folders = (weights_of(old.place / name) for name in ("packed", "folders"))
         assert all(torch.equal(tensor, folders[key]) for key, tensor in packed.items())
 
 
 @each_version
-def test_a_run_begins_from_a_checkpoint(commands: CommandRunner, old: Old) -> None:
+def test_an_old_checkpoint_initializes_a_run(commands: CommandRunner, old: Old) -> None:
     source = old.place / "checkpoints" / "gd"
     overrides = f"{old.here(old.facts['checkpoints']['adamw'])} model.init_from={source} trainer.steps=1"
     answer = done(commands, f"train.py {overrides} run_dir={old.place}/new")
@@ -197,7 +197,7 @@ def test_a_run_begins_from_a_checkpoint(commands: CommandRunner, old: Old) -> No
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @each_version
-def test_a_cached_index_is_right_or_made_again(old: Old, split: str) -> None:
+def test_an_old_cached_index_is_correct_or_replaced(old: Old, split: str) -> None:
     folder = old.place / "images" / split
     found = read_index(folder)
     cache_files(folder)[0].unlink()

@@ -1,4 +1,4 @@
-"""From ImageNet's official archives to a trained model, by the real commands, each of them killed in the middle."""
+"""From ImageNet's official archives to a trained model, with the real commands, each killed once."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ pytest.importorskip("scipy", reason="needs the packages that read the archives: 
 
 
 def killed_and_run_again(arguments: list[str], begun: Callable[[], bool]) -> bool:
-    """Kills the command as soon as it has `begun`, then runs it to its end. Whether it was killed at work."""
+    """Kill the command as soon as `begun()`, then run it to its end. Return whether the kill came before its end."""
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     while process.poll() is None and not begun():
         time.sleep(0.002)
@@ -37,16 +37,16 @@ def after(seconds: float) -> Callable[[], bool]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by what is in it."""
+    """Return the SHA-256 of every file below a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.endswith(".index.npz")  # has times in it
+        if path.is_file() and not path.name.endswith(".index.npz")  # contains modification times
     }
 
 
 class Chain:
-    """The four commands, in a folder of their own."""
+    """The four commands, with a separate folder for their output."""
 
     def __init__(self, archives: Path, place: Path) -> None:
         self.root, self.pack, self.run, self.report = (place / name for name in ("data", "pack", "run", "report.json"))
@@ -61,7 +61,7 @@ class Chain:
         self.train = command(*options, *data)["args"]
 
 
-def test_from_the_archives_to_a_model_whoever_is_killed(images: Path, tmp_path: Path) -> None:
+def test_killing_each_command_on_the_way_to_a_model_changes_nothing(images: Path, tmp_path: Path) -> None:
     archives, calm, troubled = (tmp_path / name for name in ("archives", "calm", "troubled"))
     make_archives(images, archives)
     for place in (calm, troubled):

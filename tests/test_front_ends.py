@@ -1,4 +1,4 @@
-"""The two front ends and the jitter on the device: `fast` is held against `pil`, the recipe in classic operations."""
+"""The two front ends and the jitter on the device: `fast` is compared with `pil`, the reference recipe."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from ranger21.system.randomness import SAMPLE, uniforms
 
 COUNT = 200
 RECIPE = replace(FULL, resize=288, crop=256)  # the paper's sizes
-STILL = replace(PLAIN, resize=288, crop=256, flip=0.5)  # and its crops and flips alone
+STILL = replace(PLAIN, resize=288, crop=256, flip=0.5)  # only its crops and flips
 
 
 @pytest.fixture(scope="module")
 def photographs() -> list[Encoded]:
-    """JPEGs of ImageNet's sizes and weights."""
+    """JPEG photographs with the dimensions and file sizes of ImageNet's images."""
     for package in ("skimage", "sklearn"):
         pytest.importorskip(package, reason="needs photographs: pip install 'ranger21-imagenet[bench]'")
     from ranger21.data.photographs import jpegs
@@ -48,25 +48,25 @@ def photographs() -> list[Encoded]:
 
 @pytest.fixture(scope="module")
 def resized(photographs: list[Encoded]) -> list[Encoded]:
-    """The same photographs as pixels, 288 x 288: from here on both ends start with the same."""
+    """The same photographs as pixels, 288 x 288, so that both front ends start from equal images."""
     tensors = [resized_tensor(to_tensor(photograph), RECIPE).permute(1, 2, 0) for photograph in photographs]
     return [Encoded(t.contiguous().numpy().reshape(-1), "pixels", "draw another", (288, 288)) for t in tensors]
 
 
 def row(order: tuple[int, int, int] = (0, 1, 2), flip: bool = False, **factors: float) -> np.ndarray:
-    """As `flips_and_jitters` has it; a factor not given is 1."""
+    """Return a row as `flips_and_jitters` makes it; factors default to 1."""
     names = ("brightness", "contrast", "saturation")
     return np.array([flip, *(factors.get(name, 1.0) for name in names), *order], dtype=np.float32)
 
 
 def jittered(images: Tensor, rows: np.ndarray | Tensor) -> Tensor:
-    """By the jitter alone, in float64 from 0 to 255."""
+    """Apply only the jitter, in float64 from 0 to 255."""
     rows = torch.as_tensor(rows)
     return on_device.jitter(images.double(), rows[:, 1:4], rows[:, 4:])
 
 
 def noise(count: int = 6, side: int = 24) -> Tensor:
-    """uint8 pictures in which neighbours are alike and every value occurs."""
+    """Return uint8 pictures with similar neighbouring pixels, in which every value occurs."""
     rng = np.random.default_rng(0)
     steps = rng.integers(0, 256, (count, 3, side // 4, side // 4)).repeat(4, axis=2).repeat(4, axis=3)
     return torch.from_numpy((steps + rng.integers(-20, 21, (count, 3, side, side))).clip(0, 255).astype(np.uint8))
@@ -77,13 +77,13 @@ def random_rows(count: int) -> Tensor:
 
 
 def distance(config: ImageFolderConfig, image: Encoded, seed: int) -> float:
-    """Mean absolute difference of what the two ends make of it, of 255."""
+    """Return the mean absolute difference between the two front ends' images, which range from 0 to 255."""
     one, other = (transformed(end, config, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
     assert one.shape == other.shape == (3, config.crop, config.crop)
     return float(np.abs(one - other).mean())
 
 
-def test_the_photographs_are_imagenets_in_size_and_weight(photographs: list[Encoded]) -> None:
+def test_the_photographs_have_the_dimensions_and_file_sizes_of_imagenet(photographs: list[Encoded]) -> None:
     from ranger21.data.photographs import jpegs
 
     assert jpegs(20) == [photograph.data.tobytes() for photograph in photographs[:20]]
@@ -99,7 +99,7 @@ def test_the_photographs_are_imagenets_in_size_and_weight(photographs: list[Enco
     assert 0.6 < np.mean(usual) < 0.95 and len(set(sizes)) > 20 and {(500, 375), (375, 500)} <= set(sizes)
 
 
-def test_missing_photographs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_photographs_are_named_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from ranger21.data import photographs
 
     monkeypatch.setattr(photographs, "find_spec", lambda package: None)
@@ -108,7 +108,9 @@ def test_missing_photographs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mode", ["squash", "shorter_side"])
-def test_decoding_and_resizing_agree(photographs: list[Encoded], mode: str, record_property: Callable) -> None:
+def test_decoding_and_resizing_agree_between_the_front_ends(
+    photographs: list[Encoded], mode: str, record_property: Callable
+) -> None:
     config, differences = replace(RECIPE, resize_mode=mode), []
     for photograph in photographs:
         reference = np.asarray(resized_picture(to_picture(photograph), config)).transpose(2, 0, 1)
@@ -119,8 +121,8 @@ def test_decoding_and_resizing_agree(photographs: list[Encoded], mode: str, reco
     assert np.mean(differences) < 1.5 and max(differences) < 3, f"mean {np.mean(differences)}, {max(differences)}"
 
 
-def test_the_jitter_alone_agrees(resized: list[Encoded], record_property: Callable) -> None:
-    """Crop, flip and jitter of pictures that need no resize."""
+def test_crop_flip_and_jitter_agree_between_the_front_ends(resized: list[Encoded], record_property: Callable) -> None:
+    """The pictures need no resizing."""
     differences, signed = [], []
     for seed, image in enumerate(resized):
         reference, own = (transformed(end, RECIPE, image, numbers_of(seed)).astype(float) for end in FRONT_ENDS)
@@ -133,24 +135,26 @@ def test_the_jitter_alone_agrees(resized: list[Encoded], record_property: Callab
 
 
 @pytest.mark.parametrize("mode", ["squash", "shorter_side"])
-def test_the_whole_recipe_agrees(photographs: list[Encoded], mode: str, record_property: Callable) -> None:
+def test_the_whole_recipe_agrees_between_the_front_ends(
+    photographs: list[Encoded], mode: str, record_property: Callable
+) -> None:
     config = replace(RECIPE, resize_mode=mode)
     differences = [distance(config, image, seed) for seed, image in enumerate(photographs[:40])]
     record_property("mean absolute difference of 255", float(np.mean(differences)))
     assert np.mean(differences) < 2, f"mean {np.mean(differences)}, largest {max(differences)}"
 
 
-def test_crops_and_flips_are_the_same(resized: list[Encoded]) -> None:
+def test_crops_and_flips_are_equal_in_both_front_ends(resized: list[Encoded]) -> None:
     assert {distance(STILL, image, seed) for seed, image in enumerate(resized)} == {0.0}
     for image in resized:
         reference, made = (FRONT_ENDS[end][1](STILL)(image, numbers_of(0)) for end in FRONT_ENDS)
         assert torch.equal(made, reference)
 
 
-def test_both_ends_take_the_same_numbers_for_the_same_thing(
+def test_both_front_ends_use_each_random_number_for_the_same_purpose(
     photographs: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reference's calls of torchvision are what the other leaves to the device, whatever the picture's shape."""
+    """The order and factors of `pil`'s calls of torchvision are those that `fast` passes to the device."""
     config, called = replace(RECIPE, resize_mode="shorter_side"), []
     reference, own = (FRONT_ENDS[end][0](config) for end in FRONT_ENDS)
     for which, real in enumerate(transforms.JITTERS):
@@ -167,9 +171,9 @@ def test_both_ends_take_the_same_numbers_for_the_same_thing(
 
 
 def even(values: list[float], low: float, high: float) -> float:
-    """The largest distance of the values' distribution function from the uniform one, times the root of their number.
+    """Return the Kolmogorov-Smirnov distance from the uniform distribution, times the root of the number of values.
 
-    Kolmogorov-Smirnov: above 1.95 once in a thousand times.
+    It exceeds 1.95 in one case of a thousand.
     """
     place = (np.sort(values) - low) / (high - low)
     ideal = np.arange(1, len(place) + 1) / len(place)
@@ -177,7 +181,7 @@ def even(values: list[float], low: float, high: float) -> float:
     return float(np.abs(place - ideal).max() * len(place) ** 0.5)
 
 
-def test_what_is_drawn_is_spread_evenly(record_property: Callable) -> None:
+def test_random_factors_orders_flips_and_crops_are_uniform_and_independent(record_property: Callable) -> None:
     config = replace(RECIPE, brightness=0.4, contrast=0.3, saturation=0.9)
     first, numbers = (np.stack([uniforms(NUMBERS, SAMPLE, 5, epoch, i) for i in range(6000)]) for epoch in (1, 2))
     rows, corners = flips_and_jitters(config, numbers), np.array([corner(config, 400, 288, n) for n in numbers])
@@ -192,8 +196,8 @@ def test_what_is_drawn_is_spread_evenly(record_property: Callable) -> None:
         assert len(seen) == count and ((seen - expected) ** 2).sum() / expected < count + 4 * (2 * count) ** 0.5
     assert abs(rows[:, 0].mean() - 0.5) < 4 * 0.5 / 6000**0.5
     together = np.corrcoef(np.hstack([rows[:, :4], corners]).T)
-    assert abs(together - np.eye(6)).max() < 0.06, "none tells anything about another"
-    others = [numbers, first, np.roll(numbers, 1, axis=0)]  # of the same images an epoch before, of their neighbours
+    assert abs(together - np.eye(6)).max() < 0.06, "they must be uncorrelated"
+    others = [numbers, first, np.roll(numbers, 1, axis=0)]  # the previous epoch's, and the neighbouring images'
     assert abs(np.corrcoef(np.hstack(others).T) - np.eye(3 * NUMBERS)).max() < 0.06
     edge = np.full(NUMBERS, np.nextafter(1, 0))
     assert corner(config, 400, 288, edge) == (144, 32) and corner(config, 400, 288, 0 * edge) == (0, 0)
@@ -212,16 +216,16 @@ FORMULAS = {
 
 @pytest.mark.parametrize("factor", [0.0, 0.6, 0.9, 1.0, 1.1, 1.4, 2.0])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_one_operation_is_its_formula(name: str, factor: float) -> None:
+def test_each_operation_matches_its_formula(name: str, factor: float) -> None:
     images, factor = noise(), float(np.float32(factor))
     orders = [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1), (1, 0, 2), (2, 0, 1)]
     made = jittered(images, np.stack([row(order, **{name: factor}) for order in orders])).numpy()
     for image, own in zip(images.numpy().astype(float), made, strict=True):
         off = np.abs(own - np.floor(FORMULAS[name](image, factor).clip(0, 255)))
-        assert off.max() <= 1 and off.mean() < 0.02, "the last bit may put a whole number on either side of itself"
+        assert off.max() <= 1 and off.mean() < 0.02, "only rounding may change a whole number by one"
 
 
-def test_operations_follow_each_other_in_each_images_order() -> None:
+def test_operations_are_applied_in_the_order_of_each_image() -> None:
     images, rows = noise(12), random_rows(12)
     made = jittered(images, rows).numpy()
     for image, own, numbers in zip(images.numpy().astype(float), made, rows.double().numpy(), strict=True):
@@ -239,7 +243,9 @@ def test_operations_follow_each_other_in_each_images_order() -> None:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 0.02), (torch.bfloat16, 4.0), (torch.float64, 1e-12)], ids=str
 )
-def test_the_jitter_works_in_any_float(dtype: torch.dtype, tolerance: float, record_property: Callable) -> None:
+def test_the_jitter_works_in_every_floating_point_type(
+    dtype: torch.dtype, tolerance: float, record_property: Callable
+) -> None:
     images, rows = noise(32, 64), random_rows(32)
     exact = AS_BYTES(images, rows)
     jitter = on_device.jitter(images.to(dtype), rows[:, 1:4], rows[:, 4:])
@@ -252,7 +258,7 @@ def test_the_jitter_works_in_any_float(dtype: torch.dtype, tolerance: float, rec
     assert (inputs.double() - (exact / 255 - mean) / std).abs().mean() < tolerance / 50 + 1e-14
 
 
-def test_without_rows_it_is_normalised_alone_and_factors_of_one_change_nothing() -> None:
+def test_without_rows_or_with_factors_of_1_images_are_only_normalized() -> None:
     images, to_input = noise(9), ToInput(IMAGENET_MEAN, IMAGENET_STD)
     alone = to_input(images)
     mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -263,7 +269,7 @@ def test_without_rows_it_is_normalised_alone_and_factors_of_one_change_nothing()
 
 
 @pytest.mark.parametrize("with_rows", [False, True])
-def test_the_memory_format_is_kept_and_changes_nothing(with_rows: bool) -> None:
+def test_the_memory_format_is_kept_and_does_not_change_the_values(with_rows: bool) -> None:
     images, rows = noise(7), random_rows(7) if with_rows else None
     before, to_input = images.clone(), ToInput(IMAGENET_MEAN, IMAGENET_STD).float()
     planes, pixels = to_input(images, rows), to_input(images.contiguous(memory_format=torch.channels_last), rows)
@@ -271,7 +277,7 @@ def test_the_memory_format_is_kept_and_changes_nothing(with_rows: bool) -> None:
     assert torch.equal(planes, pixels) and torch.equal(images, before)
 
 
-def test_no_gradient_is_kept() -> None:
+def test_the_transform_keeps_no_gradient_and_no_state() -> None:
     to_input = ToInput(IMAGENET_MEAN, IMAGENET_STD).float()
     made = to_input(noise(), random_rows(6))
     assert not made.requires_grad and made.grad_fn is None
@@ -281,8 +287,7 @@ def test_no_gradient_is_kept() -> None:
 
 
 @BOTH_ENDS
-def test_a_batch_is_its_crops_pixel_by_pixel(end: str) -> None:
-    """And no larger than they are."""
+def test_a_batch_consists_of_its_images_crops_and_uses_no_more_memory(end: str) -> None:
     image = Encoded(noise(1, 48)[0].permute(1, 2, 0).reshape(-1).numpy(), "noise", "draw another", (48, 48))
     config, source = replace(FULL, resize=48), [(image, label) for label in (3, 1, 4, 1, 5)]
     pictures = ImageDataset(source, FRONT_ENDS[end][0](config), seed=7)
@@ -295,8 +300,10 @@ def test_a_batch_is_its_crops_pixel_by_pixel(end: str) -> None:
         assert np.array_equal(made.numpy(), transformed(end, config, image, numbers))
 
 
-def test_a_model_trained_on_either_ends_up_the_same(tiny: list[str], tmp_path, record_property: Callable) -> None:
-    """Within the noise of the seed: twice the pooled standard deviation of the final validation loss."""
+def test_models_trained_with_either_front_end_reach_the_same_loss(
+    tiny: list[str], tmp_path, record_property: Callable
+) -> None:
+    """Their losses differ by less than twice the pooled standard deviation between seeds."""
     losses: dict[str, list[float]] = {"pil": [], "fast": []}
     short = [*tiny, "trainer.epochs=12", "optimizer=adamw", "trainer.checkpoint_every_steps=null"]
     for end, found in losses.items():

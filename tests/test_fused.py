@@ -1,4 +1,4 @@
-"""The fused step: by Triton's interpreter in a process of its own, on a pretended GPU, refused, and in a run."""
+"""The fused step: in Triton's interpreter, on a fake GPU, refused, and in a run."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from ranger21.system.errors import UserError
 pytest.importorskip("triton")
 
 
-def test_by_the_interpreter() -> None:
+def test_the_fused_step_passes_its_tests_in_tritons_interpreter() -> None:
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     args = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "tests/interpreted/fused.py"]
     done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-HOST = ("detach", "alias", "view", "device", "_record_function_enter_new", "_record_function_exit")  # no launch
+HOST = ("detach", "alias", "view", "device", "_record_function_enter_new", "_record_function_exit")  # no kernels
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_three_launches_on_a_pretended_gpu(scope: str) -> None:
-    """One more for a mean over all parameters. Nothing waits for the device."""
+def test_a_fused_step_has_three_launches_on_a_fake_gpu(scope: str) -> None:
+    """A mean over all parameters adds one. Nothing waits for the device."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         params = [Parameter(torch.empty(shape)) for shape in ((3, 4), (5,), ())]
         optimizer = Ranger21(params, stable_decay=scope)
@@ -64,12 +64,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_be_fused_is_told(words: str) -> None:
+def test_fused_true_is_refused_where_it_is_impossible(words: str) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(ValueError, match=words):
         REFUSED[words]()
 
 
-def test_what_cannot_be_fused_is_not_by_default() -> None:
+def test_by_default_a_step_that_cannot_be_fused_is_not() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         param = Parameter(torch.empty(4, dtype=torch.float64))
         param.grad = torch.empty_like(param)
@@ -80,8 +80,8 @@ def test_what_cannot_be_fused_is_not_by_default() -> None:
 
 
 def three_runs(overrides: list[str], place: Path) -> None:
-    """A run, one that is killed, and the same command again, each forked from a process that has the interpreter."""
-    for decay in (1e-4, 0.0):  # the runs inherit what the step's check of itself finds
+    """Run training to the end, kill a second run, resume it; each run is forked so that it keeps Triton's interpreter."""
+    for decay in (1e-4, 0.0):  # the runs inherit the result of the step's self-check
         Ranger21([Parameter(torch.ones(2))], weight_decay=decay, fused=True)
     fork, ends = multiprocessing.get_context("fork"), []
     for name, die_at in (("whole", None), ("killed", 2), ("killed", None)):
@@ -92,7 +92,9 @@ def three_runs(overrides: list[str], place: Path) -> None:
     assert ends == [0, -9, 0], ends
 
 
-def test_a_run_that_is_killed_and_resumed(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_with_the_fused_step_resumes_exactly(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     small = [one.replace("[8,16,16,16],stem_width:8", "[4,4,4,4],stem_width:4") for one in tiny]
     overrides = [*small, "optimizer.fused=true", "trainer.steps=3", "trainer.checkpoint_every_steps=1"]
@@ -103,6 +105,6 @@ def test_a_run_that_is_killed_and_resumed(tiny: list[str], tmp_path: Path, monke
     assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
 
 
-def test_a_run_without_a_gpu_refuses_it(tiny: list[str], tmp_path: Path) -> None:
+def test_a_run_without_a_gpu_refuses_the_fused_step(tiny: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"optimizer\.fused=true: .* is on cpu, and Triton's kernels need a GPU"):
         start(compose_config([*tiny, "optimizer.fused=true"]), tmp_path / "run")

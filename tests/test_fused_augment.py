@@ -1,4 +1,4 @@
-"""The augmentation in Triton: in its interpreter, compiled without a GPU, counted on a pretended one; the copies."""
+"""The augmentation in Triton: interpreted, compiled without a GPU, counted on a fake GPU; copies to the device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.gpu.traffic import Traffic
 
 
-def test_by_the_interpreter(record_property: Callable) -> None:
+def test_the_kernels_pass_their_tests_in_tritons_interpreter(record_property: Callable) -> None:
     pytest.importorskip("triton")
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     args = ["-m", "pytest", "-n", "0", "-q", "-s", "-p", "no:cacheprovider", "tests/interpreted/augment.py"]
@@ -37,7 +37,7 @@ def test_by_the_interpreter(record_property: Callable) -> None:
     ("dtype", "jittered", "most"),
     [(torch.float32, True, 0.08), (torch.bfloat16, True, 0.06), (torch.bfloat16, False, 0.04)],
 )
-def test_launches_and_bytes_of_64_images(
+def test_the_kernels_need_few_launches_and_bytes_for_64_images(
     dtype: torch.dtype, jittered: bool, most: float, record_property: Callable
 ) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
@@ -59,7 +59,9 @@ def test_launches_and_bytes_of_64_images(
 
 
 @pytest.mark.parametrize("chip", [75, 80, 90, 100])
-def test_it_compiles_without_a_gpu_and_spills_nothing(chip: int, tmp_path: Path, record_property: Callable) -> None:
+def test_the_kernels_compile_without_a_gpu_and_spill_no_registers(
+    chip: int, tmp_path: Path, record_property: Callable
+) -> None:
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -86,7 +88,7 @@ def test_it_compiles_without_a_gpu_and_spills_nothing(chip: int, tmp_path: Path,
         assert re.findall(r"(\d+) bytes spill", told) == ["0", "0"], told
 
 
-def test_the_cpu_and_a_pretended_gpu_go_by_operations() -> None:
+def test_the_cpu_and_a_fake_gpu_use_operations_instead_of_kernels() -> None:
     images, rows = fused.trial(6, 8, 8)
     module = ToInput(IMAGENET_MEAN, IMAGENET_STD).float()
     assert not fused.suits(images, module.scale, torch.float32)
@@ -100,8 +102,8 @@ def test_the_cpu_and_a_pretended_gpu_go_by_operations() -> None:
             )
 
 
-def test_what_is_computed_waits_for_the_copy_and_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for streams, of which a CPU has none: the order of the calls is what is shown."""
+def test_computing_waits_for_the_copy_and_the_memory_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU has no streams, so a stand-in records the order of the calls."""
     told = list[str]()
 
     class Stream:

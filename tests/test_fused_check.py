@@ -1,4 +1,4 @@
-"""The fused step's check of itself, by Triton's interpreter in a process of its own."""
+"""The fused step's self-check, in Triton's interpreter and a separate process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.project import ROOT
 pytest.importorskip("triton")
 
 
-def test_by_the_interpreter() -> None:
+def test_the_self_check_passes_its_tests_in_tritons_interpreter() -> None:
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     args = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""The tables of docs/gpu.md are those that are computed; no kernel spills registers, on any kind of GPU."""
+"""The tables of docs/gpu.md match the computed ones; no kernel spills registers on any kind of GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ranger21.gpu.fused import CASES
 pytest.importorskip("triton")
 
 
-COMPILED = ["float32, global, scaler", "bfloat16, Kahan", "AdamW's chain, bfloat16"]  # the script does all
+COMPILED = ["float32, global, scaler", "bfloat16, Kahan", "AdamW's chain, bfloat16"]  # the script compiles all cases
 
 
 def page() -> str:
@@ -26,7 +26,7 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
 
 
-def test_launches_passes_and_times_are_those_of_the_docs() -> None:
+def test_the_docs_show_the_computed_launches_passes_and_times() -> None:
     found = report.counted()
     for name, content in found.items():
         assert tables.section(page(), name) == content, "python scripts/fused_report.py --write"
@@ -36,8 +36,8 @@ def test_launches_passes_and_times_are_those_of_the_docs() -> None:
     assert all(int(launches) <= 4 for launches in all_together[1::2])
 
 
-def test_no_kernel_spills_or_has_atomics() -> None:
-    """Registers depend on Triton's version: the docs tell its version, and this test what must hold with any."""
+def test_no_kernel_spills_registers_or_uses_atomics() -> None:
+    """The number of registers depends on Triton's version, which the docs name. This must hold with every version."""
     code = f"from ranger21.gpu import report; print(report.kernels({COMPILED}))"
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
     architectures = ["sm_75", "sm_80", "sm_90", "sm_100", "gfx942"]

@@ -1,4 +1,4 @@
-"""Launches and bytes on a pretended device: counted by hand beside what is counted by `ranger21.gpu`."""
+"""Launches and bytes on a fake device: `ranger21.gpu` counts them as one does by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ranger21.gpu.tables import milliseconds, replaced, section
 from ranger21.gpu.traffic import Traffic, pretended
 
 N = 4 * 6 * 10  # bytes of the tensors below
-CASES: dict[str, tuple[Callable[[Any], Any], int, int]] = {  # what is done, launches, bytes
+CASES: dict[str, tuple[Callable[[Any], Any], int, int]] = {  # operation, launches, bytes
     "a sum of two": (lambda x: x + x.clone(), 2, 2 * N + 3 * N),
     "in place": (lambda x: x.mul_(2), 1, 2 * N),
     "in place with another": (lambda x: x.lerp_(x, 0.5), 1, 3 * N),
@@ -35,7 +35,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], int, int]] = {  # what is done, lau
 
 @pytest.mark.parametrize("device", ["meta", "cuda"])
 @pytest.mark.parametrize("case", CASES)
-def test_launches_and_bytes_are_those_counted_by_hand(case: str, device: str) -> None:
+def test_launches_and_bytes_match_counts_by_hand(case: str, device: str) -> None:
     act, launches, size = CASES[case]
     with pretended(device):
         x = torch.empty(6, 10, device=device)
@@ -44,7 +44,7 @@ def test_launches_and_bytes_are_those_counted_by_hand(case: str, device: str) ->
     assert (traffic.launches, traffic.bytes) == (launches, size), traffic.names
 
 
-def test_an_operation_may_be_weighed_by_its_own_rule() -> None:
+def test_an_operation_can_have_its_own_rule_for_counting_bytes() -> None:
     with Traffic({"aten::add": lambda x, y, alpha=1: 11.0}) as traffic:
         x: Tensor = torch.empty(3, device="meta")
         x = x + x
@@ -52,12 +52,12 @@ def test_an_operation_may_be_weighed_by_its_own_rule() -> None:
 
 
 def test_torchs_fused_adamw_makes_seven_passes() -> None:
-    """It reads the gradient, and reads and writes weights and two moments; with a gradient scaler the gradient, too."""
+    """It reads the gradient, and reads and writes the weights and two moments."""
     found = cost(lambda params: torch.optim.AdamW(params, fused=True), [torch.Size([1000, 1000])], "cuda")
     assert found.bytes == pytest.approx(7 * 4e6, rel=1e-5)
 
 
-def test_a_merge_every_five_steps_counts_a_fifth() -> None:
+def test_a_merge_every_five_steps_adds_a_fifth_of_its_bytes() -> None:
     from ranger21 import Ranger21
 
     model = [torch.Size([64, 32, 3, 3]), torch.Size([64])]
@@ -70,11 +70,11 @@ def test_a_merge_every_five_steps_counts_a_fifth() -> None:
     assert fifth.bytes == pytest.approx(0.8 * without.bytes + 0.2 * each.bytes)
 
 
-def test_the_time_is_that_of_launches_and_bytes_one_after_the_other() -> None:
+def test_the_time_is_the_sum_of_launch_time_and_transfer_time() -> None:
     assert milliseconds(200, 2e9, 2e12) == pytest.approx(1 + 1)
 
 
-def test_a_section_of_a_page_is_replaced_alone(tmp_path: Path) -> None:
+def test_replacing_a_section_of_a_page_keeps_the_others(tmp_path: Path) -> None:
     page = "# A\n<!-- one: by `a command` -->\nold\n<!-- end -->\nb\n<!-- two -->\nkept\n<!-- end -->\n"
     new = replaced(page, "one", "new\nlines")
     assert section(new, "one") == "new\nlines" and section(new, "two") == "kept"

@@ -1,4 +1,4 @@
-"""Whole comparisons by one command, on this machine: what is run, what is not run twice, and what it says."""
+"""Whole comparisons by one command on this machine: which runs it does, and what it prints."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def four(tiny: list[str], tmp_path: Path) -> list[str]:
-    """The paper's comparison of one model with two seeds, in tiny: four runs of four steps."""
+    """A tiny version of the paper's comparison: one model, two optimizers and two seeds, four steps per run."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
     return [*FOUR_RUNS, "--at-once", "2", *kept, *QUICK, "trainer.device=cpu", f"outputs={tmp_path / 'outputs'}"]
 
 
-# What a preset is
+# Presets
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_run_of_a_preset_composes_and_has_a_directory_of_its_own(name: str) -> None:
+def test_every_run_of_a_preset_composes_and_has_a_unique_directory(name: str) -> None:
     preset = PRESETS[name]
     jobs = expand(preset, None, [], [])
     assert len(jobs) == len(list(preset.runs())) == len({job.directory for job in jobs})
     seeds = {job.config.seed for job in jobs}
     assert seeds == set(range(preset.first_seed, preset.first_seed + preset.seeds))
-    for job in (jobs[0], jobs[-1]):  # what is composed once for all seeds is what train.py makes of it
+    for job in (jobs[0], jobs[-1]):  # composing once for all seeds gives the configuration of train.py
         assert job.config == compose_config(list(job.overrides))
         assert job.directory == run_directory(job.config)
 
 
-def test_the_presets_hold_what_their_names_say() -> None:
+def test_the_presets_contain_the_expected_runs() -> None:
     paper = [(job.config.model.name, job.config.optimizer.name) for job in expand(PRESETS["paper"], 1, [], [])]
     assert sorted(paper) == [(m, o) for m in ("nf_resnet50", "resnet50") for o in ("adamw", "ranger21")]
     fair = {(j.config.optimizer.name, j.config.schedule.name) for j in expand(PRESETS["fair"], 1, [], [])}
@@ -68,7 +68,7 @@ def test_the_presets_hold_what_their_names_say() -> None:
     assert {job.config.seed for job in small if job.config.experiment == "ablation"} == {0, 1, 2}
 
 
-def test_only_and_seeds_choose_and_mistakes_are_told() -> None:
+def test_only_and_seeds_select_runs_and_wrong_selections_are_refused() -> None:
     jobs = expand(PRESETS["paper"], 2, ["model=resnet50", "optimizer=adamw"], ["data.fraction=0.5"])
     assert [(job.config.seed, job.config.data.batch_size) for job in jobs] == [(0, 64), (1, 64)]
     assert all("data.fraction=0.5" in job.overrides for job in jobs)
@@ -78,10 +78,10 @@ def test_only_and_seeds_choose_and_mistakes_are_told() -> None:
         expand(PRESETS["paper"], None, [], ["seed=3"])
 
 
-# Running it
+# Running a preset
 
 
-def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_path: Path) -> None:
+def test_repeating_the_command_runs_only_what_is_missing(four: list[str], tmp_path: Path) -> None:
     dry = reproduce(*four, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.count("python train.py experiment=paper model=resnet50") == 4
@@ -94,7 +94,7 @@ def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_p
     assert (tmp_path / "outputs/paper-comparison/index.html").is_file()
     times = [path.stat().st_mtime_ns for path in results]
     results[2].unlink()
-    (results[2].parent / "manifest.json").unlink()  # begun anew
+    (results[2].parent / "manifest.json").unlink()  # this run is missing now
     second = reproduce(*four)
     assert "4 runs: 3 ended; 1 run to do, about" in second.stdout
     assert second.stdout.count("  finished\n") == 1
@@ -102,7 +102,7 @@ def test_four_runs_then_nothing_then_only_what_is_missing(four: list[str], tmp_p
     assert [now == then for now, then in zip(again, times, strict=True)] == [True, True, False, True]
 
 
-def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: Path) -> None:
+def test_after_a_kill_the_repeated_command_repeats_no_step(four: list[str], tmp_path: Path) -> None:
     kept = tmp_path / "kept" / "runs.jsonl.gz"
     slow = [*four, "trainer.steps=30", "trainer.checkpoint_every_steps=1"]
     recorded = [*slow, "--record", str(kept.parent), "--yes"]
@@ -111,15 +111,15 @@ def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: P
     outputs = tmp_path / "outputs"
     wait_for(lambda: any(path.stat().st_size for path in outputs.rglob("metrics.jsonl")))
     runner = int(next(outputs.rglob(".lock")).read_text().split()[1])
-    os.kill(runner, signal.SIGSTOP)  # or the run could end while the command begins
+    os.kill(runner, signal.SIGSTOP)  # else the run could end before --status looks
     try:
         seen = reproduce(*slow, "--status").stdout
     finally:
         os.kill(runner, signal.SIGCONT)
     assert "running" in seen
     assert "missing" in seen
-    wait_for(kept.exists)  # as soon as the first run has ended
-    process.send_signal(signal.SIGHUP)  # the terminal closes; its runs, in sessions of their own, do not hear of it
+    wait_for(kept.exists)  # written as soon as the first run has ended
+    process.send_signal(signal.SIGHUP)  # as when the terminal closes; the runs, in their own sessions, get no signal
     assert process.wait(120) == 130
     wait_for(lambda: not any(in_use(path.parent) for path in outputs.rglob(".lock")))
     done = {path: path.stat().st_mtime_ns for path in outputs.rglob("result.json")}
@@ -134,7 +134,7 @@ def test_killed_and_run_again_nothing_is_done_twice(four: list[str], tmp_path: P
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
 
 
-def test_a_run_that_fails_is_told_and_tried_again(four: list[str], tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_shown_in_the_status(four: list[str], tmp_path: Path) -> None:
     bad = [*four, "--seeds", "1", f"data.root={tmp_path}/nowhere"]
     done = reproduce(*bad)
     assert done.returncode == 1
@@ -153,12 +153,12 @@ def test_a_run_that_fails_is_told_and_tried_again(four: list[str], tmp_path: Pat
         ("--record there --out here", "--record chooses the output directory: omit --out."),
     ],
 )
-def test_an_option_that_would_change_nothing_or_is_not_possible(options: str, sentence: str) -> None:
+def test_options_without_effect_and_impossible_options_are_refused(options: str, sentence: str) -> None:
     done = reproduce("--preset", "paper", *options.replace("--sbatch ", "--sbatch=").split())
     assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")
 
 
-def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
+def test_a_missing_launcher_is_named(tmp_path: Path) -> None:
     nowhere = subprocess.run(
         [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR_RUNS, "--launcher", "slurm", f"outputs={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
@@ -167,11 +167,11 @@ def test_a_launcher_that_is_not_here_is_told(tmp_path: Path) -> None:
     assert "sbatch was not found: use --launcher=local, or run this on a login node." in nowhere.stderr
 
 
-# What is shown
+# Progress, cost and records
 
 
 @pytest.mark.parametrize("said", ["error: no such folder", "ModuleNotFoundError: No module named 'torch'"])
-def test_the_last_error_of_what_has_failed(said: str, tmp_path: Path) -> None:
+def test_progress_shows_the_last_error_of_a_failed_run(said: str, tmp_path: Path) -> None:
     job = make_job(tmp_path / "a")
     (job.directory / "launcher.txt").write_text(
         f"Training\n{said}\nsrun: error: node1: task 0: Exited with exit code 1\n"
@@ -179,7 +179,7 @@ def test_the_last_error_of_what_has_failed(said: str, tmp_path: Path) -> None:
     assert progress(job) == replace(progress(job), state=FAILED, error=said.removeprefix("error: "))
 
 
-def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
+def test_progress_shows_the_time_left_of_a_running_run(tmp_path: Path) -> None:
     job = make_job(tmp_path / "a", **{"val/acc1": 12.5, "perf/images_per_s": 100.0})
     assert progress(job).state == "stopped"
     holder = subprocess.Popen(
@@ -197,7 +197,7 @@ def test_progress_tells_the_time_left_of_what_runs(tmp_path: Path) -> None:
     assert not in_use(job.directory)
 
 
-def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
+def test_cost_is_the_remaining_work_at_the_measured_speed(tmp_path: Path) -> None:
     begun = make_job(tmp_path / "a", **{"perf/images_per_s": 50.0})
     (begun.directory / "checkpoints").mkdir()
     (begun.directory / "checkpoints/last.pt").write_bytes(bytes(1000))
@@ -209,8 +209,8 @@ def test_cost_is_of_what_is_left_by_the_speed_seen(tmp_path: Path) -> None:
     assert cost([missing]).hours is None
 
 
-def test_without_a_speed_the_cost_is_told_in_images(tmp_path: Path) -> None:
-    """Of as many of ImageNet's classes as are chosen, less the holdout."""
+def test_without_a_measured_speed_the_cost_is_in_images(tmp_path: Path) -> None:
+    """Only the chosen classes of ImageNet count, without the holdout."""
     config = compose_config(["experiment=imagenet100", "data.root=/nowhere"])
     found = cost([PlannedRun((), config, tmp_path / "a")])
     assert found.hours is None and found.images == 16 * (128_117 - 5_000)
@@ -219,7 +219,7 @@ def test_without_a_speed_the_cost_is_told_in_images(tmp_path: Path) -> None:
     assert "(1.97 million images take 0.547 hours at 1,000 images/s)" in found.sentence(1)
 
 
-def test_records_tell_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_records_contain_no_paths_or_host_name(tmp_path: Path) -> None:
     job = make_job(tmp_path / "runs" / "demo" / "a")
     (job.directory / "result.json").write_text('{"status": "finished"}')
     session = {

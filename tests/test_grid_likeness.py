@@ -1,4 +1,4 @@
-"""Whether the runs that a grid finds are those that it means, and of its code."""
+"""Whether the runs that a grid finds are the planned ones, and of the same code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ranger21.system.errors import UserError
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[PlannedRun, Path]:
-    """A run that has ended, as a grid's job, and its images."""
+    """A finished run, as planned by a grid, and its images."""
     outputs = tmp_path_factory.mktemp("ended")
     overrides = (*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={outputs}")
     config = compose_config(list(overrides))
@@ -32,7 +32,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Plann
     return job, images
 
 
-def test_ended_runs_are_those_that_are_meant(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
+def test_finished_runs_with_other_settings_or_images_are_refused(
+    ended: tuple[PlannedRun, Path], tmp_path: Path
+) -> None:
     job, images = ended
     assert job.ended and require_same_runs([job]) == [] and other_code([job]) is None
     other = replace(job, config=replace(job.config, seed=7))
@@ -49,14 +51,14 @@ def test_ended_runs_are_those_that_are_meant(ended: tuple[PlannedRun, Path], tmp
     manifest = json.loads((in_place.directory / "manifest.json").read_text())
     manifest["data"]["root"] = str(data)
     (in_place.directory / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="used other images"):  # the same folder is no proof of the same images
+    with pytest.raises(UserError, match="used other images"):  # although the folder is the same
         require_same_runs([in_place])
     shutil.rmtree(data)
     (doubt,) = require_same_runs([moved])
     assert doubt.startswith("Cannot check whether the runs that have ended used these images: There is no folder")
 
 
-def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
+def test_finished_runs_of_other_code_are_reported(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
     job, _ = ended
     old = replace(job, directory=shutil.copytree(job.directory, tmp_path / "old"))
     manifest = json.loads((old.directory / "manifest.json").read_text())
@@ -67,7 +69,7 @@ def test_runs_of_other_code_are_told_before_others_join_them(ended: tuple[Planne
     assert told is not None and "by other code: 2 (ranger21/engine/loop.py)." in told
 
 
-def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
+def test_a_record_of_another_run_is_not_overwritten(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:
     job, _ = ended
     file = tmp_path / "runs.jsonl.gz"
     assert record(records([job]), file) == record(records([job]), file) == 1
@@ -83,8 +85,8 @@ def test_a_record_is_not_written_over_that_of_another_run(ended: tuple[PlannedRu
         record(records([job]), file)
 
 
-def test_a_list_of_runs_is_never_written_over(tmp_path: Path) -> None:
-    """As it would be by their count, if one had been deleted; tasks that are queued still read the other."""
+def test_a_list_of_runs_is_never_overwritten(tmp_path: Path) -> None:
+    """Its number follows the largest existing one, not their count, because queued tasks may still read an old list."""
     slurm = Slurm(tmp_path, [], [])
     for number in (2, 7):
         (tmp_path / f"runs-{number}.txt").write_text("")

@@ -1,4 +1,4 @@
-"""A whole comparison on a real SLURM by one command: submitted once, watched, compared when all have ended."""
+"""A whole comparison by one command on a real SLURM: it submits once, shows the status, and compares at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ exec {sbatch} "$@"
 
 
 def grid(cluster: Cluster, tiny: list[str], name: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """reproduce.py by SLURM, of four tiny runs."""
+    """Return a function that runs reproduce.py with SLURM for four tiny runs."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
     arguments = [*FOUR_RUNS, "--launcher", "slurm", "--at-once", "2", "--sbatch=--gpus-per-node=0", *kept, *QUICK]
 
@@ -46,7 +46,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tiny: list[str]) -> None:
+def test_a_grid_is_submitted_once_and_compared_at_the_end(cluster: Cluster, tiny: list[str]) -> None:
     reproduce = grid(cluster, tiny, "grid")
     planned = said(reproduce("--dry-run"))
     assert "sbatch --parsable --array=0-3%2 --gpus-per-node=0" in planned
@@ -63,7 +63,7 @@ def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tin
     assert [(run / "result.json").exists() for run in runs] == [True] * 4
     times = [(run / "result.json").stat().st_mtime_ns for run in runs]
     assert "4 ended" in said(reproduce()) and "4 finished" in said(reproduce("--status"))
-    # One that is lost is submitted alone, and the comparison after it.
+    # A lost run is submitted again alone, followed by the comparison.
     for name in ("result.json", "manifest.json"):
         (runs[1] / name).unlink()
     assert "submitted 1 run as array" in said(reproduce())
@@ -73,8 +73,8 @@ def test_an_array_that_is_submitted_once_and_then_compared(cluster: Cluster, tin
 
 
 @pytest.mark.parametrize(("call", "then"), [(1, "submitted no run, and the comparison"), (2, "nothing to submit")])
-def test_killed_while_it_submits_nothing_is_submitted_twice(call, then, cluster, tiny, tmp_path) -> None:
-    """What called sbatch is gone before sbatch has answered: the array's number is never noted."""
+def test_after_a_kill_during_submission_nothing_is_submitted_twice(call, then, cluster, tiny, tmp_path) -> None:
+    """The command is killed before sbatch answers, so it never records the array's number."""
     (tmp_path / "sbatch").write_text(KILLED.format(sbatch=shutil.which("sbatch")))
     (tmp_path / "sbatch").chmod(0o755)
     reproduce = grid(cluster, tiny, f"killed-{call}")

@@ -1,4 +1,4 @@
-"""A rank that is silent is noticed; one that is busy, done, or suspended with all others is not."""
+"""Silent ranks are noticed; ranks that are busy, finished or suspended together are not ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield codes
 
 
-def test_ranks_that_live_are_left_alone(ended: list[int]) -> None:
+def test_live_ranks_are_not_ended(ended: list[int]) -> None:
     store = Store()
     with Heartbeat(store, 0, 3, FAST), Heartbeat(store, 1, 3, FAST), Heartbeat(store, 2, 3, FAST):
         time.sleep(3 * FAST)
@@ -45,11 +45,13 @@ def test_a_silent_rank_ends_the_others(ended: list[int], capfd: pytest.CaptureFi
         begin = time.monotonic()
         while not ended and time.monotonic() - begin < 20 * FAST:
             time.sleep(0.01)
-    assert ended == [1]  # rank 2 looks after rank 0, which lives here
+    assert ended == [1]  # from rank 0 only: rank 2 watches rank 0, which is alive
     assert "Rank 0 stopped: rank 1 has been silent for 0.6 s" in capfd.readouterr().err
 
 
-def test_the_store_goes_with_rank_0(ended: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+def test_ranks_end_if_the_store_is_gone_but_not_at_the_end_of_a_run(
+    ended: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
     store = Store()
     with Heartbeat(store, 1, 2, FAST):
         time.sleep(FAST)
@@ -57,13 +59,13 @@ def test_the_store_goes_with_rank_0(ended: list[int], capfd: pytest.CaptureFixtu
         time.sleep(FAST)
     assert ended == [1] and "the process that holds the ranks' store is gone" in capfd.readouterr().err
     ended.clear()
-    with Heartbeat(store, 1, 2, FAST):  # at the end of a run rank 0 may be gone a moment before
+    with Heartbeat(store, 1, 2, FAST):  # at the end of a run, rank 0 may leave a moment earlier
         time.sleep(1.5 * FAST / BEATS)
     time.sleep(FAST)
     assert ended == []
 
 
-def test_a_port_that_is_taken_and_a_rank_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_name_a_port_in_use_and_a_rank_that_does_not_join(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(rank=0, size=2, local_rank=0, local_size=2, device=torch.device("cpu"))
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))
@@ -77,7 +79,7 @@ def test_a_port_that_is_taken_and_a_rank_that_does_not_come(monkeypatch: pytest.
         meet(world, 1)
 
 
-def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_is_a_whole_number_of_seconds_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANGER21_PATIENCE", raising=False)
     assert seconds_of_patience() == PATIENCE < 60
     monkeypatch.setenv("RANGER21_PATIENCE", "300")
@@ -88,7 +90,7 @@ def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
             seconds_of_patience()
 
 
-def test_a_rank_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "x")
     with pytest.raises(UserError, match="RANK=x is not a number: unset it, or start the ranks with torchrun or srun"):

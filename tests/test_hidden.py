@@ -1,4 +1,4 @@
-"""What systems leave beside the images is no image and no class to anybody, and other formats are named."""
+"""Files that operating systems leave beside images are ignored everywhere, and files of other formats are named."""
 
 import logging
 import shutil
@@ -26,7 +26,7 @@ JUNK = [
 
 @pytest.fixture
 def littered(images: Path, tmp_path: Path) -> Path:
-    """The tiny ImageNet with the litter of several systems in it."""
+    """The tiny ImageNet with hidden files of several systems in it."""
     root = shutil.copytree(images, tmp_path / "littered", ignore=shutil.ignore_patterns("*.npz"))
     for split in ("train", "val"):
         for name in JUNK:
@@ -38,14 +38,14 @@ def littered(images: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def said() -> Iterator[list[logging.LogRecord]]:
-    """What the package logs, whatever other tests have done to the root logger."""
+    """The package's log records, whatever other tests have done to the root logger."""
     handler, log = BufferingHandler(1000), logging.getLogger("ranger21")
     log.addHandler(handler)
     yield handler.buffer
     log.removeHandler(handler)
 
 
-def test_litter_changes_nothing(images, littered, tmp_path, said):
+def test_hidden_files_are_ignored_everywhere_with_one_message(images, littered, tmp_path, said):
     clean, other = (compose_config([*TINY, f"data.root={root}"]).data for root in (images, littered))
     one, two = build_data(clean, 0), build_data(other, 0)
     assert (two.fingerprint, two.names, two.classes) == (one.fingerprint, one.names, one.classes)
@@ -55,7 +55,7 @@ def test_litter_changes_nothing(images, littered, tmp_path, said):
     hidden = ["12 hidden files and folders are ignored (such as " in record.getMessage() for record in said]
     assert hidden == [True, True]
     said.clear()
-    other.prepare_validation()  # as evaluate.py does
+    other.prepare_validation()  # evaluate.py calls this
     (told,) = [record.getMessage() for record in said]
     assert told.startswith(f"{littered / 'val'}: 12 hidden files and folders are ignored (such as ")
     report = verify(littered, "none", 1)
@@ -67,7 +67,7 @@ def test_litter_changes_nothing(images, littered, tmp_path, said):
     assert build_data(compose_config([*TINY, f"data.pack={tmp_path / 'pack'}"]).data, 0).fingerprint == one.fingerprint
 
 
-def test_other_formats_and_places_are_named(tmp_path):
+def test_files_of_other_formats_and_in_wrong_places_are_named(tmp_path):
     split = tmp_path / "train"
     for name in ("a/1.jpg", "a/2.avif", "b/1.jpg", "b/x/3.AVIF", "b/list.txt", "b/README", "4.jpg", "labels.csv"):
         (split / name).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def test_other_formats_and_places_are_named(tmp_path):
     )
 
 
-def test_names():
+def test_hidden_names_and_image_names_are_recognized():
     assert all(map(is_hidden, (".a", "._a.JPEG", "@eaDir", "Lost+Found", "THUMBS.DB", "__MACOSX")))
     assert not any(map(is_hidden, ("n01440764", "a.JPEG", "_a", "eaDir", "macosx", "thumbs.db.jpg")))
     assert is_image("a.JPEG") and not is_image("a.avif") and not is_image("jpg")

@@ -1,4 +1,4 @@
-"""The holdout: cut from train alike on every machine, and all that a run sees before its end."""
+"""The holdout: the same images are held out everywhere, and a run sees only them before its end."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ from ranger21.records.checkpoint_file import read
 from ranger21.run import experiment, validations
 from ranger21.system.errors import UserError
 
-HELD = 25  # of 80, in 10 classes
+HELD = 25  # of 80 training images in 10 classes
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def test_the_holdout_is_the_same_from_folders_packs_and_any_order(config, pack, 
     assert copied.fingerprint == data.fingerprint != whole.fingerprint
 
 
-def test_the_holdout_does_not_depend_on_the_subset_and_grows(config) -> None:
+def test_the_holdout_ignores_the_fraction_and_a_larger_one_contains_it(config) -> None:
     held = paths(build_data(replace(config, holdout=HELD), 0), "holdout")
     half = build_data(replace(config, holdout=HELD, fraction=0.5), 0)
     assert paths(half, "holdout") == held and not held & paths(half, "train")
-    assert len(half.train) == 5 * 3 + 5 * 3  # of 6 or 5 a class, rounded up
+    assert len(half.train) == 5 * 3 + 5 * 3  # half of 6 or 5 images per class, rounded up
     assert held < paths(build_data(replace(config, holdout=HELD + 1), 0), "holdout")
     few = build_data(replace(config, holdout=10, classes=5), 0)
     names = set(few.classes)
@@ -80,18 +80,18 @@ def test_the_holdout_does_not_depend_on_the_subset_and_grows(config) -> None:
     assert paths(few, "holdout") == {path for path in all_held if path.split("/")[0] in names}
 
 
-def test_holdout_images_are_seen_as_validation_images(config) -> None:
+def test_holdout_images_are_transformed_like_validation_images(config) -> None:
     data = build_data(replace(config, holdout=HELD), 0)
     assert data.holdout is not None and type(data.holdout.transform) is type(data.val.transform)
     once, again = (data.holdout.__getitems__([(epoch, 3)]) for epoch in (0, 1))
     assert torch.equal(once.images, again.images)  # type: ignore[union-attr]
 
 
-def test_of_arrays_the_numbers_decide(tmp_path) -> None:
+def test_in_array_datasets_the_image_number_determines_the_holdout(tmp_path) -> None:
     config: FashionMNISTConfig = replace(idx_files(tmp_path / "idx", train=60), holdout=23)  # type: ignore[assignment]
     data, few = build_data(config, 0), build_data(replace(config, train_images=9), 0)
 
-    def numbers(data: Data, split: str) -> list[int]:  # picture i is all i
+    def numbers(data: Data, split: str) -> list[int]:  # all pixels of image i are i
         source = getattr(data, split).source
         return [int(source[image][0][0, 0]) for image in range(len(source))]
 
@@ -113,20 +113,20 @@ def test_of_arrays_the_numbers_decide(tmp_path) -> None:
         (10**6, "data.holdout=1000000 is not possible: it would take 100000 images of the class"),
     ],
 )
-def test_a_holdout_that_cannot_be_is_refused(config, wanted: int, sentence: str) -> None:
+def test_an_impossible_holdout_size_is_refused(config, wanted: int, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         build_data(replace(config, holdout=wanted), 0)
 
 
-def test_settings_that_cannot_be_are_refused() -> None:
+def test_impossible_holdout_settings_are_refused() -> None:
     with pytest.raises(UserError, match=r"data\.holdout=-1 is not possible"):
         compose_config(["data=imagenet", "data.holdout=-1"])
     with pytest.raises(UserError, match=r"trainer.final_validation=false is not possible without .*data.holdout=N"):
         compose_config(["data=imagenet", "trainer.final_validation=false"])
 
 
-def watched_alone(rows: list[dict[str, Any]], last: int) -> None:
-    """The rows of a run that read the official validation set after its last step, and only then."""
+def assert_official_set_read_last(rows: list[dict[str, Any]], last: int) -> None:
+    """Assert that a run read the official validation set only after its last step, and the holdout every 3 steps."""
     assert [row["step"] for row in rows if "val/acc1" in row] == [last]
     assert [row["step"] for row in rows if "holdout/acc1" in row] == list(range(3, last + 1, 3))
 
@@ -137,7 +137,7 @@ def run(directory: Path, *words: str) -> int:
 
 @pytest.fixture(params=["folder", "pack"])
 def broken(request, images, pack, tmp_path) -> tuple[list[str], Callable[[], None]]:
-    """The settings of data of which no image of the official validation set can be read, and what puts that right."""
+    """Settings of data whose official validation images are all unreadable, and a function that repairs them."""
     kept, data = request.param, tmp_path / "data"
     shutil.copytree(pack if kept == "pack" else images, data)
     files = [data / "val-00000.tar"] if kept == "pack" else sorted((data / "val").rglob("*.JPEG"))
@@ -153,7 +153,7 @@ def broken(request, images, pack, tmp_path) -> tuple[list[str], Callable[[], Non
 
 
 def test_no_image_of_the_official_set_is_read_before_the_end(broken, tmp_path) -> None:
-    """Whoever reads one ends by its name. When all is put right the run ends as if nothing had been."""
+    """A run that reads one fails. After the repair the run ends as if nothing had happened."""
     keys, mend = broken
     if "data.root=null" not in keys:
         assert run(tmp_path / "never", *keys, "trainer.final_validation=false") == 0
@@ -168,13 +168,13 @@ def test_no_image_of_the_official_set_is_read_before_the_end(broken, tmp_path) -
     mend()
     assert run(tmp_path / "run", *keys) == 0
     assert run(tmp_path / "whole", *keys) == 0
-    watched_alone(metrics_lines(tmp_path / "run"), 6)
+    assert_official_set_read_last(metrics_lines(tmp_path / "run"), 6)
     assert metrics_without_speed(tmp_path / "run") == metrics_without_speed(tmp_path / "whole")
     mine, others = (last_checkpoint(tmp_path / name)["model"] for name in ("run", "whole"))
     assert all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
 
 
-def test_a_stop_while_the_official_set_is_read_leaves_all_of_it_for_later(images, tmp_path, monkeypatch) -> None:
+def test_a_stop_while_reading_the_official_set_repeats_it_on_resume(images, tmp_path, monkeypatch) -> None:
     assert run(tmp_path / "whole", f"data.root={images}") == 0
     real, asked = validations.evaluate, list[str]()
 
@@ -203,17 +203,17 @@ def test_the_best_is_chosen_by_the_holdout(images, tmp_path) -> None:
     assert found["final"] == {key: rows[-1][key] for key in found["final"]}
 
 
-def test_no_model_sees_a_marked_picture_before_the_last_step(tmp_path) -> None:
-    """Images of the official set are all white, which no training picture is."""
+def test_no_model_sees_an_official_image_before_the_last_step(tmp_path) -> None:
+    """Only the official images are entirely white."""
     root = tmp_path / "idx"
     idx_files(root, train=120)
     file = root / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:16] + b"\xff" * (5 * 28 * 28))
-    seen: list[tuple[bool, bool]] = []  # in training, and marked
+    seen: list[tuple[bool, bool]] = []  # (model in training mode, batch has an official image)
 
     def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if isinstance(module, ResNet) and not inputs[0].is_meta:
-            white = inputs[0] > 1.9  # (1 - 0.286) / 0.353; of 119 of 255 it is 0.5
+            white = inputs[0] > 1.9  # white is (1 - 0.286) / 0.353 = 2.0; the brightest training image is 0.5
             seen.append((module.training, bool(white.all(dim=(1, 2, 3)).any())))
 
     words = ["data=fashion_mnist", "data.holdout=40", "data.batch_size=16", "trainer.epochs=2", "trainer.device=cpu"]
@@ -229,14 +229,14 @@ def test_no_model_sees_a_marked_picture_before_the_last_step(tmp_path) -> None:
     assert [("holdout/acc1" in row, "val/acc1" in row) for row in rows] == [(True, False), (True, True)]
 
 
-def test_two_ranks_killed_at_the_end_watch_the_same_holdout(images, tmp_path) -> None:
+def test_two_ranks_killed_at_the_end_report_the_same_values_as_one(images, tmp_path) -> None:
     words = [*TINY, f"data.root={images}", f"data.holdout={HELD}", "trainer.precision=fp64", "trainer.epochs=2"]
     words = [word.replace(",drop_rate:0.2", "") for word in [*words, "model.remove_batch_norm=true"]]
     assert experiment.run(compose_config(words), tmp_path / "one") == 0
     assert run_ranks(words, tmp_path / "two", 2, 6) != [0, 0]
     assert run_ranks(words, tmp_path / "two", 2) == [0, 0]
     one, two = metrics_lines(tmp_path / "one"), metrics_lines(tmp_path / "two")
-    watched_alone(one, 6)
+    assert_official_set_read_last(one, 6)
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys() and all(a.get(key) == b.get(key) for key in ("holdout/acc1", "val/acc1"))
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-9)

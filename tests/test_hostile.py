@@ -1,4 +1,4 @@
-"""The harness for hostile files finds what it is there for."""
+"""The harness for hostile files detects every side effect that it must detect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTACKS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("code", "found"), ATTACKS, ids=[code for code, _ in ATTACKS])
-def test_what_a_command_does_besides_is_found(
+def test_side_effects_of_a_command_are_detected(
     hostile: HostileFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, found: str
 ) -> None:
     script = tmp_path / "script.py"

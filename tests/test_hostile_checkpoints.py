@@ -1,4 +1,4 @@
-"""Checkpoints of strangers, through every command that reads one."""
+"""Hostile checkpoints, through every command that reads one."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ COMMANDS = {
     "landscape": "landscape.py $FILES/{file} data.root=$FILES/images",
     "train": f"train.py model=resnet10t data.root=$FILES/images {SMALL} model.init_from=$FILES/{{file}}",
 }
-INDEX = ("files/images",)  # of the images, which lies beside them
+INDEX = ("files/images",)  # the cached index is written there
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_strangers_checkpoint_ends_in_a_sentence(hostile: HostileFiles, command: str) -> None:
+def test_hostile_checkpoints_are_refused(hostile: HostileFiles, command: str) -> None:
     shutil.copytree(FORMATS / "images", hostile.files / "images")
     strangers = list(write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN).items())
-    part = slice(None) if command == "evaluate" else slice(list(COMMANDS).index(command), None, 5)  # all read alike
+    part = slice(None) if command == "evaluate" else slice(list(COMMANDS).index(command), None, 5)  # all share a reader
     for file, words in strangers[part]:
         hostile.refuses(COMMANDS[command].format(file=file), words, INDEX)
 
 
-def test_reading_says_damaged_or_not_now_and_nothing_else(tmp_path: Path) -> None:
-    """A run that resumes goes by it."""
+def test_reading_a_hostile_checkpoint_raises_damaged_or_oserror_only(tmp_path: Path) -> None:
+    """A resuming run relies on these two exceptions."""
     whole = {"names.pt", "keys.pt"}
     files = write_hostile_checkpoints(tmp_path, tmp_path / "canary", KNOWN)
-    for file in files.keys() - whole - {"storage.pt"}:  # which is virtual memory, and may be there
+    for file in files.keys() - whole - {"storage.pt"}:  # that one takes only virtual memory, and may succeed
         with pytest.raises((Damaged, OSError)):
             read(tmp_path / file)
     for file in whole:
@@ -56,7 +56,7 @@ def test_reading_says_damaged_or_not_now_and_nothing_else(tmp_path: Path) -> Non
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: HostileFiles) -> None:
+def test_hostile_run_checkpoints_are_refused_or_exported_as_a_harmless_line(hostile: HostileFiles) -> None:
     shutil.copytree(FORMATS / "images", hostile.files / "images")
     write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN)
     for file, (evaluated, exported) in write_changed_runs(hostile.files, hostile.canary, KNOWN).items():
@@ -69,7 +69,7 @@ def test_a_strangers_run_ends_in_a_sentence_or_a_harmless_line(hostile: HostileF
             arguments_of(answer.out.strip())
 
 
-def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: HostileFiles) -> None:
+def test_a_hostile_timm_directory_is_refused(hostile: HostileFiles) -> None:
     write_hostile_checkpoints(hostile.files, hostile.canary, KNOWN)
     shutil.copytree(FORMATS / "images", hostile.files / "images")
     for source, custom in (("local-dir:$FILES/evil", False), ("$FILES/evil2", True)):
@@ -81,7 +81,7 @@ def test_a_strangers_directory_of_timms_ends_in_a_sentence(hostile: HostileFiles
         hostile.refuses(f"evaluate.py {source} data.root=$FILES/images", "timm cannot load", INDEX)
 
 
-def test_a_strangers_yaml_runs_no_code(hostile: HostileFiles) -> None:
+def test_a_hostile_config_yaml_runs_no_code(hostile: HostileFiles) -> None:
     run = shutil.copytree(RUN, hostile.files / "run")
     (run / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir [{hostile.canary}]\n")
     hostile.refuses("compare.py $FILES/run", "its config.yaml cannot be read", ("work",))
@@ -89,7 +89,7 @@ def test_a_strangers_yaml_runs_no_code(hostile: HostileFiles) -> None:
 
 
 @pytest.mark.parametrize("how", ["a pipe", "too deep"])
-def test_a_strangers_manifest_beside_a_checkpoint_is_passed_over(hostile: HostileFiles, how: str) -> None:
+def test_a_hostile_manifest_beside_a_checkpoint_is_ignored(hostile: HostileFiles, how: str) -> None:
     run = shutil.copytree(RUN, hostile.files / "run")
     manifest = run / "manifest.json"
     manifest.unlink()
@@ -102,7 +102,7 @@ def test_a_strangers_manifest_beside_a_checkpoint_is_passed_over(hostile: Hostil
 
 
 def arguments_of(line: str) -> dict[str, Any]:
-    """The arguments in a line that may do nothing but call timm with literals."""
+    """Return the arguments of a line, and assert that it only calls timm with literals."""
     call = ast.parse(line, mode="eval").body
     assert isinstance(call, ast.Call) and ast.unparse(call.func) == "timm.create_model"
     for value in call.args:
@@ -116,7 +116,7 @@ VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 @settings(max_examples=300, deadline=None)
 @given(name=st.text() | st.sampled_from(["a", "a=1,b", "a)#", "class", "\xaa", "a\n"]), value=VALUES, model=st.text())
-def test_the_line_to_paste_says_what_the_run_has_or_nothing(name: str, value: Any, model: str) -> None:
+def test_the_exported_line_has_exactly_the_runs_arguments_or_is_refused(name: str, value: Any, model: str) -> None:
     config = {"model": {"name": model, "kwargs": {name: value}, "remove_batch_norm": False}}
     try:
         line = python_line({"config": config, "data": {"classes": 4, "channels": 3}}, Path("x.pth"))

@@ -1,6 +1,6 @@
 """The commands that read packs, archives, parquet files and images refuse hostile ones.
 
-Some of the errors are those of files that are merely damaged; what counts is that nothing else happens
+Some hostile files get the same message as damaged ones; what counts is that nothing else happens
 (tests/support/hostile_files.py).
 """
 
@@ -39,7 +39,7 @@ Harm = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def sound(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small set: folders, archives, parquet files, and a pack of them."""
+    """A small dataset without faults: image folders, archives, parquet files and a pack."""
     folder = make_few(images, tmp_path_factory.mktemp("sound"), 2)
     config = compose_config([*TINY, f"data.root={folder}"]).data
     data = build_data(config, 0)
@@ -49,7 +49,7 @@ def sound(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, **facts: Any) -> bytes:
-    """A tar header that tarfile would not write."""
+    """Return a tar header that tarfile itself would not write."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, facts.get("linkname", "")
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -79,7 +79,7 @@ def devkit(change: Callable[[dict[str, bytes]], object], **links: str) -> Harm:
 
 
 def matrix_of_zeros(size: int) -> bytes:
-    """A MATLAB file of one compressed matrix."""
+    """Return a MATLAB file of one compressed matrix."""
     packer = zlib.compressobj(9)
     head = struct.pack("<IIIIII", 14, size, 6, 8, 6, 0)
     body = b"".join(packer.compress(bytes(1 << 24)) for _ in range(size >> 24))
@@ -127,7 +127,7 @@ def renamed_class(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_archives(kind: str, sound: Path, hostile: HostileFiles) -> None:
+def test_hostile_archives_are_refused(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = ARCHIVES[kind]
     source = shutil.copytree(sound / "official", hostile.files / "official")
     harm(source)
@@ -147,7 +147,7 @@ def strings(source: Path) -> None:
 
 
 def repeated(size: int, times: int, dense: bool) -> Harm:
-    """One image so many times, of which a dictionary makes one."""
+    """Return a function that writes one image `times` times, as a dictionary that holds it once."""
 
     def harm(source: Path) -> None:
         import pyarrow
@@ -177,7 +177,7 @@ PARQUET: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("kind", PARQUET)
-def test_parquet_files(kind: str, sound: Path, hostile: HostileFiles) -> None:
+def test_hostile_parquet_files_are_refused(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = PARQUET[kind]
     harm(shutil.copytree(sound / "parquet", hostile.files / "parquet"))
     line = "prepare_imagenet.py $FILES/parquet $WORK/out --processes 1"
@@ -204,7 +204,7 @@ def index_with(compressed: bool = False, **changes: Any) -> Harm:
 
 
 def of_no_size(pack: Path) -> None:
-    """Terabytes of elements without any bytes, in place of the sizes."""
+    """Replace the sizes by an array of 10 ** 12 elements of zero bytes each."""
     with np.load(pack / "train.npz") as arrays:
         whole = {name: array for name, array in arrays.items() if name != "sizes"}
     np.savez(pack / "train.npz", **whole)
@@ -250,7 +250,7 @@ PACKS: dict[str, tuple[str, Harm]] = {
 
 
 @pytest.mark.parametrize("kind", PACKS)
-def test_packs(kind: str, sound: Path, hostile: HostileFiles) -> None:
+def test_hostile_packs_are_refused(kind: str, sound: Path, hostile: HostileFiles) -> None:
     words, harm = PACKS[kind]
     harm(shutil.copytree(sound / "pack", hostile.files / "pack"))
     line = f"train.py {TRAIN} data.pack=$FILES/pack run_dir=$WORK/run"
@@ -259,25 +259,25 @@ def test_packs(kind: str, sound: Path, hostile: HostileFiles) -> None:
         hostile.refuses("pack.py $FILES/pack --check", words)
 
 
-def test_packs_through_the_other_commands(sound: Path, hostile: HostileFiles) -> None:
+def test_hostile_packs_are_refused_by_evaluate_and_landscape(sound: Path, hostile: HostileFiles) -> None:
     shutil.copytree(ROOT / "tests/formats/1/runs/paper/resnet10t-momentum-s0-53badd80", hostile.files / "run")
     shutil.copytree(sound / "pack", hostile.files / "pack")
     PACKS["a path"][1](hostile.files / "pack")
-    drawn = ("work/out", "home")  # matplotlib keeps a list of fonts
+    drawn = ("work/out", "home")  # matplotlib writes its font cache
     for command in ("evaluate.py $FILES/run", "landscape.py $FILES/run --out $WORK/out"):
         line = f"{command} data.pack=$FILES/pack data.resize=36 data.crop=32"
         hostile.refuses(line, "instead of train-00000.tar", writes=drawn)
 
 
-def test_images(sound: Path, hostile: HostileFiles) -> None:
-    """All of a class are hostile: the first that is read ends the command, and no program is started."""
+def test_hostile_images_are_refused(sound: Path, hostile: HostileFiles) -> None:
+    """Every image of a class is hostile: the first one read ends the command, and no program is started."""
     for split in ("train", "val"):
         shutil.copytree(sound / split, hostile.files / "data" / split)
     kinds = {"EPS": EPS, "pixels": png(13_000, 13_000), "scans": jpeg_of_many_scans(5000)}
     for name, content in zip(("train/n99000000", "train/n99000001", "val/n99000000"), kinds.values(), strict=True):
         for path in (hostile.files / "data" / name).iterdir():
             path.write_bytes(content)
-    for name in (".\x1b[2J", "\x1b]0;x\x07.txt", "../\x1b[2J.JPEG"):  # which speak to a terminal
+    for name in (".\x1b[2J", "\x1b]0;x\x07.txt", "../\x1b[2J.JPEG"):  # these would control the terminal
         (hostile.files / "data" / "train" / "n99000000" / name).write_bytes(b"")
     line = "verify_imagenet.py $FILES/data --expect none --processes 1"
     told = hostile.refuses(line, "it is not an image in a supported format").out
@@ -289,7 +289,7 @@ def test_images(sound: Path, hostile: HostileFiles) -> None:
     hostile.refuses(line, "The image $FILES/data/train/", writes=("work/run", *cache))
 
 
-def test_lists_of_classes_and_small_files(sound: Path, hostile: HostileFiles) -> None:
+def test_hostile_class_lists_and_fashion_mnist_files_are_refused(sound: Path, hostile: HostileFiles) -> None:
     os.mkfifo(hostile.files / "pipe")
     with open(hostile.files / "large", "wb") as file:
         file.truncate(1 << 40)

@@ -1,4 +1,4 @@
-"""Hostile and odd runs in one folder beside good ones, through every command that reads records of runs."""
+"""Hostile and odd runs beside good ones in a folder, through every command that reads records of runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.run_directories import config_of, logged_lines
 from ranger21.report.tables.text import table_lines
 from ranger21.system.wording import defused, one_line
 
-LEFT_OUT: dict[str, tuple[str, str]] = {  # a file's content, and what is said of the run
+LEFT_OUT: dict[str, tuple[str, str]] = {  # by run: a file and its content, for which the run is left out
     "bomb": ("config.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))),
     "tag": ("config.yaml", "seed: !!python/object/apply:os.mkdir [../canary]\n"),
@@ -30,13 +30,13 @@ LEFT_OUT: dict[str, tuple[str, str]] = {  # a file's content, and what is said o
     "later": ("manifest.json", '{"format": "\\u001b[2J"}'),
     "line": ("metrics.jsonl", '{"step": ' + "1" * (1 << 21) + "}\n"),
 }  # fmt: skip
-NAMES = {  # what a setting is called
+NAMES = {  # hostile names of settings
     "markup": "\\[/x] [bold]", "escape": "\x1b[2J\x1b]0;x\x07", "bidi": "a\u202ecod.exe", "html": "<script>x()</script>",  # noqa: E501
     "markdown": "[x](http://x) ![y](z) `c` | *b*", "mathtext": "$\\frac{", "latex": "\\input{/etc/passwd}",
     "formula": "=cmd|' /C calc'!A0", "lines": "a\n\nb\r# c", "long": "l" * 100_000,
 }  # fmt: skip
 TOGETHER = (("markup", "escape", "html", "bidi", "markdown"), ("mathtext", "latex", "formula", "lines"), ("long",))
-RECORDS: dict[str, dict[str, str]] = {  # of runs that are compared, whatever these say
+RECORDS: dict[str, dict[str, str]] = {  # files of runs that are compared nevertheless
     "fingerprint": {"manifest.json": '{"data": {"fingerprint": ["a"], "train_images": 1e400}, "sessions": [[], 7]}'},
     "numbers": {"metrics.jsonl": '{"step": 5, "val/acc1": NaN, "epoch": 1e400, "x": %s}\n{"step": -1}\n{"step": 1e300}\n'  # noqa: E501
                                  '{"step": 10, "epoch": 1, "val/acc1": 1e308, "val/loss": -1e308}\n' % ("9" * 5000)},
@@ -57,7 +57,7 @@ def write(path: Path, name: str, seed: int = 0, labels: Sequence[str] = ()) -> P
 
 
 def write_all(folder: Path) -> int:
-    """Two good runs and what else may lie beside them; returns how many hostile ones there are."""
+    """Write two good runs and many hostile or odd ones; return the number of the latter."""
     for seed in (0, 1):
         write(folder, f"good-{seed}", seed)
     for name, (file, content) in LEFT_OUT.items():
@@ -76,7 +76,7 @@ def write_all(folder: Path) -> int:
     return len(list(folder.iterdir())) - 2
 
 
-def test_compare_leaves_out_what_is_hostile_and_compares_the_others(hostile: HostileFiles) -> None:
+def test_compare_leaves_out_hostile_runs_and_compares_the_others(hostile: HostileFiles) -> None:
     assert write_all(hostile.files / "runs") >= 15
     answer = hostile.refuses("compare.py $FILES/runs --out $WORK/out", "is left out", ("work/out",), code=0)
     said = " ".join((answer.out + answer.err).split())
@@ -102,7 +102,7 @@ COMMANDS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_hostile_run_ends_in_a_sentence(hostile: HostileFiles, command: str) -> None:
+def test_other_commands_refuse_a_hostile_run(hostile: HostileFiles, command: str) -> None:
     write_all(hostile.files / "runs")
     for name in ("bomb", "pipe-manifest.json", "pipe-config.yaml", "zeros", "nested")[
         : 1 if command == "sync" else None
@@ -110,7 +110,7 @@ def test_a_hostile_run_ends_in_a_sentence(hostile: HostileFiles, command: str) -
         hostile.refuses(COMMANDS[command](name), "error: ", ("work/x", f"files/runs/{name}/.lock"))
 
 
-def test_status_of_runs_with_hostile_records(hostile: HostileFiles) -> None:
+def test_status_accepts_runs_with_hostile_records(hostile: HostileFiles) -> None:
     line = "reproduce.py --preset fashion_mnist --seeds 1 --only optimizer=adamw --status"
     runs = hostile.work / "outputs" / "fashion_mnist"
     for name, content in {"ranger21-s0": '{"status": "\\u001b[2J"}', "ranger21_official-s0": "[" * 100_000}.items():
@@ -123,23 +123,23 @@ def test_status_of_runs_with_hostile_records(hostile: HostileFiles) -> None:
     hostile.refuses(line, "runs: ", ("work",), code=0)
 
 
-def test_names_stay_apart_in_one_printable_line() -> None:
+def test_names_become_one_printable_line_and_stay_distinct() -> None:
     shown = [one_line(text) for text in (*NAMES.values(), "l" * 99_999 + "m")]
     assert len(set(shown)) == len(shown)
     assert all(text.isprintable() and len(text) < 250 for text in shown)
 
 
 @pytest.mark.parametrize("text", ["=1", "+a", "-a", "@a", "\ta", "\ra", "-1+cmd", "=HYPERLINK()"])
-def test_what_spreadsheets_calculate_is_defused(text: str) -> None:
+def test_text_that_spreadsheets_would_calculate_is_defused(text: str) -> None:
     assert defused(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["-1", "-1e-5", "+3", "nan", "-inf", "a=b", ""])
-def test_numbers_and_words_stay(text: str) -> None:
+def test_numbers_and_words_are_not_defused(text: str) -> None:
     assert defused(text) == text
 
 
-def test_cells_of_markdown_hold_no_markup() -> None:
+def test_markup_in_markdown_cells_is_escaped() -> None:
     assert table_lines(["a"], [["[x](y) <b> `c` stable_decay _i_"]])[2] == (
         "| \\[x\\](y) \\<b\\> \\`c\\` stable_decay \\_i\\_ |"
     )
