@@ -80,7 +80,7 @@ def test_by_default_a_step_that_cannot_be_fused_is_not() -> None:
 
 
 def three_runs(overrides: list[str], place: Path) -> None:
-    """Run training to the end, kill a second run, resume it; each run is forked so that it keeps Triton's interpreter."""
+    """Train to the end; kill a second run; resume it. Each run is forked, so that it keeps Triton's interpreter."""
     for decay in (1e-4, 0.0):  # the runs inherit the result of the step's self-check
         Ranger21([Parameter(torch.ones(2))], weight_decay=decay, fused=True)
     fork, ends = multiprocessing.get_context("fork"), []

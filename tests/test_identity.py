@@ -1,4 +1,4 @@
-"""Which images are the same: by name, class and size; and records of before sizes, by their names."""
+"""Whether two sets of images are the same: by name, class and size; older records without sizes by name only."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ranger21.system.errors import UserError
 
 
 def index(names: list[str], sizes: list[int] | None = None) -> Index:
-    """The index of a split of these files, CLASS/NAME, in order."""
+    """Return the index of a split with these files (CLASS/NAME), in order."""
     classes = sorted({name.partition("/")[0] for name in names})
     counts = np.array([sum(name.startswith(f"{c}/") for name in names) for c in classes])
     paths = np.frombuffer(b"".join(name.encode() + b"\0" for name in names), np.uint8)
@@ -27,7 +27,7 @@ VAL = index(["a/v.jpg", "b/v.jpg"], [7, 8])
 NOW = identify({"train": index(NAMES, [1, 2, 3]), "val": VAL})
 
 
-def test_every_name_class_and_size_counts() -> None:
+def test_every_name_class_and_size_changes_the_fingerprint() -> None:
     others = [
         index([*NAMES[:2], "c/1.jpg"], [1, 2, 3]), index(["a/1.jpg", "b/1.jpg", "b/2.jpg"], [1, 2, 3]),
         index(["a/1.jpg", "a/3.jpg", "b/1.jpg"], [1, 2, 3]), index(NAMES[1:], [2, 3]), index(NAMES, [1, 2, 4]),
@@ -36,12 +36,12 @@ def test_every_name_class_and_size_counts() -> None:
     all_of_them = [NOW, *(identify({"train": train, "val": VAL}) for train in others)]
     all_of_them.append(identify({"train": VAL, "val": index(NAMES, [1, 2, 3])}))
     assert len({identity.fingerprint for identity in all_of_them}) == 9
-    assert len({identity.names for identity in all_of_them}) == 7  # two differ in sizes alone
+    assert len({identity.names for identity in all_of_them}) == 7  # two differ only in sizes
     assert identify({"train": index(NAMES, [1, 2, 3]), "val": VAL}) == NOW
 
 
-def test_the_names_are_what_was_recorded_before_sizes() -> None:
-    """The digest is version 1's, so that old and new records can be matched."""
+def test_the_digest_of_the_names_equals_the_fingerprint_before_sizes_were_added() -> None:
+    """It is the digest of version 1, so that old and new records can be compared."""
     lines = "".join(f"train/{name}\n" for name in NAMES) + "val/a/v.jpg\nval/b/v.jpg\n"
     assert NOW.names == f"names:{hashlib.sha256(lines.encode()).hexdigest()}"
     assert NOW.fingerprint.startswith("images-2:")
@@ -84,13 +84,17 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
         ({}, NOW.facts(), Agreement.DIFFERENT, "no fingerprint is recorded"),
     ],
 )
-def test_comparing(recorded: dict[str, str], now: dict[str, str], match: Agreement, words: str) -> None:
+def test_comparing_gives_the_agreement_and_the_reason(
+    recorded: dict[str, str], now: dict[str, str], match: Agreement, words: str
+) -> None:
     compared = compare(recorded, now)
     assert compared.agreement is match and words in compared.why and bool(words) == bool(compared.why)
 
 
-def test_a_run_of_before_sizes_goes_on_and_one_of_other_sizes_does_not(tmp_path: Path, caplog, monkeypatch) -> None:
-    """Its manifest knows names alone: that is said. A run of today knows sizes, and refuses a resized copy."""
+def test_a_run_without_recorded_sizes_resumes_and_one_with_other_sizes_does_not(
+    tmp_path: Path, caplog, monkeypatch
+) -> None:
+    """If the manifest has only names, a warning says so. If it has sizes, a resized copy of the images is refused."""
     monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
     place, counts = RunDirectory(tmp_path), {"classes": 2, "train_images": 3, "val_images": 2}
     place.manifest.write_text(json.dumps({"data": counts | {"fingerprint": NOW.names}, "sessions": []}))

@@ -1,4 +1,4 @@
-"""Classes by Zipf's law: a pure function of the seed and of names, the same from folders and packs."""
+"""Imbalanced classes by Zipf's law: chosen by the seed and the names alone, the same from folders and packs."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def chosen(exponent: float, seed: int = 0, each: int = 60, more: int = 0) -> tup
     return set(numbers.tolist()), kept
 
 
-def test_frequencies_are_zipfs() -> None:
+def test_class_sizes_follow_zipfs_law() -> None:
     assert zipf(6000, 10, 1.0) == [6000, 3000, 2000, 1500, 1200, 1000, 857, 750, 666, 600]
     assert zipf(4, 10, 2.0) == [4, *[1] * 9] and zipf(10**6, 3, 10.0) == [10**6, 976, 16]
     images, kept = chosen(1.0)
@@ -40,14 +40,14 @@ def test_frequencies_are_zipfs() -> None:
     assert chosen(2.0)[0] < images and chosen(2.0)[1].keys() == kept.keys()
 
 
-def test_the_seed_ranks_the_classes_and_nothing_else() -> None:
+def test_the_seed_determines_only_the_order_of_the_classes() -> None:
     orders = [tuple(by_frequency(CLASSES, seed)) for seed in range(20)]
     assert len(set(orders)) == 20 and {order[0] for order in orders} >= set(range(7))
     assert by_frequency(CLASSES, 3) == by_frequency(CLASSES, 3)
-    backwards = [CLASSES[::-1][label] for label in by_frequency(CLASSES[::-1], 3)]  # names, not places, are ranked
+    backwards = [CLASSES[::-1][label] for label in by_frequency(CLASSES[::-1], 3)]  # ranked by name
     assert backwards == [CLASSES[label] for label in by_frequency(CLASSES, 3)]
     sizes = {len(chosen(1.0, seed, more=40)[0]) for seed in range(20)}
-    assert sizes == {174}  # also where one class has more images than the others
+    assert sizes == {174}  # even if one class has more images than the others
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def config(images: Path) -> ImageFolderConfig:
     return config
 
 
-def test_folder_and_pack_give_the_same(config: ImageFolderConfig, tmp_path: Path) -> None:
+def test_folders_and_packs_keep_the_same_images(config: ImageFolderConfig, tmp_path: Path) -> None:
     whole = build_data(replace(config, imbalance=None), 0)
     sources, recipe = (
         {"train": whole.train.source, "val": whole.val.source},
@@ -70,11 +70,11 @@ def test_folder_and_pack_give_the_same(config: ImageFolderConfig, tmp_path: Path
     for image in range(22):
         one, other = (data.train.__getitems__([(0, image)]) for data in (folder, packed))
         assert one.labels.equal(other.labels) and one.images.equal(other.images)
-    assert folder.fingerprint == packed.fingerprint == whole.fingerprint  # the settings tell what is left out
+    assert folder.fingerprint == packed.fingerprint == whole.fingerprint  # data.imbalance is not part of it
     assert build_data(config, 8).kept != folder.kept and build_data(config, 8).fingerprint == folder.fingerprint
 
 
-def test_fashion_mnist(tmp_path: Path) -> None:
+def test_fashion_mnist_keeps_images_by_zipfs_law(tmp_path: Path) -> None:
     config = replace(idx_files(tmp_path / "idx", train=120), imbalance=1.0)
     data = build_data(config, 0)
     assert list(data.kept.values()) == [12, 6, 4, 3, 2, 2, 1, 1, 1, 1] and len(data.val) == 5
@@ -84,8 +84,8 @@ def test_fashion_mnist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["folder", "idx"])
-def test_the_holdout_is_taken_before_and_stays_balanced(which: str, config: ImageFolderConfig, tmp_path: Path) -> None:
-    """What it leaves is made rare: 6 or 10 images of the most frequent class, and none of the holdout's."""
+def test_the_holdout_is_taken_first_and_stays_balanced(which: str, config: ImageFolderConfig, tmp_path: Path) -> None:
+    """Zipf's law applies to the rest: 6 or 10 images of the most frequent class remain, none of them held out."""
     both = config if which == "folder" else replace(idx_files(tmp_path / "idx", train=120), imbalance=1.0)
     some = [build_data(replace(both, holdout=20, imbalance=law), seed) for law, seed in ((1.0, 0), (1.0, 5), (None, 0))]
     assert len({(data.fingerprint, data.held_out) for data in some}) == 1
@@ -99,7 +99,7 @@ def test_the_holdout_is_taken_before_and_stays_balanced(which: str, config: Imag
         assert len(set(names)) == len(names) == sum(data.kept.values()) and not held & set(names)
 
 
-def test_a_run_says_what_it_kept_and_resumes(images: Path, tmp_path: Path) -> None:
+def test_a_run_logs_and_records_the_kept_images_and_resumes_exactly(images: Path, tmp_path: Path) -> None:
     rest = [*TINY, f"data.root={images}", "data.imbalance=1", "data.batch_size=4", "trainer.epochs=2"]
     assert run_ranks(rest, tmp_path / "whole", 1) == [0]
     assert run_ranks(rest, tmp_path / "killed", 1, die_at=7, when="before") == [-9]
@@ -113,16 +113,16 @@ def test_a_run_says_what_it_kept_and_resumes(images: Path, tmp_path: Path) -> No
     assert said in (tmp_path / "whole.out").read_text()
 
 
-def test_it_is_part_of_what_a_run_is() -> None:
+def test_imbalance_changes_the_run_directory_and_older_runs_have_none() -> None:
     several = ([], ["data.imbalance=1"], ["data.imbalance=2"])
     plain, law, steep = (compose_config([*TINY, "data.root=/d", *more]) for more in several)
     assert len({run_directory(one) for one in (plain, law, steep)}) == 3
     trees = [{"data": {"name": "imagenet", "imbalance": None}}, {"data": {"name": "imagenet"}}]
     runs = [RecordedRun(Path(str(n)), settings(tree), RUNNING, {}, Metrics.empty()) for n, tree in enumerate(trees)]
-    assert len(group_runs(runs)) == 1  # older runs had no such setting
+    assert len(group_runs(runs)) == 1  # older runs lack this setting
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "11", "true", "many"])
-def test_what_is_no_exponent_is_refused(value: str) -> None:
+def test_an_invalid_exponent_is_refused(value: str) -> None:
     with pytest.raises(UserError, match=r"^data\.imbalance=.* is not possible: it must be a number"):
         compose_config([*TINY, f"data.imbalance={value}"])

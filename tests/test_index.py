@@ -1,4 +1,4 @@
-"""The index of the images: torchvision's order, and a cache that never tells what is no longer so."""
+"""The index of the images: it has torchvision's order, and its cache never returns an outdated one."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from ranger21.data.indexing import read_index
 from ranger21.system.errors import UserError
 
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 NAMES = [
     "n1/b.JPEG", "n1/a.jpg", "n1/B.Png", "n1/with a space.JPEG", "n1/größe.webp", "n1/.hidden.jpg", "n1/notes.txt",
     "n1/x/2.jpg", "n1/x/1.jpg", "n1/x y/1.jpg", "n1/x-y/1.jpg", "n1/x/deep/er/1.TIFF", "n1/x.jpg/1.bmp", "n1/X/1.jpg",
@@ -31,7 +31,7 @@ NAMES = [
 
 
 def make(split: Path, names: list[str] = NAMES, settled: bool = True) -> Path:
-    """Files, in folders that will not be changed within the same tick of the clock, if they are settled."""
+    """Write empty files; if `settled`, make their folders look as if they had not changed for ten minutes."""
     for name in names:
         (split / name).parent.mkdir(parents=True, exist_ok=True)
         (split / name).write_bytes(b"")
@@ -47,7 +47,7 @@ def settle(split: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch) -> Path:
-    """The user's; and a folder may be taken for settled at once, though its time of change cannot be set back."""
+    """The user's cache, in a folder of the test. Folders count as settled at once, because ctime cannot be set back."""
     monkeypatch.setattr(index_cache, "SETTLED_SECONDS", -60)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -55,7 +55,7 @@ def own_cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def walks(monkeypatch) -> list[Path]:
-    """The class folders that were walked rather than remembered."""
+    """The class folders that were read from disk instead of the cache."""
     walked: list[Path] = []
     real = module.walk
     monkeypatch.setattr(module, "walk", lambda top: walked.append(top) or real(top))
@@ -64,7 +64,7 @@ def walks(monkeypatch) -> list[Path]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that all users reach, which those of pytest are not."""
+    """A folder that every user can reach, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -83,7 +83,7 @@ def images_of(index: Index) -> list[tuple[str, int]]:
     return [(index.path(i), int(label)) for i, label in enumerate(index.labels)]
 
 
-def test_the_order_is_torchvisions(tmp_path):
+def test_the_order_is_that_of_torchvisions_imagefolder(tmp_path):
     split = make(tmp_path / "train")
     for name in (b"n1/\xff\xfe.jpg", b"n1/\xff/1.jpg", b"\xfe/1.jpg"):
         place = split / os.fsdecode(name)
@@ -92,9 +92,9 @@ def test_the_order_is_torchvisions(tmp_path):
     (split / "n1" / "link.jpg").symlink_to("nowhere")
     (split / "linked").symlink_to(split / "n1" / "x")
     reference = ImageFolder(str(split))
-    assert reference.classes[0] == ".thumbs"  # which is no class of ours
+    assert reference.classes[0] == ".thumbs"  # hidden, so this project does not read it as a class
     seen = [(os.path.relpath(path, split), label - 1) for path, label in reference.samples if label]
-    expected = [(path, label) for path, label in seen if "/." not in path]  # hidden, which is no image of ours
+    expected = [(path, label) for path, label in seen if "/." not in path]  # without hidden files
     assert len(seen) == len(expected) + 1
     index = read_index(split)
     assert list(index.classes) == reference.classes[1:]
@@ -107,7 +107,7 @@ def test_the_order_is_torchvisions(tmp_path):
         assert images_of(again) == expected and again.classes == index.classes
 
 
-def test_the_cache_is_used(tmp_path, walks):
+def test_the_second_reading_uses_the_cache(tmp_path, walks):
     split = make(tmp_path / "train")
     first = read_index(split)
     assert walks and cache_files(split)[0].exists() and not (tmp_path / "cache").exists()
@@ -132,7 +132,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("restored", [False, True])
 def test_a_change_is_noticed(change, restored, tmp_path, walks):
-    """Also if the folders' times of modification are set back, as rsync -a, tar and copytree do."""
+    """Also if the folders' modification times are reset afterwards, as rsync -a, tar and copytree do."""
     split = make(tmp_path / "train")
     before = images_of(read_index(split))
     times = {folder: Path(folder).stat().st_mtime_ns for folder, _, _ in os.walk(split)}
@@ -148,8 +148,8 @@ def test_a_change_is_noticed(change, restored, tmp_path, walks):
     assert ("n11" in now.classes) == (change == "a class renamed")
 
 
-def test_sizes_are_noted_and_looked_at(tmp_path, walks):
-    """A whole set that is rewritten in place, which changes no folder, is read anew; a single image may be missed."""
+def test_a_set_rewritten_in_place_is_read_again(tmp_path, walks):
+    """This changes no folder, so the sizes of some files are checked. A single rewritten image may be missed."""
     split = make(tmp_path / "train", ["a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg", "b/x/2.jpg"])
     (split / "b" / "gone.jpg").symlink_to("nowhere")
     (split / "a" / "3.jpg").write_bytes(b"12345")
@@ -163,7 +163,7 @@ def test_sizes_are_noted_and_looked_at(tmp_path, walks):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_cache_of_an_older_version_is_made_again(version, tmp_path, walks):
+def test_a_cache_of_an_older_version_is_replaced(version, tmp_path, walks):
     split = make(tmp_path / "train", ["a/1.jpg", "b/1.jpg"])
     expected = read_index(split)
     with np.load(place := cache_files(split)[0]) as arrays:
@@ -178,8 +178,8 @@ def test_a_cache_of_an_older_version_is_made_again(version, tmp_path, walks):
     assert images_of(read_index(split)) == images_of(expected) and not walks
 
 
-def test_a_folder_that_may_still_change_is_not_remembered(tmp_path, walks, monkeypatch):
-    """Whatever its time of modification: that of its change counts, too."""
+def test_a_recently_changed_folder_is_not_cached(tmp_path, walks, monkeypatch):
+    """The time of its last change (ctime) counts, whatever its modification time."""
     monkeypatch.setattr(index_cache, "SETTLED_SECONDS", 2)
     split = make(tmp_path / "train")
     for _ in range(2):
@@ -188,7 +188,7 @@ def test_a_folder_that_may_still_change_is_not_remembered(tmp_path, walks, monke
         assert walks and not any(place.exists() for place in cache_files(split))
 
 
-def test_a_damaged_cache_is_made_again(tmp_path, walks):
+def test_a_damaged_cache_is_replaced(tmp_path, walks):
     split = make(tmp_path / "train", ["n1/a.jpg", "n1/x/b.jpg", "n2/c.jpg"])
     expected = images_of(read_index(split))
     place = cache_files(split)[0]
@@ -200,13 +200,13 @@ def test_a_damaged_cache_is_made_again(tmp_path, walks):
         place.write_bytes(content)
         walks.clear()
         assert images_of(read_index(split)) == expected
-        if walks:  # else the flipped byte is one that no reader looks at
+        if walks:  # otherwise no reader uses the flipped byte
             assert images_of(read_index(split)) == expected and len(walks) == 2
     assert sum(len(content) < len(whole) for content in damaged) > 10
 
 
-def test_a_copy_of_the_tree_does_not_take_its_cache(tmp_path, walks):
-    """Beside it lies the cache of the original, whose times it has; here an image was added, and one is gone."""
+def test_a_copy_of_the_folders_does_not_use_the_originals_cache(tmp_path, walks):
+    """The copy has the original's cache and times, but one more image, or one less."""
     split = make(tmp_path / "data" / "train", ["n1/a.jpg", "n1/b.jpg", "n2/c.jpg"])
     read_index(split)
     for change in ("added", "gone"):
@@ -217,8 +217,8 @@ def test_a_copy_of_the_tree_does_not_take_its_cache(tmp_path, walks):
         assert [path for path, _ in images_of(read_index(copy))] == expected
 
 
-def test_a_cache_that_leads_elsewhere_is_made_again(tmp_path, walks):
-    """Or is compressed, or has more elements than bytes."""
+def test_a_hostile_cache_is_replaced(tmp_path, walks):
+    """Its paths lead out of the folder, it is compressed, or it claims more elements than it has bytes."""
     split = make(tmp_path / "train", ["n1/a.jpg", "n2/b.jpg"])
     expected = images_of(read_index(split))
     place = cache_files(split)[0]
@@ -239,11 +239,11 @@ def test_a_cache_that_leads_elsewhere_is_made_again(tmp_path, walks):
         *((text, False) for text in (b"a", b"/a\0", b"a\0/b\0", b"a/../b\0", b"../a\0", b"a/..\0", b"a\0\0", b"\0")),
     ],
 )
-def test_paths_that_lead_elsewhere(paths, good):
+def test_paths_that_lead_out_of_the_folder_are_detected(paths, good):
     assert bool(Index((), np.array([]), np.frombuffer(paths, np.uint8)).leads_below()) is good
 
 
-def test_the_cache_of_another_folder_is_not_taken(tmp_path, walks):
+def test_the_cache_of_another_folder_is_not_used(tmp_path, walks):
     train = make(tmp_path / "train", ["n1/a.jpg"])
     val = make(tmp_path / "val", ["n1/b.jpg"])
     moment = train.stat().st_mtime_ns
@@ -255,7 +255,7 @@ def test_the_cache_of_another_folder_is_not_taken(tmp_path, walks):
 
 
 @as_root
-def test_where_the_data_is_read_only_the_users_cache_takes_the_index(open_folder, monkeypatch, walks):
+def test_the_index_of_read_only_data_is_kept_in_the_users_cache(open_folder, monkeypatch, walks):
     split = make(open_folder / "data" / "train")
     (open_folder / "home").mkdir()
     os.chown(open_folder / "home", NOBODY, NOBODY)
@@ -267,13 +267,13 @@ def test_where_the_data_is_read_only_the_users_cache_takes_the_index(open_folder
         walks.clear()
         assert images_of(read_index(split)) == first and not walks
     shutil.rmtree(open_folder / "home")
-    with nobody():  # nowhere to keep it
+    with nobody():  # no cache can be written
         assert images_of(read_index(split)) == first and walks
 
 
 @as_root
 @pytest.mark.parametrize("closed", ["n1", "n1/x", "n1/x/deep"])
-def test_a_closed_folder_is_named(closed, open_folder):
+def test_a_folder_without_read_permission_is_named(closed, open_folder):
     split = make(open_folder / "train")
     (split / closed).chmod(0o000)
     with nobody(), pytest.raises(UserError) as caught:
@@ -282,7 +282,7 @@ def test_a_closed_folder_is_named(closed, open_folder):
 
 
 @pytest.mark.parametrize(("link", "to"), [("n1/up", "n1"), ("n1/x/up", "n1"), ("n1/x/top", ".")])
-def test_a_link_to_a_folder_above_is_named(link, to, tmp_path):
+def test_a_link_to_a_parent_folder_is_named(link, to, tmp_path):
     split = make(tmp_path / "train", ["n1/a.jpg", "n1/x/b.jpg"])
     (split / link).symlink_to(split / to)
     with pytest.raises(UserError, match=r"is a symbolic link to a folder that contains it\. Remove ") as caught:
@@ -290,7 +290,7 @@ def test_a_link_to_a_folder_above_is_named(link, to, tmp_path):
     assert str(split / link) in str(caught.value)
 
 
-def test_links_that_lead_nowhere_are_left_to_the_reader(tmp_path):
+def test_broken_links_are_indexed_and_left_to_the_reader(tmp_path):
     split = make(tmp_path / "train", ["n1/a.jpg"])
     (split / "n1" / "loop.jpg").symlink_to("loop.jpg")
     (split / "n1" / "gone.jpg").symlink_to("nowhere")
@@ -308,10 +308,10 @@ def test_an_empty_class_is_named(names, there, tmp_path):
     for _ in range(2):
         with pytest.raises(UserError, match=rf"n2 has no images \(.jpg, .*\){there}\. Fill it or remove it\.$"):
             read_index(split)
-        assert read_index(split, ["n1"]).counts.tolist() == [1, 0]  # one that is not chosen may be empty
+        assert read_index(split, ["n1"]).counts.tolist() == [1, 0]  # a class that is not selected may be empty
 
 
-def test_select(tmp_path):
+def test_select_keeps_the_chosen_images_and_classes(tmp_path):
     index = read_index(make(tmp_path / "train", ["a/1.jpg", "a/2.jpg", "b/1.jpg", "c/1.jpg", "c/2.jpg", "c/3.jpg"]))
     index = replace(index, sizes=np.arange(6))
     part = index.select(np.array([1, 3, 5]), [0, 2])

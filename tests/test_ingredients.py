@@ -1,4 +1,4 @@
-"""Ingredients from other papers against what those papers, and other libraries, have."""
+"""Ingredients from other papers, compared with those papers' formulas and with other libraries."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ MUON = ["nesterov_moment", "orthogonalize", "decay"]
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_cautious_is_timms(weight_decay: float) -> None:
-    """Theirs decays before the step, and ours multiplies by the same factor."""
+def test_cautious_matches_timm(weight_decay: float) -> None:
+    """timm decays before the step, but multiplies by the same factor."""
     kwargs = {"lr": 1e-2, "weight_decay": weight_decay}
     ours = chain(["first_moment", "second_moment", "cautious", "decay"], **kwargs)
     assert largest_distance(ours, lambda params: AdamWLegacy(params, **kwargs, caution=True)) < 1e-12
 
 
-def test_cautious_is_its_formula() -> None:
-    """With the gradient as the moments took it in: centralized here."""
+def test_cautious_matches_its_formula() -> None:
+    """The mask uses the gradient that the moments used; here that is the centralized gradient."""
     params = random_params([(5, 6)])
     theta, m, optimizer = (
         params[0].detach().numpy().copy(),
@@ -62,7 +62,7 @@ def test_cautious_is_its_formula() -> None:
 
 
 def newton_schulz(matrix: np.ndarray, steps: int = 5) -> np.ndarray:
-    """Through the singular values, which an odd polynomial changes one by one: another way to the same."""
+    """Apply the iteration to the singular values, each of which an odd polynomial changes separately."""
     u, s, v = np.linalg.svd(matrix, full_matrices=False)
     s = s / max(np.sqrt((s**2).sum()), 1e-7)
     for _ in range(steps):
@@ -71,7 +71,7 @@ def newton_schulz(matrix: np.ndarray, steps: int = 5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", ["spectral", "rms"])
-def test_muon_is_its_formula(scale: str) -> None:
+def test_muon_matches_its_formula(scale: str) -> None:
     params = random_params(MATRICES)
     theta, m = [p.detach().numpy().copy() for p in params], [np.zeros(shape) for shape in MATRICES]
     parts = ["nesterov_moment", {"name": "orthogonalize", "scale": scale}, "decay"]
@@ -88,8 +88,8 @@ def test_muon_is_its_formula(scale: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
-def test_muon_is_torchs() -> None:
-    """Up to the bfloat16 in which theirs computes: 5 steps of 1e-2, and 3 % of them."""
+def test_muon_matches_torch() -> None:
+    """torch computes in bfloat16, so 5 steps of 1e-2 may differ by 3 %."""
     sides = [random_params([(8, 6), (6, 8)]) for _ in range(2)]
     parts = [{"name": "nesterov_moment", "beta1": 0.95}, "orthogonalize", "decay"]
     optimizers = Chain(sides[0], 1e-2, parts, weight_decay=0.1), torch.optim.Muon(sides[1], lr=1e-2, weight_decay=0.1)
@@ -101,8 +101,8 @@ def test_muon_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("before", [["first_moment"], ["pnm"], ["first_moment", "second_moment"], []], ids=str)
-def test_what_comes_in_does_not_change_the_size_of_an_orthogonal_step(before: list[str]) -> None:
-    """Nor does what is still due when the ingredient sees it: corrections at the first steps, a division."""
+def test_the_size_of_an_orthogonal_step_ignores_the_gradients_scale(before: list[str]) -> None:
+    """The corrections of the first steps and the division by the second moment do not matter either."""
     sizes = []
     for scale in (1.0, 1e4):
         params = random_params([(6, 6)])
@@ -113,7 +113,7 @@ def test_what_comes_in_does_not_change_the_size_of_an_orthogonal_step(before: li
     assert 0.7 < sizes[0] < 1.3
 
 
-def test_singular_values_come_near_one_and_vectors_stay() -> None:
+def test_orthogonalizing_brings_singular_values_near_1_and_keeps_the_direction() -> None:
     matrix = torch.tensor(np.random.default_rng(0).normal(size=(9, 30)))
     result = Orthogonalize().orthogonal(matrix)
     assert ((torch.linalg.svdvals(result) - 1).abs() < 0.35).all()
@@ -122,7 +122,7 @@ def test_singular_values_come_near_one_and_vectors_stay() -> None:
 
 
 def test_matrices_and_vectors_can_have_their_own_parts() -> None:
-    """As two groups would; a bias beside a matrix is AdamW's."""
+    """The result equals two groups: one of Muon for matrices, one of AdamW for the other parameters."""
     params, twins = random_params(), random_params()
     wide = [i for i, s in enumerate(SHAPES) if len(s) >= 2 and np.prod(s[1:]) > 1]
     rest = [i for i in range(len(SHAPES)) if i not in wide]
@@ -133,8 +133,7 @@ def test_matrices_and_vectors_can_have_their_own_parts() -> None:
     assert ours.param_groups[0]["parts"].keys() == {"matrices", "vectors"}
 
 
-def test_nesterovs_moment_is_a_mean_of_gradients() -> None:
-    """Of the same gradient again and again it is that gradient."""
+def test_nesterovs_moment_of_a_constant_gradient_is_that_gradient() -> None:
     params = [Parameter(torch.zeros(3, dtype=torch.float64))]
     optimizer = chain(["nesterov_moment"], lr=1.0)(params)
     for t in range(1, 6):
@@ -142,7 +141,7 @@ def test_nesterovs_moment_is_a_mean_of_gradients() -> None:
         assert params[0].detach().tolist() == pytest.approx([-t] * 3, abs=1e-12)
 
 
-def test_every_file_of_an_ingredient_is_listed() -> None:
+def test_every_ingredient_file_is_listed() -> None:
     from support.project import ROOT
 
     files = {path.stem for path in (ROOT / "ranger21" / "optim" / "ingredients").glob("*.py")} - {"__init__", "base"}
@@ -150,7 +149,7 @@ def test_every_file_of_an_ingredient_is_listed() -> None:
 
 
 def test_an_ingredient_that_reads_the_gradient_late_must_declare_it() -> None:
-    """The gradient's memory is used again after the moments: what reads it there all the same would read anything."""
+    """The gradient's memory is reused after the moments, so an undeclared reader would get wrong values."""
 
     @dataclass(frozen=True)
     class Undeclared(Cautious):
@@ -163,5 +162,5 @@ def test_an_ingredient_that_reads_the_gradient_late_must_declare_it() -> None:
     step.observe()
     with pytest.raises(AttributeError, match="gradient"):
         step.move()
-    with pytest.raises(ValueError, match="Unknown ingredient Undeclared"):  # and not cautious in its place
+    with pytest.raises(ValueError, match="Unknown ingredient Undeclared"):  # not taken for Cautious
         Chain(random_params(), 1e-2, ["first_moment", Undeclared()])

@@ -1,4 +1,4 @@
-"""Landscapes: directions, the loss at any weights, sharpness, and the real command."""
+"""Landscapes: directions, the loss at given weights, sharpness, options, and the command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {"points": 3, "images": 24, "bn_images": 32, "sharpness_
 
 
 def make_model(seed: int = 0, *overrides: str) -> nn.Module:
-    """The tiny ResNet in evaluation mode, with statistics of batch norms that are not those of its birth."""
+    """Return the tiny ResNet in evaluation mode, with batch norm statistics that differ from the initial ones."""
     torch.manual_seed(seed)
     model = build_model(compose_config([*TINY, *overrides]).model, 10, 3)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
@@ -47,7 +47,7 @@ def vector(model: nn.Module) -> tuple[Layout, Tensor]:
 
 
 def save(path: Path, model: nn.Module, overrides: list[str], step: int = 0) -> str:
-    """A checkpoint with what is read of one."""
+    """Write a checkpoint with the parts that landscapes read; return its path."""
     config = records.to_dict(compose_config(overrides))
     of_run = {
         "config": config,
@@ -67,7 +67,7 @@ def batches(count: int, size: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]
     return [(torch.randn(size, 3, 32, 32), torch.randint(0, 10, (size,))) for _ in range(count)]
 
 
-def test_a_filter_of_the_direction_is_as_long_as_that_of_the_weights() -> None:
+def test_each_filter_of_a_filter_direction_has_the_norm_of_the_weights_filter() -> None:
     layout, weights = vector(make_model())
     found = directions.random_direction("filter", weights, layout, 0, directions.FIRST_AXIS)
     own = layout.split(weights)
@@ -85,14 +85,14 @@ def test_a_filter_of_the_direction_is_as_long_as_that_of_the_weights() -> None:
     assert torch.equal(found, again) and abs(found @ other) < 0.1 * weights @ weights
 
 
-def test_a_plain_direction_is_as_long_as_all_weights() -> None:
+def test_a_plain_direction_has_the_norm_of_all_weights() -> None:
     layout, weights = vector(make_model())
     found = directions.random_direction("plain", weights, layout, 3, directions.FIRST_AXIS)
     assert found.norm() == pytest.approx(weights.norm().item()) and found.all()
 
 
 def test_a_plane_passes_exactly_through_its_points() -> None:
-    """In float32, bit for bit; the axes are orthonormal."""
+    """In float32 the points are reproduced bit for bit. The axes are orthonormal."""
     points = torch.stack([vector(make_model(seed))[1] for seed in range(3)])
     axes = directions.plane(points)
     torch.testing.assert_close(axes @ axes.T, torch.eye(2, dtype=torch.float64), atol=1e-14, rtol=0)
@@ -108,7 +108,7 @@ def test_a_plane_passes_exactly_through_its_points() -> None:
 
 def test_the_projection_is_exact_within_the_plane_and_least_squares_outside() -> None:
     torch.manual_seed(0)
-    axes = torch.randn(2, 50, dtype=torch.float64) + 1  # at an angle that is not right
+    axes = torch.randn(2, 50, dtype=torch.float64) + 1  # not orthogonal
     places = torch.randn(6, 2, dtype=torch.float64)
     inside, outside = places @ axes, torch.randn(6, 50, dtype=torch.float64)
     torch.testing.assert_close(directions.coordinates(inside, axes), places, atol=1e-12, rtol=0)
@@ -121,8 +121,8 @@ def test_the_projection_is_exact_within_the_plane_and_least_squares_outside() ->
 
 @pytest.mark.parametrize("statistics", [0, 2])
 @pytest.mark.parametrize("at_once", [2, 5])
-def test_points_under_vmap_have_the_losses_of_a_loop(statistics: int, at_once: int) -> None:
-    """With the batch norms' statistics recomputed too; the model is as it was."""
+def test_vmap_gives_the_losses_of_a_loop_and_leaves_the_model_unchanged(statistics: int, at_once: int) -> None:
+    """This includes recomputed batch norm statistics."""
     model = make_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     layout, weights = vector(model)
@@ -136,8 +136,7 @@ def test_points_under_vmap_have_the_losses_of_a_loop(statistics: int, at_once: i
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and not model.training
 
 
-def test_recomputed_statistics_are_torchs_own() -> None:
-    """Against `update_bn` on a copy with the weights loaded, which is torch's code for averaged weights."""
+def test_recomputed_statistics_match_torchs_update_bn() -> None:
     model, other = make_model(), make_model(1)
     layout, weights = vector(other)
     data, images = batches(1, 8), [images for images, _ in batches(3, 16, 1)]
@@ -148,7 +147,7 @@ def test_recomputed_statistics_are_torchs_own() -> None:
 
 
 class Linear(nn.Module):
-    """Logits that are linear in the weights, so that the loss and its second derivative can be written down."""
+    """Logits that are linear in the weights, so that the loss and its second derivative have a formula."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +167,7 @@ def linear_problem() -> tuple[LoadedCheckpoint, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_the_surface_of_a_linear_model_is_what_its_formula_says(at_once: int) -> None:
+def test_the_surface_of_a_linear_model_matches_its_formula(at_once: int) -> None:
     subject, x, labels = linear_problem()
     view = survey._views([subject], Settings(("w",), points=5, radius=0.8))[0]
     surface = survey._empty(view)
@@ -181,8 +180,8 @@ def test_the_surface_of_a_linear_model_is_what_its_formula_says(at_once: int) ->
     assert view.xs == view.ys == [-0.8, -0.4, 0, 0.4, 0.8]
 
 
-def test_sharpness_is_the_curvature_near_by_and_the_same_for_the_same_seeds() -> None:
-    """S = r^2 / 2 d'Hd + O(r^4); each seed has its own direction, and the spread over them is told."""
+def test_sharpness_is_the_local_curvature_and_depends_only_on_the_seeds() -> None:
+    """S = r^2 / 2 d'Hd + O(r^4). Each seed has its own direction d, and the result has the spread over the seeds."""
     subject, x, labels = linear_problem()
 
     def loss(weights: Tensor) -> Tensor:
@@ -200,8 +199,8 @@ def test_sharpness_is_the_curvature_near_by_and_the_same_for_the_same_seeds() ->
 
 
 @pytest.mark.parametrize("bn", ["keep", "recompute"])
-def test_the_middle_has_the_checkpoints_own_loss(bn: str, tiny: list[str], tmp_path: Path) -> None:
-    """As `ranger21.engine.evaluation` finds it; two checkpoints side by side, of different models."""
+def test_the_middle_of_a_surface_has_the_checkpoints_loss(bn: str, tiny: list[str], tmp_path: Path) -> None:
+    """The loss is that of `ranger21.engine.evaluation`, for two checkpoints of different models."""
     sources = [save(tmp_path / "a.pt", make_model(), tiny)]
     more = [*tiny, "model.remove_skips=true"]
     sources.append(save(tmp_path / "b.pt", make_model(0, "model.remove_skips=true"), more))
@@ -217,14 +216,16 @@ def test_the_middle_has_the_checkpoints_own_loss(bn: str, tiny: list[str], tmp_p
 
 
 @pytest.mark.parametrize("batch_size", [1, 79])
-def test_statistics_are_never_of_a_single_image(batch_size: int, tiny: list[str], tmp_path: Path) -> None:
-    """Of which torch's batch norm has none: not of the last of 80 either."""
+def test_batch_norm_statistics_are_never_computed_on_a_single_image(
+    batch_size: int, tiny: list[str], tmp_path: Path
+) -> None:
+    """torch's batch norm has none for one image, so the last of 80 is left out in batches of 79."""
     source = save(tmp_path / "a.pt", make_model(), [*tiny, f"data.batch_size={batch_size}"])
     surface = show(tmp_path, source, bn_images=1000)[0]
     assert np.isfinite(surface.heights()).all() and surface.bn_images == {1: 80, 79: 79}[batch_size]
 
 
-def test_an_interrupted_survey_goes_on(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_survey_continues(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(tmp_path / "a.pt", make_model(), tiny)
     whole = show(tmp_path, source)[0].losses
     (tmp_path / "out" / "landscape.json").unlink()
@@ -241,15 +242,15 @@ def test_an_interrupted_survey_goes_on(tiny: list[str], tmp_path: Path, monkeypa
     monkeypatch.setattr(LandscapeRecord, "save", real)
     left: Any = json.loads((tmp_path / "out" / "landscape.json").read_text())
     assert left["surfaces"][0]["losses"] == whole[:2]
-    left["surfaces"][0]["losses"][0] = [7.0, 7.0, 7.0]  # to see that it is taken from there
+    left["surfaces"][0]["losses"][0] = [7.0, 7.0, 7.0]  # marks the row, to show that it is reused
     (tmp_path / "out" / "landscape.json").write_text(json.dumps(left))
     assert show(tmp_path, source)[0].losses == [[7.0, 7.0, 7.0], *whole[1:]]
     with pytest.raises(UserError, match=r"has another landscape .*: choose another --out"):
         show(tmp_path, source, bn_images=16)
 
 
-def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: Path, tmp_path: Path) -> None:
-    """In the same folder. A record of before the images were noted is taken, and that is said."""
+def test_a_record_of_other_images_is_not_continued(tiny: list[str], images: Path, tmp_path: Path) -> None:
+    """The images changed in the same folder. An older record without their identity is used."""
     root, record = tmp_path / "data", tmp_path / "out" / "landscape.json"
     shutil.copytree(images, root)
     source = save(tmp_path / "a.pt", make_model(), [*tiny, f"data.root={root}"])
@@ -257,7 +258,7 @@ def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: 
     kept = record.read_bytes()
     image = next((root / "train").rglob("*.JPEG"))
     image.write_bytes(image.read_bytes() + b"longer")
-    os.utime(image.parent)  # so that the index looks
+    os.utime(image.parent)  # makes the index look for changes
     with pytest.raises(
         UserError, match=r"was computed on other images \(the files have the same names, but other sizes"
     ):
@@ -271,8 +272,10 @@ def test_the_rows_of_other_images_are_not_gone_on_from(tiny: list[str], images: 
         show(tmp_path, source)
 
 
-def test_the_real_command_on_a_real_run(commands: CommandRunner, tiny: list[str], tmp_path: Path) -> None:
-    """The plane through a run's checkpoint and two others, the path of two of them on it, all marked."""
+def test_the_command_draws_a_plane_with_a_trajectory_of_a_real_run(
+    commands: CommandRunner, tiny: list[str], tmp_path: Path
+) -> None:
+    """The plane goes through a run's checkpoint and two others; two of them form the trajectory."""
     assert run_ranks([*tiny, "trainer.steps=2"], tmp_path / "run", 1) == [0]
     kept = [str(tmp_path / "run" / "checkpoints" / "last.pt"), save(tmp_path / "b.pt", make_model(1), tiny, 7)]
     third = save(tmp_path / "c.pt", make_model(2), tiny)
@@ -327,7 +330,9 @@ def test_impossible_options_are_refused(options: dict[str, Any], sentence: str) 
         ({"directions": "plane"}, {"radius", "seed"}),
     ],
 )
-def test_rows_are_computed_again_for_what_changes_them_alone(kind: dict[str, Any], without_effect: set[str]) -> None:
+def test_rows_are_computed_again_only_for_options_that_change_them(
+    kind: dict[str, Any], without_effect: set[str]
+) -> None:
     never = {"points_at_once": 2, "sharpness_seeds": 1, "sharpness_radius": 0.1}
     others = {"points": 3, "radius": 0.5, "margin": 0.1, "seed": 1, "images": 5, "split": "val", "bn_images": 7}
     options: dict[str, Any] = never | others | {"overrides": ("data.resize=40",)}
@@ -336,13 +341,13 @@ def test_rows_are_computed_again_for_what_changes_them_alone(kind: dict[str, Any
     assert same == without_effect | never.keys()
 
 
-def test_three_checkpoints_make_a_plane_unless_told_otherwise() -> None:
+def test_three_checkpoints_make_a_plane_unless_directions_are_chosen() -> None:
     found = [Settings(tuple("abcd"[:count])).directions for count in (1, 2, 3, 4)]
     assert found == ["filter", "filter", "plane", "filter"]
     assert Settings(("a", "b", "c"), directions="filter").directions == "filter"
 
 
-def test_checkpoints_that_do_not_go_together_are_refused(tiny: list[str], tmp_path: Path) -> None:
+def test_checkpoints_of_different_models_are_refused(tiny: list[str], tmp_path: Path) -> None:
     a, b = (save(tmp_path / f"{seed}.pt", make_model(seed), tiny) for seed in (0, 1))
     other = save(tmp_path / "c.pt", make_model(0, "model.remove_skips=true"), [*tiny, "model.remove_skips=true"])
     text = "has another model (resnet10t_noskip) than"

@@ -1,4 +1,4 @@
-"""What ranks listen to: the loopback where there is one node, and never more than the address of MASTER_ADDR."""
+"""Which addresses ranks listen to: the loopback on a single node, and never more than the address of MASTER_ADDR."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ranger21.system.distributed import World, join, listen
 
 
 def listening() -> set[str]:
-    """The addresses at which this process waits for connections, as the kernel writes them: little end first."""
+    """Return the addresses at which this process listens, in the kernel's notation (hexadecimal, little-endian)."""
     own = {path.readlink().name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
     found: set[str] = set()
     for table in ("tcp", "tcp6"):
@@ -35,11 +35,11 @@ def rank(pipe: Any, variables: dict[str, str]) -> None:
     with join("cpu") as world:
         total = world.reduce(torch.tensor(world.rank + 1.0))
         pipe.send((float(total), listening()))
-        pipe.recv()  # the others may still be looking
+        pipe.recv()  # wait until all ranks have looked
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost"])
-def test_the_ranks_of_one_node_are_not_reached_from_outside(address: str) -> None:
+def test_the_ranks_of_one_node_listen_only_to_the_loopback(address: str) -> None:
     env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": str(free_port())}
     pipes, processes = [], []
     for number in ("0", "1"):
@@ -58,14 +58,14 @@ def test_the_ranks_of_one_node_are_not_reached_from_outside(address: str) -> Non
     loopback = {"0100007F", "00000000000000000000000001000000"}
     for number, (_, addresses) in enumerate(answers):
         assert addresses <= loopback, (number, addresses)
-    assert answers[0][1], "rank 0 listens somewhere"
+    assert answers[0][1], "rank 0 must listen"
 
 
 def world(size: int, local_size: int) -> World:
     return World(rank=0, size=size, local_rank=0, local_size=local_size, device=torch.device("cpu"))
 
 
-def test_where_the_store_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_listens_to_the_address_of_master_addr_or_leaves_it_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def bound(address: str, size: int = 4, local_size: int = 2) -> str | None:
         found = listen(address, free_port(), world(size, local_size))
         if found is None:
@@ -75,18 +75,18 @@ def test_where_the_store_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert bound("127.0.0.1") == "127.0.0.1"
     assert bound("localhost") in ("127.0.0.1", "::1")
-    assert bound("192.0.2.1") is None  # of no node: an address that leads here by other means
-    assert bound("no.such.host.invalid") is None  # torch says so
+    assert bound("192.0.2.1") is None  # no address of this machine, for example that of a router
+    assert bound("no.such.host.invalid") is None  # torch raises the error
 
     def by_debian(host: str, port: int, **_: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", by_debian)
-    assert bound("node07") is None  # whose other nodes have its address of the network
+    assert bound("node07") is None  # other nodes reach this host by another address
     assert bound("node07", size=2, local_size=2) == "127.0.1.1"
 
 
-def test_a_port_that_is_taken_is_left_to_torch() -> None:
+def test_a_port_in_use_is_left_to_torch() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -1,4 +1,4 @@
-"""Loader processes that die, hang or are stopped: started anew, with the same batches, or told in a sentence."""
+"""Loader processes that die, hang or are stopped are restarted with the same batches, or a message says why not."""
 
 import gc
 import logging
@@ -28,11 +28,11 @@ from ranger21.system import processes
 from ranger21.system.errors import UserError
 from ranger21.system.processes import cgroup_cores, granted_cores
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and control groups as Linux has them")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the signals and control groups of Linux")
 
 
 class Numbers:
-    """48 pictures that tell their number; `act` is called for each of them."""
+    """48 images whose pixels are their index; reading one calls `act` with it."""
 
     def __init__(self, act: Callable[[int], object] = id) -> None:
         self.act = act
@@ -65,8 +65,8 @@ def assert_expected(batches: list[ImageBatch | None], expected: list[ImageBatch 
         assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
 
 
-def test_too_little_shared_memory_is_told() -> None:
-    """As in a container with 64 MiB of it: by a limit of the loader process alone."""
+def test_too_little_shared_memory_is_named() -> None:
+    """As in a container with 64 MiB of it; here a limit of the loader process has the same effect."""
 
     def starve(index: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
@@ -76,8 +76,8 @@ def test_too_little_shared_memory_is_told() -> None:
         list(loader(starve))
 
 
-def test_a_long_tmpdir_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch would wait for ever for a socket whose path the system does not take."""
+def test_a_tmpdir_too_long_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would wait forever for a socket whose path is too long."""
     prepare_sockets()
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 75)
     with pytest.raises(UserError, match=r"^TMPDIR=/x+ is too long for the sockets .* at most 75 characters"):
@@ -93,7 +93,10 @@ def pids() -> list[int]:
 
 @pytest.fixture(autouse=True)
 def no_processes_are_left() -> Iterator[None]:
-    """What a test leaves obeys its parent's SIGTERM. (In a garbage cycle torch cannot end them, and waits 10 s.)"""
+    """End the loader processes that a test leaves, and assert that they obey their parent's SIGTERM.
+
+    If they are in a reference cycle, torch cannot end them itself and waits 10 s.
+    """
     yield
     for pid in pids():
         os.kill(pid, signal.SIGTERM)
@@ -109,7 +112,7 @@ def no_processes_are_left() -> Iterator[None]:
 
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    """The warnings that are logged."""
+    """The logged warnings."""
     lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -129,13 +132,13 @@ def test_a_killed_process_is_replaced(after, who, told):
     for pid in victims if who == "all" else victims[:1]:
         os.kill(pid, signal.SIGKILL)
     assert_expected(seen + list(batches))
-    if after < 17:  # else what was left had been made already
+    if after < 17:  # after 17, the last batches had been made already
         assert len(told) == 1 and told[0].startswith("A worker died, which is often due to lack of memory (")
         assert told[0].endswith("). The workers are restarted.")
 
 
-def test_the_main_thread_is_left_in_peace():
-    """torch would raise an error in whatever line it is in when a process dies."""
+def test_a_dead_process_raises_no_error_in_the_main_thread():
+    """torch's SIGCHLD handler would raise an error in whatever line is running."""
     before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader())
     seen = [next(batches)]
@@ -143,13 +146,13 @@ def test_the_main_thread_is_left_in_peace():
     for pid in pids():
         os.kill(pid, signal.SIGKILL)
     begin = time.monotonic()
-    while time.monotonic() - begin < 0.5:  # a training step, as far as signals can tell
+    while time.monotonic() - begin < 0.5:  # stands for a training step
         subprocess.run(["true"], check=True)
     assert_expected(seen + list(batches))
 
 
 class Hangs:
-    """Sleeps at the image 20 if there is the file `flag`, which it takes away first unless it is to hang `always`."""
+    """Hang at image 20 if the file `flag` exists, which is deleted first unless `always`."""
 
     def __init__(self, flag: Path, always: bool = False) -> None:
         self.flag, self.always = flag, always
@@ -175,7 +178,7 @@ def test_a_process_that_hangs_is_reported_and_replaced(tmp_path, told):
     assert told[-1].startswith("The workers delivered no batch for 1.5 s (data.timeout; their stacks are above)")
 
 
-def test_what_always_hangs_is_told(tmp_path, told):
+def test_an_image_that_always_hangs_is_an_error(tmp_path, told):
     begin, batches, seen = time.monotonic(), iter(loader(Hangs(tmp_path / "flag", always=True), timeout=1)), []
     with pytest.raises(UserError) as caught:
         seen.extend(batches)
@@ -186,7 +189,7 @@ def test_what_always_hangs_is_told(tmp_path, told):
     assert len(seen) <= due and sum("are restarted" in line for line in told) == RESTARTS
 
 
-def test_deaths_far_apart_are_not_added_up(tmp_path, told):
+def test_only_deaths_in_a_row_are_counted(tmp_path, told):
     batches, seen = iter(loader()), []
     for _ in range(RESTARTS + 2):
         seen += [next(batches), next(batches), next(batches)]
@@ -217,8 +220,8 @@ def test_processes_stopped_between_two_passes_are_noticed(told):
     assert time.monotonic() - begin < 15 and told
 
 
-def test_only_own_processes_are_killed(tmp_path):
-    """The number of a loader process that died long ago may be another's by now."""
+def test_only_the_loaders_own_processes_are_killed(tmp_path):
+    """Another process may by now have the number of a loader process that died long ago."""
     other = subprocess.Popen(["sleep", "100"])
     busy = loader(Hangs(tmp_path / "flag"), timeout=1.5)
     busy._workers.pids.add(other.pid)
@@ -242,7 +245,7 @@ def test_other_errors_are_not_swallowed(kind, workers, told):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_of_the_users_is_raised_as_it_is(workers, told):
+def test_a_user_error_is_raised_unchanged(workers, told):
     def act(index: int) -> None:
         if index == 20:
             raise UserError("The image 20 cannot be read.")
@@ -252,19 +255,19 @@ def test_an_error_of_the_users_is_raised_as_it_is(workers, told):
     assert not told
 
 
-def test_validation_keeps_its_processes():
+def test_validation_keeps_its_processes_between_passes():
     validation = loader(val=True)
     first, workers = list(validation), pids()
     assert [label for batch in first for label in batch.labels.tolist()] == list(range(48)) and len(workers) == 2
     assert_expected(list(validation), first)
     given_up = iter(validation)
     next(given_up)
-    given_up.close()  # the run was told to stop, then it went on
+    given_up.close()  # as when a run is stopped and continues
     assert_expected(list(validation), first)
     assert pids() == workers
 
 
-def test_a_death_between_two_passes_is_mended(told):
+def test_processes_killed_between_two_passes_are_replaced(told):
     validation = loader(val=True)
     first = list(validation)
     for pid in pids():
@@ -290,18 +293,18 @@ def test_a_death_between_two_passes_is_mended(told):
         (None, {}, 2**31),
     ],
 )
-def test_quotas_of_control_groups(own, quotas, cores, tmp_path, monkeypatch):
+def test_the_smallest_quota_of_the_control_groups_limits_the_cores(own, quotas, cores, tmp_path, monkeypatch):
     mount = tmp_path / "cgroup"
     for group, quota in quotas.items():
         (mount / group).mkdir(parents=True, exist_ok=True)
         (mount / group / "cpu.max").write_text(quota + "\n")
-    (tmp_path / "cpu.max").write_text("100000 100000\n")  # outside the mount: not ours
+    (tmp_path / "cpu.max").write_text("100000 100000\n")  # outside the mount, so it must be ignored
     if own is not None:
         (tmp_path / "own").write_text(own)
     assert cgroup_cores(tmp_path / "own", mount) == cores
 
 
-def test_the_smallest_grant_counts(monkeypatch):
+def test_granted_cores_is_the_smallest_limit(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(12))
     monkeypatch.setattr(processes, "cgroup_cores", lambda own, mount: 9)
     for slurm, cores in ((None, 9), ("", 9), ("16", 9), ("5", 5), ("0", 1), ("many", 9)):
@@ -317,17 +320,19 @@ def test_the_smallest_grant_counts(monkeypatch):
     ("cores", "machine", "ranks", "torchrun", "step", "expected"),
     [
         (16, 16, 1, False, "", 8),  # eight at most
-        (6, 16, 1, False, "", 5),  # one is left to the training
-        (16, 16, 4, True, "", 3),  # torchrun: the cores are those of all ranks together
+        (6, 16, 1, False, "", 5),  # one core is left for training
+        (16, 16, 4, True, "", 3),  # torchrun: all ranks share these cores
         (8, 16, 4, True, "", 1),
-        (5, 16, 4, False, "20", 4),  # SLURM: granted to each task
-        (16, 16, 4, False, "", 3),  # SLURM without a grant: all see all cores
-        (16, 64, 4, False, "16", 3),  # or all cores of the step
+        (5, 16, 4, False, "20", 4),  # SLURM: each task has these cores
+        (16, 16, 4, False, "", 3),  # SLURM without a grant: every task sees all cores
+        (16, 64, 4, False, "16", 3),  # SLURM: every task sees all cores of the job step
         (1, 16, 1, False, "1", 1),
         (2, 2, 8, True, "", 1),
     ],
 )
-def test_so_many_loader_processes(cores, machine, ranks, torchrun, step, expected, monkeypatch):
+def test_the_number_of_loader_processes_depends_on_the_cores_per_rank(
+    cores, machine, ranks, torchrun, step, expected, monkeypatch
+):
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", step)
     monkeypatch.setattr("ranger21.data.loader.granted_cores", lambda: cores)
     monkeypatch.setattr(os, "cpu_count", lambda: machine)

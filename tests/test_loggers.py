@@ -1,4 +1,4 @@
-"""A logger is known by its interface alone: one module, one configuration file and one line make a new one."""
+"""The engine knows only a logger's interface: a module, a configuration file and one line add a new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ranger21.tracking.loggers.base import LoggerConfig, RunInfo
 
 
 class Recorder:
-    """Remembers everything that a run tells it."""
+    """A logger that keeps everything it is given."""
 
     def __init__(self, run: RunInfo, level: int) -> None:
         self.run, self.level = run, level
@@ -52,7 +52,7 @@ class RecorderConfig(LoggerConfig):
         return OPENED[-1]
 
 
-def test_a_new_logger_needs_its_module_its_file_and_a_line(
+def test_a_new_logger_needs_only_a_class_and_its_entry_in_the_registry(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LOGGERS, "recorder", RecorderConfig)

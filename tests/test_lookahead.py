@@ -32,7 +32,7 @@ EVERY_INNER = pytest.mark.parametrize("make", INNER.values(), ids=INNER)
 
 
 def by_hand(inner: Optimizer, params: list[Parameter], steps: range, k: int, beta: float) -> list[Tensor]:
-    """The same, written out, with a count and slow weights for every parameter."""
+    """Run the optimizer with lookahead written out, with a step count and slow weights for every parameter."""
     slow, counts = [param.detach().clone() for param in params], [0] * len(params)
     for step in steps:
         walk(inner, params, [step])
@@ -47,16 +47,16 @@ def by_hand(inner: Optimizer, params: list[Parameter], steps: range, k: int, bet
 
 @EVERY_INNER
 @pytest.mark.parametrize(("k", "beta"), [(5, 0.5), (3, 0.8), (1, 0.0)])
-def test_it_is_the_loop_written_out(k: int, beta: float, make: Callable) -> None:
+def test_lookahead_matches_the_loop_written_out(k: int, beta: float, make: Callable) -> None:
     params, twins = random_params(), random_params()
     ours = walk(Lookahead(make(params), k, beta), params, range(17))
     assert distance(ours, by_hand(make(twins), twins, range(17), k, beta)) < 1e-12
     params = random_params()
     plain = walk(make(params), params, range(17))
-    assert (distance(ours, plain) > 1e-3) == ((k, beta) != (1, 0.0)), "the last is no lookahead at all"
+    assert (distance(ours, plain) > 1e-3) == ((k, beta) != (1, 0.0)), "k = 1 with beta = 0 has no effect"
 
 
-def test_k_and_beta_matter() -> None:
+def test_k_and_beta_change_the_result() -> None:
     ends = []
     for kwargs in ({}, {"k": 4}, {"beta": 0.6}):
         params = random_params()
@@ -68,21 +68,21 @@ def test_k_and_beta_matter() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("k", 0), ("k", 2.5), ("k", True), ("beta", 1.0), ("beta", math.nan)])
-def test_bad_arguments_are_named(name: str, value: object) -> None:
+def test_bad_arguments_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"lookahead: {name} = {value}"):
         Lookahead(INNER["sgd"](random_params()), **{name: value})
 
 
 @EVERY_INNER
 def test_state_dict_resumes_bit_for_bit(make: Callable) -> None:
-    """Between two merges, and at one."""
+    """The state is saved right after a merge, and between two merges."""
     for stop in (5, 8):
         assert resumes_exactly(lambda params: Lookahead(make(params)), random_params(), stop, 14)
 
 
 @EVERY_INNER
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_copies_are_whole_and_independent(duplicate: Any, make: Callable) -> None:
+def test_copies_are_complete_and_independent(duplicate: Any, make: Callable) -> None:
     params = random_params()
     optimizer = Lookahead(make(params), k=3, beta=0.8)
     frozen = walk(optimizer, params, range(7))
@@ -94,7 +94,7 @@ def test_copies_are_whole_and_independent(duplicate: Any, make: Callable) -> Non
 
 
 @pytest.mark.parametrize("outer", [True, False])
-def test_a_scheduler_may_have_it_or_the_inner_optimizer(outer: bool) -> None:
+def test_a_scheduler_works_with_lookahead_and_with_the_inner_optimizer(outer: bool) -> None:
     params, twins = random_params(), random_params()
     optimizer, twin = Lookahead(INNER["fused adamw"](params)), Lookahead(INNER["fused adamw"](twins))
     scheduler = LambdaLR(optimizer if outer else optimizer.inner, lambda step: 1 / (1 + step))
@@ -116,7 +116,7 @@ def test_a_scheduler_still_works_after_a_state_was_loaded() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "fused adamw"])
 def test_grad_scaler_skips_an_infinite_gradient(name: str) -> None:
-    """A skipped step counts for no merge."""
+    """A skipped step does not count towards the next merge."""
     params, twins = random_params(), random_params()
     optimizer, twin = Lookahead(INNER[name](params), k=2), Lookahead(INNER[name](twins), k=2)
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
@@ -169,7 +169,7 @@ def test_closure_and_its_loss() -> None:
 @pytest.mark.parametrize(
     "make", [lambda params: Ranger21(params, lr=0.02, lookahead_k=3), lambda params: Lookahead(INNER["sgd"](params), 3)]
 )
-def test_two_of_them_are_refused_or_kept_apart(make: Callable) -> None:
+def test_nested_lookahead_is_refused_or_has_separate_slow_weights(make: Callable) -> None:
     """One around the other means two merges: they must not share their slow weights."""
     params, twins = random_params(), random_params()
     try:

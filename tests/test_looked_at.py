@@ -1,4 +1,4 @@
-"""What reports say of runs with a holdout: which images a number is of, and the curves of what was looked at."""
+"""Reports on runs with a holdout: they say which images a figure is measured on, and draw the holdout's curves."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from ranger21.wandb_tools.file import Fragment
 from ranger21.wandb_tools.merged import OfflineRun, outcome
 
 HELD = (30.0, 80.0, 70.0)  # top-1 on the holdout after each epoch
-OFFICIAL = 55.0  # on the official validation set, after the last
+OFFICIAL = 55.0  # top-1 on the official validation set at the end
 
 
 @pytest.fixture
 def held(make_run: MakeRun) -> MakeRun:
-    """Makes a run of three epochs that looked at a holdout; `final` is what it read at its end, None for nothing."""
+    """Make a run of three epochs with a holdout; `final` is its top-1 on the official set (None: it never read it)."""
 
     def make_held(final: float | None = OFFICIAL, **settings: Any) -> Path:
         never = {} if final is not None else {"trainer__final_validation": False}
@@ -52,13 +52,13 @@ def held(make_run: MakeRun) -> MakeRun:
 
 
 def mixed(tmp_path: Path) -> GroupComparison:
-    """The only comparison of runs with and without a holdout."""
+    """Return the only comparison of runs with and without a holdout."""
     across = ("data.holdout", "trainer.final_validation")
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path)]).runs, across)
     return comparison
 
 
-def test_final_figures_are_of_the_official_set_and_the_best_is_of_the_holdout(held: MakeRun) -> None:
+def test_the_final_top1_is_of_the_official_set_and_the_best_of_the_holdout(held: MakeRun) -> None:
     run = read_single_run(held())
     assert (run.watched, final_top1(run), best(run)) == ("holdout", OFFICIAL, (80.0, 2.0))
     assert not best_is_last(run) and leaves_chance(run) and roughness(run) is not None
@@ -66,11 +66,11 @@ def test_final_figures_are_of_the_official_set_and_the_best_is_of_the_holdout(he
     assert (trial.final("holdout/acc1"), final_top1(trial), best(trial)) == (70.0, None, (80.0, 2.0))
 
 
-def test_of_an_official_set_that_is_not_better_than_chance_nothing_is_concluded_while_it_trains(held: MakeRun) -> None:
-    assert leaves_chance(read_single_run(held(final=10.0)))  # the holdout left it
+def test_a_run_leaves_chance_if_its_holdout_does(held: MakeRun) -> None:
+    assert leaves_chance(read_single_run(held(final=10.0)))  # the holdout is above chance
 
 
-def test_the_table_says_which_images_a_figure_is_of(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_table_says_on_which_images_a_figure_is_measured(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
     held(seed=0)
     text = comparison_markdown(tmp_path)
     assert (
@@ -87,7 +87,7 @@ def test_the_table_says_which_images_a_figure_is_of(held: MakeRun, make_run: Mak
     assert "running or stopped at epoch 3, top-1 70.00 % of the holdout; not in the means" in text
 
 
-def test_without_a_holdout_the_report_says_that_the_validation_set_chose_the_best(
+def test_without_a_holdout_the_report_says_that_best_was_selected_on_validation(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     make_run()
@@ -97,7 +97,7 @@ def test_without_a_holdout_the_report_says_that_the_validation_set_chose_the_bes
     )
 
 
-def test_curves_and_the_page_name_what_they_show(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
+def test_curves_and_the_page_name_the_holdout(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
     runs = [read_single_run(held()), read_single_run(held(final=None, seed=1))]
     (comparison, *_) = compare_like_with_like(runs)
     panels = {panel.title: panel for picture in gallery(comparison) for panel in picture.panels}
@@ -111,19 +111,19 @@ def test_curves_and_the_page_name_what_they_show(held: MakeRun, make_run: MakeRu
     assert {"Validation or holdout top-1 (%)", "Validation or holdout loss, label-smoothed"} <= titles
 
 
-def test_the_best_of_a_merged_wandb_run_is_of_the_holdout(tmp_path: Path) -> None:
+def test_the_best_step_of_a_merged_wandb_run_is_chosen_on_the_holdout(tmp_path: Path) -> None:
     rows = [{"step": step, "holdout/acc1": top1, "lr": 1} for step, top1 in ((2, 10.0), (4, 30.0), (6, 20.0))]
     rows[-1] |= {"val/acc1": 99.0}
     run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
     assert outcome(run, rows) == {"best/step": 4, "best/holdout/acc1": 30.0}
 
 
-def test_the_progress_of_a_grid_says_of_what_its_top1_is(tmp_path: Path) -> None:
+def test_the_progress_of_a_grid_names_the_split_of_its_top1(tmp_path: Path) -> None:
     now = progress(make_job(tmp_path / "a", **{"holdout/acc1": 12.5, "val/acc1": 11.0}))
     assert (now.top1, now.split) == (12.5, "holdout")
 
 
-def test_a_landscape_of_the_holdout_needs_one(images: Path) -> None:
+def test_a_landscape_on_the_holdout_needs_data_holdout(images: Path) -> None:
     words = ["data=imagenet", f"data.root={images}", "data.resize=36", "data.crop=32", "data.batch_size=16"]
     words += ["trainer.device=cpu"]
     settings = Settings(("run",), split="holdout", images=12, bn_images=16)

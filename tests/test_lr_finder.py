@@ -1,4 +1,4 @@
-"""The range test: what it suggests, that it leaves no trace, and its command."""
+"""The learning rate range test: its suggestion, that it changes nothing, and its command; plots of schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def curve(loss: list[float]) -> RangeTest:
     return RangeTest([10.0 ** (i - 6) for i in range(len(loss))], loss, loss)
 
 
-def test_the_suggestion_is_the_steepest_fall_a_tenth_of_the_lowest_at_most() -> None:
+def test_the_suggestion_is_the_steepest_descent_up_to_a_tenth_of_the_lowest_loss() -> None:
     assert curve([3.0, 2.9, 2.0, 1.9, 1.8, 4.0]).suggestion == pytest.approx(1e-4)
     assert curve([3.0, 2.9, 2.8, 1.0, 4.0]).suggestion == pytest.approx(1e-4), "a tenth of 1e-3, where it is lowest"
     assert curve([1.0, 2.0, 3.0]).suggestion is None
@@ -32,7 +32,7 @@ def test_the_suggestion_is_the_steepest_fall_a_tenth_of_the_lowest_at_most() -> 
     assert curve([2.0, 1.9]).suggestion == pytest.approx(1e-6)
 
 
-def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Path) -> None:
+def test_the_range_test_trains_and_restores_model_and_optimizer(tiny: list[str], tmp_path: Path) -> None:
     config = compose_config([*tiny, "optimizer=adamw", "optimizer.lookahead_k=3", "trainer.steps=30"])
     with join("cpu") as world:
         parts = build_parts(config, world, build_data(config.data, 0))
@@ -44,14 +44,16 @@ def test_it_learns_and_leaves_everything_as_it_was(tiny: list[str], tmp_path: Pa
         after = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
         rest = {"scaler": {}, "progress": dict.fromkeys(("step", "best", "last")), "meter": []}
         assert_same_state(before | rest, after | rest)
-    assert len(found.rates) < 30, "it ends early when the loss is lost"
+    assert len(found.rates) < 30, "it must end early when the loss explodes"
     ratios = torch.tensor(found.rates[1:]) / torch.tensor(found.rates[:-1])
     assert torch.allclose(ratios, ratios[0].expand_as(ratios))
     assert found.suggestion is None or 1e-6 <= found.suggestion < 1
     assert all(math.isfinite(loss) for loss in found.losses)
 
 
-def test_the_command_writes_a_picture_and_says_why(commands: CommandRunner, tiny: list[str], tmp_path: Path) -> None:
+def test_the_command_draws_a_picture_and_suggests_a_rate(
+    commands: CommandRunner, tiny: list[str], tmp_path: Path
+) -> None:
     out = tmp_path / "lr.png"
     done = commands.complete("find_lr.py", *tiny, "--steps", "20", "--out", str(out))
     assert done.returncode == 0, done.stderr
