@@ -1,4 +1,4 @@
-"""check_machine.py: the real command once, on a tiny training; and each check where something is broken."""
+"""check_machine.py: one real run of the command with a tiny model, and each check with something broken."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SCRIPT = ROOT / "scripts" / "check_machine.py"
 
 
 def machine(place: Path, *overrides: str, quick: bool = True) -> Machine:
-    """What a check is given."""
+    """Return the Machine that a check receives."""
     words = ("logger=none", f"outputs={place / 'runs'}", *overrides)
     return Machine(compose_config(list(words)), words, quick, place)
 
 
 def started(cwd: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """The command, with a folder of its own for what is temporary."""
+    """Start the command with a temporary folder of its own."""
     (cwd / "tmp").mkdir(exist_ok=True)
     own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(cwd / "tmp"), "WANDB_BASE_URL": "http://127.0.0.1:9", **more}
     command = [sys.executable, str(SCRIPT), *arguments]
@@ -53,8 +53,8 @@ def started(cwd: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def real(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, dict[str, Any]]:
-    """The command's folder, exit code, table and machine.json, of the tiny training and all checks."""
+def real_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, dict[str, Any]]:
+    """Run all checks with a tiny model; return the working folder, exit code, table and machine.json."""
     place = tmp_path_factory.mktemp("machine")
     tiny = [*TINY, f"data.root={images}", "trainer.epochs=100", "data.workers=1", "logger=wandb"]
     process = started(place, *tiny, "outputs=there/runs", "--limit", "200")
@@ -63,8 +63,8 @@ def real(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return place, process.returncode, out, json.loads((place / "machine.json").read_text())
 
 
-def test_every_check_has_its_row_and_nothing_is_left_behind(real: tuple[Path, int, str, dict[str, Any]]) -> None:
-    place, code, table, facts = real
+def test_every_check_has_a_row_and_leaves_no_files(real_run: tuple[Path, int, str, dict[str, Any]]) -> None:
+    place, code, table, facts = real_run
     assert [check["check"] for check in facts["checks"]] == [check.name for check in CHECKS]
     failed = [check for check in facts["checks"] if check["state"] == FAILED]
     assert (code, failed) == (0, []), table
@@ -73,8 +73,8 @@ def test_every_check_has_its_row_and_nothing_is_left_behind(real: tuple[Path, in
     assert sorted(path.name for path in place.rglob("*")) == ["machine.json", "tmp"]
 
 
-def test_what_was_seen(real: tuple[Path, int, str, dict[str, Any]]) -> None:
-    numbers = {check["check"]: check["numbers"] for check in real[3]["checks"]}
+def test_the_checks_measure_plausible_numbers(real_run: tuple[Path, int, str, dict[str, Any]]) -> None:
+    numbers = {check["check"]: check["numbers"] for check in real_run[3]["checks"]}
     assert numbers["all-reduce"]["ranks"] == 2 and numbers["all-reduce"]["wrong"] == 0
     assert numbers["golden trajectories"]["trajectories"] == 10
     assert {"foreach", "one by one"} <= set(numbers["optimizer against reference"]["off"])
@@ -89,10 +89,10 @@ def test_what_was_seen(real: tuple[Path, int, str, dict[str, Any]]) -> None:
     assert numbers["W&B"] == {"reachable": False, "online": False}
 
 
-# What is broken, and the row that says so
+# Each broken thing fails its check
 
 
-def test_a_broken_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_golden_files_fail_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(golden.FOLDER, tmp_path / "golden")
     broken = tmp_path / "golden" / "paper-all-on.npz"
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -101,7 +101,7 @@ def test_a_broken_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(golden, "FOLDER", tmp_path / "golden")
     monkeypatch.setattr(golden, "PROJECT", tmp_path)
     monkeypatch.setattr(golden, "NAMES", ("paper-all-on", "paper-no-pnm", "paper-no-norm_loss"))
-    monkeypatch.setattr(golden, "optimizer_of", _as_named(golden.optimizer_of))
+    monkeypatch.setattr(golden, "optimizer_of", _always_default(golden.optimizer_of))
     found = golden.goldens(machine(tmp_path))
     assert found.state == FAILED and found.numbers["trajectories"] == 0
     assert "paper-all-on.npz cannot be repeated" in found.seen
@@ -110,22 +110,22 @@ def test_a_broken_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "git checkout golden" in found.remedy
 
 
-def _as_named(real: Any) -> Any:
-    """The default optimizer for every trajectory: a step that computes another algorithm."""
+def _always_default(build: Any) -> Any:
+    """Build the default optimizer for every trajectory, as if the step computed another algorithm."""
 
     def wrong(name: str, golden: dict[str, Any], *rest: Any) -> Any:
-        return real(name, golden | {"kwargs": json.dumps({"lr": 3e-3})}, *rest)
+        return build(name, golden | {"kwargs": json.dumps({"lr": 3e-3})}, *rest)
 
     return wrong
 
 
-def test_the_goldens_are_those_of_the_tests() -> None:
+def test_the_check_covers_every_golden_file() -> None:
     assert {f"{name}.npz" for name in golden.NAMES} == {path.name for path in golden.FOLDER.glob("*.npz")}
 
 
 @contextlib.contextmanager
 def limited(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond so many bytes."""
+    """Limit the size of the files that this process writes, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -134,21 +134,21 @@ def limited(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_an_unwritable_disk(tmp_path: Path) -> None:
-    place = Path("/proc/self")  # where even root makes no folder
+def test_an_unwritable_disk_fails_the_check(tmp_path: Path) -> None:
+    place = Path("/proc/self")  # even root cannot create a folder here
     found, whole = worker.look("disk", machine(tmp_path, f"run_dir={place / 'runs'}"))
     assert (found.state, whole) == (FAILED, True)
     assert "cannot be written" in found.seen or "0.0 kB free" in found.seen
-    with limited(1000):  # bytes of a file: as a quota that is used up
+    with limited(1000):  # bytes per file, like a used-up quota
         found, whole = worker.look("disk", machine(tmp_path))
     assert (found.state, found.remedy, whole) == (FAILED, "choose outputs= on a writable disk", True)
     assert "cannot be written" in found.seen and "File too large" in found.seen
     assert not [path for path in tmp_path.iterdir() if "check-machine" in path.name]
     with working(machine(tmp_path, f"run_dir={place / 'runs'}").config, tmp_path) as work:
-        assert work == tmp_path / "work"  # the other checks go on elsewhere
+        assert work == tmp_path / "work"  # the other checks use another folder
 
 
-def test_a_missing_pack_and_missing_images(tmp_path: Path, images: Path) -> None:
+def test_missing_packs_and_images_fail_the_checks_that_need_them(tmp_path: Path, images: Path) -> None:
     for name in ("data", "loader", "pack"):
         found, whole = worker.look(name, machine(tmp_path, f"data.pack={tmp_path / 'pack'}"))
         assert (found.state, whole) == (FAILED, True)
@@ -162,32 +162,32 @@ def test_a_missing_pack_and_missing_images(tmp_path: Path, images: Path) -> None
     assert found.state == FAILED and found.numbers["unreadable"] == found.numbers["decoded"] > 0
 
 
-def test_a_check_that_raises_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(machine: Machine) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(optimizer, "speed", broken)
     found, whole = worker.look("optimizer speed", machine(tmp_path))
-    assert not whole  # the next check has a process of its own
+    assert not whole  # so the next check runs in a new process
     assert (found.state, found.seen) == (FAILED, "RuntimeError: CUDA error: an illegal memory access was encountered")
     assert "in broken" in found.numbers["traceback"]
 
 
-def order(place: Path, limit: float, total: float | None = None) -> CheckRequest:
+def request(place: Path, limit: float, total: float | None = None) -> CheckRequest:
     (place / "temporary").mkdir(exist_ok=True)
     return CheckRequest(("experiment=demo",), True, limit, total, place, place / "temporary")
 
 
-def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
+def test_a_check_that_hangs_or_dies_becomes_a_failed_row(tmp_path: Path) -> None:
     names: list[str] = []
-    found = list(rows(order(tmp_path, 0.01), CHECKS[1:3], names.append))  # Python itself takes longer to start
+    found = list(rows(request(tmp_path, 0.01), CHECKS[1:3], names.append))  # Python itself takes longer to start
     assert names == [row.check for row in found] == [check.name for check in CHECKS[1:3]]
     assert {(row.found.state, row.found.seen) for row in found} == {(FAILED, "nothing came within 0.01 s")}
-    (late,) = rows(order(tmp_path, 600, 0.01), CHECKS[1:2], names.append)
+    (late,) = rows(request(tmp_path, 600, 0.01), CHECKS[1:2], names.append)
     assert (late.found.state, late.found.remedy) == (WARNING, "run it without --quick")
-    (left_out,) = rows(order(tmp_path, 600, 0.0), CHECKS[1:2], names.append)
+    (left_out,) = rows(request(tmp_path, 600, 0.0), CHECKS[1:2], names.append)
     assert left_out.found.seen == "skipped because the 0 s of --quick are over"
-    with CheckProcess(order(tmp_path, 600), {}) as dead:
+    with CheckProcess(request(tmp_path, 600), {}) as dead:
         os.kill(dead.pid, signal.SIGKILL)
         found_dead, whole = dead.ask(CHECKS[1].name, 60)
     assert (found_dead.state, found_dead.seen, whole) == (
@@ -197,17 +197,16 @@ def test_a_check_that_hangs_or_dies_is_a_row(tmp_path: Path) -> None:
     )
 
 
-def test_a_long_tmpdir(tmp_path: Path) -> None:
-    """A folder too long for sockets is not handed down."""
+def test_a_tmpdir_too_long_for_sockets_is_not_inherited(tmp_path: Path) -> None:
     for name, kept in (("s", True), ("l" * 90, False)):
         (tmp_path / name).mkdir()
-        own = replace(order(tmp_path, 600), temporary=tmp_path / name)
+        own = replace(request(tmp_path, 600), temporary=tmp_path / name)
         with CheckProcess(own, {}) as one:
             environ = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
         assert (f"TMPDIR={own.temporary}".encode() in environ) == kept
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_files_or_processes(tmp_path: Path) -> None:
     process = started(tmp_path, "experiment=demo", "outputs=runs")
     assert process.stderr and process.stderr.readline().startswith("1/")
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
@@ -218,7 +217,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
-def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_never_overwritten(tmp_path: Path) -> None:
     for number, content in enumerate((b'{"kind": "another"}', b"notes", b"[1]", b"")):
         path = tmp_path / f"{number}.json"
         path.write_bytes(content)
@@ -232,7 +231,7 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
 # Verdicts
 
 
-def test_the_weights_of_a_resumed_training() -> None:
+def test_verdict_on_the_weights_of_a_resumed_training() -> None:
     assert training.verdict(0.0, 0.1, 20, 40, exact=True).state == OK
     assert training.verdict(1e-9, 0.1, 20, 40, exact=True).state == FAILED
     assert training.verdict(1e-4, 0.1, 20, 40, exact=False).state == OK
@@ -240,7 +239,7 @@ def test_the_weights_of_a_resumed_training() -> None:
     assert training.verdict(math.inf, 0.1, 20, 40, exact=False).state == FAILED
 
 
-def test_a_training_that_ends_says_why(tmp_path: Path) -> None:
+def test_a_failed_training_check_quotes_the_error(tmp_path: Path) -> None:
     found, whole = worker.look("training", machine(tmp_path, f"data.root={tmp_path / 'nowhere'}"))
     assert (found.state, whole) == (FAILED, True)
     assert found.seen.startswith("train.py ended: ") and "nowhere" in found.seen
@@ -248,19 +247,19 @@ def test_a_training_that_ends_says_why(tmp_path: Path) -> None:
     assert found.state == WARNING and "no two checkpoints" in found.seen
 
 
-def test_doubling() -> None:
+def test_the_batch_size_search_doubles_until_memory_runs_out() -> None:
     assert batch.doubled(lambda images: images <= 100, 16, 1000) == (64, False)
     assert batch.doubled(lambda images: images <= 100, 16, 64) == (64, True)
     assert batch.doubled(lambda images: images <= 5, 16, 1000) == (4, False)
     assert batch.doubled(lambda images: False, 16, 1000) == (0, False)
 
 
-def test_numbers_of_loader_processes() -> None:
+def test_the_loader_check_tries_worker_counts_up_to_the_cores() -> None:
     assert data.tried(0, 2) == [0, 1, 2]
     assert data.tried(7, 16) == [1, 4, 7, 8, 16]
 
 
-def test_a_wrong_sum() -> None:
+def test_a_wrong_sum_fails_the_all_reduce_check() -> None:
     numbers = {"backend": "NCCL", "ranks": 2, "bytes": 1 << 20, "bus_bytes_per_s": 1e9, "wrong": 1.0}
     assert network.told(numbers, False).state == FAILED
     assert network.told(numbers | {"wrong": 0.0}, True).state == OK
@@ -283,7 +282,9 @@ def healthy() -> Iterator[str]:
     server.server_close()
 
 
-def test_wandb(tmp_path: Path, healthy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_check_fails_only_if_an_online_run_needs_it(
+    tmp_path: Path, healthy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("logger=wandb", "logger.mode=online")
     monkeypatch.setenv("WANDB_BASE_URL", healthy)
     assert services.wandb(machine(tmp_path, *words)).state == OK
@@ -294,8 +295,8 @@ def test_wandb(tmp_path: Path, healthy: str, monkeypatch: pytest.MonkeyPatch) ->
     assert services.wandb(machine(tmp_path)).seen == "the run does not use W&B"
 
 
-def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no scontrol, as in a container
+def test_slurm_check_warns_inside_a_job_without_scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no scontrol here, as in a container
     for name, value in {"JOB_ID": "7", "JOB_NUM_NODES": "2", "CPUS_ON_NODE": "8"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     found = services.slurm(machine(tmp_path))
@@ -304,7 +305,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert services.slurm(machine(tmp_path)).seen == "not installed"
 
 
-# What reproduce.py makes of it
+# How reproduce.py uses machine.json
 
 
 def written(place: Path, name: str, *overrides: str, speed: float = 1000.0) -> Path:
@@ -314,7 +315,7 @@ def written(place: Path, name: str, *overrides: str, speed: float = 1000.0) -> P
     return place / name
 
 
-def test_the_cost_by_machine_json(tmp_path: Path) -> None:
+def test_reproduce_computes_the_cost_from_machine_json(tmp_path: Path) -> None:
     jobs = expand(PRESETS["paper"], 1, ["model=resnet50"], [f"outputs={tmp_path / 'runs'}"])
     ranger = record.read(written(tmp_path, "r.json", "model=resnet50", "optimizer=ranger21"))
     adamw = record.read(written(tmp_path, "a.json", "model=resnet50", "optimizer=adamw", "seed=7", speed=2000.0))
@@ -331,7 +332,7 @@ def test_the_cost_by_machine_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", ["model=resnet18", "data.batch_size=128", "data.crop=224", "trainer.precision=fp32", "optimizer.pnm=false"]
 )
-def test_a_machine_json_of_another_training_is_refused(tmp_path: Path, other: str) -> None:
+def test_machine_json_of_different_settings_is_refused(tmp_path: Path, other: str) -> None:
     jobs = expand(PRESETS["paper"], 1, ["model=resnet50"], [f"outputs={tmp_path / 'runs'}"])
     foreign = record.read(written(tmp_path, "m.json", "model=resnet50", other))
     with pytest.raises(
@@ -342,7 +343,7 @@ def test_a_machine_json_of_another_training_is_refused(tmp_path: Path, other: st
     assert cost(jobs, [foreign]).hours is None
 
 
-def test_a_machine_json_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_machine_json_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "m.json", "model=resnet50")
     whole = json.loads(path.read_text())
     for change, words in (
@@ -358,7 +359,7 @@ def test_a_machine_json_that_cannot_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sums_over_two_nodes_of_slurm(cluster: Cluster, images: Path, tmp_path: Path) -> None:
+def test_all_checks_pass_on_two_slurm_nodes(cluster: Cluster, images: Path, tmp_path: Path) -> None:
     tiny = [*TINY, f"data.root={images}", "trainer.epochs=100", f"outputs={tmp_path / 'runs'}"]
     look = [sys.executable, str(SCRIPT), *tiny, "--out", str(tmp_path / "machine.json"), "--limit", "200"]
     script = tmp_path / "job.sbatch"

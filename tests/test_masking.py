@@ -1,4 +1,4 @@
-"""Keys and passwords do not get into records; what only looks a little like them does."""
+"""Keys and passwords are masked in records; similar-looking text is kept."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ PLAIN = [
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS.items())
 def test_a_secret_is_masked(text: str, secret: str) -> None:
-    told = masked(text)
-    assert secret not in told and "***" in told
-    assert masked(told) == told
+    hidden = masked(text)
+    assert secret not in hidden and "***" in hidden
+    assert masked(hidden) == hidden
 
 
 @pytest.mark.parametrize("text", PLAIN)
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_a_secret_is_unchanged(text: str) -> None:
     assert masked(text) == text
 
 
-def test_commands_and_values_are_masked_by_their_names() -> None:
+def test_the_name_of_an_option_or_key_decides_what_is_masked() -> None:
     assert masked_command(["x.py", "--token", "abc", "--seed", "3"]) == ["x.py", "--token", "***", "--seed", "3"]
     values = {"token": "abc", "inner": [{"password": "abc", "lr": 0.1, "name": "token"}], "class_token": True}
     there = {"token": "***", "inner": [{"password": "***", "lr": 0.1, "name": "token"}], "class_token": True}
@@ -66,12 +66,12 @@ def test_commands_and_values_are_masked_by_their_names() -> None:
 
 @pytest.mark.parametrize("text", ["a_" * 50_000, "https://" + "a" * 100_000, "token=" * 30_000, "://" * 50_000])
 @pytest.mark.timeout(20)
-def test_long_texts_take_no_long_time(text: str) -> None:
+def test_masking_long_texts_is_fast(text: str) -> None:
     masked(text)
 
 
-def test_the_manifest_has_the_diff_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an older record's diff the code is still recognised."""
+def test_the_manifest_contains_the_diff_only_with_full_diff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with and without the diff are recognized as the same code."""
     answers = {("rev-parse", "HEAD"): "c0ffee\n", ("diff", "HEAD"): DIFF}
     monkeypatch.setattr(code, "_git", lambda *words: answers.get(words, "ranger21/engine/loop.py\0"))
     monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
@@ -81,7 +81,7 @@ def test_the_manifest_has_the_diff_only_where_it_is_asked_for(monkeypatch: pytes
     }
     assert "+password = '***'" in full["git"]["diff"] and "+lr = 3" in full["git"]["diff"]
     assert KEY not in json.dumps([usual, full])
-    (one, other) = (recorded_code({"code": {}}, told) for told in (usual, full))
+    (one, other) = (recorded_code({"code": {}}, facts) for facts in (usual, full))
     assert one is not None and other is not None and one.same(other)
 
 
@@ -94,14 +94,14 @@ diff --git a/ranger21/engine/loop.py b/ranger21/engine/loop.py
 """
 
 
-def test_the_option_is_no_part_of_what_a_run_is() -> None:
+def test_records_diff_does_not_change_a_runs_identity() -> None:
     usual, full = compose_config(list(TINY)), compose_config([*TINY, "records.diff=full"])
     assert result_values(usual) == result_values(full) and run_directory(usual) == run_directory(full)
 
 
 @pytest.fixture
 def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> PlannedRun:
-    """A run that has ended, whose command line has a key in it, with the diff that older versions kept."""
+    """A finished run with a key in its recorded command line and a diff, as older versions recorded it."""
     monkeypatch.setattr(sys, "argv", ["/home/somebody/train.py", "--token", KEY])
     config = compose_config([*TINY, f"data.root={images}", "trainer.steps=2", f"outputs={tmp_path}/runs"])
     job = PlannedRun((), replace(config), run_directory(config))
@@ -114,11 +114,11 @@ def job(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Planne
     return job
 
 
-def test_records_for_publication_are_shown_and_masked(job: PlannedRun, tmp_path: Path, images: Path) -> None:
+def test_published_records_are_summarized_and_masked(job: PlannedRun, tmp_path: Path, images: Path) -> None:
     found = records([job])
-    told = publication(found)
-    assert told.startswith("the records of 1 runs, 0.0 MB before compression: ")
-    assert str(images) in told and "2 values that looked like keys masked" in told
+    summary = publication(found)
+    assert summary.startswith("the records of 1 runs, 0.0 MB before compression: ")
+    assert str(images) in summary and "2 values that looked like keys masked" in summary
     assert record(found, tmp_path / "kept.jsonl.gz") == 1
     text = gzip.decompress((tmp_path / "kept.jsonl.gz").read_bytes()).decode()
     assert not any(secret in text for secret in (KEY, "hunter2", "/home/somebody"))
@@ -128,7 +128,7 @@ def test_records_for_publication_are_shown_and_masked(job: PlannedRun, tmp_path:
     assert codes[0] is not None and codes[0] == codes[1]
 
 
-def test_wandb_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_reaches_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setattr(sys, "argv", ["train.py", f"+model.kwargs.token={KEY}"])
     config = compose_config([*TINY, "logger=wandb", "logger.mode=offline"])
@@ -136,7 +136,7 @@ def test_wandb_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert tracker
     assert sys.argv[1].endswith(KEY)
     tracker.close(0, {})
-    wandb.teardown()  # or the runs that later tests start would share this process's W&B service
+    wandb.teardown()  # otherwise, runs that later tests start would share this process's W&B service
     assert "WANDB_SERVICE" not in os.environ
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert any(b"token" in content for content in written)

@@ -26,14 +26,14 @@ LACKS = {
 
 
 @pytest.mark.parametrize("how", LACKS)
-def test_each_allocator_is_understood(how: str) -> None:
-    told = r"^There is not enough memory for a test \(.+\): try less\.$"
-    with pytest.raises(UserError, match=told), enough_memory("a test", "less"):
+def test_out_of_memory_of_each_allocator_becomes_a_user_error(how: str) -> None:
+    message = r"^There is not enough memory for a test \(.+\): try less\.$"
+    with pytest.raises(UserError, match=message), enough_memory("a test", "less"):
         LACKS[how]()
 
 
-def test_what_other_devices_say_is_understood_and_other_errors_pass() -> None:
-    """Their messages, for want of the devices."""
+def test_cuda_and_mps_messages_are_recognized_and_other_errors_pass() -> None:
+    """The messages are copied, because the tests have no such devices."""
     for error in (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.5 GB, max allowed: 9 GB)"),
@@ -46,7 +46,7 @@ def test_what_other_devices_say_is_understood_and_other_errors_pass() -> None:
             raise other
 
 
-def test_a_validation_names_its_batch() -> None:
+def test_out_of_memory_in_validation_suggests_a_smaller_eval_batch() -> None:
     world, labels = World(0, 1, 0, 1, torch.device("cpu")), torch.zeros(3, dtype=torch.int64)
     batch = ImageBatch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), None, labels, [])
     to_input = ToInput((0.5,) * 3, (0.5,) * 3).float()
@@ -54,14 +54,14 @@ def test_a_validation_names_its_batch() -> None:
     def model(images: torch.Tensor) -> torch.Tensor:
         return torch.empty(HUGE)
 
-    told = r"for a validation in batches of 3 images, in fp32 on cpu .*: try a smaller data\.eval_batch_size"
-    with pytest.raises(UserError, match=told):
+    message = r"for a validation in batches of 3 images, in fp32 on cpu .*: try a smaller data\.eval_batch_size"
+    with pytest.raises(UserError, match=message):
         evaluate(model, [batch], to_input, world, Precision("fp32", world.device), 0.0)
 
 
 @pytest.mark.parametrize("command", ["train.py run_dir=run", "find_lr.py --out lr.png"])
-def test_a_model_beyond_all_memory(command: str, commands: CommandRunner, images: Path) -> None:
-    """Its second convolution has 36 terabytes."""
+def test_a_model_larger_than_memory_is_refused(command: str, commands: CommandRunner, images: Path) -> None:
+    """The model's second convolution alone would need 36 terabytes."""
     line = f"{command} data=imagenet data.root={images} data.resize=36 data.crop=32 data.batch_size=16 logger=none "
     line += "trainer.device=cpu data.workers=0 model=resnet10t +model.kwargs.stem_width=1000000"
     answer = commands.run(line, {})

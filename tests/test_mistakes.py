@@ -1,4 +1,4 @@
-"""What a user can get wrong, by the real command: one sentence, exit code 1, nothing lost."""
+"""Users' mistakes, made with the real command: each gives one error message and exit code 1, and loses nothing."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from support.training import last_checkpoint, result, run_ranks
 
 
 def refused(*overrides: str, **options) -> str:
-    """The sentence with which a command is refused."""
+    """Run train.py, which must fail; return its error message."""
     done = train(*overrides, **options)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout, done.stdout
     return done.stdout.strip().splitlines()[-1]
 
 
-def test_no_imagenet_is_told_within_five_seconds(tmp_path):
+def test_missing_imagenet_is_reported_within_five_seconds(tmp_path):
     begin = time.monotonic()
     sentence = refused("run_dir=" + str(tmp_path / "run"), env={"IMAGENET_DIR": ""})
     assert time.monotonic() - begin < 5
@@ -35,7 +35,7 @@ def test_no_imagenet_is_told_within_five_seconds(tmp_path):
     assert "data.root" in refused("data.root=/nowhere")
 
 
-def test_unsorted_validation_and_other_classes(images, tmp_path):
+def test_unsorted_or_differing_validation_classes_are_refused(images, tmp_path):
     root = tmp_path / "imagenet"
     shutil.copytree(images, root)
     moved = next((root / "val").iterdir())
@@ -49,7 +49,7 @@ def test_unsorted_validation_and_other_classes(images, tmp_path):
     assert "class folders" in refused("data=imagenet", f"data.root={root}")
 
 
-def test_a_hidden_folder_is_no_class(images, tiny, tmp_path):
+def test_a_hidden_folder_is_not_a_class(images, tiny, tmp_path):
     root = tmp_path / "imagenet"
     shutil.copytree(images, root)
     shutil.copytree(next((root / "train").iterdir()), root / "train" / ".thumbs")
@@ -58,7 +58,7 @@ def test_a_hidden_folder_is_no_class(images, tiny, tmp_path):
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]["classes"] == 10
 
 
-def test_an_error_on_one_rank_ends_all(images, tiny, tmp_path):
+def test_an_error_on_one_rank_ends_every_rank(images, tiny, tmp_path):
     root = tmp_path / "imagenet"
     shutil.copytree(images, root)
     for broken in (root / "train").rglob("*.JPEG"):
@@ -84,14 +84,14 @@ def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
     assert sentence.endswith(f"to find all such images, run python scripts/verify_imagenet.py {root} --expect none.")
 
 
-def test_batches_that_cannot_be(tiny, tmp_path):
+def test_impossible_batch_sizes_are_refused(tiny, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
     assert "81" in (sentence := refused(*tiny, "data.batch_size=81", run_dir)) and "80 images" in sentence
     sentence = refused(*tiny, "trainer.accumulate=3", run_dir)
     assert "data.batch_size=16" in sentence and "trainer.accumulate=3" in sentence
 
 
-def test_another_run_in_the_directory(tiny, tmp_path):
+def test_a_directory_with_a_different_run_is_refused(tiny, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     sentence = refused(*tiny, "optimizer=adamw", run_dir)
@@ -101,7 +101,7 @@ def test_another_run_in_the_directory(tiny, tmp_path):
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(tiny, tmp_path):
-    """The limit on a file's size stands for the disk's: the checkpoint of the second epoch does not fit."""
+    """A limit on file size simulates a full disk: the checkpoint of the second epoch does not fit."""
     directory = tmp_path / "run"
     short = [*tiny, "trainer.checkpoint_every_steps=null"]
     stopped = subprocess.Popen(**command(*short, "trainer.log_every_steps=1", f"run_dir={directory}"))
@@ -129,7 +129,7 @@ def test_two_processes_cannot_share_a_run(tiny, tmp_path):
     assert first.wait(60) == 143
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(tiny, tmp_path):
     directory = tmp_path / "run"
     endless = [*tiny, "trainer.epochs=400", f"run_dir={directory}"]
     first = subprocess.Popen(**command(*endless))
@@ -152,9 +152,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(tiny, tmp_p
 
 
 def test_a_killed_run_takes_its_loader_processes_with_it(tiny, tmp_path):
-    """They outlive a terminal that closes, and nothing of ours is left in TMPDIR."""
-    short = Path(tempfile.mkdtemp(dir="/tmp"))  # loader processes have sockets there, whose paths are limited
-    long = ["trainer.epochs=400", "trainer.eval_every_epochs=400"]  # validation would have processes of its own
+    """Loader processes survive SIGHUP, end with the run, and leave no ranger21 files in TMPDIR."""
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # loader processes create sockets there; long paths fail
+    long = ["trainer.epochs=400", "trainer.eval_every_epochs=400"]  # validation would start loader processes of its own
     overrides = [*tiny, *long, "data.workers=2", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(**command(*overrides, env={"TMPDIR": str(short)}))
     wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
@@ -210,7 +210,7 @@ def script(commands: CommandRunner) -> Callable[..., tuple[int, str]]:
         ("bench_landscape.py trainer.device=nope", "trainer.device=nope cpu"),
     ],
 )
-def test_scripts_refuse_what_cannot_be(script, line, words, tmp_path):
+def test_scripts_refuse_impossible_arguments(script, line, words, tmp_path):
     name, *args = line.split()
     places = {"nothing": str(tmp_path / "nothing")}
     code, sentence = script(name, *(places.get(word, word) for word in args))
@@ -219,7 +219,6 @@ def test_scripts_refuse_what_cannot_be(script, line, words, tmp_path):
 
 @pytest.mark.parametrize("line", ["evaluate.py bare", "export.py bare x.pth", "landscape.py bare"])
 def test_weights_without_a_run_are_refused(script, line, tmp_path):
-    """By one sentence, whatever is made of them; nothing is written."""
     bare = tmp_path / "bare.pt"
     torch.save({"model": {"weight": torch.zeros(1)}}, bare)
     name, _, *target = line.split()
@@ -231,7 +230,7 @@ def test_weights_without_a_run_are_refused(script, line, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
-def test_a_photograph_names_the_panels_that_a_page_has(script, tmp_path):
+def test_screenshot_of_an_unknown_panel_names_the_panels_of_the_page(script, tmp_path):
     page, picture = tmp_path / "page.html", tmp_path / "page.png"
     page.write_text('<figure data-metric="lr"><div class="plot">0.003</div></figure>')
     code, sentence = script("screenshot_page.py", str(page), str(picture), "--hover", "loss")

@@ -1,4 +1,4 @@
-"""timm's models: batch norms or skip connections removed, weights of another run taken over, refusals told."""
+"""timm models: removing batch norms or skip connections, loading weights, and refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0", "mobilenetv3_small_050"])
-def test_batch_norms_go_and_activations_stay(name: str) -> None:
+def test_removing_batch_norms_keeps_the_activations(name: str) -> None:
     plain, bare = make(name), make(name, remove=True)
     assert any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in plain.modules())
     assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in bare.modules())
@@ -41,7 +41,7 @@ def test_batch_norms_go_and_activations_stay(name: str) -> None:
 
 
 def stacked(model: nn.Module) -> nn.Sequential:
-    """What a ResNet without skips computes: its layers one after the other, built by hand."""
+    """Build a ResNet without skip connections by hand: its layers in sequence."""
     m: Any = model
     layers = [m.conv1, m.bn1, m.act1, m.maxpool]
     for block in (block for stage in (m.layer1, m.layer2, m.layer3, m.layer4) for block in stage):
@@ -54,7 +54,7 @@ def stacked(model: nn.Module) -> nn.Sequential:
 @pytest.mark.parametrize("name", ["resnet10t", "resnet50"])
 @pytest.mark.parametrize("remove", [False, True])
 def test_without_skips_a_resnet_is_a_stack_of_layers(name: str, remove: bool) -> None:
-    """The function, that every weight has a part in it, and that it is another than with skips."""
+    """The outputs equal the stack's, every weight has a gradient, and the skips made a difference."""
     plain, bare = make(name, remove=remove), make(name, remove=remove, remove_skips=True)
     assert not [key for key in bare.state_dict() if "downsample" in key]
     images = torch.randn(4, 3, 64, 64)
@@ -63,7 +63,7 @@ def test_without_skips_a_resnet_is_a_stack_of_layers(name: str, remove: bool) ->
     logits = bare(images)
     assert torch.equal(logits, stacked(bare)(images))
     assert not torch.allclose(logits, plain(images), atol=1e-4)
-    for model in (plain, bare):  # and the way that training takes is another from the first step
+    for model in (plain, bare):  # the gradients differ as well, from the first step
         model(images).square().sum().backward()
     assert [key for key, p in bare.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     assert not torch.allclose(*(next(model.parameters()).grad for model in (plain, bare)))  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_only_a_resnet_has_skips_to_remove() -> None:
         make("nf_resnet26", remove_skips=True)
 
 
-def test_what_timm_refuses_is_told() -> None:
+def test_models_that_timm_refuses_are_reported() -> None:
     with pytest.raises(UserError, match=r"^model=efficentnet_b0 does not exist, .* Similar names: efficientnet_b0, "):
         make("efficentnet_b0")
     for kwargs in ({"depth": 5}, {"act_layer": "nope"}, {"block_args": 3}, {"stem_width": -1}):
@@ -104,7 +104,7 @@ def test_a_head_of_another_size_stays_fresh(name: str, head: list[str]) -> None:
         assert torch.equal(value, before[key] if key in head else source[key]), key
 
 
-def test_any_other_difference_is_told() -> None:
+def test_weights_that_differ_beyond_the_head_are_refused() -> None:
     weights = make("resnet10t").state_dict()
     assert load_weights(make("resnet10t"), weights, "w.pt") == []
     wider = make("resnet10t", channels=1)

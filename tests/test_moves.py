@@ -1,4 +1,4 @@
-"""Runs of before the files moved into rooms are not of other code for that; what was other code then stays so."""
+"""Runs recorded before source files moved into subpackages: the move itself does not count as a code change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.project import ROOT
 from ranger21.records import code, moves
 from ranger21.records.moves import Move
 
-OLD = ROOT / "tests" / "golden" / "code_before_rooms.json"  # of a manifest.json that was written before
+OLD = ROOT / "tests" / "golden" / "code_before_rooms.json"  # taken from a manifest.json written before the move
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def files_of(manifest: dict) -> dict[str, str]:
 
 
 def edited_since(manifest: dict) -> set[str]:
-    """The files that are not as the move left them, by the move's own lines and the old manifest's."""
+    """Return the files edited since the move, found by comparing the list of moves and the old manifest with today."""
     now = code.hashes()
     left = {
         name: mark for name, mark in files_of(manifest).items() if name not in {move.name for move in moves.moves()}
@@ -42,14 +42,14 @@ def edited_since(manifest: dict) -> set[str]:
     return {name for name in left.keys() | now.keys() if left.get(name) != now.get(name)}
 
 
-def test_a_run_of_before_is_of_the_same_code_but_for_what_was_edited_since(manifest: dict) -> None:
+def test_a_run_before_the_move_differs_only_in_files_edited_since(manifest: dict) -> None:
     then, now = recorded(manifest), code.Code(code.hashes(), None, {})
     assert {"ranger21/loop.py", "ranger21/memory.py"} <= files_of(manifest).keys()
     assert set(now.changed(then)) == edited_since(manifest)
     assert then.same(recorded({"code": {"x": dict(then.files or {})}, "sessions": [{"code": "x"}]}))
 
 
-def test_what_was_other_code_then_is_named_as_now(manifest: dict) -> None:
+def test_earlier_changes_are_reported_under_the_new_file_names(manifest: dict) -> None:
     as_it_was = recorded(manifest)
     files = files_of(manifest)
     files |= {"ranger21/loop.py": "0" * 16, "ranger21/memory.py": "1" * 16, "ranger21/data/order.py": "2" * 16}
@@ -59,8 +59,8 @@ def test_what_was_other_code_then_is_named_as_now(manifest: dict) -> None:
     assert changed == ["ranger21/data/order.py", *engine, "ranger21/run/memory.py", "ranger21/system/memory.py"]
 
 
-def test_uncommitted_changes_of_then_are_named_as_now() -> None:
-    """Those of files that cannot change a result are none, then and now."""
+def test_earlier_uncommitted_changes_are_reported_under_the_new_file_names() -> None:
+    """Files that cannot change a result are left out."""
     counts, others = ("ranger21/loop.py", "ranger21/data/order.py"), ("README.md", "ranger21/lr_finder.py")
     changed = dict.fromkeys(others, "2") | dict(zip(counts, ("1", None), strict=True))
     then = code.recorded_code({}, {"git": {"commit": "a" * 40, "changed": changed}})
@@ -70,7 +70,7 @@ def test_uncommitted_changes_of_then_are_named_as_now() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A repository in which one file moves, its imports rewritten, and another stays; code.py looks at it."""
+    """A repository in which one file moves and its imports change, and another stays; code.py is pointed at it."""
 
     def commit(**files: str) -> str:
         for name, text in files.items():
@@ -103,7 +103,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     moves.gone.cache_clear()
 
 
-def test_a_commit_of_before_is_compared_by_what_its_files_would_be_now(project: Path) -> None:
+def test_a_commit_before_the_move_is_compared_as_if_its_files_had_moved(project: Path) -> None:
     other, before = (project / "commits").read_text().split()
     assert code.changed_since(before) == []
     assert code.changed_since(other) == ["ranger21/engine/loop.py"]

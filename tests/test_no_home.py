@@ -1,4 +1,4 @@
-"""A user without a home and a name, as containers have them: HOME is not set, and nobody has this user's number."""
+"""Users without a home directory or a name, as in containers: HOME is unset and the user id is unknown."""
 
 import os
 import shutil
@@ -21,14 +21,14 @@ def as_nobody(*arguments: str, tmp: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, cwd=tmp, capture_output=True, text=True, timeout=240)
 
 
-def test_a_run_with_wandb_needs_neither(images: Path, tmp_path: Path) -> None:
+def test_a_run_with_wandb_needs_no_home_or_user_name(images: Path, tmp_path: Path) -> None:
     overrides = [value for value in TINY if value != "logger=none"] + ["logger=wandb", "trainer.steps=1"]
     done = as_nobody(str(ROOT / "train.py"), *overrides, f"data.root={images}", "run_dir=run", tmp=tmp_path)
     assert done.returncode == 0 and "W&B is switched off" not in done.stdout, done.stdout + done.stderr
     assert result(tmp_path / "run")["status"] == "finished" and [*(tmp_path / "run/wandb").glob("offline-run-*")]
 
 
-def test_what_needs_a_home_says_what_to_set(tmp_path: Path) -> None:
+def test_cache_directory_without_a_home_says_which_variable_to_set(tmp_path: Path) -> None:
     code = "from ranger21.data.layout import cache_directory as c; from ranger21.config.ending import ending_well\n"
     done = as_nobody("-c", f"{code}with ending_well(''): c()", tmp=tmp_path)
     sentence = "error: There is no home folder for cached files. Set XDG_CACHE_HOME to a folder.\n"

@@ -1,4 +1,4 @@
-"""Every number that README and docs quote from committed records is what these records give."""
+"""Every number in README and docs that comes from committed records agrees with those records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_no_number_of_the_project_is_stale() -> None:
 
 @pytest.fixture
 def place(make_run: MakeRun, tmp_path: Path) -> Path:
-    """A text of six made runs, and its statements."""
+    """A text about six made-up runs, with its statements."""
     for seed, (adamw, nesterov) in enumerate([(70.0, 68.0), (71.0, 69.5), (72.0, 71.0)]):
         make_run("adamw", seed, (60.0, adamw))
         make_run("nesterov", seed, (60.0, nesterov))
@@ -57,13 +57,13 @@ def test_a_number_is_stale_if_the_text_or_a_record_changes(place: Path) -> None:
     assert stale(place) == ["AdamW 71.20 ± 1.31, ahead by 1.70"]
 
 
-def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
+def test_numbers_that_no_statement_covers_are_listed(place: Path) -> None:
     phrases = Statements(place / "numbers.yaml", place).phrases()
     assert others((place / "text.md").read_text(), phrases) == ["2.14"]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         ("| adamw |", "| adam |", "no record in"),
         ("resnet50 on photos | adamw |", "resnet18 on photos | adamw |", "no record in"),
@@ -74,10 +74,10 @@ def test_the_other_numbers_of_a_text_are_told(place: Path) -> None:
         ("text.md:", "no.md:", "no.md"),
     ],
 )
-def test_what_no_record_has_is_told(place: Path, before: str, after: str, told: str) -> None:
+def test_statements_without_a_record_are_refused(place: Path, before: str, after: str, message: str) -> None:
     statements = place / "numbers.yaml"
     statements.write_text(statements.read_text().replace(before, after))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Statements(statements, place).phrases()
 
 
@@ -92,7 +92,7 @@ def test_a_table_is_stale_if_a_record_changes(place: Path) -> None:
 
 @pytest.fixture
 def timed(tmp_path: Path) -> Path:
-    """Two timed runs, a campaign of three faults and a landscape."""
+    """The records of two timed runs, a fault campaign with three faults, and a landscape."""
     for name, speeds in {"fast": [1, 20, 30, 40], "slow": [1, 10, 15, 20]}.items():
         lines = [{"step": n, "perf/images_per_s": x, "train/loss": 1 / x} for n, x in enumerate(speeds)]
         (tmp_path / name).mkdir()
@@ -120,7 +120,9 @@ def timed(tmp_path: Path) -> Path:
         ("landscape", "landscape.json", "{r | loss}, {r | sharpness}", "0.922, 0.053 ± 0.008"),
     ],
 )
-def test_other_records_have_numbers_too(timed: Path, kind: str, where: str, phrase: str, said: str) -> None:
+def test_numbers_can_come_from_other_kinds_of_records(
+    timed: Path, kind: str, where: str, phrase: str, said: str
+) -> None:
     tree = {"records": {"it": {kind: where}}, "texts": {"text.md": {"it": [phrase]}}}
     (timed / "numbers.yaml").write_text(json.dumps(tree))
     for text, found in ((said, True), (said.replace("2", "3"), False)):

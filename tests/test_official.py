@@ -1,4 +1,4 @@
-"""The authors' released code: its own trajectories, in two states, and what it does otherwise than Algorithm 4."""
+"""The authors' released code: golden trajectories of its two versions, and its differences from Algorithm 4."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = {state: Path(__file__).with_name("golden") / f"official-{state}.npz" for
 
 
 def follow(golden: np.lib.npyio.NpzFile, state: str, **kwargs: float) -> float:
-    """The largest distance from the golden trajectory, at its own rates."""
+    """Return the largest distance from the golden trajectory, at that trajectory's learning rates."""
     names = golden["order"]
     params = [Parameter(torch.tensor(golden[f"init.{name}"])) for name in names]
     optimizer = Ranger21Official(params, lr=float(golden["lr"]), state=state, **kwargs)
@@ -39,8 +39,8 @@ def test_golden_trajectory(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_golden_trajectory_holds_every_ingredient(state: str) -> None:
-    """Each change of an argument, and the other state, leaves it by far more than the tolerance."""
+def test_every_ingredient_affects_the_golden_trajectory(state: str) -> None:
+    """Changing any argument, or the version, changes the weights by far more than the tolerance."""
     golden = np.load(FILES[state])
     changes = {
         "betas": (0.8, 0.99),
@@ -57,7 +57,7 @@ def test_the_golden_trajectory_holds_every_ingredient(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_schedule_is_the_one_that_was_used(state: str) -> None:
+def test_the_schedule_gives_the_learning_rates_of_the_golden_file(state: str) -> None:
     golden = np.load(FILES[state])
     kwargs, lr = json.loads(str(golden["kwargs"])), float(golden["lr"])
     assert kwargs["num_epochs"] * kwargs["num_batches_per_epoch"] == 40
@@ -76,7 +76,7 @@ def trajectory(steps: int = 12, **kwargs: object) -> list[Tensor]:
     return walk(Ranger21Official(params, **kwargs), params, range(steps), sparse=False)
 
 
-def test_the_two_states_differ() -> None:
+def test_may_and_july_versions_differ() -> None:
     may, july = (trajectory(state=state) for state in STATES)
     moved = [float((a - b).abs().max()) for a, b in zip(may, july, strict=True)]
     assert max(moved) > 1e-3
@@ -85,8 +85,8 @@ def test_the_two_states_differ() -> None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("last", [(4, 3, 3, 3), (5, 6), (7,), ()])
-def test_decay_reaches_the_last_parameter_alone(last: tuple[int, ...], state: str) -> None:
-    """Theirs applies it after its loop over the parameters, to the one that the loop's variable still names."""
+def test_weight_decay_acts_only_on_the_last_parameter(last: tuple[int, ...], state: str) -> None:
+    """The released code decays after its loop over the parameters, so it decays only the loop's last parameter."""
     ends = []
     for weight_decay in (0.0, 0.1):
         params = random_params([(4, 3, 3, 3), (5, 6), (7,), last])
@@ -96,8 +96,8 @@ def test_decay_reaches_the_last_parameter_alone(last: tuple[int, ...], state: st
     assert (ends[0][-1] - ends[1][-1]).abs().max() > 1e-6
 
 
-def test_without_decay_the_last_parameter_keeps_its_norm_loss() -> None:
-    """Theirs pulls it to unit norm by 2e-4 lr in any case."""
+def test_norm_loss_still_acts_on_the_last_parameter_when_weight_decay_is_0() -> None:
+    """The released code pulls it towards unit norm at a rate of 2e-4 lr, whatever the weight decay."""
     rows = [Parameter(torch.full((2, 2), 3.0, dtype=torch.float64)) for _ in range(2)]
     optimizer = Ranger21Official(rows, weight_decay=0.0, lr=0.1)
     take_step(optimizer, rows, [np.zeros((2, 2))] * 2)
@@ -118,7 +118,7 @@ def test_a_unit_of_one_element_is_never_trained() -> None:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("stop", [1, 5, 8])
 def test_state_dict_resumes_bit_for_bit(stop: int, state: str) -> None:
-    """Stops before a merge of lookahead, at one and between two."""
+    """The stops are before a lookahead merge, at one, and between two."""
     shapes = [(4, 3, 2, 2), (3, 5), (6,), ()]
     assert resumes_exactly(
         lambda params: Ranger21Official(params, lr=0.02, state=state), random_params(shapes), stop, 14
@@ -136,7 +136,7 @@ def test_a_second_group_is_refused() -> None:
 
 
 @pytest.mark.parametrize("state", ["may", "June2021", None, 1])
-def test_a_state_that_is_not_there_is_refused(state: object) -> None:
+def test_an_unknown_state_is_refused(state: object) -> None:
     with pytest.raises(ValueError, match=r"Ranger21Official: state = .*may2021, july2021") as error:
         Ranger21Official([Parameter(torch.ones(2))], state=state)
     assert repr(state) in str(error.value)
@@ -156,14 +156,14 @@ def test_a_state_that_is_not_there_is_refused(state: object) -> None:
         ("lookahead_beta", 1.0, "beta"),
     ],
 )
-def test_a_bad_argument_is_named(argument: str, value: object, named: str) -> None:
+def test_error_names_the_bad_argument(argument: str, value: object, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Ranger21Official([Parameter(torch.ones(2))], **{argument: value})
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_without_a_gradient_for_the_last_nothing_is_decayed(state: str) -> None:
-    """Theirs would decay it all the same; here a parameter without a gradient is left alone."""
+def test_weight_decay_skips_a_last_parameter_without_a_gradient(state: str) -> None:
+    """The released code would decay it; here, a parameter without a gradient does not change."""
     params, twins = random_params([(3, 2), (4,)]), random_params([(3, 2), (4,)])
     for side, weight_decay in ((params, 0.0), (twins, 0.5)):
         side[0].grad = torch.ones(3, 2, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a file of strangers may cost that is opened as an image: little memory, little time, and no other program."""
+"""Hostile image files: opening one uses little memory and time, and starts no other program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ranger21.system.errors import UserError
 
 
 def tiff_with_a_large_tile() -> bytes:
-    """Ten pixels a side, in one tile of a billion."""
+    """Return a TIFF of 10 x 10 pixels in one tile of a billion pixels."""
     tags = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), (322, 1 << 20), (323, 1 << 10), (324, 200)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (325, 1000)])
     return (b"II*\0" + struct.pack("<IH", 8, len(tags) + 1) + entries).ljust(200, b"\0") + zlib.compress(bytes(10**6))
@@ -36,15 +36,15 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_it_is_refused_by_its_header(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By both front ends and verify; and a Ghostscript that is there does not run."""
+def test_a_hostile_image_is_refused_by_its_header(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both readers and verify refuse it, and an installed Ghostscript does not run."""
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'canary'}\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     words, make = HOSTILE[kind]
     (tmp_path / "x.JPEG").write_bytes(data := make())
     image = Encoded(np.frombuffer(data, np.uint8), "x.JPEG", "remove it")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the current use
     peak = memory_peak()
     began = time.monotonic()
     for read in (to_tensor, to_picture):
@@ -58,27 +58,27 @@ def test_it_is_refused_by_its_header(kind: str, tmp_path: Path, monkeypatch: pyt
 
 
 def memory_peak() -> float:
-    """Of this process, in bytes."""
+    """Return this process's peak memory in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
-def test_scans_are_counted() -> None:
+def test_scans_of_a_jpeg_are_counted() -> None:
     for data, scans in ((jpeg(), 1), (jpeg(progressive=True), jpeg(progressive=True).count(b"\xff\xda"))):
         array = np.frombuffer(data, np.uint8)
         frame = jpeg_frame(array)
         assert frame is not None and frame == (64, 64, 3, 8, scans) and count_scans(array, 2) == scans
-        tail = np.frombuffer(data + b"\xff\xda" * 999, np.uint8)  # a film behind the picture, as cameras put it there
+        tail = np.frombuffer(data + b"\xff\xda" * 999, np.uint8)  # a film after the picture, as cameras store it
         assert jpeg_frame(tail) == frame
     hidden = jpeg(progressive=True)
     at = hidden.rindex(b"\xff\xda")
-    comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xda"  # what a comment holds is neither an end nor a scan
+    comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xda"  # a marker inside a comment is neither an end nor a scan
     frame = jpeg_frame(np.frombuffer(hidden[:at] + comment + hidden[at:], np.uint8))
     assert frame is not None and frame.scans == hidden.count(b"\xff\xda")
     assert to_tensor(Encoded(np.frombuffer(jpeg_of_many_scans(MAX_SCANS), np.uint8), "x", "")).shape == (3, 64, 64)
 
 
-def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+def test_only_regular_files_below_the_size_limit_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "pipe.JPEG").symlink_to("pipe")
     (tmp_path / "zero.JPEG").symlink_to("/dev/zero")

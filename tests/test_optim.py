@@ -33,7 +33,7 @@ def trajectory(kwargs: dict, steps: int = 11) -> Tensor:
 # Trajectories
 
 
-def test_all_golden_files_are_there() -> None:
+def test_there_are_eight_golden_files() -> None:
     assert len(GOLDEN) == 8
 
 
@@ -80,7 +80,7 @@ def test_every_argument_can_be_set_for_one_group(name: str, value: object) -> No
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-4, 0.3])
-def test_with_everything_off_it_is_adamw(weight_decay: float) -> None:
+def test_ranger21_with_all_ingredients_off_is_adamw(weight_decay: float) -> None:
     settings = {"betas": (0.85, 0.99), "eps": 1e-7, "weight_decay": weight_decay}
     ours, theirs = make_params(), make_params()
     optimizers = Ranger21(ours, **OFF, **settings), torch.optim.AdamW(theirs, **settings)
@@ -96,8 +96,8 @@ def test_with_everything_off_it_is_adamw(weight_decay: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_vanishing_gradients_put_weights_on_the_target_and_never_past_it(scope: str, dtype: torch.dtype) -> None:
-    """E3. The decay's own share of a step is what a twin with the same state and no decay does not do."""
+def test_decay_with_vanishing_gradients_reaches_the_target_but_not_beyond(scope: str, dtype: torch.dtype) -> None:
+    """Erratum E3. The decay's share of a step is the difference from a twin with the same state and no decay."""
     params = make_params(dtype)[:2]
     with torch.no_grad():
         params[0][0].zero_()
@@ -133,7 +133,7 @@ def test_plain_decay_is_capped_too(norm_loss: bool, target: float) -> None:
 
 @pytest.mark.parametrize("size", [1e-45, 1e-40, 1e-30, 1e-8])
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1), (2, 3)])
-def test_units_next_to_zero_stay_finite(shape: tuple[int, ...], size: float) -> None:
+def test_units_with_a_norm_near_zero_stay_finite(shape: tuple[int, ...], size: float) -> None:
     """1 / norm overflows where the norm is subnormal."""
     for grad in (1e-7, 1.0):
         param = Parameter(torch.full(shape, size, dtype=torch.float32))
@@ -144,8 +144,8 @@ def test_units_next_to_zero_stay_finite(shape: tuple[int, ...], size: float) -> 
             assert param.abs().max() < 1.1
 
 
-def test_a_unit_of_one_element_is_trained() -> None:
-    """E4. Its gradient minus its own mean would be zero for ever."""
+def test_a_unit_of_one_element_is_not_centralized() -> None:
+    """Erratum E4. Centralizing would make the gradient of such a unit zero."""
     for shape in [(3, 1, 1, 1), (3, 1), (1, 1)]:
         gain = Parameter(torch.ones(shape, dtype=torch.float64))
         take_step(Ranger21([gain]), [gain], [np.ones(shape)])
@@ -194,7 +194,7 @@ def test_channels_last_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("scope", [None, "layer", "global"])
-def test_bfloat16_stays_bfloat16_finite_and_near(scope: str | None) -> None:
+def test_bfloat16_weights_keep_their_dtype_and_stay_close_to_float64(scope: str | None) -> None:
     half, full = make_params(torch.bfloat16), make_params(torch.float64)
     start = [p.detach().numpy().copy() for p in full]
     optimizers = Ranger21(half, stable_decay=scope, lr=3e-2), Ranger21(full, stable_decay=scope, lr=3e-2)
@@ -221,7 +221,7 @@ def test_empty_tensors_are_accepted() -> None:
     ("step", "multiplier"),
     [(1, 5e-4), (500, 0.25), (1000, 0.5), (2000, 1), (2200, 1), (5000, 1), (7200, 1), (8600, 0.5), (9999, 1 / 2800)],
 )
-def test_figure_1(step: int, multiplier: float) -> None:
+def test_the_default_schedule_matches_figure_1(step: int, multiplier: float) -> None:
     assert explore_exploit(step, 10_000) == pytest.approx(multiplier, rel=1e-12)
 
 
@@ -234,7 +234,7 @@ def test_schedule_rises_stays_and_falls() -> None:
     assert values.min() >= 0
 
 
-def test_schedule_arguments() -> None:
+def test_warmup_warmdown_and_beta2_set_the_schedules_shape() -> None:
     assert explore_exploit(11, 100) == pytest.approx(11 / 22), "a short run warms up over 22 % of it"
     assert explore_exploit(100, 10_000, beta2=0.99) == pytest.approx(0.5), "2 / (1 - beta2) steps"
     assert explore_exploit(5, 100, warmup=0.1) == pytest.approx(0.5)
@@ -245,12 +245,12 @@ def test_schedule_arguments() -> None:
 
 
 @pytest.mark.parametrize("schedule", [explore_exploit, cosine])
-def test_no_rate_is_negative_past_the_end(schedule: object) -> None:
+def test_learning_rates_after_the_end_are_not_negative(schedule: object) -> None:
     assert [schedule(step, 10) for step in (10, 11, 1000)] == [pytest.approx(0, abs=1e-15)] * 3
     assert min(schedule(step, 10) for step in range(1, 100)) >= 0
 
 
-def test_constant_and_cosine() -> None:
+def test_constant_and_cosine_give_their_formulas_values() -> None:
     assert {constant(step, 7) for step in range(1, 8)} == {1.0}
     assert [cosine(step, 8) for step in (2, 4, 8)] == pytest.approx([0.5 + math.sqrt(0.125), 0.5, 0])
 
@@ -259,7 +259,7 @@ def test_constant_and_cosine() -> None:
 @pytest.mark.parametrize(
     ("step", "total_steps", "name"), [(1, 0, "total_steps"), (1, -5, "total_steps"), (-1, 9, "step")]
 )
-def test_schedules_refuse_impossible_steps(schedule: object, step: int, total_steps: int, name: str) -> None:
+def test_schedules_refuse_invalid_step_numbers(schedule: object, step: int, total_steps: int, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         schedule(step, total_steps)
 
@@ -268,6 +268,6 @@ def test_schedules_refuse_impossible_steps(schedule: object, step: int, total_st
     ("name", "value"),
     [(n, v) for n in ("warmup", "warmdown", "beta2") for v in (-0.1, 1.5, math.nan, math.inf)] + [("beta2", 1.0)],
 )
-def test_schedule_refuses_impossible_fractions(name: str, value: float) -> None:
+def test_the_schedule_refuses_invalid_fractions(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}.*{value}"):
         explore_exploit(1, 10, **{name: value})

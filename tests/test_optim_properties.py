@@ -1,4 +1,4 @@
-"""Ranger21 as an optimizer: tied to the slow reference on random problems, and a good citizen of torch.optim."""
+"""Ranger21 as a torch.optim optimizer: it equals the slow reference on random problems and works with torch's tools."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def random_gradient(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(arguments=overrides, groups=groups, seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 8))
-def test_agrees_with_the_reference(arguments: dict, groups: list, seed: int, steps: int) -> None:
-    """Any shapes and arguments; parameters without a gradient at some steps, zero ones, zero weights, empty groups."""
+def test_ranger21_equals_the_reference_on_random_problems(arguments: dict, groups: list, seed: int, steps: int) -> None:
+    """The problems include missing and zero gradients, zero weights, empty groups, and any shapes and arguments."""
     rng = np.random.default_rng(seed)
     groups = [*groups, ([], {}), ([(3, 2), (1,)], {})]
     values = [[rng.normal(size=s) * rng.choice([0.0, 1e-4, 1.0, 10.0]) for s in shapes] for shapes, _ in groups]
@@ -87,7 +87,7 @@ def test_agrees_with_the_reference(arguments: dict, groups: list, seed: int, ste
                 np.testing.assert_allclose(param.detach().numpy(), value, rtol=1e-10, atol=1e-10)
 
 
-# A small problem, and what torch expects of an optimizer
+# A small problem, and torch's requirements on an optimizer
 
 
 def make_params(dtype: torch.dtype = torch.float32) -> list[Parameter]:
@@ -96,7 +96,7 @@ def make_params(dtype: torch.dtype = torch.float32) -> list[Parameter]:
 
 
 def set_grads(params: list[Parameter], step: int) -> None:
-    """The last but one parameter has no gradient at every third step, so that not all count alike."""
+    """Set gradients; every third step, the last but one parameter has none, so that step counts differ."""
     generator = torch.Generator().manual_seed(step)
     for i, param in enumerate(params):
         grad = torch.randn(param.shape, generator=generator).to(param.dtype)
@@ -140,7 +140,7 @@ def test_state_dict_resumes_bit_for_bit(stop: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_copies_are_whole_and_independent(duplicate: object) -> None:
+def test_copies_of_an_optimizer_are_complete_and_independent(duplicate: object) -> None:
     params = make_params()
     optimizer = Ranger21(params, lr=0.02)
     run(optimizer, params, 0, 7)
@@ -184,7 +184,7 @@ def test_torch_scheduler_is_the_same_as_setting_lr(name: str) -> None:
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_a_scheduler_that_cycles_betas_works() -> None:
+def test_a_scheduler_can_cycle_betas() -> None:
     params, twins = make_params(), make_params()
     optimizer, twin = Ranger21(params), Ranger21(twins)
     scheduler = OneCycleLR(optimizer, max_lr=0.02, total_steps=10)
@@ -238,7 +238,7 @@ def test_closure_runs_with_gradients_enabled_and_its_loss_is_returned() -> None:
     assert optimizer.step() is None
 
 
-def test_a_group_added_later_starts_at_its_own_first_step() -> None:
+def test_a_group_added_later_counts_its_own_steps() -> None:
     params, alone, late = make_params(), make_params(), make_params()
     optimizer = Ranger21(params[:2])
     run(optimizer, params, 0, 3)
@@ -250,7 +250,7 @@ def test_a_group_added_later_starts_at_its_own_first_step() -> None:
     assert same(params, [*alone[:2], *late[2:]])
 
 
-def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+def test_a_parameter_without_a_gradient_does_not_change() -> None:
     params, twins = make_params(), make_params()
     optimizer, twin = Ranger21(params, weight_decay=0.1), Ranger21(twins, weight_decay=0.1)
     for step in range(7):
@@ -267,7 +267,7 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
         assert same(params[1:], twins[1:])
 
 
-def test_no_state_is_made_without_a_gradient() -> None:
+def test_a_parameter_without_a_gradient_gets_no_state() -> None:
     used, unused = Parameter(torch.ones(3, 2)), Parameter(torch.ones(3, 2))
     optimizer = Ranger21([used, unused])
     used.grad = torch.ones(3, 2)
@@ -276,7 +276,7 @@ def test_no_state_is_made_without_a_gradient() -> None:
     assert (unused == 1).all()
 
 
-def test_gradients_are_not_written_to() -> None:
+def test_step_does_not_change_gradients() -> None:
     params = make_params()
     optimizer = Ranger21(params)
     set_grads(params, 1)
@@ -309,7 +309,7 @@ def test_complex_gradients_are_refused(kwargs: dict) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_bad_arguments_are_named(name: str, value: object) -> None:
+def test_error_names_the_bad_argument(name: str, value: object) -> None:
     optimizer = Ranger21([Parameter(torch.ones(2))])
     attempts = [
         lambda: Ranger21([Parameter(torch.ones(2))], **{name: value}),
@@ -323,7 +323,7 @@ def test_bad_arguments_are_named(name: str, value: object) -> None:
     assert len(optimizer.param_groups) == 1, "a refused group must not stay"
 
 
-def test_importing_the_optimizer_needs_torch_alone() -> None:
+def test_importing_the_optimizer_loads_only_torch() -> None:
     code = (
         "import sys, torch; before = {name.split('.')[0] for name in sys.modules}; from ranger21 import Ranger21; "
         "print(*sorted({name.split('.')[0] for name in sys.modules} - before - set(sys.stdlib_module_names)))"

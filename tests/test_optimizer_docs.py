@@ -1,4 +1,4 @@
-"""docs/optimizers.md against the code: its tables of the algorithm, the ingredients, what each optimizer supports."""
+"""docs/optimizers.md against the code: its tables of the algorithm, the ingredients, and each optimizer's features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROW_OF_LOOKAHEAD = "Lookahead around torch's"
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading; its first row names the columns."""
+    """Return the cells of the first table below a heading, including the row of column names."""
     text = (ROOT / "docs" / "optimizers.md").read_text().split(f"\n## {heading}\n")[1]
     lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert lines is not None
@@ -45,8 +45,8 @@ def table(heading: str) -> list[list[str]]:
 # The algorithm
 
 
-def test_the_algorithm_beside_it_is_what_the_reference_says() -> None:
-    """Every piece of code of the table is in the reference, on the lines that have these numbers in the margin."""
+def test_the_code_in_the_algorithm_table_is_the_references() -> None:
+    """Each piece of code in the table is in reference.py, on a line whose margin has the same number."""
     lines = inspect.getsource(reference.step).splitlines()
     margins = {
         i: set(range(int(m[1]), int(m[2] or m[1]) + 1)) | ({int(m[3])} if m[3] else set())
@@ -70,11 +70,11 @@ def test_the_algorithm_beside_it_is_what_the_reference_says() -> None:
 
 
 def words(value: Any) -> str:
-    """A value as YAML writes it."""
+    """Return a value as YAML writes it."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def test_ingredients_are_there_with_their_arguments_and_what_they_must_see() -> None:
+def test_every_ingredient_is_documented_with_its_arguments_and_inputs() -> None:
     rows = {row[0].strip("`"): row for row in table("A chain of ingredients")[1:]}
     assert rows.keys() == {one.name for one in ALL}
     for one in ALL:
@@ -87,11 +87,11 @@ def test_ingredients_are_there_with_their_arguments_and_what_they_must_see() -> 
         assert one().sees.removeprefix("a ") in sees and (sees or not one().sees), one.name
 
 
-# What each supports
+# What each optimizer supports
 
 
-def grown(make: Make, param: Tensor | None = None, **kwargs: Any) -> tuple[Optimizer, list[Parameter]]:
-    """An optimizer after two steps."""
+def after_two_steps(make: Make, param: Tensor | None = None, **kwargs: Any) -> tuple[Optimizer, list[Parameter]]:
+    """Return an optimizer after two steps, and its parameters."""
     params = [
         Parameter(torch.ones(3, 2, dtype=torch.float64) if param is None else param.clone()),
         Parameter(torch.ones(2)),
@@ -106,14 +106,14 @@ def grown(make: Make, param: Tensor | None = None, **kwargs: Any) -> tuple[Optim
 
 def refuses(make: Make, **kwargs: Any) -> bool:
     try:
-        grown(make, **kwargs)
+        after_two_steps(make, **kwargs)
     except (ValueError, TypeError, RuntimeError):
         return True
     return False
 
 
 def half_precision(make: Make) -> str:
-    optimizer, params = grown(make, torch.ones(3, 2, dtype=torch.bfloat16))
+    optimizer, params = after_two_steps(make, torch.ones(3, 2, dtype=torch.bfloat16))
     state = optimizer.state[params[0]]
     kept = state.pop("kahan_comp", None)
     wide = all(x.dtype == torch.float32 for x in state.values() if isinstance(x, Tensor))
@@ -121,12 +121,12 @@ def half_precision(make: Make) -> str:
 
 
 def maximize(make: Make) -> str:
-    up, down = (grown(make, maximize=way)[1][0] for way in (True, False))
+    up, down = (after_two_steps(make, maximize=way)[1][0] for way in (True, False))
     return "yes" if ((up - down) * up.grad).sum() > 0 else "no"
 
 
 def fused(make: Make) -> str:
-    """On a pretended GPU; and no chain gets it whose ingredients are others."""
+    """Probe `fused` on a simulated GPU; a chain with other ingredients must be refused."""
     with FakeTensorMode():
         params = [Parameter(torch.empty(3, 2, device="cuda"))]
         try:
@@ -139,7 +139,7 @@ def fused(make: Make) -> str:
 
 
 def capturable(make: Make) -> str:
-    optimizer, params = grown(make, capturable=True)
+    optimizer, params = after_two_steps(make, capturable=True)
     return "yes" if isinstance(optimizer.state[params[0]]["step"], Tensor) else "no"
 
 
@@ -153,7 +153,7 @@ def groups(make: Make) -> str:
 
 
 def covered(name: str, cases: dict[str, Any]) -> bool:
-    """Whether a test over many optimizers has this one."""
+    """Return whether a test over many optimizers includes this one."""
     start = {"Ranger21": "ranger21", "Chain": "chain, ", "Ranger21Official": "official, "}
     return any(case.startswith(start.get(name, "lookahead, ")) for case in cases)
 
@@ -172,7 +172,7 @@ PROBES: dict[str, Callable[[str, Make], str]] = {
 
 
 def supports() -> list[tuple[str, str, str]]:
-    """Optimizer, column, and what the table says of them."""
+    """Return (optimizer, column, cell) of each cell of the table."""
     columns, *rows = table("What each supports")
     assert columns[1:] == list(PROBES)
     return [
@@ -183,17 +183,17 @@ def supports() -> list[tuple[str, str, str]]:
     ]
 
 
-def test_every_optimizer_of_ours_is_told_of() -> None:
+def test_every_optimizer_of_the_package_has_a_row() -> None:
     assert {name for name, *_ in supports()} == {*OWN, ROW_OF_LOOKAHEAD}
 
 
 @pytest.mark.parametrize(("name", "column", "said"), [one for one in supports() if one[0] in OWN])
-def test_what_is_said_to_be_supported_is(name: str, column: str, said: str) -> None:
+def test_each_optimizer_supports_what_the_table_says(name: str, column: str, said: str) -> None:
     assert PROBES[column](name, OWN[name]) == said
 
 
-def test_lookahead_has_what_the_inner_one_has() -> None:
-    """As the table says: the switches are the inner one's, and steps are as if it stood alone until the first merge."""
+def test_lookahead_supports_what_its_inner_optimizer_supports() -> None:
+    """The table says so: Lookahead passes switches on, and its steps equal the inner ones until the first merge."""
     said = {column: what for name, column, what in supports() if name == ROW_OF_LOOKAHEAD}
     assert said["FSDP2, TP, DCP"] == PROBES["FSDP2, TP, DCP"](ROW_OF_LOOKAHEAD, Lookahead)
     assert said["`torch.compile` of the step"] == PROBES["`torch.compile` of the step"](ROW_OF_LOOKAHEAD, Lookahead)

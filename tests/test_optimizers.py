@@ -1,4 +1,4 @@
-"""Every optimizer that can be chosen, built as a run builds it: it trains, it resumes bit for bit, it is told apart."""
+"""Every optimizer that can be chosen, built as a run builds it: training, exact resuming, groups, typed chains."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from ranger21.run.optimizers import build_optimizer, scaled_lr
 from ranger21.system.errors import UserError
 
 NAMES = list(VARIANTS["optimizer"])
-WITHOUT_GROUPS = "ranger21_official"  # it has one group, whatever `decay_norm_and_bias` is
-# Rates with which 20 steps are enough for the little problem below, where the configured ones are not.
+WITHOUT_GROUPS = "ranger21_official"  # has one group, whatever `decay_norm_and_bias` is
+# Learning rates that solve the small problem below in 20 steps, where the configured ones do not.
 RATES = {
     "ranger21": 0.03, "ranger21_official": 0.03, "ranger": 0.2, "rangerlars": 0.03, "paratrooper": 0.1, "radam": 0.05,
     "gd": 0.2, "lamb": 0.05, "lion": 0.003, "larc": 2.0, "muon": 0.03,
@@ -40,9 +40,9 @@ def composed(name: str) -> OptimizerConfig:
 
 
 def chosen(name: str, lookahead: bool) -> OptimizerConfig:
-    """The configuration of an optimizer, with Lookahead or without."""
+    """Return the configuration of an optimizer, with or without Lookahead."""
     config = composed(name)
-    if name == "muon":  # whose matrices and vectors have their own parts, without Lookahead
+    if name == "muon":  # matrices and vectors have separate parts, without Lookahead
         more = [{"name": "lookahead", "k": 5, "beta": 0.5}] if lookahead else []
         return replace(config, parts={kind: [*parts, *more] for kind, parts in config.parts.items()})
     if isinstance(config, ChainConfig):
@@ -54,13 +54,13 @@ def chosen(name: str, lookahead: bool) -> OptimizerConfig:
 
 
 def build(config: OptimizerConfig, model: nn.Module, **changes: Any) -> Optimizer:
-    """As `ranger21.run.experiment` does."""
+    """Build an optimizer as `ranger21.run.experiment` does."""
     return build_optimizer(params=model.parameters(), **(vars(config) | changes))
 
 
 @cache
 def problem() -> tuple[nn.Sequential, Tensor, Tensor]:
-    """A net of two layers, pictures and labels, always the same."""
+    """Return a network of two layers, images and labels; they are always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
@@ -68,7 +68,7 @@ def problem() -> tuple[nn.Sequential, Tensor, Tensor]:
 
 
 def train(model: nn.Module, optimizer: Optimizer, steps: int) -> list[float]:
-    """The losses before each of so many steps, and after the last."""
+    """Return the losses before each step and after the last."""
     _, images, labels = problem()
     losses = []
     for _ in range(steps):
@@ -81,7 +81,7 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int) -> list[float]:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two nested states are not the same, bit for bit."""
+    """Return the paths at which two nested states differ in any bit."""
     if isinstance(a, Tensor):
         same = isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
         return [] if same else [path]
@@ -109,7 +109,7 @@ every = pytest.mark.parametrize("name", NAMES)
 
 @both
 @every
-def test_it_trains(name: str, lookahead: bool) -> None:
+def test_every_optimizer_trains(name: str, lookahead: bool) -> None:
     model = copy.deepcopy(problem()[0])
     config = chosen(name, lookahead)
     losses = train(model, build(config, model, lr=RATES.get(name, config.lr)), 20)
@@ -119,8 +119,8 @@ def test_it_trains(name: str, lookahead: bool) -> None:
 
 @both
 @every
-def test_it_resumes_bit_for_bit_between_two_merges(name: str, lookahead: bool) -> None:
-    """Saved after step 7, which merges nothing: neither of every 3, nor 5, nor 6. Rates come from the file too."""
+def test_every_optimizer_resumes_bit_for_bit_between_two_merges(name: str, lookahead: bool) -> None:
+    """The state is saved after step 7, which is no merge for k of 3, 5 or 6; learning rates come from the file too."""
     config, steps = chosen(name, lookahead), 7
     model = copy.deepcopy(problem()[0])
     optimizer = build(config, model, lr=RATES.get(name, config.lr))
@@ -144,8 +144,8 @@ def test_it_resumes_bit_for_bit_between_two_merges(name: str, lookahead: bool) -
 
 @both
 @every
-def test_every_group_carries_its_first_rate(name: str, lookahead: bool) -> None:
-    """As scaled for the batch; it is what a schedule multiplies, and survives a change of the rate and a restart."""
+def test_every_group_keeps_its_initial_learning_rate(name: str, lookahead: bool) -> None:
+    """`initial_lr` is scaled for the batch, and survives a change of `lr` and a restart; schedules multiply it."""
     config = chosen(name, lookahead)
     rate = scaled_lr(config.lr, ScaledConfig("linear", base_batch_size=64), 256)
     assert rate == 4 * config.lr
@@ -160,7 +160,7 @@ def test_every_group_carries_its_first_rate(name: str, lookahead: bool) -> None:
 
 
 def walked(config: OptimizerConfig, **changes: Any) -> list[Tensor]:
-    """Where the same gradients lead in 4 steps: those do not depend on the weights, so a parameter's own way does."""
+    """Return the weights after 4 steps whose gradients do not depend on the weights."""
     model = copy.deepcopy(problem()[0]).double()
     optimizer = build(config, model, **changes)
     generator = torch.Generator().manual_seed(1)
@@ -173,8 +173,8 @@ def walked(config: OptimizerConfig, **changes: Any) -> list[Tensor]:
 
 @both
 @every
-def test_decay_reaches_biases_when_it_is_asked_to(name: str, lookahead: bool) -> None:
-    """With the decay five times as strong: weights go elsewhere, and biases only if they are decayed too."""
+def test_biases_are_decayed_only_with_decay_norm_and_bias(name: str, lookahead: bool) -> None:
+    """A decay five times as strong changes the weights, and changes the biases only if they are decayed."""
     config = chosen(name, lookahead)
     for everything in (False, True):
         near, far = (walked(config, decay_norm_and_bias=everything, weight_decay=decay) for decay in (0.1, 0.5))
@@ -184,9 +184,9 @@ def test_decay_reaches_biases_when_it_is_asked_to(name: str, lookahead: bool) ->
 
 
 @every
-def test_decay_is_in_the_groups_of_what_is_decayed(name: str) -> None:
+def test_only_groups_with_decayed_parameters_have_weight_decay(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.Conv2d(1, 2, 1))
-    weights = {id(model[0].weight), id(model[2].weight)}  # not the last one's, whose units are single elements
+    weights = {id(model[0].weight), id(model[2].weight)}  # without the last layer's: its units are single elements
     model[2].bias.requires_grad_(False)
     everything = {id(p) for p in model.parameters() if p.requires_grad}
     for all_of_them in (False, True):
@@ -198,7 +198,7 @@ def test_decay_is_in_the_groups_of_what_is_decayed(name: str) -> None:
         assert decayed == (everything if all_of_them or name == WITHOUT_GROUPS else weights)
 
 
-def test_the_arguments_of_lookahead_reach_it() -> None:
+def test_lookahead_receives_its_arguments() -> None:
     optimizer = build(replace(composed("lion"), lookahead_k=4, lookahead_beta=0.25), problem()[0])
     assert isinstance(optimizer, Lookahead) and (optimizer.k, optimizer.beta) == (4, 0.25)
     for name in ("ranger21", WITHOUT_GROUPS):
@@ -207,12 +207,12 @@ def test_the_arguments_of_lookahead_reach_it() -> None:
         assert (group["lookahead_k"], group["lookahead_beta"]) == (4, 0.25)
 
 
-def test_there_is_no_other_optimizer() -> None:
+def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(ValueError, match=r"There is no optimizer 'adamw2'\."):
         build_optimizer("adamw2", [nn.Parameter(torch.ones(2))], lr=0.1, weight_decay=0.0, decay_norm_and_bias=False)
 
 
-def test_the_official_one_has_its_states() -> None:
+def test_ranger21_official_can_be_built_in_both_versions() -> None:
     for state in ("may2021", "july2021"):
         config: Any = replace(composed(WITHOUT_GROUPS), state=state)
         optimizer = build(config, problem()[0])
@@ -224,7 +224,7 @@ def test_the_official_one_has_its_states() -> None:
 TYPED = "optimizer.parts=[agc,centralize,pnm,second_moment,{name:decay,stable:layer},lookahead]"
 
 
-def test_a_typed_chain_is_what_it_says() -> None:
+def test_a_chain_typed_on_the_command_line_has_its_ingredients() -> None:
     config: Any = compose_config(["optimizer=chain", TYPED, "optimizer.lr=0.03"]).optimizer
     names = ["agc", "centralize", "pnm", "second_moment", "decay", "lookahead"]
     assert [part["name"] for part in config.parts] == names and config.parts[4]["stable"] == "layer"
@@ -236,7 +236,7 @@ def test_a_typed_chain_is_what_it_says() -> None:
     assert set(optimizer.state[model[0].weight]) == {"step", "exp_avg_odd", "exp_avg_even", "exp_avg_sq", "slow"}
 
 
-def test_matrices_and_vectors_can_be_typed_apart() -> None:
+def test_a_typed_chain_can_have_separate_parts_for_matrices_and_vectors() -> None:
     typed = "+optimizer.parts={matrices:[nesterov_moment,{name:orthogonalize,scale:rms},decay],vectors:[first_moment]}"
     config: Any = compose_config(["optimizer=chain", "~optimizer.parts", typed])
     config = config.optimizer
@@ -248,7 +248,7 @@ def test_matrices_and_vectors_can_be_typed_apart() -> None:
     assert set(optimizer.state[model[0].weight]) == set(optimizer.state[model[0].bias]) == {"step", "exp_avg"}
 
 
-def test_one_argument_of_one_part_can_be_typed_and_a_list_replaces_the_list() -> None:
+def test_an_override_changes_one_argument_of_a_part_or_the_whole_list() -> None:
     config: Any = compose_config(["optimizer=ranger", "optimizer.parts.5.k=9"]).optimizer
     assert config.parts[:5] == composed("ranger").parts[:5]
     assert config.parts[5] == {"name": "lookahead", "k": 9, "beta": 0.5}
@@ -279,7 +279,7 @@ def test_one_argument_of_one_part_can_be_typed_and_a_list_replaces_the_list() ->
         ("[agc", ()),
     ],
 )
-def test_bad_parts_are_refused_by_their_key(parts: str, words: tuple[str, ...]) -> None:
+def test_bad_parts_are_refused_with_their_setting(parts: str, words: tuple[str, ...]) -> None:
     with pytest.raises((UserError, *CONFIG_ERRORS)) as error:
         compose_config(["optimizer=chain", f"optimizer.parts={parts}"])
     sentence = str(error.value) if isinstance(error.value, UserError) else explain(error.value)

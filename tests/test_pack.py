@@ -1,4 +1,4 @@
-"""Packs: the same bytes whatever happened while they were made, and the same training as from the folders."""
+"""Packs: interruptions do not change their bytes, and training from them equals training from the folders."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def config(images: Path) -> ImageFolderConfig:
 
 @pytest.fixture(scope="module")
 def packs(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of each kind, undisturbed, by one process."""
+    """Packs of each kind, made by one process without interruption."""
     folder = tmp_path_factory.mktemp("packs")
     for kind, recipe in RECIPES.items():
         assert make_pack(sources_of(config), config, recipe, folder / kind, 1)
@@ -54,8 +54,8 @@ def overrides_of(config: ImageFolderConfig) -> list[str]:
     return [*(o for o in TINY if o.startswith("data")), f"data.root={config.root}"]
 
 
-def test_by_the_real_command(config, packs, tmp_path):
-    """What the command makes with two processes is what one makes; run again, it leaves it as it is."""
+def test_the_command_makes_the_same_pack_and_a_second_run_keeps_it(config, packs, tmp_path):
+    """Packs made with one and with two processes are identical; a second run leaves the pack unchanged."""
     target = tmp_path / "raw"
     options = [*overrides_of(config), "--format", "raw", "--processes"]
     assert f"110 images, {RAW}: about " in pack_by_command(target, *options, "2")
@@ -68,7 +68,7 @@ def test_by_the_real_command(config, packs, tmp_path):
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_tar_and_numpy_read_it(kind, config, packs):
+def test_tar_and_numpy_can_read_a_pack(kind, config, packs):
     expected = {}
     for name, source in sources_of(config).items():
         for image in range(len(source)):
@@ -87,9 +87,9 @@ def test_tar_and_numpy_read_it(kind, config, packs):
 
 
 def die_at(moment: int, make: Callable[[], object]) -> bool:
-    """Runs `make` in a child that SIGKILLs itself at a moment: before or after a file gets its name, or half written.
+    """Run `make` in a child that kills itself at a moment: with a file half written, or before or after its rename.
 
-    False if there is no such moment.
+    Returns False if there is no such moment.
     """
     if (child := os.fork()) == 0:
         count, real = 0, shards.commit
@@ -114,7 +114,7 @@ def die_at(moment: int, make: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_killed_at_any_moment_and_run_again(kind, config, small_shards, tmp_path):
+def test_a_pack_is_the_same_after_a_kill_at_any_moment(kind, config, small_shards, tmp_path):
     chosen, recipe = few_classes(config), RECIPES[kind]
     given = sources_of(chosen)
 
@@ -129,13 +129,13 @@ def test_killed_at_any_moment_and_run_again(kind, config, small_shards, tmp_path
         assert file_digests(tmp_path / str(moment)) == expected, moment
         moment += 1
     assert moment > 3 * 10
-    for again in range(16):  # one pack that is killed again and again, and gets a little further each time
+    for again in range(16):  # one pack that is killed repeatedly and gets a little further each time
         die_at(again % 7 + 1, partial(make, "worn"))
     make("worn")
     assert file_digests(tmp_path / "worn") == expected
 
 
-def test_several_processes_make_the_same(config, small_shards, tmp_path):
+def test_the_number_of_processes_does_not_change_a_pack(config, small_shards, tmp_path):
     for count in (1, 2, 5):
         assert make_pack(sources_of(config), config, JPEG, tmp_path / str(count), count)
     assert file_digests(tmp_path / "1") == file_digests(tmp_path / "2") == file_digests(tmp_path / "5")
@@ -145,7 +145,7 @@ def test_several_processes_make_the_same(config, small_shards, tmp_path):
         assert tar.extractfile(tar.getmembers()[2 * 9]).read() == data.train.source[79][0].data.tobytes()
 
 
-def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
+def test_the_command_continues_after_a_kill_while_writing(config, packs, tmp_path):
     options = [*overrides_of(config), "--processes", "1"]
     process = subprocess.Popen(**pack_command(tmp_path / "pack", *options))
     half = tmp_path / "pack" / ".train-00000.tar.tmp"
@@ -162,8 +162,8 @@ def test_the_real_command_killed_while_it_writes(config, packs, tmp_path):
     assert file_digests(tmp_path / "pack") == file_digests(packs["jpeg"])
 
 
-def test_a_full_disk(config, packs, tmp_path, monkeypatch):
-    """The limit on a file's size stands for the disk's."""
+def test_a_full_disk_is_reported_and_the_command_can_continue(config, packs, tmp_path, monkeypatch):
+    """A limit on file size simulates a full disk."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     options = [*overrides_of(config), "--processes", "2"]
     output = pack_by_command(tmp_path / "pack", *options, code=1, preexec_fn=limit)
@@ -173,7 +173,7 @@ def test_a_full_disk(config, packs, tmp_path, monkeypatch):
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for module, name in ((np, "savez"), (shards.os, "fsync")):  # where it comes with the last files
+    for module, name in ((np, "savez"), (shards.os, "fsync")):  # these write the last files
         with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\)\. Free some"):
             patch.setattr(module, name, full)
             make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
@@ -182,7 +182,7 @@ def test_a_full_disk(config, packs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
-def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp_path):
+def test_a_damaged_archive_is_refused_found_and_replaced(harm, config, packs, tmp_path):
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     archive = pack / "train-00000.tar"
     content = bytearray(archive.read_bytes())
@@ -202,7 +202,7 @@ def test_a_damaged_archive_is_told_found_and_made_again(harm, config, packs, tmp
 
 @pytest.mark.parametrize("name", ["train.npz", "val.npz", "parts/train-00000.json"])
 @pytest.mark.parametrize("content", [None, b"", b"[]"])
-def test_what_else_is_lost_is_made_again(name, content, config, packs, tmp_path):
+def test_other_lost_or_damaged_files_are_made_again(name, content, config, packs, tmp_path):
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     (pack / name).unlink() if content is None else (pack / name).write_bytes(content)
     if name.endswith("npz"):
@@ -212,7 +212,7 @@ def test_what_else_is_lost_is_made_again(name, content, config, packs, tmp_path)
     assert file_digests(pack) == file_digests(packs["jpeg"])
 
 
-def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
+def test_a_different_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
     given = {split: source.index for split, source in sources_of(config).items()}
     fewer = {split: source.index for split, source in sources_of(few_classes(config)).items()}
     before = file_digests(packs["jpeg"])
@@ -233,7 +233,7 @@ def test_another_pack_or_folder_is_not_overwritten(config, packs, tmp_path):
         begin_pack(tmp_path / "thesis.tex" / "pack", JPEG, given)
 
 
-def test_two_processes_do_not_make_one_pack(config, tmp_path):
+def test_a_second_process_for_the_same_pack_is_refused(config, tmp_path):
     target = tmp_path / "pack"
     target.mkdir()
     with (
@@ -256,20 +256,26 @@ def test_ctrl_c_ends_the_command_and_its_processes(config, packs, tmp_path):
     assert file_digests(target) == file_digests(packs["jpeg"])
 
 
-def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
+def test_a_pack_that_does_not_match_the_run_is_refused(config, packs, images, tmp_path):
     packed = replace(config, pack=str(packs["jpeg"]))
 
-    def told(config: ImageFolderConfig, words: str) -> None:
+    def expect_refusal(config: ImageFolderConfig, words: str) -> None:
         with pytest.raises(UserError, match=words):
             build_data(config, 0)
 
-    told(replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, but this run has squash 40")
-    told(replace(packed, resize_mode="shorter_side"), "but this run has shorter_side 36. Use the settings of the pack")
-    told(replace(packed, pack=str(tmp_path)), "is not a pack: it has no file pack.json. Make a pack with")
-    told(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
+    expect_refusal(
+        replace(packed, resize=40), "made for data.resize_mode=squash data.resize=36, but this run has squash 40"
+    )
+    expect_refusal(
+        replace(packed, resize_mode="shorter_side"), "but this run has shorter_side 36. Use the settings of the pack"
+    )
+    expect_refusal(replace(packed, pack=str(tmp_path)), "is not a pack: it has no file pack.json. Make a pack with")
+    expect_refusal(replace(packed, pack="/nowhere"), "data.pack=/nowhere is not a pack")
     stale = shutil.copytree(images, tmp_path / "images")
     next((stale / "val").rglob("*.JPEG")).rename(stale / "val" / "n99000000" / "other.JPEG")
-    told(replace(packed, root=str(stale)), r"made of other images than .*/images has now \(the names or .*\)\. Make a")
+    expect_refusal(
+        replace(packed, root=str(stale)), r"made of other images than .*/images has now \(the names or .*\)\. Make a"
+    )
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     facts = json.loads((pack / FACTS).read_text())
     for change, words in (
@@ -278,13 +284,13 @@ def test_a_pack_that_does_not_fit_is_told(config, packs, images, tmp_path):
         ({"recipe": {}}, "pack.json is damaged. Delete .* and make the pack again"),
     ):
         (pack / FACTS).write_text(json.dumps(facts | change))
-        told(replace(packed, pack=str(pack)), words)
+        expect_refusal(replace(packed, pack=str(pack)), words)
         if "recipe" in change:
             with pytest.raises(UserError, match=words):
                 make_pack(sources_of(config), config, JPEG, pack, 1)
 
 
-def test_fingerprints(config, packs):
+def test_raw_packs_have_the_folders_fingerprint_and_jpeg_packs_their_own(config, packs):
     def of(**changes: Any) -> str:
         return build_data(replace(config, **changes), 0).fingerprint
 
@@ -294,8 +300,8 @@ def test_fingerprints(config, packs):
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_training_from_a_pack(kind, tiny, packs, tmp_path):
-    """Killed in mid-epoch and resumed: the same. From raw pixels: bit for bit what the folder gives."""
+def test_training_from_a_pack_resumes_exactly(kind, tiny, packs, tmp_path):
+    """A run killed in mid-epoch resumes with identical weights; from raw pixels they equal those from the folder."""
     overrides = [*tiny, f"data.pack={packs[kind]}", "data.workers=1"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_ranks(tiny if kind == "raw" else overrides, whole, 1) == [0]
@@ -313,7 +319,7 @@ def test_every_image_once_over_all_ranks_and_workers(world, config, packs):
     workers = 2 if world in (3, 4) else 0
     pixels = {split: pixels_by_bytes(getattr(data, split).source) for split in ("train", "val")}
     seen = []
-    for share in shares:  # the second epoch: its pixels tell nothing any more, so its keys and labels
+    for share in shares:  # pixels of the second epoch are augmented and cannot identify an image, so keys and labels do
         batches = TrainBatches(course, 5, 2, 2, share)
         labels = [int(x) for b in Loader(data.train, batches, workers, False) for x in b.labels]
         keys = [index for batch in batches for _, index in batch]

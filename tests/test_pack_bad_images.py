@@ -1,4 +1,4 @@
-"""Packs of sets that are not whole: what is kept after an image was replaced or removed, and what is skipped."""
+"""Packs of incomplete datasets: which archives are kept after a repair, and which images are skipped."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from ranger21.system.errors import UserError
 
 @pytest.fixture
 def root(images: Path, tmp_path: Path) -> Path:
-    """Three classes, 24 + 9 images, to be harmed."""
+    """Three classes with 24 + 9 images, which a test may damage."""
     for split in ("train", "val"):
         for name in ("n99000000", "n99000001", "n99000002"):
             shutil.copytree(images / split / name, tmp_path / "images" / split / name)
@@ -39,61 +39,61 @@ def times(pack: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in pack.glob("*.tar")}
 
 
-def made(config: ImageFolderConfig, target: Path, **options: Any) -> bool:
+def pack_into(config: ImageFolderConfig, target: Path, **options: Any) -> bool:
     return make_pack(sources_of(config), config, JPEG, target, 1, **options)
 
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("cure", ["replaced", "removed"])
-def test_what_is_unaffected_is_kept(cure, root, config, tmp_path, capsys):
-    """Archives of ten: the bad image is in the second of training, and that of validation is made beforehand."""
+def test_archives_without_the_bad_image_are_kept(cure, root, config, tmp_path, capsys):
+    """An archive holds ten images; the bad one is in the second training archive."""
     pack, bad = tmp_path / "pack", sorted((root / "train" / "n99000001").iterdir())[5]
     good = bad.read_bytes()
     bad.write_bytes(b"no image")
     with pytest.raises(UserError, match=r"replace or remove it; .* Or skip unreadable .* --on-bad-image skip\.$"):
-        made(config, pack)
+        pack_into(config, pack)
     before = times(pack)
     assert set(before) == {"train-00000.tar"} and not stored_facts(pack)["complete"]
     bad.unlink()
     if cure == "replaced":
         bad.write_bytes(good)
-    assert made(config, pack)
+    assert pack_into(config, pack)
     assert times(pack)["train-00000.tar"] == before["train-00000.tar"]
-    assert made(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
-    if cure == "removed":  # as of the first archive, too, when nothing was finished yet: now it is, and is left alone
+    assert pack_into(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
+    if cure == "removed":  # the first archive was once replaceable, too; but the pack is finished now, so it is kept
         sorted((root / "train" / "n99000000").iterdir())[0].unlink()
         with pytest.raises(UserError, match=r"has a pack with another source\. Choose another folder"):
-            made(config, pack)
+            pack_into(config, pack)
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_fewer_images_leave_no_archive_behind(root, config, tmp_path, capsys):
+def test_a_pack_of_fewer_images_has_no_leftover_archive(root, config, tmp_path, capsys):
     pack = tmp_path / "pack"
-    assert made(config, pack)
+    assert pack_into(config, pack)
     facts = stored_facts(pack)
-    (pack / FACTS).write_text(json.dumps(facts | {"complete": False}))  # as if it had been killed before the end
+    (pack / FACTS).write_text(json.dumps(facts | {"complete": False}))  # as if killed before the end
     for path in sorted((root / "train" / "n99000000").iterdir())[:5]:
         path.unlink()
-    assert made(config, pack)
+    assert pack_into(config, pack)
     assert "2 of 3 finished archives have images that changed or moved" in capsys.readouterr().out
-    assert made(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
+    assert pack_into(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_copy_of_another_size_is_not_packed_into_it(root, config, tmp_path):
+def test_files_of_other_sizes_are_not_added_to_an_unfinished_pack(root, config, tmp_path):
     pack = tmp_path / "pack"
-    assert made(config, pack)
+    assert pack_into(config, pack)
     (pack / FACTS).write_text(json.dumps(stored_facts(pack) | {"complete": False}))
     before = file_digests(pack)
     for path in root.rglob("*.JPEG"):
         path.write_bytes(path.read_bytes() + b"of another size")
     with pytest.raises(UserError, match=r"has 4 archives of files with the same names but other sizes\. Choose"):
-        made(config, pack)
+        pack_into(config, pack)
     assert file_digests(pack) == before
 
 
-def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeypatch):
-    """By the real command: recorded in the pack, told to the runs that train from it, and the rest is right."""
+def test_skipped_images_are_recorded_and_reported(root, config, tmp_path, caplog, monkeypatch):
+    """Run pack.py: the pack records the skipped images, runs that use it report them, and the rest is correct."""
     monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
     bad = [sorted((root / split / "n99000001").iterdir())[1] for split in ("train", "val")]
     for path in bad:
@@ -101,7 +101,7 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
     pack, overrides = tmp_path / "pack", [*(o for o in TINY if o.startswith("data")), f"data.root={root}"]
     output = pack_by_command(pack, *overrides, "--processes", "1", "--on-bad-image", "skip")
     assert "2 unreadable images are not in the pack (n99000001/" in output and "is complete. " in output
-    assert not made(config, pack)
+    assert not pack_into(config, pack)
     assert damaged_shards(pack, 1) == []
     skipped = stored_facts(pack)["skipped"]
     assert {split: list(images) for split, images in skipped.items()} == {
@@ -113,8 +113,9 @@ def test_bad_images_are_skipped_and_told(root, config, tmp_path, caplog, monkeyp
     assert "lacks 1 images of train/ that were unreadable" in caplog.text
     caplog.clear()
     packed.prepare_validation()  # as evaluate.py does
-    told = {message.partition(" that were")[0] for message in caplog.messages}  # caplog may listen in two places
-    assert told == {f"{pack} lacks 1 images of val/"}
+    # caplog may receive each message twice
+    reported = {message.partition(" that were")[0] for message in caplog.messages}
+    assert reported == {f"{pack} lacks 1 images of val/"}
     data = build_data(packed, 0)
     assert (data.skipped, len(data.train), len(data.val)) == (2, 23, 8)
     assert data.names != build_data(config, 0).names
@@ -135,12 +136,12 @@ def test_a_class_without_any_readable_image_is_refused(root, config, tmp_path):
     for path in (root / "train" / "n99000001").iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(UserError, match=r"No image of the class n99000001 in .*/train can be read. Replace them"):
-        made(config, tmp_path / "pack", skip=True)
+        pack_into(config, tmp_path / "pack", skip=True)
 
 
 @pytest.mark.parametrize("recipe", [JPEG, RAW], ids=["jpeg", "raw"])
 def test_webdataset_reads_images_and_labels(recipe, root, config, tmp_path):
-    """Names that it would take for one are told apart: same.jpg and same.png, and whatever has dots."""
+    """WebDataset would take same.jpg and same.png, or names with dots, for one sample; the pack renames them."""
     folder = root / "train" / "n99000001"
     first = sorted(folder.iterdir())[0]
     for name in ("same.jpg", "same.png", "same-2.jpg", "a.b.jpg", "a.c.jpg"):

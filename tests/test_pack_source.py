@@ -1,4 +1,4 @@
-"""Which images a pack is of: compared with data.root by names and sizes, and old packs by names alone."""
+"""The images of a pack are compared with data.root by names and sizes; those of an old pack by names only."""
 
 import json
 import logging
@@ -27,20 +27,20 @@ def config(images: Path) -> ImageFolderConfig:
 
 @pytest.fixture(scope="module")
 def whole(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of all images, not to be harmed."""
+    """A pack of all images, which a test must not change."""
     target = tmp_path_factory.mktemp("packs") / "whole"
     assert make_pack(sources_of(config), config, JPEG, target, 1)
     return target
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the package logs reaches caplog, also after a test that has run a command."""
+def log_reaches_caplog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the package's log reach caplog, also after a test that ran a command."""
     monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
 
 
-def test_a_pack_of_other_sizes_and_one_of_before_sizes(config, whole, images, tmp_path, caplog):
-    """The same names at another size are other images, unless the pack is so old that it knows names alone."""
+def test_images_of_other_sizes_are_refused_except_by_old_packs(config, whole, images, tmp_path, caplog):
+    """An old pack recorded no sizes, so it is compared by names only."""
     pack, other = shutil.copytree(whole, tmp_path / "pack"), shutil.copytree(images, tmp_path / "images")
     for path in (other / "train").rglob("*.JPEG"):
         path.write_bytes(path.read_bytes() + b"a few bytes more")
@@ -69,7 +69,7 @@ def test_a_pack_of_other_sizes_and_one_of_before_sizes(config, whole, images, tm
     assert [old.val.source[i][1] for i in range(30)] == [new.val.source[i][1] for i in range(30)]
 
 
-def test_an_index_of_another_pack_is_refused(config, whole, tmp_path):
+def test_an_index_from_a_different_pack_is_refused(config, whole, tmp_path):
     pack = shutil.copytree(whole, tmp_path / "pack")
     with np.load(pack / "val.npz") as arrays:
         other = dict(arrays) | {"classes": np.array(sorted(arrays["classes"].tolist())[::-1])}

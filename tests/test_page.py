@@ -1,4 +1,4 @@
-"""The page, in a real browser without network."""
+"""The report's page in a real browser, offline."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="needs a browser: apt-get install chromium (and pip install playwright)"
 )
-STEPS, LOGGED = 20, 10  # steps and lines of an epoch
-SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # all is drawn
+STEPS, LOGGED = 20, 10  # steps and logged lines per epoch
+SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # everything is drawn
 
 Open = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def make_run(
     place: Path, optimizer: str = "adamw", seed: int = 0, *, epochs: int = 4, status: str = "finished",
     logged: int = LOGGED, spike: float | None = None, name: str | None = None, more: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
-    """A run whose top-1 after epoch e is 60 + 5 e + seed (10 more with Ranger21), and whose other values are smooth."""
+    """Write a run whose top-1 after epoch e is 60 + 5 e + seed (10 more with Ranger21); its other curves are smooth."""
     path = place / (name or f"resnet50-{optimizer}-s{seed}")
     path.mkdir(parents=True)
     lr = {"adamw": 1e-3}.get(optimizer, 3e-3)
@@ -76,15 +76,15 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any) -> Iterator[Open]:
-    """Open a page; at the end it must have asked for nothing, and complained of nothing."""
+    """Open pages; at teardown, check that they made no network request and logged no message or error."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True)
     context.set_default_timeout(15_000)
-    asked: list[str] = []
+    requests: list[str] = []
     complaints: list[str] = []
 
     def open_page(path: Path, fragment: str = "") -> Any:
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -93,13 +93,13 @@ def show(browser: Any) -> Iterator[Open]:
 
     yield open_page
     context.close()
-    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+    assert [url for url in requests if not url.startswith(("file://", "data:"))] == []
     assert complaints == []
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """Two groups: three seeds of AdamW, and of Ranger21 two, one that diverged and one that runs."""
+    """A page of two groups: three AdamW runs; and Ranger21 with two finished runs, a diverged and a running one."""
     for seed in range(3):
         make_run(tmp_path / "runs", "adamw", seed)
     for seed, status in enumerate(("finished", "finished", "diverged", "running")):
@@ -111,13 +111,13 @@ def two(tmp_path: Path) -> Path:
 
 
 def pixels(page: Any, metric: str) -> str:
-    """A panel's picture."""
+    """Return a panel's picture."""
     page.evaluate(SETTLED)
     return str(page.evaluate("metric => plotted(metric).ctx.canvas.toDataURL()", metric))
 
 
 def lines_of(page: Any, metric: str) -> list[dict[str, Any]]:
-    """A panel's lines, as drawn."""
+    """Return a panel's lines as drawn."""
     return list(
         page.evaluate(
             """metric => plotted(metric).lines.map(({ group, run, n, curve }) => ({
@@ -131,7 +131,7 @@ def choose(page: Any, name: str, value: str) -> None:
     page.locator(f'[name="{name}"][value="{value}"] + span').click()
 
 
-# What needs no browser
+# Tests that need no browser
 
 
 def test_curves_are_thinned_to_means_of_consecutive_points() -> None:
@@ -141,7 +141,7 @@ def test_curves_are_thinned_to_means_of_consecutive_points() -> None:
     assert (points_a_curve(1), points_a_curve(50), points_a_curve(100)) == (600, 600, 300)
 
 
-def test_runs_of_one_name_have_switches_of_their_own(tmp_path: Path) -> None:
+def test_runs_with_the_same_name_have_separate_switches(tmp_path: Path) -> None:
     for place in ("first", "second"):
         make_run(tmp_path / place, seed=0)
     make_run(tmp_path / "first", seed=1)
@@ -150,14 +150,14 @@ def test_runs_of_one_name_have_switches_of_their_own(tmp_path: Path) -> None:
     assert [run["name"] for run in group["runs"]] == [*names, "resnet50-adamw-s1"]
 
 
-def test_json_holds_no_tag() -> None:
+def test_embedded_json_contains_no_tags() -> None:
     text = embedded(["</script><!--", "\u2028", "\udc80"])
     assert text.isascii()
     assert not set("<>&") & set(text)
     assert json.loads(text)[:2] == ["</script><!--", "\u2028"]
 
 
-def test_difference_table_holds_what_differs_alone(tmp_path: Path) -> None:
+def test_the_difference_table_contains_only_settings_that_differ(tmp_path: Path) -> None:
     for optimizer in ("adamw", "ranger21"):
         make_run(tmp_path, optimizer)
     table = difference_table(groups_of(tmp_path))
@@ -166,11 +166,11 @@ def test_difference_table_holds_what_differs_alone(tmp_path: Path) -> None:
     assert difference_table(groups_of(tmp_path)[:1]) == ""
 
 
-# In the browser
+# Tests in the browser
 
 
 @needs_browser
-def test_panels_links_and_tables(two: Path, show: Open) -> None:
+def test_the_page_shows_its_panels_links_and_tables(two: Path, show: Open) -> None:
     page = show(two)
     metrics = page.eval_on_selector_all("figure", "found => found.map(figure => figure.dataset.metric)")
     assert metrics == ["val/acc1", "val/loss", "train/loss", "lr", "grad_norm", "perf/images_per_s"]
@@ -189,7 +189,7 @@ def test_panels_links_and_tables(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_a_dark_desktop_has_colours_of_its_own(two: Path, show: Open) -> None:
+def test_dark_mode_has_its_own_colours(two: Path, show: Open) -> None:
     page = show(two)
     assert page.evaluate("DATA.groups.map(colourOf)") == ["#0072B2", "#D55E00"]
     page.emulate_media(color_scheme="dark")
@@ -197,7 +197,7 @@ def test_a_dark_desktop_has_colours_of_its_own(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_hidden_group_leaves_the_plot_and_comes_back(two: Path, show: Open) -> None:
+def test_a_group_can_be_hidden_and_shown_again(two: Path, show: Open) -> None:
     page = show(two)
     before = pixels(page, "val/acc1")
     page.click("#groups .label >> nth=0")
@@ -213,7 +213,7 @@ def test_hidden_group_leaves_the_plot_and_comes_back(two: Path, show: Open) -> N
 
 
 @needs_browser
-def test_scale_of_one_panel_and_of_all(two: Path, show: Open) -> None:
+def test_the_scale_of_one_panel_and_of_all_panels_can_be_switched(two: Path, show: Open) -> None:
     page = show(two)
     linear = pixels(page, "grad_norm"), pixels(page, "val/acc1")
     page.click('figure[data-metric="val/acc1"] .scale')
@@ -222,11 +222,11 @@ def test_scale_of_one_panel_and_of_all(two: Path, show: Open) -> None:
     page.click('[data-scale="linear"]')
     page.mouse.move(5, 5)
     assert pixels(page, "val/acc1") == linear[1]
-    assert pixels(page, "grad_norm") != linear[0]  # logarithmic at first
+    assert pixels(page, "grad_norm") != linear[0]  # logarithmic by default
 
 
 @needs_browser
-def test_axes_take_their_own_values(two: Path, show: Open) -> None:
+def test_each_x_axis_shows_its_own_values(two: Path, show: Open) -> None:
     page = show(two)
     expected = {"step": 80, "images_seen": 2560, "time": 4 * 100 / 60, "epoch": 4}
     for axis, last in expected.items():
@@ -237,7 +237,7 @@ def test_axes_take_their_own_values(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_smoothing_is_debiased_and_leaves_validation_alone(two: Path, show: Open) -> None:
+def test_smoothing_is_debiased_and_does_not_change_validation_curves(two: Path, show: Open) -> None:
     page = show(two, "lines=runs")
     raw, top1 = lines_of(page, "train/loss")[0]["y"], pixels(page, "val/acc1")
     page.locator("[name=smooth]").fill("0.8")
@@ -252,7 +252,7 @@ def test_smoothing_is_debiased_and_leaves_validation_alone(two: Path, show: Open
 
 
 @needs_browser
-def test_single_runs_and_runs_switched_off(two: Path, show: Open) -> None:
+def test_single_runs_can_be_shown_and_switched_off(two: Path, show: Open) -> None:
     page = show(two)
     mean = lines_of(page, "val/acc1")
     assert [(line["group"], line["seed"], line["n"]) for line in mean] == [
@@ -267,16 +267,16 @@ def test_single_runs_and_runs_switched_off(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_hover_tells_the_values(two: Path, show: Open) -> None:
+def test_hovering_shows_the_values(two: Path, show: Open) -> None:
     page = show(two)
     at = page.evaluate("(() => { const u = plotted('val/acc1'); return u.valToPos(3, 'x'); })()")
     over = page.locator('figure[data-metric="val/acc1"] .u-over')
     over.hover(position={"x": at, "y": 60})
-    told = page.inner_text("#tooltip").replace("\t", " ").replace("\n", " ")
-    assert told.startswith("epoch 3")
-    assert "adamw · n = 3 76.00 ± 1.00" in told
-    assert f"ranger21 · n = 2 85.50 ± {statistics.stdev([85, 86]):.2f}" in told
-    assert "seed 2" not in told  # it ended before
+    tip = page.inner_text("#tooltip").replace("\t", " ").replace("\n", " ")
+    assert tip.startswith("epoch 3")
+    assert "adamw · n = 3 76.00 ± 1.00" in tip
+    assert f"ranger21 · n = 2 85.50 ± {statistics.stdev([85, 86]):.2f}" in tip
+    assert "seed 2" not in tip  # its curve ends earlier
     synced = "panels.filter(({ plot }) => Math.abs(plot?.posToVal(plot.cursor.left, 'x') - 3) < 0.05).length"
     assert page.evaluate(synced) == 6
     choose(page, "band", "range")
@@ -286,7 +286,7 @@ def test_hover_tells_the_values(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_average_is_that_of_the_figures(two: Path, show: Open) -> None:
+def test_the_page_averages_curves_like_the_figures(two: Path, show: Open) -> None:
     draw = np.random.default_rng(0)
     curves = [(np.sort(draw.uniform(0, 9, size)), draw.normal(size=size)) for size in (7, 30, 31)]
     given = [{"x": x.tolist(), "y": y.tolist()} for x, y in curves]
@@ -298,13 +298,13 @@ def test_average_is_that_of_the_figures(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_divergence_does_not_set_the_axis(two: Path, show: Open) -> None:
+def test_a_diverged_run_does_not_stretch_the_axis(two: Path, show: Open) -> None:
     page = show(two)
     assert page.evaluate("plotted('train/loss').scales.y.max") < 10
 
 
 @needs_browser
-def test_view_lives_in_the_address(two: Path, show: Open) -> None:
+def test_the_view_is_stored_in_the_address(two: Path, show: Open) -> None:
     page = show(two)
     choose(page, "x", "time")
     page.click("#groups .label >> nth=0")
@@ -331,7 +331,7 @@ def test_view_lives_in_the_address(two: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_hostile_strings_stay_strings(tmp_path: Path, show: Open) -> None:
+def test_hostile_strings_are_shown_as_text(tmp_path: Path, show: Open) -> None:
     attack = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{data}}"
     make_run(tmp_path / "runs")
     run = make_run(tmp_path / "runs", name="<img src=y onerror=alert(3)>")
@@ -348,7 +348,9 @@ def test_hostile_strings_stay_strings(tmp_path: Path, show: Open) -> None:
 
 
 @needs_browser
-def test_fifty_long_runs_fit_and_open_soon(tmp_path: Path, show: Open, record_property: Callable[..., None]) -> None:
+def test_a_page_of_fifty_long_runs_is_small_and_opens_fast(
+    tmp_path: Path, show: Open, record_property: Callable[..., None]
+) -> None:
     more = ("train/acc1", "batch_size", "perf/data_wait", "perf/gpu_memory_gb", "data/substituted")
     for index in range(50):
         make_run(tmp_path / "runs", f"optimizer{index // 5}", index % 5, epochs=60, logged=20, more=more)
@@ -361,5 +363,5 @@ def test_fifty_long_runs_fit_and_open_soon(tmp_path: Path, show: Open, record_pr
     for name, value in (("bytes", size), ("loaded_ms", loaded), ("drawn_ms", drawn)):
         record_property(name, value)
     assert size < 6_000_000
-    assert 0 < loaded < 10_000  # far less was seen, but machines are noisy
+    assert 0 < loaded < 10_000  # it was far less when measured, but machines are noisy
     assert page.evaluate("panels.every(({ panel }) => plotted(panel.metric).lines.length === 10)")

@@ -1,4 +1,4 @@
-"""The small pieces: signals, ranks, meters, evaluation."""
+"""Signals, ranks, meters and evaluation."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
 
 
 @pytest.mark.parametrize(("number", "code"), [*zip(SIGNALS, [143, 143, 129, 130], strict=True)])
-def test_a_signal_is_noted_and_nothing_else(number: int, code: int) -> None:
+def test_a_signal_only_sets_the_stop_flag(number: int, code: int) -> None:
     with StopFlag() as stop:
         assert stop.code == 0
         os.kill(os.getpid(), number)
         assert stop.code == code
 
 
-def test_a_second_ctrl_c_ends_at_once() -> None:
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
     with StopFlag() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.code == 130
@@ -45,8 +45,8 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
         assert stop.code == 130
 
 
-def test_a_hangup_that_is_ignored_stays_ignored() -> None:
-    """As `nohup` has it; Ctrl-C, which shells ignore for what they run in the background, is heeded."""
+def test_an_ignored_sighup_stays_ignored() -> None:
+    """`nohup` ignores SIGHUP. Shells ignore SIGINT for background commands, but the flag must handle it."""
     before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)]
     try:
         with StopFlag() as stop:
@@ -60,7 +60,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
             signal.signal(number, handler)
 
 
-def test_handlers_are_put_back_even_after_an_error() -> None:
+def test_signal_handlers_are_restored_even_after_an_error() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(ZeroDivisionError), StopFlag() as stop:
         assert [signal.getsignal(number) for number in SIGNALS] == [stop._caught] * 4
@@ -69,19 +69,19 @@ def test_handlers_are_put_back_even_after_an_error() -> None:
 
 
 def test_signals_need_the_main_thread() -> None:
-    told: list[str] = []
+    result: list[str] = []
 
     def enter() -> None:
         try:
             with StopFlag():
-                told.append("entered")
+                result.append("entered")
         except UserError as error:
-            told.append(str(error))
+            result.append(str(error))
 
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert told == ["Start a run in the main thread: only there can it handle signals."]
+    assert result == ["Start a run in the main thread: only there can it handle signals."]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_signals_need_the_main_thread() -> None:
         ("gpu.cluster.example", "gpu.cluster.example"),
     ],
 )
-def test_the_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
+def test_first_host_parses_slurm_node_lists(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
 
 
@@ -114,28 +114,28 @@ TORCHRUN |= {"MASTER_ADDR": "node07", "MASTER_PORT": "29500"}
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, int] | None:
-    """What `environment` makes of these variables alone."""
+    """Return what `environment` finds with only these variables set."""
     for name in {*SLURM, *TORCHRUN, "MASTER_ADDR", "MASTER_PORT", "SLURM_TASKS_PER_NODE", "SLURM_NODEID"}:
-        monkeypatch.setenv(name, "")  # so that it is as it was afterwards
+        monkeypatch.setenv(name, "")  # registers the variable, so that monkeypatch restores it
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return environment()
 
 
-def test_ranks_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_read_from_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"rank": 3, "size": 4, "local_rank": 1, "local_size": 2}
     assert ranks(monkeypatch, TORCHRUN) == expected
-    assert ranks(monkeypatch, TORCHRUN | SLURM) == expected  # torchrun inside of an srun
+    assert ranks(monkeypatch, TORCHRUN | SLURM) == expected  # torchrun inside srun
     assert os.environ["MASTER_PORT"] == "29500"
 
 
-def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_read_from_sruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranks(monkeypatch, SLURM) == {"rank": 5, "size": 8, "local_rank": 1, "local_size": 4}
     assert os.environ["MASTER_ADDR"] == "node07"
     port = os.environ["MASTER_PORT"]
     ranks(monkeypatch, SLURM | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
-    assert os.environ["MASTER_PORT"] == port  # every rank finds the same
+    assert os.environ["MASTER_PORT"] == port  # every rank gets the same port
     for other in ({"SLURM_JOB_ID": "4243"}, {"SLURM_STEP_ID": "1"}, {"SLURM_JOB_ID": "99999999"}):
         ranks(monkeypatch, SLURM | other)
         assert 1024 < int(os.environ["MASTER_PORT"]) < 65536 and os.environ["MASTER_PORT"] != port
@@ -143,7 +143,7 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("10.0.0.1", "1234")
     one_node = {"SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_STEP_NODELIST": "node07"}
     ranks(monkeypatch, SLURM | one_node)
-    assert os.environ["MASTER_ADDR"] == "127.0.0.1"  # so that no other node can reach them
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"  # so that other nodes cannot connect
 
 
 @pytest.mark.parametrize(
@@ -171,32 +171,32 @@ def test_ranks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "four"}, "SLURM's list of tasks per node, four, is invalid"),
     ],
 )
-def test_variables_that_do_not_fit_are_refused(
+def test_inconsistent_variables_are_refused(
     variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a process trained alone, in silence, or ended in a traceback."""
+    """Such a process used to train alone without a message, or to end with a traceback."""
     with pytest.raises(UserError, match=f"^{sentence}"):
         ranks(monkeypatch, variables)
 
 
-def test_the_tasks_of_each_node() -> None:
+def test_slurms_list_of_tasks_per_node_is_parsed() -> None:
     assert [tasks_of_node("4(x2),1", node) for node in range(4)] == [4, 4, 1, 1]
 
 
-def test_ranks_started_by_hand_need_not_say_how_many_a_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_world_size_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     by_hand = {name: value for name, value in TORCHRUN.items() if name != "LOCAL_WORLD_SIZE"}
     assert ranks(monkeypatch, by_hand) == {"rank": 3, "size": 4, "local_rank": 1, "local_size": 2}
 
 
 def test_a_single_process_has_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch_script = {"SLURM_JOB_ID": "4242", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}  # sbatch, before any srun
+    batch_script = {"SLURM_JOB_ID": "4242", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}  # sbatch, before srun
     for variables in ({}, batch_script, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}):
         assert ranks(monkeypatch, variables) is None
     assert Agreement(WORLD, 2).exchange(143, 1) == [143, 1]
     assert WORLD.main and WORLD.on_main(lambda: 7) == 7
 
 
-def test_the_meter_weighs_every_image_alike() -> None:
+def test_the_meter_weights_every_image_equally() -> None:
     meter, generator = Meter(WORLD), torch.Generator().manual_seed(0)
     logits, labels = torch.randn(30, 4, generator=generator), torch.randint(4, (30,), generator=generator)
     loss = nn.functional.cross_entropy(logits, labels, reduction="none").double()
@@ -211,7 +211,7 @@ def test_the_meter_weighs_every_image_alike() -> None:
     assert meter.collect() == [0, 0, 0]
 
 
-def test_nonfinite_losses_are_counted() -> None:
+def test_nonfinite_losses_and_skipped_steps_are_counted() -> None:
     nonfinite = NonFinite(WORLD)
     for step in (1, 2, 3, 4, 5):
         nonfinite.saw(step, torch.tensor(step in (3, 5)))
@@ -232,7 +232,7 @@ def test_evaluation_equals_a_direct_computation(classes: int, batch_size: int) -
     rng = np.random.default_rng(classes)
     images, labels = rng.integers(0, 256, (40, 3, 2, 2), dtype=np.uint8), rng.integers(0, classes, 40)
     weight = rng.normal(size=(12, classes))
-    mean, std = (0.4, 0.5, 0.6), (0.5, 0.25, 0.2)  # powers of two, and what is not
+    mean, std = (0.4, 0.5, 0.6), (0.5, 0.25, 0.2)  # some are powers of two, some are not
     to_input = ToInput(mean, std).double()
     inputs = to_input(torch.from_numpy(images)).flatten(1).numpy()
     scores = inputs @ weight

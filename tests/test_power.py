@@ -1,4 +1,4 @@
-"""Power: against scipy's noncentral t and textbooks, of runs, and the table of docs/reproduce.md."""
+"""Power: against scipy's noncentral t and textbooks, for recorded runs, and the table in docs/reproduce.md."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def spread_of(sd: float, paired: bool) -> Spread:
-    """A supposed spread: of the differences, or of each group."""
+    """Return a spread: that of the differences if paired, else one for each group."""
     return Spread((sd,)) if paired else Spread((sd, sd))
 
 
 @pytest.mark.parametrize(
     ("effect", "paired", "unpaired"), [(0.2, 199, 394), (0.5, 34, 64), (0.8, 15, 26), (1.0, 10, 17)]
 )
-def test_the_seeds_of_textbooks(effect: float, paired: int, unpaired: int) -> None:
-    """Of a gap in standard deviations, for 80 % at 5 %: Cohen's tables."""
+def test_seeds_needed_agrees_with_cohens_tables(effect: float, paired: int, unpaired: int) -> None:
+    """The effect is in standard deviations; the power is 80 % and the significance level 5 %."""
     assert seeds_needed(effect, spread_of(1.0, paired=True)) == paired
     assert seeds_needed(effect, spread_of(1.0, paired=False)) == unpaired
 
 
 @pytest.mark.parametrize("tests", [1, 10, 190])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_for_pairs_it_is_the_noncentral_t(n: int, tests: int) -> None:
+def test_paired_power_equals_scipys_noncentral_t(n: int, tests: int) -> None:
     critical = stats.t.isf(0.05 / tests / 2, n - 1)
     for gap in (0.1, 1.0, 3.0, 10.0, 100.0):
         theirs = stats.nct.sf(critical, n - 1, gap / (0.4 / math.sqrt(n)))
@@ -53,8 +53,8 @@ def test_for_pairs_it_is_the_noncentral_t(n: int, tests: int) -> None:
 
 @pytest.mark.parametrize("sds", [(1.0, 1.0), (0.2, 0.9), (3.0, 0.1)])
 @pytest.mark.parametrize("n", [(2, 2), (3, 3), (5, 5), (3, 8), (10, 4)])
-def test_for_welchs_test_it_is_the_integral(sds: tuple[float, float], n: tuple[int, int]) -> None:
-    """Over the first group's share in the sum of both chi-squares, by scipy's own quadrature."""
+def test_unpaired_power_equals_a_numeric_integral(sds: tuple[float, float], n: tuple[int, int]) -> None:
+    """scipy integrates over the first group's share in the sum of the two chi-squares."""
     df, true = sum(n) - 2, math.sqrt(sds[0] ** 2 / n[0] + sds[1] ** 2 / n[1])
 
     def given(share: float, gap: float) -> float:
@@ -71,7 +71,7 @@ def test_for_welchs_test_it_is_the_integral(sds: tuple[float, float], n: tuple[i
 
 @pytest.mark.parametrize("tests", [1, 10, 190])
 @pytest.mark.parametrize("sds", [(1.0,), (1.0, 1.0), (0.2, 0.9)])
-def test_so_many_seeds_find_it_and_one_less_does_not(sds: tuple[float, ...], tests: int) -> None:
+def test_seeds_needed_is_the_smallest_number_with_enough_power(sds: tuple[float, ...], tests: int) -> None:
     for gap in (0.3, 1.0, 3.0):
         needed = seeds_needed(gap, Spread(sds), tests)
         assert needed is not None
@@ -81,7 +81,7 @@ def test_so_many_seeds_find_it_and_one_less_does_not(sds: tuple[float, ...], tes
         assert chance(gap_found(Spread(sds), n, tests), Spread(sds), n, tests) == pytest.approx(POWER, abs=1e-6)
 
 
-def test_the_spread_is_that_of_the_tests() -> None:
+def test_the_spread_is_the_sample_standard_deviation() -> None:
     random = np.random.default_rng(2)
     a, b = random.normal(0, 0.2, 5), random.normal(0, 0.9, 7)
     both, each = paired_spread(seeds(a), seeds(b)), unpaired_spread(seeds(a), seeds(b, first=50))
@@ -93,7 +93,7 @@ def test_the_spread_is_that_of_the_tests() -> None:
     assert unpaired_spread(seeds(a), seeds([1.0])) is unpaired_spread({}, seeds(a)) is None
 
 
-def test_more_noise_more_pairs_and_smaller_gaps_need_more_seeds() -> None:
+def test_more_noise_and_more_pairs_need_more_seeds() -> None:
     needed = [seeds_needed(0.3, spread_of(sd, paired=True)) for sd in (0.01, 0.1, 0.3, 0.8, 8.0, 80.0)]
     assert needed[:2] == [3, 4] and needed[-1] is None
     assert sorted(n for n in needed if n) == needed[:-1]
@@ -105,30 +105,30 @@ def test_more_noise_more_pairs_and_smaller_gaps_need_more_seeds() -> None:
         assert seeds_needed(1.0, spread_of(0.3, paired), quantum=0.01) == seeds_needed(1.0, spread_of(0.3, paired))
 
 
-# Of runs.
+# Recorded runs
 
 
-def test_what_power_says_of_runs(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_power_table_of_recorded_runs(make_run: MakeRun, tmp_path: Path) -> None:
     finals = {"adamw": (60.0, 61.0, 63.0, 61.5), "ranger21": (60.2, 60.9, 63.4, 61.6), "nesterov": (62.0,)}
-    make_run("nesterov", 1, (10.0,), status="diverged", trainer__epochs=2)  # no noise that seeds average out
+    make_run("nesterov", 1, (10.0,), status="diverged", trainer__epochs=2)  # seeds cannot average this out
     for optimizer, values in finals.items():
         for seed, value in enumerate(values):
             make_run(optimizer, seed, (50.0, value))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
-    told = {frozenset((plan.a, plan.b)): plan for plan in seed_plans(comparison, 0.3)}
-    whole = told[frozenset(("adamw", "ranger21"))]
+    plans = {frozenset((plan.a, plan.b)): plan for plan in seed_plans(comparison, 0.3)}
+    whole = plans[frozenset(("adamw", "ranger21"))]
     assert whole.paired is not None and whole.unpaired is not None and whole.found is not None
     spread = paired_spread(seeds(list(finals["ranger21"])), seeds(list(finals["adamw"])))
     assert spread is not None and whole.paired.spread == spread
     assert whole.paired.seeds == seeds_needed(0.3, spread, tests=3)
-    assert whole.found == pytest.approx(gap_found(spread, (4, 4)))  # the other pairs are not tested yet
+    assert whole.found == pytest.approx(gap_found(spread, (4, 4)))  # the other pairs have too few seeds to be tested
     assert (whole.paired.low or 0) < (whole.paired.seeds or 0) < (whole.paired.high or math.inf)
-    assert (whole.unpaired.seeds or math.inf) > (whole.paired.seeds or 0)  # the seeds share much
-    for pair, plan in told.items():
+    assert (whole.unpaired.seeds or math.inf) > (whole.paired.seeds or 0)  # paired seeds share much of their noise
+    for pair, plan in plans.items():
         assert "nesterov" not in pair or (plan.found, plan.paired, plan.unpaired) == (None, None, None)
-    said = summary(list(told.values()), 0.3)
-    assert "a gap of 0.3 points in final top-1 with a power of 80 %, after the correction over 3 pairs" in said
-    assert f": {whole.paired.seeds} paired by seed (from 1 of 3 pairs; the others show no spread), " in said
+    sentence = summary(list(plans.values()), 0.3)
+    assert "a gap of 0.3 points in final top-1 with a power of 80 %, after the correction over 3 pairs" in sentence
+    assert f": {whole.paired.seeds} paired by seed (from 1 of 3 pairs; the others show no spread), " in sentence
     text = markdown(comparison, 0.3)
     assert f"| {whole.found:.2f} | {spread.sd:.2f} | {whole.paired.seeds} ({whole.paired.low} to " in text
     rows = [line for line in text.splitlines() if "nesterov" in line and line.endswith("| – | – | – | – | – |")]
@@ -136,7 +136,7 @@ def test_what_power_says_of_runs(make_run: MakeRun, tmp_path: Path) -> None:
     assert write_power([comparison], 0.3, tmp_path) == tmp_path / "power.md"
 
 
-def test_runs_without_a_spread_tell_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_without_a_spread_have_no_power_estimate(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
         make_run("ranger21", seed, (50.0, 70.0))
     (comparison,) = examine([str(tmp_path / "outputs")]).comparisons
@@ -150,11 +150,11 @@ def test_runs_without_a_spread_tell_nothing(make_run: MakeRun, tmp_path: Path) -
     assert f"more than {MOST:,}" not in markdown(comparison, 0.3)
 
 
-# The docs.
+# The docs
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_the_table_of_the_docs(paired: bool) -> None:
+def test_the_table_in_the_docs_is_up_to_date(paired: bool) -> None:
     gaps, text = (2.61, 1.0, 0.3, 0.1), (ROOT / "docs" / "reproduce.md").read_text()
     rows = [
         [f"{sd}", *(" / ".join(f"{seeds_needed(gap, spread_of(sd, paired), m):,}" for m in (1, 10)) for gap in gaps)]

@@ -1,4 +1,4 @@
-"""From the archives, or the parquet files, to the tree of folders: whatever is in them, and whoever kills it."""
+"""prepare_imagenet.py builds the folders from archives or parquet files, whatever they hold and despite kills."""
 
 import fcntl
 import os
@@ -39,8 +39,8 @@ pytest.importorskip("pyarrow", reason=HOW)
 
 SOURCES = ("official", "parquet")
 
-# Kills prepare() before its first, second, ... change of anything in the target, each time in a new one, and runs it
-# again. A file that is about to be written is half there at that moment.
+# Kill prepare() before its first, second, ... change in the target, each time in a new target, and run it again.
+# A file that is about to be written is then half written.
 KILLER = """
 import os, signal, sys
 from itertools import count
@@ -85,7 +85,7 @@ def folders(root: Path) -> set[str]:
 
 
 def arguments(*args: str | Path, path: str = "") -> dict[str, Any]:
-    """Of subprocess: the command as a user types it; the archives are none of the official ones."""
+    """Return arguments for subprocess: the command without checksums, as the archives are not the official ones."""
     return {
         "args": [sys.executable, str(ROOT / "scripts" / "prepare_imagenet.py"), *map(str, args), "--no-checksums"],
         "env": os.environ | {"PYTHONPATH": path},
@@ -102,7 +102,7 @@ def command(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def sources(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """official/ and parquet/, of the tiny ImageNet."""
+    """The tiny ImageNet as official/ and parquet/."""
     folder = tmp_path_factory.mktemp("sources")
     make_archives(images, folder / "official")
     make_parquet(images, folder / "parquet")
@@ -111,13 +111,13 @@ def sources(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def few(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of three and one images, and both sources of them."""
+    """Three classes with three + one images each, as folders and as both sources."""
     return make_few(images, tmp_path_factory.mktemp("few"), 3)
 
 
 @pytest.fixture
 def official(few: Path, tmp_path: Path) -> Path:
-    """Archives that a test may harm."""
+    """Archives that a test may damage."""
     return Path(shutil.copytree(few / "official", tmp_path / "official"))
 
 
@@ -143,7 +143,7 @@ def test_every_source_gives_the_same_tree(source, processes, sources, images, tm
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_killed_before_every_single_change(source, few, tmp_path):
+def test_prepare_continues_after_a_kill_before_any_change(source, few, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", KILLER, str(few / source), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -156,7 +156,7 @@ def test_killed_before_every_single_change(source, few, tmp_path):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_command_killed_at_any_time_with_processes_at_work(source, sources, images, tmp_path):
+def test_the_command_continues_after_a_kill_with_worker_processes(source, sources, images, tmp_path):
     target = tmp_path / "out"
     for delay in (0.5, 0.9):
         quiet = {"stdout": subprocess.DEVNULL, "start_new_session": True}
@@ -164,7 +164,7 @@ def test_the_command_killed_at_any_time_with_processes_at_work(source, sources, 
         time.sleep(delay + random.uniform(0, 0.2))
         process.kill()
         process.wait()
-        assert nobody_is_left(process.pid), "the processes that did the work live on"
+        assert ends_soon(process.pid), "the processes that did the work live on"
         if (target / "train").exists():
             assert {name for name in contents(target) if name.startswith("train")} == {
                 name for name in prepared_tree(images) if name.startswith("train")
@@ -173,8 +173,8 @@ def test_the_command_killed_at_any_time_with_processes_at_work(source, sources, 
     assert contents(target) == prepared_tree(images)
 
 
-def nobody_is_left(group: int) -> bool:
-    """Whether a process group dies out within seconds. It is ended if not."""
+def ends_soon(group: int) -> bool:
+    """Return whether a process group ends within seconds; kill it if not."""
     try:
         for _ in range(100):
             os.killpg(group, 0)
@@ -186,8 +186,8 @@ def nobody_is_left(group: int) -> bool:
 
 
 @pytest.mark.parametrize("first", SOURCES)
-def test_what_is_missing_is_brought_back(first, few, tmp_path, capsys):
-    """A class, an image, a whole split; from either source, whichever the rest came from."""
+def test_missing_images_are_restored(first, few, tmp_path, capsys):
+    """A class, an image or a split is restored from either source, whichever source was used first."""
     target = tmp_path / "out"
     prepare(few / first, target, 1)
     for second in SOURCES:
@@ -229,7 +229,7 @@ EVIL = {
 
 @pytest.mark.parametrize("place", ["train", "inner", "val"])
 @pytest.mark.parametrize("kind", EVIL)
-def test_no_member_escapes(kind, place, few, official, tmp_path):
+def test_no_archive_member_is_written_outside_the_target(kind, place, few, official, tmp_path):
     info = EVIL[kind]
     if place == "inner":
         data = bytearray(class_archive(few / "train" / "n99000000"))
@@ -253,7 +253,7 @@ def test_no_member_escapes(kind, place, few, official, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["../evil_n99000000.JPEG", "/evil_n99000000.JPEG", "a_n9900000.JPEG", "a.JPEG", None])
-def test_no_parquet_path_escapes(path, few, tmp_path):
+def test_no_parquet_path_is_written_outside_the_target(path, few, tmp_path):
     source = Path(shutil.copytree(few / "parquet", tmp_path / "parquet"))
     file = source / "data" / "train-00001-of-00002.parquet"
     write_parquet(file, [{"image": {"bytes": b"x", "path": path}, "label": 0}])
@@ -267,7 +267,7 @@ def cut(share: float) -> Callable[[Path], None]:
 
 
 def lose_the_end(path: Path) -> None:
-    """Exactly behind the last member, where tarfile sees nothing amiss."""
+    """Cut an archive exactly after its last member, where tarfile notices nothing."""
     with tarfile.open(path) as tar:
         tar.getmembers()
     os.truncate(path, tar.offset)
@@ -292,14 +292,14 @@ def fill_with_zeros(path: Path) -> None:
         *((name, harm) for name in (TRAIN, VAL) for harm in (lose_the_end, garble_a_header, fill_with_zeros)),
     ],
 )
-def test_a_damaged_archive_is_named_before_anything_is_written(name, harm, official, tmp_path):
+def test_error_names_a_damaged_archive_before_anything_is_written(name, harm, official, tmp_path):
     harm(official / name)
     sentence = refused(official, tmp_path / "out")
     assert sentence.startswith(f"{official / name} is damaged or truncated (") and "Download it again" in sentence
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_inner_archive_is_named(official, tmp_path):
+def test_error_names_an_archive_with_a_damaged_inner_archive(official, tmp_path):
     part = archive_parts(official)[1]
     with open(official / TRAIN, "r+b") as file:
         file.seek(part.begin + 100)  # in the first header of the second class
@@ -309,7 +309,7 @@ def test_a_damaged_inner_archive_is_named(official, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_cut_parquet_file_is_named(share, few, tmp_path):
+def test_error_names_a_truncated_parquet_file(share, few, tmp_path):
     source = Path(shutil.copytree(few / "parquet", tmp_path / "parquet"))
     file = source / "data" / "validation-00001-of-00002.parquet"
     cut(share)(file)
@@ -318,7 +318,7 @@ def test_a_cut_parquet_file_is_named(share, few, tmp_path):
 
 
 @pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
-def test_all_three_archives_must_be_there(name, official, tmp_path):
+def test_error_names_a_missing_archive(name, official, tmp_path):
     (official / name).unlink()
     assert name in refused(official, tmp_path / "out")
     (official / name).mkdir()
@@ -326,7 +326,7 @@ def test_all_three_archives_must_be_there(name, official, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_all_parquet_files_must_be_there(few, tmp_path):
+def test_error_names_missing_parquet_files(few, tmp_path):
     source = Path(shutil.copytree(few / "parquet" / "data", tmp_path / "parquet"))
     prepare(source, tmp_path / "out", 1)
     assert contents(tmp_path / "out") == prepared_tree(few)
@@ -340,7 +340,7 @@ def test_all_parquet_files_must_be_there(few, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_archives_that_do_not_match(few, official, tmp_path):
+def test_archives_that_do_not_match_are_refused(few, official, tmp_path):
     wnids = sorted(os.listdir(few / "train"))
     make_devkit(official, wnids, wnids[:2])
     assert "3 images" in (sentence := refused(official, tmp_path / "out")) and "1 to 2" in sentence
@@ -351,16 +351,16 @@ def test_archives_that_do_not_match(few, official, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_is_too_small(few, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_refused(few, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-    sentence = refused(few / "official", tmp_path / "out", MD5)  # told before minutes of checksums
+    sentence = refused(few / "official", tmp_path / "out", MD5)  # refused before minutes of checksums
     assert "100.0 kB are free" in sentence and ". Free " in sentence
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_becomes_full(few, tmp_path):
-    """The limit on a file's size stands for the disk's."""
+def test_prepare_continues_after_a_full_disk(few, tmp_path):
+    """A limit on file size simulates a full disk."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
     done = command(few / "official", tmp_path / "out", "--processes", "2", preexec_fn=limit)
     assert done.returncode == 1 and "error: " in done.stdout and "Free some space" in done.stdout, done.stdout
@@ -369,7 +369,7 @@ def test_a_disk_that_becomes_full(few, tmp_path):
     assert contents(tmp_path / "out") == prepared_tree(few)
 
 
-def test_targets_that_cannot_be(few, tmp_path):
+def test_a_target_with_foreign_files_is_refused(few, tmp_path):
     (tmp_path / "file").write_text("")
     assert f"{tmp_path / 'file'}" in refused(few / "official", tmp_path / "file" / "out")
     (tmp_path / "out" / "val").mkdir(parents=True)
@@ -378,7 +378,7 @@ def test_targets_that_cannot_be(few, tmp_path):
     assert contents(tmp_path / "out") == {"val/ILSVRC2012_val_00000001.JPEG": b"precious"}
 
 
-def test_two_at_once(few, tmp_path):
+def test_a_second_prepare_of_the_same_target_is_refused(few, tmp_path):
     (tmp_path / "out").mkdir()
     folder = os.open(tmp_path / "out", os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
@@ -388,7 +388,7 @@ def test_two_at_once(few, tmp_path):
 
 
 @pytest.mark.parametrize(("source", "package"), [("official", "scipy"), ("parquet", "pyarrow")])
-def test_a_missing_package_is_named(source, package, few, tmp_path):
+def test_error_names_a_missing_package(source, package, few, tmp_path):
     (tmp_path / f"{package}.py").write_text("raise ImportError('not installed')")
     done = command(few / source, tmp_path / "out", path=str(tmp_path))
     assert done.returncode == 1 and "Traceback" not in done.stdout

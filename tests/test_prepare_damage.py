@@ -1,4 +1,4 @@
-"""What passes for whole and is not: archives with flipped bytes, and images of another size in the tree."""
+"""Hidden damage: archives with flipped bytes, and prepared images of the wrong size."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from ranger21.system.errors import UserError
 
 @pytest.fixture(scope="module")
 def few(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of three and one images, and both sources of them."""
+    """Two classes with three + one images each, as folders and as both sources."""
     return make_few(images, tmp_path_factory.mktemp("few"), 2)
 
 
@@ -30,20 +30,20 @@ def images_of(target: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(target).items() if name != CHECKED}
 
 
-def test_the_published_ones_are_torchvisions():
+def test_the_published_checksums_are_torchvisions():
     from torchvision.datasets.imagenet import ARCHIVE_META
 
     assert set(MD5.items()) == set(ARCHIVE_META.values())
 
 
 @pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
-def test_flipped_bytes_are_found(name, few, tmp_path):
-    """In the middle of an image, where neither tar nor a decoder sees them; nothing is written."""
+def test_flipped_bytes_are_found_by_the_checksum(name, few, tmp_path):
+    """The bytes are inside an image, where neither tar nor a decoder notices them; nothing is written."""
     source = shutil.copytree(few / "official", tmp_path / "official")
     published = md5s(source)
     part = archive_parts(source)[0 if name == TRAIN else -1]
     with open(source / name, "r+b") as file:
-        begin = part.begin + 1024 if name == TRAIN else 1024 if name == VAL else 4  # of gzip's header: the time
+        begin = part.begin + 1024 if name == TRAIN else 1024 if name == VAL else 4  # gzip's header: its time stamp
         file.seek(begin)
         flipped = bytes(byte ^ 1 for byte in file.read(4))
         file.seek(begin)
@@ -59,7 +59,7 @@ def test_flipped_bytes_are_found(name, few, tmp_path):
     assert set(images_of(target)) == set(prepared_tree(few))
 
 
-def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
+def test_verified_archives_are_not_verified_again(few, tmp_path, capsys):
     source, target = shutil.copytree(few / "official", tmp_path / "official"), tmp_path / "out"
     published = md5s(source)
     prepare(source, target, 1, published)
@@ -67,7 +67,7 @@ def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
     assert images_of(target) == prepared_tree(few)
     assert set(json.loads((target / CHECKED).read_text())) == {TRAIN, VAL, DEVKIT}
     prepare(source, target, 1, published)
-    assert "MD5" not in (out := capsys.readouterr().out) and "Nothing to do" in out  # nothing is read from them
+    assert "MD5" not in (out := capsys.readouterr().out) and "Nothing to do" in out  # nothing is read from the archives
     shutil.rmtree(target / "train" / "n99000001")
     os.utime(source / DEVKIT, ns=(time.time_ns(), time.time_ns()))
     prepare(source, target, 1, published)
@@ -81,9 +81,9 @@ def test_what_was_right_is_not_read_again(few, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("source", ["official", "parquet"])
-def test_an_image_of_another_size_is_written_anew(source, few, tmp_path, capsys):
-    """An empty one from either source; one that is cut or longer from the archives, whose headers tell sizes."""
-    target, published = tmp_path / "out", md5s(few / "official")  # which the parquet files have not
+def test_images_of_the_wrong_size_are_written_again(source, few, tmp_path, capsys):
+    """Either source replaces empty images; archives, whose headers hold sizes, also replace truncated ones."""
+    target, published = tmp_path / "out", md5s(few / "official")  # parquet files have no checksums
     prepare(few / source, target, 1, published)
     harmed = [sorted((target / split).rglob("*.JPEG"))[1] for split in ("train", "val")]
     contents_of_harm = [b"", b"half a pictu" if source == "official" else b""]

@@ -1,4 +1,4 @@
-"""A run whose directory is renamed or removed, or whose files are deleted, while it goes on."""
+"""A run directory that is renamed or removed, or loses files, during the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ranger21.tracking.jsonl import JsonLines, require_lines
 
 @pytest.fixture
 def place(tmp_path: Path) -> RunDirectory:
-    """A directory that this process has taken."""
+    """A run directory that this process has locked."""
     place = RunDirectory(tmp_path / "run")
     place.path.mkdir()
     place._take_lock()
@@ -34,14 +34,14 @@ def lines(place: RunDirectory) -> JsonLines:
     return lines
 
 
-def test_nothing_has_happened(place: RunDirectory, lines: JsonLines) -> None:
+def test_an_unchanged_directory_is_left_alone(place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
     assert presence.place_now() is place
     presence.require_in_place(place, 1)
     assert sorted(path.name for path in place.path.iterdir()) == [".lock", "metrics.jsonl"]
 
 
-def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: JsonLines) -> None:
+def test_error_names_the_new_place_of_a_renamed_directory(place: RunDirectory, lines: JsonLines) -> None:
     presence, there = Presence(place, lines), place.path.with_name("moved")
     place.path.rename(there)
     now = presence.place_now()
@@ -50,11 +50,11 @@ def test_a_renamed_directory_is_found_and_named(place: RunDirectory, lines: Json
         UserError, match=r"run was renamed to .*moved .* of step 5 was saved there: rename the directory back"
     ):
         presence.require_in_place(now, 5)
-    place.path.mkdir()  # another one at its place is not it
+    place.path.mkdir()  # a new directory with the old name is not the run's
     assert presence.place_now().path == there
 
 
-def test_a_checkpoint_is_saved_in_a_directory_that_is_renamed_meanwhile(place: RunDirectory, lines: JsonLines) -> None:
+def test_a_checkpoint_is_saved_although_its_directory_is_being_renamed(place: RunDirectory, lines: JsonLines) -> None:
     presence, there = Presence(place, lines), place.path.with_name("moved")
     seen: list[Path] = []
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_is_saved_in_a_directory_that_is_renamed_meanwhile(place: R
     assert (there / "checkpoints" / "last.pt").exists()
 
 
-def test_what_fails_in_its_place_is_told_once(place: RunDirectory, lines: JsonLines) -> None:
+def test_an_error_while_writing_is_raised_unchanged(place: RunDirectory, lines: JsonLines) -> None:
     def fail(where: RunDirectory) -> None:
         raise UserError("no room")
 
@@ -80,7 +80,7 @@ def test_what_fails_in_its_place_is_told_once(place: RunDirectory, lines: JsonLi
         Presence(place, lines).write(fail, 5)
 
 
-def test_a_removed_directory_is_told(place: RunDirectory, lines: JsonLines) -> None:
+def test_a_removed_directory_is_reported(place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
     shutil.rmtree(place.path)
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_a_removed_directory_is_told(place: RunDirectory, lines: JsonLines) -> N
         place.path.mkdir(exist_ok=True)
 
 
-def test_deleted_metrics_are_written_anew(place: RunDirectory, lines: JsonLines) -> None:
+def test_deleted_metrics_are_restored(place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
     place.metrics.unlink()
     presence.place_now()
@@ -97,7 +97,7 @@ def test_deleted_metrics_are_written_anew(place: RunDirectory, lines: JsonLines)
     assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n' and lines.size == place.metrics.stat().st_size
 
 
-def test_a_deleted_log_is_written_anew(place: RunDirectory, lines: JsonLines) -> None:
+def test_a_deleted_log_is_restored(place: RunDirectory, lines: JsonLines) -> None:
     log, presence = logging.getLogger("ranger21"), Presence(place, lines)
     before = list(log.handlers)
     log_to_file(place.log)
@@ -106,13 +106,14 @@ def test_a_deleted_log_is_written_anew(place: RunDirectory, lines: JsonLines) ->
         place.log.unlink()
         presence.place_now()
         log.warning("the last line")
-        told = [line.split(" WARNING ")[1] for line in place.log.read_text().splitlines()]
-        assert [told[0], told[-1]] == ["the first line", "the last line"] and "was removed while the run" in told[1]
+        logged = [line.split(" WARNING ")[1] for line in place.log.read_text().splitlines()]
+        assert [logged[0], logged[-1]] == ["the first line", "the last line"]
+        assert "was removed while the run" in logged[1]
     finally:
         log.handlers = before
 
 
-def test_the_log_of_another_run_stays_its_own(place: RunDirectory, lines: JsonLines, tmp_path: Path) -> None:
+def test_no_log_is_created_for_a_log_file_elsewhere(place: RunDirectory, lines: JsonLines, tmp_path: Path) -> None:
     log = logging.getLogger("ranger21")
     before = list(log.handlers)
     log_to_file(tmp_path / "other.txt")
@@ -124,7 +125,7 @@ def test_the_log_of_another_run_stays_its_own(place: RunDirectory, lines: JsonLi
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, lines: JsonLines) -> None:
+def test_a_file_that_replaced_the_metrics_is_kept(folder: bool, place: RunDirectory, lines: JsonLines) -> None:
     presence = Presence(place, lines)
     place.metrics.unlink()
     place.metrics.mkdir() if folder else place.metrics.write_text("mine")
@@ -134,8 +135,8 @@ def test_what_has_taken_the_name_is_kept(folder: bool, place: RunDirectory, line
 
 
 @pytest.mark.parametrize("size", [0, 5, 40])
-def test_metrics_of_another_size_are_written_anew(size: int, place: RunDirectory, lines: JsonLines) -> None:
-    """As after `> metrics.jsonl`: it is the same file, and the checkpoint would have known of no lines before."""
+def test_metrics_of_the_wrong_size_are_restored(size: int, place: RunDirectory, lines: JsonLines) -> None:
+    """Such a file is left by `> metrics.jsonl`; without repair, the next checkpoint would record too few lines."""
     presence = Presence(place, lines)
     os.truncate(place.metrics, size)
     lines.log({"step": 2})
@@ -157,14 +158,14 @@ def test_a_deleted_lock_is_taken_again(place: RunDirectory, lines: JsonLines) ->
     assert process.exitcode == 0
 
 
-def test_nobody_comes_in_by_a_deleted_lock(place: RunDirectory, lines: JsonLines) -> None:
+def test_a_process_is_refused_even_if_the_lock_was_deleted(place: RunDirectory, lines: JsonLines) -> None:
     place.lock.unlink()
     process = FORKSERVER.Process(target=expect_to_see_the_run, args=(place.path,))
     process.start()
     process.join(60)
     assert process.exitcode == 0
     lines.log({"step": 2})
-    Presence(place, lines).place_now()  # the one who was refused has nothing
+    Presence(place, lines).place_now()  # the refused process has changed nothing
     assert place.metrics.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
@@ -188,7 +189,7 @@ def take_and_wait(path: Path, ready: object, over: object) -> None:
     over.wait(60)  # type: ignore[attr-defined]
 
 
-def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, lines: JsonLines) -> None:
+def test_a_run_ends_if_another_process_locked_its_directory(place: RunDirectory, lines: JsonLines) -> None:
     presence, ready, over = Presence(place, lines), FORKSERVER.Event(), FORKSERVER.Event()
     place.lock.unlink()
     process = FORKSERVER.Process(target=take_and_wait, args=(place.path, ready, over))
@@ -202,7 +203,7 @@ def test_one_who_came_in_by_a_deleted_lock_has_the_run(place: RunDirectory, line
         process.join(60)
 
 
-def test_metrics_that_lack_what_a_checkpoint_knows(place: RunDirectory, lines: JsonLines) -> None:
+def test_metrics_without_the_lines_of_the_checkpoint_are_refused(place: RunDirectory, lines: JsonLines) -> None:
     size = lines.size
     require_lines(place.metrics, size, 1)
     lines.log({"step": 2})

@@ -1,4 +1,4 @@
-"""timm's own weights are evaluated with their own head, by timm's names of classes, on images as they want them."""
+"""timm's pretrained weights are evaluated with their own head, class names and image preprocessing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RIGHT = 100 * 23 / 24
 
 
 def network(classes: int, order: Sequence[int]) -> nn.Module:
-    """A model that knows colour i as its class order[i], with pictures normalised as MEAN and STD say."""
+    """Return a model that recognizes colour i as its class order[i], in images normalized with MEAN and STD."""
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", num_classes=classes, **KWARGS)
     prototypes(model, MEAN, STD)
@@ -41,7 +41,7 @@ def network(classes: int, order: Sequence[int]) -> nn.Module:
 
 
 def directory(place: Path, model: nn.Module, **more: Any) -> Path:
-    """What timm's save_for_hf writes: config.json and the weights."""
+    """Write config.json and the weights as timm's save_for_hf does."""
     recipe = {"mean": MEAN, "std": STD, "input_size": (3, 32, 32), "crop_pct": 0.8, "interpolation": "bicubic"}
     save_for_hf(model, str(place), model_config={"pretrained_cfg": recipe, **more}, safe_serialization=True)
     return place
@@ -55,20 +55,20 @@ def evaluate(source: object, root: Path, *overrides: str, **options: Any) -> tup
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with weights for all of ImageNet-1k."""
+    """A directory with weights for all 1000 classes of ImageNet-1k."""
     return directory(tmp_path_factory.mktemp("timm") / "thousand", network(1000, NUMBERS))
 
 
-def test_a_head_of_1000_classes_keeps_its_own_on_twelve_of_them(thousand: Path, colours: Colours) -> None:
-    """Before, the head was dropped for one of 12 classes that began at random."""
+def test_a_head_of_1000_classes_is_kept_for_data_of_12_classes(thousand: Path, colours: Colours) -> None:
+    """Earlier versions replaced the head with a random one of 12 classes."""
     result, said = evaluate(f"local-dir:{thousand}", colours.root)
     assert (result["val/acc1"], result["classes"], result["model_classes"]) == (pytest.approx(RIGHT), 12, 1000)
     assert "32x32 pixels, crop_pct 0.8 (center), bicubic, mean 0.5, 0.4, 0.3, std 0.3, 0.4, 0.5." in said
     assert "Its class names are from timm's table imagenet-1k." in said
-    assert evaluate(thousand, colours.root)[0] == result  # and the same again
+    assert evaluate(thousand, colours.root)[0] == result  # the same without the prefix
 
 
-def test_a_head_of_12_classes_in_another_order(colours: Colours, tmp_path: Path) -> None:
+def test_a_head_with_classes_in_a_different_order_is_matched_by_name(colours: Colours, tmp_path: Path) -> None:
     order = [5, 0, 11, 3, 8, 1, 10, 2, 7, 4, 9, 6]
     names = [WNIDS[order.index(row)] for row in range(12)]
     place = directory(tmp_path / "twelve", network(12, order), label_names=names)
@@ -80,14 +80,14 @@ def test_a_head_of_12_classes_in_another_order(colours: Colours, tmp_path: Path)
     assert evaluate(nameless, colours.root, by_position=True)[0]["val/acc1"] == pytest.approx(RIGHT)
 
 
-def test_numbered_folders_of_all_1000(thousand: Path, tmp_path: Path) -> None:
+def test_numbered_folders_are_matched_to_the_1000_classes_by_number(thousand: Path, tmp_path: Path) -> None:
     for label, number in enumerate(NUMBERS):
         draw(tmp_path / "v2", str(number), val_colours(label))
     result, said = evaluate(f"local-dir:{thousand}", tmp_path / "v2")
     assert result["val/acc1"] == pytest.approx(RIGHT) and "number n stands for class n of its 1000" in said
 
 
-def test_classes_that_it_does_not_have_are_named(thousand: Path, tmp_path: Path) -> None:
+def test_error_names_the_classes_that_the_weights_lack(thousand: Path, tmp_path: Path) -> None:
     foreign = [f"n0000000{n}" for n in range(6)]
     for label, name in enumerate([*WNIDS[:6], *foreign]):
         draw(tmp_path / "val", name, val_colours(label))
@@ -95,8 +95,8 @@ def test_classes_that_it_does_not_have_are_named(thousand: Path, tmp_path: Path)
         evaluate(thousand, tmp_path)
 
 
-def test_a_file_in_the_place_of_a_download(colours: Colours, tmp_path: Path) -> None:
-    """`timm:NAME` with timm's own overlay, whose value is typed."""
+def test_pretrained_cfg_overlay_loads_a_local_file(colours: Colours, tmp_path: Path) -> None:
+    """The overlay of `timm:NAME` is given on the command line."""
     torch.save(network(1000, NUMBERS).state_dict(), tmp_path / "w.pth")
     overlay = f"{{file:{tmp_path}/w.pth,input_size:[3,32,32],mean:[0.5,0.4,0.3],std:[0.3,0.4,0.5],crop_pct:0.8}}"
     kwargs = f"+model.kwargs={{channels:[8,16,16,16],stem_width:8,pretrained_cfg_overlay:{overlay}}}"
@@ -115,10 +115,10 @@ def test_a_file_in_the_place_of_a_download(colours: Colours, tmp_path: Path) -> 
         ({"interpolation": "bicubic", "crop_pct": 0.9}, {"squash": True}, {"crop_mode": "squash"}),
     ],
 )
-def test_images_are_seen_as_timm_sees_them(
+def test_images_are_preprocessed_as_timm_does(
     settings: dict[str, Any], typed: dict[str, Any], same: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Pixel by pixel; only what was typed differs from what the weights want."""
+    """The pixels are equal; settings on the command line replace those of the weights."""
     import io
 
     import numpy as np
@@ -138,8 +138,8 @@ def test_images_are_seen_as_timm_sees_them(
     assert torch.allclose(view.to_input.float()(seen[None])[0], wanted, atol=1e-5)
 
 
-def test_what_was_not_typed_is_no_override(thousand: Path, colours: Colours) -> None:
-    """A crop, a resize of ours are defaults; the same words on the command line are wishes."""
+def test_only_settings_on_the_command_line_override_the_weights_preprocessing(thousand: Path, colours: Colours) -> None:
+    """Our default crop and resize do not override it; the same settings on the command line do."""
     assert "32x32 pixels" in evaluate(thousand, colours.root)[1]
     said = evaluate(thousand, colours.root, "data.crop=24", "data.resize=30", "data.resize_mode=squash")[1]
     assert "24x24 pixels, crop_pct 0.7869 (squash)" in said
@@ -159,7 +159,7 @@ def test_what_was_not_typed_is_no_override(thousand: Path, colours: Colours) -> 
         ("{place}", ("data.crop=1", "data.resize=1", "+model.kwargs={{nonsense:1}}"), "timm cannot load"),
     ],
 )
-def test_what_timm_does_not_have(
+def test_weights_that_timm_cannot_load_are_refused(
     source: str, overrides: tuple[str, ...], sentence: str, thousand: Path, colours: Colours
 ) -> None:
     with pytest.raises(UserError, match=sentence):
@@ -167,8 +167,8 @@ def test_what_timm_does_not_have(
 
 
 @pytest.mark.parametrize("form", ["local-dir:{}", "model.name={}"])
-def test_a_directory_of_timms_is_a_model_to_train(form: str, thousand: Path, tmp_path: Path) -> None:
-    """Its architecture with a head for the data's classes; and a folder never hides a name of timm's."""
+def test_a_timm_directory_can_be_trained(form: str, thousand: Path, tmp_path: Path) -> None:
+    """The model gets a head for the data's classes. A folder never hides a timm name."""
     word = f"model={form.format(thousand)}" if form.startswith("local") else form.format(thousand)
     config = compose_config([word, "logger=none"])
     assert "/" not in run_directory(config).name
@@ -180,12 +180,12 @@ def test_a_directory_of_timms_is_a_model_to_train(form: str, thousand: Path, tmp
         assert timm_name("resnet10t") == "resnet10t" and timm_name("timm/x.y") == "hf-hub:timm/x.y"
 
 
-def test_a_head_that_would_begin_at_random_is_refused(thousand: Path) -> None:
+def test_a_head_with_random_weights_is_refused(thousand: Path) -> None:
     with pytest.raises(UserError, match=r"has no head with the requested 7 classes: its weights have 1000\."):
         load_pretrained(str(thousand), {"num_classes": 7})
 
 
-def test_reals_labels_with_all_classes(thousand: Path, tmp_path: Path) -> None:
+def test_real_labels_work_with_all_1000_classes(thousand: Path, tmp_path: Path) -> None:
     draw(tmp_path / "val", WNIDS[3], val_colours(3), stem="ILSVRC2012_val_{:08d}")
     (tmp_path / "real.json").write_text(json.dumps([[NUMBERS[3], 5], [6]]))
     result, _ = evaluate(thousand, tmp_path, real_labels=tmp_path / "real.json")

@@ -1,4 +1,4 @@
-"""What is promised of every optimizer of the project (the table in docs/optimizers.md), tested of each."""
+"""Features of every optimizer of the project, as listed in docs/optimizers.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ every_or_around = pytest.mark.parametrize(
 STEPS = range(12)
 
 
-def end(make: Make, dtype: torch.dtype = torch.float64, steps: Sequence[int] = STEPS, **kwargs: Any) -> list[Tensor]:
+def trained(
+    make: Make, dtype: torch.dtype = torch.float64, steps: Sequence[int] = STEPS, **kwargs: Any
+) -> list[Tensor]:
     params = [Parameter(param.detach().to(dtype)) for param in random_params()]
     return walk(make(params, **kwargs), params, steps)
 
@@ -49,7 +51,7 @@ def end(make: Make, dtype: torch.dtype = torch.float64, steps: Sequence[int] = S
 
 
 @every_or_around
-def test_maximize_goes_the_other_way(make: Make) -> None:
+def test_maximize_equals_negated_gradients(make: Make) -> None:
     params = random_params()
     optimizer = make(params, maximize=True)
     for step in STEPS:
@@ -58,19 +60,19 @@ def test_maximize_goes_the_other_way(make: Make) -> None:
         for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
             param.grad = None if i == len(params) - 2 and step % 3 == 0 else -grad
         optimizer.step()
-    assert same([param.detach() for param in params], end(make))
+    assert same([param.detach() for param in params], trained(make))
 
 
 @every_or_around
-def test_one_tensor_at_a_time_is_the_same(make: Make) -> None:
-    assert distance(end(make, foreach=False), end(make)) < 1e-12
-    assert same(end(make, foreach=True), end(make))
+def test_foreach_does_not_change_the_result(make: Make) -> None:
+    assert distance(trained(make, foreach=False), trained(make)) < 1e-12
+    assert same(trained(make, foreach=True), trained(make))
 
 
 @every
-def test_counts_on_the_device_are_the_same(make: Make) -> None:
-    """And nothing of a step depends on what the host knows of them: the same operations at every step but the first."""
-    assert distance(end(make, capturable=True), end(make)) < 1e-12
+def test_capturable_does_not_change_the_result(make: Make) -> None:
+    """Every step after the first runs the same operations, so no step depends on step counts read by the host."""
+    assert distance(trained(make, capturable=True), trained(make)) < 1e-12
     params = random_params()
     optimizer, seen = make(params, capturable=True), []
     for _ in STEPS:
@@ -84,13 +86,13 @@ def test_counts_on_the_device_are_the_same(make: Make) -> None:
 
 
 @every
-def test_capturable_can_be_switched_in_mid_run(make: Make) -> None:
+def test_capturable_can_be_switched_during_training(make: Make) -> None:
     params = random_params()
     optimizer = make(params)
     for first, capturable in ((0, False), (4, True), (8, False)):
         optimizer.param_groups[0]["capturable"] = capturable
         found = walk(optimizer, params, range(first, first + 4))
-    assert distance(found, end(make)) < 1e-12
+    assert distance(found, trained(make)) < 1e-12
 
 
 @every
@@ -104,7 +106,7 @@ def test_capturable_can_be_switched_in_mid_run(make: Make) -> None:
         ("kahan_sum", "yes", "True, False or None"),
     ],
 )
-def test_what_is_not_there_is_refused(make: Make, switch: str, value: object, words: str) -> None:
+def test_unsupported_switches_are_refused(make: Make, switch: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=f"{switch} = {value!r} must be .*{words}"):
         make(random_params(), **{switch: value})
 
@@ -113,17 +115,17 @@ def test_what_is_not_there_is_refused(make: Make, switch: str, value: object, wo
 
 
 @every
-def test_a_rate_may_be_a_tensor(make: Make) -> None:
+def test_the_learning_rate_may_be_a_tensor(make: Make) -> None:
     for rate in (torch.tensor(1e-2, dtype=torch.float64), torch.tensor([1e-2], dtype=torch.float64)):
-        assert same(end(make, lr=rate), end(make, lr=1e-2))
-    assert distance(end(make, lr=rate, capturable=True), end(make, lr=1e-2)) < 1e-12
+        assert same(trained(make, lr=rate), trained(make, lr=1e-2))
+    assert distance(trained(make, lr=rate, capturable=True), trained(make, lr=1e-2)) < 1e-12
 
 
 @every
-def test_numpys_numbers_are_pythons_in_files(make: Make) -> None:
+def test_numpy_numbers_are_saved_as_python_numbers(make: Make) -> None:
     params = random_params()
     optimizer = make(params, lr=np.float32(0.01), weight_decay=np.float64(0.1))
-    optimizer.param_groups[0]["lr"] = np.float64(0.02)  # as a user's schedule sets it
+    optimizer.param_groups[0]["lr"] = np.float64(0.02)  # as a user's schedule may set it
     walk(optimizer, params, range(2))
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -133,7 +135,7 @@ def test_numpys_numbers_are_pythons_in_files(make: Make) -> None:
 
 @pytest.mark.parametrize("capturable", [False, True])
 @pytest.mark.parametrize("parts", [None, ["first_moment", {"name": "second_moment", "eps": 0.0}, "decay"]], ids=str)
-def test_no_eps_and_no_gradient_is_no_step(parts: Any, capturable: bool) -> None:
+def test_zero_gradients_with_eps_0_change_nothing(parts: Any, capturable: bool) -> None:
     param = Parameter(torch.ones(2, 3))
     kwargs: Any = {"weight_decay": 0.0, "capturable": capturable}
     optimizer = Chain([param], 0.1, parts, **kwargs) if parts else Ranger21([param], eps=0.0, **kwargs)
@@ -145,8 +147,8 @@ def test_no_eps_and_no_gradient_is_no_step(parts: Any, capturable: bool) -> None
 
 
 @every
-def test_one_cycle(make: Make) -> None:
-    """The rate; of Ranger21 the first beta too, a chain's being an argument of its parts."""
+def test_one_cycle_lr_can_be_used(make: Make) -> None:
+    """It cycles the learning rate, and Ranger21's first beta; a chain's betas belong to its parts."""
     params = random_params()
     optimizer = make(params)
     scheduler = OneCycleLR(optimizer, max_lr=0.02, total_steps=13, cycle_momentum="betas" in optimizer.defaults)
@@ -158,12 +160,12 @@ def test_one_cycle(make: Make) -> None:
     assert max(rates) == pytest.approx(0.02, rel=1e-2) and rates[0] < 0.001
 
 
-# What comes from elsewhere, and what is switched in mid-run
+# Foreign states, and switches during training
 
 
 @every
 @pytest.mark.parametrize("theirs", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
-def test_a_foreign_state_is_refused_and_changes_nothing(make: Make, theirs: Any) -> None:
+def test_the_state_of_a_different_optimizer_is_refused_without_changes(make: Make, theirs: Any) -> None:
     params, twins = random_params(), random_params()
     foreign = theirs(twins, **({"momentum": 0.9} if theirs is torch.optim.SGD else {}), lr=0.1)
     walk(foreign, twins, range(3))
@@ -174,7 +176,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(make: Make, theirs: Any)
     }
     has = set(next(iter(foreign.state_dict()["state"].values())))
     if needs - {"slow"} <= has:
-        optimizer.load_state_dict(foreign.state_dict())  # AdamW's moments are AdamW's
+        optimizer.load_state_dict(foreign.state_dict())  # AdamW's moments can be used by AdamW
         assert all(p.isfinite().all() for p in walk(optimizer, params, range(3)))
         return
     with pytest.raises(ValueError, match="cannot continue from this state"):
@@ -183,7 +185,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(make: Make, theirs: Any)
     assert same(walk(optimizer, params, range(3)), walk(twin, twin.param_groups[0]["params"], range(3)))
 
 
-def test_torchs_adamw_goes_on_as_a_chain() -> None:
+def test_a_chain_can_continue_from_torchs_adamw() -> None:
     params, twins = random_params(), random_params()
     theirs = torch.optim.AdamW(params, lr=1e-2)
     walk(theirs, params, range(5))
@@ -208,8 +210,8 @@ def test_groups_of_an_older_version_get_the_defaults(make: Make) -> None:
     assert same(walk(optimizer, params, STEPS), walk(twin, twins, STEPS))
 
 
-def test_lookahead_that_is_switched_off_and_on_starts_anew() -> None:
-    """At the weights of that moment; the slow weights of long ago are forgotten."""
+def test_lookahead_switched_off_and_on_starts_from_current_weights() -> None:
+    """The earlier slow weights are discarded."""
     params, twins = random_params(), random_params()
     optimizer, twin = Ranger21(params), Ranger21(twins, lookahead_k=0)
     walk(optimizer, params, range(7))
@@ -224,7 +226,7 @@ def test_lookahead_that_is_switched_off_and_on_starts_anew() -> None:
 
 
 @pytest.mark.parametrize("pnm", [True, False])
-def test_a_moment_cannot_begin_in_mid_run(pnm: bool) -> None:
+def test_pnm_cannot_be_switched_during_training(pnm: bool) -> None:
     params = random_params()
     optimizer = Ranger21(params, pnm=pnm)
     walk(optimizer, params, range(3))
@@ -261,8 +263,8 @@ def test_hooks_are_called_with_the_optimizer(make: Make) -> None:
 # Low precision
 
 
-def ramps(make: Make, dtype: torch.dtype, of: Sequence[torch.dtype], **kwargs: Any) -> Tensor:
-    """Where the steps lead that are far below what half precision can tell apart, with what `kahan_comp` holds."""
+def final_weights(make: Make, dtype: torch.dtype, of: Sequence[torch.dtype], **kwargs: Any) -> Tensor:
+    """Return the weights after steps too small for half precision, with `kahan_comp` added."""
     params = [Parameter(torch.full(shape, 2.0, dtype=dtype)) for shape in ((4, 6), (5,))]
     optimizer = make(params, lr=4e-4, **kwargs)
     for step in range(40):
@@ -278,12 +280,12 @@ def ramps(make: Make, dtype: torch.dtype, of: Sequence[torch.dtype], **kwargs: A
 
 
 @every
-def test_half_precision_follows_float32(make: Make) -> None:
-    """In steps far below what the weights can tell apart: rounded, they would not move at all."""
+def test_half_precision_with_kahan_sums_follows_float32(make: Make) -> None:
+    """The steps are so small that half-precision weights would not change without Kahan summation."""
     halves = (torch.bfloat16, torch.float16)
-    wide = ramps(make, torch.float32, halves)
+    wide = final_weights(make, torch.float32, halves)
     for dtype in halves:
-        kept, rounded = (ramps(make, dtype, halves, kahan_sum=kahan_sum) for kahan_sum in (None, False))
+        kept, rounded = (final_weights(make, dtype, halves, kahan_sum=kahan_sum) for kahan_sum in (None, False))
         assert (kept - wide).abs().max() < 0.25 * (wide - 2.0).abs().max()
         assert (rounded - wide).abs().max() > (kept - wide).abs().max()
 
@@ -291,7 +293,7 @@ def test_half_precision_follows_float32(make: Make) -> None:
 @every
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_resumes_bit_for_bit(make: Make, dtype: torch.dtype) -> None:
-    """The state is float32 still, and the same, though torch casts what it loads to the weights' dtype."""
+    """The state stays float32 and equal, although torch casts a loaded state to the dtype of the weights."""
     params = [Parameter(param.detach().to(dtype)) for param in random_params()]
     optimizer = make(params)
     walk(optimizer, params, range(7))
@@ -309,7 +311,7 @@ def test_half_precision_resumes_bit_for_bit(make: Make, dtype: torch.dtype) -> N
     assert same(walk(optimizer, params, STEPS), walk(twin, twins, STEPS))
 
 
-def test_an_older_state_in_half_precision_goes_on_in_float32() -> None:
+def test_an_older_half_precision_state_continues_in_float32() -> None:
     params = [Parameter(param.detach().bfloat16()) for param in random_params()]
     optimizer = Ranger21(params)
     walk(optimizer, params, range(3))
@@ -323,10 +325,10 @@ def test_an_older_state_in_half_precision_goes_on_in_float32() -> None:
     assert all(x.isfinite().all() for x in ends)
 
 
-# Groups, and what must be seen whole
+# Groups, and parameters that must not be flattened
 
 
-def test_parameter_groups_decay_weights_alone() -> None:
+def test_parameter_groups_decay_only_weights() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
     model[2].bias.requires_grad_(False)
     decayed, rest = parameter_groups(model, 0.1)
@@ -339,8 +341,8 @@ def test_parameter_groups_decay_weights_alone() -> None:
 
 
 @pytest.mark.parametrize("mark", ["_is_flat_param", "_fsdp_flattened"])
-def test_what_the_first_fsdp_has_flattened_is_refused(mark: str) -> None:
-    """By those that need units or tensors; AdamW's elements are what they were."""
+def test_parameters_flattened_by_fsdp1_are_refused(mark: str) -> None:
+    """Ingredients that need whole units or tensors refuse them; AdamW works per element and accepts them."""
     param = Parameter(torch.ones(8))
     setattr(param, mark, True)
     with pytest.raises(ValueError, match=r"must see a unit whole.*fully_shard"):
@@ -351,8 +353,8 @@ def test_what_the_first_fsdp_has_flattened_is_refused(mark: str) -> None:
 
 
 @every_or_around
-def test_a_graph_is_not_captured_while_counts_are_on_the_host(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pretended capture: none can be had without a GPU."""
+def test_graph_capture_without_capturable_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The capture is simulated, because a real one needs a GPU."""
     params = random_params()
     optimizer = make(params)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -361,12 +363,12 @@ def test_a_graph_is_not_captured_while_counts_are_on_the_host(make: Make, monkey
         walk(optimizer, params, range(1))
 
 
-def test_lookahead_around_a_chain_keeps_its_own_slow_weights() -> None:
+def test_lookahead_around_a_chain_equals_lookahead_inside_it() -> None:
     params, twins = random_params(), random_params()
     around = Lookahead(Chain(params, 1e-2, CHAINS["adamw"]), k=5)
     inside = Chain(twins, 1e-2, [*CHAINS["adamw"], "lookahead"])
     assert same(walk(around, params, STEPS), walk(inside, twins, STEPS))
 
 
-def test_shapes_are_of_every_kind() -> None:
+def test_the_test_shapes_have_zero_to_four_dimensions() -> None:
     assert {len(shape) for shape in SHAPES} == {0, 1, 2, 3, 4} and math.prod(SHAPES[2][1:]) == 1

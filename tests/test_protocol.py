@@ -1,4 +1,4 @@
-"""The protocol: fixed before the runs, recorded with each, and no part of what a run computes."""
+"""The protocol: fixed before the runs, recorded with each of them, and without effect on their results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from ranger21.report.runs.run import RecordedRun
 NAMES = sorted(path.stem for path in CONFIG_DIR.glob("protocol/*.yaml"))
 
 
-def test_a_protocol_changes_no_runs_directory() -> None:
+def test_a_protocol_does_not_change_run_directories() -> None:
     plain = compose_config([])
-    assert plain.protocol.name == "paper"  # experiment=paper's
+    assert plain.protocol.name == "paper"  # set by experiment=paper
     assert {run_directory(compose_config([f"protocol={name}"])) for name in NAMES} == {run_directory(plain)}
     assert compose_config(["experiment=demo"]).protocol == ProtocolConfig()
     assert compose_config(["protocol=none"]).protocol == ProtocolConfig()
@@ -43,10 +43,10 @@ def test_a_protocol_fixes_everything(name: str) -> None:
     chosen = compose_config([f"protocol={name}"]).protocol
     assert chosen.name == name and len(chosen.seeds) >= 5 and chosen.targets and chosen.stopping
     if name != "paper":
-        assert min(chosen.seeds) >= 100  # trials of tuning have smaller ones
+        assert min(chosen.seeds) >= 100  # smaller seeds are for tuning trials
 
 
-def test_the_hash_is_of_the_content() -> None:
+def test_the_hash_depends_only_on_content() -> None:
     one = compose_config(["protocol=paper"]).protocol
     same = [
         replace(one, seeds=one.seeds[::-1]),
@@ -63,7 +63,7 @@ def test_the_hash_is_of_the_content() -> None:
     assert len(others | {protocol_hash(one)}) == len(changes) + 1
 
 
-def test_a_run_keeps_the_protocol_that_it_began_under(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_keeps_the_protocol_it_was_started_under(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = compose_config(["data.root=/data"])
     place = RunDirectory(tmp_path / "run")
     place.claim(config)
@@ -87,7 +87,7 @@ def recorded(path: Path, *overrides: str, without: bool = False) -> Path:
     return path
 
 
-def test_a_run_of_before_there_were_protocols_has_none(tmp_path: Path) -> None:
+def test_a_run_older_than_protocols_has_none(tmp_path: Path) -> None:
     path = recorded(tmp_path / "old", without=True)
     assert read_config(path / "config.yaml").protocol == ProtocolConfig()
     (run,) = find_runs([str(path)]).runs
@@ -95,7 +95,7 @@ def test_a_run_of_before_there_were_protocols_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{"margin": "wide"}, {"seeds": 3}, {"targets": [[1]]}, {"margin": -1.0}])
-def test_a_strangers_protocol_is_none(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+def test_an_invalid_protocol_counts_as_none(tmp_path: Path, nonsense: dict[str, Any]) -> None:
     path = recorded(tmp_path / "x")
     values: Any = OmegaConf.load(path / "config.yaml")
     values.protocol.update(nonsense)
@@ -108,17 +108,17 @@ def test_a_strangers_protocol_is_none(tmp_path: Path, nonsense: dict[str, Any]) 
 
 
 @cache
-def begun_under(overrides: tuple[str, ...]) -> dict[str, str]:
+def recorded_mark(overrides: tuple[str, ...]) -> dict[str, str]:
     return protocol_mark(compose_config(list(overrides)).protocol)
 
 
-def made(
+def protocol_run(
     path: Path, optimizer: str, seed: int, *overrides: str, top1: int = 60, status: str = "finished"
 ) -> RecordedRun:
-    """A run of experiment=paper that began under its configuration's protocol."""
+    """Return a run of experiment=paper that started under its configuration's protocol."""
     write_run(path, [f"optimizer={optimizer}", f"seed={seed}", *overrides], [70.0] * top1, status=status)
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["protocol"] = begun_under(overrides)
+    manifest["protocol"] = recorded_mark(overrides)
     (path / "manifest.json").write_text(json.dumps(manifest))
     return read(path)
 
@@ -135,12 +135,14 @@ def line(runs: list[RecordedRun]) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[RecordedRun]:
-    """Two optimizers with every seed of the protocol."""
+    """Runs of two optimizers with every seed of the protocol."""
     place = tmp_path_factory.mktemp("whole")
-    return [made(place / f"{o}{seed}", o, seed) for o, seed in itertools.product(("ranger21", "adamw"), range(5))]
+    return [
+        protocol_run(place / f"{o}{seed}", o, seed) for o, seed in itertools.product(("ranger21", "adamw"), range(5))
+    ]
 
 
-def test_what_keeps_to_its_protocol_has_no_departure(whole: list[RecordedRun]) -> None:
+def test_runs_that_follow_their_protocol_have_no_departure(whole: list[RecordedRun]) -> None:
     digest = protocol_hash(compose_config([]).protocol)
     assert line(whole) == f"protocol paper ({digest}); no departure from it."
     assert digest in markdown(compare_like_with_like(whole))
@@ -158,14 +160,14 @@ def test_what_keeps_to_its_protocol_has_no_departure(whole: list[RecordedRun]) -
         ("lion", 0, ["protocol.margin=5"], {}, "the runs have different protocols: paper ("),
     ],
 )
-def test_each_departure_is_said(
+def test_each_departure_is_reported(
     whole: list[RecordedRun], tmp_path: Path, optimizer: str, seed: int, overrides: list[str], settings: Any, words: str
 ) -> None:
-    assert words in line([*whole, made(tmp_path / "more", optimizer, seed, *overrides, **settings)])
+    assert words in line([*whole, protocol_run(tmp_path / "more", optimizer, seed, *overrides, **settings)])
 
 
-def test_a_run_that_diverges_early_departs_from_nothing(whole: list[RecordedRun], tmp_path: Path) -> None:
-    lost = [made(tmp_path / str(seed), "lion", seed, top1=1, status="diverged") for seed in range(5)]
+def test_an_early_divergence_is_not_a_departure(whole: list[RecordedRun], tmp_path: Path) -> None:
+    lost = [protocol_run(tmp_path / str(seed), "lion", seed, top1=1, status="diverged") for seed in range(5)]
     assert line([*whole, *lost]).endswith("; no departure from it.")
 
 
@@ -178,16 +180,19 @@ def test_a_run_that_diverges_early_departs_from_nothing(whole: list[RecordedRun]
         (["protocol.seeds=[0,1]", "protocol.name=mine"], "protocol mine ("),
     ],
 )
-def test_a_departure_of_all_runs_is_said(tmp_path: Path, overrides: list[str], words: str) -> None:
-    assert words in line([made(tmp_path / str(seed), "adamw", seed, *overrides) for seed in range(2)])
+def test_a_departure_of_all_runs_is_reported(tmp_path: Path, overrides: list[str], words: str) -> None:
+    assert words in line([protocol_run(tmp_path / str(seed), "adamw", seed, *overrides) for seed in range(2)])
 
 
-def test_runs_without_a_protocol_had_nothing_fixed(tmp_path: Path) -> None:
-    assert line([made(tmp_path / "run", "adamw", 0, "protocol=none")]) == "no protocol was fixed before these runs."
+def test_runs_without_a_protocol_are_reported(tmp_path: Path) -> None:
+    assert (
+        line([protocol_run(tmp_path / "run", "adamw", 0, "protocol=none")])
+        == "no protocol was fixed before these runs."
+    )
 
 
-def test_a_config_that_was_changed_afterwards_is_said(tmp_path: Path) -> None:
-    path = made(tmp_path / "run", "adamw", 0).path
+def test_a_protocol_edited_after_the_start_is_reported(tmp_path: Path) -> None:
+    path = protocol_run(tmp_path / "run", "adamw", 0).path
     values: Any = OmegaConf.load(path / "config.yaml")
     values.protocol.seeds = [0]
     OmegaConf.save(values, path / "config.yaml")

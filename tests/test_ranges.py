@@ -1,4 +1,4 @@
-"""Ranges and durations are types: a schedule is a function, and a hyperparameter has one range wherever it is given."""
+"""Ranges and durations as type annotations: a schedule is a function, and each hyperparameter has one range."""
 
 from dataclasses import fields, replace
 from typing import Annotated, Any, get_type_hints
@@ -16,7 +16,7 @@ from ranger21.optim.schedules import BASE_RATE, SCHEDULES, Length, arguments, sc
 from ranger21.run.optimizers import build_schedule
 from ranger21.system.errors import UserError
 
-COURSE = Course(80, 16, 10)  # 5 steps an epoch, 50 in all
+COURSE = Course(80, 16, 10)  # 5 steps per epoch, 50 in total
 
 
 def halving(
@@ -25,8 +25,8 @@ def halving(
     return max(0.5 ** (step // period), floor)
 
 
-def test_a_new_schedule_is_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its durations in any unit, its ranges and its learning rate are known by their types alone."""
+def test_a_new_schedule_needs_only_an_annotated_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its annotations define its durations, its ranges and which argument is a learning rate."""
     monkeypatch.setitem(SCHEDULES, "halving", halving)
     config: Any = settings_of("halving", arguments(halving))("halving", "0", "20%", 0.001)  # type: ignore[call-arg]
 
@@ -42,8 +42,8 @@ def test_a_new_schedule_is_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
             replace(config, **{key: value})
 
 
-def test_an_argument_without_a_type_is_refused_when_the_schedule_is_written() -> None:
-    """Its duration would be taken for a number: a traceback in the first run that chose it."""
+def test_an_argument_without_a_range_is_refused_when_the_schedule_is_defined() -> None:
+    """Its duration would be taken for a number, and the first run with the schedule would end in a traceback."""
 
     def forgetful(step: int, total_steps: int, *, every: float) -> float:
         return 0.5 ** (step // every)
@@ -53,7 +53,7 @@ def test_an_argument_without_a_type_is_refused_when_the_schedule_is_written() ->
     assert "forgetful" not in SCHEDULES
 
 
-def test_a_schedule_refuses_what_its_types_do_not_have() -> None:
+def test_a_schedule_refuses_values_outside_its_ranges() -> None:
     checked = schedule("halving")(halving)
     try:
         for key, value in (("period", 0), ("period", None), ("floor", 0.0)):
@@ -64,8 +64,8 @@ def test_a_schedule_refuses_what_its_types_do_not_have() -> None:
 
 
 @pytest.mark.parametrize(("name", "ranges"), [("ranger21", RANGER21), ("ranger21_official", OFFICIAL)])
-def test_the_configuration_and_the_optimizer_have_the_same_ranges(name: str, ranges: dict[str, Range]) -> None:
-    """The configuration has limits besides, of what float32 and a count hold; types tell what is true or false."""
+def test_configuration_and_optimizer_have_the_same_ranges(name: str, ranges: dict[str, Range]) -> None:
+    """Limits of float32 and of step counts exist only in the configuration; flags are checked by their type."""
     hints = get_type_hints(OPTIMIZERS[name], include_extras=True)
     own = {one.name for one in fields(OPTIMIZERS[name])} & ranges.keys()
     assert own == ranges.keys() >= CHAIN.keys()
@@ -77,7 +77,7 @@ def test_the_configuration_and_the_optimizer_have_the_same_ranges(name: str, ran
             assert [mark.has(value) for value in values] == [ranges[key].has(value) for value in values], key
 
 
-def test_ranger21_names_the_argument_as_the_configuration_does() -> None:
+def test_ranger21_and_the_configuration_name_the_bad_argument_alike() -> None:
     for key, value in (("pnm_beta", -1.0), ("agc_clipping", 0.0), ("stable_decay", "x"), ("lookahead_k", -1)):
         with pytest.raises(ValueError, match=f"^Ranger21: {key} = .* must be "):
             Ranger21([torch.nn.Parameter(torch.ones(2))], **{key: value})  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def test_ranger21_names_the_argument_as_the_configuration_does() -> None:
             compose_config([f"optimizer.{key}={value}"])
 
 
-def test_words_of_made_ranges() -> None:
+def test_composed_ranges_describe_themselves() -> None:
     assert or_none(AGC_CLIPPING).words == "a number above 0, or None" and or_none(AGC_CLIPPING).has(None)
     assert below(AGC_CLIPPING, 5).words == "a number above 0 and below 5" and not below(AGC_CLIPPING, 5).has(5)
     assert one_of("a", "b", None).words == "one of 'a', 'b' or None"

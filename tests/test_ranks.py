@@ -1,4 +1,4 @@
-"""The test by ranks and that of shares: against scipy's own, and sums done by hand."""
+"""The rank test and the test of shares, compared with scipy and with sums by hand."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ranger21.report.statistics.proportions import Proportion, contrasts
 from ranger21.report.statistics.ranks import MOST_EXACT, Outcomes, rank_test
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
-VALUES = st.lists(st.integers(20, 26).map(float) | st.none(), min_size=2, max_size=6)  # None: it failed
+VALUES = st.lists(st.integers(20, 26).map(float) | st.none(), min_size=2, max_size=6)  # None: the run failed
 
 
 def outcomes(values: list[float | None], first: int = 0) -> Outcomes:
-    """A group whose failed seeds count as 10."""
+    """Return a group whose failed seeds count as 10."""
     seeds = range(first, first + len(values))
     lost = [seed for seed, value in zip(seeds, values, strict=True) if value is None]
     return Outcomes({s: 10.0 if v is None else v for s, v in zip(seeds, values, strict=True)}, lost)
 
 
 def shares_by_enumeration(a: list[float], b: list[float]) -> float:
-    """The share of all splits in which the first group's ranks sum to as much as a's, or more."""
+    """Return the share of all splits whose first group has a rank sum of at least that of a."""
     ranks = stats.rankdata([*a, *b])
     sums = [sum(ranks[list(chosen)]) for chosen in itertools.combinations(range(len(ranks)), len(a))]
     return float(np.mean([total >= sum(ranks[: len(a)]) - 1e-9 for total in sums]))
@@ -35,9 +35,7 @@ def shares_by_enumeration(a: list[float], b: list[float]) -> float:
 
 @QUICK
 @given(a=VALUES, b=VALUES)
-def test_p_is_twice_the_share_of_splits_or_less_where_the_groups_lie_apart(
-    a: list[float | None], b: list[float | None]
-) -> None:
+def test_p_is_at_most_twice_the_share_of_splits(a: list[float | None], b: list[float | None]) -> None:
     one, two = ([-1.0 if value is None else value for value in group] for group in (a, b))
     found = rank_test(outcomes(a), outcomes(b))
     tail = shares_by_enumeration(one, two) if found.mean > 0 else shares_by_enumeration(two, one)
@@ -48,7 +46,7 @@ def test_p_is_twice_the_share_of_splits_or_less_where_the_groups_lie_apart(
     assert (found.n_a, found.n_b, found.failed) == (len(a), len(b), (a.count(None), b.count(None)))
 
 
-def test_without_ties_it_is_mann_and_whitneys() -> None:
+def test_without_ties_p_is_that_of_mann_whitney() -> None:
     a, b = np.random.default_rng(4).normal([[75.3], [75.0]], 0.3, (2, 8))
     found = rank_test(outcomes([*map(float, a)]), outcomes([*map(float, b)]))
     side = "greater" if found.mean > 0 else "less"
@@ -56,7 +54,7 @@ def test_without_ties_it_is_mann_and_whitneys() -> None:
     assert found.p == pytest.approx(2 * theirs)
 
 
-def test_many_seeds_are_tested_by_the_normal_distribution() -> None:
+def test_many_seeds_use_the_normal_approximation() -> None:
     random, half = np.random.default_rng(6), MOST_EXACT // 2
     values = [*map(float, random.normal(75.0, 0.3, MOST_EXACT + 1))]
     many = rank_test(outcomes([*values[: half + 1], None]), outcomes([*values[half + 1 :], None]))
@@ -67,8 +65,8 @@ def test_many_seeds_are_tested_by_the_normal_distribution() -> None:
     assert few.p == pytest.approx(2 * stats.mannwhitneyu(one, two, alternative=side).pvalue, rel=0.05)
 
 
-def test_apart_by_hand() -> None:
-    """All of 5 failed and none of 5: at most (1/2)^10 a side; of 3: (1/2)^6; of 3 and 10: (3/13)^3 (10/13)^10."""
+def test_p_of_separate_groups_equals_sums_by_hand() -> None:
+    """With 5 of 5 failed against none, one side has (1/2)^10; with 3, (1/2)^6; with 3 and 10, (3/13)^3 (10/13)^10."""
     good, lost = [75.0, 75.1, 75.2, 75.3, 75.4], [None] * 5
     assert rank_test(outcomes(good), outcomes(lost)).p == pytest.approx(2 / 2**10)
     assert rank_test(outcomes(good[:3]), outcomes(lost[:3])).p == pytest.approx(2 / 2**6)
@@ -79,7 +77,7 @@ def test_apart_by_hand() -> None:
 
 
 def test_the_group_with_the_worse_mean_is_never_better() -> None:
-    """Nine of ten are above all others, and the tenth failed: by ranks it leads, by its mean it does not."""
+    """Nine of its ten seeds beat all others and one failed: it leads by ranks, but not by its mean."""
     ahead, behind = outcomes([75.7 + i / 100 for i in range(9)] + [None]), outcomes([75.0 + i / 100 for i in range(10)])
     for a, b in ((ahead, behind), (behind, ahead)):
         found = difference(a, b)
@@ -92,17 +90,17 @@ def test_equal_means_are_no_difference() -> None:
     assert rank_test(a, b).p == rank_test(b, a).p == 1.0
 
 
-def test_of_losses_the_lower_is_better_and_a_failure_the_worst() -> None:
-    """Failed seeds count as a loss of 2.3, which is below one that finished: they rank below it all the same."""
+def test_a_lower_loss_is_better_and_a_failed_run_is_worst() -> None:
+    """Failed seeds count as a loss of 2.3, less than a finished seed's, but still rank below it."""
     fair = Outcomes({seed: 2.5 + seed / 100 for seed in range(5)})
     lost = Outcomes(dict.fromkeys(range(5), 2.3), range(5))
     found = difference(fair, lost, higher_is_better=False)
-    assert found is not None and found.p == 1.0  # by its mean it is not the better one: no verdict
+    assert found is not None and found.p == 1.0  # its mean is not better, so there is no verdict
     good = difference(Outcomes({seed: 0.5 + seed / 100 for seed in range(5)}), lost, higher_is_better=False)
     assert good is not None and (good.verdict, good.failed) == ("better", (0, 5))
 
 
-def test_nothing_that_failed_is_equivalent() -> None:
+def test_groups_with_failed_runs_are_never_equivalent() -> None:
     a = Outcomes({seed: 75 + seed / 1000 for seed in range(6)} | {6: 10.0}, [6])
     b = Outcomes({seed: 75 + seed / 1000 for seed in range(6)} | {6: 10.0}, [6])
     (pair,) = all_pairs({"a": a, "b": b}, margin=0.5)
@@ -113,7 +111,7 @@ def test_nothing_that_failed_is_equivalent() -> None:
     )
 
 
-def test_shares_against_scipy_and_their_family() -> None:
+def test_shares_of_failed_runs_are_compared_as_in_scipy() -> None:
     shares = {
         "a": Proportion(0, 5),
         "b": Proportion(5, 5),
@@ -122,10 +120,10 @@ def test_shares_against_scipy_and_their_family() -> None:
         "none": Proportion(0, 0),
     }
     found = {(a, b): contrast for a, b, contrast in contrasts(shares)}
-    assert list(found) == [("a", "b"), ("a", "few"), ("b", "c"), ("b", "few"), ("c", "few")]  # where it happened
+    assert list(found) == [("a", "b"), ("a", "few"), ("b", "c"), ("b", "few"), ("c", "few")]  # with failures
     p = stats.fisher_exact([[0, 5], [5, 0]]).pvalue
     assert (found["a", "b"].p, found["a", "b"].p_adjusted) == (pytest.approx(p), pytest.approx(2 * p))
-    assert {contrast.family for contrast in found.values()} == {2}  # with enough seeds in both
+    assert {contrast.family for contrast in found.values()} == {2}  # pairs with enough seeds in both groups
     assert [found[pair].verdict for pair in (("a", "b"), ("b", "c"))] == ["less often", "more often"]
     assert found["b", "few"].p_adjusted is None and found["b", "few"].verdict == "cannot tell"
     assert found["a", "few"].sentence("A", "F", "diverges") == (

@@ -1,4 +1,4 @@
-"""A run's records that are not what they should be: every reader ends in a sentence, soon."""
+"""Malformed records of a run: every reader quickly raises a UserError."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def refused(read: Callable[[Path], Any], path: Path) -> str:
 
 
 @pytest.mark.parametrize("way", CONTENT)
-def test_malformed_content_is_told_by_every_reader(tmp_path: Path, way: str) -> None:
+def test_malformed_content_is_reported_by_every_reader(tmp_path: Path, way: str) -> None:
     content, words = CONTENT[way]
     (tmp_path / "record").write_bytes(content)
     for read in READERS:
@@ -95,7 +95,7 @@ def test_malformed_content_is_told_by_every_reader(tmp_path: Path, way: str) -> 
 
 
 @pytest.mark.parametrize("way", YAML)
-def test_malformed_yaml_is_told(tmp_path: Path, way: str) -> None:
+def test_malformed_yaml_is_reported(tmp_path: Path, way: str) -> None:
     content, words = YAML[way]
     (tmp_path / "config.yaml").write_bytes(content)
     for read in (read_yaml, read_config):
@@ -103,8 +103,10 @@ def test_malformed_yaml_is_told(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PLACES)
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.chdir(tmp_path)  # a socket's path is short
+def test_pipes_and_folders_are_reported_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # keeps the socket's path short
     make, words = PLACES[kind]
     make(Path("record"))
     for read in READERS:
@@ -112,7 +114,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path, monkeypatch:
     assert tail(Path("record")) == [] and last_values(Path("record")) == {}
 
 
-def test_a_missing_file_is_no_damaged_one(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match=r"none.json is missing: restore it") as caught:
         read_json(tmp_path / "none.json")
     assert caught.value.missing and not caught.value.damaged
@@ -138,7 +140,9 @@ INNER: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("wrong", "words"), INNER)
-def test_a_manifest_with_a_field_of_another_kind_is_told(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+def test_a_manifest_with_a_field_of_the_wrong_type_is_reported(
+    tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
     import json
 
     path = tmp_path / "manifest.json"
@@ -150,7 +154,7 @@ def test_a_manifest_with_a_field_of_another_kind_is_told(tmp_path: Path, wrong: 
 
 
 @pytest.mark.parametrize("text", ['{"status": "finished", "step": NaN}', '{"status": 5, "step": 1}', "{}"])
-def test_a_result_with_a_field_of_another_kind_is_told(tmp_path: Path, text: str) -> None:
+def test_a_result_with_a_field_of_the_wrong_type_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
     assert "is damaged (" in refused(read_result, tmp_path / "result.json")
 
@@ -159,19 +163,19 @@ def test_a_result_with_a_field_of_another_kind_is_told(tmp_path: Path, text: str
     "text",
     ["seed: 0\n", "a: ${nothing}\n", "a: ${a}\n", "model: 5\n", "model: {name: [x]}\n", "optimizer: null\n", "1: 2\n"],
 )
-def test_a_config_of_strange_values_is_told(tmp_path: Path, text: str) -> None:
+def test_a_config_with_invalid_values_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     assert "cannot be read by this version (" in refused(read_config, tmp_path / "config.yaml")
 
 
-def test_an_ordinary_file_is_read_with_a_byte_order_mark_too(tmp_path: Path) -> None:
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "record").write_bytes(b'\xef\xbb\xbf{"a": [1, 0.5, null, true], "b": {"c": "\xc3\xa4"}}')
     assert read_json(tmp_path / "record") == read_yaml(tmp_path / "record")
     (tmp_path / "record").write_text("eps: 1e-05\nschedule: ${x}\n")
     assert read_yaml(tmp_path / "record") == {"eps": 1e-05, "schedule": "${x}"}
 
 
-def test_shapes() -> None:
+def test_misfit_describes_the_first_wrong_field() -> None:
     shape = {"a": int, "b?": [float], "c?": {"d": str}}
     for good in ({"a": 1}, {"a": 1, "b": [1, 2.4e24], "c": None}, {"a": 0, "c": {"d": "x"}, "e": object()}):
         assert misfit(good, shape) is None
@@ -188,11 +192,11 @@ def test_shapes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a socket"])
-def test_what_is_no_file_in_a_files_place_is_told_before_it_is_opened(
+def test_run_files_that_are_no_files_are_reported_before_they_are_opened(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe in the place of log.txt held train.py for ever, one in that of .lock ended in a traceback."""
-    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    """A pipe as log.txt used to block train.py for ever, and one as .lock used to end in a traceback."""
+    monkeypatch.chdir(tmp_path)  # keeps the socket's path short
     config = compose_config(["data.root=/data/imagenet"])
     for name in ("config.yaml", "manifest.json", "result.json", "metrics.jsonl", "log.txt", ".lock"):
         PLACES[kind][0](Path(name))
@@ -219,5 +223,5 @@ def test_a_configuration_is_read_as_omegaconf_writes_it(tmp_path: Path, values: 
 
 
 def _plain(value: Any) -> Any:
-    """What no interpolation is: those are refused."""
+    """Return the value without `$`, because interpolations are refused."""
     return value.replace("$", "S") if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The run directory: who may use it, what it remembers, and metrics.jsonl."""
+"""The run directory: locking, recorded configuration and data, and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def changed(config: Config, part: str, **values: Any) -> Config:
 
 
 def start(place: RunDirectory, config: Config) -> None:
-    """What a run does before its first step."""
+    """Prepare a directory as a run does before its first step."""
     assert place.look(config) is None
     place.claim(config)
     place.begin(DATA, session(1, "cpu", 0), "id")
@@ -72,7 +72,7 @@ def test_two_processes_cannot_share_a_directory(place: RunDirectory, config: Con
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "claimed\n"
         try:
-            for _ in range(2):  # whoever is refused must not take the holder's name away
+            for _ in range(2):  # a refused process must not remove the holder's name
                 with pytest.raises(UserError) as caught:
                     RunDirectory(place.path).look(config)
                 who = f"process {holder.pid} on {socket.gethostname()}"
@@ -83,8 +83,8 @@ def test_two_processes_cannot_share_a_directory(place: RunDirectory, config: Con
     assert (place.path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
-def test_children_do_not_keep_the_lock(place: RunDirectory, config: Config) -> None:
-    """A loader process that outlives its run for a moment must not keep the same command from going on."""
+def test_child_processes_do_not_keep_the_lock(place: RunDirectory, config: Config) -> None:
+    """A loader process may outlive its run briefly, and must not block the next start."""
     child = HOLDER.replace("time.sleep(60)", "import os\nif os.fork() == 0:\n    time.sleep(30)")
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -98,12 +98,12 @@ def test_children_do_not_keep_the_lock(place: RunDirectory, config: Config) -> N
             os.killpg(holder.pid, signal.SIGKILL)
 
 
-def test_the_configuration_is_written_and_read_back(place: RunDirectory, config: Config) -> None:
+def test_the_configuration_can_be_read_back(place: RunDirectory, config: Config) -> None:
     start(place, config)
     assert read_config(place.config) == config and RunDirectory(place.path).look(config) is None
 
 
-def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: Config) -> None:
+def test_resume_never_refuses_a_directory_with_a_run(place: RunDirectory, config: Config) -> None:
     never = replace(config, resume="never")
     start(place, never)
     with pytest.raises(
@@ -112,7 +112,9 @@ def test_never_refuses_a_directory_that_has_a_run(place: RunDirectory, config: C
         RunDirectory(place.path).look(never)
 
 
-def test_a_run_that_never_began_may_be_another(place: RunDirectory, config: Config) -> None:
+def test_a_directory_whose_run_never_started_can_be_used_for_a_different_run(
+    place: RunDirectory, config: Config
+) -> None:
     place.claim(config)
     other = replace(config, seed=3, resume="never")
     again = RunDirectory(place.path)
@@ -121,7 +123,7 @@ def test_a_run_that_never_began_may_be_another(place: RunDirectory, config: Conf
     assert read_config(place.config) == other
 
 
-def test_another_run_is_refused_by_naming_what_differs(place: RunDirectory, config: Config) -> None:
+def test_error_names_the_settings_that_differ_from_the_recorded_run(place: RunDirectory, config: Config) -> None:
     start(place, config)
     other = replace(changed(config, "optimizer", lr=0.1, stable_decay=None), seed=3)
     with pytest.raises(UserError) as caught:
@@ -136,7 +138,7 @@ def test_another_run_is_refused_by_naming_what_differs(place: RunDirectory, conf
     assert read_config(place.config) == config
 
 
-def test_what_changes_no_result_may_change(place: RunDirectory, config: Config) -> None:
+def test_settings_that_do_not_change_results_may_change(place: RunDirectory, config: Config) -> None:
     start(place, config)
     moved = changed(config, "data", root="/elsewhere", workers=2, eval_batch_size=7)
     moved = changed(moved, "trainer", device="cpu", channels_last=False, checkpoint_every_minutes=None)
@@ -144,21 +146,21 @@ def test_what_changes_no_result_may_change(place: RunDirectory, config: Config) 
 
 
 @pytest.mark.parametrize("text", ["", "seed: 0\n", "seed: [\n", "just words", "a: ${nothing}\n"])
-def test_a_config_that_cannot_be_read_is_told(place: RunDirectory, config: Config, text: str) -> None:
+def test_an_unreadable_config_is_reported(place: RunDirectory, config: Config, text: str) -> None:
     start(place, config)
     place.config.write_text(text)
     with pytest.raises(UserError, match=f"{place.config} (cannot be read by this version|is damaged) "):
         RunDirectory(place.path).look(config)
 
 
-def test_a_directory_that_cannot_be_is_told(tmp_path: Path, config: Config) -> None:
+def test_an_impossible_run_directory_is_refused(tmp_path: Path, config: Config) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match=rf"^{path} cannot be a run directory \(.+\): choose another run_dir=\.$"):
             RunDirectory(path).look(config)
 
 
-def test_a_finished_run_is_looked_at_alone(place: RunDirectory, config: Config) -> None:
+def test_a_finished_run_is_not_locked(place: RunDirectory, config: Config) -> None:
     start(place, config)
     place.finish({"status": "diverged", "step": 40})
     again = RunDirectory(place.path)
@@ -172,14 +174,15 @@ def test_each_session_is_added_to_the_manifest(place: RunDirectory, config: Conf
     manifest = json.loads(place.manifest.read_text())
     assert manifest["data"] == DATA
     assert [s["resumed_from_step"] for s in manifest["sessions"]] == [0, 7]
-    told = manifest["sessions"][0]
-    assert (told["hardware"]["ranks"], told["hardware"]["precision"]) == (2, "fp32") and told["command"][1:] == sys.argv
-    assert {"python", "torch", "timm", "wandb"} <= {name for name, version in told["packages"].items() if version}
+    entry = manifest["sessions"][0]
+    assert (entry["hardware"]["ranks"], entry["hardware"]["precision"]) == (2, "fp32")
+    assert entry["command"][1:] == sys.argv
+    assert {"python", "torch", "timm", "wandb"} <= {name for name, version in entry["packages"].items() if version}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    assert (told["git"] or {"commit": ""})["commit"] == commit.stdout.strip()
+    assert (entry["git"] or {"commit": ""})["commit"] == commit.stdout.strip()
 
 
-def test_other_images_are_refused_with_both_places(place: RunDirectory, config: Config) -> None:
+def test_different_images_are_refused_and_both_roots_named(place: RunDirectory, config: Config) -> None:
     start(place, config)
     now = DATA | {"fingerprint": "images-2:2", "names": "names:2", "train_images": 79, "root": "/data/other"}
     with pytest.raises(UserError) as caught:
@@ -192,8 +195,8 @@ def test_other_images_are_refused_with_both_places(place: RunDirectory, config: 
     RunDirectory(place.path).require_data(DATA | {"root": "/moved"})
 
 
-def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: Path) -> None:
-    """Full for files above 10 kB: the system's own limit, which a write runs into as into a full disk."""
+def test_a_full_disk_is_reported_and_the_old_file_kept(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes writes beyond 10 kB fail, like a full disk."""
     result, metrics = tmp_path / "result.json", tmp_path / "metrics.jsonl"
     write_atomically(result, "old")
 
@@ -216,7 +219,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path: Path) -> None:
     process.start()
     assert here.recv().startswith(f"UserError: {result} could not be written (File too large): make room")
     assert here.recv().startswith(f"UserError: {metrics} could not be written (File too large): make room")
-    assert here.recv() == "done None"  # the sentence above must not be followed by a traceback
+    assert here.recv() == "done None"  # no traceback may follow the error above
     process.join(30)
     assert result.read_text() == "old" and {path.name for path in tmp_path.iterdir()} == {result.name, metrics.name}
 
@@ -232,13 +235,13 @@ def test_every_line_is_json_and_flushed(tmp_path: Path) -> None:
     tracker = JsonLines(tmp_path / "metrics.jsonl", 0)
     tracker.log({"step": 2**60, "train/loss": 1 / 3, "lr": 1e-300, "grad_norm": math.inf, "val/acc1": math.nan})
     tracker.log({"step": 2, "train/loss": -math.inf, "epoch": 1.0})
-    first, second = read_lines(tmp_path / "metrics.jsonl")  # before it is closed
+    first, second = read_lines(tmp_path / "metrics.jsonl")  # before the tracker is closed
     assert first == {"step": 2**60, "train/loss": 0.33333333, "lr": 1e-300, "grad_norm": None, "val/acc1": None}
     assert second == {"step": 2, "train/loss": None, "epoch": 1.0}
     tracker.close(0, {})
 
 
-def test_lines_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
+def test_metrics_after_the_checkpoint_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tracker = JsonLines(path, 0)
     tracker.log({"step": 1})
@@ -247,7 +250,7 @@ def test_lines_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     tracker.log({"step": 2})
     tracker.close(143, {})
     with path.open("a") as file:
-        file.write('{"step": 3, "tra')  # half a line, as a kill leaves
+        file.write('{"step": 3, "tra')  # half a line, as after a kill
     again = JsonLines(path, size)
     assert again.size == size == path.stat().st_size
     again.log({"step": 2, "new": 1})

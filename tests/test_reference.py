@@ -1,4 +1,4 @@
-"""Algorithm 4 as it ships: tied to the independent one in NumPy and the golden trajectory; the class is tied to it."""
+"""ranger21.optim.reference against an independent NumPy version and the golden trajectory, and Ranger21 against it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CHANGES = [
 
 
 def letters(kwargs: dict) -> dict:
-    """The class's arguments in the paper's letters."""
+    """Return Ranger21's arguments under the paper's letters."""
     betas = dict(zip(("β1", "β2"), kwargs.get("betas", ()), strict=False))
     return {LETTERS[name]: value for name, value in kwargs.items() if name != "betas"} | betas
 
 
 @pytest.mark.parametrize("kwargs", CHANGES, ids=str)
-def test_it_is_the_independent_one_and_the_class(kwargs: dict) -> None:
-    """Tensors of every kind, zeros among them, in float64; gradients of zero at some steps."""
+def test_the_reference_equals_the_numpy_version_and_ranger21(kwargs: dict) -> None:
+    """The tensors include zeros and all numbers of dimensions, in float64; some steps have zero gradients."""
     params = make_params()
     weights, states = [param.detach().clone() for param in params], [{} for _ in params]
     slow, optimizer = Reference([[x.numpy() for x in weights]], **kwargs), Ranger21(params, **kwargs)
@@ -47,7 +47,7 @@ def test_it_is_the_independent_one_and_the_class(kwargs: dict) -> None:
         assert largest_error(params, [x.numpy() for x in weights]) < 1e-12
 
 
-def test_it_follows_the_golden_trajectory() -> None:
+def test_the_reference_follows_the_golden_trajectory() -> None:
     golden = np.load(GOLDEN)
     kwargs, names = json.loads(str(golden["kwargs"])), golden["order"]
     lr = kwargs.pop("lr")
@@ -59,5 +59,5 @@ def test_it_follows_the_golden_trajectory() -> None:
             assert np.abs(weights[name].numpy() - golden[f"param.{name}"][t]).max() < 1e-10
 
 
-def test_it_is_for_tensors_of_every_kind() -> None:
+def test_the_test_shapes_have_zero_to_four_dimensions() -> None:
     assert {len(shape) for shape in SHAPES} == {0, 1, 2, 3, 4}
