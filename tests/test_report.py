@@ -1,4 +1,4 @@
-"""The comparison of runs, on run directories made here with known values."""
+"""The comparison of made-up runs with known values."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ def labels(tmp_path: Path) -> list[str]:
 # Reading
 
 
-def test_cut_last_line_is_ignored(make_run: MakeRun) -> None:
+def test_a_truncated_last_line_is_ignored(make_run: MakeRun) -> None:
     run = read_single_run(make_run(top1=(50.0, 60.0), status="running", tail='{"step": 25, "epoch": 2.5, "train/lo'))
     assert run.last("epoch") == 2.0
     assert run.status == "running"
     assert run.notes == ()
 
 
-def test_broken_line_within_is_counted(make_run: MakeRun) -> None:
+def test_an_unreadable_line_is_counted(make_run: MakeRun) -> None:
     path = make_run(tail='{"step": 25, "tr{"step": 25}\n{"step": 30, "epoch": 3.0, "train/loss": 1.0}\n')
     run = read_single_run(path)
     assert run.last("train/loss") == 1.0
     assert any("1 unreadable" in note for note in notes(summarise(group_runs([run]))))
 
 
-def test_repeated_step_keeps_the_last_value(make_run: MakeRun) -> None:
+def test_the_last_value_of_a_repeated_step_counts(make_run: MakeRun) -> None:
     run = read_single_run(make_run(top1=(50.0, 60.0), tail='{"step": 20, "epoch": 2.0, "val/acc1": 61.5}\n'))
     assert run.series("val/acc1")[1].tolist() == [50.0, 61.5]
-    assert run.last("val/loss") == 4.0  # of the first line of that step, which has no newer value
+    assert run.last("val/loss") == 4.0  # from the first line of that step, because the second has no val/loss
 
 
-def test_resumed_run_replaces_what_was_logged_beyond(make_run: MakeRun) -> None:
+def test_a_resumed_run_replaces_later_lines_of_the_interrupted_one(make_run: MakeRun) -> None:
     again = '{"step": 10, "epoch": 1.0, "val/acc1": 51.0}\n{"step": 15, "epoch": 1.5, "train/loss": 7.0}\n'
     run = read_single_run(make_run(top1=(50.0, 60.0, 70.0), status="running", tail=again))
     assert run.series("val/acc1")[1].tolist() == [51.0]
     assert run.last("epoch") == 1.5
 
 
-def test_non_finite_and_null_values_are_no_values(make_run: MakeRun) -> None:
+def test_nan_and_null_values_are_ignored(make_run: MakeRun) -> None:
     tail = '{"step": 30, "epoch": 3.0, "val/acc1": NaN, "val/loss": null}\n'
     run = read_single_run(make_run(top1=(50.0, 60.0), tail=tail))
     assert run.last("val/acc1") == 60.0
@@ -74,7 +74,7 @@ def test_runs_are_found_by_directory_parent_and_glob_once(make_run: MakeRun, tmp
     assert [run.seed for run in find_runs([str(first.parent / "*-s1")]).runs] == [1]
 
 
-def test_nothing_found_is_told(tmp_path: Path) -> None:
+def test_paths_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run"):
         find_runs([str(tmp_path)])
     with pytest.raises(UserError, match=r"outptus does not exist: give run directories"):
@@ -86,7 +86,7 @@ def test_nothing_found_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_entered_is_told(make_run: MakeRun) -> None:
+def test_an_unreadable_folder_is_reported(make_run: MakeRun) -> None:
     path = make_run()
     path.parent.chmod(0o600)
     with pytest.raises(UserError, match=f"{path.parent}.* cannot be read \\(Permission denied\\): give"):
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_entered_is_told(make_run: MakeRun) -> None:
     path.parent.chmod(0o700)
 
 
-def test_a_run_without_config_is_left_out_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_run_without_config_is_left_out_and_reported(make_run: MakeRun, tmp_path: Path) -> None:
     path, kept = make_run(), make_run(seed=1)
     (path / "config.yaml").unlink()
     found = find_runs([str(tmp_path)])
@@ -104,7 +104,7 @@ def test_a_run_without_config_is_left_out_with_a_sentence(make_run: MakeRun, tmp
         find_runs([str(path)])
 
 
-def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make_run: MakeRun, tmp_path: Path) -> None:
+def test_an_invalid_wandb_file_is_left_out_and_reported(make_run: MakeRun, tmp_path: Path) -> None:
     kept, file = make_run(), tmp_path / "a.wandb"
     file.write_text("hello there")
     found = find_runs([str(kept), str(file)])
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_of_wandb_is_left_out_with_a_sentence(make_run: MakeR
 # Groups
 
 
-def test_seeds_form_a_group_whatever_does_not_change_the_result(make_run: MakeRun, tmp_path: Path) -> None:
+def test_seeds_with_equal_settings_form_a_group(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in (2, 0, 1):
         make_run(seed=seed)
     (group,) = group_runs(find_runs([str(tmp_path)]).runs)
@@ -124,14 +124,14 @@ def test_seeds_form_a_group_whatever_does_not_change_the_result(make_run: MakeRu
     assert [run.seed for run in group.runs] == [0, 1, 2]
 
 
-def test_optimizers_with_different_keys_are_named_alone(make_run: MakeRun, tmp_path: Path) -> None:
+def test_labels_of_different_optimizers_contain_only_their_names(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer in OPTIMIZERS:
         make_run(optimizer)
     groups = group_runs(find_runs([str(tmp_path)]).runs)
     assert [group.label for group in groups] == ["adamw", "nesterov", "ranger21"]
-    said = " ".join(notes(summarise(groups)))
-    assert "optimizer.lr (adamw 0.001; nesterov 0.1; ranger21 0.003)" in said
-    assert "momentum" not in said
+    text = " ".join(notes(summarise(groups)))
+    assert "optimizer.lr (adamw 0.001; nesterov 0.1; ranger21 0.003)" in text
+    assert "momentum" not in text
 
 
 def test_optimizer_settings_are_compared_within_the_optimizer(make_run: MakeRun, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_optimizer_settings_are_compared_within_the_optimizer(make_run: MakeRun,
     ]
 
 
-def test_label_holds_only_what_differs_names_first(make_run: MakeRun, tmp_path: Path) -> None:
+def test_labels_contain_only_differing_settings_names_first(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("ranger21", name="a", optimizer__lookahead_k=0)
     make_run("ranger21", name="b", schedule__name="cosine")
     assert labels(tmp_path) == ["schedule=constant lookahead_k=0", "schedule=cosine lookahead_k=5"]
@@ -159,7 +159,7 @@ def test_label_holds_only_what_differs_names_first(make_run: MakeRun, tmp_path: 
     ]
 
 
-def test_labels_tell_close_numbers_apart_but_not_1_from_1_0(make_run: MakeRun, tmp_path: Path) -> None:
+def test_labels_distinguish_close_numbers_but_not_1_from_1_0(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(name="a", optimizer__lr=1)
     make_run(name="b", optimizer__lr=1.0, seed=1)
     assert labels(tmp_path) == ["adamw"]
@@ -167,7 +167,7 @@ def test_labels_tell_close_numbers_apart_but_not_1_from_1_0(make_run: MakeRun, t
     assert labels(tmp_path) == ["lr=1", "lr=1.00000001"]
 
 
-def test_missing_setting_counts_within_an_optimizer_only(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_missing_setting_separates_only_groups_of_one_optimizer(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", name="a")
     make_run("ranger21", name="b", trainer__ema=0.9)
     assert labels(tmp_path) == ["adamw", "ranger21"]
@@ -175,7 +175,7 @@ def test_missing_setting_counts_within_an_optimizer_only(make_run: MakeRun, tmp_
     assert labels(tmp_path) == ["adamw trainer.ema=0.9", "adamw trainer.ema=unset", "ranger21"]
 
 
-def test_experiments_are_kept_apart(make_run: MakeRun, tmp_path: Path) -> None:
+def test_experiments_are_separate_groups(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(name="a")
     make_run(name="b", experiment="other")
     assert labels(tmp_path) == ["experiment=other", "experiment=test"]
@@ -203,7 +203,7 @@ def test_rows_have_known_values_and_order(make_run: MakeRun, tmp_path: Path) -> 
     assert "Too few seeds to tell whether ranger21 is better than adamw (n = 1 and 3; at least 3 needed)" in text
 
 
-def test_no_cell_breaks_a_table(make_run: MakeRun, tmp_path: Path) -> None:
+def test_special_characters_do_not_break_a_table(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(name="a", optimizer__note="plain")
     make_run(name="b", optimizer__note="x | y\nz")
     heads, rule, *rows = (line for line in comparison_markdown(tmp_path).splitlines() if line.startswith("|"))
@@ -211,7 +211,7 @@ def test_no_cell_breaks_a_table(make_run: MakeRun, tmp_path: Path) -> None:
     assert rows[1].startswith(r"| note=x \| y\\nz | 1 | 0 |")
 
 
-def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make_run: MakeRun, tmp_path: Path) -> None:
+def test_running_runs_are_left_out_and_diverged_runs_count(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(seed=0, top1=(50.0, 60.0), trainer__epochs=2)
     make_run(seed=1, top1=(50.0, 99.0), status="diverged", trainer__epochs=2)
     make_run(seed=2, top1=(55.0,), status="running", trainer__epochs=2)
@@ -219,12 +219,12 @@ def test_running_runs_are_marked_and_left_out_and_diverged_ones_count(make_run: 
     assert rows[0].final_top1 == replace(estimate([60.0, 0.0]), low=None, high=None)
     text = comparison_markdown(tmp_path)
     assert "| adamw | 2 | 1 of 2 (1 to 99 %) | 1 | 0, 1×, 2○ | 30.00 ± 42.43 | – | 60.00 (n = 1) |" in text
-    said = "counts as 0 % top-1 (the worst value, as the number of classes is unknown)"
-    assert f"× adamw, seed 1: diverged at step 20 (epoch 2); {said}." in text
+    value = "counts as 0 % top-1 (the worst value, as the number of classes is unknown)"
+    assert f"× adamw, seed 1: diverged at step 20 (epoch 2); {value}." in text
     assert "○ adamw, seed 2: running or stopped at epoch 1, top-1 55.00 %; not in the means." in text
 
 
-def test_group_of_which_no_run_has_ended_comes_last(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_group_without_ended_runs_comes_last(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", status="running", top1=(90.0,), trainer__epochs=2)
     make_run("ranger21", status="diverged", top1=(90.0,), trainer__epochs=2)
     make_run("nesterov", top1=(10.0, 20.0))
@@ -233,18 +233,18 @@ def test_group_of_which_no_run_has_ended_comes_last(make_run: MakeRun, tmp_path:
     assert "| adamw | 0 | 0 | 1 | 0○ | – | – | – | – | – | – |" in comparison_markdown(tmp_path)
 
 
-def test_one_seed_run_twice_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_seed_that_ran_twice_is_reported(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(name="a")
     make_run(name="b")
-    said = notes(summarise(group_runs(find_runs([str(tmp_path)]).runs)))
-    assert any("have seed 0: their mean counts as one seed" in note for note in said)
-    assert any("adamw (n = 1)" in note for note in said)  # one seed, although two runs
+    found = notes(summarise(group_runs(find_runs([str(tmp_path)]).runs)))
+    assert any("have seed 0: their mean counts as one seed" in note for note in found)
+    assert any("adamw (n = 1)" in note for note in found)  # one seed, although two runs
 
 
 # Curves
 
 
-def test_bins_are_means_at_their_middles() -> None:
+def test_bins_contain_means_at_their_centres() -> None:
     epochs, values = binned((np.array([0.5, 1.0, 1.5, 3.0]), np.array([1.0, 3.0, 5.0, 7.0])), 1.0)
     assert epochs.tolist() == [0.5, 1.5, 2.5]
     assert values.tolist() == [2.0, 5.0, 7.0]
@@ -256,7 +256,7 @@ def test_bin_width_is_round(make_run: MakeRun, tmp_path: Path) -> None:
     assert bin_width([]) == 1.0
 
 
-def test_average_interpolates_where_every_curve_has_values() -> None:
+def test_the_average_covers_the_range_that_all_curves_share() -> None:
     short = (np.array([1.0, 3.0]), np.array([10.0, 30.0]))
     long = (np.array([1.0, 2.0, 3.0, 4.0]), np.array([20.0, 20.0, 20.0, 99.0]))
     epochs, mean, low, high = average([short, long, (np.empty(0), np.empty(0))])
@@ -267,7 +267,7 @@ def test_average_interpolates_where_every_curve_has_values() -> None:
     assert len(average([])[0]) == 0
 
 
-def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make_run: MakeRun, tmp_path: Path) -> None:
+def test_figures_state_n_and_draw_a_band_only_for_several_seeds(make_run: MakeRun, tmp_path: Path) -> None:
     for seed in range(3):
         make_run("adamw", seed, (50.0, 60.0 + seed))
     make_run("ranger21", 0, (50.0, 70.0))
@@ -282,7 +282,7 @@ def test_figure_tells_n_and_draws_a_band_for_several_seeds_only(make_run: MakeRu
     assert adamw.tolist() == [50.0, 61.0]
 
 
-def test_diverging_loss_does_not_set_the_axis(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_diverging_loss_does_not_stretch_the_axis(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0)
     make_run("adamw", 1, status="diverged", tail='{"step": 25, "epoch": 2.5, "train/loss": 1e30}\n')
     panel = FigurePanel("loss", lambda run: run.series("train/loss"), log=True)
@@ -290,7 +290,7 @@ def test_diverging_loss_does_not_set_the_axis(make_run: MakeRun, tmp_path: Path)
     assert axes.get_ylim()[1] < 100
 
 
-def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_bars_may_end_at_zero_or_have_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
     bars = [ErrorBar("a", "k", 1.0, 0.0, 2.0), ErrorBar("b", "k", -1.0, -2.0, 0.0), ErrorBar("c", "k", 3.0, None, None)]
@@ -299,7 +299,7 @@ def test_an_interval_may_end_at_zero_or_not_exist(tmp_path: Path, monkeypatch: p
     assert [line[:, 0].tolist() for line in lines.get_segments()] == [[0.0, 2.0], [-2.0, 0.0], [3.0, 3.0]]
 
 
-def test_runs_without_any_value_are_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_without_logged_values_can_be_drawn(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(top1=(), status="running")
     groups = group_runs(find_runs([str(tmp_path)]).runs)
     panel = FigurePanel("loss", lambda run: binned(run.series("train/loss"), bin_width(groups)), log=True)
@@ -314,8 +314,8 @@ def test_runs_without_any_value_are_drawn(make_run: MakeRun, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("cell", ["x|y", r"x\|y", r"x\\|y", r"|", "x\\", r"\*x\*", r"\udcff"])
-def test_every_cell_and_head_of_a_table_is_read_as_it_was_written(cell: str) -> None:
-    """Split and unescaped as GitHub does it: a backslash escapes the next character, another backslash too."""
+def test_cells_of_a_table_are_escaped_and_unescape_to_the_original(cell: str) -> None:
+    """The cells are split and unescaped as on GitHub, where a backslash escapes any next character."""
     head, rule, row = table_lines([cell, "b"], [[cell, "b"]], right=[0])
     assert rule == "| ---: | --- |"
     for line in (head, row):
@@ -323,5 +323,5 @@ def test_every_cell_and_head_of_a_table_is_read_as_it_was_written(cell: str) -> 
         assert cells and re.sub(r"\\(.)", r"\1", cells[1]) == cell and cells[2] == "b", line
 
 
-def test_a_cell_is_one_line() -> None:
+def test_a_cell_with_a_newline_becomes_one_line() -> None:
     assert table_lines(["a\nb"], [["c\nd"]]) == ["| a b |", "| --- |", "| c d |"]

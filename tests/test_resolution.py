@@ -1,4 +1,4 @@
-"""The quantum of the validation set: the least spread that an interval and a test of accuracies allow for."""
+"""The resolution of a validation set: the smallest spread that intervals and tests of accuracies may assume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = st.lists(st.integers(0, 40), min_size=3, max_size=10)
 @pytest.mark.parametrize("images", [30, 10_000, 50_000])
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("first", [0, 100])
-def test_equal_values_are_known_to_a_step_at_best(n: int, images: int, first: int) -> None:
+def test_equal_values_have_an_interval_of_at_least_one_step(n: int, images: int, first: int) -> None:
     step = 100 / images
     level = estimate([73.0] * n, quantum=step)
     assert level is not None and level.sd == 0 and level.low is not None and level.high is not None
@@ -41,12 +41,12 @@ def test_equal_values_are_known_to_a_step_at_best(n: int, images: int, first: in
 
 @QUICK
 @given(a=STEPS, b=STEPS, first=st.sampled_from([0, 100]))
-def test_never_surer_than_a_step_and_never_surer_than_without(a: list[int], b: list[int], first: int) -> None:
+def test_intervals_are_never_narrower_than_one_step(a: list[int], b: list[int], first: int) -> None:
     one, two = seeds([73 + x / 100 for x in a]), seeds([73 + x / 100 for x in b], first)
     coarse, fine = compare(one, two, quantum=0.01), compare(one, two)
     assert ends(coarse)[1] - ends(coarse)[0] > 0.01
     assert coarse.mean == fine.mean and (fine.p is None or coarse.p >= fine.p)
-    if fine.low is not None and fine.high - fine.low > 0.05:  # with enough spread nothing changes
+    if fine.low is not None and fine.high - fine.low > 0.05:  # with enough spread, the resolution makes no difference
         assert coarse == fine
     level = estimate(one.values(), quantum=0.01)
     assert level is not None and level.high - level.low > 0.01
@@ -57,7 +57,7 @@ def with_images(path: Path, count: int) -> Path:
     return path
 
 
-def test_the_step_is_the_validation_sets(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_step_is_one_image_of_the_validation_set(make_run: MakeRun, tmp_path: Path) -> None:
     with_images(make_run("adamw", 0), 50_000)
     make_run("adamw", 1)
     with_images(make_run("ranger21", 0), 10_000)
@@ -68,8 +68,8 @@ def test_the_step_is_the_validation_sets(make_run: MakeRun, tmp_path: Path) -> N
     assert quantum([runs["adamw1"]]) == quantum([]) == quantum(runs.values(), "holdout") == 0.0
 
 
-def test_three_seeds_a_hundredth_apart_in_a_small_set(make_run: MakeRun, tmp_path: Path) -> None:
-    """30 images: one of them is 3.33 points, so that 73.33 three times is no certainty, nor is 76.67."""
+def test_equal_accuracies_on_a_small_validation_set_give_no_verdict(make_run: MakeRun, tmp_path: Path) -> None:
+    """Each of 30 images is worth 3.33 points, so three equal accuracies do not make the difference certain."""
     for seed in range(3):
         make_run("ranger21", seed, (50.0, 76.666667))
         make_run("adamw", seed, (50.0, 73.333333))
@@ -80,5 +80,5 @@ def test_three_seeds_a_hundredth_apart_in_a_small_set(make_run: MakeRun, tmp_pat
     comparison = examine([str(tmp_path / "outputs")]).comparisons[0]
     row = comparison.rows[0].final_top1
     assert row is not None and row.high - row.low > 100 / 30
-    told = table.markdown(comparison)
-    assert "with n = 3 and 3: the difference is 3.33 points (95 % interval -2.52 to 9.19, p = 0.13" in told
+    text_of_table = table.markdown(comparison)
+    assert "with n = 3 and 3: the difference is 3.33 points (95 % interval -2.52 to 9.19, p = 0.13" in text_of_table

@@ -1,4 +1,4 @@
-"""Killed and resumed equals never killed: bit for bit, in weights, optimizer state and records."""
+"""A killed and resumed run equals an uninterrupted one bit for bit: weights, optimizer state and records."""
 
 import os
 import random
@@ -33,7 +33,7 @@ from support.training import (
         ("adamw", 0, 1, 3, ["trainer.precision=fp16"]),
     ],
 )
-def test_killed_at_random_steps(optimizer, workers, ranks, kills, extra, tiny, tmp_path):
+def test_a_run_killed_at_random_steps_resumes_exactly(optimizer, workers, ranks, kills, extra, tiny, tmp_path):
     overrides = [*tiny, f"optimizer={optimizer}", f"data.workers={workers}", *extra]
     assert run_ranks(overrides, tmp_path / "whole", ranks) == [0] * ranks
     killed, rng = tmp_path / "killed", random.Random(f"{optimizer}{workers}{ranks}")
@@ -59,14 +59,14 @@ LOGGED = ["trainer.log_every_steps=1", "trainer.checkpoint_every_steps=null"]
 
 @pytest.fixture(scope="module")
 def undisturbed(images, tmp_path_factory):
-    """A run that logs every step and that nothing interrupts."""
+    """A run that logs every step and is never interrupted."""
     directory = tmp_path_factory.mktemp("undisturbed") / "run"
     assert run_ranks([*TINY, f"data.root={images}", *LOGGED], directory, 1) == [0]
     return directory
 
 
 def assert_stopped_and_resumed(overrides, directory, output, undisturbed):
-    """Assert that a run saved a checkpoint when it was stopped, and ends as one that was not."""
+    """Assert that a stopped run saved a checkpoint, and ends like an uninterrupted one when resumed."""
     assert "the same command goes on from there" in output and "Traceback" not in output
     assert not (directory / "result.json").exists()
     assert 0 < saved_step(directory) < 20
@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_the_same_command_resumes(undisturbed, tiny, tmp_path):
 
 
 def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):
-    """Sent to one rank only, as a scheduler may."""
+    """The signal goes to one rank only, as a scheduler may send it."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     overrides = [*tiny, "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(**command(*overrides, launcher=launcher), cwd=ROOT)
@@ -116,7 +116,7 @@ def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):
     assert saved_step(tmp_path / "run") > 0
 
 
-def test_a_finished_run_is_left_alone(tiny, tmp_path):
+def test_a_finished_run_is_not_changed(tiny, tmp_path):
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.name != ".lock"}
     finished = train(*tiny, f"run_dir={tmp_path / 'run'}")

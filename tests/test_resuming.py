@@ -1,4 +1,4 @@
-"""Nothing is begun again unasked, and nothing is lost meanwhile: which checkpoint a run goes on from."""
+"""Which checkpoint a run resumes from: it never starts over unless asked, and loses nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ranger21.records.checkpoint_file import read
 from ranger21.run import experiment
 from ranger21.system.errors import UserError
 
-OVERRIDES = [*TINY, "optimizer=adamw"]  # saves at 3, 5, 6, 9, 10, 12, 15, 18 and 20
+OVERRIDES = [*TINY, "optimizer=adamw"]  # saves after steps 3, 5, 6, 9, 10, 12, 15, 18 and 20
 
 
 def start(directory: Path, *overrides: str) -> int:
@@ -39,7 +39,7 @@ def start(directory: Path, *overrides: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
     logger = logging.getLogger("ranger21")
     logger.addHandler(caplog.handler)
     monkeypatch.setattr(experiment, "log_to_console", lambda main: logger.setLevel(logging.INFO))
@@ -50,7 +50,7 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture(scope="module")
 def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, str]:
-    """A whole run, one killed after step 14, one before its first checkpoint, and the override for their images."""
+    """Three runs and the override for their images: a finished one, one killed at step 14, one before a checkpoint."""
     place, data = tmp_path_factory.mktemp("runs"), f"data.root={images}"
     for name, die_at in (("whole", None), ("killed", 14), ("young", 3)):
         child = FORKSERVER.Process(target=train_in_child, args=([*OVERRIDES, data], place / name, {}, die_at, "before"))
@@ -61,7 +61,7 @@ def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """What is in a run directory, but for the lock and the log, which every start writes to."""
+    """Return the files of a run directory, except the lock and the log, which every start writes."""
     files = [path for path in directory.rglob("*") if path.name not in (".lock", "log.txt")]
     return {str(path): path.read_bytes() for path in files if path.is_file()}
 
@@ -71,7 +71,7 @@ def names(directory: Path) -> set[str]:
 
 
 def damage(path: Path) -> None:
-    """In a file of its own: best.pt may be another name of it."""
+    """Truncate a checkpoint in a new file, because best.pt may be a hard link to the old one."""
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) // 2])
@@ -133,8 +133,10 @@ LOST: dict[str, tuple[Callable[[Path], None], str, bool]] = {
 
 
 @pytest.mark.parametrize("kind", LOST)
-def test_a_lost_run_is_not_begun_again_unasked(runs: tuple[Path, Path, Path, str], tmp_path: Path, kind: str) -> None:
-    """Nor at the second start, which used to find nothing of what the first had put aside."""
+def test_a_run_without_usable_checkpoints_does_not_start_over_unasked(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path, kind: str
+) -> None:
+    """The second start must refuse, too; it used to miss what the first had moved aside."""
     lose, words, best = LOST[kind]
     directory = shutil.copytree(runs[1], tmp_path / "run")
     lose(directory / "checkpoints")
@@ -148,8 +150,10 @@ def test_a_lost_run_is_not_begun_again_unasked(runs: tuple[Path, Path, Path, str
 
 
 @pytest.mark.parametrize("resume", ["best", "scratch"])
-def test_a_lost_run_goes_on_as_it_is_told(runs: tuple[Path, Path, Path, str], tmp_path: Path, resume: str) -> None:
-    """It comes to the same end, and all that there was is kept."""
+def test_a_run_without_usable_checkpoints_continues_as_resume_says(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path, resume: str
+) -> None:
+    """The run ends with the same weights, and all earlier files are kept."""
     directory = shutil.copytree(runs[1], tmp_path / "run")
     both_damaged(directory / "checkpoints")
     before, best = contents(directory), read(directory / "checkpoints" / "best.pt")["progress"]["step"]
@@ -170,22 +174,22 @@ def test_a_lost_run_goes_on_as_it_is_told(runs: tuple[Path, Path, Path, str], tm
 
 
 @pytest.mark.parametrize("resume", ["auto", "best", "scratch"])
-def test_a_last_resort_is_none_while_a_checkpoint_is_whole(
-    runs: tuple[Path, Path, Path, str], tmp_path: Path, resume: str, told: pytest.LogCaptureFixture
+def test_resume_best_and_scratch_use_an_intact_checkpoint_first(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path, resume: str, log: pytest.LogCaptureFixture
 ) -> None:
-    """So a job that goes on by itself can be given it."""
+    """Therefore a job that restarts itself may always be given them."""
     directory = shutil.copytree(runs[1], tmp_path / "run")
     damage(directory / "checkpoints" / "last.pt")
     (directory / "checkpoints" / "last.damaged").write_text("of an earlier time")
     assert start(directory, runs[3], f"resume={resume}") == 0
-    assert "Resumed at step 10 of 20." in told.messages
-    assert "previous.pt is used, and it becomes last-2.damaged." in told.text
+    assert "Resumed at step 10 of 20." in log.messages
+    assert "previous.pt is used, and it becomes last-2.damaged." in log.text
     assert names(directory) == {"last.pt", "previous.pt", "best.pt", "last.damaged", "last-2.damaged"}
     assert (directory / "checkpoints" / "last.damaged").read_text() == "of an earlier time"
     assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again_by_itself(
+def test_a_run_killed_before_its_first_checkpoint_starts_over(
     runs: tuple[Path, Path, Path, str], tmp_path: Path
 ) -> None:
     directory = shutil.copytree(runs[2], tmp_path / "run")
@@ -199,8 +203,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_by_itself(
     assert names(directory) == {"last.pt", "previous.pt", "best.pt"}
 
 
-def test_a_checkpoint_that_cannot_be_read_now_loses_nothing(
-    runs: tuple[Path, Path, Path, str], tmp_path: Path, told: pytest.LogCaptureFixture
+def test_a_read_error_of_a_checkpoint_loses_nothing(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     before = contents(directory)
@@ -215,24 +219,24 @@ def test_a_checkpoint_that_cannot_be_read_now_loses_nothing(
             assert contents(directory) == before
     with failing_opens(directory / "checkpoints" / "previous.pt", times=2):
         assert start(directory, runs[3]) == 0
-    assert "Resumed at step 10 of 20." in told.messages and "last.pt is not there: previous.pt is used." in told.text
+    assert "Resumed at step 10 of 20." in log.messages and "last.pt is not there: previous.pt is used." in log.text
     assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
-def test_a_kill_between_last_and_best_is_made_good(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+def test_a_kill_between_saving_last_and_best_is_repaired(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[0], tmp_path / "run")
     (directory / "result.json").unlink()
     checkpoints = directory / "checkpoints"
     step = read(runs[0] / "checkpoints" / "best.pt")["progress"]["step"]
     (checkpoints / "last.pt").unlink()
     (checkpoints / "best.pt").rename(checkpoints / "last.pt")
-    damage(shutil.copyfile(checkpoints / "last.pt", checkpoints / "best.pt"))  # stands for the one before
+    damage(shutil.copyfile(checkpoints / "last.pt", checkpoints / "best.pt"))  # simulates the previous best.pt
     assert start(directory, runs[3]) == 0
     assert read(checkpoints / "best.pt")["progress"]["step"] == step
     assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
-def test_never_refuses_what_has_no_manifest_either(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+def test_resume_never_refuses_a_run_without_a_manifest(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     (directory / "manifest.json").unlink()
     before = contents(directory)
@@ -241,11 +245,11 @@ def test_never_refuses_what_has_no_manifest_either(runs: tuple[Path, Path, Path,
     assert contents(directory) == before
 
 
-# Checkpoints of other runs, and states that are none
+# Checkpoints of other runs, and files that are no checkpoints
 
 
 def edited(path: Path, *keys: Any, value: Any = None) -> Callable[[], None]:
-    """Writes the checkpoint with one value changed, or left out where `value` is `...`."""
+    """Return a function that writes the checkpoint with one value changed, or removed if `value` is `...`."""
 
     def edit() -> None:
         state = read(path)
@@ -279,10 +283,10 @@ OTHERS = {
 @pytest.mark.parametrize(
     ("kind", "file"), [*((kind, "last.pt") for kind in OTHERS), ("seed", "previous.pt"), ("seed", "best.pt")]
 )
-def test_a_checkpoint_of_another_run_is_refused(
+def test_a_checkpoint_of_a_different_run_is_refused(
     runs: tuple[Path, Path, Path, str], tmp_path: Path, kind: str, file: str
 ) -> None:
-    """Whichever it is; the one before it is not taken instead, for nobody knows what was meant."""
+    """This holds for each file; the previous checkpoint is not used instead, because the intention is unclear."""
     directory = shutil.copytree(runs[1], tmp_path / "run")
     keys, value, words = OTHERS[kind]
     for name in ("last.pt", "previous.pt")[: ("last.pt", "previous.pt", "best.pt").index(file)]:
@@ -298,8 +302,10 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert contents(directory) == before
 
 
-def test_a_checkpoint_of_before_may_have_had_other_passes(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
-    """An older version let a run go on with them, for they changed no result there."""
+def test_an_older_checkpoint_may_have_different_accumulation(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path
+) -> None:
+    """Older versions could resume with a different trainer.accumulate, which did not change their results."""
     directory = shutil.copytree(runs[1], tmp_path / "run")
     last = directory / "checkpoints" / "last.pt"
     edited(last, "config", "trainer", "accumulate", value=2)()
@@ -310,7 +316,9 @@ def test_a_checkpoint_of_before_may_have_had_other_passes(runs: tuple[Path, Path
     assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 
-def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+def test_an_intact_file_without_a_checkpoint_is_not_called_damaged(
+    runs: tuple[Path, Path, Path, str], tmp_path: Path
+) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     (directory / "checkpoints" / "last.pt").unlink()
     torch.save({"model": directory}, directory / "checkpoints" / "last.pt")
@@ -320,7 +328,7 @@ def test_a_whole_file_of_something_else_is_no_damage(runs: tuple[Path, Path, Pat
     assert contents(directory) == before
 
 
-def test_two_ranks_go_on_as_they_are_told(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+def test_two_ranks_continue_as_resume_says(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     both_damaged(directory / "checkpoints")
     assert run_ranks([*OVERRIDES, runs[3], "resume=best"], directory, ranks=2) == [0, 0]
@@ -330,11 +338,11 @@ def test_two_ranks_go_on_as_they_are_told(runs: tuple[Path, Path, Path, str], tm
     )
 
 
-def test_two_ranks_refuse_the_checkpoint_of_another_run(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
+def test_two_ranks_refuse_a_checkpoint_of_a_different_run(runs: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     directory = shutil.copytree(runs[1], tmp_path / "run")
     edited(directory / "checkpoints" / "last.pt", "progress", "step", value=999)()
     before = contents(directory)
     assert run_ranks([*OVERRIDES, runs[3]], directory, ranks=2) == [1, 1]
-    said = directory.with_suffix(".out").read_text()
-    assert said.count("UserError: ") >= 2 and "it is of step 999, and the run has the steps 1 to 20" in said
+    output = directory.with_suffix(".out").read_text()
+    assert output.count("UserError: ") >= 2 and "it is of step 999, and the run has the steps 1 to 20" in output
     assert contents(directory) == before

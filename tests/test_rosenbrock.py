@@ -1,4 +1,4 @@
-"""Down Rosenbrock's valley: the real command with three optimizers, and the search for a rate on made-up paths."""
+"""rosenbrock.py: the real command with three optimizers, and the choice of a learning rate from made-up paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(out):
     return json.loads((out / "table.json").read_text())
 
 
-def test_everything_is_written(out, table):
+def test_tables_and_figures_are_written(out, table):
     assert (out / "trajectories.png").read_bytes()[:4] == b"\x89PNG" and (out / "trajectories.png").stat().st_size > 2e4
     svg = (out / "trajectories.svg").read_text()
     assert all(f"<!-- {name} -->" in svg for name in ("adamw", "ranger21", "gd"))
@@ -49,7 +49,7 @@ def test_everything_is_written(out, table):
     assert "5 rates" in table["protocol"] and "300 steps" in table["protocol"] and "--steps 300" in table["command"]
 
 
-def test_the_table_says_what_the_json_says(out, table):
+def test_the_table_agrees_with_the_json(out, table):
     lines = (out / "table.md").read_text().splitlines()
     assert f"- protocol: {table['protocol']}" in lines and f"- torch: {table['torch']}" in lines
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
@@ -64,8 +64,8 @@ def test_the_table_says_what_the_json_says(out, table):
     assert ranks == sorted(ranks)
 
 
-def test_gd_is_gradient_descent(table):
-    """Its f at the end, and its rate: the best of the grid, which none of the others is."""
+def test_gd_equals_gradient_descent_by_hand(table):
+    """Its final f is right, and so is its rate: the best of the grid, unlike all others."""
 
     def descend(rate: float) -> float:
         x = np.array(START)
@@ -88,36 +88,36 @@ def test_an_unknown_optimizer_is_refused(tmp_path):
     assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("args", "said"), [(("--grid", "1", "0.1", "5"), "--grid needs")])
-def test_numbers_that_cannot_be_are_refused(args, said, tmp_path):
+@pytest.mark.parametrize(("args", "message"), [(("--grid", "1", "0.1", "5"), "--grid needs")])
+def test_impossible_numbers_are_refused(args, message, tmp_path):
     done = command(*args, "--out", str(tmp_path))
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("point", [(-1.2, 1.0), (0.0, 0.0), (1.7, -2.3), (1.0, 1.0)])
-def test_the_gradient_is_autograds(point):
+def test_the_gradient_equals_autograds(point):
     x, y = (torch.tensor(p, dtype=torch.float64, requires_grad=True) for p in point)
     value(x, y).backward()
     assert gradient(*point) == pytest.approx((float(x.grad), float(y.grad)), rel=1e-12)
 
 
 def on_axis(*fs: float):
-    """A path whose f is this, point by point, and then stays: points above the minimum."""
+    """Yield points with these values of f, then the last point again and again; the points lie above the minimum."""
     points = [(1.0, 1 + math.sqrt(f / 100)) for f in fs]
     yield from points
     yield from repeat(points[-1])
 
 
-def test_the_rate_is_that_which_is_there_soonest():
-    there = TARGET / 2
-    assert best_rate([on_axis(9, 9, there), on_axis(9, there, 9), on_axis(9, 9, 9, there)], 5, 5) == 1
-    assert best_rate([on_axis(9, 9, there), on_axis(9, 9, there / 2)], 2, 9) == 1  # both at once: the lower
+def test_the_best_rate_reaches_the_target_first():
+    below = TARGET / 2
+    assert best_rate([on_axis(9, 9, below), on_axis(9, below, 9), on_axis(9, 9, 9, below)], 5, 5) == 1
+    assert best_rate([on_axis(9, 9, below), on_axis(9, 9, below / 2)], 2, 9) == 1  # both at once, so the lower f wins
     assert best_rate([on_axis(9, 5), on_axis(9, 4), on_axis(9, 6)], 3, 5) == 1
-    assert best_rate([on_axis(9, 8, 7, there), on_axis(9, 7, 7), on_axis(9, 9, 7, 6, there)], 1, 9) == 0
-    assert best_rate([iter([START]), on_axis(9, 1e3)], 1, 9) == 1  # the first has diverged
+    assert best_rate([on_axis(9, 8, 7, below), on_axis(9, 7, 7), on_axis(9, 9, 7, 6, below)], 1, 9) == 0
+    assert best_rate([iter([START]), on_axis(9, 1e3)], 1, 9) == 1  # the first diverged
 
 
-def test_all_rates_that_diverge_are_no_obstacle():
+def test_all_rates_may_diverge():
     assert best_rate([iter([START]), iter([START])], 10, 20) in (0, 1)
     walk = judge("gd", 1.0, True, [START, (0.0, 9.0)], [iter([START])], 20)
     assert walk.note == "diverged at step 2, rate at the grid's edge" and walk.final_f is None
@@ -132,7 +132,7 @@ def test_a_path_that_leaves_the_minimum_again_is_marked():
     assert judge("lion", 1.0, False, [high, high, high], [], 2).note == ""
 
 
-def test_luck_is_told():
+def test_a_chaotic_path_is_marked():
     path = [(0.0, 0.0), (1.0, 1.0), (1.0, 1.0)]
     nudged = [on_axis(9, TARGET / 2), on_axis(9, 9, TARGET / 2), on_axis(9, 8, 9), iter([START])]
     walk = judge("ranger21", 1.0, False, path, nudged, 2)

@@ -1,4 +1,4 @@
-"""A run is known by its configuration, data, code and id: what is of another run is refused before anything is made."""
+"""The identity of a run: configuration, data, code and id. Anything of a different run is refused before any change."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def start(directory: Path, *overrides: str) -> int:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
-    """What the package says, whose console lets nothing through to the root logger."""
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """The package's log, which does not reach the root logger."""
     logger = logging.getLogger("ranger21")
     logger.addHandler(caplog.handler)
     monkeypatch.setattr(experiment, "log_to_console", lambda main: logger.setLevel(logging.INFO))
@@ -42,7 +42,7 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A finished run on A; A and B, which have the same names, but B's images have other sizes."""
+    """A finished run on data A, and data A and B: they have the same names, but B's images have other sizes."""
     place = tmp_path_factory.mktemp("two")
     a = ensure_sample(place / "a", train_per_class=8, val_per_class=3)
     b = shutil.copytree(a, place / "b")
@@ -57,8 +57,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 # Data
 
 
-def test_a_finished_run_is_not_done_for_other_data(
-    two: tuple[Path, Path, Path], told: pytest.LogCaptureFixture
+def test_a_finished_run_is_refused_for_different_data(
+    two: tuple[Path, Path, Path], log: pytest.LogCaptureFixture
 ) -> None:
     run, a, b = two
     before = (run / "manifest.json").read_bytes()
@@ -70,22 +70,22 @@ def test_a_finished_run_is_not_done_for_other_data(
         "choose another run_dir= or outputs=."
     )
     assert start(run, f"data.root={a}") == 0
-    assert told.messages == [f"{run} is finished already (step 2): nothing to do."]
+    assert log.messages == [f"{run} is finished already (step 2): nothing to do."]
     assert (run / "manifest.json").read_bytes() == before
 
 
-def test_a_finished_run_needs_its_data_no_more(two: tuple[Path, Path, Path], told: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_does_not_need_its_data(two: tuple[Path, Path, Path], log: pytest.LogCaptureFixture) -> None:
     run, a, _ = two
     aside = a.rename(a.with_name("aside"))
     assert start(run, f"data.root={a}") == 0
     aside.rename(a)
-    assert [message.partition(": ")[0] for message in told.messages] == [
+    assert [message.partition(": ")[0] for message in log.messages] == [
         f"Cannot check whether the images are those of {run}", f"{run} is finished already (step 2)"
     ]  # fmt: skip
 
 
-def test_a_finished_run_is_not_done_for_data_of_another_place_that_cannot_be_read(two: tuple[Path, Path, Path]) -> None:
-    """It was "finished already" for a mistyped folder, and for a pack that is not of the data.root beside it."""
+def test_a_finished_run_is_refused_for_unreadable_data_at_a_different_place(two: tuple[Path, Path, Path]) -> None:
+    """It used to count as finished for a mistyped folder, and for a pack that does not belong to data.root."""
     run, a, b = two
     with pytest.raises(UserError) as caught:
         start(run, f"data.root={a}-that-is-not-there")
@@ -97,13 +97,13 @@ def test_a_finished_run_is_not_done_for_data_of_another_place_that_cannot_be_rea
         start(run, f"data.root={a}", f"data.pack={b}")
 
 
-def test_a_stopped_run_does_not_go_on_with_other_data(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_stopped_run_does_not_continue_with_different_data(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
     run, _, b = two
     stopped = shutil.copytree(run, tmp_path / "stopped")
     (stopped / "result.json").unlink()
     with pytest.raises(UserError, match=r"^The images are not those .* data.root=.*/a with .* data.root=.*/b with"):
         start(stopped, f"data.root={b}")
-    old = json.loads((stopped / "manifest.json").read_text())  # as it was before sizes were recorded
+    old = json.loads((stopped / "manifest.json").read_text())  # as in versions that did not record sizes
     old["data"] = {k: v for k, v in old["data"].items() if k not in ("names", "root")} | {
         "fingerprint": old["data"]["names"]
     }
@@ -112,7 +112,7 @@ def test_a_stopped_run_does_not_go_on_with_other_data(two: tuple[Path, Path, Pat
     assert result(stopped)["status"] == "finished"
 
 
-# What is refused leaves nothing behind
+# Refused runs leave no files
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_refused_run_leaves_no_directory(images: Path, tmp_path: Path, overrid
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_another_process_has_begun_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+def test_a_run_that_another_process_just_started_is_refused(tmp_path: Path) -> None:
     config = compose_config([*SHORT, "data.root=/data"])
     place = RunDirectory(tmp_path / "run")
     assert place.look(config) is None and not place.path.exists()
@@ -141,10 +141,10 @@ def test_a_run_that_another_process_has_begun_meanwhile_is_left_to_it(tmp_path: 
 # Checkpoints
 
 
-def test_a_checkpoint_of_another_run_is_refused(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_different_run_id_is_refused(two: tuple[Path, Path, Path], tmp_path: Path) -> None:
     run, a, _ = two
     other = tmp_path / "other"
-    assert start(other, f"data.root={a}") == 0  # with the same configuration; another's is in test_resuming.py
+    assert start(other, f"data.root={a}") == 0  # with the same configuration; test_resuming.py has a different one
     shutil.copyfile(run / "checkpoints" / "last.pt", other / "checkpoints" / "last.pt")
     (other / "result.json").unlink()
     ids = [json.loads((place / "manifest.json").read_text())["id"] for place in (run, other)]
@@ -169,7 +169,7 @@ def test_a_newer_format_is_refused(two: tuple[Path, Path, Path], tmp_path: Path,
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"data": 1, "sessions": []}'])
-def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest.json is damaged \(.+\): restore it, or choose another run_dir=\.$"):
         read_manifest(tmp_path / "manifest.json")
@@ -178,8 +178,8 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
 # Code
 
 
-def test_what_counts_is_everything_that_train_py_can_reach() -> None:
-    """Of what it imports, only the trackers that show a run, and the terminal, do not count."""
+def test_the_code_of_a_run_is_every_file_that_train_py_can_import() -> None:
+    """Only trackers that show a run, and the terminal, do not count."""
     from support.source_code import imports, parse
 
     modules = {p.relative_to(ROOT).as_posix(): p for p in (ROOT / "ranger21").rglob("*.py")}
@@ -204,7 +204,7 @@ def test_what_counts_is_everything_that_train_py_can_reach() -> None:
     assert not [file for file in code.hashes() if file.startswith(code.WITHOUT_EFFECT)]
 
 
-def test_every_file_that_counts_is_hashed_without_git(tmp_path: Path) -> None:
+def test_files_are_hashed_without_git(tmp_path: Path) -> None:
     for folder in ("ranger21", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copyfile(ROOT / "train.py", tmp_path / "train.py")
@@ -219,31 +219,31 @@ def test_every_file_that_counts_is_hashed_without_git(tmp_path: Path) -> None:
     assert code.change(one, other) == changed and code.change(one, one) is None
 
 
-def test_resuming_with_other_code_is_told_by_file(
-    two: tuple[Path, Path, Path], tmp_path: Path, told: pytest.LogCaptureFixture
+def test_resuming_with_changed_code_names_the_changed_files(
+    two: tuple[Path, Path, Path], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     run, a, _ = two
     again = shutil.copytree(run, tmp_path / "again")
     (again / "result.json").unlink()
     manifest = json.loads((again / "manifest.json").read_text())
     (mark,) = manifest["code"]
-    manifest["code"][mark]["ranger21/engine/loop.py"] = "0" * 16  # as if it had been another then
+    manifest["code"][mark]["ranger21/engine/loop.py"] = "0" * 16  # as if the file had been different then
     (again / "manifest.json").write_text(json.dumps(manifest))
     start(again, f"data.root={a}")
-    (said,) = [message for message in told.messages if message.startswith("The code")]
-    assert said.startswith("The code has changed since this run's last start (2")
-    assert said.endswith("): ranger21/engine/loop.py.")
+    (message,) = [message for message in log.messages if message.startswith("The code")]
+    assert message.startswith("The code has changed since this run's last start (2")
+    assert message.endswith("): ranger21/engine/loop.py.")
 
 
-def test_the_same_code_is_written_once(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+def test_the_hashes_of_the_same_code_are_recorded_once(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     manifest = {"data": {}, "sessions": []}
     for step in range(3):
         add_session(manifest, session(1, "cpu", step))
-    assert len(manifest["code"]) == 1 and not told.messages
+    assert len(manifest["code"]) == 1 and not log.messages
     assert {s["code"] for s in manifest["sessions"]} == {code.digest(code.own_hashes())}
 
 
-def test_records_of_before_are_compared_by_commit_and_diff() -> None:
+def test_older_records_are_compared_by_commit_and_diff() -> None:
     def of(commit: str, *files: str, text: str = "") -> code.Code:
         diff = "".join(f"diff --git a/{file} b/{file}\n--- a/{file}\n+{text}\n" for file in files)
         found = code.recorded_code({}, {"git": {"commit": commit, "diff": diff}})
@@ -264,8 +264,8 @@ def test_records_of_before_are_compared_by_commit_and_diff() -> None:
 # Names
 
 
-def test_a_run_that_an_older_version_named_is_found(tmp_path: Path) -> None:
-    """There the passes were no part of the name: with 2 and with 1 it was the same directory."""
+def test_a_run_named_by_an_older_version_is_found(tmp_path: Path) -> None:
+    """Its name did not contain trainer.accumulate, so runs with 1 and 2 had the same directory."""
     overrides = [*SHORT, "data.root=/data", f"outputs={tmp_path}"]
     one, two, four = (compose_config([*overrides, f"trainer.accumulate={n}"]) for n in (1, 2, 4))
     old, new = naming.run_directory(one), naming.run_directory(two)
@@ -284,8 +284,10 @@ def test_a_run_that_an_older_version_named_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", ["true", "false"])
-def test_what_compiled_a_step_is_passed_over(typed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`optimizer.compile` of earlier versions, in a command, in a run's config.yaml and in its checkpoint."""
+def test_the_removed_setting_optimizer_compile_is_ignored(
+    typed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Earlier versions had it in commands, config.yaml and checkpoints."""
     plain = compose_config(["optimizer=ranger"])
     config = compose_config(["optimizer=ranger", f"optimizer.compile={typed}"])
     assert config == plain and "optimizer.compile no longer exists" in caplog.text

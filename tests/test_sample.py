@@ -1,4 +1,4 @@
-"""The sample data set that the project draws itself."""
+"""The sample dataset that the project draws itself."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ def test_layout_and_counts(sample: Path) -> None:
             assert all(path.suffix == ".JPEG" for path in files)
 
 
-def test_same_bytes_anywhere(sample: Path, tmp_path: Path) -> None:
+def test_the_sample_is_the_same_everywhere(sample: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
     assert ensure_sample(root, **COUNTS) == root
     assert contents(root) == contents(sample)
 
 
-def test_every_image_differs(sample: Path) -> None:
+def test_all_images_are_different(sample: Path) -> None:
     files = [data for name, data in contents(sample).items() if name != MARKER]
     assert len(set(files)) == len(files) == 40
 
 
-def test_larger_set_contains_the_smaller(sample: Path, tmp_path: Path) -> None:
+def test_a_larger_sample_contains_the_smaller(sample: Path, tmp_path: Path) -> None:
     small = contents(ensure_sample(tmp_path / "small", train_per_class=1, val_per_class=1))
     del small[MARKER]
     assert small.items() <= contents(sample).items()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_odd_modes_in_each_split(sample: Path, split: str) -> None:
+def test_each_split_contains_grey_and_cmyk_images(sample: Path, split: str) -> None:
     modes = Counter(Image.open(path).mode for path in (sample / split).glob("*/*"))
     assert set(modes) == {"RGB", "L", "CMYK"}
     assert modes["RGB"] > modes["L"] + modes["CMYK"]
 
 
-def test_images_decode_in_many_sizes(sample: Path) -> None:
+def test_images_have_many_sizes_and_can_be_decoded(sample: Path) -> None:
     sizes: Counter[tuple[int, int]] = Counter()
     for path in sample.glob("*/*/*"):
         with Image.open(path) as image:
@@ -78,8 +78,8 @@ def test_images_decode_in_many_sizes(sample: Path) -> None:
     assert min(map(min, sizes)) < 200
 
 
-def test_cmyk_keeps_its_look(sample: Path) -> None:
-    """A CMYK image must not come out inverted, as Adobe's do from a careless writer."""
+def test_cmyk_images_have_the_right_colours(sample: Path) -> None:
+    """Some writers store CMYK inverted, as Adobe does; these images must not come out inverted."""
     wnid = list(CLASSES)[3]
     with Image.open(sample / "train" / wnid / f"{wnid}_0.JPEG") as image:
         assert image.mode == "CMYK"
@@ -90,7 +90,7 @@ def test_cmyk_keeps_its_look(sample: Path) -> None:
     assert max(abs(a - b) for a, b in zip(decoded, drawn, strict=True)) < 8
 
 
-def test_second_call_leaves_the_set_alone(tmp_path: Path) -> None:
+def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
     root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
     before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
     ensure_sample(root, train_per_class=1, val_per_class=1)
@@ -121,7 +121,7 @@ def age_the_marker(root: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [lose_the_marker, lose_an_image, lose_a_class, garble_the_marker, age_the_marker])
-def test_damaged_set_is_redrawn(harm: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_damaged_sample_is_redrawn(harm: Callable[[Path], None], tmp_path: Path) -> None:
     root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
     before = contents(root)
     harm(root)
@@ -131,7 +131,7 @@ def test_damaged_set_is_redrawn(harm: Callable[[Path], None], tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["sample"]
 
 
-def test_other_counts_are_redrawn(tmp_path: Path) -> None:
+def test_a_sample_with_different_counts_is_redrawn(tmp_path: Path) -> None:
     root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
     ensure_sample(root, train_per_class=2, val_per_class=0)
     assert len(list(root.glob("train/*/*"))) == 20
@@ -144,8 +144,8 @@ def test_leftovers_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
     assert (tmp_path / "sample" / MARKER).exists()
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    """Not what a living one is at, nor what somebody else has beside it."""
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """Files of a running process and of other programs are kept."""
     root = tmp_path / "sample"
     code = "import pathlib, ranger21.system.processes as p\n"
     code += f"with p.temporary_folder(pathlib.Path({str(root)!r}), {{'fresh'}}) as w:\n"
@@ -165,16 +165,16 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert not places[0].exists()
 
 
-def test_directory_is_open_to_others(tmp_path: Path) -> None:
-    """A temporary directory is closed to other users; the set, shared by a team perhaps, must not be."""
+def test_other_users_may_read_the_sample(tmp_path: Path) -> None:
+    """The sample is drawn in a temporary directory, which is closed to other users, but a team may share it."""
     (tmp_path / "plain").mkdir()
     root = ensure_sample(tmp_path / "sample", train_per_class=1, val_per_class=1)
     assert root.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["none", "stale"])
-def test_processes_that_start_at_once(tmp_path: Path, sample: Path, stale: bool) -> None:
-    """Runs a script without a ``__main__`` guard, as a user may write."""
+def test_several_processes_can_draw_the_sample_at_once(tmp_path: Path, sample: Path, stale: bool) -> None:
+    """The processes run a script without an `if __name__ == "__main__"` guard, as a user may write it."""
     root = tmp_path / "sample"
     if stale:
         (root / "train" / "n99000000").mkdir(parents=True)
@@ -194,7 +194,7 @@ def test_processes_that_start_at_once(tmp_path: Path, sample: Path, stale: bool)
     assert sorted(os.listdir(tmp_path)) == ["sample", "script.py"]
 
 
-def test_unwritable_root_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     root = tmp_path / "file" / "sample"
     with pytest.raises(UserError, match=r"^Cannot write the sample dataset to .*\. Choose a place") as caught:
@@ -203,7 +203,7 @@ def test_unwritable_root_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train/n01440764/n01440764_18.JPEG", "notes.txt"])
-def test_other_peoples_files_are_never_removed(name: str, tmp_path: Path) -> None:
+def test_foreign_files_are_never_removed(name: str, tmp_path: Path) -> None:
     root = tmp_path / "imagenet"
     (root / name).parent.mkdir(parents=True)
     (root / name).write_text("precious")
@@ -212,8 +212,8 @@ def test_other_peoples_files_are_never_removed(name: str, tmp_path: Path) -> Non
     assert (root / name).read_text() == "precious"
 
 
-def test_needs_no_torch() -> None:
-    """Drawing must be possible before, and is quicker without, loading torch."""
+def test_drawing_does_not_import_torch() -> None:
+    """Drawing must be possible without torch, and importing torch would make it slower."""
     code = "import sys, ranger21.data.sample; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

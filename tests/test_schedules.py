@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: torch's own as the judge, durations, configured curves, scaled rates."""
+"""Learning rate schedules: torch's schedulers as the reference, durations, configured curves, scaled rates."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from ranger21.run.optimizers import build_schedule, scaled_lr
 from ranger21.system.errors import UserError
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
-COURSE = Course(80, 16, 10)  # 5 steps an epoch, 50 in all
+COURSE = Course(80, 16, 10)  # 5 steps per epoch, 50 in total
 
 
-def torchs(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
-    """The rates that a scheduler of torch's gives to so many steps, from a rate of 1."""
+def rates_of_torch(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
+    """Return the learning rates that a torch scheduler gives to these steps, from a rate of 1."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler, rates = make(optimizer), []
     for done in range(steps):
@@ -64,16 +64,16 @@ def curve(schedule: Callable[..., float], total: int, **kwargs: Any) -> list[flo
     return [schedule(step, total, **kwargs) for step in range(1, total + 1)]
 
 
-# Against torch
+# Compared with torch
 
 
 @pytest.mark.parametrize("anneal", ["cosine", "linear"])
 @pytest.mark.parametrize(
     ("total", "part"), [(5, 0.3), (10, 0.77), (37, 0.3), (100, 0.1), (100, 0.3), (100, 0.5), (100, 1.0)]
 )
-def test_one_cycle_is_torchs(total: int, part: float, anneal: str) -> None:
-    """Step t has the rate of torch's step t: both begin with `start` and end with `final`."""
-    theirs = torchs(
+def test_one_cycle_equals_torchs(total: int, part: float, anneal: str) -> None:
+    """Step t has the rate of torch's step t; both start with `start` and end with `final`."""
+    theirs = rates_of_torch(
         lambda optimizer: OneCycleLR(
             optimizer, 1.0, total, pct_start=part, anneal_strategy=anneal[:3].replace("lin", "linear"),
             cycle_momentum=False,
@@ -89,8 +89,8 @@ def test_one_cycle_is_torchs(total: int, part: float, anneal: str) -> None:
 
 @pytest.mark.parametrize("divide", [2.0, 100.0])
 @pytest.mark.parametrize("last", [10.0, 1e6])
-def test_one_cycles_ends_are_torchs(divide: float, last: float) -> None:
-    theirs = torchs(
+def test_one_cycle_with_other_ends_equals_torchs(divide: float, last: float) -> None:
+    theirs = rates_of_torch(
         lambda optimizer: OneCycleLR(
             optimizer, 1.0, 40, div_factor=divide, final_div_factor=last, cycle_momentum=False
         ),
@@ -102,32 +102,32 @@ def test_one_cycles_ends_are_torchs(divide: float, last: float) -> None:
 
 @pytest.mark.parametrize(("mode", "gamma"), [("triangular", 1.0), ("triangular2", 0.5)])
 @pytest.mark.parametrize(("half_cycle", "low"), [(1, 0.1), (4, 0.1), (7, 0.5), (60, 0.0)])
-def test_cyclic_is_torchs(half_cycle: int, low: float, mode: str, gamma: float) -> None:
-    """Step t has the rate of torch's step t: both begin with `low`."""
-    theirs = torchs(
+def test_cyclic_equals_torchs(half_cycle: int, low: float, mode: str, gamma: float) -> None:
+    """Step t has the rate of torch's step t; both start with `low`."""
+    theirs = rates_of_torch(
         lambda optimizer: CyclicLR(optimizer, low, 1.0, step_size_up=half_cycle, mode=mode, cycle_momentum=False), 50
     )
     assert curve(cyclic, 50, half_cycle=half_cycle, low=low, gamma=gamma) == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize(("every", "gamma"), [(1, 0.5), (3, 0.1), (7, 0.3), (50, 0.1), (80, 0.1)])
-def test_step_decay_is_torchs(every: int, gamma: float) -> None:
-    """Step t has the rate of torch's step t: the first `every` steps have the whole rate."""
-    theirs = torchs(lambda optimizer: StepLR(optimizer, every, gamma), 50)
+def test_step_decay_equals_torchs(every: int, gamma: float) -> None:
+    """Step t has the rate of torch's step t; the first `every` steps have the full rate."""
+    theirs = rates_of_torch(lambda optimizer: StepLR(optimizer, every, gamma), 50)
     assert curve(step_decay, 50, every=every, gamma=gamma) == pytest.approx(theirs, abs=1e-15)
 
 
-def test_step_decay_of_a_part_of_the_run_falls_where_it_says() -> None:
-    """7 % of 100 steps are a little over 7 in binary; the first fall comes before step 8 all the same."""
+def test_step_decay_in_percent_falls_at_the_right_step() -> None:
+    """7 % of 100 steps is slightly above 7 in floating point, but the first fall still comes before step 8."""
     assert 7 / 100 * 100 > 7
     assert curve(step_decay, 100, every=7 / 100 * 100)[:21] == curve(step_decay, 100, every=7)[:21]
     assert curve(step_decay, 30, every=7.5, gamma=0.5) == [1.0] * 8 + [0.5] * 7 + [0.25] * 8 + [0.125] * 7
 
 
 @pytest.mark.parametrize(("over", "final"), [(50, 0.0), (50, 0.1), (20, 0.3), (1, 0.5), (80, 0.0)])
-def test_cosine_is_torchs_one_step_ahead(over: int, final: float) -> None:
-    """Step t has the rate of torch's step t + 1, so that the last step has `final`; from there torch's rises again."""
-    theirs = torchs(lambda optimizer: CosineAnnealingLR(optimizer, over, eta_min=final), over + 1)
+def test_cosine_is_one_step_ahead_of_torchs(over: int, final: float) -> None:
+    """Step t has the rate of torch's step t + 1, so the last step has `final`; after that, torch's rate rises again."""
+    theirs = rates_of_torch(lambda optimizer: CosineAnnealingLR(optimizer, over, eta_min=final), over + 1)
     falling = min(over, 50)
     ours = curve(cosine, 50, over=over, final=final)
     assert ours[:falling] == pytest.approx(theirs[1 : falling + 1], abs=1e-12)
@@ -135,12 +135,12 @@ def test_cosine_is_torchs_one_step_ahead(over: int, final: float) -> None:
     assert set(ours[over:]) <= {final}
 
 
-# A linear rise in front
+# Linear warmup
 
 
 @QUICK
 @given(st.sampled_from([constant, cosine]), st.integers(2, 300), st.data())
-def test_a_warmup_is_linear_joins_and_leaves_the_end_where_it_was(schedule, total, data) -> None:
+def test_warmup_is_linear_and_does_not_change_the_rest_of_the_schedule(schedule, total, data) -> None:
     warmup = data.draw(st.integers(1, total - 1))
     span, rates = total - warmup, curve(after_warmup(schedule, warmup), total)
     top = max(schedule(0, span), schedule(1, span))
@@ -152,7 +152,7 @@ def test_a_warmup_is_linear_joins_and_leaves_the_end_where_it_was(schedule, tota
 
 @QUICK
 @given(st.integers(4, 300), st.floats(0.01, 0.5))
-def test_a_warmup_of_a_part_of_a_step_more_joins_too(total: int, part: float) -> None:
+def test_a_warmup_of_a_fractional_number_of_steps_is_continuous(total: int, part: float) -> None:
     warmup = part * total
     rates, whole = curve(after_warmup(cosine, warmup), total), int(warmup)
     assert rates[:whole] == pytest.approx([t * rates[0] for t in range(1, whole + 1)])
@@ -161,19 +161,19 @@ def test_a_warmup_of_a_part_of_a_step_more_joins_too(total: int, part: float) ->
     assert rates[0] > 0 and max(rates) <= 1 and rates[-1] == 0
 
 
-def test_no_warmup_is_the_schedule_itself() -> None:
+def test_without_warmup_the_schedule_is_unchanged() -> None:
     assert after_warmup(cosine, 0) is cosine
 
 
-# Whatever the arguments
+# Any arguments
 
 part = st.floats(0, 1)
 spans, below_1 = st.floats(1, 1e4), st.floats(0, 1, exclude_max=True)
-VALUES = {SHARE: part, BETA: below_1, BASE_RATE: st.floats(1e-9, 10)}  # of arguments by their ranges
+VALUES = {SHARE: part, BETA: below_1, BASE_RATE: st.floats(1e-9, 10)}  # of arguments, by their ranges
 
 
 def values_of(mark: Range | Length) -> st.SearchStrategy:
-    """Any value that an argument may have."""
+    """Return a strategy for the values that an argument may have."""
     if isinstance(mark, Length):
         return part if mark.share else spans
     return VALUES.get(mark, st.sampled_from(["cosine", "linear"]))
@@ -185,8 +185,8 @@ ARGUMENTS = {name: {key: values_of(one.mark) for key, one in arguments(f).items(
 @pytest.mark.parametrize("name", SCHEDULES)
 @QUICK
 @given(total=st.integers(1, 150), data=st.data())
-def test_no_multiplier_is_negative_or_infinite(name: str, total: int, data: st.DataObject) -> None:
-    """Of any length, with any arguments, with and without a warm-up, and past the end of the run."""
+def test_multipliers_are_finite_and_not_negative(name: str, total: int, data: st.DataObject) -> None:
+    """This holds for any length and arguments, with and without warmup, and after the end of the run."""
     kwargs = data.draw(st.fixed_dictionaries(ARGUMENTS[name]))
 
     def schedule(step: int, total_steps: int) -> float:
@@ -213,7 +213,7 @@ def test_no_multiplier_is_negative_or_infinite(name: str, total: int, data: st.D
         *[("3e+2", 300, "steps"), ("0%", 0, "percent"), ("100%", 100, "percent"), ("7.0", 7, "steps")],
     ],
 )
-def test_durations(text: str | float, number: float, unit: str) -> None:
+def test_durations_are_parsed_in_every_unit(text: str | float, number: float, unit: str) -> None:
     assert durations.parse(text) == (number, unit)
 
 
@@ -222,12 +222,12 @@ def test_durations(text: str | float, number: float, unit: str) -> None:
     ["", " ", "%", "epochs", "-1", "-5%", "+5", "nan", "inf", "None", "ten images", "5 epochen", "5 e", "5 s", "5 e 3",
      "1,000", "1e-3 epochs", "5 5 epochs", "5 epochs 3", "1.2.3", "5%%", "1/2 epochs", "_1", "."],
 )  # fmt: skip
-def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
+def test_text_that_is_not_a_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r"it must be a duration, such as 300 .* '5 epochs', '1.2e6 images' or '22%'"):
         durations.parse(text)
 
 
-def test_durations_that_cannot_be() -> None:
+def test_impossible_durations_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a whole number of steps; a part of the run is written '22%'\.$"):
         durations.parse(0.22)
     for text in ("101%", "100.5 percent", "1e3%"):
@@ -260,21 +260,21 @@ DURATIONS = [
 
 
 @pytest.mark.parametrize(("name", "key"), DURATIONS)
-def test_a_length_is_the_same_in_every_unit(name: str, key: str) -> None:
-    """Where the batches divide the images, so that no image of an epoch is left over."""
+def test_a_length_gives_the_same_curve_in_every_unit(name: str, key: str) -> None:
+    """The batch size divides the number of images, so each epoch uses all of them."""
     curves = [built(name, **{key: length}) for length in ("20", "4 epochs", "320 images", "40%", "40 percent")]
     assert all(other == pytest.approx(curves[0], abs=1e-12) for other in curves[1:])
     assert built(name, **{key: "10"}) != pytest.approx(curves[0], abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "key"), [pair for pair in DURATIONS if pair[1] != "linear_warmup"])
-def test_percent_are_of_what_the_warmup_leaves(name: str, key: str) -> None:
-    """30 steps behind a warm-up of 40 %; half of them, or 15."""
+def test_percentages_refer_to_the_steps_after_warmup(name: str, key: str) -> None:
+    """A warmup of 40 % leaves 30 of 50 steps; half of them are 15."""
     in_percent, in_steps = (built(name, linear_warmup="40%", **{key: length}) for length in ("50%", "15"))
     assert in_percent == pytest.approx(in_steps, abs=1e-12)
 
 
-def test_command_line_values_reach_the_curve() -> None:
+def test_values_on_the_command_line_change_the_curve() -> None:
     overrides = ["optimizer=adamw", "schedule=cosine", "schedule.over=6 epochs", "schedule.final=0.25"]
     schedule = build_schedule(compose_config([*overrides, "schedule.linear_warmup=20%"]).schedule, COURSE)
     rates = curve(schedule, 50)
@@ -304,7 +304,7 @@ def test_every_argument_changes_the_curve(name: str, key: str) -> None:
 # Scaled rates
 
 
-def test_scaled_rates() -> None:
+def test_learning_rates_are_scaled_with_the_batch_size() -> None:
     none, linear, sqrt = LrScalingConfig("none"), ScaledConfig("linear", 64), ScaledConfig("sqrt", 64)
     both = LinearThenSqrtConfig("linear_then_sqrt", 64, 1024)
     expected = {
@@ -321,8 +321,8 @@ def test_scaled_rates() -> None:
 
 @QUICK
 @given(st.integers(1, 500), st.integers(0, 5000), st.integers(1, 20_000))
-def test_linear_then_sqrt_has_no_jump(base: int, more: int, batch_size: int) -> None:
-    """It rises with the batch, linearly up to `linear_until`, and from there with the root."""
+def test_linear_then_sqrt_is_continuous(base: int, more: int, batch_size: int) -> None:
+    """It rises linearly with the batch size up to `linear_until`, and then with its square root."""
     until = base + more
     both, linear = LinearThenSqrtConfig("linear_then_sqrt", base, until), ScaledConfig("linear", base)
     now, then = (scaled_lr(1.0, both, size) for size in (batch_size, batch_size + 1))
@@ -334,18 +334,18 @@ def test_linear_then_sqrt_has_no_jump(base: int, more: int, batch_size: int) -> 
     assert scaled_lr(1.0, both, 4 * until) == pytest.approx(2 * scaled_lr(1.0, both, until))
 
 
-def test_the_configured_scalings_are_those() -> None:
+def test_each_lr_scaling_can_be_configured() -> None:
     found = {name: compose_config([f"lr_scaling={name}"]).lr_scaling for name in VARIANTS["lr_scaling"]}
     rates = {name: scaled_lr(1.0, scaling, 4096) for name, scaling in found.items()}
     assert rates == {"none": 1, "linear": 64, "sqrt": 8, "linear_then_sqrt": 32}
 
 
-# In the loop
+# In the training loop
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
-    """At every real step of the loop, those with a multiplier of 0 among them."""
+def test_groups_keep_the_ratio_of_their_learning_rates(name: str) -> None:
+    """This holds at every step of the real loop, including those with a multiplier of 0."""
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias], "lr": 1e-3}], lr=1e-2)
     for group in optimizer.param_groups:
@@ -375,15 +375,15 @@ def test_a_warmup_as_long_as_the_run_is_refused() -> None:
 
 
 def test_a_warmup_and_a_warmdown_longer_than_the_run_are_refused() -> None:
-    """Also where their sum is known only when the run's length is: 30 of 50 steps, and half of them."""
+    """This also holds if their sum depends on the length of the run: 30 of 50 steps, and half of them."""
     config = compose_config(["schedule.warmup=30", "schedule.warmdown=50%"])
     with pytest.raises(UserError, match=r"schedule.warmup=30 and schedule.warmdown=50% .* more than the 50 steps"):
         build_schedule(config.schedule, COURSE)
     build_schedule(compose_config(["schedule.warmup=25", "schedule.warmdown=50%"]).schedule, COURSE)
 
 
-def test_epochs_are_the_courses_own_and_have_no_length_while_the_batch_grows() -> None:
-    """85 images in batches of 16: 5 steps an epoch, and 5 images that are not seen."""
+def test_lengths_in_epochs_count_full_batches_and_are_refused_for_growing_batches() -> None:
+    """85 images in batches of 16 give 5 steps per epoch, and leave 5 images unused."""
     config = compose_config(["optimizer=adamw", "schedule=step", "schedule.every=30 epochs"])
     rates = curve(build_schedule(config.schedule, Course(85, 16, 90)), 450)
     assert [rates.index(rate) + 1 for rate in sorted(set(rates), reverse=True)] == [1, 151, 301]
@@ -391,7 +391,7 @@ def test_epochs_are_the_courses_own_and_have_no_length_while_the_batch_grows() -
         build_schedule(config.schedule, Course(80, 16, 4, growth=Growth(4, 160.0)))
 
 
-def test_the_official_schedule_ends_at_its_rate_whatever_the_scaling() -> None:
+def test_the_official_schedule_ends_at_its_final_rate_for_any_scaling() -> None:
     config = compose_config(["optimizer=ranger21_official"])
     for scale in (1.0, 4.0):
         last = build_schedule(config.schedule, COURSE, scale)(50, 50) * config.optimizer.lr * scale

@@ -1,4 +1,4 @@
-"""The scripts, by their real commands, on runs made here."""
+"""The scripts, run as real commands on runs made here."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from ranger21.data.datasets.fashion_mnist import DEBIAN, is_in
 
 @pytest.fixture
 def script(commands: CommandRunner) -> Callable[..., str]:
-    """Run scripts/NAME with arguments; return what it prints."""
+    """Run scripts/NAME with arguments and return its output."""
 
     def run(name: str, *args: str) -> str:
         done = commands.complete(name, *args)
@@ -30,7 +30,7 @@ def script(commands: CommandRunner) -> Callable[..., str]:
 
 
 def in_its_own_process(name: str, *args: str) -> str:
-    """Run scripts/NAME, which starts processes itself; return what it prints."""
+    """Run scripts/NAME, which starts processes itself, in a new process; return its output."""
     command = [sys.executable, str(ROOT / "scripts" / name), *args]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
@@ -38,8 +38,8 @@ def in_its_own_process(name: str, *args: str) -> str:
     return done.stdout
 
 
-def test_evaluate_agrees_with_the_run(script, tiny, tmp_path):
-    """Whatever the batch size; `best.pt` by default, overrides as for train.py."""
+def test_evaluate_gives_the_accuracy_that_the_run_recorded(script, tiny, tmp_path):
+    """The batch size does not matter; `best.pt` is the default; overrides work as in train.py."""
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     best = json.loads(script("evaluate.py", str(tmp_path / "run"), "--json", "data.eval_batch_size=7"))
     expected = result(tmp_path / "run")["best"]
@@ -52,7 +52,7 @@ def test_evaluate_agrees_with_the_run(script, tiny, tmp_path):
 
 @pytest.mark.parametrize("remove", [False, True])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_timm_loads_what_is_exported(script, remove, suffix, tiny, tmp_path):
+def test_timm_can_load_exported_weights(script, remove, suffix, tiny, tmp_path):
     overrides = [*tiny, f"model.remove_batch_norm={str(remove).lower()}", "trainer.steps=2"]
     assert run_ranks(overrides, tmp_path / "run", 1) == [0]
     target = tmp_path / f"weights{suffix}"
@@ -63,13 +63,13 @@ def test_timm_loads_what_is_exported(script, remove, suffix, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_the_benchmark_prints_a_ratio(ranks):
+def test_the_loop_benchmark_prints_a_ratio(ranks):
     small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu", "--ranks", str(ranks))
     text = in_its_own_process("bench_loop.py", *small)
     assert "ratio" in text and "n = 2" in text and torch.__version__ in text and f"{ranks} rank(s)" in text
 
 
-def test_compare_draws_real_runs(script, tiny, tmp_path):
+def test_compare_reports_real_runs(script, tiny, tmp_path):
     for seed in (0, 1):
         assert run_ranks([*tiny, f"seed={seed}"], tmp_path / "runs" / str(seed), 1) == [0]
     text = script("compare.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out"))
@@ -80,7 +80,7 @@ def test_compare_draws_real_runs(script, tiny, tmp_path):
 
 
 @pytest.mark.skipif(not is_in(DEBIAN), reason="needs Debian's package: apt-get install dataset-fashion-mnist")
-def test_the_real_fashion_mnist_is_learned(tmp_path):
+def test_a_short_run_learns_fashion_mnist(tmp_path):
     overrides = ["experiment=fashion_mnist", "logger=none", "trainer.steps=60", "optimizer=adamw", "trainer.device=cpu"]
     assert run_ranks(overrides, tmp_path / "run", 1) == [0]
     assert result(tmp_path / "run")["final"]["val/acc1"] > 60

@@ -1,4 +1,4 @@
-"""Each seed changes what it is of and nothing else; runs are paired by both."""
+"""Each seed changes only its own part of a run; runs are paired by both seeds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ Start = Callable[..., tuple[Any, ...]]
 
 @pytest.fixture
 def start(images: Path, tmp_path: Path) -> Start:
-    """What a run begins with: its weights, the pixels, the numbers left to the device, labels, and dropout's seed."""
+    """Return what a run starts with: weights, pixels, numbers for the device, labels, and the dropout seed."""
 
     def begin(*overrides: str) -> tuple[Any, ...]:
         config = compose_config([*TINY, f"data.root={images}", *overrides])
@@ -45,19 +45,21 @@ def start(images: Path, tmp_path: Path) -> Start:
     return begin
 
 
-def alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> list[bool]:
+def equal_parts(one: tuple[Any, ...], other: tuple[Any, ...]) -> list[bool]:
     return [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
 
 
-def test_each_seed_changes_its_own_part_alone(start: Start) -> None:
+def test_each_seed_changes_only_its_own_part(start: Start) -> None:
     zero, five = start("seed=0"), start("seed=5")
-    assert alike(zero, five) == [False] * 5
-    assert alike(zero, start("init_seed=5")) == [False, True, True, True, True]
-    assert alike(zero, start("data_seed=5")) == [True, False, False, False, False]
-    assert all(alike(five, start("init_seed=5", "data_seed=5"))) and all(alike(five, start("seed=5", "init_seed=5")))
+    assert equal_parts(zero, five) == [False] * 5
+    assert equal_parts(zero, start("init_seed=5")) == [False, True, True, True, True]
+    assert equal_parts(zero, start("data_seed=5")) == [True, False, False, False, False]
+    assert all(equal_parts(five, start("init_seed=5", "data_seed=5"))) and all(
+        equal_parts(five, start("seed=5", "init_seed=5"))
+    )
 
 
-def test_the_ranks_of_the_classes_are_the_datas(images: Path) -> None:
+def test_data_seed_sets_the_ranks_of_imbalanced_classes(images: Path) -> None:
     def kept(*overrides: str) -> list[str]:
         config = compose_config([*TINY, f"data.root={images}", "data.imbalance=1", *overrides])
         return list(build_data(config.data, config.seed_of_data).kept or {})
@@ -75,8 +77,8 @@ def test_runs_that_differ_in_a_seed_are_different_runs() -> None:
             compose_config([override])
 
 
-def test_a_killed_run_with_seeds_of_its_own_resumes_exactly(tiny: list[str], tmp_path: Path) -> None:
-    """And so does one that is validated every so many steps."""
+def test_a_killed_run_with_init_and_data_seeds_resumes_exactly(tiny: list[str], tmp_path: Path) -> None:
+    """A validation interval in steps does not change this."""
     rest = [*tiny, "init_seed=3", "data_seed=4", "trainer.eval_every_steps=7", "trainer.checkpoint_every_steps=null"]
     assert run_ranks(rest, tmp_path / "whole", 1) == [0]
     for at in (8, 15):
@@ -85,7 +87,7 @@ def test_a_killed_run_with_seeds_of_its_own_resumes_exactly(tiny: list[str], tmp
     assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
     assert metrics_without_speed(tmp_path / "killed") == metrics_without_speed(tmp_path / "whole")
     validated = [line["step"] for line in metrics_without_speed(tmp_path / "whole") if "val/acc1" in line]
-    assert validated == [7, 14, 20]  # in place of 5, 10, 15, 20
+    assert validated == [7, 14, 20]  # instead of 5, 10, 15, 20
     by_epoch = [word for word in rest if "eval_every" not in word]
     assert run_ranks(by_epoch, tmp_path / "epochs", 1) == [0]
     one, other = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "epochs")
@@ -93,7 +95,7 @@ def test_a_killed_run_with_seeds_of_its_own_resumes_exactly(tiny: list[str], tmp
 
 
 def test_runs_are_paired_by_both_seeds(make_run: MakeRun, tmp_path: Path) -> None:
-    """Runs that share one of the two are no pair: they were paired by `seed`, and by nothing else."""
+    """Runs that share only one of the two seeds are not a pair; earlier versions paired by `seed` alone."""
     for number in range(4):
         make_run("adamw", number, (40.0, 60.0 + number), init_seed=0)  # 0, 0/1, 0/2, 0/3
         make_run("ranger21", number, (40.0, 70.0 + number))  # 0, 1, 2, 3
@@ -105,8 +107,8 @@ def test_runs_are_paired_by_both_seeds(make_run: MakeRun, tmp_path: Path) -> Non
     assert {(pair.a, pair.b): pair.difference.paired for pair in top1_pairs(comparison.rows)} == {
         ("ranger21", "adamw"): False, ("ranger21", "nesterov"): False, ("adamw", "nesterov"): True
     }  # fmt: skip
-    told = [note for note in notes(comparison.rows) if "so their spread is" in note]
-    assert told == [
+    seed_notes = [note for note in notes(comparison.rows) if "so their spread is" in note]
+    assert seed_notes == [
         f"{label}: all runs share init_seed 0, so their spread is due to the order and augmentation of the data alone."
         for label in ("adamw", "nesterov")
     ]

@@ -1,4 +1,4 @@
-"""Parameters spread over two ranks: FSDP2, tensor parallelism, distributed checkpoints, for every optimizer."""
+"""Parameters sharded over two ranks, for every optimizer: FSDP2, tensor parallelism, distributed checkpoints."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
-SAVED, LAST = 5, 7  # steps: a merge of lookahead is the last before the checkpoint
+SAVED, LAST = 5, 7  # steps: the last step before the checkpoint is a lookahead merge
 CLOSE = 1e-12
 Side = tuple[nn.Module, Any]  # a model and its optimizer
-Pair = tuple[Side, Side]  # on one rank, and on two
+Pair = tuple[Side, Side]  # on one rank, and on two ranks
 
 
 def network() -> nn.Module:
-    """With rows that cannot be shared out evenly, a matrix of one row, and one of one column."""
+    """Return a network with rows that two ranks cannot share evenly, a matrix of one row, and one of one column."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.LayerNorm(7), nn.Linear(7, 1), nn.Linear(1, 4)).double()
 
@@ -75,8 +75,8 @@ def state_of(side: Side) -> dict[str, Any]:
     return dict(zip(("model", "optimizer"), get_state_dict(*side), strict=True))
 
 
-def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: str) -> None:
-    """Replace each sharded model and optimizer by new ones, with what a distributed checkpoint holds of the old."""
+def continue_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: str) -> None:
+    """Replace each sharded model and optimizer with new ones, loaded from a distributed checkpoint of the old ones."""
     dcp.save({name: state_of(shared) for name, (_, shared) in pairs.items()}, checkpoint_id=folder)
     again: dict[str, Any] = {}
     for name, (plain, _) in pairs.items():
@@ -91,8 +91,8 @@ def go_on_from_a_checkpoint(pairs: dict[str, Pair], mesh: DeviceMesh, folder: st
         set_state_dict(*shared, model_state_dict=again[name]["model"], optim_state_dict=again[name]["optimizer"])
 
 
-def refuse_a_share() -> None:
-    """ZeroRedundancyOptimizer is as good as any for what needs no more than a tensor."""
+def check_zero_redundancy() -> None:
+    """Optimizers that need only whole tensors work with ZeroRedundancyOptimizer; the others refuse it."""
     for name in ("ranger21", "chain, lamb"):
         train(*trained(lambda params, one=name: ZeroRedundancyOptimizer(params, SHARDED[one]), network()), range(1))
     for name in ("ranger21, global", "official, july2021", "chain, global"):
@@ -101,7 +101,7 @@ def refuse_a_share() -> None:
 
 
 def rank(number: int, folder: str) -> None:
-    faulthandler.enable()  # a rank that is aborted tells where
+    faulthandler.enable()  # prints the stack of a rank that is aborted
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=number, world_size=2, init_method=f"file://{folder}/store")
     mesh = init_device_mesh("cpu", (2,))
@@ -111,16 +111,16 @@ def rank(number: int, folder: str) -> None:
     pairs = {name: (plain[name], trained(make, fully_sharded(mesh))) for name, make in SHARDED.items()}
     for name, pair in pairs.items():
         check(f"{name}, fully sharded", pair)
-    go_on_from_a_checkpoint(pairs, mesh, f"{folder}/checkpoint")
+    continue_from_a_checkpoint(pairs, mesh, f"{folder}/checkpoint")
     for name, pair in pairs.items():
         for side in pair:
             train(*side, range(SAVED, LAST))
         check(f"{name}, from a checkpoint", pair)
-    refuse_a_share()
-    dist.barrier()  # neither leaves while the other still talks to it
+    check_zero_redundancy()
+    dist.barrier()  # neither rank exits while the other still communicates with it
     dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not hasattr(torch.distributed, "init_process_group"), reason="torch without distribution")
-def test_two_ranks_do_what_one_does(tmp_path: Path) -> None:
+def test_two_ranks_compute_what_one_does(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(rank, args=(str(tmp_path),), nprocs=2)

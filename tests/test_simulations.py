@@ -1,6 +1,6 @@
-"""The statistics of the comparison in simulated experiments of known truth: what they promise in 95 % of them is so.
+"""The intervals and tests of the comparison keep their promised rates, in simulated experiments with known truth.
 
-`pytest tests/test_simulations.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from support.statistics import Array, Record, compare, ends, seeds
 from ranger21.report.statistics.pairs import all_pairs, estimate
 
 EXPERIMENTS = 2000
-FEW = (0.0, 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS))  # at most 5 %, and three binomial standard deviations
+FEW = (0.0, 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS))  # 5 %, plus three binomial standard deviations
 SPREADS = np.array([0.1, 0.3, 1.0, 3.0, 10.0])[:, None]
 
 Draw = Callable[[np.random.Generator], Array]
 
 
 @pytest.mark.parametrize(("n", "level"), [(3, 0.95), (5, 0.95), (10, 0.95), (5, 0.8)])
-def test_the_interval_of_a_mean_covers_it(n: int, level: float, record_property: Record) -> None:
+def test_the_interval_of_a_mean_has_its_coverage(n: int, level: float, record_property: Record) -> None:
     rows = np.random.default_rng(n).normal(73.0, 0.3, (EXPERIMENTS, n))
     found = [estimate(row, level) for row in rows]
     covered = sum(e is not None and e.low <= 73.0 <= e.high for e in found) / EXPERIMENTS
@@ -32,12 +32,12 @@ def test_the_interval_of_a_mean_covers_it(n: int, level: float, record_property:
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_interval_of_a_difference_covers_it(paired: bool, n: int, record_property: Record) -> None:
+def test_the_interval_of_a_difference_has_its_coverage(paired: bool, n: int, record_property: Record) -> None:
     random = np.random.default_rng(n)
     covered = 0
     for _ in range(EXPERIMENTS):
         a, b = random.normal(1.2, 0.3, n), random.normal(0.0, 0.3, n)
-        shared = random.normal(0.0, 2.0, n) if paired else 0.0  # without pairing, all would be covered
+        shared = random.normal(0.0, 2.0, n) if paired else 0.0  # without pairing, the intervals would cover always
         found = compare(seeds(a + shared), seeds(b + shared, first=0 if paired else 100))
         assert found.paired is paired
         covered += bool(ends(found)[0] <= 1.2 <= ends(found)[1])
@@ -47,7 +47,7 @@ def test_the_interval_of_a_difference_covers_it(paired: bool, n: int, record_pro
 
 
 def rates(draw: Draw, paired: bool) -> tuple[float, float]:
-    """Of simulated experiments of 5 groups × 5 seeds: with any verdict; with any p < 0.05 before the correction."""
+    """Return the share of experiments (5 groups of 5 seeds) with a verdict, and with an uncorrected p < 0.05."""
     random = np.random.default_rng(21)
     verdicts = uncorrected = 0
     for _ in range(EXPERIMENTS):
@@ -60,7 +60,7 @@ def rates(draw: Draw, paired: bool) -> tuple[float, float]:
     return verdicts / EXPERIMENTS, uncorrected / EXPERIMENTS
 
 
-# What these tests cannot do, and their docstring says so: very unequal spreads of skewed values.
+# The limits of these tests, which their docstrings state: skewed values with very unequal spreads.
 TOO_MANY = [
     pytest.param(
         lambda random: SPREADS * (random.exponential(size=(5, 5)) - 1), (0.10, 0.20), id="skew, unequal spreads"
@@ -85,14 +85,14 @@ TOO_MANY = [
         *TOO_MANY,
     ],
 )
-def test_without_differences_hardly_ever_a_verdict(
+def test_equal_groups_rarely_get_a_verdict(
     draw: Draw, between: tuple[float, float], paired: bool, record_property: Record
 ) -> None:
     verdicts, uncorrected = rates(draw, paired)
     record_property("any_verdict", verdicts)
     record_property("any_p_below_5_percent_before_the_correction", uncorrected)
     assert between[0] <= verdicts <= between[1]
-    assert uncorrected > 0.12  # so that the experiments would show a correction that is missing
+    assert uncorrected > 0.12  # so a missing correction would be noticed
 
 
 @pytest.mark.parametrize("first", [0, 100])

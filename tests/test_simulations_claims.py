@@ -1,6 +1,6 @@
-"""How often the claims' verdicts are false, in simulated experiments of known truth.
+"""How often verdicts on the paper's claims are wrong, in simulated experiments with known truth.
 
-`pytest tests/test_simulations_claims.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations_claims.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ VALIDATIONS = 24
 
 Array = NDArray[np.float64]
 Record = Callable[[str, object], None]
-# Of n seeds: the runs of Ranger21 and those of AdamW.
+# Draws the runs of Ranger21 and of AdamW with n seeds.
 Draw = Callable[[np.random.Generator, int], tuple[list[RecordedRun], list[RecordedRun]]]
 
 
 def run(seed: int, top1: Array, loss: Array | None = None) -> RecordedRun:
-    """A finished run with these validations, an epoch apart."""
+    """Return a finished run with these validations, one per epoch."""
     steps = np.arange(1, len(top1) + 1, dtype=float)
     everywhere = np.arange(len(top1), dtype=np.int32)
     columns = {"epoch": (everywhere, steps), "val/acc1": (everywhere, top1)}
@@ -42,43 +42,43 @@ def run(seed: int, top1: Array, loss: Array | None = None) -> RecordedRun:
 
 
 def ends(values: Iterable[float], lost_below: float = -math.inf) -> list[RecordedRun]:
-    """A run of one validation for each value; those below a limit diverge."""
+    """Return a run with one validation for each value; those below a limit diverge."""
     runs = [run(seed, np.array([value])) for seed, value in enumerate(values)]
     lost = [run.final("val/acc1") < lost_below for run in runs]
     return [replace(run, status="diverged") if gone else run for run, gone in zip(runs, lost, strict=True)]
 
 
 def falling(random: np.random.Generator, n: int, noise: float = 0.05, start: float = 1.0) -> list[RecordedRun]:
-    """Runs whose loss falls, with noise that differs from seed to seed."""
+    """Return runs whose loss falls, with different noise for each seed."""
     epochs = np.arange(1, VALIDATIONS + 1)
     curves = start / epochs * np.exp(random.normal(0, noise, (n, VALIDATIONS)))
     return [run(seed, np.full(VALIDATIONS, 50.0), curve) for seed, curve in enumerate(curves)]
 
 
 def level(random: np.random.Generator, n: int, slope: float = 0.0) -> list[RecordedRun]:
-    """Runs whose top-1 moves by `slope` an epoch, with noise."""
+    """Return runs whose top-1 changes by `slope` per epoch, with noise."""
     curves = 60.0 + slope * np.arange(VALIDATIONS) + random.normal(0, 0.3, (n, VALIDATIONS))
     return [run(seed, curve) for seed, curve in enumerate(curves)]
 
 
 def training(random: np.random.Generator, n: int, share: float) -> list[RecordedRun]:
-    """Runs of which each trains with this probability, or stays at chance."""
+    """Return runs that each train with probability `share`, or else stay at chance."""
     return ends(np.where(random.random(n) < share, 60.0, 0.1))
 
 
 def rates(judge: Callable[[Evidence], tuple[str, str]], draw: Draw, n: int) -> dict[str, float]:
-    """How often each verdict comes out of simulated experiments."""
+    """Return how often each verdict occurs in simulated experiments."""
     random, nothing = np.random.default_rng(n), GroupComparison("", "", {}, [])
     found = [judge(Evidence(nothing, True, *draw(random, n)))[1] for _ in range(EXPERIMENTS)]
     return {verdict: found.count(verdict) / EXPERIMENTS for verdict in set(found)}
 
 
 def at_most(share: float) -> float:
-    """A share, and three standard deviations of what EXPERIMENTS of it make."""
+    """Return a share plus three binomial standard deviations for EXPERIMENTS experiments."""
     return share + 3 * math.sqrt(share * (1 - share) / EXPERIMENTS)
 
 
-# A claim that lies exactly at the limit is neither so nor not so: both verdicts are false.
+# The truth is exactly at the limit of each claim, so both verdicts are wrong.
 EDGES = {
     "C1 half a point off": (judges.c1, lambda r, n: (ends(r.normal(73.19, 0.2, n)), [])),
     "C2 half a point off": (judges.c2, lambda r, n: ([], ends(r.normal(71.58, 0.2, n)))),
@@ -98,7 +98,7 @@ EDGES = {
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("claim", EDGES)
-def test_a_claim_at_its_limit_hardly_ever_has_a_verdict(claim: str, n: int, record_property: Record) -> None:
+def test_a_claim_at_its_limit_rarely_gets_a_verdict(claim: str, n: int, record_property: Record) -> None:
     judge, draw = EDGES[claim]
     found = rates(judge, draw, n)
     for verdict in ("reproduced", "contradicted"):
@@ -106,7 +106,7 @@ def test_a_claim_at_its_limit_hardly_ever_has_a_verdict(claim: str, n: int, reco
         assert found.get(verdict, 0.0) <= at_most(0.05 if claim.startswith(("C6", "C7a")) else 0.025)
 
 
-# What is clearly so, or not so, has its verdict with five seeds: else the rates above would mean nothing.
+# Clear cases must get their verdict with five seeds; otherwise the rates above would mean nothing.
 CLEAR = {
     "C1 so": (judges.c1, lambda r, n: (ends(r.normal(73.69, 0.1, n)), []), "reproduced"),
     "C1 not so": (judges.c1, lambda r, n: (ends(r.normal(72.5, 0.1, n)), []), "contradicted"),
@@ -126,7 +126,7 @@ CLEAR = {
 
 
 @pytest.mark.parametrize("claim", CLEAR)
-def test_a_clear_case_has_its_verdict(claim: str, record_property: Record) -> None:
+def test_a_clear_case_gets_its_verdict(claim: str, record_property: Record) -> None:
     judge, draw, wanted = CLEAR[claim]
     found = rates(judge, draw, 5)
     record_property(wanted, found.get(wanted, 0.0))

@@ -1,6 +1,6 @@
-"""Equivalence in simulated experiments: how often it is said where it is false, and where it is true.
+"""Equivalence in simulated experiments: how often it is claimed when it is false, and when it is true.
 
-`pytest tests/test_simulations_equivalence.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations_equivalence.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from support.statistics import Array, Record, compare, seeds
 from ranger21.report.statistics.pairs import Pair, all_pairs
 
 EXPERIMENTS = 1000
-FEW = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # 5 %, and three binomial standard deviations
+FEW = 0.05 + 3 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # 5 %, plus three binomial standard deviations
 MARGIN = 0.5
 
 Draw = Callable[[np.random.Generator, int], Array]
@@ -24,7 +24,7 @@ Draw = Callable[[np.random.Generator, int], Array]
 def families(
     means: Sequence[float], sd: float, n: int, paired: bool, experiments: int = EXPERIMENTS
 ) -> list[list[Pair]]:
-    """Simulated comparisons of groups with these means, and with `n` seeds each."""
+    """Return simulated comparisons of groups with these means and `n` seeds each."""
     random, found = np.random.default_rng(n), []
     for _ in range(experiments):
         shared = random.normal(0.0, 1.0, n) if paired else np.zeros(n)
@@ -38,7 +38,7 @@ def families(
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_hardly_ever_equivalent_at_the_margin(n: int, paired: bool, record_property: Record) -> None:
+def test_groups_the_margin_apart_are_rarely_called_equivalent(n: int, paired: bool, record_property: Record) -> None:
     pairs = [found.equivalence for ((_, _, found),) in families((MARGIN, 0.0), 0.1, n, paired, 3 * EXPERIMENTS)]
     false = sum(found is not None and found.within for found in pairs) / len(pairs)
     record_property("false_equivalent", false)
@@ -51,12 +51,12 @@ def test_hardly_ever_equivalent_at_the_margin(n: int, paired: bool, record_prope
         pytest.param(lambda random, n: random.normal(size=n), 10.0, (0.0, FEW), id="unequal spreads"),
         pytest.param(lambda random, n: random.standard_t(2, size=n), 1.0, (0.0, FEW), id="heavy tails"),
         pytest.param(lambda random, n: random.exponential(size=n) - 1, 1.0, (0.0, FEW), id="skew"),
-        # What no t-test can do, the docs say so: skewed values of very different spreads, as where one often fails.
+        # No t-test can handle this case, as the docs say: skewed values with very different spreads.
         pytest.param(lambda random, n: random.exponential(size=n) - 1, 10.0, (0.1, 0.25), id="skew, unequal spreads"),
     ],
 )
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_other_noise_than_normal(
+def test_false_equivalence_is_rare_for_noise_that_is_not_normal(
     n: int, draw: Draw, ratio: float, between: tuple[float, float], record_property: Record
 ) -> None:
     random, false = np.random.default_rng(n), 0
@@ -70,8 +70,8 @@ def test_other_noise_than_normal(
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_hardly_ever_any_false_one_among_many_pairs(n: int, paired: bool, record_property: Record) -> None:
-    """Of two groups of twins the margin apart: no twins may be called different, no others equivalent."""
+def test_false_verdicts_are_rare_among_many_pairs(n: int, paired: bool, record_property: Record) -> None:
+    """Of two pairs of twins the margin apart, no twins may be called different, and no others equivalent."""
     any_equivalent = any_different = any_error = uncorrected = 0
     for pairs in families((MARGIN, MARGIN, 0.0, 0.0), 0.1, n, paired):
         twins = [found for a, b, found in pairs if int(a) // 2 == int(b) // 2]
@@ -86,15 +86,15 @@ def test_hardly_ever_any_false_one_among_many_pairs(n: int, paired: bool, record
     record_property("any_error", any_error / EXPERIMENTS)
     assert max(any_equivalent, any_different) / EXPERIMENTS <= FEW
     assert any_error / EXPERIMENTS <= 2 * FEW
-    assert uncorrected / EXPERIMENTS > 0.1  # so that a correction that is missing would be seen
+    assert uncorrected / EXPERIMENTS > 0.1  # so a missing correction would be noticed
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_equal_groups_are_found_equivalent_where_the_spread_permits(n: int, record_property: Record) -> None:
-    random, said = np.random.default_rng(n), {}
+def test_equal_groups_are_called_equivalent_if_the_spread_is_small(n: int, record_property: Record) -> None:
+    random, shares = np.random.default_rng(n), {}
     for sd in (0.1, 0.3, 0.8):
         found = [compare(*map(seeds, random.normal(0.0, sd, (2, n))), margin=MARGIN) for _ in range(EXPERIMENTS)]
-        said[sd] = sum(difference.verdict == "equivalent" for difference in found) / EXPERIMENTS
-        record_property(f"equivalent_sd_{sd}", said[sd])
-    assert said[0.1] > (0.8 if n == 3 else 0.9)  # the others are nearly all "better" or "worse" within the margin
-    assert said[0.8] < 0.4 and said[0.1] > said[0.3] > said[0.8]
+        shares[sd] = sum(difference.verdict == "equivalent" for difference in found) / EXPERIMENTS
+        record_property(f"equivalent_sd_{sd}", shares[sd])
+    assert shares[0.1] > (0.8 if n == 3 else 0.9)  # nearly all the others are "better" or "worse" within the margin
+    assert shares[0.8] < 0.4 and shares[0.1] > shares[0.3] > shares[0.8]

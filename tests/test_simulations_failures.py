@@ -1,6 +1,6 @@
-"""Simulated experiments of known truth in which runs diverge: how often a verdict is false, and how often found.
+"""Simulated experiments with diverging runs and known truth: how often verdicts are wrong, and how often right.
 
-`pytest tests/test_simulations_failures.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations_failures.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Array = NDArray[np.float64]
 
 
 def at_most(share: float) -> float:
-    """A share, and three binomial standard deviations of what is found of it."""
+    """Return a share plus three binomial standard deviations for EXPERIMENTS experiments."""
     return share + 3 * math.sqrt(share * (1 - share) / EXPERIMENTS)
 
 
 def drawn(random: np.random.Generator, n: int, rate: float = 0.0, worst: bool = False, first: int = 0) -> Outcomes:
-    """A group of which runs diverge at this rate: whichever, or the `worst`, those below the quantile."""
+    """Return a group whose runs diverge at this rate: random ones, or the `worst`, below that quantile."""
     values = random.normal(MEAN, SPREAD, n)
     chance = (1 + np.vectorize(math.erf)((values - MEAN) / SPREAD / math.sqrt(2))) / 2 if worst else random.random(n)
     counted = np.where(chance < rate, CHANCE, values)
@@ -51,7 +51,7 @@ def survivors(group: Outcomes) -> dict[int, float]:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("lost", [0.2, 0.4])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_who_loses_its_worst_runs_is_hardly_ever_better(
+def test_an_optimizer_whose_worst_runs_diverge_is_rarely_called_better(
     n: int, lost: float, paired: bool, record_property: Record
 ) -> None:
     random = np.random.default_rng(n)
@@ -64,12 +64,12 @@ def test_who_loses_its_worst_runs_is_hardly_ever_better(
     record_property("worse", found["worse"] / EXPERIMENTS)
     record_property("better_if_failures_were_left_out", flattered["better"] / EXPERIMENTS)
     assert found["better"] / EXPERIMENTS <= at_most(0.025)
-    assert flattered["better"] / EXPERIMENTS > 0.2 or (n, lost) != (10, 0.4)  # so that the fault would be seen
+    assert flattered["better"] / EXPERIMENTS > 0.2 or (n, lost) != (10, 0.4)  # so the fault would be noticed
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 5), (10, 10), (3, 10)])
-def test_groups_that_diverge_alike_hardly_ever_have_a_verdict(
+def test_groups_that_diverge_equally_often_rarely_get_a_verdict(
     n: int, m: int, rate: float, record_property: Record
 ) -> None:
     random = np.random.default_rng(n)
@@ -78,15 +78,15 @@ def test_groups_that_diverge_alike_hardly_ever_have_a_verdict(
         a, b = drawn(random, n, rate), drawn(random, m, rate, first=100)
         found[verdict(a, b)] += 1
         welch[verdict(dict(a), dict(b))] += 1
-    told, by_welch = (1 - each["cannot tell"] / EXPERIMENTS for each in (found, welch))
-    record_property("any_verdict", told)
+    by_ranks, by_welch = (1 - each["cannot tell"] / EXPERIMENTS for each in (found, welch))
+    record_property("any_verdict", by_ranks)
     record_property("any_verdict_by_Welchs_test_of_values_at_chance", by_welch)
-    assert told <= at_most(0.05)
-    assert by_welch > 0.1 or (n, m, rate) != (3, 10, 0.3)  # why it is not Welch's
+    assert by_ranks <= at_most(0.05)
+    assert by_welch > 0.1 or (n, m, rate) != (3, 10, 0.3)  # the reason for not using Welch's test
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
-def test_five_groups_that_diverge_alike_hardly_ever_have_any_verdict(rate: float, record_property: Record) -> None:
+def test_five_groups_that_diverge_equally_often_rarely_get_any_verdict(rate: float, record_property: Record) -> None:
     random = np.random.default_rng(5)
     verdicts = often = 0
     for _ in range(experiments := EXPERIMENTS // 2):
@@ -102,8 +102,10 @@ def test_five_groups_that_diverge_alike_hardly_ever_have_any_verdict(rate: float
 @pytest.mark.parametrize("rate", [0.6, 0.8, 1.0])
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("others", [1, 4])
-def test_one_that_really_diverges_is_found(n: int, rate: float, others: int, record_property: Record) -> None:
-    """Beside one or four others that never do."""
+def test_a_group_that_really_diverges_more_often_is_found(
+    n: int, rate: float, others: int, record_property: Record
+) -> None:
+    """The other groups, one or four, never diverge."""
     random = np.random.default_rng(n)
     verdicts, often, experiments = Counter[str](), Counter[str](), 300 if others == 1 else 80
     for _ in range(experiments):
@@ -115,6 +117,6 @@ def test_one_that_really_diverges_is_found(n: int, rate: float, others: int, rec
     found = verdicts["better"] / verdicts.total()
     record_property("worse", found)
     record_property("diverges_more_often", often["less often"] / verdicts.total())
-    assert verdicts["worse"] / verdicts.total() <= 0.05  # where by chance none did: 3 seeds of it, at a rate of 0.6
+    assert verdicts["worse"] / verdicts.total() <= 0.05  # by chance, none of its 3 seeds diverged at a rate of 0.6
     assert found == 1.0 or rate < 1 or (n, others) == (3, 4)  # 3 seeds are too few for 10 pairs
     assert found > 0.75 or rate < 0.8 or n < 10

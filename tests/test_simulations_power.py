@@ -1,6 +1,6 @@
-"""The power that is computed beside that of simulated experiments.
+"""The computed power agrees with that of simulated experiments.
 
-`pytest tests/test_simulations_power.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations_power.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CLOSE = 3 * math.sqrt(POWER * (1 - POWER) / EXPERIMENTS)
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("ratio", [1.0, 4.0])  # of the groups' spreads
-def test_the_gap_is_found_as_often_as_promised(n: int, paired: bool, ratio: float, record_property: Record) -> None:
+@pytest.mark.parametrize("ratio", [1.0, 4.0])  # of the two groups' spreads
+def test_the_gap_is_found_with_the_computed_power(n: int, paired: bool, ratio: float, record_property: Record) -> None:
     random, sd = np.random.default_rng(n), (0.2, 0.2 * ratio)
     spread = Spread((math.hypot(*sd),)) if paired else Spread(sd)
     gap = gap_found(spread, (n, n))
@@ -35,7 +35,7 @@ def test_the_gap_is_found_as_often_as_promised(n: int, paired: bool, ratio: floa
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_among_many_pairs_holm_finds_it_at_least_as_often(n: int, record_property: Record) -> None:
+def test_holm_finds_the_gap_at_least_as_often_among_many_pairs(n: int, record_property: Record) -> None:
     random, sd = np.random.default_rng(n), 0.2
     gap, found = gap_found(Spread((sd * math.sqrt(2),)), (n, n), tests=6), 0
     for _ in range(EXPERIMENTS):
@@ -48,7 +48,7 @@ def test_among_many_pairs_holm_finds_it_at_least_as_often(n: int, record_propert
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_interval_of_a_spread_covers_it(n: int, record_property: Record) -> None:
+def test_the_interval_of_a_spread_has_its_coverage(n: int, record_property: Record) -> None:
     random = np.random.default_rng(n)
     spreads = [Spread((float(np.std(row, ddof=1)),), n - 1) for row in random.normal(0, 1, (EXPERIMENTS, n))]
     covered = sum(low.sd <= 1.0 <= high.sd for low, high in (spread.ends() for spread in spreads)) / EXPERIMENTS

@@ -1,6 +1,6 @@
-"""Intervals of accuracies that a small validation set rounds, in simulated experiments of known truth.
+"""Intervals of accuracies rounded by a small validation set, in simulated experiments with known truth.
 
-`pytest tests/test_simulations_quantum.py --junitxml=FILE` keeps what was found.
+`pytest tests/test_simulations_quantum.py --junitxml=FILE` records the rates found.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SPREADS = (0.02, 0.1, 0.3, 1.0, 3.0)  # in steps
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_interval_of_a_mean_covers_what_was_rounded(n: int, record_property: Record) -> None:
+def test_the_interval_of_a_rounded_mean_has_its_coverage(n: int, record_property: Record) -> None:
     random = np.random.default_rng(n)
     for spread in SPREADS:
-        by_root_n = 1 / math.sqrt(n)  # the bound, if it fell with the number of seeds as the error of a mean does
+        by_root_n = 1 / math.sqrt(n)  # the bound, if it shrank with the number of seeds like the error of a mean
         covered = {1.0: 0, by_root_n: 0, 0.0: 0}
         for truth in random.uniform(0.0, 1.0, EXPERIMENTS):
             values = np.round(random.normal(truth, spread, n))
@@ -39,7 +39,7 @@ def test_the_interval_of_a_mean_covers_what_was_rounded(n: int, record_property:
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_interval_of_a_difference_covers_it_and_equal_groups_get_no_verdict(
+def test_rounded_differences_have_their_coverage_and_equal_groups_no_verdict(
     n: int, paired: bool, record_property: Record
 ) -> None:
     random = np.random.default_rng(n)

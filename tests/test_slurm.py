@@ -1,4 +1,4 @@
-"""One job on a real SLURM of two nodes (tests/support/slurm_cluster.py), and what clusters do to it."""
+"""Single jobs on a real SLURM with two nodes (tests/support/slurm_cluster.py), and what clusters do to them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ranger21.wandb_tools.sync import find
 TRAIN = "slurm/train.sbatch"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 NO_GPU = "--gpus-per-node=0"
-TWO = ("--nodes=2", NO_GPU, "--mincpus=2")  # nodes, a task each
+TWO = ("--nodes=2", NO_GPU, "--mincpus=2")  # two nodes with one task each
 pytestmark = pytest.mark.timeout(600)
 
 
 def forty_steps(images: Path, epochs: int = 8) -> list[str]:
-    """A run whose every step is logged, with a checkpoint only where there is a reason for one."""
+    """Return the overrides of a run that logs every step and saves checkpoints only when it is stopped or ends."""
     changed = ("trainer.checkpoint_every_steps", "trainer.epochs", "trainer.log_every_steps")
     kept = [value for value in TINY if not value.startswith(changed)]
     return [*kept, f"trainer.epochs={epochs}", "trainer.log_every_steps=1", f"data.root={images}"]
@@ -42,16 +42,16 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def undisturbed(overrides: list[str], directory: Path) -> Path:
-    """The same run to its end, of two ranks and without SLURM."""
+    """Train the same run to its end with two ranks, without SLURM."""
     assert run_ranks(overrides, directory, 2) == [0, 0]
     return directory
 
 
-def begun(cluster: Cluster, job: str, directory: Path, lines: int = 3) -> None:
-    """Waits until the run has logged so many steps."""
+def wait_for_steps(cluster: Cluster, job: str, directory: Path, lines: int = 3) -> None:
+    """Wait until the run has logged this many steps."""
     metrics = directory / "metrics.jsonl"
-    told = lambda: f"{cluster.job(job)} {cluster.output(job)} {cluster.logs()}"  # noqa: E731
-    until(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, 180, told)
+    describe = lambda: f"{cluster.job(job)} {cluster.output(job)} {cluster.logs()}"  # noqa: E731
+    until(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, 180, describe)
 
 
 def sessions(directory: Path) -> list[dict]:
@@ -59,14 +59,14 @@ def sessions(directory: Path) -> list[dict]:
 
 
 def assert_undisturbed(directory: Path, whole: Path) -> None:
-    """One curve without a jump or a repeated step, and the same weights bit for bit."""
+    """Assert that metrics and weights equal those of the undisturbed run bit for bit."""
     assert result(directory)["status"] == "finished"
     assert metrics_without_speed(directory) == metrics_without_speed(whole)
     assert_same_state(last_checkpoint(directory), last_checkpoint(whole))
 
 
-def test_the_demo_over_two_nodes_and_a_finished_run_is_left_alone(cluster, overrides):
-    """One task for each GPU, and the CPUs divided among them; the same command again ends at once."""
+def test_the_demo_runs_on_two_nodes_and_is_not_repeated_when_finished(cluster, overrides):
+    """Each GPU gets one task and an equal share of the CPUs; repeating the finished run ends at once."""
     small = ["experiment=demo", *overrides, "trainer.steps=4", "run_dir=outputs/demo"]
     job = cluster.sbatch("--nodes=2", TRAIN, *small)
     cluster.wait(job, *ENDED)
@@ -84,22 +84,22 @@ def requeued(cluster: Cluster, job: str) -> None:
     until(lambda: cluster.job(job, "Restarts") == "1", 180, lambda: f"{cluster.output(job)}\n{cluster.logs()}")
 
 
-def goes_on(cluster: Cluster, job: str, directory: Path, seconds: float = 200) -> None:
-    """Waits until the job has run twice, the second time from where the first stopped, to its end."""
+def finish_after_requeue(cluster: Cluster, job: str, directory: Path, seconds: float = 200) -> None:
+    """Wait until the job has been requeued, has resumed from its checkpoint, and has ended."""
     requeued(cluster, job)
     cluster.wait(job, *ENDED, seconds=seconds)
     assert cluster.job(job) == "COMPLETED", cluster.output(job)
     assert [session["resumed_from_step"] > 0 for session in sessions(directory)] == [False, True]
 
 
-def test_a_run_that_is_warned_goes_on_by_itself(cluster, overrides, whole):
-    """Also for W&B it is one run, with each step once."""
+def test_a_warned_run_is_requeued_and_continues(cluster, overrides, whole):
+    """W&B also sees one run with each step once."""
     directory = cluster.project / "outputs/warned"
     overrides = [*(value for value in overrides if value != "logger=none"), "logger=wandb"]
     job = cluster.sbatch(*TWO, TRAIN, *overrides, f"run_dir={directory}")
-    begun(cluster, job, directory)
+    wait_for_steps(cluster, job, directory)
     cluster.ask("scancel", "--signal=USR1", job)
-    goes_on(cluster, job, directory)
+    finish_after_requeue(cluster, job, directory)
     assert f"SLURM requeues job {job}" in cluster.output(job)
     assert_undisturbed(directory, whole)
     (run,), unreadable = find([str(directory)])
@@ -109,34 +109,34 @@ def test_a_run_that_is_warned_goes_on_by_itself(cluster, overrides, whole):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_time_limit(cluster, images, tmp_path):
-    """A real one, of two minutes, with the warning that SLURM sends before it."""
+def test_a_run_continues_after_its_time_limit(cluster, images, tmp_path):
+    """The limit is real: two minutes, with SLURM's warning one minute before it."""
     overrides, directory = forty_steps(images, epochs=600), cluster.project / "outputs/limit"
     whole = undisturbed(overrides, tmp_path / "whole")
     job = cluster.sbatch(*TWO, "--time=2", "--signal=USR1@60", TRAIN, *overrides, f"run_dir={directory}")
-    begun(cluster, job, directory)
+    wait_for_steps(cluster, job, directory)
     requeued(cluster, job)
-    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # where Python begins slowly, it would stop again
-    goes_on(cluster, job, directory, seconds=400)
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # or it might stop again
+    finish_after_requeue(cluster, job, directory, seconds=400)
     assert_undisturbed(directory, whole)
 
 
-def test_a_lost_node(cluster, overrides):
-    """Of two: the run goes on on the other alone, with one rank and the same batch."""
+def test_a_run_continues_on_the_remaining_node(cluster, overrides):
+    """One of two nodes is lost; the run continues on the other with one rank and the same batch."""
     directory = cluster.project / "outputs/lost"
     more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
     env = {"RANGER21_PATIENCE": "30"}
     job = cluster.sbatch("--nodes=1-2", *TWO[1:], TRAIN, *overrides, *more, env=env)
-    begun(cluster, job, directory)
+    wait_for_steps(cluster, job, directory)
     assert cluster.job(job, "NumNodes") == "2"
     cluster.kill_node("node2")
     requeued(cluster, job)
     until(lambda: "The job has lost a node" in cluster.output(job), 10, lambda: cluster.output(job))
     left = cluster.project / f"outputs/.printed-{job}-1"
-    left.write_text("the reason\n")  # as of a batch script that was killed before it had shown all
-    time.sleep(7)  # SLURM would begin it at once, and the other node refuse the job's old credential (cred_expire)
+    left.write_text("the reason\n")  # as left by a batch script that was killed before it showed everything
+    time.sleep(7)  # or SLURM restarts it at once, and the other node rejects its old credential (cred_expire)
     cluster.give_up("node2")
-    goes_on(cluster, job, directory)
+    finish_after_requeue(cluster, job, directory)
     assert "Last output of node 1 before the job was requeued:\nthe reason\n" in cluster.output(job)
     assert not left.exists()
     assert [session["hardware"]["ranks"] for session in sessions(directory)] == [2, 1]
@@ -145,33 +145,33 @@ def test_a_lost_node(cluster, overrides):
 
 
 @pytest.mark.slow
-def test_a_lost_node_with_the_whole_job(cluster, overrides):
-    """Its batch script, too: SLURM itself runs the job again, on the other node."""
+def test_a_run_continues_after_the_loss_of_its_only_node(cluster, overrides):
+    """The node also ran the batch script, so SLURM itself runs the job again on the other node."""
     directory = cluster.project / "outputs/whole-job"
     more = ["trainer.checkpoint_every_steps=2", f"run_dir={directory}"]
     job = cluster.sbatch(NO_GPU, TRAIN, *overrides, *more)
-    begun(cluster, job, directory)
+    wait_for_steps(cluster, job, directory)
     host = cluster.job(job, "BatchHost")
     cluster.kill_node(host)
     cluster.give_up(host)
-    goes_on(cluster, job, directory)
+    finish_after_requeue(cluster, job, directory)
     assert len({session["hardware"]["host"] for session in sessions(directory)}) == 2
 
 
 @pytest.mark.parametrize("partition", ["graceful", pytest.param("usual", marks=pytest.mark.slow)])
-def test_a_preempted_run_goes_on_afterwards(partition, cluster, overrides, whole):
-    """`graceful` warns with SIGTERM and waits; `usual` ends the job, which SLURM itself runs again."""
+def test_a_preempted_run_continues_afterwards(partition, cluster, overrides, whole):
+    """`graceful` warns with SIGTERM and waits; `usual` kills the job, and SLURM itself runs it again."""
     directory = cluster.project / f"outputs/{partition}"
     job = cluster.sbatch(f"--partition={partition}", *TWO, TRAIN, *overrides, f"run_dir={directory}")
-    begun(cluster, job, directory)
+    wait_for_steps(cluster, job, directory)
     urgent = cluster.sbatch("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
-    goes_on(cluster, job, directory)
+    finish_after_requeue(cluster, job, directory)
     assert cluster.job(urgent) == "COMPLETED"
     assert_undisturbed(directory, whole)
 
 
-def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_path):
-    """Each task its own line of a file of runs; one is warned and begun again, which the others do not notice."""
+def test_an_array_job_and_a_comparison_that_depends_on_it(cluster, overrides, tmp_path):
+    """Each task takes its line of a file of runs; one task is warned and requeued, which does not affect the others."""
     runs = [[*overrides, f"optimizer={name}", f"seed={seed}"] for name in ("ranger21", "adamw") for seed in (0, 1)]
     runs[0] += ["run_dir=outputs/array/paper/first"]
     runs[1:] = [[*run, "trainer.epochs=1"] for run in runs[1:]]
@@ -179,8 +179,8 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
     array = cluster.sbatch("--array=0-3%2", NO_GPU, TRAIN, f"@{tmp_path}/runs.txt", "outputs=outputs/array")
     after = cluster.sbatch(f"--dependency=afterok:{array}", "slurm/compare.sbatch", "outputs/array/paper")
     folder = cluster.project / "outputs/array/paper"
-    begun(cluster, f"{array}_0", folder / "first")
-    # This scancel believes that an array's task refused the signal, and sends it again after 5 s, to the next start.
+    wait_for_steps(cluster, f"{array}_0", folder / "first")
+    # scancel assumes that an array task refused the signal, and sends it again after 5 s, to the requeued task.
     cluster.ask("timeout", "3", "scancel", "--signal=USR1", f"{array}_0")
     cluster.wait(after, *ENDED, seconds=400)
     assert cluster.job(after) == "COMPLETED", cluster.output(after)
@@ -190,8 +190,8 @@ def test_an_array_and_the_comparison_that_waits_for_it(cluster, overrides, tmp_p
 
 
 @pytest.mark.parametrize(("task", "line"), [("5", 6), (None, 0)])
-def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
-    """It would be the default run. (The script ends before it needs SLURM.)"""
+def test_an_array_task_without_a_line_in_the_list_trains_nothing(task, line, tmp_path):
+    """It would otherwise train the default run. (The script ends before it needs SLURM.)"""
     (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
     env = {"PATH": os.environ["PATH"]} | ({"SLURM_ARRAY_TASK_ID": task} if task else {})
     done = subprocess.run(
@@ -200,8 +200,8 @@ def test_a_list_of_runs_without_this_one_trains_nothing(task, line, tmp_path):
     assert done.returncode == 1 and f"runs.txt has no line {line}. Use --array" in done.stdout
 
 
-def test_a_site_may_do_what_shells_allow_and_a_python_that_is_not_there_is_told(tmp_path):
-    """Modules leave non-zero codes and use variables that are not set. (The scripts end before they need SLURM.)"""
+def test_site_scripts_may_be_lax_and_a_missing_python_is_reported(tmp_path):
+    """Environment modules return non-zero codes and use unset variables. (The scripts end before they need SLURM.)"""
     (tmp_path / "site.sh").write_text("echo at home: $NOT_SET\nfalse\n")
     env = {"PATH": os.environ["PATH"], "RANGER21_SITE": f"{tmp_path}/site.sh"}
     run = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
@@ -231,7 +231,7 @@ SENTENCES = {
 
 @pytest.mark.parametrize("how", ["at once", "killed", "late", pytest.param("hung", marks=pytest.mark.slow)])
 def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
-    """At once, not at the time limit, and it is not begun again."""
+    """The job must end at once, not at the time limit, and must not be requeued."""
     python = tmp_path / "python"
     python.write_text(f'#!/bin/bash\n{FAILURES[how]}\nexec {cluster.env["PYTHON"]} "$@"\n')
     python.chmod(0o755)
@@ -240,8 +240,8 @@ def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     env = {"PYTHON": str(python), "RANGER21_PATIENCE": patience, "METRICS": f"{directory}/metrics.jsonl"}
     job = cluster.sbatch(*TWO, TRAIN, *overrides, "trainer.epochs=4000", f"run_dir={directory}", env=env)
     if how in ("killed", "hung"):
-        begun(cluster, job, directory, lines=1)
-        (cluster.project / f"outputs/.printed-{job}-0").unlink()  # by somebody who tidies up: not told every second
+        wait_for_steps(cluster, job, directory, lines=1)
+        (cluster.project / f"outputs/.printed-{job}-0").unlink()  # must not cause an error every second
     begin = time.monotonic()
     cluster.wait(job, *ENDED)
     assert time.monotonic() - begin < 60
@@ -250,8 +250,8 @@ def test_a_rank_that_fails_ends_the_job(how, cluster, overrides, tmp_path):
     assert SENTENCES[how] in cluster.output(job) and "requeues job" not in cluster.output(job), cluster.output(job)
 
 
-def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, tmp_path):
-    """No right, no scontrol at all, no warning but the end itself: saved each time, and the command goes on."""
+def test_a_job_that_cannot_requeue_itself_prints_the_command(cluster, overrides, tmp_path):
+    """The cases are: no permission, no scontrol, no warning. Each saves a checkpoint, and the command resumes it."""
     (tmp_path / "scontrol").write_text("#!/bin/bash\necho 'slurm_requeue error: Access denied' >&2; exit 1\n")
     (tmp_path / "scontrol").chmod(0o755)
     (tmp_path / "alone").mkdir()
@@ -265,7 +265,7 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
         with_path = [f"--export=ALL,PATH={path}"] if path else []
         jobs[name] = cluster.sbatch(NO_GPU, *with_path, TRAIN, *overrides, *more), directory
     for name, (job, directory) in jobs.items():
-        begun(cluster, job, directory)
+        wait_for_steps(cluster, job, directory)
         cluster.ask("scancel", *([] if name == "no-warning" else ["--signal=USR1"]), job)
     for name, (job, directory) in jobs.items():
         cluster.wait(job, *ENDED)
@@ -276,7 +276,7 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     sentence = cluster.output(jobs["no-right"][0])
     for job, directory in jobs.values():
         assert f"sbatch --partition=usual --nodes=1 --gpus-per-node=0 {TRAIN}" in cluster.output(job)
-        quoted = str(directory).replace("$", r"\$")  # as the folder is, too, in which to type it
+        quoted = str(directory).replace("$", r"\$")  # as is the folder in the printed cd command
         assert f"run_dir={quoted}" in cluster.output(job)
     typed = re.findall(r"^  cd .*", sentence, re.MULTILINE)[-1]
     directory = jobs["no-right"][1]
@@ -287,8 +287,8 @@ def test_without_the_right_to_requeue_it_says_what_to_type(cluster, overrides, t
     cluster.ask("scancel", job)
 
 
-def test_hydras_own_launcher(cluster, overrides):
-    """A sweep of two runs, each over two nodes, by hydra-submitit-launcher."""
+def test_a_sweep_with_hydras_submitit_launcher(cluster, overrides):
+    """The sweep has two runs, each on two nodes."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'ranger21-imagenet[slurm]'")
     launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.nodes=2", "hydra.launcher.timeout_min=10"]
     command = [cluster.env["PYTHON"], "train.py", "-m", *launcher, *overrides, "trainer.steps=4", "seed=0,1"]

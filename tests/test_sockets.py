@@ -1,4 +1,4 @@
-"""The folders in TMPDIR with the sockets of loader processes."""
+"""Folders in TMPDIR for the sockets of loader processes."""
 
 import multiprocessing
 import os
@@ -16,20 +16,20 @@ from ranger21.data.sockets import MARK, prepare_sockets, sweep_sockets
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A short path: that of a socket is limited."""
+    """A folder with a short path, because the path of a socket has a maximum length."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield Path(folder)
 
 
 def make_and_die(temporary: Path) -> None:
     tempfile.tempdir = str(temporary)
-    multiprocessing.current_process()._config.pop("tempdir", None)  # which the parent may have handed down
+    multiprocessing.current_process()._config.pop("tempdir", None)  # the parent may have passed it on
     prepare_sockets()
     prepare_sockets()
     (own,) = temporary.glob("pymp-*")
     (own / "listener-abc").touch()
     sweep_sockets(temporary)
-    assert own.exists()  # its process lives
+    assert own.exists()  # its process is alive
     shutil.move(temporary / "others", temporary / "pymp-others")
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -41,8 +41,8 @@ def die_in_a_folder_of_the_parents(temporary: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_folder_that_was_handed_down_is_its_makers(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run in a child process uses its parent's folder, which must not be swept when the child was killed."""
+def test_a_folder_inherited_from_the_parent_is_kept(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in a child process uses its parent's folder, which must not be removed when the child was killed."""
     folder = temporary / "pymp-parents"
     folder.mkdir()
     monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(folder))
@@ -54,8 +54,8 @@ def test_a_folder_that_was_handed_down_is_its_makers(temporary: Path, monkeypatc
     assert folder.exists() and not (folder / MARK).exists()
 
 
-def test_what_a_killed_run_left_is_swept(temporary: Path) -> None:
-    (temporary / "others").mkdir()  # another program's, whose process may live
+def test_leftovers_of_a_killed_run_are_removed(temporary: Path) -> None:
+    (temporary / "others").mkdir()  # belongs to another program, whose process may be alive
     process = FORKSERVER.Process(target=make_and_die, args=(temporary,))
     process.start()
     process.join(60)

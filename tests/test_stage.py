@@ -1,4 +1,4 @@
-"""Packs copied to a node's own disk: once, whole, and whatever happens in between."""
+"""Packs are copied to a node's local disk once and completely, even if processes are killed meanwhile."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ranger21.system.errors import UserError
 
 
 def dying(at: int) -> Callable[[], int]:
-    """What is asked between two pieces; kills the process that asks the time `at`."""
-    asked = iter(range(1, 10**6))
-    return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(asked) == at else 0
+    """Return a stop function that kills the process at its call number `at`; it is called between two pieces."""
+    calls = iter(range(1, 10**6))
+    return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == at else 0
 
 
-def test_it_is_copied_once(staged_config: ImageFolderConfig) -> None:
+def test_a_pack_is_copied_once(staged_config: ImageFolderConfig) -> None:
     assert place(staged_config).parent == Path(os.environ["OWN_DISK"]) / f"ranger21-{os.geteuid()}"
     assert stage(staged_config, never_stop) == 0
     assert_whole_copy(staged_config)
@@ -43,7 +43,7 @@ def test_it_is_copied_once(staged_config: ImageFolderConfig) -> None:
     )
 
 
-def test_killed_at_every_piece(staged_config: ImageFolderConfig) -> None:
+def test_copying_continues_after_a_kill_at_any_piece(staged_config: ImageFolderConfig) -> None:
     for moment in range(1, 22):
         process = FORK.Process(target=stage, args=(staged_config, dying(moment)))
         process.start()
@@ -55,14 +55,14 @@ def test_killed_at_every_piece(staged_config: ImageFolderConfig) -> None:
             path.name: path.read_bytes() for path in place(staged_config).iterdir() if not path.name.startswith(".")
         }
         whole = shard_contents(Path(staged_config.pack))
-        assert found == {name: whole[name] for name in found}  # what has its name is whole
+        assert found == {name: whole[name] for name in found}  # a file under its final name is complete
         if moment % 5 == 0:
             shutil.rmtree(place(staged_config))
     assert stage(staged_config, never_stop) == 0
     assert_whole_copy(staged_config)
 
 
-def test_one_copies_and_the_next_goes_on_when_it_dies(staged_config: ImageFolderConfig) -> None:
+def test_another_rank_continues_when_the_copying_rank_dies(staged_config: ImageFolderConfig) -> None:
     def slow(at: int) -> Callable[[], int]:
         die = dying(at)
         return lambda: time.sleep(0.02) or die()
@@ -77,11 +77,11 @@ def test_one_copies_and_the_next_goes_on_when_it_dies(staged_config: ImageFolder
     assert_whole_copy(staged_config)
 
 
-def test_a_stop_ends_it_and_it_goes_on_later(staged_config: ImageFolderConfig) -> None:
-    asked = iter(range(10**6))
-    assert stage(staged_config, lambda: 143 if next(asked) > 6 else 0) == 143
+def test_a_stopped_copy_can_be_continued(staged_config: ImageFolderConfig) -> None:
+    calls = iter(range(10**6))
+    assert stage(staged_config, lambda: 143 if next(calls) > 6 else 0) == 143
     assert 0 < len(list(place(staged_config).glob("*.tar"))) < 4
-    assert stage(staged_config, lambda: 143) == 143  # before it begins, and while it waits
+    assert stage(staged_config, lambda: 143) == 143  # before copying starts, and while another rank copies
     assert stage(staged_config, never_stop) == 0
     assert_whole_copy(staged_config)
 
@@ -93,14 +93,16 @@ def test_a_damaged_pack_is_not_copied(staged_config: ImageFolderConfig) -> None:
     assert not (place(staged_config) / "train-00001.tar").exists() and not (place(staged_config) / FACTS).exists()
 
 
-def test_a_copy_of_another_size_is_made_anew(staged_config: ImageFolderConfig) -> None:
+def test_a_copy_of_the_wrong_size_is_copied_again(staged_config: ImageFolderConfig) -> None:
     stage(staged_config, never_stop)
     (place(staged_config) / "val-00000.tar").write_bytes(b"cut")
     stage(staged_config, never_stop)
     assert_whole_copy(staged_config)
 
 
-def test_no_room_no_rights_no_variable(staged_config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_without_space_permission_or_variable_is_refused(
+    staged_config: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match=r"Free .* more, or choose"):
         stage(staged_config, never_stop)
@@ -116,15 +118,15 @@ def test_no_room_no_rights_no_variable(staged_config: ImageFolderConfig, monkeyp
         stage(staged_config, never_stop)
 
 
-def test_it_needs_a_pack_and_a_folder() -> None:
+def test_stage_needs_a_pack_and_a_folder() -> None:
     with pytest.raises(UserError, match=r"data.stage=/tmp is not possible without data.pack"):
         compose_config(["data.root=/data", "data.stage=/tmp"]).data.require()
     with pytest.raises(UserError, match=r"data.stage='' is not possible"):
         compose_config(["data.stage=''"])
 
 
-def test_training_from_a_copy(images: Path, tmp_path: Path) -> None:
-    """Two ranks of one node: one copy, and the same training as from the pack itself."""
+def test_training_from_a_copy_equals_training_from_the_pack(images: Path, tmp_path: Path) -> None:
+    """Two ranks of one node share one copy."""
     from ranger21.data.build import build_data
     from ranger21.data.packing import make_pack
 

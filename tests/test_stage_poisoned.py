@@ -1,4 +1,4 @@
-"""A copy of a pack that somebody, or the disk, has changed: found, and copied again; and nobody else may change it."""
+"""A changed copy of a pack is found and copied again, and other users cannot change it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
 
 
-def replaced_bytes(path: Path) -> None:
-    """Others of the same number, and the times of before."""
+def replace_bytes(path: Path) -> None:
+    """Write other bytes of the same number, and keep the old time stamps."""
     state = path.stat()
     path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def replaced_file(path: Path) -> None:
+def replace_file(path: Path) -> None:
     other = path.with_name("other")
     other.write_bytes(bytes(len(path.read_bytes())))
     os.replace(other, path)
 
 
-def link(path: Path) -> None:
-    """To other bytes of the same number."""
+def replace_by_link(path: Path) -> None:
+    """Replace a file with a link to other bytes of the same number."""
     elsewhere = path.parents[3] / "elsewhere"
     elsewhere.write_bytes(bytes(path.stat().st_size))
     path.unlink()
@@ -42,7 +42,7 @@ def link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train-00001.tar", "val.npz", FACTS])
-@pytest.mark.parametrize("poison", [replaced_bytes, replaced_file, link])
+@pytest.mark.parametrize("poison", [replace_bytes, replace_file, replace_by_link])
 def test_other_bytes_of_the_same_size_are_copied_again(
     poison: Callable[[Path], None],
     name: str,
@@ -54,20 +54,20 @@ def test_other_bytes_of_the_same_size_are_copied_again(
     assert_whole_copy(staged_config)
 
 
-def test_a_copy_that_nobody_remembers_is_compared_and_kept(
+def test_a_copy_without_a_record_is_compared_and_kept(
     staged_config: ImageFolderConfig,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As one of an older version is not; and what is remembered is not read again."""
+    """Copies of older versions have no record; a recorded copy is not read again."""
     stage(staged_config, never_stop)
     whole = {path.name: path.stat().st_ino for path in place(staged_config).glob("*.tar")}
     for content in ("", "[]", "[" * 100_000, '{"train-00000.tar": 7}'):
         (place(staged_config) / REMEMBERED).write_text(content)
-        replaced_bytes(place(staged_config) / "train-00002.tar")
+        replace_bytes(place(staged_config) / "train-00002.tar")
         capsys.readouterr()
         assert stage(staged_config, never_stop) == 0
-        told = capsys.readouterr().out
-        assert "verifying the checksums of" in told and told.count("differs from the pack and is copied again") == 1
+        output = capsys.readouterr().out
+        assert "verifying the checksums of" in output and output.count("differs from the pack and is copied again") == 1
         assert_whole_copy(staged_config)
         now = {path.name: path.stat().st_ino for path in place(staged_config).glob("*.tar")}
         assert {name: now[name] for name in now if name != "train-00002.tar"} == {
@@ -79,19 +79,19 @@ def test_a_copy_that_nobody_remembers_is_compared_and_kept(
     }
 
 
-def test_a_stop_while_it_is_compared(staged_config: ImageFolderConfig) -> None:
+def test_a_stopped_comparison_can_be_continued(staged_config: ImageFolderConfig) -> None:
     stage(staged_config, never_stop)
     (place(staged_config) / REMEMBERED).unlink()
-    asked = iter(range(10**6))
-    assert stage(staged_config, lambda: 143 if next(asked) > 6 else 0) == 143
+    calls = iter(range(10**6))
+    assert stage(staged_config, lambda: 143 if next(calls) > 6 else 0) == 143
     assert stage(staged_config, never_stop) == 0
     assert_whole_copy(staged_config)
 
 
-def test_two_starts_at_once_on_a_poisoned_copy(staged_config: ImageFolderConfig) -> None:
+def test_simultaneous_starts_repair_a_changed_copy(staged_config: ImageFolderConfig) -> None:
     stage(staged_config, never_stop)
     for name in ("train-00000.tar", "val-00000.tar"):
-        replaced_bytes(place(staged_config) / name)
+        replace_bytes(place(staged_config) / name)
     ranks = [FORK.Process(target=stage, args=(staged_config, never_stop)) for _ in range(3)]
     for rank in ranks:
         rank.start()
@@ -101,17 +101,17 @@ def test_two_starts_at_once_on_a_poisoned_copy(staged_config: ImageFolderConfig)
     assert_whole_copy(staged_config)
 
 
-def linked(folder: Path) -> None:
+def make_a_link(folder: Path) -> None:
     (folder.parent / "elsewhere").mkdir()
     folder.symlink_to("elsewhere")
 
 
-def of_another(folder: Path) -> None:
+def make_it_anothers(folder: Path) -> None:
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
 
 
-def open_to_all(folder: Path) -> None:
+def make_it_writable_by_all(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o777)
 
@@ -119,10 +119,10 @@ def open_to_all(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (linked, "is a link"),
+        (make_a_link, "is a link"),
         (lambda folder: folder.write_text("taken"), "is not a folder"),
-        (open_to_all, "is writable by other users"),
-        pytest.param(of_another, "belongs to another user (user ID 65534)", marks=as_root),
+        (make_it_writable_by_all, "is writable by other users"),
+        pytest.param(make_it_anothers, "belongs to another user (user ID 65534)", marks=as_root),
     ],
 )
 @pytest.mark.parametrize("which", ["own", "copy"])
@@ -143,7 +143,7 @@ def test_a_folder_that_others_can_change_is_refused(
     assert sorted(Path(os.environ["OWN_DISK"]).rglob("*")) == before
 
 
-def test_the_folder_is_ones_own(staged_config: ImageFolderConfig) -> None:
+def test_the_folder_of_copies_belongs_to_the_user_alone(staged_config: ImageFolderConfig) -> None:
     disk = Path(os.environ["OWN_DISK"])
     disk.mkdir()
     disk.chmod(0o777)

@@ -1,4 +1,4 @@
-"""The statistics of the comparison: against scipy's own tests, and sums done by hand."""
+"""The statistics of the comparison, against scipy's tests and results computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ranger21.report.statistics.verdicts import Difference
 GROUPS = st.dictionaries(st.sampled_from("abcd"), VALUES)
 
 
-# Against scipy, and by hand.
+# Against scipy, and by hand
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -34,7 +34,7 @@ def test_same_seeds_agree_with_scipys_paired_test(n: int) -> None:
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(2, 2), (2, 5), (3, 3), (5, 3), (10, 4)])
-def test_other_seeds_agree_with_scipys_welch_test(n_a: int, n_b: int) -> None:
+def test_different_seeds_agree_with_scipys_welch_test(n_a: int, n_b: int) -> None:
     random = np.random.default_rng(n_a)
     a, b = random.normal(1.0, 0.2, n_a), random.normal(0.5, 2.0, n_b)
     found, theirs = compare(seeds(a), seeds(b, first=50)), stats.ttest_ind(a, b, equal_var=False)
@@ -48,18 +48,18 @@ def test_an_estimate_by_hand() -> None:
     found = estimate([70.0, 71.0, 72.0, 73.0, 74.0])
     assert found is not None
     assert (found.mean, found.sd, found.n) == (72.0, pytest.approx(math.sqrt(2.5)), 5)
-    half = 2.776445 * math.sqrt(2.5 / 5)  # the t table's 97.5 % quantile at 4 degrees of freedom
+    half = 2.776445 * math.sqrt(2.5 / 5)  # the 97.5 % quantile of the t distribution with 4 degrees of freedom
     assert (found.low, found.high) == (pytest.approx(72 - half, rel=1e-6), pytest.approx(72 + half, rel=1e-6))
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 2 × 0.03, and 0.04 not below it
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 0.04 as 2 × 0.03
     assert holm([0.9, 0.6]) == [1.0, 1.0]
     assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
     assert holm([]) == []
 
 
-def test_every_pair_is_corrected_for_all() -> None:
+def test_every_pair_is_corrected_for_all_pairs() -> None:
     random = np.random.default_rng(8)
     groups = {name: seeds(random.normal(mean, 0.5, 4)) for name, mean in zip("abcd", (1.0, 0.0, 2.6, 0.1), strict=True)}
     pairs = all_pairs(groups)
@@ -77,7 +77,7 @@ def test_every_pair_is_corrected_for_all() -> None:
         assert (found.low_adjusted, found.high_adjusted) == pytest.approx(ends(bonferroni), rel=1e-9)
 
 
-# Which test, and when none.
+# Which test is used, and when none is
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,15 @@ def test_every_pair_is_corrected_for_all() -> None:
         (range(4), range(3), True, 3, 3, 1),
         (range(5), range(1, 6), True, 4, 4, 2),
         (range(10), range(7), True, 7, 7, 3),
-        (range(4), range(1, 5), False, 4, 4, 0),  # 3 matched, 2 would be left out
+        (range(4), range(1, 5), False, 4, 4, 0),  # 3 match, but 2 would be left out
         (range(5), range(3), False, 5, 3, 0),
         (range(2), range(2), False, 2, 2, 0),
         (range(5), range(100, 105), False, 5, 5, 0),
     ],
 )
-def test_paired_where_most_seeds_match(a: range, b: range, paired: bool, n_a: int, n_b: int, left_out: int) -> None:
+def test_the_paired_test_is_used_if_most_seeds_match(
+    a: range, b: range, paired: bool, n_a: int, n_b: int, left_out: int
+) -> None:
     random = np.random.default_rng(0)
     one, two = ({seed: float(random.normal()) for seed in group} for group in (a, b))
     found = compare(one, two)
@@ -104,17 +106,17 @@ def test_paired_where_most_seeds_match(a: range, b: range, paired: bool, n_a: in
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(1, 1), (1, 5), (2, 2), (2, 5), (2, 10)])
 @pytest.mark.parametrize("higher", [True, False])
-def test_too_few_seeds_never_a_verdict(n_a: int, n_b: int, higher: bool) -> None:
+def test_too_few_seeds_never_get_a_verdict(n_a: int, n_b: int, higher: bool) -> None:
     a, b = seeds([1e6 + i / 1e3 for i in range(n_a)]), seeds([i / 1e3 for i in range(n_b)])
-    alike = dict.fromkeys(a, 5.0), dict.fromkeys(b, 1.0)
-    for one, two in ((a, b), (b, a), alike):
+    equal = dict.fromkeys(a, 5.0), dict.fromkeys(b, 1.0)
+    for one, two in ((a, b), (b, a), equal):
         for found in (compare(one, two, higher), all_pairs({"a": one, "b": two}, higher)[0].difference):
             assert found.verdict == "cannot tell"
             assert found.p_adjusted is found.low_adjusted is found.high_adjusted is None
-            assert (found.low is None) == (found.p is None) == (min(n_a, n_b) < 2 or one is alike[0])
+            assert (found.low is None) == (found.p is None) == (min(n_a, n_b) < 2 or one is equal[0])
 
 
-def test_too_few_seeds_are_no_part_of_the_family() -> None:
+def test_groups_with_too_few_seeds_do_not_count_in_the_correction() -> None:
     random = np.random.default_rng(3)
     groups = {"a": seeds(random.normal(3, 1, 5)), "b": seeds(random.normal(0, 1, 5))}
     pairs = all_pairs({**groups, "few": seeds([1.0, 2.0]), "none": {}})
@@ -123,7 +125,7 @@ def test_too_few_seeds_are_no_part_of_the_family() -> None:
     assert pairs[0] == all_pairs(groups)[0]
 
 
-def test_few_or_no_values() -> None:
+def test_estimates_of_few_or_no_values() -> None:
     assert estimate([]) is None
     assert difference({}, {0: 1.0}) is None and difference({0: 1.0}, {}) is None
     assert all_pairs({}) == all_pairs({"a": {0: 1.0}}) == []
@@ -135,8 +137,8 @@ def test_few_or_no_values() -> None:
 
 @pytest.mark.parametrize("first", [0, 10])
 @pytest.mark.parametrize("n", [3, 7])
-@pytest.mark.parametrize("value", [0.003, 0.1, 0.235])  # of which the sum / n is not always the same again
-def test_without_any_spread(first: int, n: int, value: float) -> None:
+@pytest.mark.parametrize("value", [0.003, 0.1, 0.235])  # sum / n is not always the value
+def test_groups_without_any_spread_get_no_verdict(first: int, n: int, value: float) -> None:
     flat, other = seeds([value] * n), seeds([2 * value] * n, first)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -145,12 +147,14 @@ def test_without_any_spread(first: int, n: int, value: float) -> None:
     for found in (same, apart):
         assert found.low is found.high is found.p is found.p_adjusted is None
         assert (found.verdict, found.family) == ("cannot tell", 0)
-        said = f"the difference is {found.mean:.3f} for every seed, and without any spread its uncertainty is unknown."
-        assert said in found.sentence("A", "B", digits=3)
+        sentence = (
+            f"the difference is {found.mean:.3f} for every seed, and without any spread its uncertainty is unknown."
+        )
+        assert sentence in found.sentence("A", "B", digits=3)
     assert level is not None and (level.mean, level.sd, level.low, level.high) == (value, 0.0, None, None)
 
 
-def test_one_group_without_spread() -> None:
+def test_one_group_without_spread_is_tested_as_one_sample() -> None:
     found = compare(seeds([1.0, 1.0, 1.0]), seeds([2.0, 3.0, 5.0], first=10))
     assert found.p == pytest.approx(stats.ttest_1samp([2.0, 3.0, 5.0], 1.0).pvalue, rel=1e-12)
 
@@ -171,19 +175,19 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, -0.1])
-def test_a_confidence_is_between_0_and_1(level: float) -> None:
+def test_the_confidence_must_be_between_0_and_1(level: float) -> None:
     with pytest.raises(ValueError, match="confidence"):
         estimate([1.0, 2.0], level)
     with pytest.raises(ValueError, match="confidence"):
         difference({0: 1.0, 1: 2.0}, {0: 3.0, 1: 5.0}, confidence=level)
 
 
-# Whatever the values.
+# Any values
 
 
 @QUICK
 @given(a=VALUES.filter(bool), b=VALUES.filter(bool))
-def test_b_minus_a_is_the_negative(a: dict[int, float], b: dict[int, float]) -> None:
+def test_swapping_the_groups_negates_the_difference(a: dict[int, float], b: dict[int, float]) -> None:
     one, two = compare(a, b), compare(b, a)
     assert one.mean == -two.mean
     assert (one.p, one.p_adjusted, one.paired, one.left_out) == (two.p, two.p_adjusted, two.paired, two.left_out)
@@ -196,7 +200,7 @@ def test_b_minus_a_is_the_negative(a: dict[int, float], b: dict[int, float]) -> 
 
 @QUICK
 @given(groups=GROUPS, random=st.randoms(use_true_random=False))
-def test_no_order_matters(groups: dict[str, dict[int, float]], random: Random) -> None:
+def test_the_order_of_groups_and_seeds_does_not_matter(groups: dict[str, dict[int, float]], random: Random) -> None:
     def shuffled(mapping: dict) -> dict:
         items = list(mapping.items())
         random.shuffle(items)
@@ -215,7 +219,9 @@ def test_no_order_matters(groups: dict[str, dict[int, float]], random: Random) -
 
 @QUICK
 @given(groups=GROUPS, higher=st.booleans())
-def test_always_numbers_in_order(groups: dict[str, dict[int, float]], higher: bool) -> None:
+def test_intervals_and_p_values_are_consistent_for_any_values(
+    groups: dict[str, dict[int, float]], higher: bool
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pairs = all_pairs(groups, higher)
@@ -227,11 +233,11 @@ def test_always_numbers_in_order(groups: dict[str, dict[int, float]], higher: bo
     filled = sum(bool(group) for group in groups.values())
     assert len(pairs) == filled * (filled - 1) // 2
     for pair in pairs:
-        in_order(pair.difference)
+        assert_consistent(pair.difference)
 
 
-def in_order(found: Difference) -> None:
-    """An interval about the mean within that for all pairs, a p within its adjusted one, a verdict that follows."""
+def assert_consistent(found: Difference) -> None:
+    """Assert that intervals are nested around the mean, p is at most the adjusted p, and the verdict follows."""
     assert not math.isnan(found.mean)
     if found.low is not None:
         assert found.low <= found.mean <= found.high
@@ -245,42 +251,42 @@ def in_order(found: Difference) -> None:
     assert "nan" not in sentence and "None" not in sentence and "-0.00" not in sentence
 
 
-# Sentences.
+# Sentences
 
 
-def made(a: list[float], b: list[float], first: int = 0, higher: bool = True) -> Difference:
-    """The difference of two groups of values; their seeds begin at 0 and at `first`."""
+def difference_of(a: list[float], b: list[float], first: int = 0, higher: bool = True) -> Difference:
+    """Return the difference of two groups of values, whose seeds start at 0 and at `first`."""
     return compare(seeds(a), seeds(b, first), higher)
 
 
 def test_sentence_of_a_clear_difference() -> None:
     a, b = [73.6, 73.7, 73.5, 73.8, 73.4], [72.4, 72.6, 72.3, 72.5, 72.2]
-    text = made(a, b).sentence("Ranger21", "AdamW", "points")
+    text = difference_of(a, b).sentence("Ranger21", "AdamW", "points")
     details = "95 % interval 1.11 to 1.29, p < 0.0001, n = 5 and 5, paired by seed"
     assert text == f"Ranger21 is better than AdamW by 1.20 points ({details})."
-    text = made(b, a).sentence("AdamW", "Ranger21", "points", 1)
+    text = difference_of(b, a).sentence("AdamW", "Ranger21", "points", 1)
     assert text.startswith("AdamW is worse than Ranger21 by 1.2 points (95 % interval 1.1 to 1.3, ")
-    text = made(b, a, higher=False).sentence("AdamW", "Ranger21")
+    text = difference_of(b, a, higher=False).sentence("AdamW", "Ranger21")
     assert text.startswith("AdamW is better than Ranger21 by 1.20 (95 % interval 1.11 to 1.29, ")
-    text = made(a, b, first=1).sentence("A", "B", "points")
+    text = difference_of(a, b, first=1).sentence("A", "B", "points")
     assert text.endswith("n = 4 and 4, paired by seed, 2 unpaired left out).")
-    text = made(a, b, first=100).sentence("A", "B", "points")
+    text = difference_of(a, b, first=100).sentence("A", "B", "points")
     assert text == "A is better than B by 1.20 points (95 % interval 0.97 to 1.43, p < 0.0001, n = 5 and 5)."
 
 
 def test_sentence_without_a_verdict() -> None:
-    text = made([1.0, 2.0, 3.0], [1.4, 1.3, 3.0]).sentence("Ranger21", "AdamW", "points")
+    text = difference_of([1.0, 2.0, 3.0], [1.4, 1.3, 3.0]).sentence("Ranger21", "AdamW", "points")
     begin = "Cannot tell whether Ranger21 is better than AdamW with n = 3 and 3: "
     assert text == f"{begin}the difference is 0.10 points (95 % interval -1.28 to 1.48, p = 0.79, paired by seed)."
-    text = made([1.0, 2.0, 3.0], [1.1, 1.9, 3.001]).sentence("A", "B")
-    assert "the difference is 0.00 (95 % interval -0.25 to 0.25, " in text  # it is -0.0003
+    text = difference_of([1.0, 2.0, 3.0], [1.1, 1.9, 3.001]).sentence("A", "B")
+    assert "the difference is 0.00 (95 % interval -0.25 to 0.25, " in text  # the value is -0.0003
 
 
 def test_sentence_with_too_few_seeds() -> None:
-    text = made([9.0, 9.1], [1.0, 1.1, 1.2, 1.3, 1.4]).sentence("Ranger21", "AdamW", "points")
+    text = difference_of([9.0, 9.1], [1.0, 1.1, 1.2, 1.3, 1.4]).sentence("Ranger21", "AdamW", "points")
     doubt = "Too few seeds to tell whether Ranger21 is better than AdamW (n = 2 and 5; at least 3 needed)"
     assert text == f"{doubt}: the difference so far is 7.85 points."
-    assert "(n = 1 and 1; at" in made([9.0], [1.0]).sentence("A", "B")
+    assert "(n = 1 and 1; at" in difference_of([9.0], [1.0]).sentence("A", "B")
 
 
 def test_sentence_within_a_family() -> None:
@@ -289,7 +295,7 @@ def test_sentence_within_a_family() -> None:
     texts = [found.sentence(a, b) for a, b, found in pairs]
     assert all(" after Holm's correction over 10 pairs, " in text for text in texts)
     torn = [pair.difference.verdict == "cannot tell" and (pair.difference.p or 0.0) < 0.05 for pair in pairs]
-    assert any(torn)  # its own interval is without 0: the sentence also has the one that agrees with the verdict
+    assert any(torn)  # its own interval excludes 0, so the sentence gives both intervals
     for (_, _, found), text, both in zip(pairs, texts, torn, strict=True):
         wide = f"{found.low_adjusted:.2f} to {found.high_adjusted:.2f}"
         assert (f" for this pair alone, {wide} for all 10 pairs together, p = " in text) is both
@@ -299,7 +305,7 @@ def test_sentence_within_a_family() -> None:
     ("p", "shown"),
     [(0.61, "p = 0.61"), (0.0312, "p = 0.031"), (0.0003, "p = 0.0003"), (0.00009, "p < 0.0001"), (0.0, "p < 0.0001")],
 )
-def test_a_p_in_words(p: float, shown: str) -> None:
+def test_p_is_rounded_in_the_sentence(p: float, shown: str) -> None:
     found = Difference(1.0, 0.5, 1.5, p, p, 0.5, 1.5, 5, 5, True, 0, 1, 0.9, "better")
     details = f"90 % interval 0.50 to 1.50, {shown}, n = 5 and 5, paired by seed"
     assert found.sentence("A", "B") == f"A is better than B by 1.00 ({details})."

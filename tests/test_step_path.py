@@ -1,4 +1,4 @@
-"""How much of the engine one step of one parameter runs through: what a reader has to read."""
+"""How many functions and files one optimizer step runs through: the amount of code that a reader must follow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import Parameter
 
 from ranger21 import Ranger21
 
-BEFORE = (58, 6)  # functions and files, of the engine that this one replaced
+BEFORE = (58, 6)  # functions and files of the previous engine
 OPTIM = str(ROOT / "ranger21" / "optim")
 
 
 def passed_through(steps: int = 5) -> set[tuple[str, str]]:
-    """The files and functions of the last of so many steps, a merge of lookahead; comprehensions are part of theirs."""
+    """Return the files and functions that the last step, a lookahead merge, runs; comprehensions are not counted."""
     param, found = Parameter(torch.ones(3, 4)), set()
     optimizer = Ranger21([param])
 
@@ -35,8 +35,8 @@ def passed_through(steps: int = 5) -> set[tuple[str, str]]:
     return found
 
 
-def test_a_step_is_not_longer_to_read_than_before() -> None:
-    """Six of the files are the ingredients, one each."""
+def test_a_step_runs_through_no_more_code_than_before() -> None:
+    """Six of the files are the ingredients, one file each."""
     found = passed_through()
     files = {file for file, _ in found}
     ingredients = {file for file in files if "/ingredients/" in file and not file.endswith("base.py")}
@@ -44,7 +44,7 @@ def test_a_step_is_not_longer_to_read_than_before() -> None:
     assert len(ingredients) == 6 and len(files - ingredients) <= BEFORE[1] + 4, sorted(files)
 
 
-def test_the_driver_knows_no_ingredient_by_name() -> None:
+def test_the_driver_names_no_ingredient() -> None:
     from ranger21.optim.ingredients import ALL
 
     for name in ("chain", "recipe", "step", "buckets", "precision", "state", "switches", "tensors"):

@@ -1,4 +1,4 @@
-"""What a chain's step owes to torch and to the device: state, copies, groups, few operations and no waiting."""
+"""A chain's step: state, copies, groups, few operations, and no waiting for the device."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ OPTIMIZERS = {
 @EVERY_CHAIN
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_state_dict_resumes_bit_for_bit(parts: list[Any], dtype: torch.dtype) -> None:
-    """Between two merges of lookahead, and at one."""
+    """The stops are between two lookahead merges, and at one."""
     start = [Parameter(param.detach().to(dtype)) for param in random_params()]
     for stop in (5, 8):
         assert resumes_exactly(chain(parts, weight_decay=0.1), start, stop, 14)
 
 
-def test_parts_and_rates_come_with_the_state() -> None:
+def test_loading_a_state_restores_parts_and_rates() -> None:
     params, twins = random_params(), random_params()
     other, twin = chain(ADAMW)(params), chain(RANGER, lr=0.3, weight_decay=0.1)(twins)
     other.load_state_dict(twin.state_dict())
@@ -63,7 +63,7 @@ def test_parts_and_rates_come_with_the_state() -> None:
 
 @EVERY_CHAIN
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_copies_are_whole_and_independent(duplicate: Any, parts: list[Any]) -> None:
+def test_copies_are_complete_and_independent(duplicate: Any, parts: list[Any]) -> None:
     optimizer = chain(parts, weight_decay=0.1)(params := random_params())
     frozen = walk(optimizer, params, range(7))
     twin_params, twin = duplicate((params, optimizer))
@@ -77,7 +77,7 @@ def test_copies_are_whole_and_independent(duplicate: Any, parts: list[Any]) -> N
 
 
 class Together:
-    """Steps several optimizers."""
+    """Steps several optimizers as if they were one."""
 
     def __init__(self, *optimizers: Chain) -> None:
         self.optimizers = optimizers
@@ -87,8 +87,8 @@ class Together:
             optimizer.step()
 
 
-def test_a_group_has_its_own_rate_decay_and_parts() -> None:
-    """As so many optimizers would have, none of which knows of the others."""
+def test_groups_have_their_own_rate_decay_and_parts() -> None:
+    """The result equals that of separate optimizers, one per group."""
     settings: list[dict[str, Any]] = [
         {"lr": 0.1, "weight_decay": 0.3, "parts": ["first_moment", "second_moment", "decay", "lookahead"]},
         {"lr": 0.2, "parts": ["l2", "first_moment"]},
@@ -110,8 +110,8 @@ def test_a_group_has_its_own_rate_decay_and_parts() -> None:
 
 
 @EVERY_CHAIN
-def test_groups_do_not_matter_where_all_is_alike(parts: list[Any]) -> None:
-    """Also for the mean over all, and for tensors that wait for it in memory that is used again and again."""
+def test_splitting_parameters_into_equal_groups_changes_nothing(parts: list[Any]) -> None:
+    """This includes the mean over all parameters, and tensors in reused memory that wait for that mean."""
     ends = []
     for split in (lambda params: params, lambda params: [{"params": [param]} for param in params]):
         params = random_params()
@@ -120,7 +120,7 @@ def test_groups_do_not_matter_where_all_is_alike(parts: list[Any]) -> None:
 
 
 @EVERY_CHAIN
-def test_a_parameter_without_a_gradient_is_left_alone(parts: list[Any]) -> None:
+def test_a_parameter_without_a_gradient_does_not_change(parts: list[Any]) -> None:
     params = random_params()
     optimizer = chain(parts, weight_decay=0.1)(params)
     walk(optimizer, params, range(4), sparse=False)
@@ -139,7 +139,7 @@ def test_a_parameter_without_a_gradient_is_left_alone(parts: list[Any]) -> None:
 
 
 @EVERY_CHAIN
-def test_gradients_are_not_written_to(parts: list[Any]) -> None:
+def test_step_does_not_change_gradients(parts: list[Any]) -> None:
     params = random_params()
     optimizer = chain(parts, weight_decay=0.1)(params)
     walk(optimizer, params, range(3))
@@ -167,7 +167,7 @@ def test_empty_tensors_change_nothing(parts: list[Any]) -> None:
 
 
 @EVERY_CHAIN
-def test_bfloat16_stays_bfloat16_finite_and_near(parts: list[Any]) -> None:
+def test_bfloat16_weights_keep_their_dtype_and_stay_close_to_float64(parts: list[Any]) -> None:
     wide, narrow = random_params(), [Parameter(param.detach().bfloat16()) for param in random_params()]
     ends = [walk(chain(parts, weight_decay=0.1)(params), params, range(7)) for params in (wide, narrow)]
     assert all(param.dtype == torch.bfloat16 and param.isfinite().all() for param in ends[1])
@@ -181,7 +181,7 @@ def test_bfloat16_stays_bfloat16_finite_and_near(parts: list[Any]) -> None:
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_host_never_waits_for_the_device(make: Any, device: str) -> None:
-    """On no device, `meta`, there is not even a value to wait for."""
+    """On the `meta` device there are no values to wait for."""
     params = [Parameter(torch.ones(shape, device=device)) for shape in SHAPES]
     optimizer = make(params)
     with Operations() as operations:
@@ -205,7 +205,7 @@ def test_the_host_never_waits_for_the_device(make: Any, device: str) -> None:
         lambda x: torch.equal(x, x + 1),
     ],
 )
-def test_waiting_would_be_seen(wait: Any) -> None:
+def test_the_check_notices_a_host_that_waits(wait: Any) -> None:
     with pytest.raises(RuntimeError, match="makes the host wait"), Operations():
         wait(torch.ones(3))
     with pytest.raises(Exception), Operations():
@@ -213,8 +213,8 @@ def test_waiting_would_be_seen(wait: Any) -> None:
 
 
 @pytest.mark.parametrize(("device", "most"), [("meta", 220), ("cpu", 1300)])
-def test_a_step_of_resnet50_is_few_operations(device: str, most: int) -> None:
-    """With a merge of lookahead, for which the counts of steps are set. What is no processor has one bucket."""
+def test_a_step_of_resnet50_takes_few_operations(device: str, most: int) -> None:
+    """The step is a lookahead merge, for which the step counts are set. Off the CPU there is only one bucket."""
     with torch.device(device):
         params = list(timm.create_model("resnet50").parameters())
     assert len(params) == 161
@@ -237,7 +237,7 @@ def test_a_step_of_resnet50_is_few_operations(device: str, most: int) -> None:
 
 
 def test_float32_follows_float64_for_200_steps() -> None:
-    """Least squares: both sides take the gradients of the float64 side, so that only rounding tells them apart."""
+    """Both sides use the gradients of the float64 side of a least squares problem, so they differ only by rounding."""
     rng = np.random.default_rng(0)
     data, answers = torch.tensor(rng.normal(size=(64, 6))), torch.tensor(rng.normal(size=(64, 5)))
     wide = [Parameter(torch.tensor(rng.normal(size=shape))) for shape in [(5, 6), (5,), ()]]

@@ -1,4 +1,4 @@
-"""Steps as strangers take them: in CUDA graphs, at NumPy's rates, on tiny gradients, from states without counts."""
+"""Unusual steps: in CUDA graphs, with NumPy numbers, with tiny gradients, and from states without step counts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ with_moments = pytest.mark.parametrize(
 
 
 @every
-def test_a_cuda_graph_finds_the_state_where_it_was(make: Make) -> None:
-    """It replays a step on the addresses of its capture: a count in a new tensor would be the same at every replay."""
+def test_state_tensors_keep_their_addresses_for_cuda_graphs(make: Make) -> None:
+    """A graph replays a step on the captured addresses; a count in a new tensor would be the same at every replay."""
     params = random_params()
     optimizer = make(params, capturable=True)
     walk(optimizer, params, range(6), sparse=False)
@@ -38,13 +38,13 @@ def test_a_cuda_graph_finds_the_state_where_it_was(make: Make) -> None:
 
 @with_moments
 @pytest.mark.parametrize("damage", ["one element", "no count"])
-def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make: Make, damage: str) -> None:
+def test_a_state_that_does_not_fit_is_refused_without_changes(make: Make, damage: str) -> None:
     params = random_params()
     optimizer = make(params)
     walk(optimizer, params, range(3))
     before, state = optimizer.state_dict(), copy.deepcopy(optimizer.state_dict())
     for one in state["state"].values():
-        if damage == "no count":  # as timm's Lamb has it, which counts for a group
+        if damage == "no count":  # as in timm's Lamb, which counts steps per group
             del one["step"]
             continue
         for name in (name for name, x in one.items() if isinstance(x, Tensor) and x.ndim):
@@ -57,8 +57,8 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make: Make, da
 
 @every
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "betas"])
-def test_numpys_numbers_in_mid_run_are_pythons(make: Make, name: str) -> None:
-    """NumPy's own arithmetic in single precision would make the corrections of the moments coarse."""
+def test_numpy_numbers_set_during_training_act_as_python_numbers(make: Make, name: str) -> None:
+    """NumPy would compute in single precision, and make the bias corrections of the moments coarse."""
     ends = []
     for number in (np.float32, lambda x: float(np.float32(x))):
         params = random_params()
@@ -72,8 +72,8 @@ def test_numpys_numbers_in_mid_run_are_pythons(make: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("capturable", [False, True])
-def test_no_eps_and_gradients_too_small_for_their_squares(capturable: bool) -> None:
-    """The first element's second moment is 0 and its first is not: their quotient is no step."""
+def test_eps_0_with_gradients_whose_squares_underflow_is_no_step(capturable: bool) -> None:
+    """The first element's second moment underflows to 0, its first moment does not; it must not be divided."""
     param = Parameter(torch.ones(2))
     parts = ["first_moment", {"name": "second_moment", "eps": 0.0}]
     optimizer = Chain([param], 0.1, parts, capturable=capturable)
@@ -84,7 +84,7 @@ def test_no_eps_and_gradients_too_small_for_their_squares(capturable: bool) -> N
 
 
 @every
-def test_gradients_of_another_dtype(make: Make) -> None:
+def test_gradients_may_have_a_different_dtype(make: Make) -> None:
     ends = []
     for dtype in (torch.float32, torch.bfloat16):
         params = [Parameter(param.detach().float()) for param in random_params()]
@@ -99,7 +99,7 @@ def test_gradients_of_another_dtype(make: Make) -> None:
     assert same(*ends)
 
 
-def test_what_cannot_begin_in_the_second_group_moves_nothing_in_the_first() -> None:
+def test_an_error_in_the_second_group_changes_nothing_in_the_first() -> None:
     params = random_params()
     optimizer = Ranger21([{"params": params[:3]}, {"params": params[3:]}])
     walk(optimizer, params, range(3))
@@ -110,6 +110,6 @@ def test_what_cannot_begin_in_the_second_group_moves_nothing_in_the_first() -> N
     assert same(params, before) and all(optimizer.state[param]["step"] == 3 for param in params[:3])
 
 
-def test_lookahead_cannot_be_put_around_lbfgs() -> None:
+def test_lookahead_refuses_lbfgs() -> None:
     with pytest.raises(ValueError, match="Lookahead cannot wrap LBFGS"):
         Lookahead(torch.optim.LBFGS(random_params()))

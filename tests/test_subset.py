@@ -1,4 +1,4 @@
-"""Subsets of classes and images: by names alone, so the same everywhere, and the smaller within the larger."""
+"""Subsets of classes and images depend only on names, and smaller subsets lie within larger ones."""
 
 import json
 import random
@@ -37,7 +37,7 @@ def pack(config: ImageFolderConfig, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def index_of(files: dict[str, int], extra: str = "") -> Index:
-    """Classes with so many images each."""
+    """Return an index of classes with these numbers of images."""
     paths = [f"{name}/{name}_{i}{extra}.JPEG" for name in sorted(files) for i in range(files[name])]
     stored = "".join(path + "\0" for path in paths).encode()
     return Index(tuple(sorted(files)), np.array([files[n] for n in sorted(files)]), np.frombuffer(stored, np.uint8))
@@ -49,7 +49,7 @@ def names(index: Index, images: np.ndarray) -> set[bytes]:
 
 
 def stored(data: Data, split: str) -> list[tuple[str, int]]:
-    """The images' paths and labels, as the source hands them out."""
+    """Return the paths and labels of a split's images, as the source gives them."""
     source = getattr(data, split).source
     found = [(source.index.path(i), source[i][1]) for i in range(len(source))]
     assert [label for _, label in found] == source.index.labels.tolist()
@@ -69,13 +69,13 @@ def test_a_larger_fraction_contains_the_smaller():
     assert len(last) == len(index)
 
 
-def test_the_images_are_not_simply_the_first():
+def test_a_fraction_is_spread_over_the_whole_class():
     index = index_of({"n0": 1000})
     images = choose_images(index, [0], 0.1)
     assert abs(float(np.mean(images)) - 500) < 120 and (images >= 900).any() and (images < 100).any()
 
 
-def test_neither_order_nor_neighbours_change_what_is_chosen():
+def test_the_choice_depends_only_on_the_names_chosen_from():
     files = {f"n{i}": 40 for i in range(20)}
     index = index_of(files)
     wanted = choose_classes(index.classes, 7)
@@ -84,21 +84,21 @@ def test_neither_order_nor_neighbours_change_what_is_chosen():
     assert {shuffled[c] for c in choose_classes(tuple(shuffled), 7)} == {index.classes[c] for c in wanted}
     assert {index.classes[c] for c in choose_classes(index.classes, 6)} < {index.classes[c] for c in wanted}
     chosen = names(index, choose_images(index, wanted, 0.2))
-    without = {index.classes[c]: 40 for c in wanted}  # the other classes are not there at all
+    without = {index.classes[c]: 40 for c in wanted}  # the other classes do not exist at all
     alone = index_of(without)
     assert names(alone, choose_images(alone, list(range(7)), 0.2)) == chosen
-    longer = index_of(files | {index.classes[wanted[0]]: 80})  # more images in one class: the others' stay
+    longer = index_of(files | {index.classes[wanted[0]]: 80})  # only this class changes
     first = index.classes[wanted[0]].encode() + b"/"
     more = names(longer, choose_images(longer, wanted, 0.2))
     assert {n for n in more if not n.startswith(first)} == {n for n in chosen if not n.startswith(first)}
 
 
-def test_names_that_are_no_text_can_be_chosen_among():
+def test_class_names_may_be_invalid_text():
     classes = ("n1", "\udcff")
     assert choose_classes(classes, 2) == [0, 1] and choose_classes(classes, ["\udcff"]) == [1]
 
 
-def test_folder_and_pack_give_the_same(config, pack, tmp_path):
+def test_folder_and_pack_give_the_same_subset(config, pack, tmp_path):
     by_name = tmp_path / "classes.txt"
     by_name.write_text("# a comment\n\nn99000007 vertical stripes\nn99000002\nn99000002 again\n")
     for overrides in (["data.classes=4", "data.fraction=0.3"], [f"data.classes={by_name}"], ["data.fraction=0.5"]):
@@ -112,11 +112,11 @@ def test_folder_and_pack_give_the_same(config, pack, tmp_path):
             assert one.labels.equal(other.labels) and one.images.equal(other.images)
         whole = {path for path, _ in stored(build_data(config, 0), "val")}
         expected = {path for path in whole if path.split("/")[0] in folder.classes}
-        assert {path for path, _ in stored(folder, "val")} == expected  # validation is not thinned
+        assert {path for path, _ in stored(folder, "val")} == expected  # validation images are not reduced
     assert build_data(replace(config, classes=["n99000007", "n99000002"]), 0).classes == ["n99000002", "n99000007"]
 
 
-def test_labels_are_numbered_anew(config):
+def test_labels_of_a_subset_count_from_zero(config):
     data = build_data(replace(config, classes=["n99000003", "n99000008"], fraction=0.5), 0)
     assert [label for _, label in stored(data, "train")] == [0] * 4 + [1] * 4
     assert [label for _, label in stored(data, "val")] == [0] * 3 + [1] * 3
@@ -136,7 +136,7 @@ def test_labels_are_numbered_anew(config):
         ),
     ],
 )
-def test_classes_that_are_not_there(classes, words, packed, config, pack):
+def test_error_names_the_missing_classes(classes, words, packed, config, pack):
     chosen = replace(config, classes=classes)
     with pytest.raises(UserError, match=words):
         build_data(replace(chosen, pack=str(pack), root=None) if packed else chosen, 0)
@@ -146,7 +146,7 @@ def test_classes_that_are_not_there(classes, words, packed, config, pack):
     "override",
     [*(f"classes={value}" for value in (0, -1, 1.5, "true", "EMPTY", "/nowhere")), "fraction=0", "fraction=1.01"],
 )
-def test_what_cannot_be_chosen_is_told(override, tmp_path):
+def test_impossible_subsets_are_refused(override, tmp_path):
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(UserError, match=f"^data.{override.split('=')[0]}=.*"):
         compose_config([*TINY, f"data.{override}".replace("EMPTY", str(tmp_path / "empty.txt"))])
@@ -162,7 +162,7 @@ def test_what_cannot_be_chosen_is_told(override, tmp_path):
         ("0\n11\n", ["0", "11"]),
     ],
 )
-def test_a_file_of_classes_has_a_name_a_line(text, names, tmp_path):
+def test_a_file_of_classes_has_one_name_per_line(text, names, tmp_path):
     (tmp_path / "classes").write_text(text, encoding="utf-8", newline="")
     assert compose_config([f"data.classes={tmp_path / 'classes'}"]).data.classes == names
 
@@ -171,7 +171,7 @@ def test_numbered_folders_are_named_by_a_list_of_numbers():
     assert compose_config(["data.classes=[0,11,7]"]).data.classes == ["0", "11", "7"]
 
 
-def test_the_runs_name_depends_on_the_classes_not_on_the_file(tmp_path):
+def test_the_run_directory_depends_on_the_classes_not_on_their_file(tmp_path):
     def directory(*overrides: str) -> Path:
         return run_directory(compose_config([*TINY, "data.root=/data", *overrides]))
 
@@ -183,8 +183,8 @@ def test_the_runs_name_depends_on_the_classes_not_on_the_file(tmp_path):
     assert len(set(others)) == 5
 
 
-def test_a_run_on_some_classes_and_images(images, tmp_path):
-    """Its data is what was chosen, whatever else lies about, and the file of names may move while it is stopped."""
+def test_a_run_on_a_subset_resumes_after_its_file_of_classes_moved(images, tmp_path):
+    """The run also ignores changes in classes outside the subset; a file with other classes is refused."""
     root = shutil.copytree(images, tmp_path / "data")
     (tmp_path / "a").write_text("\n".join(f"n9900000{i}" for i in (0, 3, 4, 9)))
     rest = [*TINY, f"data.root={root}", "data.fraction=0.5", "trainer.checkpoint_every_steps=1"]
@@ -199,12 +199,12 @@ def test_a_run_on_some_classes_and_images(images, tmp_path):
     assert "data.classes: " in (tmp_path / "run.out").read_text()
 
 
-def test_a_val_with_fewer_classes(images, tmp_path):
-    """First the classes are chosen, then it is asked whether both splits have them; labels go by name."""
+def test_classes_missing_in_val_are_refused_unless_not_selected(images, tmp_path):
+    """The selection comes first, then the check that both splits have its classes; labels go by name."""
     root = shutil.copytree(images, tmp_path / "data")
     for name in ("n99000000", "n99000005"):
         shutil.rmtree(root / "val" / name)
-    (root / "val" / "n99009999").mkdir()  # of no use, and empty
+    (root / "val" / "n99009999").mkdir()  # an additional, empty class
     config = compose_config([*TINY, f"data.root={root}"]).data
     differ = r"2 only in train/ \(n99000000, n99000005\); 1 only in val/ \(n99009999\)\. .* data\.classes=FILE\.$"
     for look in (lambda config: config.require(), lambda config: build_data(config, 0)):
@@ -223,8 +223,8 @@ def test_a_val_with_fewer_classes(images, tmp_path):
         assert len(found) == 4 * each and all(path.startswith(common[label]) for path, label in found)
 
 
-def test_sources_are_what_was_asked_for(config, pack):
-    """A chosen image is read from its own place: the pixels of a pack's are those of the whole pack's."""
+def test_a_subset_of_a_pack_has_the_right_pixels(config, pack):
+    """Each chosen image is read from its place in the pack."""
     whole = build_data(replace(config, pack=str(pack), root=None), 0)
     some = build_data(replace(config, pack=str(pack), root=None, classes=3, fraction=0.4), 0)
     place = {path: i for i, (path, _) in enumerate(stored(whole, "train"))}

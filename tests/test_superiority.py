@@ -1,6 +1,6 @@
-"""The statistics over workloads: against brute force and scipy, and in simulated experiments of known truth.
+"""The statistics over workloads: against brute force and scipy, and in simulated experiments with known truth.
 
-`pytest tests/test_superiority.py --junitxml=FILE` keeps what the simulations found.
+`pytest tests/test_superiority.py --junitxml=FILE` records the rates found in simulations.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Array = NDArray[np.float64]
 Record = Callable[[str, object], None]
 EXPERIMENTS = 300
 FEW = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / EXPERIMENTS)
-LEVELS = np.array([0.88, 0.75, 0.72, 0.55])[:, None]  # of four workloads, and their spreads over seeds
+LEVELS = np.array([0.88, 0.75, 0.72, 0.55])[:, None]  # of four workloads; below, their spreads over seeds
 SPREADS = np.array([0.003, 0.006, 0.009, 0.025])[:, None]
 WORST = -math.inf
 
 
 def by_brute_force(strata: Strata) -> float:
-    """The share of all ways to exchange runs within workloads that are as far from even as what was seen."""
+    """Return the share of permutations of runs within workloads that are at least as far from even as the data."""
     parts = []
     for a, b in strata:
         values = [*a, *b]
@@ -53,7 +53,7 @@ def share(a: Sequence[float], b: Sequence[float]) -> float:
         [([7.0, 7.0, 7.0], [7.0, 7.0, 7.0]), ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])],
     ],
 )
-def test_p_is_that_of_all_permutations(strata: Strata) -> None:
+def test_p_equals_that_of_all_permutations(strata: Strata) -> None:
     found = superiority(strata)
     assert found.p == pytest.approx(by_brute_force(strata), abs=1e-12)
     assert found.each == pytest.approx([share(a, b) for a, b in strata])
@@ -61,7 +61,7 @@ def test_p_is_that_of_all_permutations(strata: Strata) -> None:
     assert 0 <= found.low <= found.probability <= found.high <= 1
 
 
-def test_on_one_workload_it_is_mann_and_whitneys_test() -> None:
+def test_on_one_workload_p_is_that_of_mann_whitney() -> None:
     random = np.random.default_rng(4)
     for sizes in [(3, 3), (5, 4), (8, 9)]:
         a, b = (random.normal(size=size).tolist() for size in sizes)
@@ -70,7 +70,7 @@ def test_on_one_workload_it_is_mann_and_whitneys_test() -> None:
         assert (found.p, found.probability) == pytest.approx((exact.pvalue, exact.statistic / (len(a) * len(b))))
 
 
-def test_many_runs_are_judged_by_the_normal_approximation() -> None:
+def test_many_runs_use_the_normal_approximation() -> None:
     random = np.random.default_rng(5)
     a, b = random.integers(0, 30, 60).tolist(), random.integers(3, 33, 50).tolist()
     wanted = stats.mannwhitneyu(a, b, method="asymptotic", use_continuity=False).pvalue
@@ -78,8 +78,8 @@ def test_many_runs_are_judged_by_the_normal_approximation() -> None:
     assert superiority([([1.0] * 60, [1.0] * 60)]).p == 1.0
 
 
-def test_newcombes_interval() -> None:
-    """That of his example: U / mn of 0.25 and of 1 with 10 and 12 values, by the roots of his equation."""
+def test_the_interval_is_newcombes() -> None:
+    """Newcombe's example has 10 and 12 values and U / mn of 0.25 and 1; the limits solve his equation."""
     a, b = list(range(10, 20)), [0.5 + 2 * k for k in range(12)]
     found = superiority([([float(x) for x in a], b)])
     for end in (found.low, found.high):
@@ -90,16 +90,16 @@ def test_newcombes_interval() -> None:
     assert 0.8 < superiority([([2.0] * 5, [1.0] * 5)] * 4).low < 0.95
 
 
-def test_the_interquartile_mean_is_scipys_where_nothing_is_cut() -> None:
+def test_the_interquartile_mean_equals_scipys_and_sums_by_hand() -> None:
     random = np.random.default_rng(6)
     strata = random.normal(size=(4, 5)).tolist()
     flat = [value for values in strata for value in values]
     assert interquartile_mean(strata) == pytest.approx(stats.trim_mean(flat, 0.25))
     assert interquartile_mean([[1.0, 2.0, 6.0]]) == pytest.approx((0.25 * 1 + 1 * 2 + 0.25 * 6) / 1.5)
-    assert interquartile_mean([[0.0] * 10, [1.0] * 2]) == pytest.approx(0.5)  # each workload weighs the same
+    assert interquartile_mean([[0.0] * 10, [1.0] * 2]) == pytest.approx(0.5)  # each workload has the same weight
 
 
-def test_the_interval_of_the_interquartile_mean_is_the_same_every_time() -> None:
+def test_the_interval_of_the_interquartile_mean_is_reproducible() -> None:
     strata = [[0.7, 0.8, 0.75], [0.4, 0.5, 0.45]]
     first, again = (estimate_interquartile(strata) for _ in range(2))
     assert first == again
@@ -111,8 +111,8 @@ def test_the_interval_of_the_interquartile_mean_is_the_same_every_time() -> None
     assert estimate_interquartile([[0.5], []]) is None
 
 
-def test_the_error_is_that_of_the_runs_that_count() -> None:
-    """Of four workloads far apart that of the middle two; a bootstrap of as many draws as runs makes it too small."""
+def test_the_error_is_that_of_the_middle_runs() -> None:
+    """Only the middle two of four separate workloads count; a bootstrap with as many draws as runs is too small."""
     strata = [[level + spread * z for z in (-1.0, 0.0, 1.0)] for level, spread in ((0, 9), (20, 1), (40, 2), (60, 9))]
     found = estimate_interquartile(strata)
     assert found is not None
@@ -125,7 +125,7 @@ def test_the_error_is_that_of_the_runs_that_count() -> None:
 
 
 @pytest.mark.parametrize(("n", "least", "most"), [(3, 0.90, 0.975), (5, 0.92, 0.98), (10, 0.92, 0.98)])
-def test_the_interval_of_the_interquartile_mean_covers_it(
+def test_the_interval_of_the_interquartile_mean_has_its_coverage(
     n: int, least: float, most: float, record_property: Record
 ) -> None:
     random = np.random.default_rng(n)
@@ -137,7 +137,7 @@ def test_the_interval_of_the_interquartile_mean_covers_it(
 
 
 def contestants(values: Array, failing: NDArray[np.bool_] | None = None) -> dict[str, list[Scores]]:
-    """Scores of made values, contestant × workload × seed, of which some failed."""
+    """Return the scores of made-up values (contestant × workload × seed), some of which failed."""
     lost = np.zeros(values.shape, bool) if failing is None else failing
     return {
         f"optimizer {index}": [
@@ -168,7 +168,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, int], Array]] = {
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("kind", DRAWS)
-def test_equal_optimizers_hardly_ever_have_an_overall_verdict(kind: str, n: int, record_property: Record) -> None:
+def test_equal_optimizers_rarely_get_an_overall_verdict(kind: str, n: int, record_property: Record) -> None:
     random = np.random.default_rng(n)
     found = [verdicts(contestants(DRAWS[kind](random, n))) for _ in range(EXPERIMENTS)]
     any_verdict = sum(set(each) != {"cannot tell"} for each in found) / EXPERIMENTS
@@ -177,7 +177,7 @@ def test_equal_optimizers_hardly_ever_have_an_overall_verdict(kind: str, n: int,
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_better_on_half_of_the_workloads_and_worse_on_the_others_is_no_verdict(n: int, record_property: Record) -> None:
+def test_better_on_half_of_the_workloads_and_worse_on_half_gets_no_verdict(n: int, record_property: Record) -> None:
     random = np.random.default_rng(n)
     shift = np.array([1.0, 1.0, -1.0, -1.0])[:, None] * np.array([1.0, 0.0])[:, None, None]
     found = [verdicts(contestants(random.normal(size=(2, 4, n)) + shift)) for _ in range(EXPERIMENTS)]
@@ -188,8 +188,10 @@ def test_better_on_half_of_the_workloads_and_worse_on_the_others_is_no_verdict(n
 
 @pytest.mark.parametrize("lost", [0.2, 0.4])
 @pytest.mark.parametrize("n", [5, 10])
-def test_who_loses_its_worst_runs_is_not_better_for_it(n: int, lost: float, record_property: Record) -> None:
-    """Two equal optimizers, of which the first diverges where its run would be among the worst."""
+def test_an_optimizer_whose_worst_runs_diverge_is_not_called_better(
+    n: int, lost: float, record_property: Record
+) -> None:
+    """The two optimizers are equal, except that the first diverges when its run would be among the worst."""
     random = np.random.default_rng(n)
     better = 0
     for _ in range(EXPERIMENTS):

@@ -1,4 +1,4 @@
-"""The sweep files: what W&B's agent would type."""
+"""The sweep files, as W&B's agent uses them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 def commands(sweep: dict[str, Any]) -> list[list[str]]:
-    """Overrides as ${args_no_hyphens} writes them, of as many runs as bring every value of every parameter once."""
+    """Return the overrides, written like ${args_no_hyphens}, of enough runs to use every value of every parameter."""
     values = {name: spec.get("values") or [spec["value"]] for name, spec in sweep["parameters"].items()}
     words = sweep["command"][sweep["command"].index("train.py") + 1 :]
     typed = []
@@ -27,7 +27,7 @@ def commands(sweep: dict[str, Any]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_runs_of_a_sweep_compose(path: Path):
+def test_the_runs_of_a_sweep_can_be_composed(path: Path):
     sweep = yaml.safe_load(path.read_text())
     assert sweep["command"][:3] == ["${env}", "python", sweep["program"]] and (ROOT / sweep["program"]).is_file()
     assert sweep["metric"]["name"] in {panel.metric for panel in PANELS}
@@ -41,7 +41,7 @@ def test_the_runs_of_a_sweep_compose(path: Path):
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_no_group_is_swept(path: Path):
-    """W&B locks a parameter's value: `optimizer` would be one word in the configuration that it shows."""
+def test_sweeps_do_not_vary_config_groups(path: Path):
+    """W&B locks a swept value, so the configuration that it shows would contain only the name of the group's choice."""
     groups = {folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir()}
     assert not groups & set(yaml.safe_load(path.read_text())["parameters"])
