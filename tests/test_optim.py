@@ -82,13 +82,13 @@ def test_every_argument_can_be_set_for_one_group(name: str, value: object) -> No
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-4, 0.3])
 def test_ranger21_with_all_ingredients_off_is_adamw(weight_decay: float) -> None:
     settings = {"betas": (0.85, 0.99), "eps": 1e-7, "weight_decay": weight_decay}
-    ours, theirs = make_params(), make_params()
-    optimizers = Ranger21(ours, **OFF, **settings), torch.optim.AdamW(theirs, **settings)
+    ranger_params, adamw_params = make_params(), make_params()
+    optimizers = Ranger21(ranger_params, **OFF, **settings), torch.optim.AdamW(adamw_params, **settings)
     for t, grads in enumerate(make_grads(40), start=1):
-        for optimizer, params in zip(optimizers, (ours, theirs), strict=True):
+        for optimizer, params in zip(optimizers, (ranger_params, adamw_params), strict=True):
             optimizer.param_groups[0]["lr"] = 1e-2 * explore_exploit(t, 40)
             take_step(optimizer, params, grads)
-        assert largest_error(ours, [p.detach().numpy() for p in theirs]) < 1e-12
+        assert largest_error(ranger_params, [p.detach().numpy() for p in adamw_params]) < 1e-12
 
 
 # The errata

@@ -124,12 +124,12 @@ def test_skipped_images_are_recorded_and_reported(root, config, tmp_path, caplog
     without = build_data(config, 0)
     alone = build_data(replace(packed, root=None), 0)
     for split in ("train", "val"):
-        ours, theirs = getattr(alone, split).source, getattr(without, split).source
-        assert [ours.index.path(i) for i in range(len(ours))] == [theirs.index.path(i) for i in range(len(ours))]
-        assert [ours[i][1] for i in range(len(ours))] == [theirs[i][1] for i in range(len(ours))]
+        one, other = getattr(alone, split).source, getattr(without, split).source
+        assert [one.index.path(i) for i in range(len(one))] == [other.index.path(i) for i in range(len(one))]
+        assert [one[i][1] for i in range(len(one))] == [other[i][1] for i in range(len(one))]
     some = build_data(replace(packed, root=None, classes=["n99000001", "n99000002"], fraction=0.5), 0)
-    ours, theirs = some.train.source, build_data(replace(config, classes=some.classes, fraction=0.5), 0).train.source
-    assert [ours.index.path(i) for i in range(len(ours))] == [theirs.index.path(i) for i in range(len(theirs))]
+    one, other = some.train.source, build_data(replace(config, classes=some.classes, fraction=0.5), 0).train.source
+    assert [one.index.path(i) for i in range(len(one))] == [other.index.path(i) for i in range(len(other))]
 
 
 def test_a_class_without_any_readable_image_is_refused(root, config, tmp_path):

@@ -293,8 +293,8 @@ def test_the_page_averages_curves_like_the_figures(two: Path, show: Open) -> Non
     found = show(two).evaluate(
         "curves => { const { x, y, low, high } = averaged(curves); return [Array.from(x), y, low, high]; }", given
     )
-    for ours, theirs in zip(found, average(curves), strict=True):
-        assert ours == pytest.approx(theirs.tolist(), rel=1e-12)
+    for values, expected in zip(found, average(curves), strict=True):
+        assert values == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 @needs_browser

@@ -47,8 +47,8 @@ def test_seeds_needed_agrees_with_cohens_tables(effect: float, paired: int, unpa
 def test_paired_power_equals_scipys_noncentral_t(n: int, tests: int) -> None:
     critical = stats.t.isf(0.05 / tests / 2, n - 1)
     for gap in (0.1, 1.0, 3.0, 10.0, 100.0):
-        theirs = stats.nct.sf(critical, n - 1, gap / (0.4 / math.sqrt(n)))
-        assert chance(gap, Spread((0.4,)), (n, n), tests) == pytest.approx(1.0 if math.isnan(theirs) else theirs)
+        expected = stats.nct.sf(critical, n - 1, gap / (0.4 / math.sqrt(n)))
+        assert chance(gap, Spread((0.4,)), (n, n), tests) == pytest.approx(1.0 if math.isnan(expected) else expected)
 
 
 @pytest.mark.parametrize("sds", [(1.0, 1.0), (0.2, 0.9), (3.0, 0.1)])

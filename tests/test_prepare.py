@@ -75,7 +75,7 @@ for moment in count(1):
         break
     assert status == signal.SIGKILL, status
     assert run(targets / str(moment), 0) == 0
-while (status := run(targets / "again", 9)) != 0:  # and the same target killed over and over
+while (status := run(targets / "again", 9)) != 0:  # one target is killed again and again
     assert status == signal.SIGKILL, status
 """
 

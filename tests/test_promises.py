@@ -148,7 +148,7 @@ def test_zero_gradients_with_eps_0_change_nothing(parts: Any, capturable: bool) 
 
 @every
 def test_one_cycle_lr_can_be_used(make: Make) -> None:
-    """It cycles the learning rate, and Ranger21's first beta; a chain's betas belong to its parts."""
+    """The scheduler cycles the learning rate, and Ranger21's first beta; a chain's betas belong to its parts."""
     params = random_params()
     optimizer = make(params)
     scheduler = OneCycleLR(optimizer, max_lr=0.02, total_steps=13, cycle_momentum="betas" in optimizer.defaults)
@@ -164,10 +164,10 @@ def test_one_cycle_lr_can_be_used(make: Make) -> None:
 
 
 @every
-@pytest.mark.parametrize("theirs", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
-def test_the_state_of_a_different_optimizer_is_refused_without_changes(make: Make, theirs: Any) -> None:
+@pytest.mark.parametrize("foreign_class", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
+def test_the_state_of_a_different_optimizer_is_refused_without_changes(make: Make, foreign_class: Any) -> None:
     params, twins = random_params(), random_params()
-    foreign = theirs(twins, **({"momentum": 0.9} if theirs is torch.optim.SGD else {}), lr=0.1)
+    foreign = foreign_class(twins, **({"momentum": 0.9} if foreign_class is torch.optim.SGD else {}), lr=0.1)
     walk(foreign, twins, range(3))
     optimizer, twin = make(params), make(random_params())
     before = copy.deepcopy(optimizer.state_dict())
@@ -187,12 +187,12 @@ def test_the_state_of_a_different_optimizer_is_refused_without_changes(make: Mak
 
 def test_a_chain_can_continue_from_torchs_adamw() -> None:
     params, twins = random_params(), random_params()
-    theirs = torch.optim.AdamW(params, lr=1e-2)
-    walk(theirs, params, range(5))
+    adamw = torch.optim.AdamW(params, lr=1e-2)
+    walk(adamw, params, range(5))
     walk(torch.optim.AdamW(twins, lr=1e-2), twins, range(5))
-    ours = Chain(twins, 1.0, CHAINS["adamw"])
-    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
-    assert distance(walk(theirs, params, range(5, 12)), walk(ours, twins, range(5, 12))) < 1e-12
+    chain = Chain(twins, 1.0, CHAINS["adamw"])
+    chain.load_state_dict(copy.deepcopy(adamw.state_dict()))
+    assert distance(walk(adamw, params, range(5, 12)), walk(chain, twins, range(5, 12))) < 1e-12
 
 
 @every

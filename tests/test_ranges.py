@@ -26,7 +26,7 @@ def halving(
 
 
 def test_a_new_schedule_needs_only_an_annotated_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its annotations define its durations, its ranges and which argument is a learning rate."""
+    """The annotations define the schedule's durations, its ranges and which argument is a learning rate."""
     monkeypatch.setitem(SCHEDULES, "halving", halving)
     config: Any = settings_of("halving", arguments(halving))("halving", "0", "20%", 0.001)  # type: ignore[call-arg]
 
@@ -43,7 +43,7 @@ def test_a_new_schedule_needs_only_an_annotated_function(monkeypatch: pytest.Mon
 
 
 def test_an_argument_without_a_range_is_refused_when_the_schedule_is_defined() -> None:
-    """Its duration would be taken for a number, and the first run with the schedule would end in a traceback."""
+    """A duration would be taken for a number, and the first run with the schedule would end in a traceback."""
 
     def forgetful(step: int, total_steps: int, *, every: float) -> float:
         return 0.5 ** (step // every)
@@ -77,7 +77,7 @@ def test_configuration_and_optimizer_have_the_same_ranges(name: str, ranges: dic
             assert [mark.has(value) for value in values] == [ranges[key].has(value) for value in values], key
 
 
-def test_ranger21_and_the_configuration_name_the_bad_argument_alike() -> None:
+def test_ranger21_and_the_configuration_give_a_bad_argument_the_same_name() -> None:
     for key, value in (("pnm_beta", -1.0), ("agc_clipping", 0.0), ("stable_decay", "x"), ("lookahead_k", -1)):
         with pytest.raises(ValueError, match=f"^Ranger21: {key} = .* must be "):
             Ranger21([torch.nn.Parameter(torch.ones(2))], **{key: value})  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from ranger21.records.manifest import read_manifest
 from ranger21.system.errors import UserError
 from ranger21.system.reading import Unreadable, misfit, read_json, read_yaml
 
-CONTENT: dict[str, tuple[bytes, str]] = {  # for JSON and YAML alike
+CONTENT: dict[str, tuple[bytes, str]] = {  # for both JSON and YAML
     "empty": (b"", "it is empty"),
     "blank": (b" \n\n", "it is empty"),
     "binary": (bytes(range(256)) * 4, ""),

@@ -286,7 +286,7 @@ OTHERS = {
 def test_a_checkpoint_of_a_different_run_is_refused(
     runs: tuple[Path, Path, Path, str], tmp_path: Path, kind: str, file: str
 ) -> None:
-    """This holds for each file; the previous checkpoint is not used instead, because the intention is unclear."""
+    """The previous checkpoint is not used instead of any of the files, because the intention is unclear."""
     directory = shutil.copytree(runs[1], tmp_path / "run")
     keys, value, words = OTHERS[kind]
     for name in ("last.pt", "previous.pt")[: ("last.pt", "previous.pt", "best.pt").index(file)]:

@@ -85,7 +85,7 @@ def test_a_finished_run_does_not_need_its_data(two: tuple[Path, Path, Path], log
 
 
 def test_a_finished_run_is_refused_for_unreadable_data_at_a_different_place(two: tuple[Path, Path, Path]) -> None:
-    """It used to count as finished for a mistyped folder, and for a pack that does not belong to data.root."""
+    """Such a run used to count as finished, also with a data.pack that does not belong to data.root."""
     run, a, b = two
     with pytest.raises(UserError) as caught:
         start(run, f"data.root={a}-that-is-not-there")
@@ -265,7 +265,7 @@ def test_older_records_are_compared_by_commit_and_diff() -> None:
 
 
 def test_a_run_named_by_an_older_version_is_found(tmp_path: Path) -> None:
-    """Its name did not contain trainer.accumulate, so runs with 1 and 2 had the same directory."""
+    """The older name did not contain trainer.accumulate, so runs with 1 and 2 had the same directory."""
     overrides = [*SHORT, "data.root=/data", f"outputs={tmp_path}"]
     one, two, four = (compose_config([*overrides, f"trainer.accumulate={n}"]) for n in (1, 2, 4))
     old, new = naming.run_directory(one), naming.run_directory(two)

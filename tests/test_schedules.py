@@ -73,48 +73,48 @@ def curve(schedule: Callable[..., float], total: int, **kwargs: Any) -> list[flo
 )
 def test_one_cycle_equals_torchs(total: int, part: float, anneal: str) -> None:
     """Step t has the rate of torch's step t; both start with `start` and end with `final`."""
-    theirs = rates_of_torch(
+    expected = rates_of_torch(
         lambda optimizer: OneCycleLR(
             optimizer, 1.0, total, pct_start=part, anneal_strategy=anneal[:3].replace("lin", "linear"),
             cycle_momentum=False,
         ),
         total,
     )  # fmt: skip
-    ours = curve(one_cycle, total, rise=part * total, anneal=anneal)
-    assert ours == pytest.approx(theirs, abs=1e-12)
-    assert ours[0] == pytest.approx(0.04) and max(ours) <= 1
+    rates = curve(one_cycle, total, rise=part * total, anneal=anneal)
+    assert rates == pytest.approx(expected, abs=1e-12)
+    assert rates[0] == pytest.approx(0.04) and max(rates) <= 1
     if part < 1:
-        assert ours[-1] == pytest.approx(4e-6)
+        assert rates[-1] == pytest.approx(4e-6)
 
 
 @pytest.mark.parametrize("divide", [2.0, 100.0])
 @pytest.mark.parametrize("last", [10.0, 1e6])
 def test_one_cycle_with_other_ends_equals_torchs(divide: float, last: float) -> None:
-    theirs = rates_of_torch(
+    expected = rates_of_torch(
         lambda optimizer: OneCycleLR(
             optimizer, 1.0, 40, div_factor=divide, final_div_factor=last, cycle_momentum=False
         ),
         40,
     )  # fmt: skip
-    ours = curve(one_cycle, 40, rise=12, start=1 / divide, final=1 / (divide * last))
-    assert ours == pytest.approx(theirs, abs=1e-12)
+    rates = curve(one_cycle, 40, rise=12, start=1 / divide, final=1 / (divide * last))
+    assert rates == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("mode", "gamma"), [("triangular", 1.0), ("triangular2", 0.5)])
 @pytest.mark.parametrize(("half_cycle", "low"), [(1, 0.1), (4, 0.1), (7, 0.5), (60, 0.0)])
 def test_cyclic_equals_torchs(half_cycle: int, low: float, mode: str, gamma: float) -> None:
     """Step t has the rate of torch's step t; both start with `low`."""
-    theirs = rates_of_torch(
+    expected = rates_of_torch(
         lambda optimizer: CyclicLR(optimizer, low, 1.0, step_size_up=half_cycle, mode=mode, cycle_momentum=False), 50
     )
-    assert curve(cyclic, 50, half_cycle=half_cycle, low=low, gamma=gamma) == pytest.approx(theirs, abs=1e-12)
+    assert curve(cyclic, 50, half_cycle=half_cycle, low=low, gamma=gamma) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("every", "gamma"), [(1, 0.5), (3, 0.1), (7, 0.3), (50, 0.1), (80, 0.1)])
 def test_step_decay_equals_torchs(every: int, gamma: float) -> None:
     """Step t has the rate of torch's step t; the first `every` steps have the full rate."""
-    theirs = rates_of_torch(lambda optimizer: StepLR(optimizer, every, gamma), 50)
-    assert curve(step_decay, 50, every=every, gamma=gamma) == pytest.approx(theirs, abs=1e-15)
+    expected = rates_of_torch(lambda optimizer: StepLR(optimizer, every, gamma), 50)
+    assert curve(step_decay, 50, every=every, gamma=gamma) == pytest.approx(expected, abs=1e-15)
 
 
 def test_step_decay_in_percent_falls_at_the_right_step() -> None:
@@ -127,12 +127,12 @@ def test_step_decay_in_percent_falls_at_the_right_step() -> None:
 @pytest.mark.parametrize(("over", "final"), [(50, 0.0), (50, 0.1), (20, 0.3), (1, 0.5), (80, 0.0)])
 def test_cosine_is_one_step_ahead_of_torchs(over: int, final: float) -> None:
     """Step t has the rate of torch's step t + 1, so the last step has `final`; after that, torch's rate rises again."""
-    theirs = rates_of_torch(lambda optimizer: CosineAnnealingLR(optimizer, over, eta_min=final), over + 1)
+    expected = rates_of_torch(lambda optimizer: CosineAnnealingLR(optimizer, over, eta_min=final), over + 1)
     falling = min(over, 50)
-    ours = curve(cosine, 50, over=over, final=final)
-    assert ours[:falling] == pytest.approx(theirs[1 : falling + 1], abs=1e-12)
-    assert cosine(0, 50, over=over, final=final) == theirs[0] == 1
-    assert set(ours[over:]) <= {final}
+    rates = curve(cosine, 50, over=over, final=final)
+    assert rates[:falling] == pytest.approx(expected[1 : falling + 1], abs=1e-12)
+    assert cosine(0, 50, over=over, final=final) == expected[0] == 1
+    assert set(rates[over:]) <= {final}
 
 
 # Linear warmup
@@ -186,7 +186,7 @@ ARGUMENTS = {name: {key: values_of(one.mark) for key, one in arguments(f).items(
 @QUICK
 @given(total=st.integers(1, 150), data=st.data())
 def test_multipliers_are_finite_and_not_negative(name: str, total: int, data: st.DataObject) -> None:
-    """This holds for any length and arguments, with and without warmup, and after the end of the run."""
+    """The schedules have any length and arguments, with and without warmup, and go on after the run's end."""
     kwargs = data.draw(st.fixed_dictionaries(ARGUMENTS[name]))
 
     def schedule(step: int, total_steps: int) -> float:
@@ -322,7 +322,7 @@ def test_learning_rates_are_scaled_with_the_batch_size() -> None:
 @QUICK
 @given(st.integers(1, 500), st.integers(0, 5000), st.integers(1, 20_000))
 def test_linear_then_sqrt_is_continuous(base: int, more: int, batch_size: int) -> None:
-    """It rises linearly with the batch size up to `linear_until`, and then with its square root."""
+    """The rate rises linearly with the batch size up to `linear_until`, and then with its square root."""
     until = base + more
     both, linear = LinearThenSqrtConfig("linear_then_sqrt", base, until), ScaledConfig("linear", base)
     now, then = (scaled_lr(1.0, both, size) for size in (batch_size, batch_size + 1))
@@ -345,7 +345,7 @@ def test_each_lr_scaling_can_be_configured() -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_groups_keep_the_ratio_of_their_learning_rates(name: str) -> None:
-    """This holds at every step of the real loop, including those with a multiplier of 0."""
+    """The loop is the real one, and includes steps with a multiplier of 0."""
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias], "lr": 1e-3}], lr=1e-2)
     for group in optimizer.param_groups:
@@ -375,7 +375,7 @@ def test_a_warmup_as_long_as_the_run_is_refused() -> None:
 
 
 def test_a_warmup_and_a_warmdown_longer_than_the_run_are_refused() -> None:
-    """This also holds if their sum depends on the length of the run: 30 of 50 steps, and half of them."""
+    """The sum may depend on the length of the run: 30 of 50 steps, and half of them."""
     config = compose_config(["schedule.warmup=30", "schedule.warmdown=50%"])
     with pytest.raises(UserError, match=r"schedule.warmup=30 and schedule.warmdown=50% .* more than the 50 steps"):
         build_schedule(config.schedule, COURSE)

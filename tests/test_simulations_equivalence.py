@@ -71,7 +71,7 @@ def test_false_equivalence_is_rare_for_noise_that_is_not_normal(
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_false_verdicts_are_rare_among_many_pairs(n: int, paired: bool, record_property: Record) -> None:
-    """Of two pairs of twins the margin apart, no twins may be called different, and no others equivalent."""
+    """With two pairs of twins the margin apart, no twins may be called different, and no others equivalent."""
     any_equivalent = any_different = any_error = uncorrected = 0
     for pairs in families((MARGIN, MARGIN, 0.0, 0.0), 0.1, n, paired):
         twins = [found for a, b, found in pairs if int(a) // 2 == int(b) // 2]

@@ -191,7 +191,7 @@ def test_an_array_job_and_a_comparison_that_depends_on_it(cluster, overrides, tm
 
 @pytest.mark.parametrize(("task", "line"), [("5", 6), (None, 0)])
 def test_an_array_task_without_a_line_in_the_list_trains_nothing(task, line, tmp_path):
-    """It would otherwise train the default run. (The script ends before it needs SLURM.)"""
+    """The task would otherwise train the default run. (The script ends before it needs SLURM.)"""
     (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
     env = {"PATH": os.environ["PATH"]} | ({"SLURM_ARRAY_TASK_ID": task} if task else {})
     done = subprocess.run(

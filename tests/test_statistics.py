@@ -27,21 +27,21 @@ GROUPS = st.dictionaries(st.sampled_from("abcd"), VALUES)
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_same_seeds_agree_with_scipys_paired_test(n: int) -> None:
     a, b = np.random.default_rng(n).normal([[1.0], [0.5]], 1.0, (2, n))
-    found, theirs = compare(seeds(a), seeds(b), level=0.9), stats.ttest_rel(a, b)
+    found, expected = compare(seeds(a), seeds(b), level=0.9), stats.ttest_rel(a, b)
     assert found.paired and (found.n_a, found.n_b, found.left_out) == (n, n, 0)
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-12)
-    assert ends(found) == pytest.approx(tuple(theirs.confidence_interval(0.9)), rel=1e-12)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-12)
+    assert ends(found) == pytest.approx(tuple(expected.confidence_interval(0.9)), rel=1e-12)
 
 
 @pytest.mark.parametrize(("n_a", "n_b"), [(2, 2), (2, 5), (3, 3), (5, 3), (10, 4)])
 def test_different_seeds_agree_with_scipys_welch_test(n_a: int, n_b: int) -> None:
     random = np.random.default_rng(n_a)
     a, b = random.normal(1.0, 0.2, n_a), random.normal(0.5, 2.0, n_b)
-    found, theirs = compare(seeds(a), seeds(b, first=50)), stats.ttest_ind(a, b, equal_var=False)
+    found, expected = compare(seeds(a), seeds(b, first=50)), stats.ttest_ind(a, b, equal_var=False)
     assert not found.paired and (found.n_a, found.n_b, found.left_out) == (n_a, n_b, 0)
     assert found.mean == pytest.approx(a.mean() - b.mean(), rel=1e-12)
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-12)
-    assert ends(found) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-12)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-12)
+    assert ends(found) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-12)
 
 
 def test_an_estimate_by_hand() -> None:
@@ -211,10 +211,10 @@ def test_the_order_of_groups_and_seeds_does_not_matter(groups: dict[str, dict[in
     pairs = all_pairs(groups)
     assert len(mixed) == len(pairs)
     for a, b, found in pairs:
-        first, theirs = mixed[frozenset((a, b))]
-        assert theirs.p_adjusted == found.p_adjusted
-        assert theirs.mean == (found.mean if first == a else -found.mean)
-        assert first != a or theirs == found
+        first, expected = mixed[frozenset((a, b))]
+        assert expected.p_adjusted == found.p_adjusted
+        assert expected.mean == (found.mean if first == a else -found.mean)
+        assert first != a or expected == found
 
 
 @QUICK

@@ -111,7 +111,7 @@ def test_groups_have_their_own_rate_decay_and_parts() -> None:
 
 @EVERY_CHAIN
 def test_splitting_parameters_into_equal_groups_changes_nothing(parts: list[Any]) -> None:
-    """This includes the mean over all parameters, and tensors in reused memory that wait for that mean."""
+    """The chains include a mean over all parameters, for which tensors wait in reused memory."""
     ends = []
     for split in (lambda params: params, lambda params: [{"params": [param]} for param in params]):
         params = random_params()

@@ -1,4 +1,4 @@
-"""Offline runs of the real trainer and the real W&B client, merged and sent to a stand-in for W&B."""
+"""sync_wandb.py: offline runs of the real trainer and W&B client are merged and sent to a simulated server."""
 
 import fcntl
 import json
@@ -32,13 +32,13 @@ def offline(tiny: list[str]) -> list[str]:
 
 
 def killed_after_a_flush(overrides: list[str], directory: Path, step: int) -> None:
-    """In a child: trains up to `step`, waits until W&B has put on the disk what it has (15 seconds), and is killed."""
+    """Train up to `step` in a child, wait until W&B has flushed its data (15 seconds), and kill the process."""
     real = loop.take_step
 
     def patient(setup, state, number, clock):
         if number == step:
             (path,) = directory.glob("wandb/offline-run-*/*.wandb")
-            while not any(row["step"] == 14 for row in read_fragment(path).rows):  # it holds the last one, 16, back
+            while not any(row["step"] == 14 for row in read_fragment(path).rows):  # W&B holds back the last row
                 time.sleep(0.2)
             os.kill(os.getpid(), signal.SIGKILL)
         return real(setup, state, number, clock)
@@ -49,9 +49,9 @@ def killed_after_a_flush(overrides: list[str], directory: Path, step: int) -> No
 
 @pytest.fixture(scope="module")
 def requeued(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was killed after step 16, with a checkpoint of step 10, and resumed to its end: steps 12, 14 twice."""
+    """A run killed after step 16, whose checkpoint was of step 10, and resumed: W&B has steps 12 and 14 twice."""
     root = tmp_path_factory.getbasetemp()
-    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "requeued"  # of all workers together
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "requeued"  # shared by all pytest workers
     with open(f"{place}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
@@ -73,7 +73,7 @@ def make_requeued(images: Path, place: Path) -> None:
 
 @pytest.fixture
 def run(requeued: Path, tmp_path: Path) -> Path:
-    """In a folder of a name that is no error."""
+    """The run in a folder whose name contains "error"."""
     return Path(shutil.copytree(requeued, tmp_path / "no error"))
 
 
@@ -92,15 +92,15 @@ def script(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess
 
 
 def test_fragments_arrive_as_one_run(run, server):
-    """One run, each step once, the values of metrics.jsonl, the best of result.json; and again: nothing."""
+    """The server gets one run with each step once and the right values; a second sync sends nothing."""
     parts = [[row["step"] for row in part.rows] for part in find([str(run)])[0][0].fragments]
     assert parts == [[2, 4, 6, 8, 10, 12, 14], [12, 14, 16, 18, 20]]
     done = script(str(run))
     assert done.returncode == 0 and "sent: " in done.stdout, done.stdout + done.stderr
     (received,) = server.runs.values()
     assert [row["_step"] for row in received.history] == [row["step"] for row in metrics_lines(run)]
-    for row, told in zip(received.history, metrics_lines(run), strict=True):
-        assert {name: row[name] for name in told} == pytest.approx(told, rel=1e-7)
+    for row, logged in zip(received.history, metrics_lines(run), strict=True):
+        assert {name: row[name] for name in logged} == pytest.approx(logged, rel=1e-7)
     best = result(run)["best"]
     assert {name: received.summary[f"best/{name}"] for name in best} == pytest.approx(best)
     assert (received.exit_code, received.summary["status"], received.summary["step"]) == (0, "finished", 20)
@@ -122,8 +122,8 @@ def test_fragments_arrive_as_one_run(run, server):
     assert records[-1]["exit"] in ({}, {"exit_code": 0})
 
 
-def test_what_wandb_sync_alone_makes_of_it(run, server):
-    """Why there is a script: steps that were trained twice arrive twice, or what came before is lost."""
+def test_wandb_sync_itself_repeats_or_loses_steps(run, server):
+    """The script exists because `wandb sync` sends repeated steps twice, or loses earlier ones."""
     env = os.environ | {"WANDB_MODE": "online", "WANDB_DIR": str(run)}
     fragments = [str(path) for path in run.glob("wandb/offline-run-*")]
     subprocess.run([sys.executable, "-m", "wandb", "sync", *fragments], env=env, capture_output=True, timeout=120)
@@ -131,8 +131,8 @@ def test_what_wandb_sync_alone_makes_of_it(run, server):
     assert [row["_step"] for row in received.history] != [row["step"] for row in metrics_lines(run)]
 
 
-def test_news_replace_what_was_sent(run, server):
-    """Sent while it was stopped, with another past; then at its end."""
+def test_newer_fragments_replace_what_was_sent(run, server):
+    """The run is sent while it is stopped and has other steps, and again after its end."""
     for name in ("result.json", "metrics.jsonl"):
         (run / name).rename(run / f"{name}.away")
     newest = find([str(run)])[0][0].fragments[-1].path.parent
@@ -154,8 +154,8 @@ def lines_of(path: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("failing", ["upsert", "stream"])
-def test_a_failure_is_loud_and_the_next_time_it_works(failing, run, server):
-    """`wandb sync` prints ERROR and exits with 0."""
+def test_a_failure_is_reported_and_the_next_sync_works(failing, run, server):
+    """In contrast, `wandb sync` prints ERROR and exits with code 0."""
     server.failing = failing
     done = script(str(run))
     assert done.returncode == 1 and str(run) in done.stderr and "FAILED" in done.stderr, done.stderr
@@ -166,7 +166,7 @@ def test_a_failure_is_loud_and_the_next_time_it_works(failing, run, server):
     assert len(received.history) == len(metrics_lines(run))
 
 
-def test_no_key_and_nobody_there(run, monkeypatch, tmp_path):
+def test_a_missing_key_or_server_is_reported(run, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     done = script(str(run))
@@ -176,27 +176,27 @@ def test_no_key_and_nobody_there(run, monkeypatch, tmp_path):
     assert done.returncode == 1 and "within 8 seconds" in done.stderr and "login node" in done.stderr, done.stderr
 
 
-def test_a_run_that_is_going_on_is_left_for_later(tiny, tmp_path):
+def test_a_run_in_progress_is_skipped(tiny, tmp_path):
     process = subprocess.Popen(**command(*offline(tiny), "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"))
     wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     for path in tmp_path.rglob("*.wandb"):
-        os.utime(path, (0, 0))  # only the lock tells
+        os.utime(path, (0, 0))  # only the lock shows that it is running
     done = script(str(tmp_path), "--dry-run")
     process.kill()
     process.wait()
     assert done.returncode == 0 and "skipped: " in done.stdout and "still running" in done.stdout, done.stdout
     assert not list(tmp_path.rglob("offline-merged"))
     for path in tmp_path.rglob("*.wandb"):
-        os.utime(path)  # killed a moment ago, as far as anyone knows
+        os.utime(path)  # as if it had been killed just now
     assert "still running" in next(sync([str(tmp_path)], send=False)).sentence
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))
     (outcome,) = sync([str(tmp_path)], send=False)
-    # W&B may have written nothing yet, or enough to be sent.
+    # W&B may have written nothing yet, or enough to send.
     assert outcome.sentence.startswith(("would be sent: ", "skipped: ")) and "still running" not in outcome.sentence
 
 
-def test_empty_superseded_and_damaged_fragments(run):
+def test_empty_superseded_and_damaged_fragments_are_reported(run):
     newest = find([str(run)])[0][0]
     (run / "wandb" / "offline-run-20200101_000000-nothing").mkdir()
     (run / "wandb" / "offline-run-20200101_000000-nothing" / "run-nothing.wandb").touch()
@@ -215,8 +215,8 @@ def test_empty_superseded_and_damaged_fragments(run):
     assert "nothing is recorded" in next(sync([str(fragment)], send=False)).sentence
 
 
-def test_a_file_alone_is_sent_too_and_stays_where_it_is(run, tmp_path):
-    """It stands for its run, with all of its fragments; moved away, for itself, and is merged beside itself."""
+def test_a_single_file_can_be_sent_and_is_not_moved(run, tmp_path):
+    """A file in a run directory stands for all fragments of its run; a moved file is merged next to itself."""
     fragments = [fragment.path for fragment in find([str(run)])[0][0].fragments]
     assert [fragment.path for fragment in find([str(fragments[-1])])[0][0].fragments] == fragments
     for folder in (tmp_path / "moved" / fragments[-1].parent.name, tmp_path / "alone"):
@@ -228,7 +228,7 @@ def test_a_file_alone_is_sent_too_and_stays_where_it_is(run, tmp_path):
         assert (merged.parent / "files").exists() == (folder.name != "alone")
 
 
-def test_watching_says_a_thing_once(run, server):
+def test_watch_prints_each_message_once(run, server):
     program = [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(run), "--watch", "1"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout.readline().startswith("sent: ")
@@ -239,7 +239,7 @@ def test_watching_says_a_thing_once(run, server):
     assert (process.returncode, rest) == (130, "stopped: when run again, this command sends the remaining runs\n")
 
 
-def test_the_best_without_a_result(tmp_path):
+def test_the_best_validation_is_found_without_a_result_file(tmp_path):
     rows = [
         {"step": s, "epoch": s / 2, "val/acc1": a, "lr": 1} for s, a in ((2, 10.0), (4, 30.0), (6, 30.0), (8, 20.0))
     ]
@@ -253,7 +253,7 @@ def test_the_best_without_a_result(tmp_path):
     assert outcome(run, rows) == {"status": "diverged", "best/step": 8, "best/val/acc1": 31.0}
 
 
-def test_mistakes_are_told(tmp_path):
+def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere does not exist"):
         find([str(tmp_path / "nowhere")])
     with pytest.raises(UserError, match="no offline W&B run"):

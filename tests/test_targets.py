@@ -1,4 +1,4 @@
-"""Time to target: runs that reach it, never reach it, diverge, or are still on their way."""
+"""Time to target: runs that reach it, never reach it, diverge, or are still running."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def by_label(rows: Iterable[GroupAtTarget]) -> dict[str, GroupAtTarget]:
 
 
 def kaplan_meier(arrived: list[float], waiting: list[float], never: int, time: float) -> float:
-    """The share that has arrived by a time, by the product over arrivals, in plain loops."""
+    """Return the share that has arrived by a time, computed by the product over arrivals in plain loops."""
     absent = 1.0
     for event in sorted({t for t in arrived if t <= time}):
         at_risk = sum(t >= event for t in [*arrived, *waiting]) + never
@@ -49,7 +49,7 @@ def kaplan_meier(arrived: list[float], waiting: list[float], never: int, time: f
     return 1 - absent
 
 
-def test_the_share_is_kaplan_and_meiers() -> None:
+def test_the_share_is_the_kaplan_meier_estimate() -> None:
     random = np.random.default_rng(3)
     for _ in range(40):
         arrived, waiting = ([float(t) for t in random.integers(1, 9, random.integers(0, 6))] for _ in range(2))
@@ -61,7 +61,7 @@ def test_the_share_is_kaplan_and_meiers() -> None:
         assert (share[inside] <= high[inside]).all()
 
 
-def test_without_runs_on_their_way_it_is_the_plain_share_of_all() -> None:
+def test_without_running_runs_it_is_the_plain_share() -> None:
     times, share, _, _ = Arrivals((10.0, 20.0, 30.0), never=2).curve
     assert dict(zip(times.tolist(), share.tolist(), strict=True)) == pytest.approx({10: 0.2, 20: 0.4, 30: 0.6})
 
@@ -70,21 +70,21 @@ def test_without_runs_on_their_way_it_is_the_plain_share_of_all() -> None:
     ("arrivals", "median"),
     [
         (Arrivals((10.0, 20.0, 30.0)), 20.0),
-        (Arrivals((10.0, 20.0, 30.0, 40.0)), 20.0),  # when half have arrived
+        (Arrivals((10.0, 20.0, 30.0, 40.0)), 20.0),  # when half of them have arrived
         (Arrivals((10.0,), never=2), math.inf),
         (Arrivals((10.0,), never=1), 10.0),
         (Arrivals((), never=3), math.inf),
-        (Arrivals((10.0,), (15.0, 15.0)), None),  # it depends on the two that run
-        (Arrivals((10.0,), (15.0,), never=3), math.inf),  # it does not: three of five never do
+        (Arrivals((10.0,), (15.0, 15.0)), None),  # it depends on the two running ones
+        (Arrivals((10.0,), (15.0,), never=3), math.inf),  # three of five never arrive
         (Arrivals((), (0.0,)), None),
         (Arrivals(()), math.inf),
     ],
 )
-def test_the_median_is_of_all_runs(arrivals: Arrivals, median: float | None) -> None:
+def test_the_median_includes_runs_that_never_arrive(arrivals: Arrivals, median: float | None) -> None:
     assert arrivals.median().value == median
 
 
-def test_fewer_than_five_runs_have_no_interval_and_failures_open_it_upwards() -> None:
+def test_the_median_needs_five_runs_for_an_interval_and_failures_open_it() -> None:
     assert Arrivals((1.0, 2.0, 3.0, 4.0)).median().low is None
     median = Arrivals((10.0, 20.0, 30.0), never=2).median()
     assert (median.low, median.value, median.high) == (10.0, 30.0, math.inf)
@@ -92,7 +92,7 @@ def test_fewer_than_five_runs_have_no_interval_and_failures_open_it_upwards() ->
 
 @pytest.mark.parametrize("never", [0.0, 0.3])
 @pytest.mark.parametrize("n", [5, 10])
-def test_the_interval_of_the_median_covers_it(n: int, never: float, record_property: Record) -> None:
+def test_the_interval_of_the_median_has_its_coverage(n: int, never: float, record_property: Record) -> None:
     random = np.random.default_rng(n)
     truth = np.quantile(random.lognormal(7, 0.3, 200_000), 0.5 / (1 - never))
     covered = 0
@@ -106,18 +106,18 @@ def test_the_interval_of_the_median_covers_it(n: int, never: float, record_prope
     assert covered / 300 > 0.9
 
 
-def test_the_share_has_clopper_and_pearsons_interval() -> None:
+def test_the_share_has_a_clopper_pearson_interval() -> None:
     for count, n in [(0, 5), (2, 3), (5, 5), (7, 20)]:
         low = beta.ppf(0.025, count, n - count + 1) if count else 0.0
         high = beta.ppf(0.975, count + 1, n - count) if count < n else 1.0
         assert share_interval(count, n) == pytest.approx((low, high))
 
 
-# The runs
+# Recorded runs
 
 
-def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_path: Path) -> None:
-    """Three of five reach 75 %; without the two that diverged it would be all."""
+def test_each_state_is_counted_and_diverged_runs_count_as_never(make_run: MakeRun, tmp_path: Path) -> None:
+    """Three of five reach 75 %; without the two diverged runs, it would be all of them."""
     fixed = {"protocol__targets": [75.0, 90], "trainer__epochs": 4}
     for seed in range(5):
         make_run("adamw", seed, (70.0, 74.9, 75.0, 74.0), **fixed)
@@ -127,7 +127,7 @@ def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_
     make_run("nesterov", 4, (60.0, 70.0), status="diverged", **fixed)
     make_run("ranger21", 0, (80.0,), status="running", **fixed)
     make_run("ranger21", 1, (60.0, 70.0), status="running", tail='{"step": 29, "epoch": 2.9, "lr": 1}\n', **fixed)
-    make_run("ranger21", 2, (60.0, 80.0, 10.0), status="diverged", **fixed)  # it had reached it before
+    make_run("ranger21", 2, (60.0, 80.0, 10.0), status="diverged", **fixed)  # it reached the target before it diverged
     comparison = read(tmp_path)
     assert targets_of(comparison) == [75.0, 90.0]
     rows = by_label(at_target(comparison, 75.0))
@@ -142,12 +142,12 @@ def test_each_state_is_counted_and_a_divergence_is_never(make_run: MakeRun, tmp_
     }
     assert steps["nesterov"] is not None
     assert steps["nesterov"].high == math.inf
-    assert rows["ranger21"].runs[1].at["steps"] == 20  # its last validation: at step 29 nobody looked
+    assert rows["ranger21"].runs[1].at["steps"] == 20  # at its last validation; at step 29 there was none
     assert rows["adamw"].arrivals("images") is None  # not logged
     assert {row.having("reached") for row in at_target(comparison, 90.0)} == {0}
 
 
-def test_only_targets_of_every_runs_own_config_are_asked(make_run: MakeRun, tmp_path: Path) -> None:
+def test_only_targets_in_every_runs_config_are_evaluated(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0, protocol__targets=[60, 50, 120, -3, "x", True])
     make_run("adamw", 1, protocol__targets=[60.0, 55])
     make_run("ranger21", 0, protocol__targets=[60])
@@ -161,9 +161,7 @@ def test_only_targets_of_every_runs_own_config_are_asked(make_run: MakeRun, tmp_
     assert targets_of(read(tmp_path)) == []
 
 
-def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_nothing(
-    make_run: MakeRun, tmp_path: Path
-) -> None:
+def test_targets_missing_in_one_run_of_a_repeated_seed_are_reported(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0, name="a")
     make_run("adamw", 0, name="b", protocol__targets=[50])
     out = tmp_path / "out"
@@ -174,7 +172,7 @@ def test_that_no_target_is_common_to_all_is_said_and_a_seed_run_twice_hides_noth
     assert PICTURE not in page
 
 
-def test_of_one_seed_run_twice_the_slower_counts_once(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_slower_run_of_a_repeated_seed_counts(make_run: MakeRun, tmp_path: Path) -> None:
     for name, top1 in {"a": (70.0, 70.0, 70.0), "b": (50.0, 70.0, 70.0), "c": (50.0, 50.0, 50.0)}.items():
         make_run("adamw", 0 if name != "c" else 1, top1, name=name, protocol__targets=[60])
     make_run("adamw", 0, (50.0,), name="d", status="running", protocol__targets=[60], trainer__epochs=3)
@@ -182,7 +180,7 @@ def test_of_one_seed_run_twice_the_slower_counts_once(make_run: MakeRun, tmp_pat
     assert [(c.state, c.at.get("steps")) for c in row.runs] == [("reached", 20.0), ("never", None)]
 
 
-def test_a_holdout_is_what_counts_where_there_is_one(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_holdout_is_used_if_there_is_one(make_run: MakeRun, tmp_path: Path) -> None:
     path = make_run("adamw", 0, (50.0, 60.0), protocol__targets=[55], data__holdout=100)
     held = [json.loads(line) for line in logged_lines((50.0, 60.0))]
     renamed = [{k.replace("val/", "holdout/"): v for k, v in row.items()} for row in held]
@@ -195,7 +193,7 @@ def test_a_holdout_is_what_counts_where_there_is_one(make_run: MakeRun, tmp_path
     assert notes(comparison)[0] == "Top-1 is measured on the holdout of the training set."
 
 
-def test_runs_validated_less_often_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+def test_different_validation_intervals_are_reported(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
     path = make_run("nesterov", 0, (50.0, 60.0, 61.0, 62.0), protocol__targets=[55])
     kept = [row for row in map(json.loads, logged_lines((50.0, 60.0, 61.0, 62.0))) if row["step"] % 20 == 0]
@@ -206,10 +204,10 @@ def test_runs_validated_less_often_are_told(make_run: MakeRun, tmp_path: Path) -
     ]
 
 
-# What is written
+# Written files
 
 
-def test_tables_figure_and_page(make_run: MakeRun, tmp_path: Path) -> None:
+def test_targets_appear_in_tables_figure_and_page(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer, seed in product(("adamw", "nesterov"), range(5)):
         status = "diverged" if (optimizer, seed) == ("nesterov", 1) else "finished"
         top1 = (60.0, 70.0 if status == "finished" else 50.0)
@@ -234,7 +232,7 @@ def test_tables_figure_and_page(make_run: MakeRun, tmp_path: Path) -> None:
     assert imread(written[0])[..., :3].std() > 0.02
 
 
-def test_without_targets_nothing_of_it_is_written(make_run: MakeRun, tmp_path: Path) -> None:
+def test_without_targets_no_files_are_written(make_run: MakeRun, tmp_path: Path) -> None:
     make_run()
     comparison = read(tmp_path)
     assert (targets_of(comparison), not_asked(comparison)) == ([], [])

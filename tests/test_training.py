@@ -1,4 +1,4 @@
-"""Training itself: ranks, precision, divergence, and what a run leaves behind."""
+"""Training: ranks, precision, divergence, and the files of a run."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from ranger21.run.optimizers import build_optimizer
 
 @pytest.mark.parametrize("optimizer", ["ranger21", "adamw", "nesterov"])
 def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
-    """Half the batch each, or two passes of half the batch: the same samples, and the same weights up to rounding."""
+    """Two ranks or two passes, with half the batch each, see the same samples and reach nearly equal weights."""
     exact = [*tiny, f"optimizer={optimizer}", "trainer.precision=fp64", "model.remove_batch_norm=true"]
     exact = [o.replace(",drop_rate:0.2", "") for o in exact]
     assert run_ranks(exact, tmp_path / "one", 1) == [0]
@@ -33,16 +33,16 @@ def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
         assert a.get("val/acc1") == b.get("val/acc1")
 
 
-def test_every_run_of_a_sweep_says_and_logs_the_same(tiny, tmp_path):
-    """In one process, one after the other: the first must not silence the next."""
+def test_every_run_of_a_sweep_logs_its_progress(tiny, tmp_path):
+    """The runs share one process, and the first must not silence the others."""
     done = train("-m", *tiny, "trainer.steps=2", f"outputs={tmp_path}", "seed=0,1")
     logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("paper/*/log.txt"))]
     assert done.returncode == 0 and [len(log) for log in logs] == [3, 3], done.stdout
     assert done.stdout.count("epoch 0.40  step 2") == 2
 
 
-def test_torchrun_and_the_run_directory(tiny, tmp_path):
-    """The real command under torchrun, all of its files, and metrics that follow the contract."""
+def test_a_run_under_torchrun_writes_all_its_files(tiny, tmp_path):
+    """The metrics have the documented names and steps."""
     directory = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = train(*tiny, f"run_dir={directory}", launcher=launcher)
@@ -90,7 +90,7 @@ def test_divergence_is_a_result(tiny, tmp_path):
 
 def test_skipping_gives_up_after_ten_in_a_row(tiny, tmp_path):
     directory = tmp_path / "run"
-    # One step makes weights of 1e8 or so: representable, and no batch norm keeps the activations from overflowing.
+    # One step makes weights of about 1e8: representable, but without batch norm the activations overflow.
     extra = ["optimizer=nesterov", "optimizer.lr=1e12", "trainer.on_nonfinite=skip", "model.remove_batch_norm=true"]
     assert run_ranks([*tiny, *extra], directory, 1) == [0]
     found = result(directory)
@@ -100,8 +100,8 @@ def test_skipping_gives_up_after_ten_in_a_row(tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["ranger21", "adamw", "nesterov"])
 @pytest.mark.parametrize("bad_first", [True, False])
-def test_a_step_left_out_changes_no_tensor(name, bad_first):
-    """A bad step among good ones: weights, buffers and moments are as if it had not been."""
+def test_a_skipped_step_changes_no_tensor(name, bad_first):
+    """A bad step among good ones leaves weights, buffers and moments unchanged."""
     extra = {"nesterov": {"momentum": 0.9}}.get(name, {})
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
@@ -123,8 +123,8 @@ def test_a_step_left_out_changes_no_tensor(name, bad_first):
         optimizer.zero_grad()
 
 
-def test_the_switches_of_speed_reach_the_same_place(tiny, tmp_path):
-    """channels_last and accumulation change rounding only; another seed changes everything."""
+def test_settings_for_speed_change_only_rounding(tiny, tmp_path):
+    """channels_last changes only rounding; a different seed changes everything."""
     plain = [o.replace(",drop_rate:0.2", "") for o in tiny] + ["trainer.precision=fp64"]
     assert run_ranks(plain, tmp_path / "a", 1) == [0]
     assert run_ranks([*plain, "trainer.channels_last=false"], tmp_path / "b", 1) == [0]
@@ -133,7 +133,7 @@ def test_the_switches_of_speed_reach_the_same_place(tiny, tmp_path):
     assert (a - b).abs().max() < 1e-8 < (a - c).abs().max()
 
 
-def test_init_from_starts_where_another_run_ended(tiny, tmp_path):
+def test_init_from_starts_with_the_weights_of_a_finished_run(tiny, tmp_path):
     assert run_ranks(tiny, tmp_path / "first", 1) == [0]
     best = tmp_path / "first" / "checkpoints" / "last.pt"
     second = [*tiny, f"model.init_from={best}", "optimizer=adamw", "optimizer.lr=0", "trainer.steps=2"]

@@ -1,4 +1,4 @@
-"""From a picture to the model's input: sizes, colours, crops, flips, jitter, normalisation."""
+"""From an image to the model's input: sizes, colours, crops, flips, jitter, normalization."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ DRAWS = 400
 
 
 def encoded(picture: Image.Image) -> Encoded:
-    """The picture as its pixels."""
+    """Return the image as encoded pixels."""
     pixels = np.array(picture.convert("RGB"))
     return Encoded(pixels.reshape(-1), "picture", "draw another", pixels.shape[:2])
 
 
 def draws(end: str, config: ImageFolderConfig, image: Image.Image) -> list[np.ndarray]:
-    """What many generators make of one picture, each (channels, height, width)."""
+    """Return what many generators make of one image, each with shape (channels, height, width)."""
     return [transformed(end, config, encoded(image), numbers_of(seed)) for seed in range(DRAWS)]
 
 
 def whole(end: str, config: ImageFolderConfig, image: Image.Image) -> np.ndarray:
-    """The resized picture, which must be as wide as it is high: a crop that leaves nothing out."""
+    """Return the resized image, which must be square, through a crop of the full size."""
     return FRONT_ENDS[end][1](replace(config, crop=config.resize))(encoded(image), numbers_of(0)).numpy()
 
 
 def coordinates(side: int = 36) -> Image.Image:
-    """Red tells the column, green the row, in steps of 7."""
+    """Return an image whose red value gives the column and green value the row, in steps of 7."""
     column, row = np.meshgrid(np.arange(side), np.arange(side))
     return Image.fromarray(np.stack([column * 7, row * 7, column * 0], axis=2).astype(np.uint8))
 
@@ -44,7 +44,7 @@ def coordinates(side: int = 36) -> Image.Image:
 @BOTH_ENDS
 @pytest.mark.parametrize("mode", ["squash", "shorter_side"])
 @pytest.mark.parametrize("size", [(50, 40), (40, 90), (36, 36), (7, 5), (1, 1)])
-def test_every_picture_becomes_the_crops_size(size: tuple[int, int], mode: str, end: str) -> None:
+def test_every_image_gets_the_size_of_the_crop(size: tuple[int, int], mode: str, end: str) -> None:
     config = replace(FULL, resize_mode=mode)
     for transform in FRONT_ENDS[end]:
         tensor = transform(config)(encoded(Image.new("RGB", size, (10, 200, 30))), numbers_of(0))
@@ -52,7 +52,7 @@ def test_every_picture_becomes_the_crops_size(size: tuple[int, int], mode: str, 
 
 
 def test_squash_changes_the_aspect_and_shorter_side_keeps_it() -> None:
-    """In a picture twice as wide as high, a disc stays round with shorter_side only."""
+    """The sizes show it for images twice as wide as high, or twice as high as wide."""
     wide, kept = Image.new("RGB", (144, 72)), replace(PLAIN, resize_mode="shorter_side")
     high = wide.rotate(90, expand=True)
     for picture, config, size in ((wide, PLAIN, (36, 36)), (wide, kept, (72, 36)), (high, kept, (36, 72))):
@@ -84,7 +84,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str, e
 
 
 @BOTH_ENDS
-def test_evaluation_is_the_centre_and_nothing_random(end: str) -> None:
+def test_evaluation_uses_the_centre_crop_without_randomness(end: str) -> None:
     transform, image = FRONT_ENDS[end][1](FULL), encoded(coordinates())
     tensor = transform(image, numbers_of(0))
     assert transform.left_to_do(numbers_of(0)[None]) is None
@@ -93,7 +93,7 @@ def test_evaluation_is_the_centre_and_nothing_random(end: str) -> None:
 
 
 @BOTH_ENDS
-def test_without_jitter_and_flip_training_sees_every_crop_of_the_resized_picture(end: str) -> None:
+def test_training_without_jitter_and_flip_sees_every_crop_of_the_image(end: str) -> None:
     large = coordinates().resize((100, 80))
     pixels, places = whole(end, PLAIN, large), set()
     crops = {(x, y): pixels[:, y : y + 32, x : x + 32] for x in range(5) for y in range(5)}
@@ -106,7 +106,7 @@ def test_without_jitter_and_flip_training_sees_every_crop_of_the_resized_picture
 
 @BOTH_ENDS
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.5, 0.4, 0.6), (0.9, 0.84, 0.96), (1.0, 1, 1)])
-def test_the_share_of_flipped_pictures(flip: float, low: float, high: float, end: str) -> None:
+def test_the_share_of_flipped_images_matches_data_flip(flip: float, low: float, high: float, end: str) -> None:
     made = draws(end, replace(PLAIN, flip=flip), coordinates())
     assert all(abs(float(a[0, 0, 0]) - float(a[0, 0, -1])) == 31 * 7 for a in made)
     assert low <= np.mean([a[0, 0, 0] > a[0, 0, -1] for a in made]) <= high
@@ -125,7 +125,7 @@ HALVES = Image.fromarray(np.repeat(np.array([[50, 150]], np.uint8), 18, axis=1).
     ],
 )
 def test_jitter_factors_fill_their_range(what: str, image: Image.Image, measure, end: str) -> None:
-    """The picture is one of which the transform's effect tells the factor, to a rounding of 8 bits."""
+    """The images are chosen so that the effect reveals the factor, up to 8-bit rounding."""
     made = draws(end, replace(PLAIN, **{what: 0.4}), image)
     factors = np.array([measure(array) for array in made])
     assert 0.6 - 0.011 <= factors.min() < 0.65 and 1.35 < factors.max() <= 1.4 + 0.011
@@ -135,8 +135,8 @@ def test_jitter_factors_fill_their_range(what: str, image: Image.Image, measure,
 
 
 @BOTH_ENDS
-def test_the_jitter_comes_in_any_order(end: str) -> None:
-    """Black and white halves, brightened and of less contrast: their sum stays 255 if brightening was the first."""
+def test_jitters_are_applied_in_random_order(end: str) -> None:
+    """The image is half black, half white. If brightness comes before contrast, the two values still sum to 255."""
     halves = HALVES.point(lambda value: 255 * (value > 100))
     made = draws(end, replace(PLAIN, resize=32, brightness=0.4, contrast=0.4), halves)
     low, total = (np.array([float(a.min()) + extra * float(a.max()) for a in made]) for extra in (0, 1))
@@ -150,7 +150,7 @@ def test_the_jitter_comes_in_any_order(end: str) -> None:
     ids=["rgb", "grey"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)], ids=str)
-def test_the_models_input_is_normalised(mean, std, dtype: torch.dtype, tolerance: float) -> None:
+def test_the_models_input_is_normalized(mean, std, dtype: torch.dtype, tolerance: float) -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(9, len(mean), 1, 1)
     inputs = ToInput(mean, std).to(dtype)(images)
     m, s = (np.array(values).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -158,7 +158,7 @@ def test_the_models_input_is_normalised(mean, std, dtype: torch.dtype, tolerance
     assert np.abs(inputs.numpy() - (images.numpy() / 255 - m) / s).max() <= tolerance
 
 
-def test_grey_pictures_are_shifted_within_their_padding_and_flipped() -> None:
+def test_grey_images_are_shifted_within_their_padding_and_flipped() -> None:
     config = FashionMNISTConfig(
         name="fashion_mnist", root=None, batch_size=4, workers=0, timeout=300, eval_batch_size=4, padding=2, flip=0.5,
         train_images=9,

@@ -1,4 +1,4 @@
-"""A model that cannot take the run's images is refused before there is a run directory; one that can never is."""
+"""A model that cannot process the run's images is refused before a run directory exists; one that can never is."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ PLAIN = ["logger=none", "trainer.device=cpu"]
         (["model=deit_tiny_distilled_patch16_224", "data.crop=96"], 1, "made for 224"),
     ],
 )  # fmt: skip
-def test_what_cannot_run_is_told(overrides: list[str], ranks: int, sentence: str) -> None:
+def test_models_that_cannot_run_are_refused(overrides: list[str], ranks: int, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         require_it_runs(compose_config([*PLAIN, *overrides]), ranks)
 
 
-def test_it_is_told_before_the_run_directory_is_made(images: Path, tmp_path: Path) -> None:
+def test_the_refusal_comes_before_the_run_directory(images: Path, tmp_path: Path) -> None:
     bare = [override for override in TINY if "model" not in override]
     overrides = [*bare, f"data.root={images}", "model=vit_tiny_patch16_224"]
     with pytest.raises(UserError, match=r"images of 32 pixels .* made for 224"):
@@ -61,12 +61,12 @@ def test_it_is_told_before_the_run_directory_is_made(images: Path, tmp_path: Pat
         ["model=inception_v3"],
     ],
 )
-def test_what_can_run_is_not_refused(overrides: list[str]) -> None:
+def test_models_that_can_run_are_not_refused(overrides: list[str]) -> None:
     require_it_runs(compose_config([*PLAIN, *overrides]), 1)
 
 
 class NeedsNumbers(nn.Module):
-    """Looks at the values of its images, which the meta device does not have."""
+    """A model that reads the values of its images, which do not exist on the meta device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class NeedsNumbers(nn.Module):
         return F.dropout(self.head(x.mean((2, 3))))
 
 
-def test_the_processor_is_asked_where_the_meta_device_cannot_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And random state is left as it was, whatever the model draws."""
+def test_the_trial_uses_the_cpu_if_the_meta_device_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random state is unchanged afterwards, whatever the model draws."""
     monkeypatch.setattr(trial, "build_model", lambda config, classes, channels: NeedsNumbers())
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     require_it_runs(compose_config([*PLAIN, "model=resnet10t"]), 1)
@@ -87,8 +87,8 @@ def test_the_processor_is_asked_where_the_meta_device_cannot_answer(monkeypatch:
     assert torch.empty(1).device.type == "cpu"
 
 
-def test_a_trial_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large model is tried without its weights: on the meta device alone."""
+def test_a_trial_allocates_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model is tried only on the meta device."""
     devices: list[str] = []
     real = trial._output
     monkeypatch.setattr(trial, "_output", lambda *args: (devices.append(args[2]), real(*args))[1])

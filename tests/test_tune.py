@@ -1,4 +1,4 @@
-"""scripts/tune.py by its real command: killed, with two workers, as a SLURM array. No trial twice, the same table."""
+"""tune.py as a real command: killed, with two workers, as a SLURM array. No trial runs twice; the results are equal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tune(images: Path, outputs: Path, *more: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def table(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """tuned.json of trials that were run one after the other, each in a process of its own, and of no tune.py."""
+    """The tuned.json of trials that ran one by one in their own processes, without tune.py."""
     outputs = tmp_path_factory.mktemp("alone")
     asked = TuningRequest(("paper",), OPTIMIZERS, 1, 1, False, 0, str(outputs), tuple(arguments(images)))
     search = Search(asked)
@@ -54,7 +54,7 @@ def table(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def starts(outputs: Path) -> list[int]:
-    """How many processes took up each run."""
+    """Return how many processes worked on each run."""
     manifests = sorted(outputs.glob("tuning/paper/*/manifest.json"))
     return [len(json.loads(path.read_text())["sessions"]) for path in manifests]
 
@@ -63,29 +63,31 @@ def journal(outputs: Path) -> list[dict]:
     return [json.loads(line) for line in (outputs / "tuning/tuning.journal").read_text().splitlines()]
 
 
-def test_killed_and_run_again_by_two_workers_it_is_the_same_table(images: Path, table: bytes, tmp_path: Path) -> None:
+def test_a_killed_tuning_continued_by_two_workers_gives_the_same_table(
+    images: Path, table: bytes, tmp_path: Path
+) -> None:
     first = subprocess.Popen(command(images, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until(lambda: list(tmp_path.glob("tuning/paper/*/checkpoints/last.pt")), 120, "a trial to begin")
     (held,) = [path.parent.parent for path in tmp_path.glob("tuning/paper/*/checkpoints/last.pt")]
     run = int((held / ".lock").read_text().split()[1])
-    os.kill(run, signal.SIGSTOP)  # or it could end before the workers have come
+    os.kill(run, signal.SIGSTOP)  # or it could finish before the workers start
     first.kill()
     first.wait()
     workers = [subprocess.Popen(command(images, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in "ab"]
     until(lambda: len(list(tmp_path.glob("tuning/paper/*/result.json"))) == 2, 200, "the others to end")
-    assert in_use(held) and not (held / "result.json").exists()  # nobody took what still runs
+    assert in_use(held) and not (held / "result.json").exists()  # no worker took the run that is still in progress
     os.kill(run, signal.SIGKILL)
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    outputs = [worker.communicate(timeout=200)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
     assert (tmp_path / "tuning/tuned.json").read_bytes() == table
-    assert sorted(starts(tmp_path)) == [1, 1, 2]  # the killed one alone was taken up again
+    assert sorted(starts(tmp_path)) == [1, 1, 2]  # only the killed one was resumed
     noted = journal(tmp_path)
     ended = [line["trial_id"] for line in noted if line["op_code"] == 6 and line["state"] == 1]
     assert sorted(ended) == [0, 1, 2] and [line["op_code"] for line in noted].count(4) == 3
-    assert "lie beyond (--widen searches there)" in said[0] + said[1]
+    assert "lie beyond (--widen searches there)" in outputs[0] + outputs[1]
 
 
-def test_as_a_slurm_array_it_is_the_same_table(cluster: Cluster, images: Path, table: bytes) -> None:
+def test_a_slurm_array_gives_the_same_table(cluster: Cluster, images: Path, table: bytes) -> None:
     more = ("--launcher", "slurm", "--at-once", "2", "--sbatch=--gpus-per-node=0")
     options = {"cwd": cluster.project, "env": cluster.env, "capture_output": True, "text": True, "timeout": 200}
 
@@ -103,7 +105,7 @@ def test_as_a_slurm_array_it_is_the_same_table(cluster: Cluster, images: Path, t
     assert starts(outputs) == [1, 1, 1]
 
 
-def test_a_trial_that_fails_is_told(images: Path, tmp_path: Path) -> None:
+def test_a_failed_trial_is_reported(images: Path, tmp_path: Path) -> None:
     more = ("--optimizers", "adamw", "--trials", "1")
     failed = tune(images, tmp_path, *more, f"data.root={tmp_path}/nowhere")
     assert failed.returncode == 1 and "failed: python train.py experiment=paper optimizer=adamw" in failed.stderr

@@ -1,4 +1,4 @@
-"""How a comparison marks what was tuned, and what it says of it."""
+"""How a comparison marks tuned groups, and its notes about tuning."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def labels(place: Path) -> list[str]:
 
 
 def five(make_run: MakeRun, optimizer: str, top1: float, **settings: Any) -> None:
-    """Five fresh seeds whose final top-1 lie around a mean."""
+    """Write five runs with fresh seeds whose final top-1 varies around a mean."""
     mark = "-".join(map(str, settings.values())).replace("/", "_")
     for seed in range(5):
-        above = 0.1 * (seed if optimizer == "adamw" else 3 * seed % 5)  # not alike in every pair of one seed
+        above = 0.1 * (seed if optimizer == "adamw" else 3 * seed % 5)  # so differences of equal seeds vary
         make_run(optimizer, 100 + seed, (50.0, top1 + above), name=f"{optimizer}-{mark}-s{seed}", **settings)
 
 
-def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make_run: MakeRun, tmp_path: Path) -> None:
-    """Whatever the trials chose: it stands in the notes, and in no label."""
+def test_tuned_and_untuned_groups_are_marked_in_their_labels(make_run: MakeRun, tmp_path: Path) -> None:
+    """The chosen values are in the notes, not in the labels."""
     for optimizer, lr, top1 in (("adamw", 1e-2, 70.0), ("ranger21", 2e-2, 72.0)):
         five(make_run, optimizer, top1 - 5)
         five(
@@ -50,11 +50,11 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make_
         "ranger21 (untuned)",
     ]
     rows = comparison(tmp_path).rows
-    said = table.notes(rows)
+    note_lines = table.notes(rows)
     chosen = "optimizer.lr=0.02 (untuned: 0.003), schedule.linear_warmup=5% (untuned: unset), schedule.name=cosine"
-    assert f"ranger21 (tuned, 16 trials): {chosen} (untuned: constant)." in said
-    assert CAUTION not in said and ADVANTAGE not in " ".join(said)
-    assert [note for note in said if note.startswith("Other settings")] == [
+    assert f"ranger21 (tuned, 16 trials): {chosen} (untuned: constant)." in note_lines
+    assert CAUTION not in note_lines and ADVANTAGE not in " ".join(note_lines)
+    assert [note for note in note_lines if note.startswith("Other settings")] == [
         "Other settings that differ between these groups: optimizer.lr (ranger21 0.003; adamw 0.001)."
     ]
     better = "ranger21 (tuned, 16 trials) is better than adamw (untuned) by 7.00 points"
@@ -65,7 +65,7 @@ def test_the_default_and_the_winner_of_each_are_told_apart_by_a_short_mark(make_
         assert "adamw (untuned)" in text and "ranger21 (tuned, 16 trials)" in text, name
 
 
-def test_two_tuned_groups_of_one_optimizer_are_told_apart(make_run: MakeRun, tmp_path: Path) -> None:
+def test_two_tuned_groups_of_one_optimizer_have_different_labels(make_run: MakeRun, tmp_path: Path) -> None:
     five(make_run, "adamw", 60.0)
     five(make_run, "adamw", 70.0, optimizer__lr=0.01, **CHOSEN)
     five(make_run, "adamw", 71.0, optimizer__lr=0.02, **CHOSEN)
@@ -79,29 +79,29 @@ def test_two_tuned_groups_of_one_optimizer_are_told_apart(make_run: MakeRun, tmp
 
 
 @pytest.mark.parametrize(("trials", "how"), [(0, "untuned"), (4, "tuned, 4 trials")])
-def test_that_one_optimizer_had_fewer_trials_is_said(make_run: MakeRun, tmp_path: Path, trials: int, how: str) -> None:
+def test_different_numbers_of_trials_are_reported(make_run: MakeRun, tmp_path: Path, trials: int, how: str) -> None:
     make_run("adamw", 0, tuning__trials=trials)
     make_run("nesterov", 0, **CHOSEN)
-    told = f"(adamw: {how}; nesterov: tuned, 16 trials)"
-    assert f"The optimizers were not all tuned with the same number of trials {told}: {ADVANTAGE}." in table.notes(
+    counts = f"(adamw: {how}; nesterov: tuned, 16 trials)"
+    assert f"The optimizers were not all tuned with the same number of trials {counts}: {ADVANTAGE}." in table.notes(
         comparison(tmp_path).rows
     )
 
 
-def test_a_winner_with_the_values_of_the_default_is_one_group(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_winner_with_default_values_shares_the_untuned_group(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0)
     make_run("adamw", 1, **CHOSEN)
     assert labels(tmp_path) == ["adamw (untuned and tuned, 16 trials)"]
 
 
-def test_a_tuned_group_alone_tells_all_that_was_chosen(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_note_of_a_single_tuned_group_has_all_chosen_values(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("nesterov", 0, optimizer__lr=0.03, **CHOSEN)
     assert labels(tmp_path) == ["nesterov (tuned, 16 trials)"]
     wanted = "nesterov (tuned, 16 trials): optimizer.lr=0.03, optimizer.momentum=0.9, optimizer.name=nesterov, "
     assert f"{wanted}schedule.name=constant." in table.notes(comparison(tmp_path).rows)
 
 
-def test_where_nothing_was_tuned_labels_are_as_they_were_and_a_note_says_it(make_run: MakeRun, tmp_path: Path) -> None:
+def test_untuned_groups_have_plain_labels_and_a_note(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", 0)
     make_run("adamw", 1, optimizer__lr=0.5)
     make_run("ranger21", 0, tuning__trials=0)
@@ -110,8 +110,8 @@ def test_where_nothing_was_tuned_labels_are_as_they_were_and_a_note_says_it(make
 
 
 @pytest.mark.parametrize("value", [True, "16", -3, 2**31, 1.5, [16], None])
-def test_what_is_no_count_of_trials_is_none(value: Any, make_run: MakeRun, tmp_path: Path) -> None:
-    """A record of a stranger's may say anything."""
+def test_an_invalid_number_of_trials_is_ignored(value: Any, make_run: MakeRun, tmp_path: Path) -> None:
+    """The records of others may contain anything."""
     path = make_run("adamw", 0)
     config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
     (path / "config.yaml").write_text(json.dumps(config | {"tuning": {"trials": value}}))

@@ -1,4 +1,4 @@
-"""What a run's configuration says of how its values were chosen."""
+"""How a run's configuration records that its values were tuned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
 
 
-def test_a_tuned_run_is_the_run_with_these_values_and_says_so() -> None:
+def test_tuning_settings_do_not_change_the_identity_of_a_run() -> None:
     plain = compose_config(["experiment=demo", "optimizer.lr=0.01"])
     tuned = compose_config(["experiment=demo", "optimizer.lr=0.01", "tuning.trials=16", "tuning.record=0123abcd"])
     assert plain.tuning == TuningConfig(0, None)
@@ -22,7 +22,7 @@ def test_a_tuned_run_is_the_run_with_these_values_and_says_so() -> None:
     assert result_values(tuned) == result_values(plain)
 
 
-def test_a_run_of_before_is_untuned() -> None:
+def test_a_run_older_than_tuning_is_untuned() -> None:
     values = asdict(compose_config([]))
     del values["tuning"]
     assert compose.parse(OmegaConf.create(values)).tuning == TuningConfig()
@@ -38,7 +38,7 @@ def test_a_run_of_before_is_untuned() -> None:
         (["tuning.trails=8"], "tuning.trails"),
     ],
 )
-def test_what_cannot_be_is_refused(overrides: list[str], sentence: str) -> None:
+def test_invalid_tuning_settings_are_refused(overrides: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         try:
             compose_config(overrides)

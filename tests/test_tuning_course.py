@@ -1,4 +1,4 @@
-"""The course of a tuning, by results made here: rungs, divergence, edges, wider spaces, budgets, the journal."""
+"""The course of a tuning with made-up results: rungs, divergence, edges, wider spaces, budgets, the journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL = ("data.holdout=100", "trainer.steps=8")
 
 @pytest.fixture(scope="module", autouse=True)
 def composed() -> Iterator[None]:
-    """What has the same choices is composed once for all tests."""
+    """Compose each configuration only once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         kept, composer = functools.cache(lambda words: compose_config(list(words))), Composer()
         patch.setattr(plan, "compose_config", lambda words: kept(tuple(words)))
@@ -48,7 +48,7 @@ def request(named: str = "adamw,nesterov", **changes: object) -> TuningRequest:
 
 
 def end(task: Task, top1: float | None, loss: float | None = 1.0) -> None:
-    """Let the trial's run have ended; None: it diverged."""
+    """Write the result of a trial's run; `None` means that it diverged."""
     task.job.directory.mkdir(parents=True, exist_ok=True)
     status = "diverged" if top1 is None else "finished"
     final = {} if top1 is None else {"final": {"holdout/acc1": top1, "holdout/loss": loss}}
@@ -56,7 +56,7 @@ def end(task: Task, top1: float | None, loss: float | None = 1.0) -> None:
 
 
 def by_rate(task: Task) -> float:
-    """A higher rate is better, whatever else."""
+    """Return an objective that increases with the learning rate and depends on nothing else."""
     return 50 + 10 * math.log10(float(task.values["optimizer.lr"]))
 
 
@@ -64,12 +64,12 @@ def finish(search: Search, top1: Callable[[Task], float | None] = by_rate) -> tu
     phases = []
     for tasks in search.phases():
         phases.append(tasks)
-        for task in reversed(tasks):  # the order in which they end is not theirs
+        for task in reversed(tasks):  # trials may finish in any order
             end(task, top1(task))
     return phases, search.tuned()
 
 
-def test_all_get_the_same_points_and_the_best_of_each_wins(tmp_path: Path) -> None:
+def test_every_optimizer_gets_the_same_points_and_its_best_trial_wins(tmp_path: Path) -> None:
     (tasks,), tuned = finish(Search(request()))
     assert [(task.stage.optimizer, task.point) for task in tasks] == [
         (optimizer, point) for point in range(4) for optimizer in ("adamw", "nesterov")
@@ -79,22 +79,22 @@ def test_all_get_the_same_points_and_the_best_of_each_wins(tmp_path: Path) -> No
         assert one.winner.values["optimizer.lr"] == max(trial.values["optimizer.lr"] for trial in one.trials)
         assert Edge("optimizer.lr", "high") in one.edges and Edge("optimizer.lr", "low") not in one.edges
     for task in tasks:
-        at_the_end_alone = {"trainer.final_validation=false", "trainer.eval_every_steps=null"}
-        assert {"seed=0", "outputs=outputs/tuning"} | at_the_end_alone < set(task.job.overrides)
+        only_at_the_end = {"trainer.final_validation=false", "trainer.eval_every_steps=null"}
+        assert {"seed=0", "outputs=outputs/tuning"} | only_at_the_end < set(task.job.overrides)
         assert task.job.config.data.holdout == 100 and not task.job.config.trainer.final_validation
         assert task.job.directory.is_relative_to("outputs/tuning")
 
 
 @pytest.mark.parametrize("optimizer", ["ranger21_official", "muon"])
-def test_a_trial_is_what_train_makes_of_its_command(optimizer: str) -> None:
-    """Also where the schedule has the rate in it, or a list is reached into, and a user's own key is added."""
+def test_a_trial_has_the_configuration_of_its_command(optimizer: str) -> None:
+    """The cases have a schedule with its own rate, an override of one list element, and an added key."""
     more = (*SMALL, "+model.kwargs.drop_rate=0.1", "model=resnet10t", "trainer.epochs=3", "trainer.log_every_steps=7")
     tasks = next(Search(request(optimizer, arguments=more)).phases())
     with composing():
         assert [task.job.config for task in tasks] == [compose_config(list(task.job.overrides)) for task in tasks]
 
 
-def test_each_rung_is_a_whole_run_of_its_own_length_and_the_same_share_goes_on(tmp_path: Path) -> None:
+def test_each_rung_runs_to_its_own_length_and_promotes_the_best(tmp_path: Path) -> None:
     phases, tuned = finish(Search(request(trials=5, rungs=3)))
     assert [len(tasks) for tasks in phases] == [10, 4, 2]
     for tasks, steps in zip(phases, (2, 4, 8), strict=True):
@@ -107,7 +107,7 @@ def test_each_rung_is_a_whole_run_of_its_own_length_and_the_same_share_goes_on(t
         assert one.winner == one.trials[-1]
 
 
-def test_what_diverges_is_worse_than_anything_else(tmp_path: Path) -> None:
+def test_a_diverged_trial_ranks_last(tmp_path: Path) -> None:
     def result(task: Task) -> float | None:
         return None if task.point % 2 == 0 else float(task.point == 1)
 
@@ -117,7 +117,7 @@ def test_what_diverges_is_worse_than_anything_else(tmp_path: Path) -> None:
     assert [(one.winner, one.edges) for one in none] == [(None, ())] * 2
 
 
-def test_a_loss_that_is_not_finite_is_a_divergence_and_a_missing_holdout_an_error(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_counts_as_diverged_and_no_holdout_is_an_error(tmp_path: Path) -> None:
     search = Search(request("adamw", trials=1))
     phases = search.phases()
     (task,) = next(phases)
@@ -131,8 +131,8 @@ def test_a_loss_that_is_not_finite_is_a_divergence_and_a_missing_holdout_an_erro
         next(phases, None)
 
 
-def test_a_winner_at_an_edge_widens_the_spaces_of_all() -> None:
-    """AdamW's best is the highest rate; SGD's is not, and both get as many trials in wider spaces."""
+def test_a_winner_at_an_edge_widens_the_space_of_every_optimizer() -> None:
+    """AdamW's best rate is the highest and SGD's is not; both get the same number of trials in wider spaces."""
 
     def result(task: Task) -> float:
         rate = by_rate(task)
@@ -151,7 +151,7 @@ def test_a_winner_at_an_edge_widens_the_spaces_of_all() -> None:
         assert one.winner == min(one.trials, key=lambda trial: trial.rank)
 
 
-def test_without_an_edge_there_is_no_second_round() -> None:
+def test_without_a_winner_at_an_edge_there_is_no_second_round() -> None:
     search = Search(request("adamw", trials=6, widen=True))
     drawn = {task.point: task.values for task in next(search.phases())}
     inner = set(drawn)
@@ -162,7 +162,7 @@ def test_without_an_edge_there_is_no_second_round() -> None:
     assert len(phases) == 1 and not any(one.edges for one in tuned)
 
 
-def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path: Path) -> None:
+def test_the_record_keeps_other_optimizers_and_refuses_unequal_budgets(tmp_path: Path) -> None:
     search = Search(request())
     finish(search)
     path = search.write()
@@ -183,7 +183,7 @@ def test_the_record_keeps_other_experiments_and_refuses_unequal_budgets(tmp_path
             Search(request("muon", **changes))
 
 
-def test_two_commands_at_once_keep_each_other_s_part_of_the_record_or_are_refused(tmp_path: Path) -> None:
+def test_simultaneous_commands_keep_each_others_record_or_are_refused(tmp_path: Path) -> None:
     first, second, unlike = (
         Search(request(name, trials=count)) for name, count in (("adamw", 1), ("lion", 1), ("muon", 2))
     )
@@ -219,13 +219,13 @@ def test_two_commands_at_once_keep_each_other_s_part_of_the_record_or_are_refuse
         ),
     ],
 )
-def test_what_cannot_be_tuned_is_told(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_impossible_tuning_requests_are_refused(changes: dict[str, object], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         next(Search(request("adamw", **{"trials": 1, **changes})).phases())  # type: ignore[arg-type]
     assert words in str(error.value)
 
 
-def test_a_value_that_train_refuses_is_told_with_its_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_point_of_a_refused_value(monkeypatch: pytest.MonkeyPatch) -> None:
     search = Search(request("adamw", trials=1))
     wrong = Choice({"a": ("schedule=cosine", "schedule.final=2")})
     space = Space("adamw", {**search.spaces["fashion_mnist", "adamw"][0].dimensions, "schedule": wrong})
@@ -239,7 +239,7 @@ def test_a_value_that_train_refuses_is_told_with_its_point(monkeypatch: pytest.M
 
 @pytest.fixture
 def queued(here: None) -> tuple[Journal, list[Task]]:
-    """A journal with two trials of two optimizers, the first of which has ended."""
+    """A journal with the four trials of two optimizers; all runs have ended, and the first has been recorded."""
     tasks = next(Search(request(trials=2)).phases())
     place = Path("outputs/tuning")
     place.mkdir(parents=True)
@@ -251,7 +251,7 @@ def queued(here: None) -> tuple[Journal, list[Task]]:
     return journal, tasks
 
 
-def test_what_is_noted_is_there_for_the_next_process(queued: tuple[Journal, list[Task]]) -> None:
+def test_the_next_process_reads_the_journal(queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     again = Journal(journal.path)
     again.enqueue(tasks)
@@ -261,7 +261,7 @@ def test_what_is_noted_is_there_for_the_next_process(queued: tuple[Journal, list
 
 
 @pytest.mark.parametrize("torn", [b'{"op_code":6,"trial', b"{"])
-def test_a_line_that_a_killed_worker_left_is_no_harm(torn: bytes, queued: tuple[Journal, list[Task]]) -> None:
+def test_a_partial_line_of_a_killed_worker_is_removed(torn: bytes, queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     whole = journal.path.read_bytes()
     with open(journal.path, "ab") as file:
@@ -274,7 +274,7 @@ def test_a_line_that_a_killed_worker_left_is_no_harm(torn: bytes, queued: tuple[
 
 
 @pytest.mark.parametrize("line", ["rubbish", "[]", "{}", '{"op_code": 99}', '{"op_code":6,"trial_id":77,"state":1}'])
-def test_a_damaged_journal_is_told_and_what_to_do(line: str, queued: tuple[Journal, list[Task]]) -> None:
+def test_a_damaged_journal_raises_an_error_with_the_remedy(line: str, queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     text = journal.path.read_text().splitlines()
     journal.path.write_text("\n".join([*text[:3], line, *text[3:], ""]))
@@ -282,7 +282,7 @@ def test_a_damaged_journal_is_told_and_what_to_do(line: str, queued: tuple[Journ
         Journal(journal.path).enqueue(tasks)
 
 
-def test_a_journal_that_is_taken_away_is_told_and_made_anew(queued: tuple[Journal, list[Task]]) -> None:
+def test_a_deleted_journal_is_reported_and_can_be_made_again(queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     journal.path.unlink()
     with pytest.raises(UserError, match=r"tuning.journal was deleted during use. Repeat the command, which reu"):
@@ -293,7 +293,7 @@ def test_a_journal_that_is_taken_away_is_told_and_made_anew(queued: tuple[Journa
     assert again.has_ended(tasks[0]) and not again.has_ended(tasks[1])
 
 
-def test_a_journal_of_another_space_or_of_other_runs_is_refused(queued: tuple[Journal, list[Task]]) -> None:
+def test_a_journal_with_a_different_space_or_different_runs_is_refused(queued: tuple[Journal, list[Task]]) -> None:
     journal, tasks = queued
     wide = [replace(t, stage=replace(t.stage, space=t.stage.space.widened("optimizer.lr", "low"))) for t in tasks]
     with pytest.raises(
@@ -308,13 +308,13 @@ def test_a_journal_of_another_space_or_of_other_runs_is_refused(queued: tuple[Jo
         journal.tell(tasks[0], outcome(tasks[0]))
 
 
-def test_without_optuna_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"^Tuning needs Optuna: pip install 'ranger21-imagenet\[tune\]', or"):
         Journal(tmp_path / "tuning.journal")
 
 
-def test_a_trial_has_one_worker_until_it_is_released_or_dies(tmp_path: Path) -> None:
+def test_a_trial_has_one_worker_until_it_is_released(tmp_path: Path) -> None:
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take("a/b") and not one.take("a/b") and not other.take("a/b") and other.take("a/c")
     one.release("a/b")
@@ -323,17 +323,17 @@ def test_a_trial_has_one_worker_until_it_is_released_or_dies(tmp_path: Path) -> 
         assert other._lock("turn") is None
 
 
-# The workers
+# Workers
 
 
-def test_what_has_ended_is_adopted_without_a_start(here: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_finished_runs_are_recorded_without_starting_them(here: None, caplog: pytest.LogCaptureFixture) -> None:
     tasks = next(Search(request("adamw", trials=2)).phases())
     for task in tasks:
         end(task, 50.0)
-    told: list[int] = []
-    worker = TrialWorker(Path("outputs/tuning"), lambda: (), lambda task: told.append(task.point))
+    ended: list[int] = []
+    worker = TrialWorker(Path("outputs/tuning"), lambda: (), lambda task: ended.append(task.point))
     worker.begin(tasks)
-    assert worker.run(2) == [] and told == [0, 1]
+    assert worker.run(2) == [] and ended == [0, 1]
     assert [worker.journal.has_ended(task) for task in tasks] == [True, True]
     assert not list(Path("outputs").rglob("launcher.txt"))
     (tasks[0].job.directory / "result.json").unlink()
@@ -341,7 +341,7 @@ def test_what_has_ended_is_adopted_without_a_start(here: None, caplog: pytest.Lo
     assert f"{tasks[0].job.directory} ended before, but its result is missing: it runs again." in caplog.text
 
 
-def test_a_trial_goes_to_the_next_worker_when_its_own_dies_and_to_none_while_it_is_queued(here: None) -> None:
+def test_a_trial_moves_to_the_next_worker_when_its_own_dies(here: None) -> None:
     tasks = next(Search(request("adamw", trials=3)).phases())
     queued: set[Path] = {tasks[0].job.directory}
     one, other = (TrialWorker(Path("outputs/tuning"), lambda: queued, lambda task: None) for _ in range(2))
@@ -350,6 +350,6 @@ def test_a_trial_goes_to_the_next_worker_when_its_own_dies_and_to_none_while_it_
     assert [worker._next() for worker in (one, other, one)] == [tasks[1], tasks[2], None]
     queued.clear()
     assert other._next() == tasks[0]
-    for name in list(one.claims._held):  # as the end of its process does
+    for name in list(one.claims._held):  # as when its process ends
         one.claims.release(name)
     assert (other._next(), other._next()) == (tasks[1], None)

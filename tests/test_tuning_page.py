@@ -1,4 +1,4 @@
-"""tuning.md: what was tried, what came of it, and what the winners are worth on fresh seeds."""
+"""tuning.md: the trials, their results, and the winners' accuracy on fresh seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ranger21.tuning.record import Budget, Edge, Tuned, read_tuned, tuned_hash, 
 
 
 def fresh(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], **settings: object) -> None:
-    """Runs on fresh seeds whose last top-1 on the holdout is known; on the official validation set it is another."""
+    """Write runs on fresh seeds with this final holdout top-1; their top-1 on the official validation set differs."""
     for number, value in enumerate(top1):
         tail = json.dumps({"step": 20, "epoch": 2.0, "time": 1.0, "holdout/acc1": value}) + "\n"
         name = f"{optimizer}-{'tuned' if settings else 'untuned'}-{number}"
@@ -29,7 +29,7 @@ def fresh(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], **settings
 
 
 def winner(optimizer: str) -> dict[str, object]:
-    """What the runs of the winner say of how they were tuned."""
+    """Return the settings that record the tuning in the winner's runs."""
     return {"tuning__trials": 4, "tuning__record": tuned_hash(make_tuned(optimizer))}
 
 
@@ -48,7 +48,7 @@ def row(text: str, name: str) -> list[str]:
     )
 
 
-def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(workload: Path) -> None:
+def test_the_page_has_default_best_of_k_winner_and_diverged_trials(workload: Path) -> None:
     runs = find_runs([str(workload / "outputs")]).runs
     text = markdown(tunings([make_tuned("nesterov"), make_tuned("adamw")], runs))
     assert row(text, "| optimizer ")[1:] == [
@@ -59,7 +59,7 @@ def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(wor
         "tuned",
         "diverged trials",
     ]
-    values = (70.0, 20.0, 72.0, 60.0)  # what diverged counts as guessing one of five classes
+    values = (70.0, 20.0, 72.0, 60.0)  # a diverged trial counts as chance among five classes
     one, two = best_of(values, 1), best_of(values, 2)
     assert row(text, "| adamw ") == [
         "adamw",
@@ -77,7 +77,7 @@ def test_the_page_has_the_default_the_best_of_k_the_winner_and_what_diverged(wor
     assert "| 2 | 0.01 | cosine | **72.00** |" in text and "| 1 | 0.001 | cosine | diverged |" in text
 
 
-def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(workload: Path, make_run: MakeRun) -> None:
+def test_trials_and_runs_with_other_settings_are_not_the_untuned_runs(workload: Path, make_run: MakeRun) -> None:
     trial = {"trainer__final_validation": False, "optimizer__lr": 3e-2, "tuning__trials": 0}
     tail = json.dumps({"step": 20, "epoch": 2.0, "holdout/acc1": 5.0}) + "\n"
     for number in range(4):
@@ -87,8 +87,8 @@ def test_neither_trials_nor_other_settings_are_taken_for_the_untuned_runs(worklo
     make_run("adamw", 100, (11.0, 12.0), tail=tail, name="sweep", optimizer__lr=0.5)
     text = markdown(tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs))
     assert row(text, "| adamw ")[1] == "–" and row(text, "| adamw ")[-2] == "71.50 ± 0.50 (n = 3)"
-    said = "- adamw: its runs on fresh seeds differ in more than their seeds, so none is used: lr=0.001, lr=0.5."
-    assert said in text
+    note = "- adamw: its runs on fresh seeds differ in more than their seeds, so none is used: lr=0.001, lr=0.5."
+    assert note in text
 
 
 def test_the_same_records_give_the_same_files_in_any_order(workload: Path) -> None:
@@ -109,31 +109,32 @@ def test_the_same_records_give_the_same_files_in_any_order(workload: Path) -> No
             assert imread(workload / "a" / path)[..., :3].std() > 0.02
 
 
-def said(*found: Tuned) -> str:
+def notes_of(*found: Tuned) -> str:
     return " ".join(notes(tunings(found, [])["test"]))
 
 
-def test_what_is_not_fair_or_not_known_is_said() -> None:
-    assert "adamw: every trial diverged, so there is no winner" in said(make_tuned("adamw", (None, None)))
-    unequal = said(make_tuned("adamw"), make_tuned("nesterov", (50.0, 60.0)))
+def test_unequal_budgets_edges_and_missing_winners_are_reported() -> None:
+    assert "adamw: every trial diverged, so there is no winner" in notes_of(make_tuned("adamw", (None, None)))
+    unequal = notes_of(make_tuned("adamw"), make_tuned("nesterov", (50.0, 60.0)))
     assert (
         "The optimizers were tuned with different budgets (adamw 4 trials, seed 0, 1 round; nesterov 2 trials"
         in unequal
     )
-    assert "different budgets" not in said(make_tuned("adamw"), make_tuned("nesterov"))
+    assert "different budgets" not in notes_of(make_tuned("adamw"), make_tuned("nesterov"))
     edge = replace(make_tuned("adamw"), edges=(Edge("optimizer.lr", "high"), Edge("optimizer.weight_decay", "low")))
-    assert "adamw: no trial had a higher optimizer.lr than the winner, so the best value may lie outside" in said(edge)
-    assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in said(edge)
+    text = notes_of(edge)
+    assert "adamw: no trial had a higher optimizer.lr than the winner, so the best value may lie outside" in text
+    assert "adamw: no trial had a lower optimizer.weight_decay than the winner" in text
 
 
-def test_a_winner_s_run_with_the_seed_of_the_trials_is_said(workload: Path) -> None:
+def test_a_winners_run_with_the_trials_seed_is_reported(workload: Path) -> None:
     (one,) = tunings([make_tuned("adamw")], find_runs([str(workload / "outputs")]).runs)["test"]
     sentence = "adamw: a run of the winner uses the trials' seed (101), on which the winner was"
     assert sentence.replace("101", "0") not in " ".join(notes([one]))
     assert sentence in " ".join(notes([replace(one, tuned=replace(one.tuned, budget=Budget(4, 1, 1, 101)))]))
 
 
-def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
+def test_a_hostile_record_cannot_write_elsewhere() -> None:
     with pytest.raises(UserError, match=r"has the experiment '\.\./x', which is not a valid folder"):
         tunings([replace(make_tuned("adamw"), experiment="../x")], [])
     with pytest.raises(UserError, match=r"Two files given by --tuned tune adamw in test"):
@@ -144,8 +145,8 @@ def test_a_record_of_a_stranger_writes_nowhere_else() -> None:
     assert "-lr.png" not in markdown(tunings([odd], []))
 
 
-def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -> None:
-    """A trial of successive halving that was cut short has another schedule: it is no sample of the whole length."""
+def test_shorter_trials_are_shown_but_excluded_from_best_of_k(workload: Path) -> None:
+    """A trial that successive halving cut short has a different schedule, so it is no sample of the full length."""
     whole = make_tuned("adamw", rungs=2)
     short = tuple(replace(trial, rung=0, objective=90.0, state="finished") for trial in whole.trials)
     halved = replace(whole, trials=(*short, *whole.trials))
@@ -155,14 +156,14 @@ def test_shorter_trials_are_shown_and_are_no_part_of_best_of_k(workload: Path) -
     assert "| 0.0.1 | 0.001 | cosine | 90.00 |" in text
 
 
-def test_runs_of_another_record_are_not_the_winners(make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_of_a_different_tuning_are_not_the_winners(make_run: MakeRun, tmp_path: Path) -> None:
     fresh(make_run, "adamw", (99.0,), optimizer__lr=0.5, tuning__trials=4, tuning__record="0" * 16)
     found = tunings([make_tuned("adamw")], find_runs([str(tmp_path)]).runs)["test"]
     assert found[0].tuned_runs == [] and found[0].untuned_runs == []
     assert "adamw: 1 tuned run from another tuning left out." in " ".join(notes(found))
 
 
-def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_path: Path) -> None:
+def test_the_hash_of_a_record_covers_one_optimizer_and_not_the_arguments(tmp_path: Path) -> None:
     one = make_tuned("adamw")
     write_tuned(tmp_path / "a.json", [one])
     write_tuned(tmp_path / "b.json", [make_tuned("nesterov"), replace(one, arguments=("data.root=/elsewhere",))])
@@ -171,7 +172,7 @@ def test_the_hash_of_a_record_is_of_one_optimizer_and_not_of_what_was_typed(tmp_
     assert tuned_hash(replace(one, winner=one.trials[0])) != tuned_hash(one)
 
 
-def test_compare_writes_it_and_tells_a_record_that_is_none(commands: CommandRunner, workload: Path) -> None:
+def test_compare_writes_the_page_and_refuses_a_missing_record(commands: CommandRunner, workload: Path) -> None:
     write_tuned(workload / "tuned.json", [make_tuned("adamw"), make_tuned("nesterov")])
     outputs, out = workload / "outputs", workload / "made"
     done = [

@@ -1,4 +1,4 @@
-"""Search spaces and the points that trials are drawn from: the same for every optimizer, and never by position."""
+"""Search spaces and their points: the same points for every optimizer, assigned by name and never by position."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ OPTIMIZERS = ("adamw", "lion", "muon", "nesterov", "ranger21", "ranger21_officia
 POINTS = st.tuples(*[st.floats(0, 1, exclude_max=True)] * DIMENSIONS)
 
 
-def test_the_first_points_are_those_of_a_longer_sequence_and_the_same_for_ever() -> None:
+def test_a_shorter_sequence_of_points_is_the_start_of_a_longer_one() -> None:
     longest = unit_points(64)
     assert all(unit_points(count) == longest[:count] for count in (1, 2, 3, 16, 33))
     assert [round(part, 6) for part in longest[0][:4]] == [0.808073, 0.245805, 0.152355, 0.174379]
-    for column in zip(*unit_points(16), strict=True):  # one in each sixteenth of every dimension
+    for column in zip(*unit_points(16), strict=True):  # one point in each sixteenth of every dimension
         assert sorted(int(part * 16) for part in column) == list(range(16))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> None:
+def test_train_accepts_every_choice_and_both_ends_of_a_space(optimizer: str) -> None:
     space, default = read_space(optimizer), compose_config([f"optimizer={optimizer}"])
     assert {path.stem for path in SPACES.glob("*.yaml")} == set(OPTIMIZERS)
     assert set(COLUMNS) < set(space.dimensions)
@@ -40,7 +40,7 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
     with composing():
         schedules = len(space.dimensions["schedule"].content())
         for number in range(schedules):
-            for other in (0, 0.5, 0.999999):  # every choice of three, and both ends of a range
+            for other in (0, 0.5, 0.999999):  # each of three choices, and both ends of a range
                 part = (number + 0.999999 * (number == schedules - 1)) / schedules
                 columns = [part, part, other, part, *[other] * (DIMENSIONS - 4)]
                 words = space.overrides(space.values(tuple(columns)))
@@ -50,8 +50,8 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
     lr, decay = space.dimensions["optimizer.lr"], space.dimensions["optimizer.weight_decay"]
     assert isinstance(lr, LogRange) and isinstance(decay, LogRange)
     assert lr.high / lr.low == pytest.approx(1000) == decay.high / decay.low
-    assert (lr.low * lr.high) ** 0.5 == pytest.approx(default.optimizer.lr, rel=0.1)  # around the default
-    assert default.schedule.name in {values["schedule.name"] for values in seen}  # its own
+    assert (lr.low * lr.high) ** 0.5 == pytest.approx(default.optimizer.lr, rel=0.1)  # centred on the default
+    assert default.schedule.name in {values["schedule.name"] for values in seen}
     assert {"cosine"} < {values["schedule.name"] for values in seen}
     for schedule in {values["schedule.name"] for values in seen}:
         of_it = [values for values in seen if values["schedule.name"] == schedule]
@@ -60,28 +60,26 @@ def test_train_takes_every_choice_and_both_ends_of_a_space(optimizer: str) -> No
 
 
 @given(part=st.floats(0, 1, exclude_max=True), low=st.floats(1e-8, 1), ratio=st.floats(1.1, 1e6))
-def test_a_range_is_uniform_in_its_logarithm_and_stays_within(part: float, low: float, ratio: float) -> None:
+def test_log_range_is_log_uniform_and_within_bounds(part: float, low: float, ratio: float) -> None:
     value = LogRange(low, low * ratio).at(part)
     assert value == pytest.approx(low * ratio**part, rel=1e-3)
-    assert float(f"{value:.4g}") == value  # as typed
+    assert float(f"{value:.4g}") == value  # as it is typed on a command line
 
 
 @given(point=POINTS, names=st.permutations(["schedule", "optimizer.lr", "warmup", "optimizer.betas", "optimizer.a"]))
-def test_a_dimension_has_its_column_by_name_whatever_stands_beside_it(
-    point: tuple[float, ...], names: list[str]
-) -> None:
+def test_the_name_of_a_dimension_decides_its_column(point: tuple[float, ...], names: list[str]) -> None:
     choices = {str(n): (f"optimizer.x={n}",) for n in range(4)}
     dimensions = {name: LogRange(1e-3, 1.0) if name == "optimizer.lr" else Choice(choices) for name in names}
     values = Space("x", dimensions).values(point)
     assert values["optimizer.lr"] == LogRange(1e-3, 1.0).at(point[0])
     assert values["warmup"] == str(int(4 * point[2]))
-    assert values["optimizer.a"] == str(int(4 * point[4]))  # the others by their names
+    assert values["optimizer.a"] == str(int(4 * point[4]))  # the others by the order of their names
     assert Space("x", dimensions).hash == Space("y", dict(sorted(dimensions.items()))).hash
     fewer = {name: one for name, one in dimensions.items() if name != "optimizer.betas"}
     assert Space("x", fewer).values(point).items() <= values.items()
 
 
-def test_every_optimizer_has_the_same_parts_of_its_own_ranges() -> None:
+def test_every_optimizer_gets_the_same_points_of_its_own_ranges() -> None:
     spaces = [read_space(optimizer) for optimizer in OPTIMIZERS]
     for point in unit_points(8):
         parts = set()
@@ -93,7 +91,7 @@ def test_every_optimizer_has_the_same_parts_of_its_own_ranges() -> None:
         assert len({space.values(point)["warmup"] for space in spaces}) == 1
 
 
-def test_a_wider_space_holds_the_old_one_and_is_another() -> None:
+def test_a_widened_space_contains_the_old_one_and_has_a_different_hash() -> None:
     space = read_space("adamw")
     for side, ends in (("low", (1e-5, 0.1)), ("high", (1e-4, 1.0))):
         wide = space.widened("optimizer.lr", side)
@@ -124,14 +122,14 @@ def test_a_wider_space_holds_the_old_one_and_is_another() -> None:
         ("optimizer.lr: &a [1, 2]\noptimizer.eps: *a", "alias"),
     ],
 )
-def test_what_cannot_be_a_space_is_told(text: str, words: str, tmp_path: Path) -> None:
+def test_invalid_spaces_are_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "adamw.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         read_space("adamw", tmp_path)
     assert words in str(error.value) and "adamw.yaml" in str(error.value)
 
 
-def test_an_optimizer_without_a_space_is_told_who_has_one() -> None:
+def test_error_names_the_optimizers_with_a_space() -> None:
     with pytest.raises(
         UserError, match="optimizer=lamb has no search space\\. Optimizers with one: adamw, lion, muon,"
     ):
@@ -139,12 +137,12 @@ def test_an_optimizer_without_a_space_is_told_who_has_one() -> None:
 
 
 @pytest.mark.parametrize("override", ["space=adamw", "+space=adamw", "space.x=1"])
-def test_a_space_is_no_choice_of_a_run(override: str) -> None:
+def test_a_run_cannot_choose_a_space(override: str) -> None:
     with pytest.raises((UserError, Exception), match="space"):
         compose_config([override])
 
 
-def test_the_record_comes_back_as_it_was_written_and_what_is_wrong_in_it_is_told(tmp_path: Path) -> None:
+def test_the_record_is_read_back_and_errors_in_it_are_reported(tmp_path: Path) -> None:
     trials = [
         Trial(0, 0, 0, {"optimizer.lr": 1e-3}, ("optimizer.lr=0.001",), "x/a", "finished", 80.0),
         Trial(0, 0, 1, {"optimizer.lr": 1.0}, ("optimizer.lr=1.0",), "x/b", "diverged", None),

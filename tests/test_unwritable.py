@@ -1,4 +1,4 @@
-"""Records that cannot be written: told before anything starts, or after all that can be saved is saved."""
+"""Unwritable records: reported before anything starts, or after everything that can be saved is saved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ranger21.tracking.jsonl import JsonLines
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "result.json", "metrics.jsonl", "log.txt", ".lock"])
-def test_what_is_no_file_is_told_before_anything_starts(tmp_path: Path, name: str) -> None:
+def test_run_files_that_are_no_files_are_reported_before_the_start(tmp_path: Path, name: str) -> None:
     config = compose_config(["logger=none"])
     makers = {
         "it is a folder, not a file": Path.mkdir,
@@ -50,7 +50,7 @@ def test_what_is_no_file_is_told_before_anything_starts(tmp_path: Path, name: st
         assert [path.name for path in place.path.iterdir()] == [name]
 
 
-def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     for begin in (lambda path: JsonLines(path, 0), log_to_file):
         with pytest.raises(
             UserError, match=r"file could not be written \(Is a directory\): make room and run the same"
@@ -59,17 +59,19 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
             begin(tmp_path / "file")
 
 
-def test_lines_that_could_not_be_written_wait(tmp_path: Path) -> None:
-    """No file may be larger than a limit, into which the first line runs in its middle."""
-    path, told = tmp_path / "metrics.jsonl", list[int]()
-    tracker = JsonLines(path, 0, on_failure=lambda: told.append(1))
+def test_lines_that_cannot_be_written_are_kept_for_later(tmp_path: Path) -> None:
+    """A limit on file size makes the write of line 2 fail in its middle."""
+    path, failures = tmp_path / "metrics.jsonl", list[int]()
+    tracker = JsonLines(path, 0, on_failure=lambda: failures.append(1))
     tracker.log({"step": 1})
     tracker.sync()
     with limit(tracker.size + 5):
         tracker.log({"step": 2})
         tracker.log({"step": 3})
         tracker.sync()
-        assert path.read_bytes().startswith(b'{"step": 1}\n') and tracker.size == len(b'{"step": 1}\n') and told == [1]
+        assert (
+            path.read_bytes().startswith(b'{"step": 1}\n') and tracker.size == len(b'{"step": 1}\n') and failures == [1]
+        )
         assert tracker.rest == '{"step": 2}\n{"step": 3}\n'
         with pytest.raises(
             UserError, match=r"\(File too large\): make room and run the same command again; it is kept"
@@ -79,13 +81,13 @@ def test_lines_that_could_not_be_written_wait(tmp_path: Path) -> None:
             JsonLines(path, tracker.size, tracker.rest)
     again = JsonLines(path, tracker.size, tracker.rest)
     assert [row["step"] for row in metrics_lines(tmp_path)] == [1, 2, 3] and again.size == path.stat().st_size
-    tracker.log({"step": 4})  # and the first one has not given up either
+    tracker.log({"step": 4})  # the first tracker can write again, too
     tracker.require_written()
     assert [row["step"] for row in metrics_lines(tmp_path)] == [1, 2, 3, 4]
 
 
 class limit:
-    """No file of this process can be made larger than so many bytes."""
+    """Limits the size of the files that this process writes, in bytes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -100,7 +102,7 @@ class limit:
 
 
 def run_with_full_metrics(overrides: list[str], directory: Path, step: int) -> None:
-    """A run of whose metrics.jsonl nothing is written from a step on; its sentence ends the file of its output."""
+    """Run training whose metrics.jsonl cannot be written from a step on; print its error at the end of the output."""
     real = JsonLines._write
 
     def full(self: JsonLines) -> None:
@@ -111,7 +113,7 @@ def run_with_full_metrics(overrides: list[str], directory: Path, step: int) -> N
                 real(self)
 
     JsonLines._write = full  # type: ignore[method-assign]
-    told(overrides, directory)
+    train_and_print_its_error(overrides, directory)
 
 
 def run_with_a_folder_for_its_result(overrides: list[str], directory: Path) -> None:
@@ -122,10 +124,10 @@ def run_with_a_folder_for_its_result(overrides: list[str], directory: Path) -> N
         real(self, ended)
 
     RunDirectory.finish = finish  # type: ignore[method-assign]
-    told(overrides, directory)
+    train_and_print_its_error(overrides, directory)
 
 
-def told(overrides: list[str], directory: Path) -> None:
+def train_and_print_its_error(overrides: list[str], directory: Path) -> None:
     try:
         train_in_child(overrides, directory, {}, None, "")
     except UserError as error:
@@ -141,8 +143,8 @@ def start(target: object, *arguments: object) -> int | None:
     return process.exitcode
 
 
-def test_metrics_that_cannot_be_written_cost_no_step(tiny: list[str], tmp_path: Path) -> None:
-    """And neither does result.json after the training: the same command writes it from the checkpoint."""
+def test_unwritable_metrics_and_results_lose_no_training(tiny: list[str], tmp_path: Path) -> None:
+    """After the problem is solved, the same command writes metrics.jsonl and result.json from the checkpoint."""
     directory, whole = tmp_path / "run", tmp_path / "whole"
     assert start(train_in_child, tiny, whole, {}, None, "") == 0
     assert start(run_with_full_metrics, tiny, directory, 8) == 1
@@ -159,7 +161,7 @@ def test_metrics_that_cannot_be_written_cost_no_step(tiny: list[str], tmp_path: 
     last = directory / "checkpoints" / "last.pt"
     before = last.read_bytes(), last.stat().st_mtime_ns, (directory / "metrics.jsonl").read_bytes()
     (directory / "result.json").rmdir()
-    assert start(told, tiny, directory) == 0
+    assert start(train_and_print_its_error, tiny, directory) == 0
     assert before == (last.read_bytes(), last.stat().st_mtime_ns, (directory / "metrics.jsonl").read_bytes())
     assert metrics_without_speed(directory) == metrics_without_speed(whole)
     assert_same_state(last_checkpoint(directory), last_checkpoint(whole))

@@ -1,4 +1,4 @@
-"""A user's own torch.compile: of the step, and of a whole train step. Exact, and compiled once."""
+"""torch.compile in a user's code, of the step or of a whole training step: exact, and compiled only once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ CASES = {
 
 
 @pytest.mark.parametrize(("make", "whole"), CASES.values(), ids=CASES)
-def test_it_is_exact_and_compiled_once(make: Callable[..., Any], whole: bool) -> None:
-    """With dynamo's own tracing, and no compiler behind it, which would round the model's own operations."""
+def test_a_compiled_step_is_exact_and_compiled_once(make: Callable[..., Any], whole: bool) -> None:
+    """Only dynamo's tracing is used, because a compiler would round the model's own operations."""
     torch._dynamo.reset()
     model, images, labels = problem()
     twin = copy.deepcopy(model)

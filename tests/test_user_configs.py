@@ -1,4 +1,4 @@
-"""A user's own configurations, paths and commands: folders beside the project's, labels that are no choices."""
+"""A user's own configurations, paths and commands: folders outside the project, and labels that are no choices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = "name: resnet18\nremove_batch_norm: false\nremove_skips: false\nkwargs: 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with an experiment, whose label is not its file's name, and a model."""
+    """A folder with a model, and an experiment whose label differs from its file name."""
     for name, text in (("experiment/mine", MINE), ("model/dropped", MODEL)):
         path = tmp_path / "my configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True)
@@ -37,8 +37,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "my configs"
 
 
-def test_a_label_is_not_a_choice(folder: Path) -> None:
-    """The directory of a user's experiment: its label, and the hash of what differs from the project's own files."""
+def test_the_label_of_an_experiment_need_not_be_a_choice(folder: Path) -> None:
+    """The run directory has the user's label, and a hash of the differences from the project's configuration."""
     searched = setting("hydra.searchpath", "X").replace("X", f'["{folder}"]')
     config = compose_config([searched, "experiment=mine"])
     by_hand = compose_config(["optimizer.weight_decay=0.5"])
@@ -50,15 +50,15 @@ def test_a_label_is_not_a_choice(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--config-dir", "FOLDER"], ["-cd", "FOLDER"], ['hydra.searchpath=["FOLDER"]']])
-def test_a_run_of_a_users_experiment(flags: list[str], folder: Path, images: Path, tmp_path: Path) -> None:
-    """By the real command: refused for its data, after its directory had a name; nothing warns."""
+def test_train_finds_a_users_experiment_and_model(flags: list[str], folder: Path, images: Path, tmp_path: Path) -> None:
+    """The run is refused only for its missing data, which comes after naming its directory, and without warnings."""
     words = [flag.replace("FOLDER", str(folder)) for flag in flags]
     typed = [sys.executable, str(ROOT / "train.py"), *words, "experiment=mine", "model=dropped", "data.root=/nowhere"]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1 and done.stderr.startswith("error: There is no folder /nowhere/train"), done.stderr
 
 
-def test_flags_may_stand_among_the_overrides() -> None:
+def test_flags_may_be_mixed_with_overrides() -> None:
     assert prepare(["seed=1", "-m", "optimizer=adamw,lion"]) == ["seed=1", "optimizer=adamw,lion", "-m"]
     folder = str(CONFIG_DIR)
     assert prepare(["seed=1", "-cd", folder, "debug=true"]) == ["seed=1", "debug=true", "-cd", folder]
@@ -66,7 +66,7 @@ def test_flags_may_stand_among_the_overrides() -> None:
     assert prepare(["-m", "optimizer=glob(ada*)"]) == ["optimizer=glob(ada*)", "-m"]
 
 
-FILES = {  # of a user's experiment, and what is said of them
+FILES = {  # of a user's experiment, and part of the error message
     b"# @package _global_\nexperiment: [mine\n": 'broken.yaml", line 3',
     b"\xff\xfe": "UnicodeDecodeError",
     b"# @package _global_\ndefaults: [broken]\n": "RecursionError",
@@ -76,13 +76,13 @@ FILES = {  # of a user's experiment, and what is said of them
 
 
 @pytest.mark.parametrize("content", FILES)
-def test_a_broken_file_of_a_users_is_told(content: bytes, commands: CommandRunner, tmp_path: Path) -> None:
+def test_a_broken_experiment_file_is_reported(content: bytes, commands: CommandRunner, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "broken.yaml").write_bytes(content)
     commands.refuses("train.py experiment=broken --config-dir $HERE seed=1", 1, FILES[content], {"HERE": tmp_path})
 
 
-def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:
+def test_overrides_change_the_configuration_of_a_checkpoint() -> None:
     values = asdict(compose_config([*TINY, "data.root=/data", "optimizer=adamw", "schedule=cosine", "experiment=demo"]))
     same = with_overrides(values, [])
     assert asdict(same) == values
@@ -98,7 +98,7 @@ def test_a_checkpoints_values_and_what_is_typed_over_them() -> None:
         with_overrides(values, ["lr=1"])
 
 
-def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_tilde_becomes_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "a b"))
     config: Any = compose_config(["data.root=~/x", "data.pack=~", "outputs=~/runs", "model.init_from=~/w.pt"])
     home = f"{tmp_path}/a b"
@@ -110,14 +110,14 @@ def test_a_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @given(
     st.text(alphabet=st.sampled_from([*"ab/\\\"' =[](),:~#\t.3-+%@*"]), min_size=1) | st.sampled_from(["null", "1e3"])
 )
-def test_a_setting_is_read_as_it_was_meant(text: str) -> None:
-    """Whatever is in it: spaces, quotes, brackets, and words that mean something else when they stand alone."""
+def test_setting_quotes_any_text(text: str) -> None:
+    """The texts have spaces, quotes, brackets, and words with a meaning of their own, such as null."""
     read = OverridesParser.create().parse_overrides([setting("data.root", text)])[0].value()
     assert read == text and isinstance(read, str)
 
 
 @pytest.mark.parametrize("path", ["/a path", "epoch=3-model.pt", 'a\'s "b"', "$HOME [1]"])
-def test_a_command_that_is_printed_can_be_pasted(path: str) -> None:
+def test_a_printed_command_can_be_pasted(path: str) -> None:
     pasted = command(sys.executable, "-c", "import sys; print(sys.argv[1])", setting("model.init_from", path))
-    said = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True).stdout.removesuffix("\n")
-    assert compose_config([said]).model.init_from == path
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True)
+    assert compose_config([done.stdout.removesuffix("\n")]).model.init_from == path

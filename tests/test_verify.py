@@ -1,4 +1,4 @@
-"""Every finding is planted and found, by the real command where it matters; a sound set has none."""
+"""verify_imagenet.py finds every planted fault, and none in an intact dataset."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def command(*args: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def root(images: Path, tmp_path: Path) -> Path:
-    """Three of the ten classes, to be harmed."""
+    """Three of the ten classes, which a test may damage."""
     for split in ("train", "val"):
         for wnid in ("n99000000", CLASS, "n99000002"):
             shutil.copytree(images / split / wnid, tmp_path / "imagenet" / split / wnid)
@@ -44,7 +44,7 @@ def root(images: Path, tmp_path: Path) -> Path:
 
 
 def found(root: Path, expect: str = "none") -> dict[str, list[tuple[str, str]]]:
-    """The findings by their kinds, those without any left out."""
+    """Return the findings by kind, without kinds that have none."""
     report = verify(root, expect, 1)
     kinds = report["wrong"] | report["notices"]
     assert set(kinds) == set(WRONG | NOTICES)
@@ -71,7 +71,7 @@ def with_orientation(value: int | None) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that announces a size, and has next to nothing in it."""
+    """Return a PNG whose header states a size, with almost no data."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -81,7 +81,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def jpeg_of_size(side: int) -> bytes:
-    """A JPEG whose header says that it is `side` pixels wide and high."""
+    """Return a JPEG whose header states a width and height of `side` pixels."""
     data = bytearray(encoded(picture()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
@@ -89,7 +89,7 @@ def jpeg_of_size(side: int) -> bytes:
 
 
 def rgb_of_16_bits() -> bytes:
-    row = b"\0" + bytes(range(60))  # ten pixels of three times two bytes
+    row = b"\0" + bytes(range(60))  # ten pixels of three channels with two bytes each
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -154,7 +154,7 @@ def test_a_planted_file_is_found(name, root):
     assert set(new) - {kind} <= ({"palette"} if name == "gif.jpg" else set())
 
 
-def test_every_cut_of_a_jpeg_is_unreadable(tmp_path):
+def test_a_jpeg_truncated_anywhere_is_unreadable(tmp_path):
     for options in ({}, {"progressive": True}, {"optimize": True}):
         data = encoded(picture(), **options)
         for length in [*range(0, len(data), 97), len(data) - 2, len(data) - 1]:
@@ -165,19 +165,19 @@ def test_every_cut_of_a_jpeg_is_unreadable(tmp_path):
 def test_damaged_exif_does_not_hide_the_image(root):
     data = bytearray(with_orientation(6))
     begin = data.index(b"Exif\0\0") + 6
-    data[begin + 4 : begin + 8] = b"\xff\xff\xff\x7f"  # where the tags begin: far beyond the end
+    data[begin + 4 : begin + 8] = b"\xff\xff\xff\x7f"  # the offset of the tags: far beyond the end
     (root / TRAIN / "odd.JPEG").write_bytes(data)
     now = found(root)
     assert "unreadable" not in now and f"{TRAIN}/odd.JPEG" in [file for file, _ in now["exif"]]
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-def test_an_index_of_other_files_is_made_anew(stuck, root, monkeypatch):
-    """One that a start would take: an image was rewritten in place, which changes no folder."""
+def test_a_stale_index_is_replaced(stuck, root, monkeypatch):
+    """A start would use this index, because rewriting an image in place does not change its folder."""
     monkeypatch.setattr(index_cache, "SETTLED_SECONDS", -60)
     assert found(root) == (before := found(root))
     read_index(root / "train")
-    min((root / TRAIN).iterdir()).write_bytes(NOISE)  # the first: it is the middle one that every start looks at
+    min((root / TRAIN).iterdir()).write_bytes(NOISE)  # the first one, because each start checks the middle one
     if stuck:
         monkeypatch.setattr(Path, "unlink", failing(PermissionError(13, "Permission denied", "the index")))
         assert found(root)["stale_index"] == [
@@ -196,7 +196,7 @@ def failing(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_links_and_loops(root):
+def test_broken_links_loops_and_pipes_are_found(root):
     folder = root / TRAIN
     for name, target in (("gone.JPEG", "nowhere"), ("itself.JPEG", "itself.JPEG"), ("up", "."), ("far", "../../train")):
         (folder / name).symlink_to(target)
@@ -210,7 +210,7 @@ def test_links_and_loops(root):
     assert verify(root, "none", 1)["splits"]["train"]["largest"]["class"] == CLASS
 
 
-def test_classes_and_counts(root):
+def test_missing_and_empty_classes_and_wrong_counts_are_found(root):
     shutil.rmtree(root / "val" / "n99000000")
     (root / TRAIN / "deeper").mkdir()
     (root / TRAIN / "deeper" / "x.JPEG").write_bytes(NOISE)
@@ -235,8 +235,8 @@ def test_classes_and_counts(root):
     assert list(counts) == sorted(counts) and {"train", "val", TRAIN, f"val/{CLASS}"} <= set(counts)
 
 
-def test_imagenets_own_counts_are_right():
-    """1,281,167 images cannot be had here: their counts alone."""
+def test_the_counts_of_imagenet_are_accepted():
+    """Only the counts are checked, because the 1,281,167 images are not available here."""
     sizes = [732, *[1300] * 895, *[1124] * 103]
     sizes.append(1_281_167 - sum(sizes))
     folders = [
@@ -246,11 +246,11 @@ def test_imagenets_own_counts_are_right():
     ]
     assert 732 <= sizes[-1] <= 1300 and not list(module.off_counts(folders))
     lost = module.ClassFolder(Path(), "val", folders[-1].name, ("",) * 49)
-    told = [(finding.file, finding.why) for finding in module.off_counts([*folders[:-1], lost])]
-    assert told == [("val", "49,999 images, not 50,000"), ("val/n00000999", "49 images, not 50")]
+    findings = [(finding.file, finding.why) for finding in module.off_counts([*folders[:-1], lost])]
+    assert findings == [("val", "49,999 images, not 50,000"), ("val/n00000999", "49 images, not 50")]
 
 
-def test_the_command(root, tmp_path):
+def test_the_command_reports_every_finding_with_any_number_of_processes(root, tmp_path):
     for name in ("camera.JPEG", "cut_in_half.JPEG", "png.JPEG"):
         (root / TRAIN / name).write_bytes(PLANTED[name][2])
     (root / "val" / CLASS / os.fsdecode(b"[red]\xff.JPEG")).write_bytes(b"")
@@ -274,13 +274,13 @@ def test_the_command(root, tmp_path):
     assert done.returncode == 1 and "train: 3 classes, not 1,000" in done.stdout, done.stdout
 
 
-def test_what_is_no_data_set(root, tmp_path):
+def test_a_folder_without_a_dataset_is_refused(root, tmp_path):
     with pytest.raises(UserError, match="ROOT must contain train/ and val/"):
         verify(tmp_path, "none", 1)
     (tmp_path / "flat" / "train").mkdir(parents=True)
     with pytest.raises(UserError, match="no class folders"):
         verify(tmp_path / "flat", "none", 1)
     done = command(tmp_path / "flat", "--json", tmp_path / "x.json")
-    assert done.returncode == 1 and not (tmp_path / "x.json").exists()  # rather than an empty report
+    assert done.returncode == 1 and not (tmp_path / "x.json").exists()  # no empty report is written
     done = command(root, "--json", tmp_path / "nowhere" / "x.json")
     assert done.returncode == 1 and done.stderr.startswith("error: --json=") and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The real W&B, offline."""
+"""Runs with the real W&B client, offline."""
 
 import json
 import os
@@ -20,7 +20,7 @@ wandb = pytest.importorskip("wandb", reason="pip install wandb")
 
 
 def records(directory: Path) -> list[dict]:
-    """What an offline run holds, in order, over all of its parts."""
+    """Return all records of an offline run in order, over all of its parts."""
     found = []
     for path in sorted(directory.glob("wandb/*run-*/*.wandb"), key=lambda p: p.stat().st_mtime):
         done = subprocess.run([*WANDB_INSPECT, str(path)], capture_output=True, text=True, timeout=60)
@@ -29,7 +29,7 @@ def records(directory: Path) -> list[dict]:
     return found
 
 
-def test_the_same_numbers_offline(tiny, tmp_path):
+def test_an_offline_run_contains_the_logged_metrics(tiny, tmp_path):
     directory = tmp_path / "run"
     overrides = [o for o in tiny if o != "logger=none"]
     done = train(*overrides, "logger=wandb", "logger.project=p", "logger.tags=[a]", f"run_dir={directory}")
@@ -46,7 +46,7 @@ VARIABLES = {
 }  # fmt: skip
 
 
-def test_wandbs_own_variables_say_what_the_configuration_leaves_open(monkeypatch):
+def test_wandb_variables_apply_where_the_configuration_has_no_value(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
@@ -76,7 +76,7 @@ def test_wandbs_own_variables_say_what_the_configuration_leaves_open(monkeypatch
         ("", "WANDB_MODE=sometimes", "WANDB_MODE=sometimes is not possible: it must be online, offline or disabled"),
     ],
 )
-def test_what_wandb_would_refuse_is_refused_before_there_is_a_run_directory(
+def test_values_that_wandb_rejects_are_refused_before_a_run_directory_exists(
     typed, variable, sentence, tiny, tmp_path, monkeypatch
 ):
     for name in VARIABLES:
@@ -90,7 +90,7 @@ def test_what_wandb_would_refuse_is_refused_before_there_is_a_run_directory(
     assert not (tmp_path / "run").exists()
 
 
-def test_disabled_by_its_variable_it_leaves_nothing(tiny, tmp_path):
+def test_wandb_disabled_by_its_variable_leaves_no_files(tiny, tmp_path):
     overrides = [o for o in tiny if o != "logger=none"]
     env = {"WANDB_MODE": "disabled"}
     done = train(*overrides, "logger=wandb", "trainer.steps=1", f"run_dir={tmp_path / 'run'}", env=env)
@@ -110,7 +110,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
+def test_training_continues_when_the_wandb_process_is_killed(tiny, tmp_path):
     overrides = [o for o in tiny if o != "logger=none"]
     overrides += ["logger=wandb", "trainer.epochs=60", f"run_dir={tmp_path / 'run'}"]
     mark = os.getpid()
@@ -118,7 +118,7 @@ def test_training_goes_on_when_the_wandb_process_is_killed(tiny, tmp_path):
     wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     while not (victims := children_of(mark)) and process.poll() is None:
         time.sleep(0.05)
-    assert victims, process.communicate()[0]  # which says why W&B is off
+    assert victims, process.communicate()[0]  # the output says why W&B is off
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     begin = time.monotonic()

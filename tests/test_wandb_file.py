@@ -1,4 +1,4 @@
-"""W&B's offline files, written by the real W&B, read by us."""
+"""Reading W&B's offline files, which the real W&B writes."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from ranger21.wandb_tools.file import BLOCK, Fragment, merge, pack, payloads, re
 
 pytest.importorskip("wandb", reason="pip install wandb")
 
-# The fragments of one run: killed after step 8 with a checkpoint of step 4, resumed, stopped, resumed to the end.
+# The fragments of one run: killed after step 8 with a checkpoint of step 4, resumed, stopped, resumed to its end.
 PROGRAM = """
 import math, sys, wandb
 settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
@@ -36,7 +36,7 @@ part("large", range(1, 5), 0, 1.0, note="x" * 30_000, entity="us")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """The files of both runs, in order of time."""
+    """The files of both runs, ordered by time."""
     place = tmp_path_factory.mktemp("wandb")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(place)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -57,14 +57,14 @@ def test_a_fragment_has_everything_that_was_logged(files):
     assert read_fragment(files["large"][0]).entity == "us"
 
 
-def test_payloads_longer_than_a_block(files):
+def test_payloads_may_be_longer_than_a_block(files):
     fragment = read_fragment(files["large"][0])
     assert files["large"][0].stat().st_size > 3 * BLOCK
     assert [len(row["note"]) for row in fragment.rows] == [30_000] * 4
 
 
 def test_a_resumed_run_has_each_step_once(files):
-    """Handed over in any order: the later word counts, and what was trained again is not there twice."""
+    """The order of fragments does not matter: the latest values win, and repeated steps appear once."""
     run = merge([read_fragment(path) for path in reversed(files["whole"])])
     assert [row["step"] for row in run.rows] == [2, 4, 6, 8, 10, 12]
     assert [row["train/loss"] for row in run.rows[1:]] == [5, 149, 151, 10, 12]
@@ -72,7 +72,7 @@ def test_a_resumed_run_has_each_step_once(files):
     assert run.started == read_fragment(files["whole"][0]).started
 
 
-def test_a_step_back_replaces_what_lay_beyond():
+def test_a_step_back_replaces_the_later_steps():
     one = Fragment(Path("a"), "r", rows=[{"step": 2, "a": 1}, {"step": 4, "a": 1, "b": 1}, {"step": 7}], started=1)
     two = Fragment(Path("b"), "r", rows=[{"step": 4, "a": 2}], started=2, cut=True)
     assert merge([two, one]).rows == [{"step": 2, "a": 1}, {"step": 4, "a": 2, "b": 1}]
@@ -81,7 +81,7 @@ def test_a_step_back_replaces_what_lay_beyond():
         merge([one, Fragment(Path("c"), "other")])
 
 
-def test_a_file_cut_anywhere_gives_what_is_whole(files, tmp_path):
+def test_a_truncated_file_gives_its_complete_rows(files, tmp_path):
     content = files["whole"][0].read_bytes()
     path, seen = tmp_path / "run-whole.wandb", set()
     everything = [json.dumps(row) for row in read_fragment(files["whole"][0]).rows]
@@ -95,7 +95,7 @@ def test_a_file_cut_anywhere_gives_what_is_whole(files, tmp_path):
     assert seen >= {(0, True), (4, True)}
 
 
-def test_a_damaged_file_goes_on_at_the_next_block(files, tmp_path):
+def test_reading_a_damaged_file_continues_at_the_next_block(files, tmp_path):
     content = bytearray(files["large"][0].read_bytes())
     path = tmp_path / "run-large.wandb"
     for place in range(100, len(content), 997):
@@ -110,7 +110,7 @@ def test_a_damaged_file_goes_on_at_the_next_block(files, tmp_path):
     assert len(read_fragment(path).rows) == 4
 
 
-def test_what_is_no_such_file_is_told(files, tmp_path):
+def test_files_that_are_no_wandb_files_are_refused(files, tmp_path):
     (tmp_path / "a.wandb").write_text("hello there")
     for name in ("a.wandb", "nowhere.wandb", "."):
         with pytest.raises(UserError, match=r"name a \.wandb file"):
@@ -118,22 +118,22 @@ def test_what_is_no_such_file_is_told(files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["whole", "large"])
-def test_what_we_write_is_what_wandb_writes(name, files):
-    """Byte for byte, up to and over the ends of blocks."""
+def test_writing_a_file_equals_wandbs_own_byte_for_byte(name, files):
+    """The payloads end at, or go beyond, the end of a block."""
     content = files[name][0].read_bytes()
     assert pack(payloads(content, files[name][0])) == content
 
 
 @pytest.mark.parametrize("spare", range(10))
-def test_little_room_at_the_end_of_a_block(spare):
-    """Seven bytes are a chunk of no length; with less, the block is filled up."""
+def test_payloads_near_the_end_of_a_block_are_read_back(spare):
+    """Seven bytes hold a chunk of length 0; fewer are padding."""
     parts = [b"a" * (BLOCK - 7 - 7 - spare), b"b" * (2 * BLOCK), b"", b"c"]
     assert list(payloads(pack(parts), Path("a"))) == parts
 
 
 @pytest.mark.parametrize("content", [b"", b":W&", b"\0" * 7, b"\0" * 4096])
-def test_nothing_is_no_mistake(content, tmp_path):
-    """Of a process killed before W&B wrote anything, or on a machine that crashed before it was on the disk."""
+def test_an_empty_file_is_not_an_error(content, tmp_path):
+    """Such a file is left by a process killed before W&B wrote anything, or by a machine that crashed."""
     path = tmp_path / "run-early.wandb"
     path.write_bytes(content)
     assert read_fragment(path) == Fragment(path, "early", cut=True)

@@ -1,4 +1,4 @@
-"""trainer.deterministic, trainer.profile, and the stacks of a hang: what looks on changes nothing."""
+"""trainer.deterministic, trainer.profile and the stacks of a hang do not change results."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def switches() -> tuple[bool, ...]:
 
 @pytest.fixture
 def no_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(numerics.WORKSPACE, "")  # so that it is put back
+    monkeypatch.setenv(numerics.WORKSPACE, "")  # registers the variable, so that monkeypatch restores it
     monkeypatch.delenv(numerics.WORKSPACE)
 
 
 @pytest.mark.usefixtures("no_workspace")
-def test_deterministic_sets_torchs_switches_and_puts_them_back() -> None:
+def test_deterministic_sets_and_restores_torchs_switches() -> None:
     before = switches()
     with computing(compose_config(TINY).trainer):
         assert switches() == (False, False, True, True) and numerics.WORKSPACE not in os.environ
@@ -50,7 +50,7 @@ def test_deterministic_sets_torchs_switches_and_puts_them_back() -> None:
 
 
 @pytest.mark.usefixtures("no_workspace")
-def test_an_operation_without_a_deterministic_form_is_told() -> None:
+def test_an_operation_without_a_deterministic_version_is_reported() -> None:
     config = compose_config([*TINY, "trainer.deterministic=true"]).trainer
     before = switches()
     with (
@@ -68,7 +68,7 @@ def test_an_operation_without_a_deterministic_form_is_told() -> None:
 
 
 @pytest.mark.usefixtures("no_workspace")
-def test_what_contradicts_deterministic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_contradict_deterministic_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"deterministic=true and trainer.cudnn_benchmark=true contradict each other"):
         compose_config([*TINY, "trainer.deterministic=true", "trainer.cudnn_benchmark=true"])
     config = compose_config([*TINY, "trainer.deterministic=true"]).trainer
@@ -84,14 +84,14 @@ def test_what_contradicts_deterministic_is_refused(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_neither_changes_a_result_on_the_cpu(tiny: list[str], tmp_path: Path) -> None:
-    """Nor does a kill between them; the trace is of whole steps, none of them with an evaluation."""
+def test_deterministic_and_profile_do_not_change_results_on_the_cpu(tiny: list[str], tmp_path: Path) -> None:
+    """A kill does not change this. The trace contains whole steps, and none with an evaluation."""
     short = [*tiny, "trainer.steps=14"]
     assert run_ranks(short, tmp_path / "plain", 1) == [0]
     watched = [*short, "trainer.deterministic=true", "trainer.profile=2"]
     assert run_ranks(watched, tmp_path / "watched", 1, die_at=14, when="before") == [-9]
     (trace,) = (tmp_path / "watched" / "profile").iterdir()
-    assert trace.name == "steps-12-13-rank-0.json.gz"  # an evaluation comes after step 10, before the eleventh
+    assert trace.name == "steps-12-13-rank-0.json.gz"  # an evaluation follows step 10, before step 11
     assert run_ranks(watched, tmp_path / "watched", 1) == [0]
     assert_same_state(last_checkpoint(tmp_path / "plain"), last_checkpoint(tmp_path / "watched"))
     assert [path.name for path in (tmp_path / "watched" / "profile").iterdir()] == [trace.name]
@@ -104,7 +104,7 @@ def test_neither_changes_a_result_on_the_cpu(tiny: list[str], tmp_path: Path) ->
     assert settings["trainer.deterministic"] is True and settings["trainer.cudnn_benchmark"] is False
 
 
-def recorded(folder: Path, steps: int, done: int, until: int, ends: set[int]) -> list[str]:
+def traces_of(folder: Path, steps: int, done: int, until: int, ends: set[int]) -> list[str]:
     profile = Profile(folder, 3, steps, done, "cpu", ends.__contains__)
     for step in range(done, until + 1):
         if step > done:
@@ -114,7 +114,7 @@ def recorded(folder: Path, steps: int, done: int, until: int, ends: set[int]) ->
     return sorted(path.name for path in folder.glob("profile/*"))
 
 
-def test_which_steps_a_profile_has(tmp_path: Path) -> None:
+def test_a_profile_covers_steps_without_evaluations(tmp_path: Path) -> None:
     cases: list[tuple[int, int, int, set[int], list[str]]] = [
         (3, 100, 200, set(), ["steps-111-113-rank-3.json.gz"]),
         (3, 0, 12, set(), ["steps-11-12-rank-3.json.gz"]),  # stopped
@@ -126,8 +126,8 @@ def test_which_steps_a_profile_has(tmp_path: Path) -> None:
     for number, (steps, done, until, ends, names) in enumerate(cases):
         folder = tmp_path / str(number)
         folder.mkdir()
-        assert recorded(folder, steps, done, until, ends) == names, number
-    assert recorded(tmp_path / "renamed", 1, 0, 20, set()) == [] and not (tmp_path / "renamed").exists()
+        assert traces_of(folder, steps, done, until, ends) == names, number
+    assert traces_of(tmp_path / "renamed", 1, 0, 20, set()) == [] and not (tmp_path / "renamed").exists()
     with pytest.raises(
         UserError, match=r"^trainer.profile=101 is not possible: it must be a number at least 0 and below 101"
     ):
@@ -139,7 +139,7 @@ def stuck_here() -> None:
 
 
 def stuck_run(overrides: list[str], directory: Path, env: dict[str, str]) -> None:
-    """A rank of a run, the second of which hangs at its third step."""
+    """Run one rank of a run whose second rank hangs at its third step."""
     real, steps = loop.forward_backward, [0]
 
     def forward_backward(setup: Any, state: Any, batch: Any, passes: int) -> Any:
@@ -153,7 +153,7 @@ def stuck_run(overrides: list[str], directory: Path, env: dict[str, str]) -> Non
     train_in_child(overrides, directory, env, None, "")
 
 
-def test_a_hang_is_told_by_the_stacks_of_all_ranks(tiny: list[str], tmp_path: Path) -> None:
+def test_a_hang_is_reported_with_the_stacks_of_all_ranks(tiny: list[str], tmp_path: Path) -> None:
     from support.ports import free_port
 
     directory = tmp_path / "run"
@@ -183,12 +183,14 @@ def test_a_hang_is_told_by_the_stacks_of_all_ranks(tiny: list[str], tmp_path: Pa
     assert "Rank 0: no step has ended" in (directory / "log.txt").read_text()
 
 
-def test_stacks_are_few_and_written_where_a_rank_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_are_limited_and_written_when_a_rank_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from support.distributed import Store
 
     ended: list[int] = []
     monkeypatch.setattr(heartbeat.os, "_exit", ended.append)
-    with Stalls(tmp_path, 0, 1000.0) as stalls, Heartbeat(Store(), 0, 2, 0.3):  # rank 1 has never lived
+    with Stalls(tmp_path, 0, 1000.0) as stalls, Heartbeat(Store(), 0, 2, 0.3):  # rank 1 never sends a heartbeat
         deadline = time.monotonic() + 30
         while not ended and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -201,7 +203,7 @@ def test_stacks_are_few_and_written_where_a_rank_is_given_up(tmp_path: Path, mon
     assert gone.write("a hang") is None and not (tmp_path / "renamed").exists()
 
 
-def test_a_step_that_is_slow_as_others_is_no_hang(tmp_path: Path) -> None:
+def test_a_step_as_slow_as_the_others_is_not_a_hang(tmp_path: Path) -> None:
     patience = 0.3
     with Stalls(tmp_path, 0, patience) as stalls:
         for step in range(1, 30):
@@ -210,11 +212,9 @@ def test_a_step_that_is_slow_as_others_is_no_hang(tmp_path: Path) -> None:
         assert not (tmp_path / "stacks").exists()
 
 
-def test_the_flight_recorder_is_on_unless_the_user_says_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flight_recorder_is_on_unless_the_user_changes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DUMP_ON_TIMEOUT"):
-        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.setenv(name, "")  # registers the variable, so that monkeypatch restores it
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_NCCL_TRACE_BUFFER_SIZE", "7")
     record_collectives(tmp_path)

@@ -1,4 +1,4 @@
-"""`model.init_from` takes weights from wherever a user has them, and refuses what it cannot take in a true sentence."""
+"""`model.init_from` accepts weights from many sources, and refuses files without weights with a precise error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def bare_safetensors(colours: Colours, place: Path) -> Path:
 
 
 def timms_directory(prefix: str) -> Write:
-    """As timm's push_to_hf_hub and save_for_hf write it."""
+    """Write a directory as timm's push_to_hf_hub and save_for_hf do."""
 
     def write(colours: Colours, place: Path) -> str:
         model = timm.create_model("resnet10t", num_classes=12, **KWARGS)
@@ -73,12 +73,12 @@ def prefixed(prefix: str, weights: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}{name}": value for name, value in weights.items()}
 
 
-def average(weights: dict[str, Any]) -> dict[str, Any]:
-    """Other weights under the usual key than under that of the average, which is to be taken."""
+def zeros_for(weights: dict[str, Any]) -> dict[str, Any]:
+    """Return zeros for the usual key, so that a test fails unless the average is used."""
     return {name: torch.zeros_like(value) for name, value in weights.items()}
 
 
-# What a user may have, whether it names its classes, and how it is written.
+# A source, whether it names its classes, and how it is written.
 SOURCES: dict[str, tuple[bool, Write]] = {
     "a run directory": (True, lambda colours, place: colours.run),
     "a checkpoint": (True, lambda colours, place: colours.run / "checkpoints" / "last.pt"),
@@ -93,8 +93,11 @@ SOURCES: dict[str, tuple[bool, Write]] = {
             lambda weights: {"epoch": 3, "state_dict": weights, "args": argparse.Namespace(lr=0.1), "version": 2}
         ),
     ),
-    "timm's average": (False, torch_file(lambda w: {"state_dict": average(w), "state_dict_ema": w})),
-    "torchvision's average": (False, torch_file(lambda w: {"model": average(w), "model_ema": prefixed("module.", w)})),
+    "timm's average": (False, torch_file(lambda w: {"state_dict": zeros_for(w), "state_dict_ema": w})),
+    "torchvision's average": (
+        False,
+        torch_file(lambda w: {"model": zeros_for(w), "model_ema": prefixed("module.", w)}),
+    ),
     "AveragedModel's": (False, torch_file(lambda w: prefixed("module.", w) | {"n_averaged": torch.tensor(3)})),
     "DistributedDataParallel's": (False, torch_file(lambda weights: prefixed("module.", weights))),
     "torch.compile's": (False, torch_file(lambda weights: {"model": prefixed("_orig_mod.", weights)})),
@@ -106,8 +109,8 @@ SOURCES: dict[str, tuple[bool, Write]] = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_source(kind: str, colours: Colours, tmp_path: Path) -> None:
-    """All but the head, bit for bit; the head too where the source names its classes, whatever their order."""
+def test_weights_of_every_source_are_loaded(kind: str, colours: Colours, tmp_path: Path) -> None:
+    """All tensors except the head are equal; so is the head if the source names its classes, in any order."""
     names_classes, write = SOURCES[kind]
     weights = read_any(str(write(colours, tmp_path)))
     assert weights.classes == (WNIDS if names_classes else None)
@@ -115,7 +118,7 @@ def test_a_source(kind: str, colours: Colours, tmp_path: Path) -> None:
     for classes in (WNIDS, WNIDS[::-1], [*WNIDS[:11], "n99999999"], WNIDS[:4]):
         model = fresh(len(classes))
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        said = start_from(model, weights, classes)
+        message = start_from(model, weights, classes)
         known = names_classes and set(classes) == set(WNIDS)
         rows = torch.tensor([WNIDS.index(name) for name in classes]) if known else None
         for name, value in model.state_dict().items():
@@ -123,33 +126,33 @@ def test_a_source(kind: str, colours: Colours, tmp_path: Path) -> None:
                 assert torch.equal(value, expected[name]), name
             else:
                 assert torch.equal(value, before[name] if rows is None else expected[name][rows]), name
-        told = (
+        expected_words = (
             "without the head, because"
             if not known
             else "in another order"
             if classes != WNIDS
             else "for the same 12 classes."
         )
-        assert told in said, said
+        assert expected_words in message, message
     if names_classes:
-        assert "it is for 12 classes, of which 4 are among the 4 here. Not loaded: fc.bias, fc.weight." in said
+        assert "it is for 12 classes, of which 4 are among the 4 here. Not loaded: fc.bias, fc.weight." in message
     else:
-        assert "without the head, because it does not name its classes. Not loaded: fc.bias, fc.weight." in said
+        assert "without the head, because it does not name its classes. Not loaded: fc.bias, fc.weight." in message
 
 
-def test_torchvisions_weights(tmp_path: Path) -> None:
-    """The published files of its ResNets: 1000 classes, and timm's names of layers."""
+def test_torchvision_weights_are_loaded(tmp_path: Path) -> None:
+    """torchvision's published ResNets have 1000 classes and use timm's names for layers."""
     torch.manual_seed(0)
     source = torchvision.models.resnet18()
     torch.save(source.state_dict(), tmp_path / "resnet18-f37072fd.pth")
     model = build_model(ModelConfig("resnet18", False, {}, None), 12, 3)
-    said = start_from(model, read_any(str(tmp_path / "resnet18-f37072fd.pth")), WNIDS)
+    message = start_from(model, read_any(str(tmp_path / "resnet18-f37072fd.pth")), WNIDS)
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], source.state_dict()["layer4.1.conv2.weight"])
-    assert "without the head, because" in said and "fc.weight" in said
+    assert "without the head, because" in message and "fc.weight" in message
 
 
-def test_timms_own_by_name(colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`timm:NAME`, with a file in the place of the download."""
+def test_timm_weights_are_loaded_by_name(colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local file replaces the download of `timm:NAME`."""
     torch.manual_seed(0)
     source = timm.create_model("test_resnet.r160_in1k", num_classes=1000)
     torch.save(source.state_dict(), tmp_path / "w.pth")
@@ -162,7 +165,7 @@ def test_timms_own_by_name(colours: Colours, tmp_path: Path, monkeypatch: pytest
 
 
 class Foreign:
-    """What only its own code can make again."""
+    """A class that only its own code can restore."""
 
 
 @pytest.mark.parametrize(
@@ -178,15 +181,15 @@ class Foreign:
     ],
 )
 @pytest.mark.parametrize("new", [True, False])
-def test_what_holds_no_weights_is_told(new: bool, make: Callable[[], Any], sentence: str, tmp_path: Path) -> None:
+def test_files_without_weights_are_refused(new: bool, make: Callable[[], Any], sentence: str, tmp_path: Path) -> None:
     torch.save(make(), tmp_path / "w.pth", _use_new_zipfile_serialization=new)
     with pytest.raises(UserError, match=sentence) as raised:
         read_any(str(tmp_path / "w.pth"))
     assert "damaged" not in str(raised.value)
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch, that it is old
-def test_a_program_is_no_weights(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # torch warns that it is deprecated
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "w.pt")
     with pytest.raises(UserError, match="it is a TorchScript program, not a file of tensors"):
         read_any(str(tmp_path / "w.pt"))
@@ -194,7 +197,7 @@ def test_a_program_is_no_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 @pytest.mark.parametrize("content", [b"", b"no weights", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80"])
-def test_damage_is_called_damage(name: str, content: bytes, tmp_path: Path) -> None:
+def test_damaged_files_are_called_damaged(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name} is damaged: "):
         read_any(str(tmp_path / name))
@@ -202,9 +205,7 @@ def test_damage_is_called_damage(name: str, content: bytes, tmp_path: Path) -> N
         read_any(str(tmp_path / f"nothing{Path(name).suffix}"))
 
 
-def test_a_checkpoint_of_before_gives_its_head_where_its_run_recorded_the_data(
-    colours: Colours, tmp_path: Path
-) -> None:
+def test_the_head_of_an_older_checkpoint_is_used_if_its_run_recorded_the_data(colours: Colours, tmp_path: Path) -> None:
     from ranger21.data.build import build_data
     from ranger21.models.weights import named
 
@@ -219,19 +220,19 @@ def test_a_checkpoint_of_before_gives_its_head_where_its_run_recorded_the_data(
     assert named(weights, data).classes is None
 
 
-def test_an_export_says_nothing_of_the_machine(colours: Colours, tmp_path: Path) -> None:
+def test_an_export_does_not_contain_paths_of_the_machine(colours: Colours, tmp_path: Path) -> None:
     export(read_any(str(colours.run)), tmp_path / "w.safetensors")
     shutil.copy(tmp_path / "w.safetensors", tmp_path / "moved.safetensors")
     raw = (tmp_path / "moved.safetensors").read_bytes()
     assert str(colours.root).encode() not in raw
-    said = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    assert json.loads(said["ranger21"])["data"]["names"] == WNIDS
+    metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    assert json.loads(metadata["ranger21"])["data"]["names"] == WNIDS
 
 
-def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
+def test_an_export_evaluates_like_its_run_and_its_printed_line_works(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the real command, into a file whose name and arguments need quoting."""
+    """The file's name and the model's arguments need quoting."""
     from ranger21.models.evaluated import Request
     from ranger21.models.scoring import score
 
@@ -249,10 +250,10 @@ def test_an_export_is_evaluated_as_its_run_and_its_line_makes_the_model(
         assert all(torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
         scored = score(Request(str(target), (f"data.root={colours.root}",)))
         assert scored is not None and scored[0]["val/acc1"] == pytest.approx(100 * 23 / 24)
-    assert {path.name[0] for path in tmp_path.iterdir()} == {"i", "r"}  # and nothing half-written beside them
+    assert {path.name[0] for path in tmp_path.iterdir()} == {"i", "r"}  # no temporary files are left
 
 
-def test_an_export_of_a_run_of_before_has_names_where_its_data_is_there(
+def test_an_export_of_an_older_run_has_class_names_if_its_data_is_available(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = colours.state()
@@ -267,7 +268,7 @@ def test_an_export_of_a_run_of_before_has_names_where_its_data_is_there(
         (run / "manifest.json").unlink(missing_ok=True)
 
 
-def test_the_line_writes_every_value_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_printed_line_can_hold_every_value_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCRIPTS)
     literal = runpy.run_path(str(SCRIPTS / "export.py"))["literal"]
     for value in ({"a": [1, None, {"b": True}], "ü\n": -0.5}, float("inf"), "'\"", 1e-300):

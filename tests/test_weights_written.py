@@ -1,4 +1,4 @@
-"""Exported weights are there as a whole, or as they were."""
+"""Exported weights are written completely, or the old file stays."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ from ranger21.system.errors import UserError
 
 
 def write_with_little_room(folder: Path, pipe: Any) -> None:
-    """For files above 100 kB: the system's own limit, which a write runs into as into a full disk."""
+    """Export weights under a file-size limit of 100 kB, which makes the writes fail as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     run = {"config": {"data": {}, "run_dir": None}, "data": {"classes": 2}}
@@ -26,7 +26,7 @@ def write_with_little_room(folder: Path, pipe: Any) -> None:
         pipe.send(str(caught.value))
 
 
-def test_a_full_disk_leaves_the_old_file_and_a_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_old_file_and_raises_a_user_error(tmp_path: Path) -> None:
     names = ["m.pth", "m.safetensors"]
     for name in names:
         (tmp_path / name).write_text("old")

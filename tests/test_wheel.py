@@ -1,4 +1,4 @@
-"""What a wheel holds, that its commands work in an empty folder, and who else has the package's name."""
+"""The wheel: its files, its commands in an empty folder, and other packages with its name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCES = ("ranger21", "configs", "scripts", "slurm", "train.py", "setup.py", "p
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what a wheel installs, built where an earlier build has left a module that there is no more."""
+    """A folder with the installed wheel, built where an earlier build left a module that no longer exists."""
     source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -53,28 +53,28 @@ def files(place: Path, *folders: str) -> set[str]:
     return {path.relative_to(place).as_posix() for path in found if "__pycache__" not in path.parts}
 
 
-def test_a_wheel_holds_what_a_run_needs_and_is_the_same_code_as_the_clone(site: Path) -> None:
+def test_a_wheel_has_every_file_and_the_same_code_as_the_clone(site: Path) -> None:
     top = site / "ranger21" / "top"
     folders = ("configs", "scripts", "slurm")
     assert files(top, *folders) == files(ROOT, *folders)
     assert files(site, "ranger21") - {f"ranger21/top/{name}" for name in files(top, ".")} == files(ROOT, "ranger21")
-    assert code.hashes(site) == code.hashes(ROOT)  # a run of either is not told that the other is changed code
+    assert code.hashes(site) == code.hashes(ROOT)  # so neither counts as changed code for a run of the other
     assert {path.name for path in site.iterdir()} == {"ranger21", f"ranger21_imagenet-{__version__}.dist-info"}
 
 
-def test_the_commands_work_in_an_empty_folder_and_are_named_as_they_are_typed(
-    site: Path, images: Path, tmp_path: Path
-) -> None:
+def test_the_commands_work_in_an_empty_folder_and_help_names_them(site: Path, images: Path, tmp_path: Path) -> None:
     trained = run(site, tmp_path, "-m", "ranger21", "train", *TINY, f"data.root={images}", "trainer.steps=2")
     assert trained.returncode == 0, trained.stderr
     compared = run(site, tmp_path, "-m", "ranger21", "compare", "outputs")
     assert compared.returncode == 0, compared.stderr
     assert (tmp_path / "outputs" / "compare" / "index.html").is_file()
-    told = run(site, tmp_path, "-m", "ranger21", "train", "--help").stdout
-    assert "ranger21 train experiment=demo " in told and "torchrun --nproc-per-node=8 -m ranger21 train " in told
+    help_text = run(site, tmp_path, "-m", "ranger21", "train", "--help").stdout
+    assert (
+        "ranger21 train experiment=demo " in help_text and "torchrun --nproc-per-node=8 -m ranger21 train " in help_text
+    )
     listed = run(site, tmp_path, "-m", "ranger21", "--help").stdout
     assert all(f"\n  {name} " in listed for name in commands.commands())
-    assert ".py" not in told + listed.partition("commands:")[2]
+    assert ".py" not in help_text + listed.partition("commands:")[2]
     assert run(site, tmp_path, "-m", "ranger21", "slurm").returncode == 0
     assert files(tmp_path, "slurm") == files(ROOT, "slurm")
     job = ["bash", "slurm/compare.sbatch", "outputs"]
@@ -84,7 +84,7 @@ def test_the_commands_work_in_an_empty_folder_and_are_named_as_they_are_typed(
     assert again.returncode == 1 and "already exists: nothing was copied." in again.stderr
 
 
-def test_type_checkers_see_a_client(site: Path, tmp_path: Path) -> None:
+def test_type_checkers_find_errors_in_a_client(site: Path, tmp_path: Path) -> None:
     client = "from ranger21 import Chain, Ranger21, explore_exploit\nfrom ranger21.optim import cosine\n"
     wrong = "a: str = explore_exploit(1, 2)\nb: str = cosine(1, 2)\nfrom ranger21 import Ranger22\nRanger21(1, 'a')\n"
     (tmp_path / "client.py").write_text(client + wrong)
@@ -94,7 +94,7 @@ def test_type_checkers_see_a_client(site: Path, tmp_path: Path) -> None:
     assert [int(line.split(":")[1]) for line in lines] == [3, 4, 5, 6], done.stdout + done.stderr
 
 
-def test_every_script_says_what_to_do_where_the_package_is_missing_or_another(tmp_path: Path) -> None:
+def test_every_script_reports_a_missing_or_different_package(tmp_path: Path) -> None:
     for path in sorted((ROOT / "scripts").glob("[a-z]*.py")):
         names = [ast.unparse(node) for node in ast.parse(path.read_text()).body if isinstance(node, IMPORTS)]
         first = next(name for name in names if name.split()[1].split(".")[0] not in sys.stdlib_module_names)
@@ -115,7 +115,7 @@ def test_every_script_says_what_to_do_where_the_package_is_missing_or_another(tm
     )
 
 
-def test_a_command_without_its_dependencies_or_of_another_name_ends_in_a_sentence(site: Path, tmp_path: Path) -> None:
+def test_a_command_reports_missing_dependencies_or_an_unknown_name(site: Path, tmp_path: Path) -> None:
     lacking = run(site, tmp_path, "-m", "ranger21", "compare", flags=("-S",))
     assert lacking.returncode == 1 and "which is not installed" in lacking.stderr
     assert lacking.stderr.startswith("error: ranger21 compare needs ") and lacking.stderr.count("\n") == 1
@@ -124,7 +124,7 @@ def test_a_command_without_its_dependencies_or_of_another_name_ends_in_a_sentenc
     assert commands.file_of("prepare-imagenet") == project.SCRIPTS / "prepare_imagenet.py"
 
 
-def test_the_authors_package_of_the_same_name_is_noticed(
+def test_the_authors_package_of_the_same_name_is_reported(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert namesake.namesake() is None

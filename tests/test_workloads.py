@@ -1,4 +1,4 @@
-"""Several comparisons together: which optimizers meet, what failures count as, and what is written."""
+"""Several comparisons together: which optimizers are compared, how failures count, and the files written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Grid = Callable[..., None]
 
 @pytest.fixture
 def grid(make_run: MakeRun) -> Grid:
-    """Make the runs of an optimizer on each network, with the final top-1 of each seed."""
+    """A function that writes the runs of an optimizer on each network, given the final top-1 of each seed."""
 
     def make_grid(
         optimizer: str, *finals: float | None, networks: tuple[str, ...] = NETWORKS, tag: str = "", **settings: object
@@ -49,7 +49,7 @@ def grid(make_run: MakeRun) -> Grid:
     return make_grid
 
 
-def met(place: Path) -> Meeting:
+def meeting_of(place: Path) -> Meeting:
     return meet(compare_like_with_like(find_runs([str(place)]).runs))
 
 
@@ -59,21 +59,21 @@ def overall(place: Path) -> Overall:
     return found
 
 
-# Who meets
+# Which optimizers are compared
 
 
-def test_two_workloads_that_share_two_optimizers_are_needed(grid: Grid, tmp_path: Path) -> None:
+def test_an_overall_verdict_needs_two_workloads_that_share_two_optimizers(grid: Grid, tmp_path: Path) -> None:
     grid("adamw", 60.0, 61.0, networks=("resnet50", "vit"))
     grid("nesterov", 60.0, 61.0, networks=("resnet50", "vgg16"))
     grid("ranger21", 60.0, networks=("vit",))
-    assert met(tmp_path).workloads == []
+    assert meeting_of(tmp_path).workloads == []
     report = examine([str(tmp_path)])
     assert report.overall is None
     assert report.remarks[-1].startswith(
         "No verdict over all comparisons together: no two of them share two optimizers"
     )
     grid("nesterov", 60.0, networks=("vit",))
-    meeting = met(tmp_path)
+    meeting = meeting_of(tmp_path)
     assert [workload.title for workload in meeting.workloads] == ["resnet50 on fashion_mnist", "vit on fashion_mnist"]
     assert meeting.contestants == ["adamw", "nesterov"]
     assert meeting.remarks == [
@@ -82,7 +82,7 @@ def test_two_workloads_that_share_two_optimizers_are_needed(grid: Grid, tmp_path
     ]
 
 
-def test_tuned_and_untuned_are_two_whatever_tuning_chose(grid: Grid, tmp_path: Path) -> None:
+def test_tuned_and_untuned_groups_are_separate_contestants(grid: Grid, tmp_path: Path) -> None:
     for index, network in enumerate(NETWORKS):
         grid("adamw", 60.0, networks=(network,))
         tuned = {
@@ -92,30 +92,30 @@ def test_tuned_and_untuned_are_two_whatever_tuning_chose(grid: Grid, tmp_path: P
         }
         grid("adamw", 61.0, networks=(network,), tag="-t", **tuned)
         grid("nesterov", 61.0, networks=(network,), optimizer__lr=0.1 + (index == 2))
-    meeting = met(tmp_path)
+    meeting = meeting_of(tmp_path)
     assert meeting.everywhere == ["adamw (tuned, 16 trials)", "adamw (untuned)", "nesterov (untuned)"]
     assert meeting.remarks == [
         "nesterov (untuned) has different settings on different workloads: optimizer.lr (0.1 / 1.1)."
     ]
 
 
-def test_a_tuned_group_with_the_default_values_stands_beside_it(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_tuned_group_with_default_values_is_a_separate_contestant(make_run: MakeRun, tmp_path: Path) -> None:
     for network in NETWORKS[:2]:
         for trials in (0, 16):
             make_run("adamw", trials, name=f"{network}-{trials}", model__name=network, tuning__trials=trials)
-    meeting = met(tmp_path)
+    meeting = meeting_of(tmp_path)
     assert meeting.everywhere == ["adamw (tuned, 16 trials)", "adamw (untuned)"]
     assert [[run.seed for run in group.runs] for group in meeting.workloads[0].groups.values()] == [[0], [16]]
 
 
-def test_untuned_groups_are_told_apart_by_their_schedules_and_by_nothing_else(grid: Grid, tmp_path: Path) -> None:
+def test_untuned_groups_are_distinguished_only_by_their_schedules(grid: Grid, tmp_path: Path) -> None:
     for schedule in ("constant", "explore_exploit"):
         grid("adamw", 60.0, networks=NETWORKS[:3], tag=schedule, schedule__name=schedule)
     for rate in (0.1, 0.2):
         grid("nesterov", 60.0, networks=NETWORKS[:1], tag=str(rate), optimizer__lr=rate)
     grid("nesterov", 60.0, networks=NETWORKS[1:3])
     grid("ranger21", 60.0, networks=NETWORKS[:3])
-    meeting = met(tmp_path)
+    meeting = meeting_of(tmp_path)
     assert meeting.everywhere == ["adamw schedule=constant", "adamw schedule=explore_exploit", "ranger21"]
     assert meeting.contestants == [*meeting.everywhere[:2], "nesterov", "ranger21"]
     assert meeting.remarks == [
@@ -125,11 +125,11 @@ def test_untuned_groups_are_told_apart_by_their_schedules_and_by_nothing_else(gr
     ]
 
 
-# The verdict
+# Verdicts
 
 
-def test_the_made_runs_of_survivors_are_not_better(grid: Grid, tmp_path: Path) -> None:
-    """adamw 5 of 5 at 75.0, nesterov 3 of 5 at 75.7 with 2 diverged, on each of four networks."""
+def test_an_optimizer_is_not_better_by_its_surviving_runs(grid: Grid, tmp_path: Path) -> None:
+    """On each network, adamw has 5 of 5 runs at 75.0, and nesterov has 3 of 5 at 75.7 with 2 diverged."""
     grid("adamw", 74.9, 75.0, 75.1, 75.0, 75.0)
     grid("nesterov", 75.7, 75.6, 75.8, None, None)
     found = overall(tmp_path)
@@ -144,8 +144,8 @@ def test_the_made_runs_of_survivors_are_not_better(grid: Grid, tmp_path: Path) -
     assert scores.normalised[-2:] == [0.0, 0.0]
 
 
-def test_who_ranks_higher_but_has_the_lower_mean_is_not_better(grid: Grid, tmp_path: Path) -> None:
-    """nesterov loses one run of five on each network, and is above adamw with the others."""
+def test_a_higher_rank_with_a_lower_mean_is_not_better(grid: Grid, tmp_path: Path) -> None:
+    """On each network, one of nesterov's five runs diverges, and the others beat adamw."""
     grid("adamw", 74.9, 75.0, 75.1, 75.0, 75.0)
     grid("nesterov", 75.7, 75.6, 75.8, 75.7, None)
     (pair,) = overall(tmp_path).pairs
@@ -158,7 +158,7 @@ def test_who_ranks_higher_but_has_the_lower_mean_is_not_better(grid: Grid, tmp_p
     assert "nesterov: some runs diverged, which the IQM hides because it ignores the worst quarter." in text
 
 
-def test_a_run_that_finished_at_chance_is_seen_in_the_means(grid: Grid, tmp_path: Path) -> None:
+def test_a_run_that_finished_at_chance_is_reported_by_the_means(grid: Grid, tmp_path: Path) -> None:
     grid("adamw", 74.9, 75.0, 75.1, 75.0, 75.0)
     grid("nesterov", 75.7, 75.6, 75.8, 75.7, 10.0)
     (pair,) = overall(tmp_path).pairs
@@ -166,7 +166,7 @@ def test_a_run_that_finished_at_chance_is_seen_in_the_means(grid: Grid, tmp_path
     assert "), but the means say otherwise (62.56 % against 75.00 %)." in pair.sentence
 
 
-def test_a_workload_without_final_figures_says_that_there_is_no_verdict(grid: Grid, tmp_path: Path) -> None:
+def test_a_workload_without_final_top1_is_reported(grid: Grid, tmp_path: Path) -> None:
     for optimizer in ("adamw", "nesterov"):
         grid(optimizer, 60.0, 61.0, 62.0, networks=NETWORKS[:2])
         grid(optimizer, 60.0, networks=NETWORKS[2:3], data__holdout=100)
@@ -180,7 +180,7 @@ def test_a_workload_without_final_figures_says_that_there_is_no_verdict(grid: Gr
     assert said in workloads_text.notes(found)
 
 
-def test_a_difference_on_all_workloads_is_one_verdict(grid: Grid, tmp_path: Path) -> None:
+def test_a_difference_on_all_workloads_gives_one_verdict(grid: Grid, tmp_path: Path) -> None:
     grid("ranger21", 70.0, 71.0, 72.0)
     grid("adamw", 60.0, 61.0, 70.5)
     grid("adamw", 61.0, 62.0, 71.5, networks=(), tag="none")
@@ -192,7 +192,7 @@ def test_a_difference_on_all_workloads_is_one_verdict(grid: Grid, tmp_path: Path
     )
 
 
-def test_the_workloads_on_which_it_is_not_so_are_named(grid: Grid, tmp_path: Path) -> None:
+def test_the_sentence_names_the_workloads_that_disagree(grid: Grid, tmp_path: Path) -> None:
     grid("ranger21", *[70.0 + k for k in range(6)])
     grid("adamw", *[60.0 + k for k in range(6)], networks=NETWORKS[:3])
     grid("adamw", *[80.0 + k for k in range(6)], networks=NETWORKS[3:])
@@ -201,7 +201,7 @@ def test_the_workloads_on_which_it_is_not_so_are_named(grid: Grid, tmp_path: Pat
     assert pair.sentence.endswith(" The opposite holds on nfnet on fashion_mnist (probability 0.00).")
 
 
-def test_too_few_seeds_on_one_workload_are_no_verdict_and_no_part_of_the_family(grid: Grid, tmp_path: Path) -> None:
+def test_too_few_seeds_on_one_workload_give_no_verdict_and_no_correction(grid: Grid, tmp_path: Path) -> None:
     grid("ranger21", 80.0, 81.0, 82.0)
     grid("adamw", 70.0, 71.0, 72.0)
     grid("nesterov", 60.0, 61.0, 62.0, networks=NETWORKS[1:])
@@ -219,7 +219,7 @@ def test_too_few_seeds_on_one_workload_are_no_verdict_and_no_part_of_the_family(
     )
 
 
-def test_a_seed_that_failed_once_has_failed_and_running_ones_wait(
+def test_a_seed_that_failed_once_counts_as_failed_and_running_runs_do_not_count(
     make_run: MakeRun, grid: Grid, tmp_path: Path
 ) -> None:
     grid("adamw", 60.0, 61.0, 62.0, networks=NETWORKS[:2])
@@ -233,7 +233,7 @@ def test_a_seed_that_failed_once_has_failed_and_running_ones_wait(
     assert found.ranked == [60.0, 62.0, -math.inf]
 
 
-def test_without_a_count_of_classes_there_is_a_verdict_but_no_score(grid: Grid, tmp_path: Path) -> None:
+def test_without_the_number_of_classes_there_is_a_verdict_but_no_score(grid: Grid, tmp_path: Path) -> None:
     for optimizer, top1 in (("adamw", 60.0), ("ranger21", 70.0)):
         grid(optimizer, top1, top1 + 1, top1 + 2, data__name="mine")
     found = overall(tmp_path)
@@ -244,8 +244,8 @@ def test_without_a_count_of_classes_there_is_a_verdict_but_no_score(grid: Grid, 
 # Profiles of time to target
 
 
-def test_a_profile_by_hand() -> None:
-    """AlgoPerf's score: 1 for the fastest everywhere, 0 for who needs four times as long or never arrives."""
+def test_the_score_of_a_profile_equals_a_result_by_hand() -> None:
+    """AlgoPerf's score is 1 for the fastest, and 0 for one that needs four times as long or never arrives."""
     profile = PerformanceProfile((1.0, 2.0, math.inf, 8.0), (0.5, 0.25, 0.125, 0.125))
     assert [profile.share(ratio) for ratio in (1, 1.9, 2, 4, 8)] == [0.5, 0.5, 0.75, 0.75, 0.875]
     assert profile.score == pytest.approx(0.5 * 1 + 0.25 * 2 / 3)
@@ -253,8 +253,8 @@ def test_a_profile_by_hand() -> None:
     assert profile.score == pytest.approx(sum(map(profile.share, ratios)) / 3000, abs=1e-3)
 
 
-def test_profiles_are_of_the_median_run_and_each_workload_weighs_the_same(make_run: MakeRun, tmp_path: Path) -> None:
-    """adamw is at 50 % after 10 steps, ranger21 after 30; of ranger21 two of three diverge on the vit."""
+def test_profiles_use_the_median_run_and_weight_workloads_equally(make_run: MakeRun, tmp_path: Path) -> None:
+    """adamw reaches 50 % after 10 steps, ranger21 after 30; two of three ranger21 runs diverge on the vit."""
     for network, targets in (("resnet50", [50, 99]), ("vit", [50])):
         more = {"model__name": network, "trainer__epochs": 3, "protocol__targets": targets}
         for seed in range(3):
@@ -269,10 +269,10 @@ def test_profiles_are_of_the_median_run_and_each_workload_weighs_the_same(make_r
     assert found["ranger21"].score == pytest.approx(0.25 / 3)
 
 
-# What is written
+# Written files
 
 
-def test_everything_is_written_and_the_same_every_time(grid: Grid, tmp_path: Path) -> None:
+def test_the_files_of_the_overall_report_are_reproducible(grid: Grid, tmp_path: Path) -> None:
     for optimizer, top1 in (("adamw", 60.0), ("ranger21", 70.0)):
         grid(optimizer, top1, top1 + 1, top1 + 2, networks=NETWORKS[:2], protocol__targets=[65])
     report, out, again = examine([str(tmp_path / "outputs")]), tmp_path / "out", tmp_path / "again"
@@ -312,7 +312,7 @@ def test_everything_is_written_and_the_same_every_time(grid: Grid, tmp_path: Pat
     assert "workloads_scores.svg" in page
 
 
-def test_names_of_strangers_are_escaped_and_their_numbers_do_no_harm(make_run: MakeRun, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped_and_hostile_numbers_do_no_harm(make_run: MakeRun, tmp_path: Path) -> None:
     for network in ("<b>x</b>", "=cmd()"):
         for optimizer in ("adamw", "ranger21"):
             path = make_run(optimizer, 0, name=f"{len(network)}{optimizer}", model__name=network)
@@ -330,7 +330,7 @@ def test_names_of_strangers_are_escaped_and_their_numbers_do_no_harm(make_run: M
     assert found.profiles == {}
 
 
-def test_one_comparison_has_nothing_of_it(grid: Grid, tmp_path: Path) -> None:
+def test_a_single_comparison_has_no_overall_verdict(grid: Grid, tmp_path: Path) -> None:
     grid("adamw", 60.0, networks=NETWORKS[:1])
     grid("ranger21", 60.0, networks=NETWORKS[:1])
     assert examine([str(tmp_path / "outputs")]).overall is None

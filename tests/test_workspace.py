@@ -1,4 +1,4 @@
-"""W&B's workspace, built without W&B's server; and the panels, whose metrics must be logged by somebody."""
+"""W&B's workspace, built without a server, and its panels, whose metrics must all be logged."""
 
 import ast
 import json
@@ -16,8 +16,8 @@ from ranger21.system.errors import UserError
 from ranger21.tracking.panels import AXES, PANELS
 
 SNAPSHOT = ROOT / "tests" / "golden" / "workspace.json"
-pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # in wandb-workspaces
-CUDA_ONLY = {"perf/gpu_memory_gb"}  # test_what_only_cuda_logs reads the source instead
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # raised by wandb-workspaces
+CUDA_ONLY = {"perf/gpu_memory_gb"}  # test_metrics_of_cuda_only_panels_are_logged_under_cuda reads the source instead
 
 
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def logged(images: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Every name in the metrics.jsonl of a run that logs all it can: batches grow, steps and images are left out."""
+    """The metrics of a run that logs everything possible: growing batches, skipped steps, substituted images."""
     place = tmp_path_factory.mktemp("logged")
     shutil.copytree(images, place / "data")
     next((place / "data" / "train").rglob("*.*")).write_bytes(b"no image")
@@ -37,22 +37,22 @@ def logged(images: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {name for row in metrics_lines(place / "run") for name in row}
 
 
-def test_every_panel_shows_what_the_trainer_logs(logged):
+def test_every_panel_shows_a_metric_that_the_trainer_logs(logged):
     metrics = {panel.metric for panel in PANELS}
     assert metrics - CUDA_ONLY <= logged, f"nobody logs {metrics - CUDA_ONLY - logged}"
     assert not CUDA_ONLY & logged and set(AXES) <= logged
 
 
-def test_what_only_cuda_logs():
-    """The trainer sets it under the one condition that no test can fulfil here."""
+def test_metrics_of_cuda_only_panels_are_logged_under_cuda():
+    """The test reads the source, because it cannot run on CUDA here."""
     tree = ast.parse((ROOT / "ranger21" / "engine" / "boundary.py").read_text())
     branches = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "device.type == 'cuda'" in ast.unparse(n.test)]
     for metric in CUDA_ONLY:
         assert any(f"metrics['{metric}'] = " in ast.unparse(branch) for branch in branches), metric
 
 
-def test_the_definition_is_the_one_committed():
-    """Random ids aside. Wanted changes: python scripts/wandb_workspace.py > tests/golden/workspace.json"""
+def test_the_definition_equals_the_committed_one():
+    """Random ids are ignored. To change it: python scripts/wandb_workspace.py > tests/golden/workspace.json"""
     pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
     done = command()
     assert done.returncode == 0, done.stderr
@@ -85,8 +85,8 @@ def test_groups_are_keys_of_the_configuration():
     ("target", "words"),
     [("me", "is not ENTITY/PROJECT"), ("/p", "is not ENTITY/PROJECT"), ("me/p", "was not saved in me/p")],
 )
-def test_what_cannot_be_published_is_told(target, words, tmp_path):
-    """Without a key; nothing is listening anyway."""
+def test_a_failure_to_publish_is_reported(target, words, tmp_path):
+    """There is no key and no server."""
     pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
     nowhere = {"HOME": str(tmp_path), "WANDB_API_KEY": "", "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = command("--publish", target, **nowhere)

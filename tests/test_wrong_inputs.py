@@ -1,4 +1,4 @@
-"""train.py refuses wrong command lines with a sentence. tests/support/command_runner.py says how to write a case."""
+"""train.py refuses wrong command lines with an error. tests/support/command_runner.py explains how to write a case."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ CASES = [
     ("train.py seed=0,1", 1, "seed takes one value. train.py -m does a run for each of several"),
     ("train.py 'seed=choice(0,1)'", 1, "seed takes one value."),
     ("train.py optimizer.lr=0,001", 1, "optimizer.lr takes one value."),
-    ("train.py -m 'seed=range(0,0)'", 1, "seed=range(0,0) has no values"),  # a sweep of nothing: exit code 0
-    ("train.py -m 'seed=range(0,1,0)'", 1, "seed=range(0,1,0) has no values"),  # a traceback
-    ("train.py -m 'optimizer.lr=glob(*)'", 1, "glob() selects choices of a group"),  # exit code 0
+    ("train.py -m 'seed=range(0,0)'", 1, "seed=range(0,0) has no values"),  # used to exit with code 0
+    ("train.py -m 'seed=range(0,1,0)'", 1, "seed=range(0,1,0) has no values"),  # used to end in a traceback
+    ("train.py -m 'optimizer.lr=glob(*)'", 1, "glob() selects choices of a group"),  # used to exit with code 0
     ("train.py -m 'optimizer=glob(x*)'", 1, "optimizer=glob(x*) matches no choice: optimizer is one of adagrad"),
     ("train.py +optimizer=adamw", 1, "optimizer=adamw (without +) replaces it."),
     ("train.py ++optimizer=adamw", 1, "optimizer=adamw (without +) replaces it."),
@@ -62,7 +62,7 @@ CASES = [
     ("train.py 'hydra.sweeper.params={seed:1}'", 1, "The configuration cannot be composed (AttributeError"),
     ("train.py hydra=null", 1, "The configuration cannot be composed (ValueError"),
     ("train.py -m seed=0,1 optimizer=adan", 1, "optimizer=adan does not exist"),
-    # what cannot be read, and what to type instead
+    # text that cannot be parsed, and what to type instead
     ("train.py model.init_from=epoch=3-model.pt", 1, "two kinds of quotes: 'model.init_from=\"epoch=3-model.pt\"'."),
     ("train.py 'data.root=/a (b)'", 1, "two kinds of quotes: 'data.root=\"/a (b)\"'."),
     ("train.py data.root=/a path", 1, "if it belongs to the argument before, quote both: 'data.root=\"/a path\"'."),
@@ -88,7 +88,7 @@ CASES = [
     ("train.py --shell-completion", 1, "--shell-completion needs an action: install=bash"),
     ("train.py --shell-completion install=nothing", 1, "--shell-completion needs an action"),
     ("train.py --shell-completion query=bash", 1, "is for the shell when Tab is pressed"),
-    ("train.py --config-dir ''", 1, "it must be a path"),  # it was passed over
+    ("train.py --config-dir ''", 1, "it must be a path"),  # it used to be ignored
     ("train.py --config-dir $NOTHING", 1, "--config-dir: the folder $NOTHING does not exist."),
     ("train.py --config-path nothing", 1, "Primary config directory not found."),
     ("train.py --config-name nothing", 1, "Cannot find primary config 'nothing'."),
@@ -144,20 +144,22 @@ CASES = [
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What the lines name as $NOTHING and the like."""
+    """The paths that $NOTHING and similar names in the cases stand for."""
     return {"NOTHING": tmp_path_factory.mktemp("places") / "nothing"}
 
 
 @pytest.mark.parametrize(("line", "code", "words"), CASES, ids=[line for line, _, _ in CASES])
-def test_a_wrong_command_line_is_told(
+def test_a_wrong_command_line_is_refused(
     commands: CommandRunner, places: dict[str, Path], line: str, code: int, words: str
 ) -> None:
     commands.refuses(line, code, words, places)
 
 
 @pytest.mark.parametrize("line", ["train.py optimizer=adan", "train.py --nosuch"])
-def test_a_process_of_its_own_says_the_same(commands: CommandRunner, places: dict[str, Path], line: str) -> None:
-    """What the harness answers is what a shell would: exit code, words, and nothing left behind."""
+def test_the_harness_gives_the_same_answer_as_a_real_process(
+    commands: CommandRunner, places: dict[str, Path], line: str
+) -> None:
+    """The exit code and output are equal, and neither leaves files."""
     argv, env = parse_line(line, places)
     with tempfile.TemporaryDirectory() as cwd:
         done = subprocess.run([sys.executable, *argv], env=environment() | env, cwd=cwd, capture_output=True, text=True)
@@ -166,7 +168,7 @@ def test_a_process_of_its_own_says_the_same(commands: CommandRunner, places: dic
     assert (answer.code, answer.out, answer.err, answer.left) == (done.returncode, done.stdout, done.stderr, ())
 
 
-def test_the_harness_sees_tracebacks_and_what_is_left(commands: CommandRunner, places: dict[str, Path]) -> None:
+def test_the_harness_notices_tracebacks_and_wrong_exit_codes(commands: CommandRunner, places: dict[str, Path]) -> None:
     with pytest.raises(AssertionError, match="Traceback"):
         commands.refuses("train.py data.crop=300 debug=true", 1, "data.resize=288", places)
     with pytest.raises(AssertionError, match="exit code 0"):

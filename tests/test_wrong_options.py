@@ -1,4 +1,4 @@
-"""Wrong options of the scripts: nothing, too much, of another kind, out of range; told before anything is done."""
+"""Wrong options of the scripts (missing, unknown, out of range) are refused before anything is done."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NUMBERS = [
     ("show_schedule.py --images 0", "--images: 0 is not possible"),
     ("show_schedule.py --images -1", "--images: -1 is not possible"),
     ("show_schedule.py --images nan", "--images: "),
-    ("show_schedule.py --images 100000000000000", "--images: 100000000000000 is not possible"),  # MemoryError
+    ("show_schedule.py --images 100000000000000", "--images: 100000000000000 is not possible"),  # was a MemoryError
     ("tune.py --trials 0", "--trials: 0 is not possible"),
     ("tune.py --trials 1025", "--trials: 1025 is not possible"),
     ("tune.py --halving 1", "--halving: 1 is not possible"),
@@ -87,10 +87,10 @@ NUMBERS = [
 ]
 PATHS = [
     ("export.py $RUN ''", "target: the path is empty"),
-    ("compare.py $RUN --out ''", "--out: the path is empty"),  # it wrote into the current folder
+    ("compare.py $RUN --out ''", "--out: the path is empty"),  # used to write into the current folder
     ("compare.py $RUN --out $FILE", "--out: '$FILE' is not a folder"),
     ("compare.py $RUN --out $FILE/x", "--out: '$FILE' is not a folder"),
-    ("bench_data.py --json $FILE/x", "--json: '$FILE' is not a folder"),  # told after the measurement
+    ("bench_data.py --json $FILE/x", "--json: '$FILE' is not a folder"),  # used to fail only after the measurement
     ("find_lr.py --out $FILE/x.png", "--out: '$FILE' is not a folder"),
     ("show_schedule.py --out $FILE/x.png", "--out: '$FILE' is not a folder"),
     ("compare.py $RUN --out $RUN", "--out: '$RUN' is a run directory: choose another folder"),
@@ -106,8 +106,8 @@ PATHS = [
     ("find_lr.py --out $DIRPNG", "--out: '$DIRPNG' is a folder: name a file"),
     ("find_lr.py --out x.json", "--out: 'x.json' does not end in .png or"),
     ("find_lr.py --out x", "--out: 'x' does not end in .png or"),
-    ("show_schedule.py --out ''", "--out: the path is empty"),  # it wrote .png
-    ("show_schedule.py --out x.nosuch", "--out: 'x.nosuch' does not end in .png or"),  # a traceback of matplotlib's
+    ("show_schedule.py --out ''", "--out: the path is empty"),  # used to write a file named .png
+    ("show_schedule.py --out x.nosuch", "--out: 'x.nosuch' does not end in .png or"),  # was a traceback
     ("show_schedule.py --out $DIRPNG", "--out: '$DIRPNG' is a folder: name a file"),
     ("rosenbrock.py --out ''", "--out: the path is empty"),
     ("rosenbrock.py --out $FILE", "--out: '$FILE' is not a folder"),
@@ -124,5 +124,5 @@ CASES = [*REQUIRED, *UNKNOWN, *NUMBERS, *PATHS]
 
 
 @pytest.mark.parametrize(("line", "words"), CASES, ids=[line for line, _ in CASES])
-def test_a_wrong_option_is_told(commands: CommandRunner, places: dict[str, Path], line: str, words: str) -> None:
+def test_a_wrong_option_is_refused(commands: CommandRunner, places: dict[str, Path], line: str, words: str) -> None:
     commands.refuses(line, 2, words, places)

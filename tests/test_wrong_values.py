@@ -1,4 +1,4 @@
-"""Values that make no sense, each refused by train.py itself with its key, the value and what is possible."""
+"""train.py refuses impossible values; its error names the setting, the value and the possible values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from support.command_runner import CommandRunner
 from support.project import ROOT
 
-# What must be, and arguments that are not so; of several words the last is the wrong one.
+# Each requirement with arguments that break it; of several words, the last one is wrong.
 VALUES: dict[str, list[str]] = {
     "it must be true or false.": [
         "optimizer.centralize=2", "optimizer.pnm=maybe", "optimizer.norm_loss=1.0",
@@ -123,7 +123,7 @@ CASES = [(words, remedy) for remedy, several in VALUES.items() for words in seve
 
 
 @pytest.mark.parametrize(("words", "remedy"), CASES, ids=[words for words, _ in CASES])
-def test_a_value_without_sense_is_refused(commands: CommandRunner, words: str, remedy: str) -> None:
+def test_an_impossible_value_is_refused_with_its_requirement(commands: CommandRunner, words: str, remedy: str) -> None:
     *before, last = words.split(" ") if words.count("=") > 1 else [words]
     answer = commands.refuses(" ".join(["train.py", *before, f'"{last}"']), 1, remedy, {})
     key = last.lstrip("+").partition("=")[0]
@@ -152,19 +152,23 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("words", "sentence"), OTHERS)
-def test_a_value_is_refused_in_words_of_its_own(commands: CommandRunner, words: str, sentence: str) -> None:
+def test_an_impossible_value_is_refused_with_a_specific_message(
+    commands: CommandRunner, words: str, sentence: str
+) -> None:
     commands.refuses(f"train.py {words}", 1, sentence, {})
 
 
-def test_one_class_is_nothing_to_tell_apart(commands: CommandRunner, tmp_path: Path) -> None:
+def test_a_dataset_with_one_class_is_refused(commands: CommandRunner, tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "data" / split / "only").mkdir(parents=True)
     sentence = "$DATA has only one class, only. Training needs at least two."
     commands.refuses("train.py data.root=$DATA", 1, sentence, {"DATA": tmp_path / "data"})
 
 
-def test_a_folder_of_runs_a_run_and_the_data_are_no_place_for_a_run(commands: CommandRunner, tmp_path: Path) -> None:
-    """Nothing is made there; and the run's own directory is."""
+def test_a_run_directory_may_not_be_in_a_run_in_the_data_or_around_them(
+    commands: CommandRunner, tmp_path: Path
+) -> None:
+    """Nothing is written there."""
     run = tmp_path / "outputs" / "demo" / "run"
     run.mkdir(parents=True)
     for name in ("manifest.json", "config.yaml"):
