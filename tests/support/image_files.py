@@ -6,9 +6,21 @@ import io
 import struct
 import zlib
 
+import numpy as np
 from PIL import Image
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(canary) (w) file closefile\nshowpage\n"
+SIZE = (75, 50)
+ROWS, COLUMNS = np.mgrid[: SIZE[1], : SIZE[0]]
+PIXELS = np.stack([ROWS * 5, COLUMNS * 3, 255 - ROWS * 2 - COLUMNS], 2).astype(np.uint8)  # smooth, so codecs agree
+RGB = Image.fromarray(PIXELS)
+
+
+def saved(picture: Image.Image = RGB, kind: str = "JPEG", **options: object) -> bytes:
+    """Return a picture as the content of an image file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def jpeg(side: int = 64, **options: object) -> bytes:
