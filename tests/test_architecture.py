@@ -150,7 +150,7 @@ def test_rooms_import_only_rooms_before_them(house: str, rooms: tuple[str, ...])
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    """This holds at import time. Imports inside functions and for type checking are exempt."""
+    """Imports inside functions and for type checking are exempt."""
     paths = {name_of(path)[:-3].removesuffix("/__init__").replace("/", "."): path for path in PACKAGE}
 
     def imported(node: ast.AST) -> Iterator[str]:

@@ -118,7 +118,7 @@ def test_a_learning_rate_of_0_moves_nothing(parts: list[Any]) -> None:
 
 
 def test_the_position_of_l2_and_trust_ratio_changes_the_result() -> None:
-    """They act on the gradient or on the update, depending on their position."""
+    """Depending on their position, these ingredients act on the gradient or on the update."""
     moments = ["first_moment", "second_moment"]
     for name in ("l2", "trust_ratio"):
         ends = [end([*moments[:i], name, *moments[i:]]) for i in range(3)]

@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
 
 
 def test_a_kill_while_saving_leaves_the_newest_saved_checkpoint_readable(place: Checkpoints) -> None:
-    """This holds for every one of 25 kills at random times."""
+    """The process is killed 25 times, at random moments."""
     rng, reached = random.Random(0), 0
 
     def child(pipe: Any) -> None:
@@ -232,7 +232,9 @@ def test_a_kill_while_saving_leaves_the_newest_saved_checkpoint_readable(place: 
         assert not [name for name in names(place) if name.endswith(".damaged")]
 
 
-def test_users_can_name_a_run_or_a_checkpoint_and_errors_say_what_it_is(place: Checkpoints, tmp_path: Path) -> None:
+def test_a_run_directory_stands_for_its_best_checkpoint_and_unreadable_files_are_named(
+    place: Checkpoints, tmp_path: Path
+) -> None:
     assert weights_path(str(tmp_path)) == place.last
     place.save(make_state(1), best=True)
     assert weights_path(str(tmp_path)) == place.best and weights_path(str(place.previous)) == place.previous

@@ -125,7 +125,7 @@ def test_a_record_marked_as_a_folder_is_damaged(small: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:8], lambda data: data + bytes(64), lambda _: b""])
-def test_a_record_of_another_size_than_its_tensor_is_damaged(small: Path, change: Callable[[bytes], bytes]) -> None:
+def test_a_record_whose_size_differs_from_its_tensors_is_damaged(small: Path, change: Callable[[bytes], bytes]) -> None:
     other = small.parent / "other.pt"
     copy_archive(small, other, lambda name, data: change(data) if name.endswith("data/0") else data)
     with pytest.raises(Damaged):
@@ -181,7 +181,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("times", [1, 10**6])
 def test_a_read_that_fails_is_not_damage(tmp_path: Path, failing: type[Failing], times: int, old: bool) -> None:
-    """This holds for every read of the file, and whether or not the failure lasts."""
+    """Every read of the file fails once, either for a moment or permanently."""
     path, state = tmp_path / "last.pt", make_state(3, numbers=20_000)
     torch.save(state, path, _use_new_zipfile_serialization=not old)
     failing.first, failing.times, failing.reads = 0, 0, 0

@@ -76,7 +76,7 @@ def test_c3_counts_a_diverged_run_as_the_worst(tmp_path: Path, loser: str, direc
 
 
 def test_c4_is_contradicted_if_adamws_loss_is_lower_from_the_first_validation(tmp_path: Path) -> None:
-    """As in results/fashion_mnist there are four validations, of which the first counts as early."""
+    """The runs have four validations as in results/fashion_mnist, of which the first counts as early."""
     mine = [[0.90 + 0.01 * seed, 0.8, 0.7, 0.6] for seed in range(5)]
     theirs = [[0.80 - 0.02 * seed, 0.8, 0.7, 0.6] for seed in range(5)]
     write_both(tmp_path / "below", SMALL, with_losses(*mine), with_losses(*theirs), seeds=5)
@@ -213,7 +213,7 @@ def test_c7_tests_the_slope_at_the_end(tmp_path: Path, last: Any, status: str) -
 
 
 def test_c7_is_undecided_with_two_validations(tmp_path: Path) -> None:
-    """With only two validations the last is nearly always the best, whatever the optimizer."""
+    """The last of two validations is nearly always the best, whichever optimizer is used."""
     recipe = ("data=fashion_mnist", *NO_NORM)
     write_both(tmp_path, recipe, lambda seed: ([40.0, 60.0],), lambda seed: ([10.0, 10.0],), seeds=5, classes=10)
     assert statuses(tmp_path)["C7b"] == UNDECIDED

@@ -86,7 +86,7 @@ def test_numbers_match_as_names_if_the_models_classes_are_numbers() -> None:
 
 
 def test_data_may_lack_classes_and_a_train_folder(colours: Colours, tmp_path: Path) -> None:
-    """Only 2 of 12 classes are present. `among="present"` corrects the image that looks like a third class."""
+    """The data has 2 of 12 classes. `among="present"` corrects the image that looks like a third class."""
     other = folders(tmp_path, {WNIDS[0]: 0, WNIDS[11]: 11})
     result, said = evaluate(colours.run, f"data.root={other}")
     assert (result["val/acc1"], result["model_classes"], result["classes"]) == (pytest.approx(75), 12, 2)
@@ -135,7 +135,7 @@ def test_a_model_trained_on_a_subset_says_which_classes_it_leaves_out(colours: C
 def test_a_relative_data_root_means_the_runs_own_data_in_any_working_directory(
     colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It used to be resolved in the current directory, which may hold nothing or other data with the same classes."""
+    """The path used to be resolved in the current directory, which may hold other data with the same classes."""
     state = colours.state()
     state["config"]["data"]["root"] = "data"
     run = colours.save(state, tmp_path / "run")

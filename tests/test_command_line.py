@@ -117,7 +117,7 @@ def test_the_environment_without_torch_detects_an_import_of_torch(train_py: Trai
 
 
 def test_a_separate_process_needs_no_torch_and_leaves_no_files(no_torch: dict[str, str], tmp_path: Path) -> None:
-    """It runs the two commands that users type first, without the fork server."""
+    """The two commands that users type first run without the fork server."""
     command = [sys.executable, str(ROOT / "train.py")]
     options: dict[str, Any] = {"env": no_torch, "cwd": tmp_path, "capture_output": True, "text": True}
     shown = subprocess.run([*command, "--cfg", "job", "optimizer=adamw"], **options)

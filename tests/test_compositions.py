@@ -66,7 +66,7 @@ def test_radam_matches_torch(eps: float, weight_decay: float) -> None:
 
 
 def test_rectification_never_begins_if_beta2_is_small() -> None:
-    """With beta2 = 0.6, rho is at most 4, and the step is that of the first moment, as in torch."""
+    """For beta2 = 0.6 rho is at most 4, and the step is that of the first moment, as in torch."""
     parts = ["first_moment", {"name": "second_moment", "beta2": 0.6}, "rectify"]
     theirs = {"lr": 1e-2, "betas": (0.9, 0.6)}
     assert largest_distance(chain(parts), lambda params: torch.optim.RAdam(params, **theirs)) < 1e-12
@@ -74,7 +74,7 @@ def test_rectification_never_begins_if_beta2_is_small() -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["rectify"]])
-def test_a_sharp_softplus_equals_none(more: list[str]) -> None:
+def test_a_sharp_softplus_has_no_effect(more: list[str]) -> None:
     """softplus(x) is nearly x where b x is large; the rest of the update does not change."""
     plain, sharp = ({"name": "second_moment", "eps": 0.0, "softplus": softplus} for softplus in (None, 1e9))
     assert largest_distance(chain(["first_moment", plain, *more]), chain(["first_moment", sharp, *more])) < 1e-12
@@ -115,7 +115,7 @@ def test_ranger_matches_pytorch_optimizer_where_the_definitions_agree() -> None:
 
 
 def test_ranger_differs_from_pytorch_optimizer_in_two_known_ways() -> None:
-    """These are the first two points of the list above; the test fails if pytorch_optimizer changes them."""
+    """Check the first two points of the list above, so that the test fails if pytorch_optimizer changes them."""
     other = pytest.importorskip("pytorch_optimizer", reason="python -m pip install pytorch_optimizer")
     ours, theirs = (Parameter(torch.ones(4, 1, 1, 1, dtype=torch.float64)) for _ in range(2))
     take_step(chain(RANGER)([ours]), [ours], [np.ones((4, 1, 1, 1))])
@@ -137,7 +137,7 @@ def test_lamb_matches_timm(weight_decay: float) -> None:
 
 
 def test_lars_matches_timm() -> None:
-    """Without weight decay and momentum, for which timm uses different formulas."""
+    """Weight decay and momentum are off, because timm uses different formulas for them."""
     parts = [{"name": "trust_ratio", "coefficient": 0.1, "eps": 1e-3}]
     theirs = {"lr": 0.5, "trust_coeff": 0.1, "eps": 1e-3, "always_adapt": True}
     assert largest_distance(chain(parts, lr=0.5), lambda params: Lars(params, **theirs)) < 1e-9

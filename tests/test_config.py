@@ -322,5 +322,5 @@ def test_impossible_values_are_refused(part: str, variant: str, name: str, value
 
 
 def test_the_report_ignores_settings_that_do_not_change_a_result() -> None:
-    """It ignores the seeds too, because it groups runs that differ only in their seeds."""
+    """The report ignores the seeds too, because it groups runs that differ only in their seeds."""
     assert neutral_keys() | {"seed", "init_seed", "data_seed"} == set(IGNORED) - RETIRED

@@ -101,7 +101,7 @@ def test_a_new_dataset_trains_and_is_recorded_counted_and_evaluated(stripes: lis
 def test_the_cost_of_a_run_on_a_dataset_of_unknown_size_is_unknown(
     stripes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It used to be computed with ImageNet's 1,281,167 images."""
+    """The cost used to be computed with ImageNet's 1,281,167 images."""
     monkeypatch.setitem(DATASETS, "stripes", UncountedConfig)
     config = compose_config(stripes)
     job = PlannedRun((), config, tmp_path / "run")
@@ -123,7 +123,7 @@ def test_a_datasets_declared_shape_matches_the_models_input(name: str) -> None:
 
 
 def test_the_declared_number_of_images_per_epoch_matches_the_built_dataset(tmp_path: Path) -> None:
-    """Cases: a holdout, fewer images, Zipf's law; by building small datasets, and by arithmetic for the whole ones."""
+    """Small datasets are built; for the whole ones the number is computed. Cases: holdout, fewer images, Zipf's law."""
     small: Any = idx_files(tmp_path / "idx", train=60)
     for changed in ({"holdout": 20}, {"train_images": 30}, {}):
         config = replace(small, **changed)

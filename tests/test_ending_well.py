@@ -134,7 +134,7 @@ def test_every_script_uses_ending_well(path: Path) -> None:
 
 
 def test_a_sweep_continues_after_a_refused_run(images: Path, tmp_path: Path) -> None:
-    """It lists the failed runs and exits with 1, also on an ASCII-only terminal."""
+    """The sweep lists the failed runs and exits with 1, also on an ASCII-only terminal."""
     env = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     arguments = ["-m", *TINY, f"data.root={images}", f"outputs={tmp_path}/runs", "trainer.steps=1"]
     arguments += ["trainer.accumulate=3,1"]
@@ -149,7 +149,7 @@ def test_a_sweep_continues_after_a_refused_run(images: Path, tmp_path: Path) -> 
 
 
 def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Path) -> None:
-    """This happens when the terminal closes. The run can be resumed."""
+    """A reader goes away when the terminal closes. The run can be resumed."""
     more = [
         f"data.root={images}",
         "trainer.epochs=400",
@@ -168,7 +168,7 @@ def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Pa
 
 
 def test_a_target_that_cannot_be_written_gives_an_error_message() -> None:
-    """Also if a script notices it only at the end, when it draws."""
+    """The script notices it only at the end, when it draws."""
     command = [str(ROOT / "scripts" / "show_schedule.py"), "--images", "6400", "--out", "/proc/nothing/x.png"]
     assert ended(command) == (1, f"error: /proc/nothing: No such file or directory: {USED}\n")
 

@@ -176,7 +176,7 @@ def test_a_seed_fails_if_one_of_its_runs_failed(make_run: MakeRun, tmp_path: Pat
     nesterov = only(tmp_path).rows[1]  # one run of seed 0 failed, so seed 0 failed
     assert (nesterov.failures.count, nesterov.n) == (3, 3)
     assert nesterov.final_top1 is not None
-    assert nesterov.final_top1.mean == pytest.approx(10.0)  # as in rankings and in results over several workloads
+    assert nesterov.final_top1.mean == pytest.approx(10.0)  # as in rankings and over several workloads
 
 
 def test_a_failed_loss_is_not_compared_if_the_number_of_classes_is_unknown(make_run: MakeRun, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "nowhere" / "a.json", "{}")
 
 
-def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+def test_links_and_pipes_are_written_through_and_not_replaced(tmp_path: Path) -> None:
     real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
     real.write_text("old")
     link.symlink_to(real)

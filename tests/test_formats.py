@@ -33,7 +33,7 @@ FACTS: dict[str, dict[str, Any]] = {name: json.loads((FORMATS / name / "facts.js
 KINDS = [(version, kind) for version in VERSIONS for kind in FACTS[version]["checkpoints"]]
 RUNS = [(version, run) for version in VERSIONS for run in FACTS[version]["answers"] if "-s" in run]
 each_version = pytest.mark.parametrize("old", VERSIONS, indirect=True)
-ROUNDING: dict[str, float] = {"rtol": 1e-3, "atol": 1e-5}  # of a dozen steps on another machine
+ROUNDING: dict[str, float] = {"rtol": 1e-3, "atol": 1e-5}  # after a dozen steps on another machine
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def test_an_old_pack_is_checked_and_used_for_training(commands: CommandRunner, o
     assert "is already complete" in answer.out or "train.py can use it as it is. To make a new pack" in answer.err
     assert files == {path: path.read_bytes() for path in files}
     done(commands, f"{command} data.pack={place} run_dir={old.place}/packed")
-    if pack == "pack-raw":  # it holds exactly the images' pixels
+    if pack == "pack-raw":  # the raw pack holds exactly the images' pixels
         done(commands, f"{command} run_dir={old.place}/folders")
         packed, folders = (weights_of(old.place / name) for name in ("packed", "folders"))
         assert all(torch.equal(tensor, folders[key]) for key, tensor in packed.items())

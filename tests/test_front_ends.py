@@ -303,7 +303,7 @@ def test_a_batch_consists_of_its_images_crops_and_uses_no_more_memory(end: str) 
 def test_models_trained_with_either_front_end_reach_the_same_loss(
     tiny: list[str], tmp_path, record_property: Callable
 ) -> None:
-    """Their losses differ by less than twice the pooled standard deviation between seeds."""
+    """The mean losses differ by less than twice the pooled standard deviation between seeds."""
     losses: dict[str, list[float]] = {"pil": [], "fast": []}
     short = [*tiny, "trainer.epochs=12", "optimizer=adamw", "trainer.checkpoint_every_steps=null"]
     for end, found in losses.items():

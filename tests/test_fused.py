@@ -64,12 +64,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_fused_true_is_refused_where_it_is_impossible(words: str) -> None:
+def test_fused_true_is_refused_if_the_step_cannot_be_fused(words: str) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(ValueError, match=words):
         REFUSED[words]()
 
 
-def test_by_default_a_step_that_cannot_be_fused_is_not() -> None:
+def test_by_default_a_step_is_fused_only_where_possible() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         param = Parameter(torch.empty(4, dtype=torch.float64))
         param.grad = torch.empty_like(param)

@@ -52,7 +52,7 @@ def test_an_operation_can_have_its_own_rule_for_counting_bytes() -> None:
 
 
 def test_torchs_fused_adamw_makes_seven_passes() -> None:
-    """It reads the gradient, and reads and writes the weights and two moments."""
+    """The step reads the gradient, and reads and writes the weights and two moments."""
     found = cost(lambda params: torch.optim.AdamW(params, fused=True), [torch.Size([1000, 1000])], "cuda")
     assert found.bytes == pytest.approx(7 * 4e6, rel=1e-5)
 

@@ -119,7 +119,7 @@ def test_after_a_kill_the_repeated_command_repeats_no_step(four: list[str], tmp_
     assert "running" in seen
     assert "missing" in seen
     wait_for(kept.exists)  # written as soon as the first run has ended
-    process.send_signal(signal.SIGHUP)  # as when the terminal closes; the runs, in their own sessions, get no signal
+    process.send_signal(signal.SIGHUP)  # the terminal closes; the runs have their own sessions
     assert process.wait(120) == 130
     wait_for(lambda: not any(in_use(path.parent) for path in outputs.rglob(".lock")))
     done = {path: path.stat().st_mtime_ns for path in outputs.rglob("result.json")}
@@ -210,7 +210,7 @@ def test_cost_is_the_remaining_work_at_the_measured_speed(tmp_path: Path) -> Non
 
 
 def test_without_a_measured_speed_the_cost_is_in_images(tmp_path: Path) -> None:
-    """Only the chosen classes of ImageNet count, without the holdout."""
+    """The holdout and the classes that are not chosen do not count."""
     config = compose_config(["experiment=imagenet100", "data.root=/nowhere"])
     found = cost([PlannedRun((), config, tmp_path / "a")])
     assert found.hours is None and found.images == 16 * (128_117 - 5_000)

@@ -86,7 +86,7 @@ def test_a_record_of_another_run_is_not_overwritten(ended: tuple[PlannedRun, Pat
 
 
 def test_a_list_of_runs_is_never_overwritten(tmp_path: Path) -> None:
-    """Its number follows the largest existing one, not their count, because queued tasks may still read an old list."""
+    """A new list's number follows the largest one, not their count, because queued tasks may still read an old list."""
     slurm = Slurm(tmp_path, [], [])
     for number in (2, 7):
         (tmp_path / f"runs-{number}.txt").write_text("")

@@ -26,7 +26,7 @@ from ranger21.records.checkpoint_file import read
 from ranger21.run import experiment, validations
 from ranger21.system.errors import UserError
 
-HELD = 25  # of 80 training images in 10 classes
+HELD = 25  # 25 of 80 training images in 10 classes
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_the_best_is_chosen_by_the_holdout(images, tmp_path) -> None:
 
 
 def test_no_model_sees_an_official_image_before_the_last_step(tmp_path) -> None:
-    """Only the official images are entirely white."""
+    """The official images are recognized because they alone are entirely white."""
     root = tmp_path / "idx"
     idx_files(root, train=120)
     file = root / "t10k-images-idx3-ubyte"

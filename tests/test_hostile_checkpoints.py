@@ -48,7 +48,7 @@ def test_reading_a_hostile_checkpoint_raises_damaged_or_oserror_only(tmp_path: P
     """A resuming run relies on these two exceptions."""
     whole = {"names.pt", "keys.pt"}
     files = write_hostile_checkpoints(tmp_path, tmp_path / "canary", KNOWN)
-    for file in files.keys() - whole - {"storage.pt"}:  # that one takes only virtual memory, and may succeed
+    for file in files.keys() - whole - {"storage.pt"}:  # storage.pt takes only virtual memory and may be read
         with pytest.raises((Damaged, OSError)):
             read(tmp_path / file)
     for file in whole:

@@ -18,7 +18,7 @@ from support.run_directories import config_of, logged_lines
 from ranger21.report.tables.text import table_lines
 from ranger21.system.wording import defused, one_line
 
-LEFT_OUT: dict[str, tuple[str, str]] = {  # by run: a file and its content, for which the run is left out
+LEFT_OUT: dict[str, tuple[str, str]] = {  # run: (file, content for which the run is left out)
     "bomb": ("config.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))),
     "tag": ("config.yaml", "seed: !!python/object/apply:os.mkdir [../canary]\n"),

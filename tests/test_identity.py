@@ -41,7 +41,7 @@ def test_every_name_class_and_size_changes_the_fingerprint() -> None:
 
 
 def test_the_digest_of_the_names_equals_the_fingerprint_before_sizes_were_added() -> None:
-    """It is the digest of version 1, so that old and new records can be compared."""
+    """The digest is that of version 1, so that old and new records can be compared."""
     lines = "".join(f"train/{name}\n" for name in NAMES) + "val/a/v.jpg\nval/b/v.jpg\n"
     assert NOW.names == f"names:{hashlib.sha256(lines.encode()).hexdigest()}"
     assert NOW.fingerprint.startswith("images-2:")

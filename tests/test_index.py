@@ -132,7 +132,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("restored", [False, True])
 def test_a_change_is_noticed(change, restored, tmp_path, walks):
-    """Also if the folders' modification times are reset afterwards, as rsync -a, tar and copytree do."""
+    """The change is noticed even if modification times are reset afterwards, as rsync -a, tar and copytree do."""
     split = make(tmp_path / "train")
     before = images_of(read_index(split))
     times = {folder: Path(folder).stat().st_mtime_ns for folder, _, _ in os.walk(split)}
@@ -149,7 +149,7 @@ def test_a_change_is_noticed(change, restored, tmp_path, walks):
 
 
 def test_a_set_rewritten_in_place_is_read_again(tmp_path, walks):
-    """This changes no folder, so the sizes of some files are checked. A single rewritten image may be missed."""
+    """Rewriting changes no folder, so the size of one image per class is checked; one rewritten image may be missed."""
     split = make(tmp_path / "train", ["a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg", "b/x/2.jpg"])
     (split / "b" / "gone.jpg").symlink_to("nowhere")
     (split / "a" / "3.jpg").write_bytes(b"12345")
@@ -179,7 +179,7 @@ def test_a_cache_of_an_older_version_is_replaced(version, tmp_path, walks):
 
 
 def test_a_recently_changed_folder_is_not_cached(tmp_path, walks, monkeypatch):
-    """The time of its last change (ctime) counts, whatever its modification time."""
+    """The time of its last change (ctime) decides, not its modification time."""
     monkeypatch.setattr(index_cache, "SETTLED_SECONDS", 2)
     split = make(tmp_path / "train")
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_a_copy_of_the_folders_does_not_use_the_originals_cache(tmp_path, walks)
 
 
 def test_a_hostile_cache_is_replaced(tmp_path, walks):
-    """Its paths lead out of the folder, it is compressed, or it claims more elements than it has bytes."""
+    """The cache's paths lead out of the folder, it is compressed, or it claims more elements than it has bytes."""
     split = make(tmp_path / "train", ["n1/a.jpg", "n2/b.jpg"])
     expected = images_of(read_index(split))
     place = cache_files(split)[0]

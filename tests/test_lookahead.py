@@ -150,7 +150,7 @@ def test_a_group_can_be_added() -> None:
     assert same(ends, expected), "the new parameters merge at their own fifth step"
 
 
-def test_closure_and_its_loss() -> None:
+def test_step_runs_the_closure_and_returns_its_loss() -> None:
     weight = Parameter(torch.tensor([2.0, -1.0]))
     optimizer = Lookahead(torch.optim.SGD([weight], lr=0.1))
 
