@@ -240,10 +240,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("part", "variant", "field"), KEYS, ids=[".".join((p, v, f.name)) for p, v, f in KEYS])
 def test_a_field_changes_the_directory_unless_it_is_neutral(part: str, variant: str, field: Field) -> None:
-    with_others = ["data.holdout=10"] if field.name == "final_validation" else []  # else it must be true
+    with_others = ["data.holdout=10"] if field.name == "final_validation" else []  # false needs a holdout
     config = defaults(*([f"{part}={variant}"] if part else []), *with_others)
     old = getattr(config, part) if part else config
-    with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # neutral, too
+    with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # required; neutral, too
     new = replace(old, **{field.name: another(field.name, getattr(old, field.name))}, **with_it)
     changed = replace(config, **{part: new}) if part else new
     neutral = {field.name, part, f"{part}.{field.name}"} & neutral_keys()

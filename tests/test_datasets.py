@@ -114,7 +114,7 @@ def test_the_cost_of_a_run_on_a_dataset_of_unknown_size_is_unknown(
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_datasets_declared_shape_matches_the_models_input(name: str) -> None:
-    """The device's part of the transform, with a mean and scale per channel, keeps the shape."""
+    """The shape holds after the device's part of the transform, which has a mean and a scale for each channel."""
     config = compose_config(["data=" + name, "data.root=/nowhere"]).data
     view = config.view()
     assert view.shape == config.shape and config.known_classes == config.classes_chosen()

@@ -32,7 +32,7 @@ def test_the_fused_step_passes_its_tests_in_tritons_interpreter() -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-HOST = ("detach", "alias", "view", "device", "_record_function_enter_new", "_record_function_exit")  # no kernels
+HOST = ("detach", "alias", "view", "device", "_record_function_enter_new", "_record_function_exit")  # no launches
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])

@@ -95,7 +95,7 @@ def test_an_interrupted_survey_continues(tiny: list[str], tmp_path: Path, monkey
 
 
 def test_a_record_of_other_images_is_not_continued(tiny: list[str], images: Path, tmp_path: Path) -> None:
-    """The images changed in the same folder. An older record without their identity is used."""
+    """The images changed in the same folder. An older record, which does not identify its images, is continued."""
     root, record = tmp_path / "data", tmp_path / "out" / "landscape.json"
     shutil.copytree(images, root)
     source = save(tmp_path / "a.pt", make_model(), [*tiny, f"data.root={root}"])

@@ -1,4 +1,4 @@
-"""The number of loader processes: the cores that control groups, SLURM and the affinity grant, shared by the ranks."""
+"""The default number of loader processes, from the cores that control groups, SLURM and the affinity allow."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The learning rate range test: its suggestion, that it changes nothing, and its command; plots of schedules."""
+"""The learning rate range test: its suggestion, its command, and that it restores everything; plots of schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small copy of Fashion-MNIST's file format."""
+"""Small datasets in Fashion-MNIST's file format."""
 
 from __future__ import annotations
 
