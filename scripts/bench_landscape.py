@@ -26,7 +26,7 @@ def main() -> None:
     """Run the command."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as for train.py")
-    text = "number for the loss and for the statistics (default: %(default)s)"
+    text = "number of images for the loss and for the statistics (default: %(default)s)"
     parser.add_argument("--images", type=as_whole(2), default=500, help=text)
     parser.add_argument("--rounds", type=as_whole(), default=5, help="number of rounds (default: %(default)s)")
     args = parser.parse_intermixed_args()

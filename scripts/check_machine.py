@@ -41,7 +41,7 @@ The command takes train.py's overrides and checks the training that they configu
                     W&B's server
 
 A table shows the result of each check: ok, warning (training works, but not as well as it could)
-or failed, and what to do. The exit status is 1 if a check failed. A check that hangs is ended
+or failed, and what to do. The exit status is 1 if a check failed. A check that hangs is stopped
 after --limit seconds; a check that crashes gets a row in the table, too.
 
 Nothing is left behind except machine.json and train.py's index of the images in the user's cache.

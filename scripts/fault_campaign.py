@@ -37,7 +37,7 @@ Several faults hit every run. --seed determines the faults and their steps; the 
 step is random. A fault is recovered if the run ended as expected (exit code and message),
 resumed from the newest intact checkpoint, and finished. The weights, the optimizer's state and
 metrics.jsonl (except times) must be bit-identical to the undisturbed run's. Where the number of
-ranks changes, sums are computed in another order, and the weights must agree within 1e-10.
+ranks changes, sums are computed in a different order, and the weights must agree within 1e-10.
 Faults that need root (a separate file system for the inode table) are otherwise skipped and
 listed. The exit status is 1 if any fault was not recovered or any run differs."""
 

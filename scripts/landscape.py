@@ -60,8 +60,8 @@ written to --out:
   contours.png, .svg  surface.png, .svg   the figures
   landscape.json                          all values, with the checkpoint's own loss for comparison
   landscape.npz                           x, y and losses as arrays
-Rows are saved as they are computed: after Ctrl-C the same command continues. If all rows are
-there, it measures only the sharpness before it draws. A folder that has another landscape (of
+Rows are saved as they are computed: after Ctrl-C the same command continues. If all rows
+exist, it measures only the sharpness before it draws. A folder that has another landscape (of
 other weights, images or options) is refused."""
 
 
@@ -76,17 +76,22 @@ def parser() -> argparse.ArgumentParser:
     text = "run directories (their best checkpoint) or checkpoints; and key=value, as for train.py"
     add("checkpoints", nargs="+", metavar="CHECKPOINT", help=text)
     add("--directions", choices=("filter", "plain", "plane"), help="see above")
-    add("--points", type=int, default=settings.points, help="number along each axis, odd (default: %(default)s)")
+    add(
+        "--points",
+        type=int,
+        default=settings.points,
+        help="number of points along each axis; must be odd (default: %(default)s)",
+    )
     text = "extent along random directions, in norms of the weights (default: %(default)s)"
     add("--radius", type=float, default=settings.radius, help=text)
-    text = "around the checkpoints of a plane, as a fraction of their extent (default: %(default)s)"
+    text = "margin around the checkpoints of a plane, as a fraction of their extent (default: %(default)s)"
     add("--margin", type=float, default=settings.margin, help=text)
-    add("--seed", type=int, default=settings.seed, help="of the random directions (default: %(default)s)")
-    add("--images", type=int, default=settings.images, help="number for the loss (default: %(default)s)")
+    add("--seed", type=int, default=settings.seed, help="seed of the random directions (default: %(default)s)")
+    add("--images", type=int, default=settings.images, help="number of images for the loss (default: %(default)s)")
     text = "split of these images (default: %(default)s)"
     add("--split", choices=("train", "val", "holdout"), default=settings.split, help=text)
     add("--bn", choices=("recompute", "keep"), default=settings.bn, help="see above (default: %(default)s)")
-    text = "number for the running statistics (default: %(default)s)"
+    text = "number of images for the running statistics (default: %(default)s)"
     add("--bn-images", type=int, default=settings.bn_images, help=text)
     text = "points under one vmap; 1 is fastest on CPUs (default: %(default)s)"
     add("--points-at-once", type=int, default=settings.points_at_once, help=text)

@@ -266,5 +266,5 @@ def copied(jobs: list[PlannedRun], file: Path, yes: bool) -> bool:
 
 
 if __name__ == "__main__":
-    with ending_well("does what is missing"):
+    with ending_well("continues with the remaining runs"):
         sys.exit(main())

@@ -51,9 +51,9 @@ changed by 1e-12 or 2e-12; if they end differently, the table calls the path cha
 (x, y) is one parameter tensor of shape (2,), so operations on units or tensors act on
 both coordinates together: clipping compares the norm of the gradient with that of (x, y),
 and a trust ratio is a single number; both cause short steps near the origin. Gradient
-centralization needs two axes and has no effect. Without weight decay, timm's LARS, LARC
-and LAMB have no trust ratio by default (and would be momentum, momentum and clipped
-Adam), so here they have always_adapt=true. A second tensor without a gradient comes last,
+centralization needs at least two axes and has no effect here. Without weight decay,
+timm's LARS, LARC and LAMB have no trust ratio by default (and would be momentum,
+momentum and clipped Adam), so here they have always_adapt=true. A second tensor without a gradient comes last,
 because the norm loss of ranger21_official, which needs no weight decay, is applied to the
 last tensor only."""
 

@@ -30,8 +30,8 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=as_path, metavar="PAGE.html")
     parser.add_argument("picture", type=as_path, metavar="OUT.png")
-    parser.add_argument("--width", type=int, default=1400, help="of the window in pixels (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=1050, help="of the window in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=1400, help="window width in pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=1050, help="window height in pixels (default: %(default)s)")
     parser.add_argument(
         "--full", action="store_true", help="the whole page, not only the part that fits into the window"
     )

@@ -21,7 +21,7 @@ Send offline W&B runs to W&B, each as one run, from a machine with internet acce
 For clusters whose nodes have no internet: run it on the login node, after `wandb login`.
 A run that was stopped and resumed has several fragments (wandb/offline-run-*). They are
 merged, with each step once and the trainer's best values, and sent by `wandb sync`. Runs
-that are still going, and runs that have not changed since they were sent, are skipped, so
+that are still running, and runs that have not changed since they were sent, are skipped, so
 you can run this as often as you like."""
 
 EXAMPLES = """\
@@ -53,9 +53,13 @@ def main() -> int:
         "runs", nargs="+", metavar="RUNS", help="run directories, folders that contain them, or quoted globs"
     )
     parser.add_argument("--dry-run", action="store_true", help="merge the runs and list what would be sent")
-    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="repeat, with so many seconds in between")
+    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="repeat, with this many seconds in between")
     parser.add_argument(
-        "--timeout", type=as_seconds, default=TIMEOUT, metavar="SECONDS", help="for each run (default: %(default)s)"
+        "--timeout",
+        type=as_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="limit for each run (default: %(default)s)",
     )
     options = parser.parse_args()
     told: set[str] = set()

@@ -144,5 +144,5 @@ def finish(search: Search) -> int:
 
 
 if __name__ == "__main__":
-    with ending_well("does what is missing"):
+    with ending_well("continues with the remaining trials"):
         sys.exit(main())

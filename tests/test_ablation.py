@@ -84,7 +84,7 @@ def test_each_choice_switches_on_exactly_the_ingredients_that_it_lists(configs: 
 
 SAID = {
     "train.py ablation=minus_lookahead": "ablation=minus_lookahead does not exist: ablation is one of 0_adamw, ",
-    "train.py ablation=": "ablation= is not possible: ablation is one of 0_adamw, 1_schedule",
+    "train.py ablation=": "ablation= is invalid: ablation is one of 0_adamw, 1_schedule",
     "train.py minus_pnm": "'minus_pnm' is not of the form key=value: ablation=minus_pnm.",
     "train.py -m 'ablation=glob(x*)'": "ablation=glob(x*) matches no choice: ablation is one of 0_adamw, ",
 }

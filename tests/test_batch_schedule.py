@@ -116,7 +116,7 @@ def test_growth_over_0_images_equals_no_growth_with_accumulation(growing: list[s
         (
             ["batch_schedule.over=20"],
             1,
-            "batch_schedule.over=20 is not possible: it must be in images, epochs or percent.",
+            "batch_schedule.over=20 is invalid: it must be in images, epochs or percent.",
         ),
         (
             ["trainer.accumulate=4"],

@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(place: Checkpoints) -> None:
     assert names(place) == set()
     place.save(make_state(1), best=True)
     for text in sentences():
-        assert "could not be written (File too large); the previous one is unchanged. Make room" in text
+        assert "could not be written (File too large); the previous one is unchanged. Free disk space" in text
     assert names(place) == {"last.pt", "best.pt"} and step_of(place.last) == step_of(place.best) == 1
 
 

@@ -151,7 +151,9 @@ def test_a_relative_data_root_means_the_runs_own_data_in_any_working_directory(
 
 def test_a_pack_of_other_images_than_data_root_is_refused(colours: Colours) -> None:
     pack = ROOT / "tests" / "formats" / "1" / "pack-jpeg"
-    with pytest.raises(UserError, match=rf"^data.pack={pack} was made of other images than {colours.root} has now"):
+    with pytest.raises(
+        UserError, match=rf"^data.pack={pack} was made of different images from those in {colours.root} now"
+    ):
         evaluate(colours.run, f"data.pack={pack}", f"data.root={colours.root}")
 
 
@@ -179,7 +181,7 @@ def test_classes_are_matched_by_position_only_on_request(colours: Colours, tmp_p
     result, said = evaluate(run, f"data.root={renamed}", by_position=True)
     assert result["val/acc1"] == pytest.approx(RIGHT) and "by position, regardless of their names" in said
     four = folders(tmp_path / "four", {WNIDS[label]: label for label in (11, 3, 5, 0)})
-    with pytest.raises(UserError, match=r"^--by-position is not possible: .* has 12 classes, and .* has 4\.$"):
+    with pytest.raises(UserError, match=r"^--by-position cannot be used: .* has 12 classes, but .* has 4\.$"):
         evaluate(run, f"data.root={four}", by_position=True)
 
 

@@ -316,7 +316,7 @@ IMPOSSIBLE = [
 )
 def test_impossible_values_are_refused(part: str, variant: str, name: str, value: Any) -> None:
     config = defaults(f"{part}={variant}") if part else defaults()
-    with pytest.raises(UserError, match=r"is not possible: it must be \S.*\.$") as caught:
+    with pytest.raises(UserError, match=r"is invalid: it must be \S.*\.$") as caught:
         replace(getattr(config, part) if part else config, **{name: value})
     assert f"{part}.{name}".lstrip(".") in str(caught.value)
 

@@ -21,7 +21,7 @@ QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 
 def test_too_many_steps_are_refused() -> None:
     for course in (lambda: Course(64, 64, 1, steps=100_000_001), lambda: Course(6400, 1, epochs=20_000)):
-        with pytest.raises(UserError, match=r"A run of 1\d\d,000,00\d steps is not possible, only one of 100,000,000"):
+        with pytest.raises(UserError, match=r"A run of 1\d\d,000,00\d steps is too long: the limit is 100,000,000"):
             course()
 
 

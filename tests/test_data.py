@@ -259,7 +259,7 @@ def test_damaged_idx_files_are_refused(tmp_path: Path, zipped: bool, keep: int) 
 def test_missing_idx_files_are_named(tmp_path: Path) -> None:
     config = idx_files(tmp_path / "idx")
     (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(UserError, match=r"data.root=.* does not contain Fashion-MNIST, .*t10k-labels-idx1-ubyte"):
+    with pytest.raises(UserError, match=r"data.root=.* does not contain Fashion-MNIST: .*t10k-labels-idx1-ubyte"):
         config.require()
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte cannot be read"):
         build_data(config, 0)

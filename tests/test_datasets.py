@@ -94,7 +94,7 @@ def test_a_new_dataset_trains_and_is_recorded_counted_and_evaluated(stripes: lis
     assert (batch.images[0, :, 0] == batch.images[0, :, 31]).all() and (batch.images[1, :, :, 0] == 0).sum() == 48
     with pytest.raises(UserError, match="There are no stripes in /no"):
         replace(config.data, root="/no").require()
-    with pytest.raises(UserError, match=r"data.train_images=17 is not possible: it must be from 1 to 16"):
+    with pytest.raises(UserError, match=r"data.train_images=17 is invalid: it must be from 1 to 16"):
         compose_config([*stripes, "data.train_images=17"])
 
 

@@ -16,7 +16,7 @@ from support.training import TINY
 
 from ranger21.config.ending import ending_well
 
-USED = "choose one that can be used, or make room there."
+FULL, USABLE = "free disk space there, or choose another path.", "choose a path that can be used."
 PRELUDE = """
 import os, sys
 from ranger21.config.ending import ending_well
@@ -78,7 +78,7 @@ def test_a_command_ends_silently_if_its_reader_goes_away(body: str, more: dict[s
 @pytest.mark.parametrize(
     ("body", "code", "said"),
     [
-        (f"{HELLO}\nraise UserError('x is not possible.')", 1, "error: x is not possible.\n"),
+        (f"{HELLO}\nraise UserError('x is invalid.')", 1, "error: x is invalid.\n"),
         (f"{HELLO}\nraise KeyboardInterrupt", 130, "stopped: when run again, this command starts over\n"),
     ],
     ids=["mistake", "Ctrl-C"],
@@ -96,12 +96,12 @@ def test_any_other_broken_pipe_shows_its_traceback() -> None:
 @pytest.mark.parametrize("more", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("body", [HELLO, f"{HELLO}\nsys.exit()"], ids=["few lines", "exit"])
 def test_output_to_a_full_disk_gives_an_error_message(body: str, more: dict[str, str], full: int) -> None:
-    assert ended(with_body(body), full, more) == (1, f"error: the output: No space left on device: {USED}\n")
+    assert ended(with_body(body), full, more) == (1, f"error: the output: No space left on device: {FULL}\n")
 
 
 def test_errors_are_printed_even_if_the_output_is_on_a_full_disk(full: int) -> None:
-    body = f"{HELLO}\nraise UserError('x is not possible.')"
-    assert ended(with_body(body), full) == (1, "error: x is not possible.\n")
+    body = f"{HELLO}\nraise UserError('x is invalid.')"
+    assert ended(with_body(body), full) == (1, "error: x is invalid.\n")
 
 
 @pytest.mark.parametrize("body", ["pass", "sys.stdout.close()", f"sys.stdout = None\n{HELLO}"])
@@ -113,9 +113,9 @@ def test_a_command_without_output_succeeds(body: str) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), f"the output: No space left on device: {USED}"),
-        (PermissionError(errno.EACCES, "Permission denied", "a/x.json"), f"a/x.json: Permission denied: {USED}"),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), f"xxx: File name too long: {USED}"),
+        (OSError(errno.ENOSPC, "No space left on device"), f"the output: No space left on device: {FULL}"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/x.json"), f"a/x.json: Permission denied: {USABLE}"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), f"xxx: File name too long: {USABLE}"),
     ],
 )
 def test_files_that_cannot_be_used_give_an_error_message(
@@ -170,7 +170,7 @@ def test_a_run_whose_reader_goes_away_saves_and_stops(images: Path, tmp_path: Pa
 def test_a_target_that_cannot_be_written_gives_an_error_message() -> None:
     """The script notices it only at the end, when it draws."""
     command = [str(ROOT / "scripts" / "show_schedule.py"), "--images", "6400", "--out", "/proc/nothing/x.png"]
-    assert ended(command) == (1, f"error: /proc/nothing: No such file or directory: {USED}\n")
+    assert ended(command) == (1, f"error: /proc/nothing: No such file or directory: {USABLE}\n")
 
 
 def test_a_script_without_a_reader_still_writes_its_file(unread: int, tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Files are written completely or not at all."""
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from ranger21.system.errors import UserError
-from ranger21.system.files import replacing, sweep, write_atomically
+from ranger21.system.files import not_written, replacing, sweep, write_atomically
 
 FORK = multiprocessing.get_context("fork")
 
@@ -26,6 +28,23 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere/a\.json could not be written \(No such file or directory\)"):
         write_atomically(tmp_path / "nowhere" / "a.json", "{}")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "advice"),
+    [
+        ((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space"),
+        ((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+        ((errno.EISDIR, errno.EIO, errno.ENOENT), "remove the cause"),
+    ],
+    ids=["space", "permission", "other"],
+)
+def test_the_advice_after_a_failed_write_fits_the_error(numbers: tuple[int, ...], advice: str) -> None:
+    for number in numbers:
+        told = not_written(Path("a.json"), OSError(number, os.strerror(number), "other"))
+        assert told == (f"a.json could not be written ({os.strerror(number)}): {advice} and run the same command again")
+    several = shutil.Error([("a", "b", "Permission denied")])  # an OSError without errno and strerror
+    assert "(None)" not in not_written(Path("a.json"), several)
 
 
 def test_links_and_pipes_are_written_through_and_not_replaced(tmp_path: Path) -> None:

@@ -45,13 +45,15 @@ def test_finished_runs_with_other_settings_or_images_are_refused(
     assert require_same_runs([moved]) == []
     image = next(data.glob("train/*/*"))
     image.rename(image.with_name("another.JPEG"))
-    with pytest.raises(UserError, match=rf"used other images .* data.root={images} .* then, data.root={data} .* now"):
+    with pytest.raises(
+        UserError, match=rf"used different images .* data.root={images} .* then, data.root={data} .* now"
+    ):
         require_same_runs([moved])
     in_place = replace(moved, directory=shutil.copytree(job.directory, tmp_path / "in-place"))
     manifest = json.loads((in_place.directory / "manifest.json").read_text())
     manifest["data"]["root"] = str(data)
     (in_place.directory / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="used other images"):  # although the folder is the same
+    with pytest.raises(UserError, match="used different images"):  # although the folder is the same
         require_same_runs([in_place])
     shutil.rmtree(data)
     (doubt,) = require_same_runs([moved])
@@ -66,7 +68,7 @@ def test_finished_runs_of_other_code_are_reported(ended: tuple[PlannedRun, Path]
         files["ranger21/engine/loop.py"] = "0" * 16
     (old.directory / "manifest.json").write_text(json.dumps(manifest))
     told = other_code([job, old, old])
-    assert told is not None and "by other code: 2 (ranger21/engine/loop.py)." in told
+    assert told is not None and "by different code: 2 (ranger21/engine/loop.py)." in told
 
 
 def test_a_record_of_another_run_is_not_overwritten(ended: tuple[PlannedRun, Path], tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_patience_is_a_whole_number_of_seconds_from_the_environment(monkeypatch:
     assert seconds_of_patience() == 300
     for impossible in ("long", "0", "-5", "7.5", "inf", "nan", "", "10000000"):
         monkeypatch.setenv("RANGER21_PATIENCE", impossible)
-        with pytest.raises(UserError, match=f"RANGER21_PATIENCE={impossible} is not possible"):
+        with pytest.raises(UserError, match=f"RANGER21_PATIENCE={impossible} is invalid"):
             seconds_of_patience()
 
 

@@ -107,10 +107,10 @@ def test_in_array_datasets_the_image_number_determines_the_holdout(tmp_path) -> 
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        (9, "data.holdout=9 is not possible: it must be at least 10, one image per class"),
-        (75, "data.holdout=75 is not possible: it would take 8 images of the class .*, which has only 8 training"),
-        (80, "data.holdout=80 is not possible: it would take 8 images of the class"),
-        (10**6, "data.holdout=1000000 is not possible: it would take 100000 images of the class"),
+        (9, "data.holdout=9 is too small: it must be at least 10, one image per class"),
+        (75, "data.holdout=75 is too large: it would hold out 8 images of the class .*, which has only 8 training"),
+        (80, "data.holdout=80 is too large: it would hold out 8 images of the class"),
+        (10**6, "data.holdout=1000000 is too large: it would hold out 100000 images of the class"),
     ],
 )
 def test_an_impossible_holdout_size_is_refused(config, wanted: int, sentence: str) -> None:
@@ -119,9 +119,9 @@ def test_an_impossible_holdout_size_is_refused(config, wanted: int, sentence: st
 
 
 def test_impossible_holdout_settings_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.holdout=-1 is not possible"):
+    with pytest.raises(UserError, match=r"data\.holdout=-1 is invalid"):
         compose_config(["data=imagenet", "data.holdout=-1"])
-    with pytest.raises(UserError, match=r"trainer.final_validation=false is not possible without .*data.holdout=N"):
+    with pytest.raises(UserError, match=r"trainer.final_validation=false requires a holdout, .*data.holdout=N"):
         compose_config(["data=imagenet", "trainer.final_validation=false"])
 
 

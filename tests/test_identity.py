@@ -80,7 +80,7 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
             Agreement.DIFFERENT,
             "other pixels",
         ),
-        ({"fingerprint": "pixels:1"}, NOW.facts(), Agreement.DIFFERENT, "another kind of data set"),
+        ({"fingerprint": "pixels:1"}, NOW.facts(), Agreement.DIFFERENT, "another kind of dataset"),
         ({}, NOW.facts(), Agreement.DIFFERENT, "no fingerprint is recorded"),
     ],
 )

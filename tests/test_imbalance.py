@@ -109,7 +109,7 @@ def test_a_run_logs_and_records_the_kept_images_and_resumes_exactly(images: Path
     kept = facts["images_of_class"]
     assert facts["train_images"] == sum(kept.values()) == 22 and facts["val_images"] == 30
     listed = ", ".join(f"{name} {count}" for name, count in kept.items())
-    said = f"data.imbalance=1 leaves of the training images, by class: {listed}."
+    said = f"data.imbalance=1 keeps these numbers of training images per class: {listed}."
     assert said in (tmp_path / "whole.out").read_text()
 
 
@@ -124,5 +124,5 @@ def test_imbalance_changes_the_run_directory_and_older_runs_have_none() -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "11", "true", "many"])
 def test_an_invalid_exponent_is_refused(value: str) -> None:
-    with pytest.raises(UserError, match=r"^data\.imbalance=.* is not possible: it must be a number"):
+    with pytest.raises(UserError, match=r"^data\.imbalance=.* is invalid: it must be a number"):
         compose_config([*TINY, f"data.imbalance={value}"])

@@ -151,13 +151,13 @@ def test_the_command_draws_a_plane_with_a_trajectory_of_a_real_run(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"checkpoints": ("a", "b"), "directions": "plane"}, "--directions plane is not possible with 2 checkpoints: "),
-        ({"points": 8}, "--points=8 is not possible: it must be odd"),
-        ({"bn_images": 1}, "--bn-images=1 is not possible: it must be at least 2"),
-        ({"radius": 0.0}, "--radius=0.0 is not possible: it must be above 0."),
-        ({"sharpness_radius": float("nan")}, "--sharpness-radius=nan is not possible: it must be above 0."),
-        ({"points_at_once": 0}, "--points-at-once=0 is not possible: it must be at least 1."),
-        ({"margin": -0.1}, "--margin=-0.1 is not possible: it must be at least 0."),
+        ({"checkpoints": ("a", "b"), "directions": "plane"}, "--directions plane cannot be used with 2 checkpoints: "),
+        ({"points": 8}, "--points=8 is invalid: it must be odd"),
+        ({"bn_images": 1}, "--bn-images=1 is invalid: it must be at least 2"),
+        ({"radius": 0.0}, "--radius=0.0 is invalid: it must be above 0."),
+        ({"sharpness_radius": float("nan")}, "--sharpness-radius=nan is invalid: it must be above 0."),
+        ({"points_at_once": 0}, "--points-at-once=0 is invalid: it must be at least 1."),
+        ({"margin": -0.1}, "--margin=-0.1 is invalid: it must be at least 0."),
         ({"checkpoints": ("a", "b"), "trajectory": ("c",)}, "--trajectory needs a single plot, not 2: "),
     ],
 )
@@ -201,5 +201,5 @@ def test_checkpoints_of_different_models_are_refused(tiny: list[str], tmp_path: 
             show(tmp_path, *checkpoints, trajectory=trajectory)
         assert text in str(caught.value) and str(caught.value).startswith(other)
     third = save(tmp_path / "d.pt", make_model(2), tiny)
-    with pytest.raises(UserError, match=r"^--bn keep is not possible on a plane, .* use --bn recompute\.$"):
+    with pytest.raises(UserError, match=r"^--bn keep cannot be used on a plane, .* use --bn recompute\.$"):
         show(tmp_path, a, b, third, bn="keep")

@@ -129,7 +129,7 @@ def test_a_landscape_on_the_holdout_needs_data_holdout(images: Path) -> None:
     settings = Settings(("run",), split="holdout", images=12, bn_images=16)
     with join("cpu") as world:
         precision = choose_precision("fp32", world.device)
-        with pytest.raises(UserError, match="--split holdout is not possible"):
+        with pytest.raises(UserError, match="--split holdout cannot be used"):
             load_images(compose_config(words).data, settings, world, precision)
         data = compose_config([*words, "data.holdout=10"]).data
         assert sum(len(batch.labels) for batch in load_images(data, settings, world, precision).batches) == 10

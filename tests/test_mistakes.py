@@ -234,6 +234,6 @@ def test_screenshot_of_an_unknown_panel_names_the_panels_of_the_page(script, tmp
     page, picture = tmp_path / "page.html", tmp_path / "page.png"
     page.write_text('<figure data-metric="lr"><div class="plot">0.003</div></figure>')
     code, sentence = script("screenshot_page.py", str(page), str(picture), "--hover", "loss")
-    assert code == 1 and "--hover=loss is not possible" in sentence and sentence.endswith("which shows lr.")
+    assert code == 1 and "--hover=loss is invalid" in sentence and sentence.endswith("which shows lr.")
     assert not picture.exists()
     assert script("screenshot_page.py", str(page), str(picture), "--width", "99999999")[0] == 1

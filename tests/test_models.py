@@ -71,7 +71,7 @@ def test_without_skips_a_resnet_is_a_stack_of_layers(name: str, remove: bool) ->
 
 def test_only_a_resnet_has_skips_to_remove() -> None:
     sentence = (
-        r"^model.remove_skips=true is not possible for model=nf_resnet26\. It needs one of timm's ResNets, such as "
+        r"^model.remove_skips=true cannot be used with model=nf_resnet26\. It needs one of timm's ResNets, such as "
     )
     with pytest.raises(UserError, match=sentence):
         make("nf_resnet26", remove_skips=True)

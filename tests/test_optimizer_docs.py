@@ -167,7 +167,7 @@ PROBES: dict[str, Callable[[str, Make], str]] = {
     "half-precision weights, Kahan": lambda _, make: half_precision(make),
     "FSDP2, TP, DCP": lambda name, _: "yes" if covered(name, SHARDED) else "no",
     "`torch.compile` of the step": lambda name, _: "exact" if covered(name, COMPILED) else "no",
-    "settings for a group": lambda _, make: groups(make),
+    "per-group settings": lambda _, make: groups(make),
 }
 
 
@@ -204,7 +204,7 @@ def test_lookahead_supports_what_its_inner_optimizer_supports() -> None:
         "`maximize`": {"maximize": True},
         "lr as a tensor": {"lr": torch.tensor(1e-2)},
         "half-precision weights, Kahan": {},
-        "settings for a group": {},
+        "per-group settings": {},
     }
     assert {column for column, what in said.items() if what.startswith("the inner one's")} == switches.keys()
     for kwargs in switches.values():

@@ -167,7 +167,7 @@ def test_a_full_disk_is_reported_and_the_command_can_continue(config, packs, tmp
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     options = [*overrides_of(config), "--processes", "2"]
     output = pack_by_command(tmp_path / "pack", *options, code=1, preexec_fn=limit)
-    assert "cannot be written (File too large). Free some space and repeat the same command" in output
+    assert "could not be written (File too large): free disk space and run the same command again" in output
     assert not list((tmp_path / "pack").glob("*.tmp"))
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -274,7 +274,8 @@ def test_a_pack_that_does_not_match_the_run_is_refused(config, packs, images, tm
     stale = shutil.copytree(images, tmp_path / "images")
     next((stale / "val").rglob("*.JPEG")).rename(stale / "val" / "n99000000" / "other.JPEG")
     expect_refusal(
-        replace(packed, root=str(stale)), r"made of other images than .*/images has now \(the names or .*\)\. Make a"
+        replace(packed, root=str(stale)),
+        r"made of different images from those in .*/images now \(the names or .*\)\. Make a",
     )
     pack = shutil.copytree(packs["jpeg"], tmp_path / "pack")
     facts = json.loads((pack / FACTS).read_text())

@@ -45,7 +45,7 @@ def test_images_of_other_sizes_are_refused_except_by_old_packs(config, whole, im
     for path in (other / "train").rglob("*.JPEG"):
         path.write_bytes(path.read_bytes() + b"a few bytes more")
     with pytest.raises(
-        UserError, match=r"other images than .* \(the files have the same names, but other sizes in bytes"
+        UserError, match=r"different images from those in .* \(the files have the same names, but other sizes in bytes"
     ):
         build_data(replace(config, pack=str(pack), root=str(other)), 0)
     facts = json.loads((pack / FACTS).read_text())

@@ -81,7 +81,7 @@ def test_signals_need_the_main_thread() -> None:
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert result == ["Start a run in the main thread: only there can it handle signals."]
+    assert result == ["Start the run in the main thread, because Python handles signals only there."]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,10 @@ def test_ranks_are_read_from_sruns_variables(monkeypatch: pytest.MonkeyPatch) ->
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say which rank this process is: unset it, or start"),
         ({"RANK": "0"}, "RANK=0 without WORLD_SIZE does not say"),
         (SLURM | {"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK does not say"),
-        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 is not possible with WORLD_SIZE=1: ranks count from 0"),
-        (TORCHRUN | {"RANK": "4"}, "RANK=4 is not possible with WORLD_SIZE=4"),
-        (TORCHRUN | {"WORLD_SIZE": "0"}, "RANK=3 is not possible with WORLD_SIZE=0"),
-        (TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK=2 is not possible with LOCAL_WORLD_SIZE=2"),
+        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 is out of range for WORLD_SIZE=1: ranks count from 0"),
+        (TORCHRUN | {"RANK": "4"}, "RANK=4 is out of range for WORLD_SIZE=4"),
+        (TORCHRUN | {"WORLD_SIZE": "0"}, "RANK=3 is out of range for WORLD_SIZE=0"),
+        (TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK=2 is out of range for LOCAL_WORLD_SIZE=2"),
         (TORCHRUN | {"RANK": "-1"}, "RANK=-1 is not a number: unset it, or start the ranks with torchrun or srun"),
         (TORCHRUN | {"LOCAL_RANK": "x"}, "LOCAL_RANK=x is not a number"),
         (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR is not set, but 4 ranks need it to find each other"),
@@ -164,8 +164,8 @@ def test_ranks_are_read_from_sruns_variables(monkeypatch: pytest.MonkeyPatch) ->
         ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM_STEP_NUM_TASKS=8 without SLURM_PROCID does not say which task"),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS=many is not a number"),
         (SLURM | {"SLURM_PROCID": ""}, "SLURM_PROCID= is not a number"),
-        (SLURM | {"SLURM_PROCID": "8"}, "SLURM_PROCID=8 is not possible with SLURM_STEP_NUM_TASKS=8"),
-        (SLURM | {"SLURM_LOCALID": "4"}, r"SLURM_LOCALID=4 is not possible with SLURM_STEP_TASKS_PER_NODE=4\(x2\)"),
+        (SLURM | {"SLURM_PROCID": "8"}, "SLURM_PROCID=8 is out of range for SLURM_STEP_NUM_TASKS=8"),
+        (SLURM | {"SLURM_LOCALID": "4"}, r"SLURM_LOCALID=4 is out of range for SLURM_STEP_TASKS_PER_NODE=4\(x2\)"),
         (SLURM | {"SLURM_JOB_ID": "x"}, "SLURM_JOB_ID=x is not a number"),
         (SLURM | {"SLURM_STEP_ID": "1.0"}, "SLURM_STEP_ID=1.0 is not a number"),
         (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "four"}, "SLURM's list of tasks per node, four, is invalid"),

@@ -363,7 +363,7 @@ def test_prepare_continues_after_a_full_disk(few, tmp_path):
     """A limit on file size simulates a full disk."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
     done = command(few / "official", tmp_path / "out", "--processes", "2", preexec_fn=limit)
-    assert done.returncode == 1 and "error: " in done.stdout and "Free some space" in done.stdout, done.stdout
+    assert done.returncode == 1 and "error: " in done.stdout and "Free disk space" in done.stdout, done.stdout
     assert "Traceback" not in done.stdout
     prepare(few / "official", tmp_path / "out", 1)
     assert contents(tmp_path / "out") == prepared_tree(few)

@@ -108,7 +108,7 @@ def test_a_deleted_log_is_restored(place: RunDirectory, lines: JsonLines) -> Non
         log.warning("the last line")
         logged = [line.split(" WARNING ")[1] for line in place.log.read_text().splitlines()]
         assert [logged[0], logged[-1]] == ["the first line", "the last line"]
-        assert "was removed while the run" in logged[1]
+        assert "was removed during the run" in logged[1]
     finally:
         log.handlers = before
 
@@ -210,7 +210,7 @@ def test_metrics_without_the_lines_of_the_checkpoint_are_refused(place: RunDirec
     require_lines(place.metrics, size, 1)
     for content in (bytes(size), b'{"step": 3}\n', b'{"step": 1', b"[1]       \n\n"):
         place.metrics.write_bytes(content.ljust(size + 20, b" "))
-        with pytest.raises(UserError, match=rf"has other lines than when .* \(byte {size} is not the end of"):
+        with pytest.raises(UserError, match=rf"does not have the lines .* \(step 1 does not end at byte {size}\)"):
             require_lines(place.metrics, size, 1)
     require_lines(place.metrics, size, None)
     os.truncate(place.metrics, size - 1)

@@ -144,9 +144,9 @@ def test_only_settings_on_the_command_line_override_the_weights_preprocessing(th
     said = evaluate(thousand, colours.root, "data.crop=24", "data.resize=30", "data.resize_mode=squash")[1]
     assert "24x24 pixels, crop_pct 0.7869 (squash)" in said
     for typed, named in (("data.pack=/nowhere", "data.pack"), ("data.transforms=pil", "data.transforms")):
-        with pytest.raises(UserError, match=rf"^{named} is not possible for timm's own weights"):
+        with pytest.raises(UserError, match=rf"^{named} cannot be used with timm's own weights"):
             evaluate(thousand, colours.root, typed)
-    with pytest.raises(UserError, match=r"^data=fashion_mnist is not possible for timm's own weights"):
+    with pytest.raises(UserError, match=r"^data=fashion_mnist cannot be used with timm's own weights"):
         evaluate(thousand, colours.root, "data=fashion_mnist")
 
 

@@ -38,7 +38,7 @@ def test_a_new_schedule_needs_only_an_annotated_function(monkeypatch: pytest.Mon
     assert rates(period="2 epochs") == rates(period="10") == rates()
     assert min(rates(2.0, floor=0.2)) == 0.4
     for key, value in (("period", "0"), ("period", "x"), ("floor", -1.0)):
-        with pytest.raises(UserError, match=rf"^schedule\.{key}={value} is not possible"):
+        with pytest.raises(UserError, match=rf"^schedule\.{key}={value} is invalid"):
             replace(config, **{key: value})
 
 
@@ -81,7 +81,7 @@ def test_ranger21_and_the_configuration_give_a_bad_argument_the_same_name() -> N
     for key, value in (("pnm_beta", -1.0), ("agc_clipping", 0.0), ("stable_decay", "x"), ("lookahead_k", -1)):
         with pytest.raises(ValueError, match=f"^Ranger21: {key} = .* must be "):
             Ranger21([torch.nn.Parameter(torch.ones(2))], **{key: value})  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=rf"^optimizer\.{key}={value} is not possible: it must be "):
+        with pytest.raises(UserError, match=rf"^optimizer\.{key}={value} is invalid: it must be "):
             compose_config([f"optimizer.{key}={value}"])
 
 

@@ -217,8 +217,8 @@ def test_a_full_disk_is_reported_and_the_old_file_kept(tmp_path: Path) -> None:
     here, there = FORK.Pipe(duplex=False)
     process = FORK.Process(target=child, args=(there,))
     process.start()
-    assert here.recv().startswith(f"UserError: {result} could not be written (File too large): make room")
-    assert here.recv().startswith(f"UserError: {metrics} could not be written (File too large): make room")
+    assert here.recv().startswith(f"UserError: {result} could not be written (File too large): free disk space")
+    assert here.recv().startswith(f"UserError: {metrics} could not be written (File too large): free disk space")
     assert here.recv() == "done None"  # no traceback may follow the error above
     process.join(30)
     assert result.read_text() == "old" and {path.name for path in tmp_path.iterdir()} == {result.name, metrics.name}

@@ -67,7 +67,7 @@ def undisturbed(images, tmp_path_factory):
 
 def assert_stopped_and_resumed(overrides, directory, output, undisturbed):
     """Assert that a stopped run saved a checkpoint, and ends like an uninterrupted one when resumed."""
-    assert "the same command goes on from there" in output and "Traceback" not in output
+    assert "Run the same command again to continue." in output and "Traceback" not in output
     assert not (directory / "result.json").exists()
     assert 0 < saved_step(directory) < 20
     assert run_ranks(overrides, directory, 1) == [0]

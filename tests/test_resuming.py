@@ -124,11 +124,11 @@ LOST: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "both damaged": (both_damaged, "last.pt is damaged: .*; previous.pt is damaged: .*; there is best.pt", True),
     "all damaged": (all_damaged, "last.pt is damaged: .*; there is best.pt; .*; best.pt is damaged: .*", False),
     "aside already": (put_aside_by_an_older_version, "there is best.pt, last.damaged, previous.damaged", True),
-    "gone": (gone, "manifest.json knows of a checkpoint at step 3", False),
+    "gone": (gone, "manifest.json mentions a checkpoint at step 3", False),
     "gone, older": (gone_in_a_run_of_an_older_version, "metrics.jsonl goes to step 1[24]", False),
     "a link": (link_to_nothing, "there is checkpoints, a link to nothing", False),
     "records alone": (records_alone, "metrics.jsonl goes to step 1[24]", False),
-    "best": (only_the_best, "there is best.pt; manifest.json knows of a checkpoint at step 3", True),
+    "best": (only_the_best, "there is best.pt; manifest.json mentions a checkpoint at step 3", True),
 }
 
 
@@ -144,7 +144,7 @@ def test_a_run_without_usable_checkpoints_does_not_start_over_unasked(
     assert len(metrics_lines(directory)) > 5
     offer = r"resume=best \(step (5|10), from best.pt\) or resume=scratch" if best else "beginning: resume=scratch"
     for resume in ("auto", "auto", *(() if best else ("best",))):
-        with pytest.raises(UserError, match=rf"no whole checkpoint is left to go on from \({words}.*{offer}"):
+        with pytest.raises(UserError, match=rf"no intact checkpoint is left to resume from \({words}.*{offer}"):
             start(directory, runs[3], f"resume={resume}")
         assert contents(directory) == before
 
@@ -294,7 +294,7 @@ def test_a_checkpoint_of_a_different_run_is_refused(
     edited(directory / "checkpoints" / file, *keys, value=value)()
     before = contents(directory)
     if file == "best.pt":
-        with pytest.raises(UserError, match=r"no whole checkpoint .*best.pt is a checkpoint of another run \(seed: 1"):
+        with pytest.raises(UserError, match=r"no intact checkpoint .*best.pt is a checkpoint of another run \(seed: 1"):
             start(directory, runs[3])
     with pytest.raises(UserError) as caught:
         start(directory, runs[3], "resume=best")
@@ -344,5 +344,5 @@ def test_two_ranks_refuse_a_checkpoint_of_a_different_run(runs: tuple[Path, Path
     before = contents(directory)
     assert run_ranks([*OVERRIDES, runs[3]], directory, ranks=2) == [1, 1]
     output = directory.with_suffix(".out").read_text()
-    assert output.count("UserError: ") >= 2 and "it is of step 999, and the run has the steps 1 to 20" in output
+    assert output.count("UserError: ") >= 2 and "its step is 999, but the run has steps 1 to 20" in output
     assert contents(directory) == before

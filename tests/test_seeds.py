@@ -73,7 +73,7 @@ def test_runs_that_differ_in_a_seed_are_different_runs() -> None:
     assert len({run_directory(config) for config in configs}) == len(several)
     assert [config.seeds for config in configs] == ["0", "0", "0/1", "1/0", "1", "0/1"]
     for override in ("init_seed=-1", "data_seed=1.5", "init_seed=True"):
-        with pytest.raises(UserError, match=f"^{override} is not possible: it must be a"):
+        with pytest.raises(UserError, match=f"^{override} is invalid: it must be a"):
             compose_config([override])
 
 

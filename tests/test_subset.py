@@ -128,7 +128,7 @@ def test_labels_of_a_subset_count_from_zero(config):
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        (11, r"^data.classes=11 is not possible: the data has only 10 classes\.$"),
+        (11, r"^data.classes=11 is too large: the data has only 10 classes\.$"),
         (["n99000001", "n1"], r"^data.classes names n1, which the data does not have\. Choose other classes, or null"),
         (
             [f"n{i}" for i in range(7)],

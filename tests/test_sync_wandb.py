@@ -260,7 +260,7 @@ def test_wrong_arguments_are_refused(tmp_path):
         find([str(tmp_path)])
     done = script(str(tmp_path), "--watch", "0")
     assert done.returncode == 2 and done.stderr.endswith(
-        "argument --watch: 0 is not possible: it must be a number of seconds, 1 to 1e9\n"
+        "argument --watch: 0 is invalid: it must be a number of seconds from 1 to 1e9\n"
     )
     done = script(str(tmp_path))
     assert done.returncode == 1 and done.stderr.startswith("error: no offline W&B run")

@@ -31,9 +31,9 @@ def test_a_run_older_than_tuning_is_untuned() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["tuning.trials=-1"], "tuning.trials=-1 is not possible"),
-        (["tuning.trials=true"], "tuning.trials=True is not possible: it must be a whole number"),
-        (["tuning.trials=8", "tuning.record=tuned.json"], "tuning.record='tuned.json' is not possible: .* a hash"),
+        (["tuning.trials=-1"], "tuning.trials=-1 is invalid"),
+        (["tuning.trials=true"], "tuning.trials=True is invalid: it must be a whole number"),
+        (["tuning.trials=8", "tuning.record=tuned.json"], "tuning.record='tuned.json' is invalid: .* a hash"),
         (["tuning.record=0123abcd"], "tuning.record=0123abcd needs the number of trials: give tuning.trials=N"),
         (["tuning.trails=8"], "tuning.trails"),
     ],

@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_counts_as_diverged_and_no_holdout_is_an_error
     (task.job.directory / "result.json").write_text('{"status": "finished", "final": {"val/acc1": 90.0}}')
     phases = Search(request("adamw", trials=1)).phases()
     next(phases)
-    with pytest.raises(UserError, match="has no holdout/acc1, as its run had no holdout"):
+    with pytest.raises(UserError, match="has no holdout/acc1, because its run had no holdout"):
         next(phases, None)
 
 
@@ -200,7 +200,7 @@ def test_simultaneous_commands_keep_each_others_record_or_are_refused(tmp_path: 
     ("changes", "words"),
     [
         ({"arguments": ()}, "has data.holdout=0, so its trials would be judged on the official validation set"),
-        ({"arguments": (*SMALL, "seed=3")}, "seed=3 is not possible, because the trials set seed themselves"),
+        ({"arguments": (*SMALL, "seed=3")}, "seed=3 cannot be given, because the trials set seed themselves"),
         (
             {"arguments": (*SMALL, "trainer.final_validation=true")},
             "the trials set trainer.final_validation themselves",
@@ -211,7 +211,7 @@ def test_simultaneous_commands_keep_each_others_record_or_are_refused(tmp_path: 
         ({"optimizers": ("lamb",)}, "optimizer=lamb has no search space"),
         (
             {"rungs": 5},
-            "--halving 5 is not possible: trainer.steps=8 of experiment=fashion_mnist cannot be divided",
+            "--halving 5 cannot be used: trainer.steps=8 of experiment=fashion_mnist cannot be divided",
         ),
         (
             {"rungs": 2, "arguments": ("data.holdout=100", "trainer.epochs=3")},
@@ -230,7 +230,7 @@ def test_error_names_the_point_of_a_refused_value(monkeypatch: pytest.MonkeyPatc
     wrong = Choice({"a": ("schedule=cosine", "schedule.final=2")})
     space = Space("adamw", {**search.spaces["fashion_mnist", "adamw"][0].dimensions, "schedule": wrong})
     search.spaces["fashion_mnist", "adamw"] = [space]
-    with pytest.raises(UserError, match=r"configs/space/adamw.yaml, point 0: schedule.final=2.0 is not possible"):
+    with pytest.raises(UserError, match=r"configs/space/adamw.yaml, point 0: schedule.final=2.0 is invalid"):
         next(search.phases())
 
 

@@ -53,7 +53,7 @@ def test_run_files_that_are_no_files_are_reported_before_the_start(tmp_path: Pat
 def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     for begin in (lambda path: JsonLines(path, 0), log_to_file):
         with pytest.raises(
-            UserError, match=r"file could not be written \(Is a directory\): make room and run the same"
+            UserError, match=r"file could not be written \(Is a directory\): remove the cause and run the"
         ):
             (tmp_path / "file").mkdir(exist_ok=True)
             begin(tmp_path / "file")
@@ -74,10 +74,10 @@ def test_lines_that_cannot_be_written_are_kept_for_later(tmp_path: Path) -> None
         )
         assert tracker.rest == '{"step": 2}\n{"step": 3}\n'
         with pytest.raises(
-            UserError, match=r"\(File too large\): make room and run the same command again; it is kept"
+            UserError, match=r"\(File too large\): free disk space and run the same command again; it is kept"
         ):
             tracker.require_written("it is kept")
-        with pytest.raises(UserError, match=r"could not be written \(File too large\): make room"):
+        with pytest.raises(UserError, match=r"could not be written \(File too large\): free disk space"):
             JsonLines(path, tracker.size, tracker.rest)
     again = JsonLines(path, tracker.size, tracker.rest)
     assert [row["step"] for row in metrics_lines(tmp_path)] == [1, 2, 3] and again.size == path.stat().st_size
@@ -150,8 +150,8 @@ def test_unwritable_metrics_and_results_lose_no_training(tiny: list[str], tmp_pa
     assert start(run_with_full_metrics, tiny, directory, 8) == 1
     sentence = directory.with_suffix(".out").read_text().splitlines()[-1]
     assert sentence == (
-        f"{directory}/metrics.jsonl could not be written (File too large): make room and run the same command again; "
-        "the checkpoint of step 9 has the lines that are missing."
+        f"{directory}/metrics.jsonl could not be written (File too large): free disk space and run the same command "
+        "again; the checkpoint of step 9 has the lines that are missing."
     )
     assert last_checkpoint(directory)["progress"]["step"] == 9
     assert start(run_with_a_folder_for_its_result, tiny, directory) == 1

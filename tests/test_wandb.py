@@ -69,11 +69,11 @@ def test_wandb_variables_apply_where_the_configuration_has_no_value(monkeypatch)
 @pytest.mark.parametrize(
     ("typed", "variable", "sentence"),
     [
-        ("logger.project=a/b", "", r"logger\.project=a/b is not possible: a W&B project has"),
-        (f"logger.tags=[{'x' * 65}]", "", r"logger\.tags=\['x+'\] is not possible: each W&B tag must have 1 to 64"),
-        ("", "WANDB_PROJECT=a:b", "WANDB_PROJECT=a:b is not possible"),
-        ("", "WANDB_TAGS=a,,b", "WANDB_TAGS=a,,b is not possible"),
-        ("", "WANDB_MODE=sometimes", "WANDB_MODE=sometimes is not possible: it must be online, offline or disabled"),
+        ("logger.project=a/b", "", r"logger\.project=a/b is invalid: a W&B project name has"),
+        (f"logger.tags=[{'x' * 65}]", "", r"logger\.tags=\['x+'\] is invalid: each W&B tag must have 1 to 64"),
+        ("", "WANDB_PROJECT=a:b", "WANDB_PROJECT=a:b is invalid"),
+        ("", "WANDB_TAGS=a,,b", "WANDB_TAGS=a,,b is invalid"),
+        ("", "WANDB_MODE=sometimes", "WANDB_MODE=sometimes is invalid: it must be online, offline or disabled"),
     ],
 )
 def test_values_that_wandb_rejects_are_refused_before_a_run_directory_exists(

@@ -74,13 +74,13 @@ def test_settings_that_contradict_deterministic_are_refused(monkeypatch: pytest.
     config = compose_config([*TINY, "trainer.deterministic=true"]).trainer
     assert config.cudnn_benchmark is False and compose_config(TINY).trainer.cudnn_benchmark is True  # as in older files
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(UserError, match="before CUDA starts, and an earlier run of this process"), computing(config):
+    with pytest.raises(UserError, match="before CUDA starts, but CUDA is already in use"), computing(config):
         pass
     monkeypatch.setenv(numerics.WORKSPACE, ":16:8")
     with computing(config):
         pass
     monkeypatch.setenv(numerics.WORKSPACE, ":0:0")
-    with pytest.raises(UserError, match="does not go with CUBLAS_WORKSPACE_CONFIG=:0:0: unset it"), computing(config):
+    with pytest.raises(UserError, match="conflicts with CUBLAS_WORKSPACE_CONFIG=:0:0: unset it"), computing(config):
         pass
 
 
@@ -129,7 +129,7 @@ def test_a_profile_covers_steps_without_evaluations(tmp_path: Path) -> None:
         assert traces_of(folder, steps, done, until, ends) == names, number
     assert traces_of(tmp_path / "renamed", 1, 0, 20, set()) == [] and not (tmp_path / "renamed").exists()
     with pytest.raises(
-        UserError, match=r"^trainer.profile=101 is not possible: it must be a number at least 0 and below 101"
+        UserError, match=r"^trainer.profile=101 is invalid: it must be a number at least 0 and below 101"
     ):
         compose_config([*TINY, "trainer.profile=101"])
 

@@ -35,7 +35,9 @@ def test_a_full_disk_keeps_the_old_file_and_raises_a_user_error(tmp_path: Path) 
     process.start()
     for name in names:
         assert here.poll(60)
-        sentence = f"{tmp_path / name} could not be written (File too large): make room and run the same command again."
+        sentence = (
+            f"{tmp_path / name} could not be written (File too large): free disk space and run the same command again."
+        )
         assert here.recv() == sentence
     process.join(60)
     assert sorted(os.listdir(tmp_path)) == names and all((tmp_path / name).read_text() == "old" for name in names)

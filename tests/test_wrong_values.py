@@ -91,7 +91,7 @@ VALUES: dict[str, list[str]] = {
         "schedule=cosine schedule.over=0",
         "schedule=cosine schedule.over=0%", "schedule=step schedule.every=0", "schedule=cyclic schedule.half_cycle=0",
     ],
-    "at most 100% of the run in total.": ["schedule.warmup=60% schedule.warmdown=50%"],
+    "more than 100% of the run in total.": ["schedule.warmup=60% schedule.warmdown=50%"],
     "in images, epochs or percent.": ["batch_schedule=linear batch_schedule.over=5"],
     "it must be a path, and . is the current folder.": [
         "outputs=''", "outputs=' '", "run_dir=''", "data.root=''", "data.root=' '", "data.pack=''",
@@ -127,26 +127,26 @@ def test_an_impossible_value_is_refused_with_its_requirement(commands: CommandRu
     *before, last = words.split(" ") if words.count("=") > 1 else [words]
     answer = commands.refuses(" ".join(["train.py", *before, f'"{last}"']), 1, remedy, {})
     key = last.lstrip("+").partition("=")[0]
-    assert re.search(rf"{re.escape(key)}=\S* .*is not possible", answer.err) or answer.err.startswith(f"error: {key}=")
+    assert re.search(rf"{re.escape(key)}=\S* .*is invalid", answer.err) or answer.err.startswith(f"error: {key}=")
 
 
 OTHERS = [
-    ("optimizer.betas=[0.9,1.5]", "optimizer.betas=[0.9, 1.5] is not possible"),
+    ("optimizer.betas=[0.9,1.5]", "optimizer.betas=[0.9, 1.5] is invalid"),
     ("optimizer.betas=[a,b]", "optimizer.betas[0]: Value 'a' of type 'str' could not be converted to Float."),
     (
         "optimizer.name=adamw",
         "optimizer.name=adamw does not fit the other keys of optimizer: give optimizer=adamw instead.",
     ),
-    ("data.classes=/no/such", "data.classes=/no/such is not possible ([Errno 2] No such file or directory"),
+    ("data.classes=/no/such", "data.classes=/no/such is invalid ([Errno 2] No such file or directory"),
     ("data.pack=/no/such", "data.pack=/no/such is not a pack"),
-    ("data.stage=/tmp", "data.stage=/tmp is not possible without data.pack"),
-    ("+model.kwargs.num_classes=5", "model.kwargs.num_classes is not possible: the data determines the classes"),
-    ("+model.kwargs.pretrained=true", "model.kwargs.pretrained is not possible: use model.init_from"),
+    ("data.stage=/tmp", "data.stage=/tmp requires data.pack"),
+    ("+model.kwargs.num_classes=5", "model.kwargs.num_classes cannot be set: the data determines the classes"),
+    ("+model.kwargs.pretrained=true", "model.kwargs.pretrained cannot be set: use model.init_from"),
     ("optimizer=chain optimizer.parts=[x]", "optimizer.parts: Unknown ingredient 'x'. Available ingredients: agc"),
     ("optimizer=chain 'optimizer.parts=[{name:lookahead,k:0}]'", "lookahead: k = 0 must be an integer >= 1."),
     ("optimizer=chain optimizer.parts=3", "optimizer.parts: 3 is not a list of ingredients"),
     ("schedule.linear_warmup=0.1", "a part of the run is written '10%'"),
-    ("schedule.warmup=101%", "schedule.warmup=101% is not possible: it must be 100% at most."),
+    ("schedule.warmup=101%", "schedule.warmup=101% is invalid: it must be 100% at most."),
     ("data.root=~nobodyhere/x", "the home folder ~nobodyhere does not exist: give the full path."),
 ]
 

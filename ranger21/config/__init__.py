@@ -84,8 +84,8 @@ class Config:
         self.outputs = require_path("outputs", self.outputs)
         if not self.trainer.final_validation and not self.data.holdout:
             raise UserError(
-                "trainer.final_validation=false is not possible without a holdout, because every validation then uses "
-                "the official validation set: give data.holdout=N."
+                "trainer.final_validation=false requires a holdout, because without one every validation uses the "
+                "official validation set: give data.holdout=N."
             )
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)

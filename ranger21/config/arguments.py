@@ -82,7 +82,7 @@ def as_whole(low: int = 1, high: int = 2**31) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or not low <= int(text) < high:
-            raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a whole number, {low} to {high - 1}")
+            raise argparse.ArgumentTypeError(f"{text} is invalid: it must be a whole number from {low} to {high - 1}")
         return int(text)
 
     return read
@@ -92,7 +92,7 @@ def as_positive(text: str) -> float:
     """Parse a finite number above 0."""
     number = _number(text)
     if not 1e-38 < number < 3.4e38:  # the range of float32
-        raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a finite number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is invalid: it must be a finite number above 0")
     return number
 
 
@@ -100,7 +100,7 @@ def as_seconds(text: str) -> float:
     """Parse a number of seconds from 1 to 1e9."""
     number = _number(text)
     if not 1 <= number <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not possible: it must be a number of seconds, 1 to 1e9")
+        raise argparse.ArgumentTypeError(f"{text} is invalid: it must be a number of seconds from 1 to 1e9")
     return number
 
 

@@ -59,7 +59,7 @@ def parse(composed: DictConfig) -> Config:
                 cls = VARIANTS[f.name].get(node.get("name"))
                 if cls is None:
                     choices = ", ".join(VARIANTS[f.name])
-                    raise UserError(f"{f.name}.name={node.get('name')} is not possible: it must be one of {choices}.")
+                    raise UserError(f"{f.name}.name={node.get('name')} is invalid: it must be one of {choices}.")
                 own = {one.name for one in fields(cls)} | {key.partition(".")[2] for key in RETIRED}
                 if len(set(node) - own) > 1:
                     name = node.get("name")
@@ -130,13 +130,13 @@ class Composer:
         if choices not in self._composed:
             self._composed[choices] = compose("config", list(choices))
         node = copy.deepcopy(self._composed[choices])
-        ConfigLoaderImpl._apply_overrides_to_config(values, node)  # as Hydra does after the choices
+        ConfigLoaderImpl._apply_overrides_to_config(values, node)  # in the same order as Hydra, after the choices
         return parse(node)
 
 
 @contextlib.contextmanager
 def composing() -> Iterator[None]:
-    """Set Hydra up with only the project's own files; around many calls of `compose_config` this halves their time."""
+    """Set up Hydra with only the project's own files. Around many calls of `compose_config`, this halves their time."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -179,6 +179,6 @@ def _choices(values: dict[str, Any]) -> list[str]:
     for group in (group for group in VARIANTS if group in values):
         name = values[group].get("name") if isinstance(values[group], dict) else None
         if not isinstance(name, str) or name not in VARIANTS[group]:
-            raise UserError(f"{group}={name!r} of a run is not possible: choose one of {', '.join(VARIANTS[group])}.")
+            raise UserError(f"{group}={name!r} of a run is invalid: choose one of {', '.join(VARIANTS[group])}.")
         chosen.append(f"{group}={name}")
     return chosen

@@ -21,7 +21,7 @@ class Duration(NamedTuple):
 def parse(text: str | int | float) -> Duration:
     """Parse a duration such as "300", "300 steps", "5 epochs", "1.2e6 images" or "22%".
 
-    Raises a ValueError that says what a duration must look like.
+    Raises a ValueError that describes the form of a duration.
     """
     match = re.fullmatch(r"\s*(\d+(?:_\d+)*(?:\.\d*)?(?:e\+?\d+)?|\.\d+)\s*([a-z]*|%)\s*", str(text).lower())
     unit = UNITS.get(match[2]) if match else None

@@ -1,7 +1,6 @@
-"""How a command ends: with an error message for mistakes of the user, and after all output is written."""
+"""End a command: with an error message for mistakes of the user, and after all output is written."""
 
 import contextlib
-import errno
 import io
 import os
 import select
@@ -12,6 +11,7 @@ from typing import NoReturn
 
 from ranger21.config.mistakes import CONFIG_ERRORS, explain
 from ranger21.system.errors import UserError
+from ranger21.system.files import lacks_space
 from ranger21.system.memory import lacks_memory
 from ranger21.system.project import as_typed
 from ranger21.system.wording import printable, reason
@@ -54,11 +54,12 @@ def ending_well(again: str, at_once: bool = False, traceback: Callable[[], bool]
             fail(f"There is not enough memory ({reason(error)}): try smaller batches, or a smaller model.", at_once)
         if not isinstance(error, OSError):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # these errors may lack a filename
+        full = lacks_space(error)  # these errors may lack a filename
         if traceback() or (error.filename is None and not full):
             raise
         where = "the output" if error.filename is None else error.filename
-        fail(f"{where}: {error.strerror}: choose one that can be used, or make room there.", at_once)
+        advice = "free disk space there, or choose another path" if full else "choose a path that can be used"
+        fail(f"{where}: {error.strerror}: {advice}.", at_once)
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped: when run again, this command {again}\n")
         sys.exit(130)

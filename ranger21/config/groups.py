@@ -15,5 +15,5 @@ for group, nodes in GENERATED.items():
 
 
 def choices(group: str) -> list[str]:
-    """Return the choices of a group that the project has, sorted; a user's own folder may have more."""
+    """Return the project's choices of a group, sorted. A user's own folder may have more."""
     return sorted({path.stem for path in (CONFIG_DIR / group).glob("*.yaml")} | GENERATED.get(group, {}).keys())

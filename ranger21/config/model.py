@@ -20,9 +20,9 @@ BY_THE_RUN = {
 class ModelConfig:
     """The settings of `model`."""
 
-    name: str  # of a timm model
+    name: str  # name of a timm model
     remove_batch_norm: bool
-    kwargs: dict[str, Any]  # for timm.create_model
+    kwargs: dict[str, Any]  # arguments of timm.create_model
     init_from: str | None
     remove_skips: bool = False  # older runs lack this key
 
@@ -37,7 +37,7 @@ class ModelConfig:
             if "drop" in key and isinstance(value, int | float) and not isinstance(value, bool):
                 require_number(f"model.kwargs.{key}", value, 0, 1)  # a probability
         for key in self.kwargs.keys() & BY_THE_RUN.keys():
-            raise UserError(f"model.kwargs.{key} is not possible: {BY_THE_RUN[key]}.")
+            raise UserError(f"model.kwargs.{key} cannot be set: {BY_THE_RUN[key]}.")
 
     @property
     def label(self) -> str:

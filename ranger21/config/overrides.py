@@ -35,10 +35,10 @@ def prepare(words: list[str]) -> list[str]:
     actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
     chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
     if args.experimental_rerun is not None:
-        raise UserError("--experimental-rerun is not possible: run the same command again to resume a run.")
+        raise UserError("--experimental-rerun is not supported: run the same command again to resume a run.")
     if len(chosen) > 1:
         single = " --cfg job shows the configuration of one run: omit -m." if args.multirun and args.cfg else ""
-        raise UserError(f"{' and '.join(chosen)} are not possible together: give one of them.{single}")
+        raise UserError(f"{' and '.join(chosen)} cannot be combined: give one of them.{single}")
     if args.resolve and not (args.cfg or args.help):
         raise UserError("--resolve is only for --cfg: give both, as in --cfg job --resolve.")
     if args.package is not None and not args.cfg:
@@ -101,14 +101,14 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
 def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
     key, value = parsed.key_or_group, parsed.value()
     if key == SPACE:
-        raise UserError(f"{override} is not possible: only scripts/tune.py uses configs/{SPACE}, train.py does not.")
+        raise UserError(f"{override} is invalid: only scripts/tune.py uses configs/{SPACE}, train.py does not.")
     if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
-        raise UserError(f"{override} is not possible: {key} is a group; give the name of one of its choices.")
+        raise UserError(f"{override} is invalid: {key} is a group; give the name of one of its choices.")
     if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):
         chosen = override.lstrip("+")
-        raise UserError(f"{override} is not possible: {key} already has a choice; {chosen} (without +) replaces it.")
+        raise UserError(f"{override} is invalid: {key} already has a choice; {chosen} (without +) replaces it.")
     if key in GROUPS and parsed.is_delete():
-        raise UserError(f"{override} is not possible: a run needs {key}. Omit {override}.")
+        raise UserError(f"{override} is invalid: a run needs {key}. Omit {override}.")
     if key == "hydra.run.dir":
         raise UserError(f"{override} would not move the run: use run_dir=... or outputs=....")
     if not parsed.is_sweep_override():
@@ -120,7 +120,7 @@ def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
             f"{shlex.quote(f'{key}=[{text}]')}, text with commas as {shlex.quote(setting(key, text))}."
         )
     if isinstance(value, Glob) and key not in GROUPS:
-        raise UserError(f"{override} is not possible: glob() selects choices of a group, and {key} is not a group.")
+        raise UserError(f"{override} is invalid: glob() selects choices of a group, and {key} is not a group.")
     if isinstance(value, Glob) and not value.filter(choices(key)):
         raise UserError(f"{override} matches no choice: {key} is one of {', '.join(choices(key))}.")
     if isinstance(value, RangeSweep) and (not value.step or next(iter(value.range()), None) is None):
@@ -177,7 +177,7 @@ def offer_timm_models(overrides: list[str], folders: Sequence[Path] = ()) -> Non
     for override in overrides:
         key, _, value = override.partition("=")
         if value in ("", "null") and key in GROUPS:
-            raise UserError(f"{key}={value} is not possible: {key} is one of {', '.join(choices(key))}.")
+            raise UserError(f"{key}={value} is invalid: {key} is one of {', '.join(choices(key))}.")
         for name in value.split(",") if key == "model" else ():
             if name and not any((folder / "model" / f"{name}.yaml").exists() for folder in folders):
                 node: Any = OmegaConf.load(CONFIG_DIR / "model" / "resnet50.yaml")
@@ -193,8 +193,6 @@ def _search_path(overrides: list[str]) -> list[Path]:
     for override in OverridesParser.create().parse_overrides(given):
         places = override.value()
         if not isinstance(places, list):
-            raise UserError(
-                f"hydra.searchpath={places} is not possible: it must be a list, as in 'hydra.searchpath=[a]'."
-            )
+            raise UserError(f"hydra.searchpath={places} is invalid: it must be a list, as in 'hydra.searchpath=[a]'.")
         folders += [Path(str(place).removeprefix("file://")) for place in places if "pkg://" not in str(place)]
     return [_folder("hydra.searchpath", str(folder)) for folder in folders]

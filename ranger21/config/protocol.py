@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from ranger21.system.checks import COUNT, require, require_choice, require_number
 
 METRICS = ("val/acc1", "val/acc5", "val/loss", "val/loss_smoothed")
-DIGITS = 16  # of the hash
+DIGITS = 16  # digits of the hash
 
 
 @dataclass
 class ProtocolConfig:
-    """The settings of a protocol; by default there is none, without fixed seeds and targets."""
+    """The settings of a protocol. The default is no protocol, without fixed seeds and targets."""
 
     name: str = "none"
     seeds: list[int] = field(default_factory=list)

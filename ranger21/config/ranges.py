@@ -20,7 +20,7 @@ def require_ranges(part: Any, prefix: str) -> None:
 
     Args:
         part: A dataclass.
-        prefix: Of the fields' keys, such as "optimizer".
+        prefix: The prefix of the fields' keys, such as "optimizer".
     """
     for name, range in marked(type(part), Range).items():
         value = getattr(part, name)

@@ -16,7 +16,7 @@ def require_duration(key: str, value: str, *, some: bool = False) -> None:
     try:
         duration = durations.parse(value)
     except ValueError as error:
-        raise UserError(f"{key}={value} is not possible: {error}") from error
+        raise UserError(f"{key}={value} is invalid: {error}") from error
     require(duration.number > 0 or not some, key, value, "a duration above 0")
 
 
@@ -25,10 +25,10 @@ LINEAR_WARMUP = Length(from_start=True, may_be_0=True)
 
 @dataclass
 class ScheduleConfig:
-    """The settings of a schedule: of one without arguments, or the base class of those that its arguments make."""
+    """The settings of a schedule without arguments, and the base class of the settings of all other schedules."""
 
     name: str
-    linear_warmup: Annotated[str, LINEAR_WARMUP]  # in front of the schedule
+    linear_warmup: Annotated[str, LINEAR_WARMUP]  # length of a warm-up before the schedule
 
     def __post_init__(self) -> None:
         lengths = marked(type(self), Length)
@@ -39,11 +39,11 @@ class ScheduleConfig:
         percent = [duration.number for duration in map(durations.parse, shares.values()) if duration.unit == "percent"]
         if sum(percent) > 100:
             told = " and ".join(f"schedule.{name}={text}" for name, text in shares.items())
-            raise UserError(f"{told} is not possible: it must be at most 100% of the run in total.")
+            raise UserError(f"{told} are more than 100% of the run in total.")
 
 
 def settings_of(name: str, arguments: dict[str, Argument]) -> type[ScheduleConfig]:
-    """Make the class of a schedule's settings: its arguments, of which lengths are durations."""
+    """Create the class of a schedule's settings, which are its arguments. Lengths are given as durations."""
     own = []
     for key, one in arguments.items():
         hint: Any = str if isinstance(one.mark, Length) else one.type

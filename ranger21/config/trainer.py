@@ -21,7 +21,7 @@ class TrainerConfig:
     accumulate: int  # not neutral: batch norm and dropout act on one pass, not on the whole batch
     device: str = field(metadata=NEUTRAL)
     channels_last: bool = field(metadata=NAMED)
-    cudnn_benchmark: bool | None = field(metadata=NAMED)  # None: unless `deterministic`
+    cudnn_benchmark: bool | None = field(metadata=NAMED)  # None: on unless `deterministic`
     compile: bool = field(metadata=NAMED)
     log_every_steps: int = field(metadata=NEUTRAL)
     checkpoint_every_steps: int | None = field(metadata=NEUTRAL)

@@ -1,1 +1,1 @@
-"""Data sets, their transforms, and the order in which they are seen."""
+"""Datasets, their transforms, and the order in which images are used."""

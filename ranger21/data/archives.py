@@ -58,7 +58,7 @@ def members(file: Path, pattern: str, begin: int = 0) -> Iterator[tuple[tarfile.
     suffix, so names cannot lead to other folders. Images must not exceed the size that the loader accepts.
 
     Raises:
-        UserError: If the archive has another member, is damaged, or is truncated.
+        UserError: If the archive has an unexpected member, is damaged, or is truncated.
     """
     with reading(file), Headers(file) as stream:
         stream.seek(begin)
@@ -90,9 +90,9 @@ class PartState:
     """The state of a part's images in a folder.
 
     Attributes:
-        missing: Bytes of the images that the folder lacks or has in another size.
+        missing: Bytes of the images that are missing from the folder or have the wrong size there.
         classes: Classes of the part.
-        differing: Number of images that the folder has in another size.
+        differing: Number of images that have the wrong size in the folder.
     """
 
     missing: int
@@ -112,7 +112,7 @@ def size_there(path: Path) -> int | None:
 
 
 def compared(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[int, int]:
-    """Return the bytes of the images that a folder lacks, and the number that it has in another size.
+    """Return the bytes of images that are missing from a folder or differ in size, and the number of those that differ.
 
     Args:
         folder: The folder.
@@ -151,7 +151,7 @@ class ClassArchive:
         for tar, info in self._images():
             if wanted(place := f"{self.wnid}/{info.name}", info.size):
                 data = tar.extractfile(info)
-                assert data is not None  # as for every regular file
+                assert data is not None  # true for every regular file
                 yield place, data.read()
 
     def _images(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

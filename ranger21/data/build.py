@@ -1,4 +1,4 @@
-"""From the settings of a dataset to the dataset, ready to be loaded."""
+"""Open the dataset that the settings describe."""
 
 from dataclasses import dataclass, field
 from typing import Any

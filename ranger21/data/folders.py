@@ -52,8 +52,8 @@ def compared_with_source(config: ImageFolderConfig) -> DataComparison:
     compared = compare(recorded, identify(image_folders(config)[1]).facts())
     if compared.agreement is Agreement.DIFFERENT:
         raise UserError(
-            f"data.pack={config.pack} was made of other images than {root} has now ({compared.why}). Make a new pack, "
-            "or use this one alone with data.root=null."
+            f"data.pack={config.pack} was made of different images from those in {root} now ({compared.why}). Make a "
+            "new pack, or use this one alone with data.root=null."
         )
     return compared
 

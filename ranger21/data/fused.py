@@ -12,7 +12,9 @@ from torch import Tensor
 log = logging.getLogger("ranger21")
 LIBRARY = torch.library.Library("ranger21", "FRAGMENT")
 BLOCK = 1024  # pixels per program
-MOST_PIXELS = 2**22  # per image, so that its gray sum fits into an int32 and its block sums into one program
+MOST_PIXELS = (
+    2**22
+)  # limit per image, so that its gray sum fits into an int32 and one program can add up its block sums
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SOME_OFF, STEPS_OFF = 1e-3, 3.0  # tolerance of the check: fraction of values, and largest difference in steps of 1/255
 

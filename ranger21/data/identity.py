@@ -100,7 +100,7 @@ def _other_names(then: str, today: str) -> str:
         return "no fingerprint is recorded"
     kinds = [fingerprint.startswith(PIXELS) for fingerprint in (then, today)]
     if any(kinds):
-        return "other pixels" if all(kinds) else "another kind of data set"
+        return "other pixels" if all(kinds) else "another kind of dataset"
     return "the names or classes of the files are not the same"
 
 

@@ -13,7 +13,7 @@ LARGEST = 1 << 26  # bytes of a file, unpacked: the largest of the four has 47,0
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of uint8 in an idx file; `path` without its `.gz`. Raises a UserError if it is damaged."""
+    """Return the uint8 array in an idx file; `path` omits `.gz`. Raises a UserError if the file is damaged."""
     try:
         with open(path, "rb") if path.is_file() else gzip.open(f"{path}.gz") as file:
             raw = file.read(LARGEST + 1)

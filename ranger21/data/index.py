@@ -20,7 +20,8 @@ class Index:
         paths: Paths of the images below the split's folder, CLASS/NAME, each ended by a zero byte; uint8.
         sizes: Size of each file in bytes, int64 (images,), with -1 for a broken link; None if unknown, as in packs of
             version 1.
-        left_out: Messages about other files in the split's folder, without their subject.
+        left_out: Messages about other files in the split's folder, each without the folder's path, which the caller
+            puts in front.
     """
 
     classes: tuple[str, ...]

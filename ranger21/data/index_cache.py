@@ -55,7 +55,7 @@ def cache_files(split: Path) -> tuple[Path, ...]:
 
 
 def kept(place: Path, split: Path) -> Index | None:
-    """Return the index cached at `place`, or None if it is missing, damaged, outdated or of another folder."""
+    """Return the index cached at `place`, or None if it is missing, damaged, outdated or that of another folder."""
     try:
         arrays = load_arrays(place, ("facts", "counts", "paths", "sizes"))
         facts: dict[str, Any] = json.loads(str(arrays["facts"]))

@@ -1,4 +1,4 @@
-"""Where data is looked for, and what must be found there. Imports no torch: a missing data set is told at once."""
+"""Find image folders and require their contents. Imports no torch, so that missing data is reported at once."""
 
 import os
 from collections.abc import Sequence

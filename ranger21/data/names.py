@@ -8,7 +8,17 @@ from pathlib import PurePath
 
 from ranger21.system.wording import printable
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".ppm",
+    ".bmp",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # those of torchvision's ImageFolder
 # Files and folders created by operating systems, in lower case. Names that begin with a dot, such as ._img.JPEG (macOS)
 # and .ipynb_checkpoints, are hidden as well.
 LEFT_BY_SYSTEMS = frozenset(
@@ -45,7 +55,7 @@ def is_hidden(name: str) -> bool:
 
 
 def left_out(hidden: list[str], others: list[str], stray: Iterable[str] = ()) -> Iterator[str]:
-    """Yield messages about the ignored files of a folder, without their subject (the folder).
+    """Yield messages about the ignored files of a folder, without the folder's path, which the caller puts in front.
 
     Args:
         hidden: Hidden files and folders.

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return the named arrays, as far as the file has them.
+    """Return those of the named arrays that the file has.
 
     Raises:
         OSError: If the file cannot be read.

@@ -131,7 +131,7 @@ def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
     """Return the contents of pack.json for a pack that fits the given resizing.
 
     Raises:
-        UserError: If the pack does not fit, or an archive is missing or has another size.
+        UserError: If the pack does not fit, or an archive is missing or has the wrong size.
     """
     facts = read_facts(pack)
     recipe = PackRecipe(**facts["recipe"])

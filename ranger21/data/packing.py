@@ -46,7 +46,7 @@ def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> d
     The images of an unfinished pack may have changed since; `make_pack` decides which archives to keep.
 
     Raises:
-        UserError: If the folder has another pack or other files.
+        UserError: If the folder has a different pack or other files.
     """
     facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
@@ -66,7 +66,7 @@ def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> d
 
 
 def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> None:
-    """Raise a UserError if the folder has another pack."""
+    """Raise a UserError if the folder has a different pack."""
     there = stored_facts(target)
     if there["version"] != facts["version"]:
         readable = there["version"] in READABLE and there["complete"]
@@ -135,8 +135,8 @@ def _tell_what_is_kept(target: Path, everything: list[Shard], facts: dict[str, A
     """Print how many finished archives contain images that have changed.
 
     Raises:
-        UserError: If this is true of all archives although the file names are the same. A copy of the images in another
-            size was packed into this folder.
+        UserError: If all archives do although the file names are the same, because a copy of the images in another size
+            was packed into this folder.
     """
     finished = [shard for shard in everything if shard.found()]
     changed = [shard for shard in finished if not shard.done()]

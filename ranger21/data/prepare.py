@@ -2,12 +2,11 @@
 
 The process can be killed at any time without loss. Each image is written under a hidden name and then renamed, so
 every image with its final name is complete. Each split is written to a hidden folder and then renamed, so no run can
-train on an incomplete split. Repeated, the command writes the images that are missing or differ in size from the
-archives.
+train on an incomplete split. If it is run again, the command writes the images that are missing or differ in size
+from the archives.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
 from ranger21.data.parquet import parquet_files, parquet_parts
 from ranger21.system.errors import UserError
+from ranger21.system.files import lacks_space
 from ranger21.system.processes import in_parallel, locked
 from ranger21.system.project import command
 
@@ -59,7 +59,7 @@ def survey(job: PartTask) -> PartState:
 
 
 def write_missing(job: PartTask) -> None:
-    """Write those images of a part that are missing from its folder or have another size there."""
+    """Write those images of a part that are missing from its folder or have the wrong size there."""
 
     def lacks(place: str, size: int | None) -> bool:
         there = size_there(job.folder / place)
@@ -84,8 +84,8 @@ def write(path: Path, data: bytes) -> None:
 
 def unusable(path: str | Path, error: OSError) -> UserError:
     """Return the error for a file or folder that could not be written or read."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = "Free some space and repeat the same command, which continues where this one stopped"
+    if lacks_space(error):
+        remedy = "Free disk space and run the same command again, which continues where this one stopped"
     else:
         remedy = "Check its permissions, or choose another TARGET"
     return UserError(f"{path} cannot be written ({error.strerror}). {remedy}.")
@@ -102,7 +102,7 @@ def split_folders(target: Path) -> dict[str, Path]:
 
 
 def prepare(source: Path, target: Path, processes: int, published: dict[str, str] | None = None) -> None:
-    """Write the images of the archives or parquet files that the target lacks or has in another size.
+    """Write the images of the archives or parquet files that are missing from the target or have the wrong size there.
 
     Args:
         source: Folder with the downloaded files.
@@ -117,7 +117,7 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
     try:
         folders = split_folders(target)
         jobs = [PartTask(part, folders[part.split]) for part in find_parts(source)]
-        found = dict(in_parallel(survey, jobs, processes, "looking for what is missing"))
+        found = dict(in_parallel(survey, jobs, processes, "looking for missing images"))
         require_classes(jobs, found)
         missing = {job: found[job].missing for job in jobs if found[job].missing}
         leftovers = [path for folder in folders.values() for path in folder.glob(f"*/.*{UNFINISHED}")]

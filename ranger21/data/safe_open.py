@@ -23,7 +23,9 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit; ImageNet's largest image reportedly has 9331 x 6530 (61 million)
 MAX_BYTES = 4 * MAX_PIXELS
-MAX_SCANS = 100  # of a JPEG, as in libtiff: a scan can be a few bytes, but decoding it passes over the whole image
+MAX_SCANS = (
+    100  # limit for a JPEG, as in libtiff: a scan can be a few bytes, but decoding it passes over the whole image
+)
 MOST_UNEQUAL = 300  # ratio of the sides; resizing the shorter side of a more extreme image could need too much memory
 NO_SIZE = (0xC4, 0xC8, 0xCC)  # JPEG markers within C0 ... CF that do not start a frame
 MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # any JPEG marker that cannot occur within a scan

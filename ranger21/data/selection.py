@@ -15,7 +15,7 @@ from ranger21.tracking.splits import HOLDOUT
 if TYPE_CHECKING:
     from ranger21.data.index import Index
 
-Chosen = dict[str, tuple[np.ndarray, list[int]]]  # for each split, indices of the images and labels of the classes
+Chosen = dict[str, tuple[np.ndarray, list[int]]]  # the indices of the images and the labels of the classes, by split
 
 
 def choose(config: ImageFolderConfig, indices: dict[str, Index], place: str) -> Chosen | None:

@@ -22,6 +22,7 @@ from ranger21.data.pack import IMAGES_A_SHARD, PackRecipe, sha256_of, shard_name
 from ranger21.data.sources import FolderSource
 from ranger21.data.transforms import resized_tensor
 from ranger21.system.errors import UserError
+from ranger21.system.files import not_written
 
 TAR_BLOCK = 512  # bytes of a member's header, and the unit to which its content is padded
 
@@ -37,7 +38,7 @@ class Shard:
         target: Folder of the pack.
         number: Number of the archive in its split.
         begin: Index of the first image in the source.
-        keys: For each image, the name of its members without extension.
+        keys: The name of each image's members, without extension.
         digest: Hash of the images' names, sizes and keys. An older archive is kept if this is the same.
         skip: Whether to skip unreadable images instead of raising an error.
     """
@@ -207,8 +208,7 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"{path} cannot be written ({error.strerror}). Free some space and repeat the same command"
-        raise UserError(f"{text}, which continues where it stopped.") from error
+        raise UserError(f"{not_written(path, error)}, which continues where it stopped.") from error
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from ranger21.system.errors import UserError
 from ranger21.system.locks import take
 
 MARK = "of-ranger21"  # file that marks our folders; other programs have similar folders but do not lock them
-LONGEST = (108 if sys.platform == "linux" else 104) - len("/pymp-12345678/listener-12345678\0")  # bytes of TMPDIR
+LONGEST = (108 if sys.platform == "linux" else 104) - len(
+    "/pymp-12345678/listener-12345678\0"
+)  # largest number of bytes of TMPDIR's path
 _held: dict[Path, int] = {}  # file descriptors that stay open while this process lives
 
 

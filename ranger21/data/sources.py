@@ -15,7 +15,7 @@ from ranger21.system.errors import UserError
 from ranger21.system.project import command
 from ranger21.system.wording import reason
 
-OF_IMAGES = ("offsets", "lengths", "shapes")  # position of each image, and height and width of raw pixels
+OF_IMAGES = ("offsets", "lengths", "shapes")  # the position of each image, and the height and width of raw pixels
 AGAIN = "repeat the command that made the pack to restore it"
 
 

@@ -18,6 +18,7 @@ from ranger21.data.datasets.base import DataConfig
 from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.pack import FACTS
 from ranger21.system.errors import UserError
+from ranger21.system.files import remedy
 from ranger21.system.locks import take
 
 
@@ -71,7 +72,7 @@ def stage(config: DataConfig, stopped: Stopped) -> int:
             return Copy(pack, target, stopped).complete() if mine else stopped()
     except OSError as error:
         text = f"{pack} could not be copied to {target} ({error.strerror or error})"
-        raise UserError(f"{text}. Free some space there, or choose another data.stage.") from error
+        raise UserError(f"{text}: {remedy(error)}, or choose another data.stage.") from error
 
 
 def require_sticky(folder: Path) -> None:
@@ -103,7 +104,7 @@ def take_over(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, stopped: Stopped) -> Iterator[bool]:
-    """Wait for the lock of a folder; yield False if the run is told to stop meanwhile."""
+    """Wait for the lock of a folder; yield False if the run is told to stop while waiting."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         while not stopped() and not take(handle):

@@ -37,7 +37,7 @@ def choose_classes(classes: Sequence[str], wanted: int | list[str]) -> list[int]
     """
     if isinstance(wanted, int):
         if wanted > len(classes):
-            raise UserError(f"data.classes={wanted} is not possible: the data has only {len(classes)} classes.")
+            raise UserError(f"data.classes={wanted} is too large: the data has only {len(classes)} classes.")
         return sorted(sorted(range(len(classes)), key=lambda c: rank(os.fsencode(classes[c])))[:wanted])
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
@@ -60,21 +60,19 @@ def choose_holdout(labels: np.ndarray, names: Sequence[bytes], classes: Mapping[
         wanted: Number of images to hold out.
 
     Raises:
-        UserError: If there is less than one image per class, or a class would have no images left for training.
+        UserError: If `wanted` is below the number of classes, or if no image of a class would remain for training.
     """
     each, more = divmod(wanted, len(classes))
     if not each:
-        raise UserError(
-            f"data.holdout={wanted} is not possible: it must be at least {len(classes)}, one image per class."
-        )
-    lucky = sorted(classes, key=lambda label: _held_out(os.fsencode(classes[label])))[:more]
+        raise UserError(f"data.holdout={wanted} is too small: it must be at least {len(classes)}, one image per class.")
+    larger = sorted(classes, key=lambda label: _held_out(os.fsencode(classes[label])))[:more]
     held: list[int] = []
     for label, name in classes.items():
-        own, share = np.flatnonzero(labels == label).tolist(), each + (label in lucky)
+        own, share = np.flatnonzero(labels == label).tolist(), each + (label in larger)
         if share >= len(own):
             raise UserError(
-                f"data.holdout={wanted} is not possible: it would take {share} images of the class {name}, which has "
-                f"only {len(own)} training images, and at least one must remain for training."
+                f"data.holdout={wanted} is too large: it would hold out {share} images of the class {name}, which has "
+                f"only {len(own)} training images. At least one must remain for training: lower data.holdout."
             )
         held += sorted(own, key=lambda image: _held_out(names[image]))[:share]
     return np.array(sorted(held), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What happens between two steps: logging, validation, saving, and the end of a run."""
+"""The work between two steps: logging, validation, saving, and the end of a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ Ending = Literal["finished", "diverged", "stopped"]
 
 @dataclass(frozen=True)
 class Due:
-    """What is to be done after a step."""
+    """The actions that are due after a step."""
 
     log: bool
     evaluate: bool
@@ -25,7 +25,7 @@ class Due:
 
 
 def due_after(plan: Plan, progress: Progress, save_now: bool) -> Due:
-    """Return what is to be done after `progress.step` and was not done yet, by this process or an earlier one."""
+    """Return the actions due after `progress.step` that neither this process nor an earlier one has done yet."""
     step = progress.step
     evaluate = plan.evaluates(step) and progress.evaluated_step < step
     return Due(
@@ -36,16 +36,16 @@ def due_after(plan: Plan, progress: Progress, save_now: bool) -> Due:
 
 
 class Boundary:
-    """The boundaries between the steps of a run. All ranks cross each of them together."""
+    """Handles the boundaries between the steps of a run. All ranks must call `cross` after the same step."""
 
     def __init__(self, setup: TrainSetup, state: TrainState, callbacks: Callbacks, clock: Clock) -> None:
         self.setup, self.state, self.callbacks, self.clock = setup, state, callbacks, clock
         self._agreement = Agreement(setup.world, flags=2)
 
     def cross(self, grad_norm: Tensor | None) -> Ending | None:
-        """Do what is due after the last step; return how the run ends, or None if it goes on.
+        """Do what is due after the last step; return how the run ends, or None if it continues.
 
-        `grad_norm` is that of the last step, None if this process has taken none.
+        `grad_norm` is the gradient norm of the last step, or None if this process has not taken a step.
         """
         progress = self.state.progress
         due, stop = self._agree()
@@ -66,19 +66,19 @@ class Boundary:
         return self._ending(stop, postponed=result is None)
 
     def close(self) -> None:
-        """End the exchange between the ranks that the last boundary began."""
+        """Complete the exchange between the ranks that the last boundary started."""
         self._agreement.wait()
 
     def _agree(self) -> tuple[Due, int]:
-        """Return what is due, and the exit code of a signal that any rank has received, 0 if none has."""
+        """Return the actions that are due, and the exit code of a signal that any rank has received, or 0."""
         timed = self.setup.world.main and self.clock.save_due()
         stop, save = self._agreement.exchange(self.callbacks.stop.code, int(timed))
         return due_after(self.setup.plan, self.state.progress, save_now=bool(stop or save)), stop
 
     def _diverged(self, due: Due) -> bool:
-        """Return whether the run is lost. A finite loss may still have ruined the weights, which must not be saved."""
+        """Return whether the run has diverged. Weights ruined by a step with a finite loss must not be saved."""
         if not (due.log or due.save):
-            return False  # asking the device would make the host wait for it
+            return False  # reading the result would make the host wait for the device
         weights = list(self.state.model.parameters())
         if due.save and not torch.nn.utils.get_total_norm(weights).isfinite():
             return True
@@ -111,9 +111,9 @@ class Boundary:
         return metrics | speed
 
     def _evaluate(self, stop: int) -> tuple[dict[str, float] | None, int]:
-        """Return the metrics of a validation, None if a signal prevents or interrupts it, and the signal's exit code.
+        """Return the metrics of a validation (None if a signal prevents or interrupts it) and the signal's exit code.
 
-        A validation that is not completed is made, and its log line written, by the process that resumes the run.
+        The process that resumes the run repeats a validation that was not completed, and writes its log line.
         """
         if stop:
             return None, stop

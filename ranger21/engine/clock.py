@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Measure how a run spends its time."""
 
 import time
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Clock:
         self._span, self._waited, self._step = time.perf_counter(), 0.0, step
 
     def wait_for(self, batches: Iterator[Any]) -> Any:
-        """Return the next batch, and count the time that it takes as waiting for data."""
+        """Return the next batch, and count the time until it arrives as waiting for data."""
         begin = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - begin
@@ -43,7 +43,7 @@ class Clock:
         return due
 
     def metrics(self, step: int, course: Course) -> dict[str, float]:
-        """Return the throughput and the share of waiting since the last restart; nothing if no image was seen."""
+        """Return the throughput and the share of waiting since the last restart; empty if no image was seen."""
         span = max(time.perf_counter() - self._span, 1e-9)
         images = course.seen(step) - course.seen(self._step)
         return {"perf/images_per_s": images / span, "perf/data_wait": self._waited / span} if images else {}

@@ -30,11 +30,11 @@ class Course:
     The images left over at the end of an epoch, fewer than a batch, are not seen in that epoch.
 
     Args:
-        images: in the training set.
-        batch_size: of the whole batch, over all ranks and passes.
+        images: the number of images in the training set.
+        batch_size: the size of the whole batch, over all ranks and passes.
         epochs: the length of the run.
         steps: the length of the run in steps; replaces `epochs` if given.
-        growth: of the batch, up to `batch_size`.
+        growth: how the batch grows up to `batch_size`; None keeps its size.
 
     Raises:
         UserError: if the run has more than 100,000,000 steps.
@@ -50,7 +50,7 @@ class Course:
         least = steps or epochs * (images // batch_size)
         if least > MOST_STEPS:
             raise UserError(
-                f"A run of {least:,} steps is not possible, only one of {MOST_STEPS:,} at most: lower trainer.steps or "
+                f"A run of {least:,} steps is too long: the limit is {MOST_STEPS:,} steps. Lower trainer.steps or "
                 "trainer.epochs, or raise data.batch_size."
             )
         per_epoch: list[np.ndarray] = []
@@ -94,7 +94,7 @@ class Course:
         return epoch, self.seen(step - 1) - (self.seen(int(self._ends[epoch - 1])) if epoch else 0)
 
     def epoch(self, step: int) -> float:
-        """Return how many epochs are done after a step; the current epoch counts by the fraction of its steps."""
+        """Return the number of epochs done after a step, including the fraction of the current one."""
         epoch = int(np.searchsorted(self._ends, step))
         if step == 0 or epoch == len(self._ends):
             return float(epoch)
@@ -107,14 +107,14 @@ class Course:
         return epoch + 1 if epoch < len(self._ends) and self._ends[epoch] == step else 0
 
     def steps_for_epochs(self, epochs: float) -> float:
-        """Return the number of steps that `epochs` take; past the end of the run, at the pace of its last epoch."""
+        """Return the number of steps that `epochs` take; beyond the run's end, at its last epoch's pace."""
         ends = np.concatenate([[0], self._ends]).astype(float)
         if epochs >= len(self._ends):
             return float(ends[-1] + (epochs - len(self._ends)) * (ends[-1] - ends[-2]))
         return float(np.interp(epochs, np.arange(len(ends)), ends))
 
     def steps_for(self, images: float) -> float:
-        """Return the number of steps that `images` take; past the end of the run, with its last batch size."""
+        """Return the number of steps that `images` take; beyond the run's end, with its last batch size."""
         if images >= self._seen[-1]:
             return len(self._seen) + (images - float(self._seen[-1])) / float(self._sizes[-1])
         step = int(np.searchsorted(self._seen, images))

@@ -1,4 +1,4 @@
-"""Validation: every image exactly once, whatever the number of ranks and the batch size."""
+"""Validation. Every image is used exactly once, for any number of ranks and any batch size."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -41,8 +41,8 @@ def evaluate(
     """Return cross-entropy (nats per image), without and with label smoothing, and top-1 and top-5 accuracy (per cent).
 
     Args:
-        model: in evaluation mode.
-        batches: this rank's share; every rank must have the same number of batches, of which some may be None.
+        model: the model, in evaluation mode.
+        batches: this rank's batches; every rank must have the same number of them, and some may be None.
         interrupted: called once per batch; if it returns True, the validation ends and None is returned.
         observe: receives the logits and labels of each batch.
         split: the prefix of the metrics' names, such as `val/acc1`.

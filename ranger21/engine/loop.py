@@ -1,4 +1,4 @@
-"""The training loop. It knows tensors, steps and ranks, and no concrete model, data set or optimizer."""
+"""The training loop. It handles tensors, steps and ranks, but knows no concrete model, dataset or optimizer."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -48,7 +48,7 @@ def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> 
     if setup.plan.logs(step) or setup.undo:
         grad_norm = gradient_norm(state)
     if setup.undo:
-        if not scaler.is_enabled():  # an overflow that the scaler handles is no divergence
+        if not scaler.is_enabled():  # an overflow that the scaler handles is not a divergence
             bad = bad | ~torch.isfinite(grad_norm)  # type: ignore[arg-type]
         bad = world.reduce(bad.to(torch.int32), "max").bool()
         setup.undo.mask_gradients(bad)
@@ -64,7 +64,7 @@ def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> 
 
 
 def gradient_norm(state: TrainState) -> Tensor:
-    """Undo the scaling of the gradients, and return the norm of all of them together."""
+    """Undo the scaling of the gradients, and return their global norm."""
     state.scaler.unscale_(state.optimizer)
     params = (param for group in state.optimizer.param_groups for param in group["params"])
     return torch.nn.utils.get_total_norm([param.grad for param in params if param.grad is not None])

@@ -11,7 +11,7 @@ from ranger21.engine.loop import take_step
 from ranger21.engine.parts import TrainSetup, TrainState
 from ranger21.tracking import Tracker
 
-SMOOTHING = 0.9  # of the running mean of the loss
+SMOOTHING = 0.9  # decay of the running mean of the loss
 TOO_HIGH = 4.0  # the test ends when the smoothed loss is this many times its lowest
 
 
@@ -38,7 +38,7 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """The rate of the steepest fall, at most a tenth of that of the lowest loss; None if the loss never falls."""
+        """The rate of the steepest fall, but at most a tenth of the rate of the lowest loss; None if it never falls."""
         if self.steepest is None:
             return None
         rate = min(self.rates[self.steepest], self.rates[self.lowest] / 10)

@@ -1,4 +1,4 @@
-"""Sums that are kept on the device, so that a step does not wait for it."""
+"""Sums that stay on the device, so that no step waits for it."""
 
 from collections.abc import Sequence
 

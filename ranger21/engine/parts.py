@@ -1,4 +1,4 @@
-"""What the training loop works with: what is built once, what a checkpoint holds, and what is called between steps."""
+"""The arguments of the training loop: objects built once, the state in a checkpoint, and callbacks between steps."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ from ranger21.tracking.splits import OFFICIAL
 
 @dataclass
 class TrainSetup:
-    """What is built before the first step and stays the same.
+    """The parts of a training that are built before the first step and then stay the same.
 
     Attributes:
-        model: as it is called in training: compiled if asked for, and wrapped for the ranks.
-        batches: of the run's remaining steps. `batch.to(device)` returns the images, the random numbers of the
+        model: the model that the loop calls: compiled if trainer.compile is set, and wrapped for distributed training.
+        batches: the batches of the remaining steps. `batch.to(device)` returns the images, the random numbers of the
             augmentation that is left to the device, and the labels.
-        to_input: makes the model's input of images and those random numbers.
+        to_input: turns images and those random numbers into the model's input.
         schedule: the factor of the learning rate as a function of (step, total_steps).
-        seed: of dropout and the like.
-        undo: takes back a step whose loss or gradient is not finite; None where such a step ends the run.
+        seed: the seed of random layers, such as dropout.
+        undo: undoes a step whose loss or gradient is not finite; None if such a step ends the run.
     """
 
     world: World
@@ -69,10 +69,10 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """What training changes and a checkpoint holds.
+    """The state that training changes and a checkpoint stores.
 
     Attributes:
-        model: neither compiled nor wrapped, so that its tensors have the names that a checkpoint gives them.
+        model: the model, neither compiled nor wrapped, so that its tensors have the same names as in a checkpoint.
     """
 
     model: nn.Module
@@ -85,14 +85,14 @@ class TrainState:
 
 @dataclass
 class Callbacks:
-    """What the loop calls between two steps.
+    """The functions that the loop calls between two steps.
 
     Attributes:
         tracker: receives the metrics.
         evaluate: returns the metrics of a validation, or None as soon as the function it is given returns True.
         save: writes a checkpoint; its argument says whether the last validation is the best so far.
-        stop: has a signal's exit code.
-        substitutes: returns how many images stood in for unreadable ones; None where that is not allowed.
+        stop: holds the exit code of a received signal.
+        substitutes: returns how many unreadable images were replaced by others; None if that is not allowed.
         watched: the split whose top-1 accuracy decides which validation is the best.
     """
 

@@ -13,7 +13,7 @@ class Plan:
         course: which images each step takes, and how many steps there are.
         accumulate: forward and backward passes per batch of `course.unit` images, on every rank.
         eval_every_epochs: ignored if `eval_every_steps` is set.
-        checkpoint_every_minutes: of running time; None saves at steps only.
+        checkpoint_every_minutes: the running time between checkpoints; None saves at steps only.
     """
 
     course: Course
@@ -42,10 +42,10 @@ class Plan:
         return epochs > 0 and epochs % self.eval_every_epochs == 0
 
     def logs(self, step: int) -> bool:
-        """Return whether metrics are logged after a step. They always are with a validation."""
+        """Return whether metrics are logged after a step. They always are when there is a validation."""
         return step > 0 and (step % self.log_every_steps == 0 or self.evaluates(step))
 
     def saves(self, step: int) -> bool:
-        """Return whether a checkpoint is saved after a step. It always is with a validation."""
+        """Return whether a checkpoint is saved after a step. It always is when there is a validation."""
         every = self.checkpoint_every_steps
         return self.evaluates(step) or (every is not None and step > 0 and step % every == 0)

@@ -38,7 +38,7 @@ class Precision:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """Return the number format for `trainer.precision` on a device; log a line if it differs from the one asked for."""
+    """Return the number format for `trainer.precision` on a device; log a line if it differs from the requested one."""
     if name == "auto":
         name = "bf16" if device.type == "cuda" else "fp32"
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):

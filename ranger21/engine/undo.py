@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Undo:
     """Copies weights, buffers and optimizer state before each step, for `trainer.on_nonfinite=skip`.
 
-    The copy takes as much memory again. Counters that an optimizer keeps on the host, such as Ranger21's step, still
-    advance in a skipped step; counters on the device, such as those of a fused step, are restored.
+    The copy needs as much memory as the originals. Counters that an optimizer keeps on the host, such as Ranger21's
+    step, still advance in a skipped step; counters on the device, such as those of a fused step, are restored.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -27,7 +27,7 @@ from ranger21.system.terminal import duration
 
 Say = Callable[[str], None]
 UNDISTURBED, STRANGER = "undisturbed", "other"
-MOST_SESSIONS = 60  # of a run; a run that needs more will not finish
+MOST_SESSIONS = 60  # the most sessions of a run; a run that needs more will not finish
 
 
 class Campaign:
@@ -135,7 +135,7 @@ class Campaign:
             if (directory / "result.json").exists():
                 continue
             if directory.exists():
-                shutil.rmtree(directory)  # incomplete; resuming it would be a disturbance
+                shutil.rmtree(directory)  # incomplete, and resuming it would be a disturbance
             self.say(f"{leg.name}: the {name} run")
             scene, output = self.scene(leg, name), directory.with_suffix(".txt")
             session = Session(scene, self.command(leg, name, scene, *more), output)
@@ -146,7 +146,7 @@ class Campaign:
                 raise UserError(f"The {name} run ended with exit codes {record.codes}: see its output in {output}.")
 
     def _session(self, leg: Leg, run: int, before: list[SessionRecord], most: int) -> None:
-        """Start the command, hit by at most `most` faults; start it twice if the fault must make it refuse."""
+        """Start the command and inject at most `most` faults; start it twice if the fault must make it refuse."""
         number = len(before)
         scene = self.scene(leg, run, number)
         for kind in KINDS:

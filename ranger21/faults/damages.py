@@ -43,7 +43,7 @@ class Flipped(Damage):
 
 
 class StructureFlipped(Damage):
-    """Some of these bits have no meaning; then the content must be unchanged, which the end of the run shows."""
+    """A flipped bit outside the tensors. Where it has no meaning, the run must end as if it had not been flipped."""
 
     name, often = "checkpoint: a bit outside the tensors flipped", 2
 
@@ -62,7 +62,7 @@ def flip(path: Path, place: int, where: float) -> None:
 
 
 class Torn(Between):
-    """Effects of a crash on lines after the last checkpoint: lines cut, or zeros or part of a line appended."""
+    """Effects of a crash on the lines after the last checkpoint: lines are cut, or zeros or part of a line appended."""
 
     name, rank_changes = "metrics.jsonl torn", True
 
@@ -80,7 +80,7 @@ class Torn(Between):
 
 
 class PutAside(Refused):
-    """Harm to a part of the run, which the user restores after the starts have been refused."""
+    """Damage to a part of the run, which the user restores after the starts have been refused."""
 
     part = ""
 
@@ -146,7 +146,7 @@ class NoneLeft(PutAside):
     """No usable checkpoint: both damaged, both deleted, or a dangling link; the run must not start over."""
 
     name, part = "no whole checkpoint left", "checkpoints"
-    says = ("no whole checkpoint", "which does not exist")
+    says = ("no intact checkpoint", "which does not exist")
 
     def harm(self, own: Path, scene: Scene, where: float) -> Facts | None:
         how = ("both cut", "both gone", "the folder gone", "a dangling link")[int(4 * where)]

@@ -75,7 +75,7 @@ def unreadable(order: Order) -> None:
 
 
 def set_back(order: Order) -> None:
-    """Set the time of day back by `clock` seconds after `after` seconds."""
+    """Set the clock back by `clock` seconds after `after` seconds."""
     real, real_ns, begin = time.time, time.time_ns, time.monotonic()
 
     def back() -> int:

@@ -24,7 +24,7 @@ class Fault:
     """A planned fault."""
 
     kind: str
-    after: int  # steps of its session; 0: before or while the processes start
+    after: int  # number of steps of its session before it hits; 0: before or while the processes start
     where: float  # in [0, 1); determines the process, byte or moment
 
 
@@ -38,7 +38,7 @@ class SessionRecord:
     ranks: int
     newest: int  # step of the newest intact checkpoint at the start
     lost: int = 0  # steps lost by damage to checkpoints before the start
-    resumed: int | None = None  # step from which the run says it resumed; None: it did not get that far
+    resumed: int | None = None  # step from which the run says it resumed; None if it did not get that far
     reached: int = 0  # last step that was logged or saved (a stop during a validation saves first)
     saved: int = 0  # step of the newest intact checkpoint at the end, after mending
     finished: bool = False
@@ -47,7 +47,7 @@ class SessionRecord:
     left_behind: list[str] = field(default_factory=list)  # child processes that outlived the session
     leftovers: list[str] = field(default_factory=list)  # temporary files that a finished run left
     codes: list[int] = field(default_factory=list)  # exit codes of the processes
-    faults: list[Facts] = field(default_factory=list)  # that hit: kind, the step reached, and more
+    faults: list[Facts] = field(default_factory=list)  # the faults that hit: kind, the step reached, and more
     told: list[str] = field(default_factory=list)  # expected messages, and TRACEBACK, found in the output
     error: str = ""  # the last line that begins with "error:"
     seconds: float = 0.0
@@ -70,7 +70,7 @@ class Scene:
         drawn: folder of the images that the run draws.
         temporary: folder for TMPDIR.
         ranks: number of ranks of the session.
-        before: number of ranks of the session before; None for the first.
+        before: number of ranks of the previous session; None for the first.
         orders: faults that the processes of the next start inject into themselves, with the rank (see `inside`).
         env: environment variables of the next start.
     """
@@ -87,10 +87,10 @@ class Scene:
     env: dict[str, str] = field(default_factory=dict)
 
     def leftovers(self) -> list[str]:
-        """Return temporary files that a finished run should have removed: of saves, drawings and workers."""
+        """Return temporary files that a finished run should have removed: those of saving, drawing and workers."""
         own = [path for pattern in ("*.tmp", "*.link", ".new-*") for path in self.directory.rglob(pattern)]
         halves = self.drawn.parent.glob(f".{self.drawn.name}-*")
-        workers = [path for path in self.temporary.iterdir() if not path.name.startswith("wandb-")]  # wandb's own
+        workers = [path for path in self.temporary.iterdir() if not path.name.startswith("wandb-")]  # files of wandb
         return sorted({path.name for path in (*own, *halves, *workers)})
 
     @property
@@ -106,9 +106,9 @@ class Kind:
     """Base class of all kinds of faults.
 
     Attributes:
-        name: in the table.
-        says: the output must contain one of these messages; empty: no message is required.
-        setups: names of the setups in which it is possible; empty: all.
+        name: the name in the table.
+        says: messages of which the output must contain one; empty if none is required.
+        setups: names of the setups in which it is possible; empty if all.
         ranks: smallest number of ranks with which it is possible.
         often: how often it occurs in one round of all kinds of its group.
         ends: whether it may end a session.
@@ -151,18 +151,18 @@ class Kind:
         raise NotImplementedError
 
     def mend(self, scene: Scene) -> bool:
-        """Do what a user does after the processes have ended; return whether there was anything to do.
+        """Repair the run as a user would after the processes have ended; return whether anything was repaired.
 
         Also called before a session, in case the campaign was killed.
         """
         return False
 
     def judge(self, fact: Facts, record: SessionRecord, later: Sequence[SessionRecord]) -> tuple[int, str]:
-        """Return the number of steps repeated because of the fault, and what went wrong (empty: nothing)."""
+        """Return the number of steps repeated because of the fault, and what went wrong ("" if nothing did)."""
         raise NotImplementedError
 
     def said(self, record: SessionRecord, due: bool = True) -> str:
-        """Return what is wrong if a message was due and the output has none of the required ones; else empty."""
+        """Return a description if a message was due and the output has none of the required ones; else ""."""
         if not due or not self.says or set(self.says) & set(record.told):
             return ""
         return f"no message with {' or '.join(map(repr, self.says))}"
@@ -232,7 +232,7 @@ class Ending(Kind):
         return repeated, wrong or self._ended(record, repeated) or ("" if record.finished else went_on(later))
 
     def _ended(self, record: SessionRecord, repeated: int) -> str:
-        """Return what is wrong with the end of a session and its leftovers; empty if nothing is."""
+        """Describe what is wrong with the end of a session and its leftovers; "" if nothing is."""
         codes = set(record.codes)
         if record.hung or record.left_behind:
             return "the run hung" if record.hung else f"left behind: {', '.join(record.left_behind)}"
@@ -250,7 +250,7 @@ class Ending(Kind):
 
 
 def went_on(records: Sequence[SessionRecord]) -> str:
-    """Return what is wrong with the first of these sessions that resumed; empty if it resumed correctly."""
+    """Describe what is wrong with the first of these sessions that resumed; "" if it resumed correctly."""
     for record in records:
         if record.resumed is not None:
             right = record.resumed == record.newest

@@ -20,7 +20,7 @@ from ranger21.faults.whole import saved_step
 from ranger21.records.directory import last_values
 
 PATIENCE = 240.0  # seconds without a step after which a session counts as hung
-GRACE = 60.0  # seconds for ranks to end after another has ended; then they are killed, as by torchrun and srun
+GRACE = 60.0  # seconds for ranks to end after another has ended; then they are killed, as torchrun and srun do
 POLL = 0.005
 
 
@@ -63,7 +63,7 @@ class Session:
     def twice(self, words: Iterable[str]) -> Facts:
         """Start the command a second time and wait until one of the two ends; continue with the other.
 
-        Returns the exit codes of the one that ended (none if both continued), and whether its output has one of the
+        Returns the exit codes of the one that ended (empty if both continued), and whether its output has one of the
         words.
         """
         others, output = self._start(new := self.output.with_suffix(".twice.txt")), self.output

@@ -33,8 +33,8 @@ class Leg:
 
     Attributes:
         ranks: numbers of ranks, used in turn by the sessions of a run.
-        overrides: of the command.
-        steps: of every run.
+        overrides: arguments of the command.
+        steps: number of steps of every run.
         setups: used in turn by the runs.
         weight: its share of the faults, relative to the other legs.
         tolerance: largest allowed absolute difference of a weight; 0 requires everything to be bit-identical.

@@ -15,7 +15,7 @@ PATIENCE = 10  # RANGER21_PATIENCE in seconds, for faults that stop a rank
 
 
 class Killed(Ending):
-    """All ranks killed, as when a node goes down."""
+    """All ranks killed, as when a node fails."""
 
     name, code, starting, often, rank_changes = "SIGKILL", None, WHILE_STARTING, 2, True
 
@@ -104,7 +104,7 @@ class ChildKilled(Within):
 
 
 OFF = "W&B is switched off"
-# A killed worker of the validation is noticed only at the next validation.
+# A killed validation worker is noticed only at the next validation.
 KINDS = (
     Killed(), Stopping(signal.SIGTERM, 143), Stopping(signal.SIGUSR1, 143), Stopping(signal.SIGHUP, 129),
     RankKilled(), RankStopped(), Suspended(),

@@ -18,7 +18,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several p
 
 
 class Started(Protocol):
-    """The part of subprocess.Popen's interface that both ways have."""
+    """The part of subprocess.Popen's interface that both ways of starting provide."""
 
     @property
     def pid(self) -> int: ...

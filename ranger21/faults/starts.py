@@ -19,7 +19,7 @@ DAY = 86_400
 
 
 class RanksChanged(Between):
-    """Another number of ranks than in the session before."""
+    """A different number of ranks from the previous session's."""
 
     name, group, rank_changes = "number of ranks changed", "ranks", True
 
@@ -66,7 +66,8 @@ class ClockSetBack(Between):
     def prepare(self, scene: Scene, where: float) -> Facts | None:
         tomorrow = time.time() + DAY
         for path in scene.directory.rglob("*"):
-            if path.name != "metrics.jsonl" and not path.is_symlink():  # Session.under_way needs the time of that file
+            # Session.under_way reads the modification time of metrics.jsonl.
+            if path.name != "metrics.jsonl" and not path.is_symlink():
                 os.utime(path, (tomorrow, tomorrow))
         scene.orders += [{"rank": rank, "clock": DAY, "after": 3 * where} for rank in range(scene.ranks)]
         return {}

@@ -66,7 +66,7 @@ class InodesFull(Ending):
 
 
 def mount(*arguments: object, over: Path) -> None:
-    """Mount a file system over a folder (the last argument) and keep its content, copied by way of `over`."""
+    """Mount a file system over a folder (the last argument) and keep its content, which is copied through `over`."""
     folder = Path(str(arguments[-1]))
     shutil.rmtree(over, ignore_errors=True)
     subprocess.run(["cp", "-a", folder, over], check=True)
@@ -109,7 +109,7 @@ class Deleted(Within):
         if not path.exists():  # not created yet, or just deleted
             return None
         kept.unlink(missing_ok=True)
-        os.link(path, kept)  # for `mend`
+        os.link(path, kept)  # `mend` uses it
         path.unlink()
         return {}
 

@@ -60,7 +60,7 @@ class CampaignResult:
         )  # fmt: skip
 
     def remarks(self) -> list[str]:
-        """Return what went wrong, and the largest difference in legs with a tolerance."""
+        """Return sentences on what went wrong, and on the largest difference in legs with a tolerance."""
         found = [f"{f.leg}, run {f.run}, step {f.step}: {f.kind}: **{f.mistake}**" for f in self.judged if f.mistake]
         for leg in self.legs:
             for run in self.runs(leg):

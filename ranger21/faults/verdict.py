@@ -39,7 +39,7 @@ class Judged:
     kind: str
     run: int
     step: int
-    repeated: int  # steps repeated because of it
+    repeated: int  # steps repeated because of the fault
     mistake: str = ""  # what went wrong; empty: recovered
     commit: str = ""
 

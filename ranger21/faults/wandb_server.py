@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server that keeps what wandb sends it in memory and can fail on request."""
+"""A stand-in for W&B's server that keeps the data sent by wandb in memory and can fail on request."""
 
 import gzip
 import json
@@ -19,14 +19,14 @@ class Received:
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     exit_code: int | None = None
-    lines: int = 0  # of history received, including replaced ones
+    lines: int = 0  # number of lines of history received, including replaced ones
 
 
 class Server(ThreadingHTTPServer):
     """Server for wandb with WANDB_BASE_URL=server.url, used as a context manager.
 
     Attributes:
-        url: of the server.
+        url: the server's address.
         runs: received data by run id.
         failing: requests that fail: "", "upsert" or "stream".
     """

@@ -49,10 +49,10 @@ class Resources:
         kernel: name of the kernel.
         architecture: a key of ARCHITECTURES.
         constants: the compile-time constants of the specialisation.
-        registers: per thread; on AMD vector registers.
-        spills: bytes spilled and reloaded; on AMD spilled registers.
+        registers: registers per thread; on AMD, vector registers.
+        spills: bytes spilled and reloaded; on AMD, spilled registers.
         shared: bytes of shared memory per block.
-        warps: per block.
+        warps: warps per block.
         atomics: number of atomic instructions, whose order differs from run to run.
         made: the compiler's final output: "cubin" or "hsaco".
     """
@@ -100,7 +100,7 @@ def resources(asked: Iterable[Launch], architectures: Iterable[str] = tuple(ARCH
     """Return the resources of every specialisation among the launches on every architecture, sorted.
 
     Raises:
-        RuntimeError: from Triton, with ptxas's message, if a kernel cannot be compiled.
+        RuntimeError: Triton's error, with ptxas's message, if a kernel cannot be compiled.
     """
     asked = list(asked)
     return sorted(

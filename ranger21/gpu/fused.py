@@ -1,4 +1,4 @@
-"""Memory traffic and launches of the fused step's kernels, whose schemas tell only part of it."""
+"""Memory traffic and launches of the fused step's kernels, of which the operators' schemas show only a part."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def parameters(dtype: torch.dtype) -> list[Tensor]:
 
 
 ADAMW = ["first_moment", "second_moment", "decay"]
-CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # and whether a gradient scaler is used
+CASES: dict[str, tuple[Callable[[], Chain], bool]] = {  # the optimizer, and whether a gradient scaler is used
     "float32": (lambda: Ranger21(parameters(torch.float32)), False),
     "float32, global, scaler": (lambda: Ranger21(parameters(torch.float32), stable_decay="global"), True),
     "bfloat16, Kahan": (lambda: Ranger21(parameters(torch.bfloat16)), False),

@@ -19,7 +19,7 @@ OVERWRITES = (
     "_foreach_zero_",
     "normal_",
     "uniform_",
-)  # do not read their output
+)  # operations that do not read their output
 ALLOCATES = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 Weigh = Callable[..., float]
 
@@ -37,7 +37,7 @@ class Traffic(TorchDispatchMode):
 
     Attributes:
         launches: number of launches.
-        bytes: of all reads and writes.
+        bytes: number of bytes of all reads and writes.
         names: number of calls of each operation.
     """
 

@@ -15,7 +15,7 @@ from ranger21.system.errors import UserError
 
 
 def require_same_runs(jobs: Sequence[PlannedRun]) -> list[str]:
-    """Raise a UserError for an ended run, which will not be run again, with another configuration or other data.
+    """Raise a UserError if a run that has ended, and will not run again, has a different configuration or data.
 
     Returns a sentence for each dataset that cannot be compared.
     """
@@ -38,14 +38,14 @@ def require_same_runs(jobs: Sequence[PlannedRun]) -> list[str]:
             doubts[now] = f"Cannot check whether the runs that have ended used these images: {now}"
         elif (found := compare(recorded, now)).agreement is Agreement.DIFFERENT:
             raise UserError(
-                f"{job.directory} has ended, but used other images than this command ({found.why}): "
+                f"{job.directory} has ended, but used different images from this command's ({found.why}): "
                 f"{told_place(recorded)} then, {told_place(now)} now. Choose another outputs=."
             )
     return list(doubts.values())
 
 
 def other_code(jobs: Sequence[PlannedRun]) -> str | None:
-    """Return a warning about runs that other code produced or started; None if there are none."""
+    """Return a warning about runs that different code produced or started; None if there are none."""
     found: dict[str, int] = {}
     for job in jobs:
         manifest = _manifest(job)
@@ -56,7 +56,7 @@ def other_code(jobs: Sequence[PlannedRun]) -> str | None:
     if not found:
         return None
     counts = "; ".join(f"{count} ({told})" for told, count in sorted(found.items(), key=lambda pair: -pair[1])[:3])
-    return f"some existing runs were made by other code: {counts}. The comparison would mix both."
+    return f"some existing runs were made by different code: {counts}. The comparison would mix both."
 
 
 def _manifest(job: PlannedRun) -> Manifest:

@@ -42,7 +42,7 @@ class Local:
         return self._stopped
 
     def run(self, jobs: Iterable[PlannedRun]) -> list[PlannedRun]:
-        """Run all jobs to their ends and return those that failed; on Ctrl-C and SIGTERM each saves a checkpoint.
+        """Run all jobs to the end and return those that failed. On Ctrl-C and SIGTERM each run saves a checkpoint.
 
         The next run is taken from `jobs` when it can start, by one thread at a time.
         """

@@ -38,7 +38,7 @@ class Preset:
                 yield dict(zip(sweep, values, strict=True))
 
     def runs(self, seeds: int | None = None) -> Iterator[list[str]]:
-        """Yield the overrides of every run, seed by seed, so that a grid cut short has all configurations alike."""
+        """Yield the overrides of every run, seed by seed, so that an interrupted grid has all configurations alike."""
         for number in range(seeds or self.seeds):
             for chosen in self.combinations():
                 if number < self.fewer.get(chosen["experiment"], seeds or self.seeds) or seeds:

@@ -30,7 +30,7 @@ COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red
 
 @dataclass(frozen=True)
 class RunProgress:
-    """State of one run and the values that it logged last."""
+    """The state of a run and the values that it logged last."""
 
     state: str
     epoch: float | None = None

@@ -36,11 +36,11 @@ class PublishedRun:
 
     @property
     def name(self) -> str:
-        """EXPERIMENT/RUN, the name of the run in files of records."""
+        """The name of the run in record files, EXPERIMENT/RUN."""
         return "/".join(self.directory.parts[-2:])
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the run's lines in a file of records, except the last. Raises Unreadable for invalid metrics."""
+        """Yield this run's lines in a record file, except the last one. Raises Unreadable for invalid metrics."""
         yield record_file.first_line(self.name, self.parts)
         if (self.directory / METRICS).exists():
             yield from (line if line.endswith(b"\n") else line + b"\n" for line in read_lines(self.directory / METRICS))
@@ -95,8 +95,8 @@ def publication(found: Sequence[PublishedRun]) -> str:
 def record(found: Sequence[PublishedRun], file: Path) -> int:
     """Add records to a file, replacing those of the same runs, and return how many there are.
 
-    If the file has them all already, it is not written. Raises a UserError if it cannot be written, is damaged, or has
-    the record of another run with the same name.
+    If the file already has all of them, it is not written. Raises a UserError if it cannot be written, is damaged, or
+    has the record of another run with the same name.
     """
     new = {one.name: one for one in found}
     try:
@@ -110,7 +110,7 @@ def record(found: Sequence[PublishedRun], file: Path) -> int:
 
 
 def _there(file: Path, new: Mapping[str, PublishedRun]) -> dict[str, str]:
-    """Return the digest of every run in a file, by name. Raises a UserError as `record` does."""
+    """Return the digest of every run in a file, by name. Raises the UserErrors of `record`."""
     found: dict[str, str] = {}
     for entry in record_file.entries(file):
         if not isinstance(entry, str):
@@ -146,8 +146,8 @@ def comparison(
     Args:
         jobs: the runs of the grid.
         out: folder for the comparison.
-        runs: file of records to compare instead of the run directories.
-        tuned: tuned.json of the tuning, if some runs are its winners.
+        runs: a record file to compare instead of the run directories.
+        tuned: the tuned.json of the tuning, if some runs use its winners.
     """
     places = [str(runs)] if runs else sorted({str(job.directory.parent) for job in jobs})
     ablation = ["--ablation"] if any(job.config.experiment == "ablation" for job in jobs) else []
@@ -189,7 +189,7 @@ def _without_the_machine(path: Path) -> Any:
         if not (error.damaged or error.missing):
             raise
         return None  # compare.py reports that it is missing
-    except ValueError:  # a command of fewer words
+    except ValueError:  # the command has fewer words
         return None
     return masked_values(manifest)
 

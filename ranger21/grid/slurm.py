@@ -50,7 +50,7 @@ class Slurm:
         """Prepare the submissions.
 
         Args:
-            folder: for the lists of runs and SLURM's output.
+            folder: the folder of the lists of runs and SLURM's output.
             options: arguments of sbatch for the runs, such as --partition=gpu.
             compare_options: arguments of sbatch for the comparison.
             command: name of the submitting command, for messages.
@@ -87,7 +87,7 @@ class Slurm:
         return Submission(runs, jobs, array if jobs else [], [*compare, str(COMPARE), *comparison])
 
     def submit(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> str:
-        """Submit the runs as by `plan`; return a sentence that says what was done.
+        """Submit the runs with the commands of `plan`; return a sentence that says what was submitted.
 
         Raises a UserError if sbatch fails, or if another process is submitting the same grid.
         """
@@ -144,7 +144,7 @@ class Slurm:
 
 def _sbatch(command: Sequence[str], lock: int) -> str:
     """Run sbatch and return the job's id; sbatch inherits the lock and keeps it even if this process is killed."""
-    return _run(command, (lock,)).partition(";")[0]  # the cluster's name follows
+    return _run(command, (lock,)).partition(";")[0]  # the name of the cluster may follow the id
 
 
 def _run(command: Sequence[str], keep: Sequence[int] = ()) -> str:

@@ -43,8 +43,8 @@ def random_direction(kind: str, weights: Tensor, layout: Layout, seed: int, purp
     Args:
         kind: `plain`, a Gaussian vector with the norm of the weights, or `filter` (see `filter_normalized`).
         weights: (size,), the center of the landscape.
-        layout: of the weights.
-        seed: of the direction.
+        layout: the layout of the weights.
+        seed: the seed of the direction.
         purpose: FIRST_AXIS, SECOND_AXIS or OF_SHARPNESS.
     """
     generator = torch.Generator().manual_seed(randomness.seed(randomness.DIRECTION, seed, purpose))

@@ -21,7 +21,7 @@ from ranger21.report.runs.metrics import Array
 COLOURS = "viridis"
 COLUMNS, LEVELS = 4, 24
 PATH, INK = "#FFCB3D", "#16213A"  # colours of paths and their outlines
-SEVERAL = (1, 1.5, 2, 3, 5, 7)  # ticks within a decade
+SEVERAL = (1, 1.5, 2, 3, 5, 7)  # ticks within each decade
 
 
 class Scale:
@@ -32,7 +32,7 @@ class Scale:
         losses = losses[np.isfinite(losses) & (losses > 0)]
         self.low = float(losses.min()) if len(losses) else 1.0
         self.high = float(min(losses.max(), self.low * ceiling)) if len(losses) else 10.0
-        self.high = max(self.high, self.low * 1.001)  # for flat surfaces
+        self.high = max(self.high, self.low * 1.001)  # a flat surface needs a range as well
         self.norm = LogNorm(self.low, self.high)
         self.levels = np.geomspace(self.low, self.high, LEVELS)
         decades = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)

@@ -1,4 +1,4 @@
-"""The loss of a model at given weights, also at several at once, by torch.func and without changing the model."""
+"""The loss of a model at one or several given weights at once, by torch.func and without changing the model."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def whole_batches(count: int, size: int) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
-    """Have batch norms accumulate the plain average of the batches' statistics; restore their mode at the end."""
+    """Make batch norms accumulate the plain average of the batches' statistics; restore their mode at the end."""
     before = [(norm.training, norm.momentum) for norm in norms]
     for norm in norms:
         norm.training, norm.momentum = True, None  # None: the cumulative average
@@ -59,12 +59,12 @@ class Loss:
     convolutions. Sums are in float64.
 
     Args:
-        model: in evaluation mode, on its device. Its own weights are not used.
-        layout: of the weights.
+        model: the model in evaluation mode, on its device. Its own weights are not used.
+        layout: the layout of the weights.
         batches: inputs (n, channels, height, width) and labels (n,).
         statistics: batches of inputs for computing the running statistics at every point, with only the batch norms
             in training mode; if empty, the running statistics of `model` are used at every point.
-        label_smoothing: of the cross-entropy.
+        label_smoothing: the label smoothing of the cross-entropy.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Loss:
         return functional_call(self.model, (weights, buffers), (images,))
 
     def _buffers(self, points: int) -> tuple[dict[str, Tensor], dict[str, int | None]]:
-        """Return buffers for a number of points, and vmap's axis of each: 0 if it differs between points, else None.
+        """Return buffers for several points, and vmap's axis for each one: 0 if it differs between points, else None.
 
         Running statistics start at zero. The count of batches is shared, because all points use the same batches.
         """

@@ -28,8 +28,8 @@ class Sharpness:
     """The rise of the loss at a distance along random directions."""
 
     radius: float
-    seeds: list[int]  # of the directions
-    values: list[float]  # in nats, one for each seed
+    seeds: list[int]  # seeds of the directions
+    values: list[float]  # rise of the loss in nats, one for each seed
 
     @property
     def mean(self) -> float:
@@ -47,7 +47,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class MarkedCheckpoint:
-    """A checkpoint in a figure: its place, the surface's loss there, and its own loss by the usual evaluation."""
+    """A checkpoint in a figure: its place, the surface's loss there, and its own loss in the usual evaluation."""
 
     checkpoint: str
     label: str
@@ -56,7 +56,7 @@ class MarkedCheckpoint:
     y: float
     loss: float
     own_loss: dict[str, float]  # with the batch norm statistics `stored` in the checkpoint, and `recomputed`
-    difference: float  # of `loss` from the own loss with the same kind of statistics
+    difference: float  # difference of `loss` from the own loss with the same kind of statistics
     sharpness: Sharpness
 
 
@@ -65,8 +65,8 @@ class TrajectoryPoint:
     """A checkpoint of a trajectory, projected onto the plane.
 
     Attributes:
-        checkpoint: as the user named it.
-        step: of the checkpoint.
+        checkpoint: the checkpoint, as the user named it.
+        step: the step of the checkpoint.
         x, y: coordinates of the nearest point of the plane.
         captured: fraction of its squared distance from the plane's origin that lies in the plane.
     """
@@ -83,14 +83,14 @@ class Surface:
     """A surface of losses and the checkpoints on it.
 
     Attributes:
-        title: for the figures.
+        title: the title in figures.
         axes: labels of the axes.
         x, y: coordinates of the columns and rows.
-        cosine: of the angle between the axes.
+        cosine: the cosine of the angle between the axes.
         images: number of images of the loss.
         bn_images: number of images of the batch norm statistics at every point; 0: the stored statistics are used.
         classes: sentences that say how the data's classes match the model's.
-        losses: in nats, row j and column i at (x[i], y[j]), as far as computed; NaN where not finite.
+        losses: the rows computed so far, in nats; column i of row j is at (x[i], y[j]); NaN where not finite.
         marks: the checkpoints.
         trajectory: the projected path.
     """
@@ -125,9 +125,9 @@ class LandscapeRecord:
         self.identity, self.images = identity, images
 
     def rows_of_before(self, surfaces: int) -> list[list[Row]]:
-        """Return the rows of each surface computed by an earlier command; none without a record.
+        """Return the rows of each surface that an earlier command computed; empty lists if there is no record.
 
-        Raises a UserError if the record is of another landscape, of other images, or of a later version.
+        Raises a UserError if the record has a different landscape, different images, or a later version.
         """
         choose = "choose another --out, or remove it"
         try:
@@ -145,12 +145,12 @@ class LandscapeRecord:
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.json} is damaged or not a record of this program: {choose}.") from error
         if then != json.loads(json.dumps(self.identity)) or len(found) != surfaces:
-            raise UserError(f"{self.json} has another landscape (other weights or other options): {choose}.")
+            raise UserError(f"{self.json} has a different landscape (other weights or other options): {choose}.")
         if images is None:
             log.warning("%s does not identify its images: they are assumed to be the current ones.", self.json)
         for one, other in zip(images or (), self.images, strict=False):
             if (compared := compare(one, other)).agreement is Agreement.DIFFERENT:
-                raise UserError(f"{self.json} was computed on other images ({compared.why}): {choose}.")
+                raise UserError(f"{self.json} was computed on different images ({compared.why}): {choose}.")
         return found
 
     def save(self, surfaces: list[Surface], facts: dict[str, Any]) -> None:

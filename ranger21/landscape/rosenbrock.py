@@ -24,7 +24,7 @@ A, B = 1.0, 100.0
 MINIMUM: Point = (A, A * A)
 GOAL = "1e-4"
 TARGET = float(GOAL)
-NUDGES = tuple(1 + k * 1e-12 for k in (-2, -1, 1, 2))  # factors of the rate that show whether a path is chaotic
+NUDGES = tuple(1 + k * 1e-12 for k in (-2, -1, 1, 2))  # small changes of the rate that show whether a path is chaotic
 LOST = 1e12  # value of f above which a path counts as diverged
 
 
@@ -39,13 +39,13 @@ def gradient(x: float, y: float) -> Point:
 
 
 class TriedRate:
-    """A learning rate being tried: the step reached and f there, which is infinite once the path has diverged."""
+    """A learning rate under test: the step reached, and f there, which is infinite once the path has diverged."""
 
     def __init__(self, index: int, points: Iterator[Point]) -> None:
         self.index, self.points, self.step = index, points, 0
         self.f: float = value(*next(points))
 
-    def go_on(self, limit: float) -> None:
+    def advance(self, limit: float) -> None:
         """Continue until f is below the target or the step is `limit`."""
         while TARGET <= self.f < math.inf and self.step < limit:
             point = next(self.points, None)
@@ -65,7 +65,7 @@ def best_rate(paths: Sequence[Iterator[Point]], search_steps: int, steps: int) -
     soonest = math.inf
     for limit in (search_steps, steps):
         for one in reversed(tries):
-            one.go_on(min(limit, soonest))
+            one.advance(min(limit, soonest))
             soonest = min(soonest, one.reached)
         tries.sort(key=lambda one: (one.reached, one.f))
         if soonest < math.inf:
@@ -77,12 +77,15 @@ def best_rate(paths: Sequence[Iterator[Point]], search_steps: int, steps: int) -
 def protocol(start: Point, rates: Sequence[float], search_steps: int, steps: int) -> str:
     """Return a description of the procedure for the table."""
     half = (
-        f"; if none is there after {search_steps}, the half with the lowest f goes on" if search_steps < steps else ""
+        f" If none has reached it after {search_steps} steps, only the half with the lowest f continues."
+        if search_steps < steps
+        else ""
     )
     return (
         f"f = (1 - x)² + 100 (y - x²)² from {start}, float64, exact gradient, constant rate, no weight decay, "
-        f"{steps} steps. The same search for all: of {len(rates)} rates, log-spaced, {rates[0]:g} to {rates[-1]:g}, "
-        f"the one with f < {GOAL} soonest or else the lowest f at the end{half}. One start, deterministic."
+        f"{steps} steps. Every optimizer has the same search over {len(rates)} rates, log-spaced from {rates[0]:g} to "
+        f"{rates[-1]:g}, for the one that reaches f < {GOAL} first or, if none does, has the lowest f at the end."
+        f"{half} One start, deterministic."
     )
 
 
@@ -92,14 +95,14 @@ class Walk:
 
     optimizer: str
     rate: float
-    rate_at_edge: bool  # of the grid, so that a better rate may lie outside
-    steps: int  # available
+    rate_at_edge: bool  # whether the rate is the grid's lowest or highest, so that a better one may lie outside
+    steps: int  # number of available steps
     steps_to_target: int | None
     below_from: int | None  # first step from which f stays below the target to the end
-    nudged_steps_to_target: list[int | None]  # with the rate multiplied by each of NUDGES
+    nudged_steps_to_target: list[int | None]  # the same with the rate multiplied by each of NUDGES
     diverged_at: int | None
-    final_f: float | None  # None: diverged
-    distance: float | None  # from the last point to the minimum
+    final_f: float | None  # None if the path diverged
+    distance: float | None  # distance from the last point to the minimum
 
     @property
     def reached(self) -> str:
@@ -139,7 +142,7 @@ def judge(
     reached = next((step for step, f in enumerate(values) if f < TARGET), None)
     others = [TriedRate(index, points) for index, points in enumerate(nudged)]
     for one in others:
-        one.go_on(steps)
+        one.advance(steps)
     again = [one.step if one.f < TARGET else None for one in others]
     if len(path) <= steps:
         return Walk(name, rate, at_edge, steps, reached, None, again, len(path), None, None)

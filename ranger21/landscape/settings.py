@@ -13,12 +13,12 @@ class Settings:
 
     Attributes:
         checkpoints: run directories or checkpoints.
-        overrides: for the runs' configurations, as for train.py.
+        overrides: changes to the runs' configurations, as for train.py.
         directions: `filter`, `plain` or `plane`; None: `plane` for three checkpoints, else `filter`.
-        points: number along each axis; odd, so that the checkpoint is in the middle.
+        points: number of points along each axis; odd, so that the checkpoint is in the middle.
         radius: length of each half axis, in norms of the weights (of each filter for `filter`).
-        margin: around the three checkpoints of a plane, as a fraction of their extent.
-        seed: of the random directions.
+        margin: margin around the three checkpoints of a plane, as a fraction of their extent.
+        seed: seed of the random directions.
         images: number of images of the loss.
         split: the split of these images: `train`, `val`, or `holdout` if the run has one.
         bn: `recompute` or `keep` the running statistics of batch norms.
@@ -53,7 +53,7 @@ class Settings:
             object.__setattr__(self, "directions", "plane" if three else "filter")
         if self.directions == "plane" and not three:
             raise UserError(
-                f"--directions plane is not possible with {len(self.checkpoints)} "
+                f"--directions plane cannot be used with {len(self.checkpoints)} "
                 f"checkpoint{'s' if len(self.checkpoints) > 1 else ''}: a plane needs exactly three."
             )
         odd = self.points >= 3 and self.points % 2 == 1

@@ -37,7 +37,7 @@ class Images:
     """The fixed images of the loss.
 
     Attributes:
-        batches: as loaded.
+        batches: the batches as loaded.
         to_input: turns batches into the model's inputs.
         inputs: the inputs of the same batches, with labels.
         statistics: inputs for batch norm statistics.
@@ -81,13 +81,13 @@ class Checkpoint:
         return f"{self.config.model.label} {self.config.optimizer.name} s{self.config.seeds}"
 
     def require_same_model(self, other: "Checkpoint") -> None:
-        """Raise a UserError if the other checkpoint has another model, so that its weights form another space."""
+        """Raise a UserError if the other checkpoint has a different model, whose weights form a different space."""
         shapes = [{key: tuple(v.shape) for key, v in c.state["model"].items()} for c in (self, other)]
         models = [vars(c.config.model) | {"init_from": None} for c in (self, other)]
         if shapes[0] != shapes[1] or models[0] != models[1]:
             raise UserError(
-                f"{other.source} has another model ({other.config.model.label}) than {self.source} "
-                f"({self.config.model.label}), or the model has another size: give checkpoints of the same model."
+                f"{other.source} has a different model ({other.config.model.label}) from {self.source} "
+                f"({self.config.model.label}), or a different size of it: give checkpoints of the same model."
             )
 
     def vector(self, layout: Layout, device: torch.device) -> Tensor:
@@ -100,10 +100,10 @@ class LoadedCheckpoint:
 
     Attributes:
         checkpoint: the checkpoint.
-        layout: of the weights.
-        weights: of the checkpoint, (size,).
-        loss: the function.
-        own_loss: by the usual evaluation (see `own_losses`).
+        layout: the layout of the weights.
+        weights: the checkpoint's weights, (size,).
+        loss: the loss as a function of the weights.
+        own_loss: the checkpoint's loss in the usual evaluation (see `own_losses`).
         images: fingerprints of the data, as in a manifest.
         classes: a sentence that says how the data's classes match the checkpoint's.
     """
@@ -164,9 +164,9 @@ def matched(checkpoint: Checkpoint, images: Images, settings: Settings) -> Class
 def own_losses(
     model: nn.Module, images: Images, world: World, precision: Precision, smoothing: float
 ) -> dict[str, float]:
-    """Return the model's loss by the code that validates runs.
+    """Return the model's losses, computed by the code that validates runs.
 
-    `stored` is with the checkpoint's running statistics, `recomputed` with those of the fixed images.
+    `stored` uses the checkpoint's running statistics, `recomputed` those of the fixed images.
     """
 
     def loss(which: nn.Module) -> float:
@@ -180,7 +180,7 @@ def own_losses(
 
 
 def load_images(config: DataConfig, settings: Settings, world: World, precision: Precision) -> Images:
-    """Draw the images, without replacement; they are the same for every checkpoint, whatever its seed.
+    """Draw the images without replacement. They are the same for every checkpoint, independently of its seed.
 
     The images of the loss are preprocessed as in validation, those of the batch norm statistics augmented as in
     training. Raises a UserError for `holdout` if the run has no holdout.
@@ -192,7 +192,7 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)
     if settings.split == HOLDOUT and data.holdout is None:
-        raise UserError("--split holdout is not possible, as the run has none: give --split val, or data.holdout=N.")
+        raise UserError("--split holdout cannot be used: the run has no holdout. Give --split val, or data.holdout=N.")
     seen = data.validated(settings.split)
     if settings.split == "train":
         seen = ImageDataset(data.train.source, data.val.transform)

@@ -50,7 +50,7 @@ class LossSlice:
 def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface]:
     """Compute the remaining rows, and write all surfaces and `facts` to landscape.json and landscape.npz.
 
-    Raises a UserError for checkpoints of different models on one plane, or if `out` has another landscape.
+    Raises a UserError for checkpoints of different models on one plane, or if `out` has a different landscape.
     """
     checkpoints = [Checkpoint.read(source, settings.overrides) for source in settings.checkpoints]
     trajectory = [Checkpoint.read(source, settings.overrides) for source in settings.trajectory]
@@ -94,7 +94,7 @@ def _subjects(checkpoints: list[Checkpoint], settings: Settings, world: World) -
         subjects.append(load_checkpoint(checkpoint, loaded[key], settings, world, precision))
     if settings.directions == "plane" and settings.bn == "keep" and subjects[0].loss.norms:
         raise UserError(
-            "--bn keep is not possible on a plane, because each of its three checkpoints has its own statistics: use "
+            "--bn keep cannot be used on a plane, because each of its three checkpoints has its own statistics: use "
             "--bn recompute."
         )
     return subjects
@@ -152,14 +152,14 @@ def _rows(view: LossSlice, surface: Surface, at_once: int) -> Iterator[Row]:
 
 
 def _mark(view: LossSlice, number: int, settings: Settings) -> MarkedCheckpoint:
-    """Return a checkpoint's mark on the surface; warn if the surface does not pass through its own loss."""
+    """Return a checkpoint's mark on the surface; warn if the surface differs from the checkpoint's own loss there."""
     subject, place = view.subjects[number], view.places[number]
     kind = "recomputed" if settings.bn == "recompute" else "stored"
     loss = view.loss(view.at([place])).item()
     difference = loss - subject.own_loss[kind]
     checkpoint = subject.checkpoint
     if not abs(difference) <= TOLERANCE * max(1.0, abs(loss)):
-        text = "%s: the loss of the surface there is %.7f, but that of the checkpoint itself is %.7f."
+        text = "%s: the surface's loss at this checkpoint is %.7f, but the checkpoint's own loss is %.7f."
         log.warning(text, checkpoint.source, loss, subject.own_loss[kind])
     sharp = sharpness(subject, settings.sharpness_radius, list(range(settings.sharpness_seeds)))
     where = (checkpoint.source, checkpoint.label, checkpoint.step, *place)

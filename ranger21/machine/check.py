@@ -44,7 +44,7 @@ class Machine:
     """The input of every check.
 
     Attributes:
-        config: of the training.
+        config: the configuration of the training.
         overrides: the command-line arguments of the training.
         quick: whether a check should take seconds rather than minutes.
         work: an empty folder for files, removed at the end; on the disk of `outputs` if that is writable.

@@ -30,7 +30,7 @@ def disk(machine: Machine) -> CheckResult:
     numbers: dict[str, float] = {"free_bytes": free, "checkpoint_bytes": size}
     told = f"{place}: {size_text(free)} free; a run keeps {KEPT} checkpoints of up to {size_text(size)}"
     if free < (KEPT + 1) * size:
-        return CheckResult(told, FAILED, "make room, or choose outputs= on another disk", numbers)
+        return CheckResult(told, FAILED, "free disk space, or choose outputs= on another disk", numbers)
     try:
         with tempfile.TemporaryDirectory(prefix=".check-machine-write-", dir=place) as folder:
             begun = time.perf_counter()

@@ -13,9 +13,9 @@ class Check:
     """A check: a function of a Machine that returns a CheckResult.
 
     Attributes:
-        name: in the table.
-        module: in this package.
-        function: in the module.
+        name: the name in the table.
+        module: the name of a module in this package.
+        function: the name of a function in that module.
         quick: whether --quick includes it.
         starts: whether it starts processes that use the device; some sites allow only one process at a time.
     """

@@ -70,8 +70,8 @@ def write(path: Path, config: Config, rows: Sequence[CheckRow], quick: bool, who
     """Write the results to machine.json.
 
     Args:
-        path: of the file.
-        config: of the training.
+        path: the path of the file.
+        config: the configuration of the training.
         rows: the results.
         quick: whether --quick was given.
         whole: whether every check was done.

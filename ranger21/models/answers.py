@@ -86,7 +86,7 @@ def read_real_labels(path: Path) -> list[list[int]]:
     """Return ReaL's labels: the correct classes (0 to 999) of each ILSVRC2012 validation image, in order.
 
     Raises:
-        UserError: If the file cannot be read or has another format.
+        UserError: If the file cannot be read or has a different format.
     """
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))

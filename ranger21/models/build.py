@@ -79,7 +79,7 @@ def remove_skips(model: nn.Module, name: str) -> None:
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if not blocks:
         raise UserError(
-            f"model.remove_skips=true is not possible for model={name}. It needs one of timm's ResNets, such as "
+            f"model.remove_skips=true cannot be used with model={name}. It needs one of timm's ResNets, such as "
             "resnet18 or resnet50."
         )
     for block in blocks:
@@ -102,19 +102,19 @@ def of_head(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Any, fresh_head: bool = False) -> list[str]:
-    """Load weights into a model, except for a head (classifier layer) with another shape, which stays as initialized.
+    """Load weights into a model. A head (classifier layer) with a different shape keeps its initial values.
 
     Args:
         model: The model to change.
         weights: Tensors by name.
-        source: Where they are from, for the error message.
-        fresh_head: Whether the head stays as initialized even if its shape is the same.
+        source: The source of the weights, for the error message.
+        fresh_head: Whether the head keeps its initial values even if its shape is the same.
 
     Returns:
-        The names of the tensors that stay as initialized.
+        The names of the tensors that keep their initial values.
 
     Raises:
-        UserError: If any other tensor is missing, unknown, or of another shape.
+        UserError: If any other tensor is missing, unknown, or of a different shape.
     """
     own = model.state_dict()
     reshaped = {k for k, v in weights.items() if k in own and own[k].shape != v.shape}

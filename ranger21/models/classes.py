@@ -15,7 +15,7 @@ class ClassMatch:
     """The correspondence between the classes of a dataset and those of a model.
 
     Attributes:
-        places: For each class of the dataset, its index among the model's classes.
+        places: The index among the model's classes of each class of the dataset.
         of: Number of classes of the model.
         sentence: A description of the match for the user.
     """
@@ -81,7 +81,7 @@ def match_by_position(count: int, wanted: Sequence[str], model: str, data: str) 
         UserError: If the numbers of classes differ.
     """
     if count != len(wanted):
-        raise UserError(f"--by-position is not possible: {model} has {count} classes, and {data} has {len(wanted)}.")
+        raise UserError(f"--by-position cannot be used: {model} has {count} classes, but {data} has {len(wanted)}.")
     text = f"The {count} classes of {data} are matched to those of {model} by position, regardless of their names."
     return ClassMatch(list(range(count)), count, text)
 
@@ -105,7 +105,7 @@ def _by_number(known: Sequence[str], wanted: Sequence[str], model: str, data: st
 
 
 def require_same_classes(before: list[str] | None, now: list[str], run: Path) -> None:
-    """Raise a UserError if a resumed run would have other classes than before.
+    """Raise a UserError if a resumed run would not have the same classes as before.
 
     Args:
         before: The classes that the run recorded; None if it recorded none.
@@ -117,8 +117,8 @@ def require_same_classes(before: list[str] | None, now: list[str], run: Path) ->
     gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
     parts = [f"{what} {first_few(names)}" for what, names in (("it had", gone), ("now there are", new)) if names]
     raise UserError(
-        f"{run} was started with other classes: {'; '.join(parts) or 'the same names in another order'}. Resume it "
-        "with its original data, or start another run with run_dir=."
+        f"{run} was started with different classes: {'; '.join(parts) or 'the same names in a different order'}. "
+        "Resume it with its original data, or start another run with run_dir=."
     )
 
 

@@ -63,7 +63,7 @@ class EvaluatedModel:
 def config_of(request: Request, run: dict[str, Any]) -> Config:
     """Return the run's configuration with the user's overrides.
 
-    If the user gave only one of data.root and data.pack, the run's other one is not used.
+    If the user gave only data.root or only data.pack, the run's value of the other one is ignored.
     """
     config = with_overrides(run["config"], list(request.overrides))
     typed = request.typed & {"data.root", "data.pack"}
@@ -85,7 +85,7 @@ def config_of_timms(request: Request) -> Config:
     wrong = sorted(request.typed & {"data.pack", "data.transforms"})
     if wrong or not isinstance(config.data, ImageFolderConfig):
         what = wrong[0] if wrong else f"data={config.data.name}"
-        raise UserError(f"{what} is not possible for timm's own weights, because timm's transform needs image files.")
+        raise UserError(f"{what} cannot be used with timm's own weights, because timm's transform needs image files.")
     config.data.pack = None
     return config
 
@@ -101,7 +101,7 @@ def run_of(weights: Weights) -> dict[str, Any]:
 
 
 def own_model(request: Request, weights: Weights, config: Config, world: World) -> EvaluatedModel:
-    """Return the model of one of our runs.
+    """Return the model of a run of this project.
 
     Raises:
         UserError: If the checkpoint's head or channels do not fit.
@@ -117,7 +117,7 @@ def own_model(request: Request, weights: Weights, config: Config, world: World) 
     model = build_model(config.model, facts["classes"], facts["channels"])
     if load_weights(model, weights.tensors, request.source):
         raise UserError(
-            f"{request.source} has a head of another size than the {facts['classes']} classes that it records."
+            f"{request.source} has a head whose size is not that of the {facts['classes']} classes that it records."
         )
     names = weights.classes
     if names is None and not request.by_position:
@@ -128,7 +128,7 @@ def own_model(request: Request, weights: Weights, config: Config, world: World) 
 def names_by_data(weights: Weights, config: Config) -> list[str] | None:
     """Return the class names of an older checkpoint, which lacks them, from the data of its run; None if not found.
 
-    The data is looked for where the run had it, and where the configuration says.
+    The data is searched for at the run's recorded place and at the configured one.
     """
     for data in (with_overrides(run_of(weights)["config"], []).data, config.data):
         try:

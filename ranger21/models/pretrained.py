@@ -45,7 +45,7 @@ class Pretrained:
     Attributes:
         model: The model.
         classes: Class names in the order of its outputs; None if unknown.
-        how: Where the class names are from.
+        how: The source of the class names.
         source: The source that the user named.
     """
 
@@ -90,7 +90,7 @@ def read_pretrained(source: str) -> tuple[dict[str, Tensor], list[str] | None]:
     """Return the weights of a timm source and its class names, without changing torch's random state.
 
     Raises:
-        UserError: As `load_pretrained`.
+        UserError: See `load_pretrained`.
     """
     with torch.random.fork_rng(devices=[]):
         loaded = load_pretrained(source, {})
@@ -98,9 +98,9 @@ def read_pretrained(source: str) -> tuple[dict[str, Tensor], list[str] | None]:
 
 
 def class_names(settings: dict[str, Any]) -> tuple[list[str] | None, str]:
-    """Return the class names of timm's weights (None if unknown) and where they are from.
+    """Return the class names of timm's weights (None if unknown) and their source.
 
-    They are from `label_names` in the settings (pretrained_cfg), or else from timm's table of the ImageNet subset with
+    They come from `label_names` in the settings (pretrained_cfg), or else from timm's table of the ImageNet subset with
     this number of classes.
     """
     count, names = settings.get("num_classes"), settings.get("label_names")

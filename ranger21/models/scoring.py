@@ -85,7 +85,7 @@ def left_out(request: Request, data: Validation) -> list[str]:
 
 
 def match_classes(request: Request, subject: EvaluatedModel, data: Validation) -> ClassMatch:
-    """ClassMatch the classes of the data to the model's, by position if requested, else by name."""
+    """Match the classes of the data to the model's, by position if requested, else by name."""
     if request.by_position:
         return match_by_position(subject.count, data.classes, request.source, data.place)
     if subject.classes is None:
@@ -136,7 +136,7 @@ def measure(
         workers = available_workers(world.local_size, world.device.type)
     keys = EvalBatches(len(data.dataset), config.data.eval_batch_size, Share(world.rank, world.size))
     wanted = request.predictions is not None or request.real_labels is not None
-    data.dataset.substitute = data.dataset.substitute and not wanted  # answers must be of the named image
+    data.dataset.substitute = data.dataset.substitute and not wanted  # an answer must belong to the image that it names
     batches = Loader(data.dataset, keys, workers, world.device.type == "cuda", config.data.timeout)
     answers = Answers(keys.batches) if wanted else None
 

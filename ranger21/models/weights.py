@@ -137,7 +137,7 @@ def recorded_data(checkpoint: Path) -> dict[str, Any] | None:
 def with_data_in_place(config: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     """Return the configuration of a run with the absolute data paths of its manifest, if these exist.
 
-    Relative paths would be wrong in another working directory.
+    Relative paths would be wrong in a different working directory.
     """
     facts, data = recorded_data(checkpoint) or {}, dict(config["data"])
     for key in ("root", "pack"):
@@ -174,9 +174,9 @@ def export(weights: Weights, target: Path) -> None:
 
 
 def start_from(model: nn.Module, weights: Weights, classes: list[str]) -> str:
-    """Initialize a model that will be trained on `classes`, and return a sentence that describes how.
+    """Initialize a model that will be trained on `classes`, and return a sentence about what was loaded.
 
-    A head for the same classes in another order is reordered. A head for other or unknown classes is not loaded.
+    A head for the same classes in a different order is reordered. A head for other or unknown classes is not loaded.
 
     Raises:
         UserError: If anything but the head differs.
@@ -187,10 +187,10 @@ def start_from(model: nn.Module, weights: Weights, classes: list[str]) -> str:
         own = of_head(model, tensors)
         if names != classes and not own:
             raise UserError(
-                f"{source} has its classes in another order, and timm does not tell which layer is the head."
+                f"{source} has its classes in a different order, and timm does not tell which layer is the head."
             )
         load_weights(model, tensors | {name: tensors[name][order] for name in own if names != classes}, source)
-        moved = "" if names == classes else " in another order, and was reordered"
+        moved = "" if names == classes else " in a different order, and was reordered"
         return f"Weights from {source}; its head is for the same {len(classes)} classes{moved}."
     fresh = load_weights(model, tensors, source, fresh_head=True)
     if names is None:

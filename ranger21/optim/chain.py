@@ -69,7 +69,7 @@ class Chain(Optimizer):
         RuntimeError: If `step` meets a sparse gradient or a complex parameter.
     """
 
-    ranges: ClassVar[Mapping[str, Range]] = CHAIN  # of the arguments in a group
+    ranges: ClassVar[Mapping[str, Range]] = CHAIN  # the ranges of the arguments in a group
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Chain(Optimizer):
             states = [self.state[param] for param in known]
             yield from kernels.steps(recipe, known, states, group, "v_hat" in wanted, **scaler)
             return
-        memory = self.__dict__.setdefault("_memory", Memory())  # not part of copies or checkpoints, as `_fused`
+        memory = self.__dict__.setdefault("_memory", Memory())  # not part of copies or checkpoints, like `_fused`
         for some in buckets(stepped, self.state, group["foreach"] is not False and not group["capturable"]):
             yield step_of(some, [self.state[param] for param in some], recipe, group, memory)
 
@@ -239,7 +239,7 @@ class Chain(Optimizer):
         """Load a state, as in every torch optimizer. Settings that a saved group lacks keep the constructor's values.
 
         Raises:
-            ValueError: If the state is of another optimizer or model. This optimizer is then unchanged.
+            ValueError: If the state is that of a different optimizer or model. This optimizer is then unchanged.
         """
         loaded: dict[str, Any] = {}
         hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.update(state))

@@ -101,7 +101,7 @@ class Lookahead(Optimizer):
         self._take_step()
         return loss
 
-    @_disable_dynamo  # as in Chain
+    @_disable_dynamo  # for the same reason as in Chain
     def _take_step(self) -> None:
         require_no_capture("use a Chain with lookahead and capturable=True to count on the device")
         params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]

@@ -88,7 +88,9 @@ class OfficialDecay(Ingredient):
         roots = step.params[0].new_ones(len(step.params))
         if "v_hat" in step.whole:
             roots = step.whole["v_hat"].expand(len(step.params)).sqrt()
-        kept = 1 - torch.where(roots > 0, step.lr * step.weight_decay / roots, 0.0)  # theirs divides by zero at first
+        kept = 1 - torch.where(
+            roots > 0, step.lr * step.weight_decay / roots, 0.0
+        )  # the authors' code divides by zero at first
         sizes = [size * k.abs() for size, k in zip(axis_norms(step.params), kept.unbind(), strict=True)]
         rate = step.lr * 2 * NORM_LOSS
         step.factors = [k * (1 - rate * (1 - 1 / (n + self.eps))) for n, k in zip(sizes, kept.unbind(), strict=True)]

@@ -10,13 +10,15 @@ from numbers import Real
 from typing import Any
 
 
-@dataclass(frozen=True, eq=False)  # two ranges of the same values are two: BASE_RATE of a schedule is no other
+@dataclass(
+    frozen=True, eq=False
+)  # compared by identity: a schedule's BASE_RATE differs from other ranges of the same values
 class Range:
     """The values that an argument may have.
 
     Attributes:
-        words: Describes them, as in "eps must be WORDS".
-        has: Returns whether a value is one of them.
+        words: A description of the values, as in "eps must be WORDS".
+        has: A function that returns whether a value is in the range.
     """
 
     words: str
@@ -24,7 +26,7 @@ class Range:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number, which a bool is not."""
+    """Return whether a value is a finite number; a bool is not one."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -43,7 +45,7 @@ COUNT_OR_0 = Range("an integer of at least 0", lambda x: _is_integer(x) and x >=
 
 
 def or_none(range: Range) -> Range:
-    """Return a range that has None as well."""
+    """Return the range extended by None."""
     return Range(f"{range.words}, or None", lambda x: x is None or range.has(x))
 
 
@@ -54,7 +56,7 @@ def below(range: Range, high: float) -> Range:
 
 
 def one_of(*choices: str | None) -> Range:
-    """Return a range of a few texts, and None if it is among them."""
+    """Return a range of a few strings, and of None if it is among the arguments."""
     words = [repr(choice) for choice in choices if choice is not None] + ["None"] * (None in choices)
     fits = {choice for choice in choices if choice is not None}
     text = f"one of {', '.join(words[:-1])} or {words[-1]}"
@@ -72,7 +74,7 @@ AGC_EPS = ABOVE_0
 STABLE_DECAY = one_of("layer", "global", None)
 LOOKAHEAD_K = COUNT  # 0 switches lookahead off in Ranger21, which then has no such ingredient
 LOOKAHEAD_BETA = FRACTION
-STATES = ("may2021", "july2021")  # of the authors' code
+STATES = ("may2021", "july2021")  # versions of the authors' code
 STATE = one_of(*STATES)
 BETAS = Range("two numbers in [0, 1)", lambda x: isinstance(x, tuple | list) and len(x) == 2 and all(map(BETA.has, x)))
 

@@ -38,7 +38,9 @@ class Recipe:
         last = self._moments_end - 1
         for i, one in enumerate(self.ingredients):
             if one.place == Place.GRADIENT and -1 < last < i:
-                raise ValueError(f"{one.name} has no effect after {self.ingredients[last].name}; put it before.")
+                raise ValueError(
+                    f"{one.name} has no effect after {self.ingredients[last].name}; move it before that one."
+                )
             if one.place == Place.CORRECTION:
                 corrected = any(other.place == Place.SECOND_MOMENT for other in self.ingredients[:i])
                 if i != last + 1 or not corrected:
@@ -47,7 +49,7 @@ class Recipe:
                 raise ValueError(f"{one.name} acts on the update; put it after {self.ingredients[last].name}.")
             late = [other for other in self.ingredients[:i] if other.place >= Place.WEIGHTS and other.place > one.place]
             if late:
-                raise ValueError(f"{one.name} cannot come after {late[0].name}; put it before.")
+                raise ValueError(f"{one.name} cannot come after {late[0].name}; move it before that one.")
 
     @cached_property
     def _moments_end(self) -> int:
@@ -83,7 +85,7 @@ class Recipe:
 
     @cached_property
     def drops(self) -> set[str]:
-        """Names of state tensors to delete, of switched-off ingredients that restart when switched on again."""
+        """Names of state tensors to delete: those of switched-off ingredients that restart when switched on again."""
         return LATE_STATE - self.keeps.keys()
 
     @cached_property
@@ -131,7 +133,7 @@ def describe(parts: Any) -> Any:
         parts: A recipe, a list that `read` accepts, or a mapping with one of these for each of `KINDS`.
 
     Raises:
-        ValueError: If `read` raises it, or if a mapping has other keys than "matrices" and "vectors".
+        ValueError: If `read` raises it, or if the keys of a mapping are not "matrices" and "vectors".
     """
     if isinstance(parts, Mapping):
         if set(parts) != set(KINDS):

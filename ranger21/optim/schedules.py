@@ -3,8 +3,8 @@
 Steps are counted from 1. Step 0 is allowed as well, because torch's schedulers evaluate it.
 
 A new schedule is a function here with `@schedule(NAME)`, and a file `configs/schedule/NAME.yaml` with `name`,
-`linear_warmup` and the function's arguments. The annotation of each argument says what it may be: a `Range` of values,
-or a `Length` of time, which a configuration gives as a duration such as '5 epochs'.
+`linear_warmup` and the function's arguments. The annotation of each argument defines its values: a `Range`, or a
+`Length` of time, which a configuration gives as a duration such as '5 epochs'.
 """
 
 import functools
@@ -22,12 +22,12 @@ Function = TypeVar("Function", bound=Callable[..., float])
 
 @dataclass(frozen=True)
 class Length:
-    """A length of time. The function takes it in steps, or as a fraction of the run.
+    """A length of time, which the schedule function receives in steps or as a fraction of the run.
 
     Attributes:
-        share: Whether it is a fraction of the run. All shares of a schedule together are at most the whole run.
-        from_start: Whether it begins at the first step: only then do epochs have a length while the batch grows.
-        may_be_0: Whether a configuration may set it to nothing. In steps, the function then takes 1.
+        share: Whether it is a fraction of the run. The shares of a schedule must sum to at most 1.
+        from_start: Whether it begins at the first step. Only then do epochs have a fixed length while the batch grows.
+        may_be_0: Whether a configuration may set it to 0. A length in steps is then passed to the function as 1.
     """
 
     share: bool = False
@@ -36,7 +36,7 @@ class Length:
 
     @property
     def range(self) -> Range:
-        """The values that the function takes."""
+        """The range of values that the function accepts."""
         return SHARE if self.share else ABOVE_0
 
 
@@ -48,7 +48,7 @@ SCHEDULES: dict[str, Callable[..., float]] = {}  # by the name in a configuratio
 
 
 class Argument(NamedTuple):
-    """An argument of a schedule: its type, and what it may be."""
+    """An argument of a schedule: its type, and its range or length."""
 
     type: Any
     mark: Range | Length
@@ -72,7 +72,7 @@ def arguments(function: Callable[..., float]) -> dict[str, Argument]:
 
 
 def schedule(name: str) -> Callable[[Function], Function]:
-    """Register a schedule under the name that configurations have for it, and check its arguments at every call."""
+    """Register a schedule under its name in configurations, and check its arguments at every call."""
 
     def register(function: Function) -> Function:
         marks = {key: argument.mark for key, argument in arguments(function).items()}

@@ -106,7 +106,7 @@ def restore(optimizer: "Chain", saved: dict[str, Any]) -> None:
     Torch casts the state to the parameter's dtype, which would round moments that are kept in float32.
 
     Raises:
-        ValueError: If the state is of another optimizer or model.
+        ValueError: If the state is that of a different optimizer or model.
     """
     for group in optimizer.param_groups:
         for name in REMOVED:

@@ -16,7 +16,7 @@ class Division(Protocol):
     """A pending division of the update by the root of the second moment, done as late as possible."""
 
     @property
-    def eps(self) -> float: ...  # the ingredient's argument
+    def eps(self) -> float: ...  # the ingredient's argument `eps`
 
     @property
     def gain(self) -> Number: ...  # factor of the quotient
@@ -25,7 +25,7 @@ class Division(Protocol):
     def correction(self) -> Number: ...  # 1 - beta2^t
 
     @property
-    def values(self) -> Tensors: ...  # as stored: v_hat is values / correction
+    def values(self) -> Tensors: ...  # v as stored: v_hat is values / correction
 
     def divisors(self, out: Tensors | None) -> Tensors: ...
 
@@ -37,7 +37,7 @@ class Step:
         t: Number of this step, counted per parameter from 1; with `capturable`, a float64 tensor with no axes.
         lr, weight_decay: Settings of the parameter group.
         params: The weights. They hold the values before the step until the update is subtracted.
-        state: For each state name, one tensor per parameter.
+        state: One tensor per parameter for each state name.
         gradient: The gradient as modified so far, on its way into the moments. Once the moments are updated it exists
             only if some ingredient sets `uses_gradient`; otherwise its memory is reused.
         update: The update as modified so far. The weights will change by -lr times the update.

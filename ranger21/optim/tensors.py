@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 Tensors = list[Tensor]
-Number = float | Tensor  # a tensor with no axes where the learning rate or the step count is one
+Number = float | Tensor  # a tensor with no axes if the learning rate or the step count is a tensor
 
 
 def unit_axes(x: Tensor) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ def at_most_1(x: Number) -> Number:
 
 
 def is_plain(x: Tensor) -> bool:
-    """Return whether a tensor is a plain one, and not a DTensor or another subclass."""
+    """Return whether a tensor is a plain one, not a DTensor or another subclass."""
     return type(x) in (Tensor, torch.nn.Parameter, FakeTensor)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from ranger21.records.checkpoint_file import Damaged, Foreign, State, read
 from ranger21.system.errors import UserError
-from ranger21.system.files import unused
+from ranger21.system.files import remedy, unused
+from ranger21.system.wording import reason
 
 log = logging.getLogger(__name__)
 PAUSES = (0.5, 2.0, 5.0)  # seconds before each further attempt to read a file
@@ -49,7 +50,7 @@ def read_patiently(path: Path) -> State:
             why = error.strerror or str(error)
             if not pauses:
                 raise UserError(
-                    f"The checkpoint {path} cannot be read now ({why}): run the same command again when it can be. If "
+                    f"The checkpoint {path} cannot be read now ({why}): run the same command again once it can. If "
                     "it stays unreadable, move it away: the same command then tries the next checkpoint."
                 ) from error
             log.warning("The checkpoint %s could not be read (%s): trying again in %g s.", path, why, pauses[0])
@@ -68,7 +69,9 @@ class Checkpoints:
         self.damaged: dict[Path, str] = {}
 
     def save(self, state: State, best: bool = False) -> None:
-        """Write `last`, keep the old one as `previous`, and link the new one as `best` if asked. For one process only.
+        """Write `last`, keep the old one as `previous`, and link the new one as `best` if requested.
+
+        Only one process may call this.
 
         Raises a UserError if it cannot be written; `last` is then unchanged.
         """
@@ -89,9 +92,11 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
             kept = "the previous one is unchanged" if self.last.exists() else "there is no previous one"
+            cause = _cause(error)
+            why = (isinstance(cause, OSError) and cause.strerror) or reason(cause)
             raise UserError(
-                f"The checkpoint {self.last} could not be written ({_reason(error)}); {kept}. Make room and run the "
-                "same command again."
+                f"The checkpoint {self.last} could not be written ({why}); {kept}. {remedy(cause).capitalize()} and "
+                "run the same command again."
             ) from error
 
     def mark_best(self, path: Path) -> None:
@@ -142,12 +147,12 @@ class Checkpoints:
         return [*there, *sorted(damaged)]
 
 
-def _reason(error: BaseException) -> str:
-    """Return the operating system's message, which torch hides behind its own exception."""
-    inner = error
-    while not isinstance(inner, OSError) and (inner.__cause__ or inner.__context__):
-        inner = inner.__cause__ or inner.__context__  # type: ignore[assignment]
-    return (inner.strerror or str(inner)) if isinstance(inner, OSError) else str(error).splitlines()[0]
+def _cause(error: BaseException) -> BaseException:
+    """Return the operating system's error, which torch hides behind its own exception; `error` if there is none."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, OSError):
+        inner = inner.__cause__ or inner.__context__
+    return inner or error
 
 
 def _link(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from ranger21.system.memory import lacks_memory
 from ranger21.system.wording import reason
 
 State = dict[str, Any]
-FORMAT = 2  # of a run's checkpoints; format 1 had no class names
+FORMAT = 2  # format of a run's checkpoints; format 1 had no class names
 ZIP = b"PK\x03\x04"  # first bytes of a torch file
 OLD = b"\x80\x02\x8a\x0a"  # first bytes of a file of torch up to 1.5, which is not a zip archive and has no checksums
 FOLDER = 0x10  # DOS attribute of a folder; torch reads no bytes of a record with it
@@ -43,7 +43,7 @@ class _Source(io.RawIOBase):
     """File that remembers a read error, which zipfile and torch may hide or mistake for damage."""
 
     def __init__(self, path: Path) -> None:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could block for ever, and /dev/zero never ends
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could block forever, and /dev/zero never ends
             raise OSError(errno.EINVAL, "Not a regular file", str(path))
         self._file = open(path, "rb", buffering=0)
         self.failed: OSError | None = None
@@ -111,7 +111,7 @@ def _verified(file: IO[bytes]) -> State:
         raise
     except Unusual as error:
         raise Foreign(str(error)) from error
-    except OSError as error:  # from a seek; _opened raises read errors
+    except OSError as error:  # caused by a seek; _opened raises read errors
         raise Damaged("its directory of records is broken") from error
     except Exception as error:
         raise Damaged(f"its contents cannot be read: {reason(error)}") from error
@@ -175,7 +175,7 @@ def _read_old(file: IO[bytes]) -> State:
 
 
 def read_file(path: Path) -> State:
-    """Read a torch.save file that a user named, of this package or another. Raises a UserError if it cannot."""
+    """Read a torch.save file that the user named, of this package or another. Raises a UserError if that fails."""
     try:
         with _opened(path) as file:
             state = _read_old(file) if file.read(len(OLD)) == OLD else _verified(file)
@@ -198,7 +198,7 @@ def read_file(path: Path) -> State:
 
 
 def read_run(source: str) -> State:
-    """Read the checkpoint that a user named, which has its run's configuration and data. Raises a UserError."""
+    """Read the checkpoint that the user named, with its run's configuration and data. Raises a UserError on failure."""
     path = weights_path(source)
     if path.suffix == ".safetensors":
         raise UserError(f"{path} is an exported file: give a checkpoint that train.py wrote, or its run directory.")
@@ -235,7 +235,7 @@ def is_of_a_run(config: Any, data: Any) -> bool:
 
 
 def weights_path(source: str) -> Path:
-    """Return the checkpoint that a user named: for a run directory `best.pt`, or `last.pt` if that is missing."""
+    """Return the checkpoint that the user named. In a run directory, this is `best.pt` or else `last.pt`."""
     if not source.strip():
         raise UserError("The path of the checkpoint is empty: give a run directory or a checkpoint.")
     path = Path(source)

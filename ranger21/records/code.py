@@ -155,7 +155,7 @@ def changed_since(commit: str) -> list[str] | None:
 
 
 def git_state(full: bool = False) -> dict[str, Any] | None:
-    """Return the commit and a hash of every file that differs from it (None for a deleted file); None without git.
+    """Return the commit and a hash of every file that differs from it (None if deleted); None without a repository.
 
     With `full`, add the first million characters of the diff, with keys masked.
     """

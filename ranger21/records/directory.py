@@ -62,7 +62,7 @@ class RunDirectory:
         self._lock: Any = None
 
     def look(self, config: Config) -> dict[str, Any] | None:
-        """Check the directory without creating anything; return the result of a run that has ended, else None.
+        """Check the directory without creating anything; return the result if its run has ended, else None.
 
         Locks an existing run that has not ended. Raises a UserError if another process uses the run, if its
         configuration differs in what changes the result, if there is a run and `resume=never`, or if the path cannot
@@ -72,7 +72,9 @@ class RunDirectory:
         self._require_files(self.config, self.manifest, self.result, self.metrics, self.log, self.lock)
         begun, ended = self.manifest.exists(), self.result.exists()
         if begun:
-            read_manifest(self.manifest)  # before the configuration, to report a run of a later version as that
+            read_manifest(
+                self.manifest
+            )  # before the configuration, so that a run of a later version is reported as such
         if begun or ended:
             self._require_wanted(config)
         if ended:
@@ -83,7 +85,7 @@ class RunDirectory:
         return None
 
     def claim(self, config: Config) -> None:
-        """Create the directory and lock it for this run. Raises a UserError as `look` does."""
+        """Create the directory and lock it for this run. Raises the UserErrors of `look`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.held:
@@ -177,10 +179,10 @@ class RunDirectory:
         self._lock = lock
 
     def keep_lock(self, now: Path) -> None:
-        """Lock the directory again if the lock file was removed meanwhile.
+        """Lock the directory again if the lock file was removed.
 
         Args:
-            now: path of the lock file; differs from before if the directory was renamed.
+            now: the current path of the lock file, which changes if the directory is renamed.
 
         Raises a UserError if another process has locked it since.
         """
@@ -195,7 +197,7 @@ class RunDirectory:
         except UserError as error:
             text = f"{now} was removed while this process ran, and another process uses the run now: {error}"
             raise UserError(text) from error
-        log.warning("%s was removed while the run was going on: it was restored.", now)
+        log.warning("%s was removed during the run and has been restored.", now)
 
     def require_same(self, config: Config) -> None:
         """Raise a UserError if the existing run's configuration differs in a setting that changes the result."""
@@ -208,7 +210,7 @@ class RunDirectory:
             require_same_data(self.path, read_manifest(self.manifest)["data"], data)
 
     def require_place(self, now: Mapping[str, str], why: object) -> None:
-        """Raise a UserError if data that cannot be compared is not at the place recorded for the existing run.
+        """Raise a UserError if data that cannot be compared is not where the existing run recorded it.
 
         Args:
             now: the place of the data, under `root` or `pack`.

@@ -16,7 +16,7 @@ from ranger21.system.reading import Unreadable, misfit, read_json
 
 log = logging.getLogger("ranger21")
 FORMAT = 2  # format 1 (unnumbered) had the whole git diff for the code, and the images' names for the data
-CURE = "restore it, or choose another run_dir="  # for a damaged file
+CURE = "restore it, or choose another run_dir="  # remedy for a damaged file
 Manifest = dict[str, Any]
 SHAPE = {
     "data": {"fingerprint?": str, "names?": str, "unreadable?": [str]},
@@ -25,7 +25,7 @@ SHAPE = {
     "protocol?": {"name?": str, "hash?": str},
     "id?": str,
     "first_checkpoint?": int,
-}  # of the parts that are used
+}  # the expected form of the parts that are used
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -53,7 +53,7 @@ def warn_of_another_protocol(manifest: Manifest, now: Mapping[str, str] | None) 
 
 
 def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
-    """Record a process that starts or resumes the run, with its code; warn if the code has changed since the last."""
+    """Record a process that starts or resumes the run, with its code; warn if the code has changed."""
     sessions = manifest["sessions"]
     if sessions and (told := code.change(code.recorded_code(manifest, sessions[-1]), code.own_code())):
         log.warning("The code has changed since this run's last start (%s): %s.", sessions[-1].get("started"), told)
@@ -64,7 +64,7 @@ def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
 
 
 def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise a UserError if the data is not that with which the run in `path` was started."""
+    """Raise a UserError if the run in `path` was started on other data."""
     compared = compare(recorded, now)
     if compared.agreement is Agreement.DIFFERENT:
         raise UserError(
@@ -76,7 +76,7 @@ def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str,
 
 
 def require_same_place(path: Path, recorded: Mapping[str, Any], now: Mapping[str, str], why: object) -> None:
-    """Raise a UserError if data that cannot be compared is not at the place recorded for the run in `path`.
+    """Raise a UserError if data that cannot be compared is not where the run in `path` recorded it.
 
     If one of the two places is unknown, no error is raised.
 

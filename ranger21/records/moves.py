@@ -1,8 +1,8 @@
-"""Map of the files that moved into packages, so that runs of before do not count as runs of other code.
+"""Map of the files that moved into packages, so that runs made before the move do not count as runs of other code.
 
 `moves.txt` has a line for each file that the move renamed or rewrote: hash and path before, hash and path after (`-`
-before for a new file). The move changed only imports and names. For a file with another hash before, only its path is
-mapped, and it still counts as changed.
+before for a new file). The move changed only imports and names. For a file that had another hash before the move,
+only the path is mapped, and it still counts as changed.
 """
 
 import functools
@@ -31,7 +31,7 @@ def moves() -> list[Move]:
 
 @functools.cache
 def gone() -> frozenset[str]:
-    """Return the paths at which no file is any more."""
+    """Return the paths at which there is no longer a file."""
     return frozenset(move.name for move in moves() if move.name != "-") - {move.new_name for move in moves()}
 
 
@@ -44,7 +44,7 @@ def named_as_now(files: Mapping[str, Mark]) -> dict[str, Mark]:
 
 
 def as_now(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the hashes of all files as they would be had the code only moved; hashes after the move are unchanged."""
+    """Return the hashes that all files would have if the code had only moved; hashes after the move are unchanged."""
     if not gone() & files.keys():
         return dict(files)
     known = {(move.name, move.mark) for move in moves() if files.get(move.name) == move.mark}

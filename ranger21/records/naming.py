@@ -15,12 +15,12 @@ from ranger21.records.directory import read_config
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
 
-ONCE_NEUTRAL = ("trainer.accumulate",)  # settings that did not enter the names of older versions
+ONCE_NEUTRAL = ("trainer.accumulate",)  # settings that were not part of run directory names in older versions
 
 
 @functools.cache
 def _plain_values(experiment: str, model: str, optimizer: str) -> dict[str, Any]:
-    """Return the result values of a run with these labels and nothing else chosen, from the project's own files.
+    """Return the values that determine the result of a run with these labels and otherwise default settings.
 
     A label without a file (a user's own experiment, a model of timm) is replaced by the default file with that label.
     """
@@ -71,7 +71,7 @@ def _place(config: Config, values: dict[str, Any], plain: dict[str, Any]) -> Pat
 
 
 def require_place(config: Config, directory: Path) -> None:
-    """Raise a UserError for a run directory inside another run or the data, or around runs, data, this code or home.
+    """Raise a UserError if a run directory lies inside a run or the data, or contains runs, data, this code or home.
 
     Creates no folder.
     """

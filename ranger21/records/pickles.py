@@ -13,7 +13,7 @@ MOST = 2_000_000  # values in one file, counting repeated references to the same
 ROOM = 1 << 26  # bytes by which a tensor may exceed its storage in the file, as an expanded tensor does
 DEEPEST = 200  # levels of nesting; a run's checkpoint has less than ten
 REBUILT = ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
-PLAIN = {  # functions and types that files of tensors and plain values need
+PLAIN = {  # the functions and types that files of tensors and plain values need
     *(f"torch._utils._rebuild_{kind}" for kind in REBUILT),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "complex")),
     "collections.OrderedDict", "collections.Counter", "argparse.Namespace", "torch.Size", "torch.device",
@@ -49,7 +49,7 @@ def check_pickle(file: IO[bytes]) -> None:
         elif name != "PROTO":
             value = _made(name, _taken(stack, operation.stack_before))
             if value[0] > MOST or value[1] > DEEPEST:
-                raise ValueError("its values are nested too deep, or are too many")
+                raise ValueError("its values are nested too deeply, or there are too many")
             stack += [value] * len(operation.stack_after)
 
 
@@ -86,8 +86,8 @@ def check_values(value: Any) -> None:
         count += len(level)
         for tensor in (item for item in level if isinstance(item, torch.Tensor)):
             if tensor.is_sparse or tensor.nbytes > tensor.untyped_storage().nbytes() + ROOM:
-                raise ValueError(f"a tensor of shape {tuple(tensor.shape)} has fewer values than its shape says")
+                raise ValueError(f"a tensor of shape {tuple(tensor.shape)} has fewer values than its shape requires")
         if count > MOST or not level:
             break
     if level:
-        raise ValueError("its values are nested too deep, or are too many")
+        raise ValueError("its values are nested too deeply, or there are too many")

@@ -11,7 +11,7 @@ from ranger21.tracking.jsonl import JsonLines
 
 
 class Presence:
-    """Comparison of the files that the writing process has open with the files at their paths now."""
+    """Compares the files that the writing process has open with the files that are now at their paths."""
 
     def __init__(self, place: RunDirectory, lines: JsonLines) -> None:
         self.place, self.lines = place, lines
@@ -29,10 +29,10 @@ class Presence:
         return place
 
     def write(self, action: Callable[[RunDirectory], None], step: int) -> None:
-        """Call `action`, which saves a checkpoint of `step`, with the run directory at its current path.
+        """Call `action` with the run directory at its current path; `action` saves the checkpoint of `step`.
 
-        Call it again if it failed because the directory was renamed meanwhile. Raises a UserError if the directory is
-        gone; also if it was renamed, after saving the checkpoint there.
+        Call it again if it failed because the directory was renamed. Raises a UserError if the directory is gone, or,
+        after saving the checkpoint, if it was renamed.
         """
         place = self.place_now()
         try:
@@ -60,7 +60,7 @@ class Presence:
             return False
 
     def _elsewhere(self) -> Path:
-        """Return the directory's current path, which Linux knows."""
+        """Return the directory's current path, as Linux reports it."""
         try:
             path = Path(f"/proc/self/fd/{self._directory}").readlink()
             if self._is(path):

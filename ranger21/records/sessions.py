@@ -29,7 +29,7 @@ def session(
     Args:
         world_size: number of ranks.
         device: name of the device.
-        resumed_from: step from which it resumes; 0 at the start.
+        resumed_from: step from which the process resumes; 0 at the start.
         settings: settings that do not identify a run but can change its result by rounding.
         full_diff: include the diff of uncommitted changes, not only a hash of each changed file.
         more: further values that can change the result by rounding, such as the precision and the number of threads.

@@ -45,7 +45,7 @@ def contributions(comparison: GroupComparison) -> list[Contribution]:
     """Return every contribution that the groups can show, with Holm's correction over all of them.
 
     Raises:
-        UserError: two groups have the same ingredients and differ in another setting.
+        UserError: two groups have the same ingredients and differ in some other setting.
     """
     named = [(on, group) for group in comparison.groups if (on := ingredients(group)) is not None]
     groups: dict[frozenset[str], Group] = {}

@@ -39,8 +39,8 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
     """Read runs and compare those that share a recipe.
 
     Args:
-        patterns: as in `find_runs`.
-        across: as in `compare_like_with_like`.
+        patterns: see `find_runs`.
+        across: see `compare_like_with_like`.
 
     Raises:
         UserError: no run could be read.

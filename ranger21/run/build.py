@@ -1,4 +1,4 @@
-"""What a run is built from: every piece from its own part of the configuration, ignorant of the others."""
+"""Build the parts of a run, each from its own section of the configuration."""
 
 import logging
 from collections.abc import Generator, Iterable
@@ -31,14 +31,14 @@ log = logging.getLogger("ranger21")
 
 @dataclass
 class Parts:
-    """What is built from the configuration and stays the same throughout a run.
+    """The objects built from the configuration, which stay the same throughout a run.
 
     Attributes:
         share: this rank's part of each batch.
-        hyperparameters: the optimizer's, with the learning rate scaled to the batch size.
-        to_input: makes the model's input of a batch, on the device.
-        memory_format: of images and weights.
-        workers: loader processes per loader.
+        hyperparameters: the optimizer's hyperparameters, with the learning rate scaled to the batch size.
+        to_input: turns a batch into the model's input, on the device.
+        memory_format: the memory format of images and weights.
+        workers: number of worker processes per loader.
     """
 
     config: Config
@@ -58,7 +58,7 @@ class Parts:
         return build_optimizer(params=params, **self.hyperparameters)
 
     def example_optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return an optimizer for tensors on the CPU with the same state, however the run's own is computed."""
+        """Return an optimizer for CPU tensors that has the same state entries as the run's optimizer."""
         values = {name: value for name, value in self.hyperparameters.items() if name != "fused"}
         return build_optimizer(params=params, **values)
 
@@ -69,11 +69,11 @@ class Parts:
 
 
 def build_parts(config: Config, world: World, data: Data) -> Parts:
-    """Build what stays the same. Raises a UserError for a configuration that does not fit the data or the ranks."""
+    """Build the parts of a run. Raises a UserError if the configuration does not fit the data or the ranks."""
     if len(data.classes) < 2:
         raise UserError(
-            f"The data has only one class, {data.classes[0]}: choose data with two classes or more, since there is "
-            "nothing to tell apart."
+            f"The data has only one class, {data.classes[0]}: choose data with two or more classes, since there is "
+            "nothing to distinguish."
         )
     share, size = Share(world.rank, world.size, config.trainer.accumulate), config.data.batch_size
     require_batches(len(data.train), size, share, getattr(config.batch_schedule, "start", None))
@@ -96,10 +96,10 @@ def build_parts(config: Config, world: World, data: Data) -> Parts:
 
 
 def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | None]:
-    """Build what training changes, as it is before the first step.
+    """Build the training state before the first step.
 
-    `resumed` leaves `model.init_from` unread, since a checkpoint replaces the weights. Returns the state, and the hash
-    of the weights in `model.init_from` if they were read.
+    If `resumed`, `model.init_from` is not read, since a checkpoint replaces the weights. Returns the state, and the
+    hash of the weights in `model.init_from` if they were read.
     """
     config, data, world = parts.config, parts.data, parts.world
     torch.manual_seed(randomness.seed(randomness.NOISE, config.seed_of_weights))
@@ -122,7 +122,10 @@ def build_loader(parts: Parts, first_step: int) -> Loader:
 
 
 def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, None]) -> TrainSetup:
-    """Return what the training loop works with: the model compiled if asked for, and wrapped for the ranks."""
+    """Return the TrainSetup for the training loop.
+
+    Its model is compiled if trainer.compile is set, and wrapped for distributed training.
+    """
     trainer, world = parts.config.trainer, parts.world
     model: nn.Module = torch.compile(state.model) if trainer.compile else state.model  # type: ignore[assignment]
     return TrainSetup(

@@ -1,4 +1,4 @@
-"""A run from its configuration to its exit code: the order in which things are checked, made and started."""
+"""A run from its configuration to its exit code: everything is checked, created and started in this order."""
 
 import logging
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ log = logging.getLogger("ranger21")
 
 
 def run(config: Config, directory: Path) -> int:
-    """Begin or resume a run in `directory`, and return the exit code of the process.
+    """Start or resume a run in `directory`, and return the exit code of the process.
 
-    Everything that can be refused is refused before the directory is made; an existing directory is locked first.
+    Whatever can be refused is refused before the directory is created. An existing directory is locked first.
     """
     with StopFlag() as stop, computing(config.trainer), distributed.join(config.trainer.device, directory) as world:
         log_to_console(world.main)
@@ -54,7 +54,7 @@ def run(config: Config, directory: Path) -> int:
 
 
 def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
-    """Call `place.look`; from then on, log to the log.txt of a run that exists."""
+    """Call `place.look`; if the run exists, log to its log.txt from then on."""
     ended = place.look(config)
     if place.held:
         log_to_file(place.log)
@@ -62,7 +62,7 @@ def look(place: RunDirectory, config: Config) -> dict[str, Any] | None:
 
 
 def claim(place: RunDirectory, config: Config) -> None:
-    """Call `place.claim`; from then on, log to the log.txt of a new run."""
+    """Call `place.claim`; if the run is new, log to its log.txt from then on."""
     there = place.held
     place.claim(config)
     if not there:
@@ -70,9 +70,9 @@ def claim(place: RunDirectory, config: Config) -> None:
 
 
 def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
-    """Log that there is nothing to do. Raises a UserError if the finished run was trained on other data.
+    """Log that a finished run needs no work. Raises a UserError if it was trained on other data.
 
-    If the data is no longer there, a warning says that it could not be compared.
+    If the data no longer exists, a warning says that it could not be compared.
     """
     try:
         data = build_if_there(config.data, config.seed_of_data)
@@ -81,13 +81,13 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
         log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
     else:
         place.require_data(data_facts(config.data, data))
-    log.info("%s is %s already (step %s): nothing to do.", place.path, result["status"], result["step"])
+    log.info("%s is already %s (step %s): nothing to do.", place.path, result["status"], result["step"])
 
 
 def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:
-    """Copy the pack to the disk of every node; return the exit code of a signal, 0 if there was none."""
+    """Copy the pack to the disk of every node; return the exit code of a received signal, or 0."""
     code = world.apart(lambda: stage(config, lambda: stop.code))
     if code:
-        log.info("Stopped while the pack was being copied; the same command goes on from there.")
+        log.info("Stopped while copying the pack. Run the same command again to continue copying.")
         world.on_main(mark_stopped)
     return code

@@ -1,4 +1,4 @@
-"""The error message of a training that runs out of memory. Imports no torch."""
+"""The error message for a training that runs out of memory. Imports no torch."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.Ab
     what = f"training with data.batch_size={batch}, trainer.accumulate={passes} and trainer.precision={precision}"
     cures = [
         "a smaller data.batch_size",
-        f"trainer.accumulate above {passes} (smaller passes, which batch norms notice)",
+        f"trainer.accumulate above {passes} (smaller passes; this affects batch norms)",
     ]
     cures += ["trainer.precision=bf16"] if precision in ("fp32", "fp64") else []
     return enough_memory(f"{what} on {device} x {ranks}", f"{', '.join(cures)}, more ranks, or a smaller model")

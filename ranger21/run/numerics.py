@@ -1,4 +1,4 @@
-"""Torch's switches for TensorFloat-32, cuDNN's choice of kernels, and deterministic algorithms."""
+"""Set torch's switches for TensorFloat-32, cuDNN's choice of kernels, and deterministic algorithms."""
 
 import contextlib
 import os
@@ -15,11 +15,12 @@ REPEATABLE = (":4096:8", ":16:8")  # with these, cuBLAS is deterministic
 
 @contextlib.contextmanager
 def computing(config: TrainerConfig) -> Iterator[None]:
-    """Set torch's switches as `trainer` says, and restore them on leaving. Enter this before CUDA starts.
+    """Set torch's switches according to `trainer`, and restore them on exit. Enter this context before CUDA starts.
 
     The size of cuBLAS's workspace stays set, because a process reads it only once.
 
-    Raises a UserError if `trainer.deterministic` is not possible, or an operation has no deterministic implementation.
+    Raises a UserError if `trainer.deterministic` cannot be applied, or if an operation has no deterministic
+    implementation.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
@@ -37,7 +38,7 @@ def computing(config: TrainerConfig) -> Iterator[None]:
             raise
         raise UserError(
             f"trainer.deterministic=true: {operation} has no deterministic implementation in torch "
-            f"{torch.__version__}. Choose a model that does without it, or trainer.deterministic=false."
+            f"{torch.__version__}. Choose a model that does not use it, or trainer.deterministic=false."
         ) from error
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
@@ -48,10 +49,10 @@ def _choose_workspace() -> None:
     chosen = os.environ.get(WORKSPACE)
     if chosen is None and torch.cuda.is_initialized():
         raise UserError(
-            f"trainer.deterministic=true needs {WORKSPACE}={REPEATABLE[0]} before CUDA starts, and an earlier run of "
-            "this process has started it: set the variable, or give this run a process of its own (no -m)."
+            f"trainer.deterministic=true needs {WORKSPACE}={REPEATABLE[0]} before CUDA starts, but CUDA is already in "
+            "use in this process. Set the variable before you start, or do not use -m."
         )
     if os.environ.setdefault(WORKSPACE, REPEATABLE[0]) not in REPEATABLE:
         raise UserError(
-            f"trainer.deterministic=true does not go with {WORKSPACE}={chosen}: unset it, or set {REPEATABLE[0]}."
+            f"trainer.deterministic=true conflicts with {WORKSPACE}={chosen}: unset it, or set {REPEATABLE[0]}."
         )

@@ -29,7 +29,9 @@ OURS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "muon": Chain,
     "chain": Chain,
 }
-FUSED: dict[str, Callable[..., torch.optim.Optimizer]] = {  # torch's, with a fused step on the CPU and on CUDA
+FUSED: dict[
+    str, Callable[..., torch.optim.Optimizer]
+] = {  # torch's optimizers with a fused step on the CPU and on CUDA
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "adagrad": torch.optim.Adagrad,
@@ -59,13 +61,14 @@ def build_optimizer(
     lookahead_beta: float = 0.5,
     **kwargs: Any,
 ) -> torch.optim.Optimizer:
-    """The optimizer `name` of the configuration. Every group also carries `initial_lr`, which a schedule multiplies.
+    """Return the optimizer `name`. Every parameter group also has `initial_lr`, which a schedule multiplies.
 
-    Torch's are fused where torch has that for the device. Lookahead is put around torch's and timm's; ours have it.
+    Torch's optimizers use their fused step where torch has one for the device. Lookahead wraps torch's and timm's
+    optimizers; ours include it.
     """
     lookahead: dict[str, Any] = {"lookahead_k": lookahead_k, "lookahead_beta": lookahead_beta}
     optimizer: torch.optim.Optimizer
-    if name == "ranger21_official":  # whose decay depends on its having one group
+    if name == "ranger21_official":  # its decay requires a single group
         trained = [p for p in params if p.requires_grad]
         optimizer = Ranger21Official(trained, lr, weight_decay=weight_decay, **lookahead, **kwargs)
     else:
@@ -87,13 +90,15 @@ def build_optimizer(
 
 
 def ours(name: str, groups: list[dict[str, Any]], fused: bool | None = None, **kwargs: Any) -> torch.optim.Optimizer:
-    """An optimizer of the project's own. Raises a UserError where the fused step is asked for and cannot be."""
+    """Return one of this project's optimizers. Raises a UserError if the fused step is requested but unavailable."""
     try:
         return OURS[name](groups, fused=fused, **kwargs)
     except ValueError as error:
         if not fused:
             raise
-        raise UserError(f"optimizer.fused=true: {error} Leave it out: null is fused where that can be.") from error
+        raise UserError(
+            f"optimizer.fused=true: {error} Omit it: the default, null, uses the fused step where it can."
+        ) from error
 
 
 def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
@@ -110,10 +115,11 @@ def scaled_lr(lr: float, scaling: LrScalingConfig, batch_size: int) -> float:
 
 
 def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0) -> Schedule:
-    """The multiplier of the learning rate as a function of (step, total_steps), its durations in this run's steps.
+    """Return the multiplier of the learning rate as a function of (step, total_steps).
 
-    `lr_scale`: what `lr_scaling` multiplies the rate by, for schedules that know the rate. Raises a UserError for a
-    warm-up as long as the run, and for epochs or images where they are of no fixed length in steps.
+    Durations are converted to steps of this run. `lr_scale` is the factor of `lr_scaling`, for schedules that use the
+    base rate. Raises a UserError for a warm-up as long as the run, and for a duration in epochs or images that has no
+    fixed length in steps.
     """
     values = asdict(config)
     name, text = values.pop("name"), values.pop("linear_warmup")
@@ -132,18 +138,18 @@ def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0
             values[key] *= lr_scale
     if sum(shares.values()) > 1 + 1e-9:
         told = " and ".join(f"schedule.{key}={values[key]}" for key in shares)
-        raise UserError(f"{told} are not possible: together they take more than the {span} steps that there are.")
+        raise UserError(f"{told} are too long: together they take more than the {span} steps of the schedule.")
     values |= shares
     return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)
 
 
 def in_steps(key: str, duration: str, length: Length, course: Course, span: int) -> float:
-    """A duration of a schedule in steps, percent being of `span` steps."""
+    """Return a duration of a schedule in steps. Percentages refer to `span` steps."""
     number, unit = durations.parse(duration)
     if unit == "steps":
         return number
     if unit == "percent":
         return number / 100 * span
     if course.growth and not length.from_start:
-        raise UserError(f"schedule.{key}={duration} has no fixed length while the batch grows: say steps or percent.")
+        raise UserError(f"schedule.{key}={duration} has no fixed length while the batch grows: give steps or percent.")
     return course.steps_for_epochs(number) if unit == "epochs" else course.steps_for(number)

@@ -1,4 +1,4 @@
-"""The length of a run, and the steps at which it logs, evaluates and saves, from its configuration."""
+"""Derive the length of a run, and the steps at which it logs, evaluates and saves, from its configuration."""
 
 from ranger21.config import Config, LinearBatchConfig, durations
 from ranger21.engine.course import Course, Growth
@@ -14,8 +14,8 @@ def make_plan(config: Config, train_images: int) -> Plan:
         per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
         if unit == "percent" and t.steps:
             raise UserError(
-                f"batch_schedule.over={config.batch_schedule.over} is not possible with trainer.steps, whose number of "
-                "images depends on it: say how many images or epochs."
+                f"batch_schedule.over={config.batch_schedule.over} cannot be used with trainer.steps: the number of "
+                "images in the run depends on it. Give a number of images or epochs."
             )
         growth = Growth(config.batch_schedule.start, number * per_unit[unit])
     return Plan(

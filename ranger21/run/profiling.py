@@ -1,4 +1,4 @@
-"""Profiles a few steps with torch.profiler; the trace opens in https://ui.perfetto.dev."""
+"""Profile a few steps with torch.profiler; open the trace in https://ui.perfetto.dev."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ class Profile:
     def __init__(self, run: Path, rank: int, steps: int, done: int, device: str, last: Callable[[int], bool]) -> None:
         """
         Args:
-            steps: how many to record, at least 1.
+            steps: the number of steps to record, at least 1.
             done: the number of steps trained before this process began.
             device: the type of the device, such as "cuda".
             last: returns whether an evaluation or the end of the run follows a step.
@@ -58,7 +58,9 @@ class Profile:
             self._mark.__exit__(None, None, None)
             self._write()
         elif self.steps:
-            log.warning("trainer.profile: nothing recorded, this process took no step after its first %d.", WARM_UP)
+            log.warning(
+                "trainer.profile: nothing was recorded, because this process took no step after its first %d.", WARM_UP
+            )
 
     def _write(self) -> None:
         recorded, self._profile, self.steps = self._profile, None, 0

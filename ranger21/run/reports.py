@@ -1,4 +1,4 @@
-"""What a run reports to: metrics.jsonl, the console, a logger, and what watches each rank."""
+"""The outputs of a run: metrics.jsonl, the console, a logger, and the watcher of each rank."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,13 @@ from ranger21.tracking.loggers.base import RunInfo
 
 
 class Reports:
-    """What one rank reports to.
+    """The trackers and files to which one rank reports.
 
     Attributes:
         stalls: watches this rank for a hang while entered.
         tracker: receives the metrics and passes them on.
         lines: metrics.jsonl, on rank 0 once it is open.
-        presence: the run directory as rank 0 holds it open.
+        presence: the run directory that rank 0 holds open.
     """
 
     def __init__(self, parts: Parts, place: RunDirectory) -> None:
@@ -34,7 +34,7 @@ class Reports:
         self.presence: Presence | None = None
 
     def open_lines(self, size: int, rest: str, on_failure: Callable[[], None]) -> JsonLines:
-        """Open metrics.jsonl, on rank 0. The arguments are those of `JsonLines`."""
+        """Open metrics.jsonl on rank 0. The arguments are those of `JsonLines`."""
         self.lines = JsonLines(self.place.metrics, size, rest, on_failure)
         return self.lines
 
@@ -58,7 +58,7 @@ class Reports:
         return [Profile(self.place.path, world.rank, steps, done, world.device.type, self.parts.plan.evaluates)]
 
     def require_written(self) -> None:
-        """Raise a UserError if metrics.jsonl lacks lines. On rank 0."""
+        """Raise a UserError on rank 0 if metrics.jsonl lacks lines."""
         if self.lines:
             self.lines.sync()
             self.lines.require_written()

@@ -1,4 +1,4 @@
-"""Decides from which checkpoint a run resumes. A run that has saved never begins again at step 0 unless asked to."""
+"""Decide from which checkpoint a run resumes. A run that has saved one never restarts at step 0 unless asked to."""
 
 import logging
 import shutil
@@ -30,7 +30,7 @@ class Origin:
     """Where a run begins: the newest intact checkpoint or step 0; if all checkpoints are lost, `resume` decides.
 
     Attributes:
-        path: of the checkpoint; None for step 0.
+        path: the path of the checkpoint; None for step 0.
         state: the contents of the checkpoint, in the process that called `find`.
     """
 
@@ -39,10 +39,10 @@ class Origin:
         self.checkpoints = Checkpoints(place.checkpoints)
         self.path: Path | None = None
         self.state: State = {}
-        self._lost = False  # there was a run, but neither last.pt nor previous.pt is intact
+        self._lost = False  # the run exists, but neither last.pt nor previous.pt is intact
 
     def find(self) -> Path | None:
-        """Return the path of the checkpoint to resume from, None for step 0. Changes nothing.
+        """Return the path of the checkpoint to resume from, or None for step 0. Changes nothing.
 
         Raises a UserError if a checkpoint cannot be read now or belongs to another run, or if all checkpoints of a run
         are lost and `resume` does not say what to do.
@@ -56,7 +56,7 @@ class Origin:
             require_own(*found, self.place, self.config, manifest)
             self._tell(found[0])
         if found is not None:
-            if self.config.resume == "never":  # there is no manifest, or this was refused earlier
+            if self.config.resume == "never":  # not refused earlier, because there is no manifest
                 raise UserError(f"{self.place.path} already has a run, and resume=never: choose another run_dir=.")
             self.path, self.state = found
         return self.path
@@ -67,12 +67,12 @@ class Origin:
         found = (path, state) if state else self.checkpoints.look(path)
         if found is None:
             raise UserError(
-                f"Rank 0 has read the checkpoint {path}, and another rank cannot: run the same command again."
+                f"Rank 0 has read the checkpoint {path}, but another rank cannot: run the same command again."
             )
         return found[1]
 
     def _traces(self, manifest: Manifest) -> list[str]:
-        """List the evidence that a run has saved here; nothing if it was killed before its first checkpoint."""
+        """List the evidence that a run has saved here; empty if it was killed before its first checkpoint."""
         damaged = self.checkpoints.damaged
         traces = [f"{path.name} is damaged: {why}" for path, why in damaged.items()]
         if others := [name for name in self.checkpoints.traces() if name not in {path.name for path in damaged}]:
@@ -80,18 +80,20 @@ class Origin:
         sessions = (session for session in manifest.get("sessions", []) if isinstance(session, dict))
         resumed = next((session["resumed_from_step"] for session in sessions if session.get("resumed_from_step")), None)
         if step := manifest.get("first_checkpoint") or resumed:
-            traces.append(f"manifest.json knows of a checkpoint at step {step}")
+            traces.append(f"manifest.json mentions a checkpoint at step {step}")
         metrics = self.place.metrics
-        if "first_checkpoint" not in manifest and metrics.exists() and metrics.stat().st_size:  # an older version's
+        if (
+            "first_checkpoint" not in manifest and metrics.exists() and metrics.stat().st_size
+        ):  # written by an older version
             step = last_values(metrics).get("step")
             traces.append(f"metrics.jsonl goes to step {step:g}" if step else "metrics.jsonl is not empty")
         return traces
 
     def _last_resort(self, traces: list[str], manifest: Manifest) -> tuple[Path, State] | None:
-        """Do what `resume=best` or `resume=scratch` says. Raises a UserError that offers both if it is neither."""
+        """Follow `resume=best` or `resume=scratch`. Raises a UserError that offers both if neither was given."""
         wanted, what = self.config.resume, "; ".join(traces)
         if wanted == "scratch":
-            log.warning("%s: the run begins again at step 0, as resume=scratch says (%s).", self.place.path, what)
+            log.warning("%s: the run restarts at step 0, as resume=scratch says (%s).", self.place.path, what)
             return None
         best = self.checkpoints.look(self.checkpoints.best)
         try:
@@ -104,13 +106,13 @@ class Origin:
         if why := self.checkpoints.damaged.get(self.checkpoints.best):
             what = f"{what}; best.pt is damaged: {why}"
         if wanted == "best" and best is not None:
-            log.warning("%s: the run goes on from best.pt, as resume=best says (%s).", self.place.path, what)
+            log.warning("%s: the run resumes from best.pt, as resume=best says (%s).", self.place.path, what)
             return best
         words = f"resume=best (step {_step(best[1])}, from best.pt) or " if best is not None else ""
         raise UserError(
-            f"{self.place.path} has had a run, but no whole checkpoint is left to go on from ({what}). Restore one and "
-            f"run the same command again, or choose another beginning: {words}resume=scratch (step 0). What is there "
-            "is then kept under other names."
+            f"{self.place.path} has had a run, but no intact checkpoint is left to resume from ({what}). Restore one "
+            f"and run the same command again, or choose another beginning: {words}resume=scratch (step 0). What is "
+            "there is then kept under other names."
         )
 
     def _tell(self, used: Path) -> None:
@@ -118,10 +120,10 @@ class Origin:
             aside = unused(path.with_suffix(".damaged")).name
             log.warning("The checkpoint %s is damaged: %s. %s is used, and it becomes %s.", path, why, used.name, aside)
         if used != self.checkpoints.last and not self.checkpoints.damaged:
-            log.warning("The checkpoint %s is not there: %s is used.", self.checkpoints.last, used.name)
+            log.warning("The checkpoint %s is missing: %s is used.", self.checkpoints.last, used.name)
 
     def keep_what_is_there(self, metrics_size: int) -> list[str]:
-        """Rename what would be overwritten. One process calls this, after the checkpoint is restored.
+        """Rename files that would be overwritten. Only one process calls this, after the checkpoint is restored.
 
         `metrics_size` is the size of metrics.jsonl, in bytes, at the checkpoint. Returns the new names of the files of
         a lost run.
@@ -144,7 +146,7 @@ class Origin:
                 kept.append(unused(directory.with_name("checkpoints.lost")))
                 directory.rename(kept[-1])
         names = [path.name for path in kept]
-        log.warning("What the run had is kept as %s.", ", ".join(names)) if names else None
+        log.warning("The run's earlier files are kept as %s.", ", ".join(names)) if names else None
         return names
 
 
@@ -162,7 +164,7 @@ def require_own(path: Path, state: Any, place: RunDirectory, config: Config, man
         text = f"{path} has a configuration that this version cannot read ({reason(error)}): {cure}."
         raise UserError(text) from error
     now = result_values(config)
-    if "format" not in state:  # of a version whose results did not depend on these
+    if "format" not in state:  # saved by a version whose results did not depend on these
         there |= {key: now[key] for key in ONCE_NEUTRAL}
     if changes := differences(there, now):
         raise UserError(f"{path} is a checkpoint of another run ({changes}): {cure}.")

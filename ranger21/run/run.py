@@ -1,4 +1,4 @@
-"""One process's part of a run: puts the pieces together, trains, and records how it ended."""
+"""One process's part of a run: put the parts together, train, and record how the run ended."""
 
 import logging
 from typing import Any
@@ -30,17 +30,17 @@ log = logging.getLogger("ranger21")
 
 
 class Run:
-    """One process's part of a run. Making it restores the newest checkpoint, and changes nothing on the disk.
+    """One process's part of a run. Its constructor restores the newest checkpoint, and changes nothing on the disk.
 
     Attributes:
         place: the run directory.
-        stop: has the exit code of a signal.
-        parts: what is built from the configuration and stays the same.
+        stop: holds the exit code of a received signal.
+        parts: the objects built from the configuration, which stay the same.
         origin: where the run begins: at a checkpoint or at step 0.
         checkpoint: the path of that checkpoint; None: step 0.
-        state: what training changes and a checkpoint holds.
-        rest: what else a checkpoint holds, as this process found it.
-        reports: what the run reports to.
+        state: the state that training changes and a checkpoint stores.
+        rest: the other contents of a checkpoint, as this process found them.
+        reports: the trackers and files to which this rank reports.
         init_from: the hash of the weights that the run began with, if this process read them.
     """
 
@@ -67,7 +67,7 @@ class Run:
             exit_code = self.stop.code if ending == "stopped" else 0
             result = self._conclude(ending)
         finally:
-            setup.batches.close()  # and with it the loader processes
+            setup.batches.close()  # this also ends the worker processes
             summary = {f"best/{name}": value for name, value in progress.best.items()}
             self.reports.close(exit_code, summary | ({"status": result["status"]} if result else {}))
         # Other ranks wait for rank 0, which W&B may keep for a minute: SLURM ends all when the first exits with a code.
@@ -77,15 +77,17 @@ class Run:
         return exit_code
 
     def _open_metrics(self) -> list[str]:
-        """Cut metrics.jsonl back to the checkpoint, on rank 0; return the new names of the files of a lost run."""
+        """Truncate metrics.jsonl to the checkpoint, on rank 0; return the new names of the files of a lost run."""
         kept = self.origin.keep_what_is_there(self.rest.metrics_size)
         if self.checkpoint and self.state.progress.best.get("step") == self.state.progress.step:
-            self.origin.checkpoints.mark_best(self.checkpoint)  # a kill may have come between saving and marking
+            self.origin.checkpoints.mark_best(
+                self.checkpoint
+            )  # the run may have been killed between saving and marking
         self.reports.open_lines(self.rest.metrics_size, self.rest.metrics_rest, self.stop.fail)
         return kept
 
     def _announce(self, kept: list[str]) -> None:
-        """Log what is trained, and record in the manifest that this process begins."""
+        """Log a summary of the training, and record in the manifest that this process begins."""
         parts, step = self.parts, self.state.progress.step
         config, data, world = parts.config, parts.data, parts.world
         log.info("Run directory %s", self.place.path)
@@ -95,7 +97,7 @@ class Run:
         log.info(text, config.model.label, parameter_count(self.state.model) / 1e6, *names, *ranks)
         if data.kept:
             by_class = first_few([f"{name} {count:,}" for name, count in data.kept.items()], 12)
-            text = "data.imbalance=%g leaves of the training images, by class: %s."
+            text = "data.imbalance=%g keeps these numbers of training images per class: %s."
             log.info(text, config.data.imbalance, by_class)
         if step:
             log.info("Resumed at step %d of %d.", step, parts.plan.total_steps)
@@ -107,7 +109,7 @@ class Run:
         world.on_main(lambda: self.place.begin(facts, session, self.rest.run_id, protocol))
 
     def _prepare(self) -> tuple[TrainSetup, Callbacks]:
-        """Build what the training loop works with, from the step at which it begins."""
+        """Build the training loop's setup, which begins at the current step."""
         parts, state, rest = self.parts, self.state, self.rest
         loader = build_loader(parts, state.progress.step + 1)
         setup = build_setup(parts, state, iter(loader))
@@ -126,12 +128,12 @@ class Run:
         return setup, callbacks
 
     def _conclude(self, ending: Ending) -> dict[str, Any] | None:
-        """Write result.json and return what is in it; None if the run is to be resumed."""
+        """Write result.json and return its contents; None if the run is to be resumed."""
         skipped, first_bad = self.state.nonfinite.skipped(), self.state.nonfinite.first()  # on all ranks
         progress, world = self.state.progress, self.parts.world
         if ending == "stopped":
             kept = "after a checkpoint" if progress.step else "with nothing to save yet"
-            log.info("Stopped at step %d %s; the same command goes on from there.", progress.step, kept)
+            log.info("Stopped at step %d %s. Run the same command again to continue.", progress.step, kept)
             return None
         result = summarize(ending, progress, self.parts.plan, skipped, first_bad)
         world.on_main(self.reports.require_written)

@@ -1,4 +1,4 @@
-"""Saves a run's checkpoints and restores a run from one."""
+"""Save a run's checkpoints, and restore a run from one."""
 
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -23,13 +23,13 @@ from ranger21.tracking.jsonl import JsonLines, require_lines
 
 @dataclass
 class RunState:
-    """What a checkpoint holds besides `TrainState`: what belongs to the run and not to its training.
+    """The contents of a checkpoint besides `TrainState`: those that belong to the run, not to its training.
 
     Attributes:
         run_id: the same in every process of the run; it is also the id of the W&B run.
         metrics_size: bytes of metrics.jsonl when the checkpoint was saved.
-        metrics_rest: the lines that could not be written to it by then.
-        substituted: training images that others stood in for, since the run began.
+        metrics_rest: the lines that could not be written to it before the checkpoint was saved.
+        substituted: the number of training images replaced by others since the run began.
         unreadable: sentences about images that could not be read, since the run began.
     """
 
@@ -63,14 +63,14 @@ def restore(state: TrainState, parts: Parts, origin: Origin, path: Path) -> RunS
 
 
 def require_restorable(saved: State, path: Path, state: TrainState, parts: Parts, place: RunDirectory) -> None:
-    """Raise a UserError if the run cannot go on from a checkpoint."""
+    """Raise a UserError if the run cannot resume from a checkpoint."""
     data, precision = parts.data, shown(saved["precision"], str)
     if isinstance(saved["data"], dict) and is_names(saved["data"].get("names")):
         require_same_classes(saved["data"]["names"], data.classes, place.path)
     if precision != parts.precision.name:
         raise UserError(
             f"{place.path} was trained in {precision}, and would continue in {parts.precision.name} on this device: "
-            "resume it on a device like the one before."
+            "resume it on the same kind of device."
         )
     rest = (state.scaler.state_dict(), parts.plan.total_steps, len(data.classes), data.watched)
     require_fits(saved, path, state.model, parts.example_optimizer, *rest)
@@ -138,7 +138,7 @@ class Saver:
         }
 
     def _origin(self) -> dict[str, Any]:
-        """Return what says of which run and of which data a checkpoint is."""
+        """Return the entries that identify the run and the data of a checkpoint."""
         data = self.parts.data
         return {
             "config": records.to_dict(self.parts.config),

@@ -33,7 +33,7 @@ def require_it_runs(config: Config, ranks: int) -> None:
         output = _output(config.model, shape, "meta")
     except Exception as first:  # a model's own code may raise anything
         if isinstance(first, UserError) and timm_name(config.model.name).startswith(SOURCES):
-            raise  # weights that could not be downloaded are not requested again
+            raise  # do not try again to download weights
         try:
             output = _output(config.model, shape, "cpu")
         except UserError:
@@ -45,8 +45,8 @@ def require_it_runs(config: Config, ranks: int) -> None:
     if not isinstance(output, Tensor) or output.shape != (shape[0], CLASSES):
         given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
-            f"model={config.model.name} with model.kwargs={config.model.kwargs} gives a {given} for {shape[0]} images, "
-            "and not one number for each class: take away what makes it so, such as model.kwargs.features_only."
+            f"model={config.model.name} with model.kwargs={config.model.kwargs} gives a {given} for {shape[0]} images "
+            "instead of one number for each class: remove the cause, such as model.kwargs.features_only."
         )
 
 

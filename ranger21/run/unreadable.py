@@ -1,4 +1,4 @@
-"""The images that could not be read, and in whose place others were used (`data.on_bad_image=substitute`)."""
+"""Images that could not be read and were replaced by others (`data.on_bad_image=substitute`)."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from ranger21.system.distributed import World
 
 
 class UnreadableImages:
-    """Counts them over all ranks and all processes of a run. Every rank must call each method.
+    """Counts unreadable images over all ranks and all processes of a run. Every rank must call each method.
 
     Args:
-        loaders: of this rank; the first one is that of the training images.
+        loaders: the loaders of this rank; the first one is that of the training images.
         count: training images that earlier processes of the run have replaced.
-        sentences: about the images that earlier processes could not read.
+        sentences: sentences about the images that earlier processes could not read.
     """
 
     def __init__(self, world: World, loaders: Sequence[Loader], count: int, sentences: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The validations of a run: which images they read, and when the official validation set is read."""
+"""The validations of a run: on which images, and when on the official validation set."""
 
 from torch import nn
 
@@ -19,10 +19,10 @@ class Validations:
     false; no other validation does.
 
     Args:
-        model: the network of `state.model` as it is called: compiled if asked for, and not wrapped for the ranks.
+        model: `state.model`, compiled if trainer.compile is set, and not wrapped for distributed training.
 
     Attributes:
-        loaders: by split.
+        loaders: the loaders by split.
     """
 
     def __init__(self, parts: Parts, state: TrainState, model: nn.Module) -> None:

@@ -19,9 +19,9 @@ NAMED = NEUTRAL | {"named": True}
 
 
 def require(condition: bool, key: str, value: Any, what: str) -> None:
-    """Raise a UserError that says that the value of `key` must be `what`, unless the condition holds."""
+    """Raise a UserError, which says that the value of `key` must be `what`, unless the condition holds."""
     if not condition:
-        raise UserError(f"{key}={value} is not possible: it must be {what}.")
+        raise UserError(f"{key}={value} is invalid: it must be {what}.")
 
 
 def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -39,11 +39,11 @@ def require_number(key: str, value: float, low: float, high: float = FLOAT32, *,
 
 def require_path(key: str, value: str) -> str:
     """Return the path with `~` expanded. Raises a UserError if it is empty, which would mean the current folder."""
-    require(bool(value.strip()) and "\0" not in value, key, repr(value), "a path, and . is the current folder")
+    require(bool(value.strip()) and "\0" not in value, key, repr(value), "a path; . is the current folder")
     try:
         return str(Path(value).expanduser())
     except RuntimeError as error:
-        raise UserError(f"{key}={value} is not possible: this home folder does not exist.") from error
+        raise UserError(f"{key}={value} is invalid: this home folder does not exist.") from error
 
 
 def require_types(cls: type, values: dict[str, Any], prefix: str = "") -> None:
@@ -51,8 +51,8 @@ def require_types(cls: type, values: dict[str, Any], prefix: str = "") -> None:
 
     Args:
         cls: the dataclass with the fields' types.
-        values: as read; values without a field are ignored.
-        prefix: of the fields' keys, for the message.
+        values: the values as read; those without a field are ignored.
+        prefix: the prefix of the fields' keys, for the message.
     """
     hints = get_type_hints(cls)
     for name in values.keys() & hints.keys():

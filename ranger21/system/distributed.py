@@ -25,8 +25,10 @@ from ranger21.system.wording import reason
 
 T = TypeVar("T")
 log = logging.getLogger("ranger21")
-TIMEOUT = datetime.timedelta(minutes=10)  # of a collective; covers rank 0 reading an index and workers restarting
-LONG = datetime.timedelta(hours=12)  # of `World.apart`
+TIMEOUT = datetime.timedelta(
+    minutes=10
+)  # timeout of a collective: long enough for rank 0 to read an index and for workers to restart
+LONG = datetime.timedelta(hours=12)  # timeout of `World.apart`
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class World:
         if self.main:
             try:
                 box[0] = function()
-            except Exception as error:  # without the broadcast the other ranks would wait for ever
+            except Exception as error:  # without the broadcast the other ranks would wait forever
                 box[1] = str(error)
                 if not isinstance(error, UserError):
                     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
@@ -193,7 +195,7 @@ def join(device: str, traces: Path | None = None) -> Iterator[World]:
         return
     patience = seconds_of_patience()
     if world.size == world.local_size and any(name == "lo" for _, name in socket.if_nameindex()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one node's ranks need no network
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # ranks on one node need no network
     store, line = meet(world, patience)
     if traces:
         record_collectives(traces)
@@ -209,7 +211,7 @@ def join(device: str, traces: Path | None = None) -> Iterator[World]:
             f"Rank {world.rank} lost its connection ({reason(error)}). "
             "Another rank exited; see its output for the reason."
         ) from error
-    dist.destroy_process_group()  # not after an error: it could wait for ever for ranks in the middle of a step
+    dist.destroy_process_group()  # not after an error, because it could wait forever for ranks in the middle of a step
 
 
 def meet(world: World, patience: float) -> tuple[Any, Any]:

@@ -49,9 +49,27 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        reason = error.strerror or str(error)
-        text = f"{path} could not be written ({reason}): make room and run the same command again."
-        raise UserError(text) from error
+        raise UserError(f"{not_written(path, error)}.") from error
+
+
+def lacks_space(error: BaseException) -> bool:
+    """Return whether a write failed for lack of space: a full disk, an exhausted quota, or a limit on file sizes."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def remedy(error: BaseException) -> str:
+    """Return what to do about a failed write, as an imperative without a full stop."""
+    if lacks_space(error):
+        return "free disk space"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make it writable"
+    return "remove the cause"
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """Return the message for a file that could not be written, without its full stop."""
+    why = error.strerror or str(error)
+    return f"{path} could not be written ({why}): {remedy(error)} and run the same command again"
 
 
 def _create(path: Path) -> tuple[Path, int]:
@@ -104,7 +122,7 @@ def require_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file (strings as UTF-8) by way of `replacing`. Raises a UserError if it cannot be written."""
+    """Write a file (strings as UTF-8) through `replacing`. Raises a UserError if it cannot be written."""
     with replacing(path) as new:
         new.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
@@ -112,10 +130,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def put_back(path: Path, descriptor: int, content: bytes | None = None) -> bool:
     """Restore the open file at `path` if `path` no longer names it, or if its size is not that of `content`.
 
-    Another file that has taken the name meanwhile is renamed.
+    Another file that now has the name is renamed.
 
     Args:
-        descriptor: of the open file.
+        descriptor: the descriptor of the open file.
         content: expected content; None uses the content of the open file.
 
     Returns whether the file had to be restored. Raises a UserError if it cannot be written.

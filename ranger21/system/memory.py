@@ -18,8 +18,8 @@ def enough_memory(what: str, cure: str) -> Iterator[None]:
     """Convert out-of-memory errors to a UserError; let other errors pass.
 
     Args:
-        what: what needs the memory, with its batch size and precision; follows "not enough memory for".
-        cure: what to do about it; follows "try".
+        what: the work that needs the memory, with its batch size and precision; follows "not enough memory for".
+        cure: the remedy; follows "try".
     """
     try:
         yield

@@ -29,9 +29,9 @@ from ranger21.system.terminal import console, duration
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
+PR_SET_PDEATHSIG = 1  # option of prctl(2): the signal that a process gets when its parent dies
 CGROUPS = Path("/sys/fs/cgroup")
-SECONDS_BETWEEN_LINES = 10  # of progress when standard output is not a terminal
+SECONDS_BETWEEN_LINES = 10  # seconds between lines of progress if standard output is not a terminal
 
 
 def granted_cores() -> int:
@@ -75,7 +75,7 @@ def _begin() -> None:
 def _end_with_the_starter() -> None:
     """Exit as soon as the process that started the work is gone, however it died.
 
-    PR_SET_PDEATHSIG does not serve here: the parent is the fork server, which lives as long as any of its children.
+    PR_SET_PDEATHSIG is of no use here: the parent is the fork server, which lives as long as any of its children.
     """
     starter = multiprocessing.parent_process()
     assert starter is not None
@@ -140,7 +140,7 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
 
 def require_processes(processes: int) -> None:
     if not 1 <= processes <= 1024:
-        raise UserError(f"--processes={processes} is not possible: it must be between 1 and 1024.")
+        raise UserError(f"--processes={processes} is invalid: it must be between 1 and 1024.")
 
 
 @contextlib.contextmanager

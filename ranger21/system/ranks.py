@@ -54,7 +54,7 @@ def _by_slurm() -> dict[str, int] | None:
 def _possible(place: dict[str, int], names: dict[str, str]) -> dict[str, int]:
     for rank, size in (("rank", "size"), ("local_rank", "local_size")):
         if place[rank] >= place[size]:
-            told = f"{names[rank]}={place[rank]} is not possible with {names[size]}={os.environ.get(names[size], 1)}"
+            told = f"{names[rank]}={place[rank]} is out of range for {names[size]}={os.environ.get(names[size], 1)}"
             raise UserError(f"{told}: ranks count from 0. Unset both, or start the ranks with torchrun or srun.")
     if place["size"] > 1:
         for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -109,9 +109,7 @@ def seconds_of_patience() -> int:
     """
     text = os.environ.get("RANGER21_PATIENCE", str(PATIENCE))
     if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
-        raise UserError(
-            f"RANGER21_PATIENCE={text} is not possible: it must be a whole number of seconds, 1 to 9999999."
-        )
+        raise UserError(f"RANGER21_PATIENCE={text} is invalid: it must be a whole number of seconds from 1 to 9999999.")
     return int(text)
 
 

@@ -22,10 +22,10 @@ MOST_JSON, MOST_YAML = 2_000_000, 20_000  # values in one file
 LARGEST_LINES, LONGEST_LINE = 2 << 30, 1 << 20  # bytes of a JSON Lines file, and of one line
 EXPONENT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
-)  # PyYAML itself takes 1e-05 for text
+)  # PyYAML itself reads 1e-05 as text
 DEEPEST = 50  # containers within containers
 LARGEST_INTEGER = 2**64
-LARGEST_FLOAT = 1e39  # above every float32: a diverging loss is finite up to 3.4e38
+LARGEST_FLOAT = 1e39  # above every float32, because a diverging loss is finite up to 3.4e38
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a finite number"}
 FILES = {
     stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
@@ -53,7 +53,7 @@ class NotAFile(OSError):
 
 
 def require_regular(path: Path) -> None:
-    """Raise NotAFile unless `path` is a regular file: reading a pipe could block for ever, and a device may never end.
+    """Raise NotAFile unless `path` is a regular file: reading a pipe could block forever, and a device may never end.
 
     Raises FileNotFoundError if nothing exists at `path`, and any other OSError of `Path.stat`.
     """
@@ -141,7 +141,7 @@ def misfit(value: Any, shape: Any, name: str = "") -> str | None:
     Args:
         shape: a type (numbers must be finite); `{"key": shape, "other?": shape}` for an object, whose keys with a `?`
             may be missing or null; or `[shape]` for a list of values of that shape.
-        name: of the value, for the clause.
+        name: the name of the value, for the clause.
     """
     kind = shape if isinstance(shape, type) else type(shape)
     if not _is(value, kind):

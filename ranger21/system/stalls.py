@@ -16,7 +16,7 @@ SLOWER = 3  # a step counts as hanging only if it takes this many times the long
 MOST = 5  # stack traces of one process
 LARGEST = 1 << 20  # bytes of a rank's file, over all starts of the run
 
-_watching: "Stalls | None" = None  # the one of this process
+_watching: "Stalls | None" = None  # the Stalls of this process
 
 
 class Stalls:
@@ -107,7 +107,7 @@ def alive() -> None:
 
 
 def write_stacks(why: str) -> None:
-    """Write the stacks of this process before it is ended, if it has a Stalls; never raise an error."""
+    """Write the stacks of this process before it is killed, if it has a Stalls; never raise an error."""
     if _watching:
         with contextlib.suppress(Exception):
             _watching.write(why)

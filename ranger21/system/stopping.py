@@ -45,7 +45,7 @@ class StopFlag:
         try:
             self._old = {number: signal.signal(number, self._caught) for number in stop_signals()}
         except ValueError as error:
-            raise UserError("Start a run in the main thread: only there can it handle signals.") from error
+            raise UserError("Start the run in the main thread, because Python handles signals only there.") from error
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -53,7 +53,7 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def fail(self) -> None:
-        """Stop the run as a signal does, with exit code 1, after a failure that a new process may not have."""
+        """Stop the run as a signal does, with exit code 1, after a failure that may not recur in a new process."""
         self.code = self.code or 1
 
     def _caught(self, number: int, frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ranger21.system.errors import UserError
-from ranger21.system.files import put_back
+from ranger21.system.files import not_written, put_back
 from ranger21.system.wording import printable
 
 log = logging.getLogger("ranger21")
@@ -79,8 +79,7 @@ def log_to_file(path: Path) -> None:
     try:
         handler = LogFile(path, "a+", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        text = f"{path} could not be written ({error.strerror}): make room and run the same command again."
-        raise UserError(text) from error
+        raise UserError(f"{not_written(path, error)}.") from error
     handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
 
@@ -100,7 +99,7 @@ def keep_log(begun: Path, path: Path) -> None:
         if isinstance(handler, LogFile) and old and put_back(path, old.fileno()):
             handler.setStream(open(path, "a+", encoding="utf-8", errors="backslashreplace"))
             old.close()
-            log.warning("%s was removed while the run was going on: it was restored.", path)
+            log.warning("%s was removed during the run and has been restored.", path)
 
 
 def duration(seconds: float) -> str:

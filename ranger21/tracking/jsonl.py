@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.system.errors import UserError
-from ranger21.system.files import put_back
+from ranger21.system.files import not_written, put_back
 from ranger21.system.locks import hold
 from ranger21.system.reading import open_regular
 from ranger21.tracking import Metrics
 
 log = logging.getLogger("ranger21")
-LONGEST = 64 * 1024  # bytes of a line
+LONGEST = 64 * 1024  # the most bytes of a line
 
 
 class JsonLines:
@@ -33,7 +33,7 @@ class JsonLines:
         """Open `path` and truncate it to `size` bytes; lines after the checkpoint will be written again.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             size: bytes to keep, from the checkpoint.
             rest: lines saved in the checkpoint because they could not be written, to be written now.
             on_failure: called the first time that a line cannot be written.
@@ -89,14 +89,14 @@ class JsonLines:
     def keep(self, path: Path) -> None:
         """Restore the file at `path` if it was removed, replaced or truncated.
 
-        Another file that has taken the name meanwhile is renamed. Raises a UserError if the file cannot be written.
+        Another file that now has the name is renamed. Raises a UserError if the file cannot be written.
         """
         if not put_back(path, self._file.fileno(), None if self._failed else bytes(self._content)):
             return
         self._file.close()
         self._file = open(path, "a+b", buffering=0)
         self._hold()
-        log.warning("%s was removed or changed while the run was going on: it was restored.", path)
+        log.warning("%s was removed or changed during the run and has been restored.", path)
 
     def progress(self, step: int) -> None:
         pass
@@ -124,7 +124,7 @@ class JsonLines:
             self._on_failure()
 
     def _told(self, error: OSError, kept: str = "") -> str:
-        text = f"{self.path} could not be written ({error.strerror}): make room and run the same command again"
+        text = not_written(self.path, error)
         return f"{text}; {kept}." if kept else f"{text}."
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
@@ -136,16 +136,17 @@ def require_lines(path: Path, size: int, step: int | None) -> None:
     """Raise a UserError if metrics.jsonl has lost lines since a checkpoint was saved.
 
     Args:
-        path: of metrics.jsonl.
+        path: the path of metrics.jsonl.
         size: its size in bytes when the checkpoint was saved.
-        step: the step of its last line then; None if the checkpoint does not have it.
+        step: the step of its last line at that time; None if the checkpoint does not have it.
     """
     there = path.stat().st_size if path.is_file() else 0
     if there < size:
         state = f"has {there:,} bytes" if there else "is missing or empty"
         state += f", but had {size:,} when the checkpoint was saved"
     elif size and step is not None and not _has_line(path, size, step):
-        state = f"has other lines than when the checkpoint was saved (byte {size:,} is not the end of step {step}'s)"
+        state = "does not have the lines that it had when the checkpoint was saved"
+        state += f" (step {step} does not end at byte {size:,})"
     else:
         return
     raise UserError(f"{path} {state}: restore it and run the same command again, or choose another run_dir=.")

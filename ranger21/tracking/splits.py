@@ -1,4 +1,4 @@
-"""The images that validations read, as the metrics name them: a holdout of the training set, and the official set."""
+"""The splits that validations read, as named in metrics: a holdout of the training set, and the official set."""
 
 HOLDOUT, OFFICIAL = "holdout", "val"
 VALIDATED = (HOLDOUT, OFFICIAL)
@@ -6,7 +6,7 @@ SAID = {OFFICIAL: "the official validation set", HOLDOUT: "the holdout of the tr
 
 
 def watched(holdout: object) -> str:
-    """Return the split that a run's validations read before its end, by whether there is a holdout."""
+    """Return the split that a run's validations read before its end: the holdout if there is one."""
     return HOLDOUT if holdout else OFFICIAL
 
 

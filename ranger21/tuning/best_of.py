@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
-SHARE = Fraction(95, 100)  # the share of orders between `low` and `high`
+SHARE = Fraction(95, 100)  # the share of all orders whose result lies between `low` and `high`
 
 
 @dataclass(frozen=True)

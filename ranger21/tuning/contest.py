@@ -122,7 +122,7 @@ class Contest:
 def contest(
     preset: Preset, seeds: int | None, only: Sequence[str], overrides: Sequence[str], given: Path | None
 ) -> Contest:
-    """Return a preset's contest. Raises a UserError for runs that are not possible."""
+    """Return a preset's contest. Raises a UserError if its runs would be refused."""
     return Contest(preset, tuple(expand(preset, seeds, list(only), list(overrides))), tuple(overrides), given)
 
 

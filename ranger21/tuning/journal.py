@@ -43,7 +43,7 @@ class Journal:
         """Enqueue the trials that are not in the journal yet.
 
         Raises:
-            UserError: the journal has these trials with another search space or other run directories.
+            UserError: the journal has these trials with a different search space or different run directories.
         """
         with self._reading():
             for task in tasks:
@@ -67,10 +67,10 @@ class Journal:
                 self._storage.set_trial_state_values(trial._trial_id, self._optuna.trial.TrialState.RUNNING)
 
     def tell(self, task: Task, came: Trial) -> None:
-        """Record the result of a trial; a divergence counts as 0, the worst top-1.
+        """Record the result of a trial. A divergence counts as 0, the worst top-1.
 
         Raises:
-            UserError: the journal has another result for it.
+            UserError: the journal has a different result for it.
         """
         value = 0.0 if came.objective is None else came.objective
         self.take(task)

@@ -26,7 +26,7 @@ def outcome(task: Task) -> Trial:
     top1 = final.get(OBJECTIVE)
     failed = found["status"] != FINISHED or (LOSS in final and final[LOSS] is None)
     if not failed and top1 is None:
-        raise UserError(f"{path} has no {OBJECTIVE}, as its run had no holdout. Choose another outputs=.")
+        raise UserError(f"{path} has no {OBJECTIVE}, because its run had no holdout. Choose another outputs=.")
     stage = task.stage
     return Trial(
         stage.round,
@@ -59,7 +59,7 @@ def edges(space: Space, won: Trial | None, trials: Sequence[Trial]) -> tuple[Edg
 
 
 def widened(space: Space, beyond: Iterable[Edge]) -> Space:
-    """Return the space made ten times as wide at each of these edges that it has."""
+    """Return the space widened tenfold at those of these edges that it has."""
     for edge in sorted(set(beyond), key=lambda edge: (edge.dimension, edge.side)):
         if isinstance(space.dimensions.get(edge.dimension), LogRange):
             space = space.widened(edge.dimension, edge.side)

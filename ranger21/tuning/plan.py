@@ -28,7 +28,7 @@ UNSEEN = ("trainer.final_validation=false", "trainer.eval_every_steps=null")
 
 @dataclass(frozen=True)
 class TuningRequest:
-    """What to tune, and the budget.
+    """The optimizers and experiments to tune, and the budget.
 
     Attributes:
         trials: the number of trials per optimizer and round.
@@ -50,7 +50,7 @@ class TuningRequest:
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """The arguments that can change a result, so without paths and without settings of speed."""
+        """The arguments that can change a result: without paths, and without settings that only affect speed."""
         neutral = neutral_keys()
         keys = {word: word.partition("=")[0].lstrip("+~") for word in self.arguments}
         return tuple(word for word, key in keys.items() if not {key, key.partition(".")[0]} & neutral)
@@ -115,10 +115,10 @@ class Planner:
         for word in self.request.arguments:
             key = word.partition("=")[0].lstrip("+~")
             if key in OURS:
-                raise UserError(f"{word} is not possible, because the trials set {key} themselves. See --help.")
+                raise UserError(f"{word} cannot be given, because the trials set {key} themselves. See --help.")
             for optimizer, space in self.spaces.items():
                 if key in space.sets():
-                    raise UserError(f"{word} is not possible, because configs/space/{optimizer}.yaml tunes {key}.")
+                    raise UserError(f"{word} cannot be given, because configs/space/{optimizer}.yaml tunes {key}.")
 
     def _base(self, experiment: str) -> Config:
         config = compose_config([f"experiment={experiment}", *self.request.arguments])
@@ -165,7 +165,7 @@ class Planner:
         key, whole = ("steps", trainer.steps) if trainer.steps is not None else ("epochs", trainer.epochs)
         if whole < part or (key == "epochs" and whole % part):
             raise UserError(
-                f"--halving {stage.rungs} is not possible: trainer.{key}={whole} of experiment={stage.experiment} "
+                f"--halving {stage.rungs} cannot be used: trainer.{key}={whole} of experiment={stage.experiment} "
                 f"cannot be divided by {part}. Use fewer rungs, or set trainer.steps=N."
             )
         return [f"trainer.{key}={whole // part}"]

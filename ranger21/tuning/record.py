@@ -174,7 +174,8 @@ def tuned_hash(one: Tuned) -> str:
 
 def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
     if any(edge["side"] not in SIDES for edge in entry["edges"]):
-        raise UserError(f"{path} is damaged: the side of an edge is not one of {', '.join(SIDES)}.")
+        sides = " or ".join(SIDES)
+        raise UserError(f"{path} is damaged: the side of every edge must be {sides}. {CURE.capitalize()}.")
     one = Tuned(
         entry["experiment"],
         entry["optimizer"],

@@ -20,7 +20,7 @@ class Search:
     """Plans the phases of a tuning from the results of the previous ones, the same way for all optimizers.
 
     Raises:
-        UserError: as `Planner`; or tuned.json has an optimizer of the same experiment with another budget.
+        UserError: see `Planner`; also if an optimizer of the same experiment has a different budget in tuned.json.
     """
 
     def __init__(self, request: TuningRequest) -> None:

@@ -26,8 +26,13 @@ from ranger21.system.wording import first_few
 from ranger21.tuning.points import DIMENSIONS, Point
 
 SPACES = CONFIG_DIR / SPACE
-COLUMNS = ("optimizer.lr", "optimizer.weight_decay", "warmup", "schedule")  # the points' first columns
-PARTS = ("optimizer.", "schedule=", "schedule.", "lr_scaling=", "lr_scaling.")  # what a space may set
+COLUMNS = (
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "warmup",
+    "schedule",
+)  # the dimensions that use the first columns of the points
+PARTS = ("optimizer.", "schedule=", "schedule.", "lr_scaling=", "lr_scaling.")  # the arguments that a space may set
 NAMED = re.compile(r"\{([\w.]+)\}")
 DIGITS = 4  # significant digits of a trial's numbers
 
@@ -174,7 +179,7 @@ def _range(name: str, value: dict[str, Any]) -> LogRange:
 
 def _word(name: str, word: Any) -> str:
     if not isinstance(word, str) or "=" not in word or not word.lstrip("+~").startswith(PARTS):
-        raise ValueError(f"{name}: {word!r} is not possible, because a search space may only set {', '.join(PARTS)}.")
+        raise ValueError(f"{name}: {word!r} is not allowed, because a search space may only set {', '.join(PARTS)}.")
     return word
 
 

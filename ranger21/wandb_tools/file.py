@@ -26,7 +26,11 @@ IDENT = struct.Struct("<4sHB")  # file header: name, magic number, version
 CHUNK = struct.Struct("<IHB")  # chunk header: checksum, length, kind
 NAME, MAGIC, VERSION = b":W&B", 0xBEE1, 0
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}  # as W&B writes them
+SPECIAL = {
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
+}  # the form in which W&B writes them
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def pack(payloads: Iterable[bytes]) -> bytes:
     """Return the content of a `.wandb` file with these payloads; the inverse of `payloads`."""
     content = bytearray(IDENT.pack(NAME, MAGIC, VERSION))
     for payload in payloads:
-        kinds = FULL, FIRST  # of the next chunk, if it is the payload's last and if it is not
+        kinds = FULL, FIRST  # kinds of the next chunk: if it is the payload's last, and if it is not
         while True:
             room = BLOCK - len(content) % BLOCK - CHUNK.size
             if room < 0:
@@ -183,7 +187,7 @@ def payloads(content: bytes, path: Path) -> Iterator[bytes | None]:
         return
     if not content.startswith(begin):
         raise UserError(f"{path} is not a W&B file, or has an unknown version: name a .wandb file.")
-    parts: list[bytes] | None = None  # of an incomplete payload
+    parts: list[bytes] | None = None  # chunks of an incomplete payload
     for kind, chunk in _chunks(content):
         if kind in (FULL, FIRST):
             if parts is not None:

@@ -55,7 +55,7 @@ def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
         if kind == "run":
             other.run.start_time.FromMicroseconds(round(whole.started * 1e6))
             if "resume" in other.run.DESCRIPTOR.fields_by_name:
-                other.run.resume = False  # otherwise W&B would append to the run that it has already
+                other.run.resume = False  # otherwise W&B would append to the run that it already has
         if kind not in ("history", "summary", "exit") and not (kind == "preempting" and run.finished):
             records.append(other)
     for row in rows:

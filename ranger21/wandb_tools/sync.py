@@ -22,7 +22,7 @@ from typing import Any
 from ranger21.config.arguments import expand
 from ranger21.records.directory import in_use
 from ranger21.system.errors import UserError
-from ranger21.system.files import write_atomically
+from ranger21.system.files import not_written, write_atomically
 from ranger21.wandb_tools.file import Fragment, read_fragments
 from ranger21.wandb_tools.merged import OfflineRun, assemble, rows_of
 
@@ -94,7 +94,7 @@ def find(patterns: Iterable[str]) -> tuple[list[OfflineRun], list[SyncResult]]:
 
 
 def why_not(run: OfflineRun, rows: list[dict[str, Any]]) -> str | None:
-    """Return why a run should not be sent now; None if it should."""
+    """Return a clause that says why a run should not be sent now; None if it should."""
     if run.superseded:
         return f"it was killed before its first checkpoint; {run.superseded} started again from the beginning"
     unended = [fragment.path for fragment in run.fragments if fragment.exit_code is None]
@@ -118,9 +118,7 @@ def write(path: Path, content: bytes, fragments: Iterable[Fragment]) -> None:
             path.with_suffix(left_over).unlink(missing_ok=True)
         write_atomically(path, content)
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written ({error.strerror}): make room, or run this as the owner of the folder."
-        ) from error
+        raise UserError(f"{not_written(path, error)}.") from error
 
 
 def upload(path: Path, timeout: float) -> str | None:

@@ -14,11 +14,11 @@ from ranger21.tracking.panels import PANELS, TRAINING, Panel
 
 NAME = "Ranger21"
 AXIS = "epoch"
-COLUMNS = ("best/holdout/acc1", "best/val/acc1", "best/epoch", "val/acc1")  # of the table of runs
+COLUMNS = ("best/holdout/acc1", "best/val/acc1", "best/epoch", "val/acc1")  # columns of the table of runs
 # Settings in which runs usually differ, besides their seed.
 GROUPS = ("optimizer.name", "schedule.name", "model.name", "model.remove_batch_norm", "model.remove_skips")
-SPREAD = "stddev"  # over the seeds of a group; or stderr
-SMOOTHING = 0.6  # of training panels, whose values are noisy from batch to batch
+SPREAD = "stddev"  # the spread over the seeds of a group; or stderr
+SMOOTHING = 0.6  # smoothing of training panels, whose values are noisy from batch to batch
 
 
 def build(groups: Sequence[str] = GROUPS, spread: str = SPREAD, name: str = NAME, target: str = "/") -> Any:
@@ -58,7 +58,7 @@ def build(groups: Sequence[str] = GROUPS, spread: str = SPREAD, name: str = NAME
 
 def definition(workspace: Any) -> dict[str, Any]:
     """Return the JSON that saving would send, without the random ids."""
-    view = workspace._to_model()  # private: the public methods only save
+    view = workspace._to_model()  # a private method, because the public ones only save
     spec = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"displayName": view.display_name, "spec": _without_ids(spec)}
 
@@ -68,7 +68,7 @@ def publish(workspace: Any) -> str:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         return str(workspace.save().url)
-    except Exception as error:  # of the network, W&B or the library
+    except Exception as error:  # an error of the network, W&B or the library
         raise UserError(
             f"the workspace was not saved in {workspace.entity}/{workspace.project} ({reason(error)}): log in with "
             "`wandb login` on a machine with internet access, and name one of your projects as ENTITY/PROJECT."

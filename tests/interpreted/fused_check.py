@@ -173,7 +173,7 @@ def test_a_scaler_added_later_is_checked_and_the_run_continues_with_foreach(
         walk(ours, params, range(1))
         assert list(check.DIFFERENCES.values()) == [""] and isinstance(ours.state[params[0]]["step"], Tensor)
         scaled_walk(ours, params, 2)
-    assert "after a step that found_inf = 1 should skip" in caplog.text
+    assert "after a step that should have been skipped (found_inf = 1)" in caplog.text
     assert fired == [ours] * 3
     walk(theirs, twins, range(1))
     scaled_walk(theirs, twins, 2)
@@ -182,7 +182,7 @@ def test_a_scaler_added_later_is_checked_and_the_run_continues_with_foreach(
 
 def test_a_run_with_fused_true_and_a_broken_kernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_kernels(FAULTS["no decay"], tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=r"optimizer\.fused=true: .* after step 1 a weight .* Leave it out"):
+    with pytest.raises(UserError, match=r"optimizer\.fused=true: .* after step 1 a weight .* Omit it"):
         build_ours("ranger21", [{"params": make_params()}], fused=True)
 
 

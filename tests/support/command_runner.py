@@ -6,7 +6,7 @@ A case is `(line, code, words)`. `line` is a command line as in a shell, with qu
 first word is train.py or the name of a script, and `$NAME` stands for a path of the test. `code` is the exit code, and
 `words` is a part of standard error. tests/test_wrong_*.py hold the cases, by subject:
 
-    CASES = [("train.py optimizer.lr=nan", 1, "optimizer.lr=nan is not possible"),
+    CASES = [("train.py optimizer.lr=nan", 1, "optimizer.lr=nan is invalid"),
              ("evaluate.py $NOTHING", 1, "there is no checkpoint")]
 
     @pytest.mark.parametrize(("line", "code", "words"), CASES)

@@ -71,7 +71,7 @@ def hostile_values(canary: Path) -> dict[str, tuple[Any, str]]:
         "storage": ({"model": {"w": Call(torch.UntypedStorage, 1 << 45)}}, "storage.pt"),
         "outside": ({"model": {"w": Call(rebuild, whole, 2, (8,), (1,), False, None)}}, "outside.pt is damaged"),
         "negative": ({"model": {"w": Call(rebuild, whole, -9, (1,), (1,), False, None)}}, "negative.pt is damaged"),
-        "wide": ({"model": {"w": wide(1 << 45)}}, "has fewer values than its shape says"),
+        "wide": ({"model": {"w": wide(1 << 45)}}, "has fewer values than its shape requires"),
         "doubled": ({"model": {"w": doubled(torch.zeros(1))}}, "nested too deep"),
         "config": (
             {"model": {"w": torch.zeros(1)}, "config": doubled(1), "data": {}},
@@ -135,7 +135,7 @@ def changed_runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], A
     kwargs, data = ("config", "model", "kwargs"), ("config", "data")
     target = {"_target_": "os.system", "_args_": [f"touch {canary}"]}
     code = f"x=open({str(canary)!r}, 'w') or 1"
-    path, taken = "model.kwargs.checkpoint_path is not possible", "timm.create_model("
+    path, taken = "model.kwargs.checkpoint_path cannot be set", "timm.create_model("
     not_one, not_ours = "but does not record the run that made them", "train.py did not write it"
     return {
         "kwargs-code": (kwargs, {code: 1}, "unexpected keyword argument", "which is not an argument name"),
@@ -143,11 +143,11 @@ def changed_runs(canary: Path, evil: Path) -> dict[str, tuple[tuple[str, ...], A
         "kwargs-path": (kwargs, {"checkpoint_path": str(evil)}, path, path),
         "kwargs-target": (kwargs, {"act_layer": target}, "'dict' object is not callable", taken),
         "kwargs-tensor": (kwargs, {"drop_rate": torch.zeros(1)}, "model.kwargs.drop_rate", "model.kwargs.drop_rate"),
-        "target": (data, target, "data=None of a run is not possible", "data=None of a run is not possible"),
-        "data": ((*data, "name"), "../x,y", "data='../x,y' of a run is not", "data='../x,y' of a run is not"),
+        "target": (data, target, "data=None of a run is invalid", "data=None of a run is invalid"),
+        "data": ((*data, "name"), "../x,y", "data='../x,y' of a run is invalid", "data='../x,y' of a run is invalid"),
         "name-code": (("config", "model", "name"), "os.system", "model=os.system does not exist", taken),
         "name-control": (("config", "model", "name"), "\x1b]0;x\x07", "model=\\x1b]0;x\\x07 does not exist", taken),
-        "name-list": (("config", "model", "name"), ["x"], "model.name=['x'] is not possible", "model.name=['x']"),
+        "name-list": (("config", "model", "name"), ["x"], "model.name=['x'] is invalid", "model.name=['x']"),
         "hydra": (("config", "hydra"), {"launcher": target}, not_ours, not_ours),
         "defaults": (("config", "defaults"), [{"data": "../../../../etc/x"}], not_ours, not_ours),
         "classes": (("data", "classes"), 10**12, "has no head with the 1000000000000 classes", taken),

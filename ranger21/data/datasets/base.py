@@ -33,8 +33,8 @@ class DataConfig:
     workers: int | None = field(metadata=NEUTRAL)
     timeout: float = field(metadata=NEUTRAL)
     eval_batch_size: int = field(metadata=NEUTRAL)
-    holdout: int = field(default=0, kw_only=True)  # which older runs do not have
-    imbalance: float | None = field(default=None, kw_only=True)  # which older runs do not have
+    holdout: int = field(default=0, kw_only=True)  # missing in older runs
+    imbalance: float | None = field(default=None, kw_only=True)  # missing in older runs
 
     def __post_init__(self) -> None:
         if self.imbalance is not None:

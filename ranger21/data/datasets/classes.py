@@ -38,7 +38,7 @@ def read_classes(wanted: Any) -> int | list[str] | None:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         text = "a number of classes, or a file with the name of one on each line"
-        raise UserError(f"data.classes={wanted} is not possible ({error}): it must be {text}.") from error
+        raise UserError(f"data.classes={wanted} is invalid ({error}): it must be {text}.") from error
     return _two_at_least([_name(line) for line in lines if line.strip() and not line.startswith("#")], wanted)
 
 

@@ -32,14 +32,14 @@ class FashionMNISTConfig(ArrayConfig):
     known_classes = len(CLASSES)
 
     def found(self) -> Path | None:
-        """Return the folder with the files (the root, Debian's or that of a download), or None if there is none."""
+        """Return the folder with the files (the root, Debian's folder or the download's), or None if there is none."""
         places = [Path(self.root)] if self.root else [DEBIAN, cache_directory() / "FashionMNIST" / "raw"]
         return next((place for place in places if is_in(place)), None)
 
     def require(self) -> None:
         if self.root and not self.found():
             names = ", ".join(f"{name}[.gz]" for name in FILES)
-            raise UserError(f"data.root={self.root} does not contain Fashion-MNIST, the files {names}.")
+            raise UserError(f"data.root={self.root} does not contain Fashion-MNIST: it must have the files {names}.")
 
     def require_here(self) -> None:
         self.require()

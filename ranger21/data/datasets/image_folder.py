@@ -33,13 +33,13 @@ class ImageFolderConfig(DataConfig):
     TRAIN: ClassVar[int] = 1_281_167
 
     pack: str | None = field(metadata=NEUTRAL)
-    stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # which older runs do not have
+    stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # missing in older runs
     transforms: str
     classes: Any  # a number; or, after `__post_init__`, possibly names
     fraction: float
     on_bad_image: str = field(
         metadata=NEUTRAL
-    )  # no effect on results: a run with an unreadable image ends only with `substitute`
+    )  # no effect on results: without `substitute`, no run with an unreadable image reaches its end
     resize: int
     resize_mode: str
     crop: int
@@ -85,7 +85,7 @@ class ImageFolderConfig(DataConfig):
         return round(self.TRAIN * share) - self.holdout
 
     def default_root(self) -> Path | None:
-        """Return the folder with train/ and val/ that is used without `data.root`, or None."""
+        """Return the folder with train/ and val/ that is used if `data.root` is not set, or None."""
         return None
 
     def image_root(self) -> Path:
@@ -94,7 +94,7 @@ class ImageFolderConfig(DataConfig):
 
     def require(self) -> None:
         if self.stage and not self.pack:
-            text = "is not possible without data.pack: only packs can be staged. Make one with scripts/pack.py"
+            text = "requires data.pack: only packs can be staged. Make one with scripts/pack.py"
             raise UserError(f"data.stage={self.stage} {text}.")
         if self.pack:
             require_pack(Path(self.pack), self.resize, self.resize_mode)
@@ -155,7 +155,7 @@ class SampleConfig(ImageFolderConfig):
         return cache_directory() / "sample"
 
     def require_folders(self) -> None:
-        pass  # they are drawn
+        pass  # the images are drawn, not read from folders
 
     def draw(self) -> None:
         """Draw the images unless they exist."""

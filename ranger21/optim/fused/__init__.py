@@ -112,7 +112,9 @@ class FusedStepBuilder:
         key = tuple(map(id, params))
         tables = self._tables.get(key)
         if tables is None or not tables.fit():
-            gone = [other for other in self._tables if other and other[0] == key[0]]  # before more of them had a state
+            gone = [
+                other for other in self._tables if other and other[0] == key[0]
+            ]  # tables made before more of the parameters had a state
             for other in gone:
                 del self._tables[other]
             tables = self._tables[key] = Tables(params)

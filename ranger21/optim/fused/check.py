@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ranger21.optim.chain import Chain
 
 log = logging.getLogger("ranger21")
-RATE, DECAY = 1e-2, 0.1  # instead of the user's values, which might be 0 at first and hide a fault
-HALF_RATE, HALF_DECAY = 0.1, 0.01  # for half precision, where rounding hides small changes
+RATE, DECAY = 1e-2, 0.1  # used instead of the user's values, which might be 0 at first and hide a fault
+HALF_RATE, HALF_DECAY = 0.1, 0.01  # larger values for half precision, where rounding hides small changes
 STEPS, MERGES_AT, MISSES = 3, 2, (1, 1)  # the third step merges; the second tensor has no gradient in the second step
 SCALE = 8.0  # factor of gradients under a gradient scaler: a power of two, which causes no rounding
 RELATIVE = 1e-4  # tolerance for the order of summation, relative to the largest change of a tensor in a step
@@ -250,7 +250,11 @@ def differences(recipe: Recipe, variant: Variant) -> Iterator[str]:
             fused.take(found_inf=1.0)
             left = [{name: one._replace(rounding=0.0) for name, one in tensors.items()} for tensors in seen]
             yield from worst(
-                fused.snapshots(), left, seen, variant.dtype, "after a step that found_inf = 1 should skip"
+                fused.snapshots(),
+                left,
+                seen,
+                variant.dtype,
+                "after a step that should have been skipped (found_inf = 1)",
             )
         fused.follow(foreach)
 

@@ -16,7 +16,7 @@ from ranger21.optim.tensors import Tensors, spread_as
 class Place(IntEnum):
     """The position of an ingredient in a chain."""
 
-    GRADIENT = 0  # before the last moment
+    GRADIENT = 0  # anywhere before the last moment
     FIRST_MOMENT = 1
     SECOND_MOMENT = 2
     CORRECTION = 3  # directly after the moments
@@ -72,7 +72,7 @@ class Ingredient:
 
     @property
     def sees(self) -> str:
-        """What must not be split across devices: "a unit", "a tensor", "all parameters", or "" if anything can be."""
+        """The unit that must not be split across devices: "a unit", "a tensor", "all parameters", or "" for none."""
         return ""
 
     @property
@@ -112,7 +112,7 @@ class Ingredient:
 
 
 class GradientTransform(Ingredient):
-    """An ingredient that replaces the gradient, or the update if it stands after the moments."""
+    """An ingredient that replaces the gradient, or the update if it comes after the moments."""
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:
         """Return the replacement of `xs`, the gradient or the update."""

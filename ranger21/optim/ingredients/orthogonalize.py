@@ -40,7 +40,7 @@ class Orthogonalize(GradientTransform):
         if param.ndim < 2:
             raise ValueError(
                 f"orthogonalize needs tensors with at least two axes, not shape {tuple(param.shape)}. Give other "
-                "tensors different parts, as in parts={matrices: […], vectors: […]}, or put them in another group."
+                "tensors different parts, as in parts={matrices: […], vectors: […]}, or put them in a different group."
             )
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:

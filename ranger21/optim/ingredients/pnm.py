@@ -57,5 +57,5 @@ class PNM(Ingredient):
 
 
 def chosen(condition: Tensor, xs: Tensors, ys: Tensors) -> Tensors:
-    """Return copies of `xs` if the condition holds, else of `ys`, without reading it on the host."""
+    """Return copies of `xs` if `condition` holds, else of `ys`. The host does not read `condition`."""
     return [torch.where(condition, x, y) for x, y in zip(xs, ys, strict=True)]

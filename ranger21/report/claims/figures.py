@@ -37,7 +37,7 @@ def validations(run: RecordedRun) -> int:
 def roughness(run: RecordedRun) -> float | None:
     """Return the mean absolute second difference of the log validation loss from epoch to epoch (claim C5).
 
-    The logarithm makes it independent of the scale of the loss. None with fewer than 3 validations.
+    The logarithm makes it independent of the scale of the loss. None if there are fewer than 3 validations.
     """
     loss = validation_loss(run)[1]
     return float(np.abs(np.diff(np.log(loss), 2)).mean()) if len(loss) > 2 and (loss > 0).all() else None
@@ -115,7 +115,7 @@ def catching_up(
 
 
 def between_validations(runs: Sequence[RecordedRun]) -> float:
-    """Return the longest interval between validations, as a share of the run's length; 0 without validations."""
+    """Return the longest interval between validations, as a share of the run's length; 0 if there are none."""
     return max((1 / len(losses) for run in runs if len(losses := validation_loss(run)[1])), default=0.0)
 
 

@@ -102,7 +102,7 @@ def write_error_bars(
         bars: the values; those of one row and several kinds are drawn one above the other.
         rows: the labels of the rows, from top to bottom.
         label: the label of the x axis.
-        path: without suffix.
+        path: the path of the files, without suffix.
         zero: whether to draw a line at 0.
     """
     kinds = list(dict.fromkeys(bar.kind for bar in bars))

@@ -112,7 +112,7 @@ def _smoothness() -> FigurePanel:
 
 
 def _catching_up(found: Evidence) -> list[Picture]:
-    """Return the figure of when each run reaches Ranger21's losses (claim C4); none without finished Ranger21 runs."""
+    """Return the figure of when each run reaches Ranger21's losses (claim C4); none if no Ranger21 run has finished."""
     finished = [run for run in found.ranger21 if run.status == FINISHED]
     epochs, losses, _, _ = average([validation_loss(run) for run in finished])
     if len(found.comparison.groups) < 2 or len(epochs) < 2:

@@ -35,7 +35,7 @@ class Group:
     """Runs with equal settings, sorted by seed.
 
     Attributes:
-        settings: by dotted keys, without the seeds and without settings that cannot change a result.
+        settings: the settings by dotted key, without the seeds and without settings that cannot change a result.
     """
 
     label: str

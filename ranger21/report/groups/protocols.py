@@ -36,7 +36,7 @@ def protocol(run: RecordedRun) -> ProtocolConfig:
 
 
 def mark(run: RecordedRun) -> Mark | None:
-    """Return the name and hash of the protocol that a run's manifest records; None without a protocol."""
+    """Return the name and hash of the protocol that a run's manifest records; None if it records none."""
     told = run.manifest.get("protocol")
     found = told if isinstance(told, dict) else protocol_mark(protocol(run))
     name, digest = (one_line(str(found.get(key))) for key in ("name", "hash"))

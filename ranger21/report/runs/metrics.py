@@ -27,10 +27,10 @@ class Metrics:
 
     Attributes:
         steps: every step at which the run logged something, ascending.
-        columns: for each metric its positions in `steps` and its values, finite values only.
+        columns: the positions in `steps` and the values of each metric, finite values only.
         repeated: lines that a resumed run wrote again.
         broken: lines that are not a JSON object with a step; a truncated last line does not count.
-        undefined: for each metric that was ever not finite, the last step at which that happened.
+        undefined: the last step at which a metric was not finite, for each metric to which that happened.
     """
 
     steps: Array
@@ -66,7 +66,7 @@ class Metrics:
 
 @dataclass
 class _ColumnBuilder:
-    """Collects lines into columns: for each metric its line numbers and values, NaN where a value is no number."""
+    """Collects lines into columns: the line numbers and values of each metric, NaN for values that are not numbers."""
 
     steps: list[Array] = field(default_factory=list)
     parts: dict[str, list[tuple[NDArray[np.int32], Array]]] = field(default_factory=dict)

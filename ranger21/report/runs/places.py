@@ -21,7 +21,7 @@ class Places:
     Attributes:
         directories: run directories.
         records: record files.
-        wandb: offline W&B files of those places that have neither of the others.
+        wandb: offline W&B files at places that have neither run directories nor record files.
     """
 
     directories: list[Path]

@@ -45,7 +45,7 @@ class RecordedRun:
 
     @property
     def seed(self) -> Seed | None:
-        """The seed, by which runs of two groups are paired: INIT/DATA if the two seeds differ, None without one."""
+        """The seed by which runs of two groups are paired: INIT/DATA if the two seeds differ, None if there is none."""
         both = [self.config[key] if self.config.get(key) is not None else self.config.get("seed") for key in SEEDS[1:]]
         return None if None in both else both[0] if both[0] == both[1] else f"{both[0]}/{both[1]}"
 
@@ -56,7 +56,7 @@ class RecordedRun:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The manifest's entry on the data; empty if there is none."""
+        """The manifest's entry about the data; empty if there is none."""
         data = self.manifest.get("data")
         return data if isinstance(data, dict) else {}
 

@@ -24,8 +24,8 @@ class Equivalence:
     """The result of two one-sided tests of a difference.
 
     Attributes:
-        margin: in the unit of the values.
-        p_adjusted: after Holm's correction, over the same family as that of the difference.
+        margin: the margin, in the unit of the values.
+        p_adjusted: p after Holm's correction, over the same family as that of the difference.
         low: lower end of the 90 % interval, which lies within the margin exactly if p is below 5 %.
         high: upper end of that interval.
         within: whether the difference is shown to be smaller than the margin.
@@ -43,7 +43,7 @@ def equivalences(tests: Sequence[TTest | RankTest], margin: float, confidence: f
     """Test each difference for equivalence, with Holm's correction over all of them.
 
     Args:
-        tests: all of them with a p.
+        tests: the tests of the differences, all of which have a p-value.
 
     Raises:
         ValueError: the margin is not finite and above 0, or the confidence is not above a half.

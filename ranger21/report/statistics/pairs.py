@@ -54,7 +54,7 @@ def by_seed(values: Iterable[tuple[Seed, float]]) -> dict[Seed, float]:
 
 
 def estimate(values: Iterable[float], confidence: float = 0.95, *, quantum: float = 0.0) -> Estimate | None:
-    """Return the mean, the standard deviation and Student's interval of the mean; None without values.
+    """Return the mean, the standard deviation and Student's interval of the mean; None if there are no values.
 
     Args:
         quantum: the step between possible values, in their unit; 0 if it is unknown, or if values are continuous. The
@@ -92,8 +92,8 @@ def difference(
     - Welch's test over all seeds otherwise.
 
     Args:
-        quantum: as in `estimate`.
-        margin: in the values' unit; if given, also test whether the groups differ by less than it.
+        quantum: see `estimate`.
+        margin: a margin in the unit of the values; if given, also test whether the groups differ by less than it.
     """
     if not a or not b:
         return None

@@ -53,7 +53,7 @@ class Spread:
 
 
 def paired_spread(a: Seeds, b: Seeds) -> Spread | None:
-    """Return the spread of the paired differences; None with fewer than two common seeds."""
+    """Return the spread of the paired differences; None if fewer than two seeds are in common."""
     common = [a[seed] - b[seed] for seed in a if seed in b]
     variance = moments(common)[1] if common else None
     return None if variance is None else Spread((math.sqrt(variance),), len(common) - 1)

@@ -43,7 +43,7 @@ class Contrast:
     """Fisher's exact test (two-sided) of two proportions.
 
     Attributes:
-        p_adjusted: after Holm's correction; None, and no verdict, unless both groups have ENOUGH_SEEDS.
+        p_adjusted: the p-value after Holm's correction; None, without a verdict, unless both groups have ENOUGH_SEEDS.
         family: the number of pairs that the correction covers.
     """
 

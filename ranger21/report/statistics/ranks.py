@@ -25,7 +25,7 @@ MOST_EXACT = 60  # values in both groups together; with more, the normal approxi
 
 
 class Outcomes(dict[Any, float]):
-    """The value of each seed, and the set of seeds that `failed`, whose values are what a failure counts as."""
+    """The value of each seed, and the set of seeds that `failed`, whose values are those that a failure counts as."""
 
     def __init__(self, values: Mapping[Any, float], failed: Iterable[Any] = ()) -> None:
         super().__init__(values)
@@ -36,7 +36,7 @@ class RankTest(NamedTuple):
     """A rank test before the correction for multiple tests, with the interface of TTest but no interval or margin."""
 
     mean: float
-    p: float | None  # None without two values in each group
+    p: float | None  # None if a group has fewer than two values
     n_a: int
     n_b: int
     failed: tuple[int, int]  # number of failed seeds in each group

@@ -35,7 +35,7 @@ class Superiority:
         probability: the mean over the workloads.
         low: lower end of its 95 % interval.
         high: upper end of its 95 % interval.
-        p: two-sided, under the hypothesis that there is no difference on any workload.
+        p: the two-sided p-value, under the hypothesis that there is no difference on any workload.
         each: the probability on each workload.
     """
 
@@ -92,7 +92,7 @@ def _p(each: Sequence[float], strata: Strata) -> float:
 
 
 class _Stratum(NamedTuple):
-    """What the permutation distribution on a workload depends on: the numbers of values, and the ties."""
+    """The properties of a workload that determine its permutation distribution: the numbers of values, and the ties."""
 
     a: int
     b: int

@@ -25,9 +25,9 @@ class Median:
     """The time at which half of all runs have arrived, and its interval; infinite stands for never.
 
     Attributes:
-        value: None if it depends on runs that are still running.
-        low: None with fewer than ENOUGH_RUNS runs.
-        high: None with fewer than ENOUGH_RUNS runs.
+        value: the median; None if it depends on runs that are still running.
+        low: lower end of its interval; None if there are fewer than ENOUGH_RUNS runs.
+        high: upper end of its interval; None if there are fewer than ENOUGH_RUNS runs.
     """
 
     value: float | None
@@ -41,7 +41,7 @@ class Arrivals:
 
     Attributes:
         arrived: the arrival times.
-        waiting: how far the runs have come that may still arrive.
+        waiting: how far the runs that may still arrive have come.
         never: the number of runs that ended without arriving.
     """
 

@@ -25,8 +25,8 @@ class Difference:
     Attributes:
         low: lower end of the interval of this difference alone; None if a seed failed.
         high: upper end of that interval.
-        p: two-sided; from the rank test if a seed failed.
-        p_adjusted: after Holm's correction.
+        p: the two-sided p-value; that of the rank test if a seed failed.
+        p_adjusted: the p-value after Holm's correction.
         low_adjusted: lower end of the interval that holds for all pairs of the family at once (Bonferroni). Holm's
             correction is sharper, so this interval can include 0 although the verdict is "better" or "worse".
         high_adjusted: upper end of that interval.
@@ -34,8 +34,8 @@ class Difference:
         n_b: the number of seeds of b that the difference uses.
         left_out: seeds without a partner in the other group, if paired.
         family: the number of pairs that the correction covers.
-        equivalence: None without a margin or without ENOUGH_SEEDS.
-        failed: the numbers of failed seeds of a and b, which enter the mean as what a failure counts as.
+        equivalence: None if there is no margin or there are fewer than ENOUGH_SEEDS seeds.
+        failed: the numbers of failed seeds of a and b, which enter the mean with the value that a failure counts as.
     """
 
     mean: float

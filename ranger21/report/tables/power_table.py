@@ -38,9 +38,9 @@ class SeedsNeeded:
     """The number of seeds per group that detects a gap; None stands for more than MOST.
 
     Attributes:
-        seeds: for the observed spread.
-        low: for the lower end of its interval.
-        high: for the upper end of its interval.
+        seeds: the number for the observed spread.
+        low: the number for the lower end of the spread's interval.
+        high: the number for the upper end of the spread's interval.
     """
 
     spread: Spread

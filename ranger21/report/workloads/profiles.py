@@ -20,8 +20,8 @@ class PerformanceProfile:
     """A contestant's times to all targets, relative to the fastest contestant.
 
     Attributes:
-        ratios: for each target; infinite stands for never.
-        weights: for each target, with sum 1; workloads have equal weights, and so have the targets of a workload.
+        ratios: the time for each target divided by the fastest time; infinite if the target was never reached.
+        weights: the weight of each target; they sum to 1, workloads share them equally, and so do a workload's targets.
     """
 
     ratios: tuple[float, ...]

@@ -25,7 +25,7 @@ class Scores:
         top1: the final top-1 of each seed that finished, in per cent.
         failed: the seeds that failed.
         running: the number of runs that have not ended, which do not count yet.
-        chance: in per cent; None if it is unknown.
+        chance: the accuracy of guessing, in per cent; None if it is unknown.
     """
 
     top1: dict[Seed, float]

@@ -29,7 +29,7 @@ class OverallPair:
 
     Attributes:
         few: the workloads on which one of them has fewer than ENOUGH_SEEDS seeds.
-        p_adjusted: after Holm's correction over all pairs with enough seeds; None with too few seeds.
+        p_adjusted: p after Holm's correction over all pairs with enough seeds; None if there are too few seeds.
         family: the number of pairs that the correction covers.
         titles: the titles of all workloads.
         against: both means in per cent, if their order contradicts that of the ranks.

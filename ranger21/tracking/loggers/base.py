@@ -9,7 +9,7 @@ from ranger21.tracking import Tracker
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger may record about a run.
+    """The facts about a run that a logger may record.
 
     Attributes:
         id: identifies the run and is the same after every resume.
@@ -34,7 +34,7 @@ class LoggerConfig:
     name: str
 
     def require_possible(self, directory: Path, experiment: str) -> None:
-        """Raise a UserError for settings that the logger would refuse. Called before the run directory is made."""
+        """Raise a UserError for settings that the logger would refuse. Called before the run directory is created."""
 
     def open(self, run: RunInfo) -> Tracker | None:
         """Start logging, on rank 0 only, and return the tracker that receives the metrics; None logs nothing.

@@ -17,7 +17,7 @@ from ranger21.tracking.loggers.base import LoggerConfig, RunInfo
 
 log = logging.getLogger("ranger21")
 TIMEOUT = 60  # seconds, for requests to the network
-MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # that WANDB_MODE may have
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # the values that WANDB_MODE may have
 
 
 @dataclass
@@ -33,7 +33,7 @@ class WandbConfig(LoggerConfig):
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "offline", "online"):
-            raise UserError(f"logger.mode={self.mode} is not possible: it must be one of offline, online.")
+            raise UserError(f"logger.mode={self.mode} is invalid: it must be one of offline, online.")
 
     def require_possible(self, directory: Path, experiment: str) -> None:
         choices(self, directory, experiment)
@@ -57,14 +57,14 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
 
     mode, where = chosen("mode", config.mode, "WANDB_MODE", "offline")
     if mode not in MODES:
-        raise UserError(f"{where} is not possible: it must be online, offline or disabled.")
+        raise UserError(f"{where} is invalid: it must be online, offline or disabled.")
     project, where = chosen("project", config.project, "WANDB_PROJECT", "ranger21")
     if len(project) > 128 or set(project) & set("/\\#?%:"):
-        raise UserError(f"{where} is not possible: a W&B project has at most 128 characters, and none of / \\ # ? % :")
+        raise UserError(f"{where} is invalid: a W&B project name has at most 128 characters, and none of / \\ # ? % :")
     tags, where = chosen("tags", config.tags, "WANDB_TAGS", None)
     tags = tags.split(",") if isinstance(tags, str) else tags
     if not all(1 <= len(tag) <= 64 for tag in tags or []):
-        raise UserError(f"{where} is not possible: each W&B tag must have 1 to 64 characters.")
+        raise UserError(f"{where} is invalid: each W&B tag must have 1 to 64 characters.")
     return {
         "mode": mode,
         "project": project,
@@ -140,7 +140,7 @@ def _masked_command_line() -> Iterator[None]:
 
 
 def _except_from_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Silence the traceback that W&B's exit handler prints when its own process is gone: the warning was logged."""
+    """Silence the traceback that W&B's exit handler prints if its own process is gone, as a warning was logged."""
 
     def filtered(args: Any) -> None:
         if not str(getattr(args.object, "__module__", "")).startswith("wandb"):
