@@ -123,7 +123,7 @@ def test_the_old_command_finds_its_run_and_continues_its_records(commands: Comma
 def test_an_old_finished_run_is_not_changed(commands: CommandRunner, old: Old) -> None:
     kept = {path: path.read_bytes() for path in old.run(seed=0).rglob("*") if path.is_file() and path.name != ".lock"}
     answer = done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=0")
-    assert "is finished already (step 72): nothing to do" in answer.out + answer.err
+    assert "is already finished (step 72): nothing to do" in answer.out + answer.err
     assert kept == {path: path.read_bytes() for path in kept}
 
 

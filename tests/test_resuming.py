@@ -219,7 +219,7 @@ def test_a_read_error_of_a_checkpoint_loses_nothing(
             assert contents(directory) == before
     with failing_opens(directory / "checkpoints" / "previous.pt", times=2):
         assert start(directory, runs[3]) == 0
-    assert "Resumed at step 10 of 20." in log.messages and "last.pt is not there: previous.pt is used." in log.text
+    assert "Resumed at step 10 of 20." in log.messages and "last.pt is missing: previous.pt is used." in log.text
     assert_same_state(last_checkpoint(directory), last_checkpoint(runs[0]))
 
 

@@ -70,7 +70,7 @@ def test_a_finished_run_is_refused_for_different_data(
         "choose another run_dir= or outputs=."
     )
     assert start(run, f"data.root={a}") == 0
-    assert log.messages == [f"{run} is finished already (step 2): nothing to do."]
+    assert log.messages == [f"{run} is already finished (step 2): nothing to do."]
     assert (run / "manifest.json").read_bytes() == before
 
 
@@ -80,7 +80,7 @@ def test_a_finished_run_does_not_need_its_data(two: tuple[Path, Path, Path], log
     assert start(run, f"data.root={a}") == 0
     aside.rename(a)
     assert [message.partition(": ")[0] for message in log.messages] == [
-        f"Cannot check whether the images are those of {run}", f"{run} is finished already (step 2)"
+        f"Cannot check whether the images are those of {run}", f"{run} is already finished (step 2)"
     ]  # fmt: skip
 
 
