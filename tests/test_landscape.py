@@ -195,7 +195,7 @@ def test_three_checkpoints_make_a_plane_unless_directions_are_chosen() -> None:
 def test_checkpoints_of_different_models_are_refused(tiny: list[str], tmp_path: Path) -> None:
     a, b = (save(tmp_path / f"{seed}.pt", make_model(seed), tiny) for seed in (0, 1))
     other = save(tmp_path / "c.pt", make_model(0, "model.remove_skips=true"), [*tiny, "model.remove_skips=true"])
-    text = "has another model (resnet10t_noskip) than"
+    text = "has a different model (resnet10t_noskip) from"
     for checkpoints, trajectory in (((a, b, other), ()), ((a,), (other,))):
         with pytest.raises(UserError) as caught:
             show(tmp_path, *checkpoints, trajectory=trajectory)
