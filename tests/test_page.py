@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import statistics
@@ -13,56 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.page_runs import groups_of, make_run
 
 from ranger21.report.figures.curves import average
 from ranger21.report.groups.comparisons import compare_like_with_like
-from ranger21.report.groups.grouping import Group, group_runs
-from ranger21.report.page.data import page_data, points_a_curve, thinned
-from ranger21.report.page.page import embedded, write_page
+from ranger21.report.page.page import write_page
 from ranger21.report.page.sections import comparison_section
-from ranger21.report.page.tables import difference_table
 from ranger21.report.runs.finding import find_runs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="needs a browser: apt-get install chromium (and pip install playwright)"
 )
-STEPS, LOGGED = 20, 10  # steps and logged lines per epoch
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # everything is drawn
 
 Open = Callable[..., Any]
-
-
-def make_run(
-    place: Path, optimizer: str = "adamw", seed: int = 0, *, epochs: int = 4, status: str = "finished",
-    logged: int = LOGGED, spike: float | None = None, name: str | None = None, more: tuple[str, ...] = (),
-) -> Path:  # fmt: skip
-    """Write a run whose top-1 after epoch e is 60 + 5 e + seed (10 more with Ranger21); its other curves are smooth."""
-    path = place / (name or f"resnet50-{optimizer}-s{seed}")
-    path.mkdir(parents=True)
-    lr = {"adamw": 1e-3}.get(optimizer, 3e-3)
-    config = {"seed": seed, "model": {"name": "resnet50"}, "optimizer": {"name": optimizer, "lr": lr}}
-    (path / "config.yaml").write_text(json.dumps(config))
-    rows: list[dict[str, float]] = []
-    for line in range(1, epochs * logged + 1):
-        epoch, wave = line / logged, math.sin(2.3 * line + seed)
-        row = {"step": line * STEPS // logged if logged <= STEPS else line, "epoch": epoch, "images_seen": line * 64}
-        row |= {"time": epoch * (100.0 + seed), "train/loss": 3 / (1 + epoch) + 0.1 * wave, "lr": lr}
-        row |= {"grad_norm": 1 + 0.3 * wave, "perf/images_per_s": 900 + 40 * wave}
-        if line % logged == 0:
-            top1 = 60 + 5 * epoch + seed + 10 * (optimizer == "ranger21")
-            row |= {"val/acc1": top1, "val/loss": 10 / top1}
-        rows.append(row | dict.fromkeys(more, 1.234567 + wave))
-    if spike:
-        rows[-1]["train/loss"] = spike
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if status != "running":
-        (path / "result.json").write_text(json.dumps({"status": status, "step": rows[-1]["step"]}))
-    return path
-
-
-def groups_of(place: Path) -> list[Group]:
-    return group_runs(find_runs([str(place)]).runs)
 
 
 @pytest.fixture(scope="module")
@@ -129,44 +93,6 @@ def lines_of(page: Any, metric: str) -> list[dict[str, Any]]:
 
 def choose(page: Any, name: str, value: str) -> None:
     page.locator(f'[name="{name}"][value="{value}"] + span').click()
-
-
-# Tests that need no browser
-
-
-def test_curves_are_thinned_to_means_of_consecutive_points() -> None:
-    assert thinned(np.arange(5.0), 5).tolist() == [0, 1, 2, 3, 4]
-    assert thinned(np.arange(7.0), 3).tolist() == [1, 4, 6]
-    assert len(thinned(np.arange(1_000_003.0), 600)) <= 600
-    assert (points_a_curve(1), points_a_curve(50), points_a_curve(100)) == (600, 600, 300)
-
-
-def test_runs_with_the_same_name_have_separate_switches(tmp_path: Path) -> None:
-    for place in ("first", "second"):
-        make_run(tmp_path / place, seed=0)
-    make_run(tmp_path / "first", seed=1)
-    (group,) = page_data(groups_of(tmp_path))["groups"]
-    names = [str(tmp_path / place / "resnet50-adamw-s0") for place in ("first", "second")]
-    assert [run["name"] for run in group["runs"]] == [*names, "resnet50-adamw-s1"]
-
-
-def test_embedded_json_contains_no_tags() -> None:
-    text = embedded(["</script><!--", "\u2028", "\udc80"])
-    assert text.isascii()
-    assert not set("<>&") & set(text)
-    assert json.loads(text)[:2] == ["</script><!--", "\u2028"]
-
-
-def test_the_difference_table_contains_only_settings_that_differ(tmp_path: Path) -> None:
-    for optimizer in ("adamw", "ranger21"):
-        make_run(tmp_path, optimizer)
-    table = difference_table(groups_of(tmp_path))
-    assert "<td>0.001</td><td>0.003</td>" in table
-    assert "model.name" not in table
-    assert difference_table(groups_of(tmp_path)[:1]) == ""
-
-
-# Tests in the browser
 
 
 @needs_browser

@@ -4,14 +4,20 @@ import io
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ranger21.data.archives import DEVKIT, META, TRAIN, TRUTH, VAL
 from ranger21.data.layout import class_folders
+from ranger21.data.prepare import prepare
+from ranger21.system.errors import UserError
+from support.project import ROOT
 
 
 def prepared_tree(root: Path) -> dict[str, bytes]:
@@ -123,3 +129,28 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def prepare_arguments(*args: str | Path, path: str = "") -> dict[str, Any]:
+    """Return arguments for subprocess: the command without checksums, as the archives are not the official ones."""
+    return {
+        "args": [sys.executable, str(ROOT / "scripts" / "prepare_imagenet.py"), *map(str, args), "--no-checksums"],
+        "env": os.environ | {"PYTHONPATH": path},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+
+
+def prepare_by_command(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run prepare_imagenet.py without checksums."""
+    path = options.pop("path", "")
+    return subprocess.run(**prepare_arguments(*args, path=path), timeout=60, **options)
+
+
+def refusal_of_prepare(source: Path, target: Path, published: dict[str, str] | None = None) -> str:
+    """Call `prepare`, which must raise a UserError; return its message."""
+    with pytest.raises(UserError) as caught:
+        prepare(source, target, 1, published)
+    assert str(caught.value).endswith((".", "'"))
+    return str(caught.value)
