@@ -45,7 +45,7 @@ def table(heading: str) -> list[list[str]]:
 # The algorithm
 
 
-def test_the_code_in_the_algorithm_table_is_the_references() -> None:
+def test_the_algorithm_table_quotes_the_reference() -> None:
     """Each piece of code in the table is in reference.py, on a line whose margin has the same number."""
     lines = inspect.getsource(reference.step).splitlines()
     margins = {

@@ -60,7 +60,7 @@ def test_archives_without_the_bad_image_are_kept(cure, root, config, tmp_path, c
     assert pack_into(config, pack)
     assert times(pack)["train-00000.tar"] == before["train-00000.tar"]
     assert pack_into(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
-    if cure == "removed":  # the first archive was once replaceable, too; but the pack is finished now, so it is kept
+    if cure == "removed":  # a finished pack is not changed, even if an image is removed
         sorted((root / "train" / "n99000000").iterdir())[0].unlink()
         with pytest.raises(UserError, match=r"has a pack with another source\. Choose another folder"):
             pack_into(config, pack)

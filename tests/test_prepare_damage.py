@@ -85,11 +85,11 @@ def test_images_of_the_wrong_size_are_written_again(source, few, tmp_path, capsy
     """Either source replaces empty images; archives, whose headers hold sizes, also replace truncated ones."""
     target, published = tmp_path / "out", md5s(few / "official")  # parquet files have no checksums
     prepare(few / source, target, 1, published)
-    harmed = [sorted((target / split).rglob("*.JPEG"))[1] for split in ("train", "val")]
-    contents_of_harm = [b"", b"half a pictu" if source == "official" else b""]
-    for path, content in zip(harmed, contents_of_harm, strict=True):
+    damaged = [sorted((target / split).rglob("*.JPEG"))[1] for split in ("train", "val")]
+    new_contents = [b"", b"half a pictu" if source == "official" else b""]
+    for path, content in zip(damaged, new_contents, strict=True):
         path.write_bytes(content)
-    kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.JPEG") if path not in harmed}
+    kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.JPEG") if path not in damaged}
     capsys.readouterr()
     prepare(few / source, target, 1, published)
     assert "2 images are empty or have another size in " in capsys.readouterr().out

@@ -113,7 +113,7 @@ def test_a_deleted_log_is_restored(place: RunDirectory, lines: JsonLines) -> Non
         log.handlers = before
 
 
-def test_no_log_is_created_for_a_log_file_elsewhere(place: RunDirectory, lines: JsonLines, tmp_path: Path) -> None:
+def test_the_log_of_a_different_run_is_left_alone(place: RunDirectory, lines: JsonLines, tmp_path: Path) -> None:
     log = logging.getLogger("ranger21")
     before = list(log.handlers)
     log_to_file(tmp_path / "other.txt")

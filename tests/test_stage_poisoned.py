@@ -17,11 +17,11 @@ from ranger21.data.stage import place, stage
 from ranger21.system.errors import UserError
 
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody who is not")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to change the owner of a folder")
 
 
 def replace_bytes(path: Path) -> None:
-    """Write other bytes of the same number, and keep the old time stamps."""
+    """Overwrite a file with different bytes of the same length, and keep its time stamps."""
     state = path.stat()
     path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -34,7 +34,7 @@ def replace_file(path: Path) -> None:
 
 
 def replace_by_link(path: Path) -> None:
-    """Replace a file with a link to other bytes of the same number."""
+    """Replace a file with a link to a different file of the same length."""
     elsewhere = path.parents[3] / "elsewhere"
     elsewhere.write_bytes(bytes(path.stat().st_size))
     path.unlink()
@@ -143,7 +143,7 @@ def test_a_folder_that_others_can_change_is_refused(
     assert sorted(Path(os.environ["OWN_DISK"]).rglob("*")) == before
 
 
-def test_the_folder_of_copies_belongs_to_the_user_alone(staged_config: ImageFolderConfig) -> None:
+def test_only_the_user_can_access_the_folder_of_copies(staged_config: ImageFolderConfig) -> None:
     disk = Path(os.environ["OWN_DISK"])
     disk.mkdir()
     disk.chmod(0o777)

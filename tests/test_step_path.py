@@ -1,4 +1,4 @@
-"""How many functions and files one optimizer step runs through: the amount of code that a reader must follow."""
+"""A limit on the number of functions and files that one optimizer step runs through, and a reader must follow."""
 
 from __future__ import annotations
 

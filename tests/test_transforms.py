@@ -26,7 +26,7 @@ def encoded(picture: Image.Image) -> Encoded:
 
 
 def draws(end: str, config: ImageFolderConfig, image: Image.Image) -> list[np.ndarray]:
-    """Return what many generators make of one image, each with shape (channels, height, width)."""
+    """Return an image transformed with many random generators, each of shape (channels, height, width)."""
     return [transformed(end, config, encoded(image), numbers_of(seed)) for seed in range(DRAWS)]
 
 

@@ -87,7 +87,7 @@ def test_lines_that_cannot_be_written_are_kept_for_later(tmp_path: Path) -> None
 
 
 class limit:
-    """Limits the size of the files that this process writes, in bytes."""
+    """A limit on the size of the files that this process writes, in bytes."""
 
     def __init__(self, size: int) -> None:
         self.size = size

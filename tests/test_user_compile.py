@@ -55,4 +55,4 @@ def test_a_compiled_step_is_exact_and_compiled_once(make: Callable[..., Any], wh
         trained(twin, compiled, step)
         seen.append(graphs.frame_count)
         assert same(list(model.parameters()), list(twin.parameters()))
-    assert seen[0] == seen[-1] <= 2, "compiled anew"
+    assert seen[0] == seen[-1] <= 2, "compiled again"

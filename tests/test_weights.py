@@ -74,7 +74,7 @@ def prefixed(prefix: str, weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def zeros_for(weights: dict[str, Any]) -> dict[str, Any]:
-    """Return zeros for the usual key, so that a test fails unless the average is used."""
+    """Return zeros of the same shapes, as decoys where the average of the weights must be used."""
     return {name: torch.zeros_like(value) for name, value in weights.items()}
 
 
