@@ -20,7 +20,7 @@ class CheckResult:
     Attributes:
         seen: a sentence or a list of values, for the table.
         state: OK, WARNING (training works, but not as well as it could) or FAILED.
-        remedy: what to do about it; empty if `seen` says it, or if there is nothing to do.
+        remedy: what the user should do; empty if `seen` says it, or if there is nothing to do.
         numbers: the values in `seen`, for later checks and machine.json.
     """
 

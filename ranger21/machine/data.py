@@ -22,7 +22,7 @@ from ranger21.system.processes import granted_cores
 from ranger21.system.wording import first_few
 
 SAMPLE, QUICK_SAMPLE = 256, 32  # images of each split that are decoded
-SECONDS, QUICK_SECONDS = 2.0, 1.0  # of loading with each number of workers
+SECONDS, QUICK_SECONDS = 2.0, 1.0  # seconds of loading with each number of workers
 SPARE = 1.2  # the loader should deliver this many times the images/s of the training
 
 

@@ -13,7 +13,7 @@ from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.system.distributed import choose_device
 from ranger21.system.processes import granted_cores
 
-SIDE = {"cuda": 4096, "mps": 2048, "cpu": 256}  # of the square matrices to multiply
+SIDE = {"cuda": 4096, "mps": 2048, "cpu": 256}  # side of the square matrices to multiply
 # Largest error of a product of random matrices that a format explains, in standard deviations of the product.
 ERRORS = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 1e-1, "fp16": 2e-2}
 

@@ -31,7 +31,7 @@ def packages(machine: Machine) -> CheckResult:
 
 
 def driver(machine: Machine) -> CheckResult:
-    """Report the driver's version by nvidia-smi and the CUDA version that torch was built for."""
+    """Report the driver's version from nvidia-smi and the CUDA version that torch was built for."""
     import torch
 
     built, there = torch.version.cuda, torch.cuda.is_available()

@@ -26,7 +26,7 @@ from ranger21.system.processes import die_with_the_parent
 from ranger21.system.project import TRAIN
 from ranger21.system.wording import one_line
 
-STEPS, QUICK_STEPS = 20, 4  # between two checkpoints
+STEPS, QUICK_STEPS = 20, 4  # steps between two checkpoints
 LOGS = 4  # lines of metrics between two checkpoints
 LOOK = 0.02  # seconds between two polls for a checkpoint
 WAITS = 0.05  # fraction of the time that a training may wait for data
@@ -61,7 +61,7 @@ def steps(machine: Machine) -> CheckResult:
     own = machine.config.data.workers
     if waited > WAITS and (
         own or (own is None and device_of(machine).type != "cpu")
-    ):  # without workers, training loads
+    ):  # without workers, the training process itself loads images
         remedy = "the device waits for images: use a pack (docs/data.md) or more data.workers; see the loader's row"
         return CheckResult(seen, WARNING, remedy, numbers)
     return CheckResult(seen, numbers=numbers)
@@ -194,7 +194,7 @@ def _kept(run: Path, aside: Path) -> bool:
         for place, kept in pairs:
             kept.unlink(missing_ok=True)
             os.link(place, kept)
-        same = all(place.samefile(kept) for place, kept in pairs)  # False if the run has saved again meanwhile
+        same = all(place.samefile(kept) for place, kept in pairs)  # False if the run has saved again in between
         return same and not places.previous.samefile(places.last)
     return False
 
