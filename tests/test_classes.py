@@ -258,9 +258,9 @@ def test_reals_labels_are_matched_by_image_name(colours: Colours, tmp_path: Path
 def test_a_run_does_not_resume_with_other_classes(tmp_path: Path) -> None:
     require_same_classes(None, ["a"], tmp_path)
     require_same_classes(["a", "b"], ["a", "b"], tmp_path)
-    with pytest.raises(UserError, match=r"was started with other classes: it had a; now there are c\."):
+    with pytest.raises(UserError, match=r"was started with different classes: it had a; now there are c\."):
         require_same_classes(["a", "b"], ["b", "c"], tmp_path)
-    with pytest.raises(UserError, match=r"other classes: the same names in another order\."):
+    with pytest.raises(UserError, match=r"different classes: the same names in a different order\."):
         require_same_classes(["a", "b"], ["b", "a"], tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_an_interrupted_survey_continues(tiny: list[str], tmp_path: Path, monkey
     left["surfaces"][0]["losses"][0] = [7.0, 7.0, 7.0]  # marks the row, to show that it is reused
     (tmp_path / "out" / "landscape.json").write_text(json.dumps(left))
     assert show(tmp_path, source)[0].losses == [[7.0, 7.0, 7.0], *whole[1:]]
-    with pytest.raises(UserError, match=r"has another landscape .*: choose another --out"):
+    with pytest.raises(UserError, match=r"has a different landscape .*: choose another --out"):
         show(tmp_path, source, bn_images=16)
 
 
@@ -105,7 +105,7 @@ def test_a_record_of_other_images_is_not_continued(tiny: list[str], images: Path
     image.write_bytes(image.read_bytes() + b"longer")
     os.utime(image.parent)  # makes the index look for changes
     with pytest.raises(
-        UserError, match=r"was computed on other images \(the files have the same names, but other sizes"
+        UserError, match=r"was computed on different images \(the files have the same names, but other sizes"
     ):
         show(tmp_path, source)
     assert record.read_bytes() == kept

@@ -129,7 +129,7 @@ def test_weights_of_every_source_are_loaded(kind: str, colours: Colours, tmp_pat
         expected_words = (
             "without the head, because"
             if not known
-            else "in another order"
+            else "in a different order"
             if classes != WNIDS
             else "for the same 12 classes."
         )

@@ -93,7 +93,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "more than 100% of the run in total.": ["schedule.warmup=60% schedule.warmdown=50%"],
     "in images, epochs or percent.": ["batch_schedule=linear batch_schedule.over=5"],
-    "it must be a path, and . is the current folder.": [
+    "it must be a path; . is the current folder.": [
         "outputs=''", "outputs=' '", "run_dir=''", "data.root=''", "data.root=' '", "data.pack=''",
         "model.init_from=''",
         "data.classes=''",
