@@ -174,7 +174,10 @@ def test_a_full_disk_is_reported_and_the_command_can_continue(config, packs, tmp
         raise OSError(28, "No space left on device")
 
     for module, name in ((np, "savez"), (shards.os, "fsync")):  # these write the last files
-        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\(No space left on device\): free disk space"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(UserError, match=r"\(No space left on device\): free disk space"),
+        ):
             patch.setattr(module, name, full)
             make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
     assert make_pack(sources_of(config), config, JPEG, tmp_path / "pack", 1)
