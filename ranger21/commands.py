@@ -76,7 +76,7 @@ def copy_batch_scripts(words: list[str]) -> None:
         else:
             shutil.copytree(SLURM, place)
             Path("outputs").mkdir(exist_ok=True)
-            sys.stdout.write("wrote slurm: sbatch slurm/train.sbatch experiment=demo\n")
+            sys.stdout.write("wrote slurm: sbatch --gpus-per-node=1 slurm/train.sbatch experiment=demo\n")
 
 
 def commands() -> dict[str, Path]:

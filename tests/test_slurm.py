@@ -68,14 +68,14 @@ def assert_undisturbed(directory: Path, whole: Path) -> None:
 def test_the_demo_runs_on_two_nodes_and_is_not_repeated_when_finished(cluster, overrides):
     """Each GPU gets one task and an equal share of the CPUs; repeating the finished run ends at once."""
     small = ["experiment=demo", *overrides, "trainer.steps=4", "run_dir=outputs/demo"]
-    job = cluster.sbatch("--nodes=2", TRAIN, *small)
+    job = cluster.sbatch("--nodes=2", "--gpus-per-node=1", TRAIN, *small)
     cluster.wait(job, *ENDED)
     assert cluster.job(job) == "COMPLETED", cluster.output(job)
     directory = cluster.project / "outputs/demo"
     assert result(directory)["status"] == "finished"
     assert sessions(directory)[0]["hardware"]["ranks"] == 2
     assert cluster.job(job, "NodeList") == "node[1-2]" and "on cpu x 2" in cluster.output(job)
-    again = cluster.sbatch("--nodes=1", TRAIN, *small)
+    again = cluster.sbatch("--gpus-per-node=1", TRAIN, *small)
     cluster.wait(again, *ENDED)
     assert cluster.job(again) == "COMPLETED" and "nothing to do" in cluster.output(again)
 
@@ -205,7 +205,10 @@ def test_site_scripts_may_be_lax_and_a_missing_python_is_reported(tmp_path):
     (tmp_path / "site.sh").write_text("echo at home: $NOT_SET\nfalse\n")
     env = {"PATH": os.environ["PATH"], "RANGER21_SITE": f"{tmp_path}/site.sh"}
     run = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60}
-    compared = subprocess.run(["bash", "slurm/compare.sbatch", "outputs/x"], env=env | {"PYTHON": "echo"}, **run)
+    (tmp_path / "python").write_text('#!/bin/bash\n[ "$1" = -c ] || echo "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    python = {"PYTHON": f"{tmp_path}/python"}
+    compared = subprocess.run(["bash", "slurm/compare.sbatch", "outputs/x"], env=env | python, **run)
     assert (compared.returncode, compared.stdout) == (0, "at home:\nscripts/compare.py outputs/x\n")
     for script in (TRAIN, "slurm/compare.sbatch"):
         elsewhere = subprocess.run(["bash", str(ROOT / script)], env=env, **run | {"cwd": tmp_path})
@@ -275,7 +278,8 @@ def test_a_job_that_cannot_requeue_itself_prints_the_command(cluster, overrides,
         assert cluster.job(job, "Restarts") == "0"
     sentence = cluster.output(jobs["no-right"][0])
     for job, directory in jobs.values():
-        assert f"sbatch --partition=usual --nodes=1 --gpus-per-node=0 {TRAIN}" in cluster.output(job)
+        layout = "--nodes=1 --gpus-per-node=0 --ntasks=1 --cpus-per-task=1"
+        assert f"sbatch --partition=usual {layout} {TRAIN}" in cluster.output(job)
         quoted = str(directory).replace("$", r"\$")  # as is the folder in the printed cd command
         assert f"run_dir={quoted}" in cluster.output(job)
     typed = re.findall(r"^  cd .*", sentence, re.MULTILINE)[-1]

@@ -78,7 +78,10 @@ def test_the_commands_work_in_an_empty_folder_and_help_names_them(site: Path, im
     assert run(site, tmp_path, "-m", "ranger21", "slurm").returncode == 0
     assert files(tmp_path, "slurm") == files(ROOT, "slurm")
     job = ["bash", "slurm/compare.sbatch", "outputs"]
-    ran = subprocess.run(job, cwd=tmp_path, env=os.environ | {"PYTHON": "echo"}, capture_output=True, text=True)
+    (tmp_path / "python").write_text('#!/bin/bash\n[ "$1" = -c ] || echo "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    env = os.environ | {"PYTHON": f"{tmp_path}/python"}
+    ran = subprocess.run(job, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert ran.stdout == "-m ranger21 compare outputs\n"
     again = run(site, tmp_path, "-m", "ranger21", "slurm")
     assert again.returncode == 1 and "already exists: nothing was copied." in again.stderr

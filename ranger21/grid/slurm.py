@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.grid.jobs import PlannedRun
+from ranger21.grid.sbatch import run_slurm, with_defaults
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import locked
@@ -20,7 +19,6 @@ from ranger21.system.project import WHEEL
 TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: the list of runs and the line in it submitted last for a run
 NOTHING = "nothing to submit"
-TIMEOUT = 120  # seconds for a SLURM command
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Slurm:
         )  # a new file, because queued tasks may still read the others
         if not jobs and (not held or compared):
             return Submission(runs, [], [], [])
-        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *self.options]
+        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *with_defaults(self.options)]
         array += [f"--output={self.folder}/{runs.stem}_%a.out", str(TRAIN), f"@{runs}"]
         if comparison is None:
             return Submission(runs, jobs, array if jobs else [], [])
@@ -119,7 +117,7 @@ class Slurm:
         """Return the ids of the jobs in SLURM's queue, by LIST_INDEX for this grid's runs, by command for others."""
         if not self._noted() or not shutil.which("squeue"):
             return {}
-        told = _run(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={os.getuid()}"])
+        told = run_slurm(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={os.getuid()}"])
         queue = {}
         for number, _, command in (line.partition(" ") for line in told.splitlines()):
             runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]
@@ -144,17 +142,4 @@ class Slurm:
 
 def _sbatch(command: Sequence[str], lock: int) -> str:
     """Run sbatch and return the job's id; sbatch inherits the lock and keeps it even if this process is killed."""
-    return _run(command, (lock,)).partition(";")[0]  # the name of the cluster may follow the id
-
-
-def _run(command: Sequence[str], keep: Sequence[int] = ()) -> str:
-    """Return the output of a SLURM command. Raises a UserError with its error message if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, pass_fds=keep)
-    except FileNotFoundError as error:
-        raise UserError(f"{command[0]} was not found: use --launcher=local, or run this on a login node.") from error
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"{command[0]} timed out after {TIMEOUT} s: run the same command again later.") from error
-    if done.returncode:
-        raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip()
+    return run_slurm(command, (lock,)).partition(";")[0]  # the name of the cluster may follow the id

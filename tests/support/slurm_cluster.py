@@ -50,7 +50,7 @@ ReturnToService=2
 SlurmdTimeout=300
 KillWait=10
 GresTypes=gpu
-NodeName=node[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=32 RealMemory=100000 Gres=gpu:{gpus}
+NodeName=node[1-2] NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=32 RealMemory=100000 Gres=gpu:a100:{gpus}
 PartitionName=usual Nodes=ALL Default=YES
 PartitionName=graceful Nodes=ALL GraceTime=15
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
@@ -91,7 +91,7 @@ class Cluster:
         (self.folder / "slurm.conf").write_text(CONF.format(first_job=100 * self.number + 1, **values))
         for gpu in range(GPUS):
             (self.folder / f"gpus/gpu{gpu}").touch()
-        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpus/gpu[0-{GPUS - 1}]\n")
+        (self.folder / "gres.conf").write_text(f"Name=gpu Type=a100 File={self.folder}/gpus/gpu[0-{GPUS - 1}]\n")
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for node in ("node1", "node2"):
             (self.folder / f"hosts.{node}").write_text(f"127.0.0.1 {node} localhost {host} node1 node2\n")
@@ -166,7 +166,7 @@ class Cluster:
         until(lambda: self.job(number) in states, seconds, told)
 
     def output(self, number: str) -> str:
-        paths = [*(self.project / "outputs").glob(f"*-{number}.out")]
+        paths = [*self.project.glob(f"*-{number}.out")]
         return paths[0].read_text() if paths else ""
 
 
