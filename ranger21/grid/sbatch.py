@@ -37,6 +37,11 @@ def with_defaults(options: Sequence[str], environ: Mapping[str, str] = os.enviro
     return [*added, *options]
 
 
+def requests_gpus(options: Sequence[str]) -> bool:
+    """Return whether options say anything about GPUs, also that there shall be none."""
+    return any(map(GPUS.match, joined(options)))
+
+
 def joined(options: Sequence[str]) -> list[str]:
     """Return options with each value in the word of its option: `-p gpu` and `--partition gpu` are joined by `=`."""
     words: list[str] = []

@@ -6,6 +6,7 @@
 RANGER21_SITE=$(realpath "${BASH_SOURCE[0]}")
 export RANGER21_SITE
 # export SBATCH_ACCOUNT=my_account SBATCH_PARTITION=gpu SBATCH_CONSTRAINT=a100 SBATCH_QOS=normal SBATCH_TIMELIMIT=20:00:00
+# export SBATCH_GPUS_PER_NODE=4 SBATCH_CPUS_PER_GPU=8 SBATCH_MEM_PER_GPU=60G    # memory, GPUs and CPUs of a job
 # export PYTHON=/path/to/env/bin/python    # if it is not .venv/bin/python
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then # in a job
