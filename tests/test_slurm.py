@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def test_an_array_job_and_a_comparison_that_depends_on_it(cluster, overrides, tm
 def test_an_array_task_without_a_line_in_the_list_trains_nothing(task, line, tmp_path):
     """The task would otherwise train the default run. (The script ends before it needs SLURM.)"""
     (tmp_path / "runs.txt").write_text("seed=0\nseed=1\n")
-    env = {"PATH": os.environ["PATH"]} | ({"SLURM_ARRAY_TASK_ID": task} if task else {})
+    env = {"PATH": os.environ["PATH"], "PYTHON": sys.executable} | ({"SLURM_ARRAY_TASK_ID": task} if task else {})
     done = subprocess.run(
         ["bash", TRAIN, f"@{tmp_path}/runs.txt"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
