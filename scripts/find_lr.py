@@ -59,15 +59,16 @@ def draw(found: Any, title: str, path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures.drawing import COLOURS, GREY, STYLE, log_ticks
+    from ranger21.report.figures.drawing import GREY, STYLE, log_ticks
+    from ranger21.tracking.colours import GREEN, PINK
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
-        axes.plot(found.rates, found.losses, color=COLOURS[5], linewidth=0.8, alpha=0.7, label="loss per step")
-        axes.plot(found.rates, found.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
+        axes.plot(found.rates, found.losses, color=GREEN[0], linewidth=0.8, alpha=0.45, label="loss per step")
+        axes.plot(found.rates, found.smoothed, color=GREEN[0], linewidth=2, label="smoothed")
         if found.suggestion is not None:
-            axes.axvline(found.suggestion, color=COLOURS[1], linewidth=1.5, label=f"suggested: {found.suggestion:.2g}")
+            axes.axvline(found.suggestion, color=PINK[0], linewidth=1.5, label=f"suggested: {found.suggestion:.2g}")
             lowest = found.rates[found.lowest]
             axes.axvline(lowest, color=GREY, linewidth=1, linestyle="--", label=f"lowest loss: {lowest:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)

@@ -45,18 +45,20 @@ def images_of(config: Config, given: int | None) -> int:
     return int(images)
 
 
-def draw(curves: dict[str, tuple[list[float], list[float]]], log: bool, path: Path) -> None:
+def draw(curves: dict[str, tuple[list[float], list[float]]], optimizers: dict[str, str], log: bool, path: Path) -> None:
+    """Draw each curve in the colour of its optimizer."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ranger21.report.figures.drawing import COLOURS, DASHES, STYLE, log_ticks
+    from ranger21.report.figures.drawing import STYLE, line_style, log_ticks
+    from ranger21.report.groups.looks import looks_of
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.6 + 0.2 * len(curves)), layout="constrained")
         axes = figure.subplots()
-        for i, (label, (epochs, rates)) in enumerate(curves.items()):
-            dash = DASHES[i // len(COLOURS) % len(DASHES)]
-            axes.plot(epochs, rates, label=label, color=COLOURS[i % len(COLOURS)], linestyle=dash, linewidth=2)
+        drawn = looks_of(optimizers)
+        for label, (epochs, rates) in curves.items():
+            axes.plot(epochs, rates, label=label, **line_style(drawn[label]))
         axes.set(xlabel="epoch", ylabel="learning rate", yscale="log" if log else "linear")
         if log:
             log_ticks(axes.yaxis)
@@ -89,7 +91,7 @@ def main() -> None:
         raise UserError("An empty argument is not a curve. Give overrides, such as optimizer=adamw.")
     configs = {run: compose_config(run.split()) for run in args.runs}
     curves = {run: curve(config, images_of(config, args.images)) for run, config in configs.items()}
-    draw(curves, args.log, args.out)
+    draw(curves, {run: config.optimizer.name for run, config in configs.items()}, args.log, args.out)
     for run, (epochs, rates) in curves.items():
         print(f"{run}: first {rates[0]:.3g}, highest {max(rates):.3g}, last {rates[-1]:.3g}, {epochs[-1]:g} epochs")
     print(f"wrote {args.out}")

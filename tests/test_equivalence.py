@@ -14,7 +14,7 @@ from scipy import stats
 from support.run_directories import MakeRun
 from support.statistics import QUICK, VALUES, compare, seeds
 
-from ranger21.report.page.sections import comparison_section
+from ranger21.report.page.sections import comparison_tab
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.statistics.equivalence import Equivalence, margin_of
 from ranger21.report.statistics.pairs import all_pairs, difference
@@ -131,7 +131,8 @@ def test_only_top1_is_tested_for_equivalence_with_the_protocols_margin(make_run:
         assert (rows["loss"]["margin"], rows["loss"]["within_margin"]) == ("", "")
         said = f"are equivalent within {margin or 0.5:g} points"
         assert (said in table.markdown(comparison)) is (verdict == "equivalent")
-        assert (said in comparison_section(comparison)[1]) is (verdict == "equivalent")
+        shown = "".join(html for _, html in comparison_tab(comparison).details)
+        assert (said in shown) is (verdict == "equivalent")
 
 
 def test_the_smallest_margin_is_used_and_a_note_says_so(make_run: MakeRun, tmp_path: Path) -> None:

@@ -7,17 +7,18 @@ import re
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.page_runs import groups_of, make_run
+from support.page_runs import make_run, tab_of
 
 from ranger21.report.figures.curves import average
 from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.page.page import write_page
-from ranger21.report.page.sections import comparison_section
+from ranger21.report.page.sections import Tab, comparison_tab
 from ranger21.report.runs.finding import find_runs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,8 +71,7 @@ def two(tmp_path: Path) -> Path:
         spike = 1e12 if status == "diverged" else None
         make_run(tmp_path / "runs", "ranger21", seed, status=status, spike=spike, epochs=4 if seed < 2 else 2)
     (comparison,) = compare_like_with_like(find_runs([str(tmp_path / "runs")]).runs)
-    tables = [comparison_section(comparison)]
-    return write_page(comparison.groups, tmp_path, title="Two", links=["claims.md"], tables=tables)
+    return write_page([comparison_tab(comparison)], tmp_path, title="Two", links=["claims.md"])
 
 
 def pixels(page: Any, metric: str) -> str:
@@ -100,7 +100,7 @@ def test_the_page_shows_its_panels_links_and_tables(two: Path, show: Open) -> No
     page = show(two)
     metrics = page.eval_on_selector_all("figure", "found => found.map(figure => figure.dataset.metric)")
     assert metrics == ["val/acc1", "val/loss", "train/loss", "lr", "grad_norm", "perf/images_per_s"]
-    assert page.locator("h2").all_inner_texts()[:2] == ["VALIDATION", "TRAINING"]
+    assert page.locator("#panels h2").all_inner_texts()[:2] == ["VALIDATION", "TRAINING"]
     assert page.get_attribute("nav a", "href") == "claims.md"
     assert "81.00 ± 1.00" in page.inner_text("table.results")
     assert page.locator("table.all-runs tbody tr").count() == 7
@@ -117,9 +117,9 @@ def test_the_page_shows_its_panels_links_and_tables(two: Path, show: Open) -> No
 @needs_browser
 def test_dark_mode_has_its_own_colours(two: Path, show: Open) -> None:
     page = show(two)
-    assert page.evaluate("DATA.groups.map(colourOf)") == ["#0072B2", "#D55E00"]
+    assert page.evaluate("DATA.groups.map(colourOf)") == ["#0072B2", "#CC4400"]
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate("DATA.groups.map(colourOf)") == ["#1a80c4", "#D55E00"]
+    assert page.evaluate("DATA.groups.map(colourOf)") == ["#4DACE8", "#FF8534"]
 
 
 @needs_browser
@@ -212,6 +212,77 @@ def test_hovering_shows_the_values(two: Path, show: Open) -> None:
 
 
 @needs_browser
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)])
+def test_the_first_screen_shows_a_sentence_for_each_pair_and_the_results(
+    two: Path, show: Open, size: tuple[int, int]
+) -> None:
+    page = show(two)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.evaluate("scrollTo(0, 0)")
+    assert "Cannot tell whether adamw is better than ranger21" in page.inner_text(".verdicts")
+    bottoms = page.eval_on_selector_all(".verdicts, .results", "all => all.map(e => e.getBoundingClientRect().bottom)")
+    assert 0 < max(bottoms) < size[1]
+    cell = page.locator(".results tbody tr:first-child td:nth-child(2)").bounding_box()
+    assert cell["x"] + cell["width"] <= size[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+@needs_browser
+def test_each_comparison_has_its_own_tab(tmp_path: Path, show: Open) -> None:
+    make_run(tmp_path / "first", "adamw")
+    make_run(tmp_path / "first", "ranger21")
+    make_run(tmp_path / "second", "lion")
+    tabs = [Tab("overview", "Overview", (), "<p>all</p>")]
+    for place, key in (("first", "a b"), ("second", "c&d")):
+        tabs.append(replace(tab_of(tmp_path / place, f"<p>answer of {place}</p>"), key=key, title=place))
+    page = show(write_page(tabs, tmp_path, title="Three"))
+    assert page.inner_text("#answers").strip() == "all" and not page.is_visible("#panels")
+    page.click("[role=tab] >> nth=2")
+    assert page.inner_text("#answers").strip() == "answer of second"
+    assert [line["group"] for line in lines_of(page, "val/acc1")] == ["lion"]
+    page.wait_for_url(re.compile("tab=c"))
+    again = show(tmp_path / "index.html", page.evaluate("location.hash.slice(1)"))
+    assert again.inner_text("[aria-selected=true]") == "second"
+    again.focus("[aria-selected=true]")
+    again.keyboard.press("ArrowLeft")
+    assert {line["group"] for line in lines_of(again, "val/acc1")} == {"adamw", "ranger21"}
+
+
+@needs_browser
+def test_ticks_are_round_and_distinct_and_no_percentage_exceeds_100(two: Path, show: Open) -> None:
+    page = show(two)
+    assert page.evaluate("yRange([{ y: [99, 99.9], low: [98, 99.4], high: [99.5, 100] }], false, '%')")[1] <= 100
+    band = page.evaluate("bandOf({ n: 2, curve: { y: [99.9], sd: [0.8] } }, '%')")
+    assert band == {"low": [pytest.approx(99.1)], "high": [100]}
+    assert page.evaluate("tickTexts(evenTicks(0.1, 0.5, 4))") == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert page.evaluate("evenTicks(0, 3, 9, 1)") == [0, 1, 2, 3]
+    texts = page.evaluate("tickTexts(evenTicks(1234567, 1234570, 3))")
+    assert len(set(texts)) == len(texts) >= 3
+
+
+@needs_browser
+def test_a_tap_shows_the_values_until_a_tap_elsewhere(two: Path, browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(two.as_uri())
+    over = page.locator('figure[data-metric="val/acc1"] .u-over')
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] * 0.7, box["y"] + 60)
+    page.wait_for_selector("#tooltip:not([hidden])")
+    page.wait_for_timeout(100)
+    assert "adamw · n = 3" in page.inner_text("#tooltip")
+    small = page.eval_on_selector_all(
+        "button, select, [role=tab], .options span, .group-name",
+        "all => all.filter(e => e.offsetParent && e.getBoundingClientRect().height < 40).map(e => e.outerHTML)",
+    )
+    assert small == []
+    page.touchscreen.tap(box["x"] + 20, max(box["y"] - 50, 2))
+    page.wait_for_selector("#tooltip", state="hidden")
+    context.close()
+
+
+@needs_browser
 def test_the_page_averages_curves_like_the_figures(two: Path, show: Open) -> None:
     draw = np.random.default_rng(0)
     curves = [(np.sort(draw.uniform(0, 9, size)), draw.normal(size=size)) for size in (7, 30, 31)]
@@ -262,8 +333,8 @@ def test_hostile_strings_are_shown_as_text(tmp_path: Path, show: Open) -> None:
     make_run(tmp_path / "runs")
     run = make_run(tmp_path / "runs", name="<img src=y onerror=alert(3)>")
     (run / "config.yaml").write_text(json.dumps({"seed": 0, "optimizer": {"name": attack, "note": attack}}))
-    ready = [("<b>Ready</b>", "<p id='ready'>as it is</p>")]
-    page = show(write_page(groups_of(tmp_path / "runs"), tmp_path, title=attack, links=[attack], tables=ready))
+    tab = tab_of(tmp_path / "runs", "<p id='ready'>as it is</p>")
+    page = show(write_page([replace(tab, key=attack, title=attack)], tmp_path, title=attack, links=[attack]))
     assert page.title() == page.inner_text("h1") == attack
     assert attack in page.locator("#groups .label").all_inner_texts()[0]
     assert page.locator("img").count() == 0
@@ -280,7 +351,7 @@ def test_a_page_of_fifty_long_runs_is_small_and_opens_fast(
     more = ("train/acc1", "batch_size", "perf/data_wait", "perf/gpu_memory_gb", "data/substituted")
     for index in range(50):
         make_run(tmp_path / "runs", f"optimizer{index // 5}", index % 5, epochs=60, logged=20, more=more)
-    path = write_page(groups_of(tmp_path / "runs"), tmp_path, title="Fifty", links=(), tables=())
+    path = write_page([tab_of(tmp_path / "runs")], tmp_path, title="Fifty")
     size = path.stat().st_size
     page = show(path)
     loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
-from support.page_runs import groups_of, make_run
+from support.page_runs import groups_of, make_run, tab_of
 
 from ranger21.report.page.data import page_data, points_a_curve, thinned
 from ranger21.report.page.page import embedded
@@ -24,7 +25,7 @@ def test_runs_with_the_same_name_have_separate_switches(tmp_path: Path) -> None:
     for place in ("first", "second"):
         make_run(tmp_path / place, seed=0)
     make_run(tmp_path / "first", seed=1)
-    (group,) = page_data(groups_of(tmp_path))["groups"]
+    (group,) = page_data([tab_of(tmp_path)])["tabs"][0]["groups"]
     names = [str(tmp_path / place / "resnet50-adamw-s0") for place in ("first", "second")]
     assert [run["name"] for run in group["runs"]] == [*names, "resnet50-adamw-s1"]
 
@@ -40,6 +41,10 @@ def test_the_difference_table_contains_only_settings_that_differ(tmp_path: Path)
     for optimizer in ("adamw", "ranger21"):
         make_run(tmp_path, optimizer)
     table = difference_table(groups_of(tmp_path))
-    assert "<td>0.001</td><td>0.003</td>" in table
+    rows = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td><td>.*?>(\w+)</span></td>', table)
+    assert rows == [
+        ("<code>optimizer.lr</code>", "0.001", "adamw"), ("", "0.003", "ranger21"),
+        ("<code>optimizer.name</code>", "adamw", "adamw"), ("", "ranger21", "ranger21"),
+    ]  # fmt: skip
     assert "model.name" not in table
     assert difference_table(groups_of(tmp_path)[:1]) == ""

@@ -34,7 +34,7 @@ WITHOUT_EFFECT = (
         for name in ("archives", "checksums", "oddities", "packing", "parquet", "photographs", "prepare", "verify")
     ),
     "ranger21/tracking/loggers/",
-    *(f"ranger21/tracking/{name}.py" for name in ("console", "panels", "weights_and_biases")),
+    *(f"ranger21/tracking/{name}.py" for name in ("colours", "console", "panels", "weights_and_biases")),
     *(f"ranger21/{name}.py" for name in ("__main__", "commands", "engine/lr_finder", "system/terminal")),
     "configs/protocol/",
 )

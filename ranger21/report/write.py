@@ -112,19 +112,19 @@ def _overall_figures(overall: Overall, out: Path) -> None:
     write_workloads_figures(overall, out)
 
 
-def _page(report: Report, out: Path, links: Sequence[str]) -> Path:
-    """Write index.html: the curves of all runs, a section for each comparison, and links to the other files."""
+def _page(report: Report, out: Path, links: Sequence[str], reload: float | None = None) -> Path:
+    """Write index.html: a tab for each comparison, an overview if there are several, and links to the other files."""
     from ranger21.report.page.page import write_page
-    from ranger21.report.page.sections import comparison_section
+    from ranger21.report.page.sections import comparison_tab, overview_tab
 
     several = len(report.comparisons) > 1
     title = f"{len(report.comparisons)} comparisons" if several else report.comparisons[0].title
-    groups = [
-        replace(group, label=f"{comparison.title}: {group.label}") if several else group
-        for comparison in report.comparisons
-        for group in comparison.groups
-    ]
-    tables = [workloads_text.section(report.overall)] if report.overall else []
-    tables += [comparison_section(comparison) for comparison in report.comparisons]
-    tables += [targets_table.section(comparison) for comparison in report.comparisons if has_targets(comparison)]
-    return write_page(groups, out, title=title, links=links, tables=tables)
+    tabs = []
+    for comparison in report.comparisons:
+        tab = comparison_tab(comparison)
+        targets = [targets_table.section(comparison)] if has_targets(comparison) else []
+        tabs.append(replace(tab, details=[*targets, *tab.details]))
+    if several:
+        overall = [workloads_text.section(report.overall)] if report.overall else []
+        tabs = [overview_tab(report.comparisons, report.remarks, overall), *tabs]
+    return write_page(tabs, out, title=title, links=links, reload=reload)

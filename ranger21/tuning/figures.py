@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ranger21.report.figures.drawing import COLOURS, DASHES, GREY, STYLE, log_ticks, save
+from ranger21.report.figures.drawing import GREY, STYLE, line_style, log_ticks, save
+from ranger21.tracking.colours import look_of
 from ranger21.tuning.best_of import BestOf
 
 MARKERS = "osD^vPX"
@@ -33,9 +35,9 @@ def write_sensitivity(trials: Mapping[str, Sequence[Point]], y: str, path: Path)
     """Write a figure of top-1 against the learning rate for every optimizer, as PNG and SVG. `path` has no suffix."""
 
     def draw(axes: Axes) -> None:
-        for index, points in enumerate(trials.values()):
+        for index, (name, points) in enumerate(trials.items()):
             ends = [point for point in points if not point.failed]
-            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            colour, marker = look_of(name).light, MARKERS[index % len(MARKERS)]
             axes.plot([p.lr for p in ends], [p.top1 for p in ends], marker, color=colour, alpha=0.75, markersize=5.5)
             lost = [point for point in points if point.failed]
             axes.plot([p.lr for p in lost], [p.top1 for p in lost], "x", color=colour, markersize=7)
@@ -44,7 +46,7 @@ def write_sensitivity(trials: Mapping[str, Sequence[Point]], y: str, path: Path)
         axes.set_xlabel("learning rate")
 
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], linestyle="", label=name)
+        Line2D([], [], color=look_of(name).light, marker=MARKERS[i % len(MARKERS)], linestyle="", label=name)
         for i, name in enumerate(trials)
     ]
     if any(point.failed for points in trials.values() for point in points):
@@ -59,21 +61,16 @@ def write_best_of(
     """Write a figure of the expected best of k trials for every optimizer, with its defaults at k = 0."""
 
     def draw(axes: Axes) -> None:
-        for index, (name, curve) in enumerate(curves.items()):
-            colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        for name, curve in curves.items():
             counts = [best.k for best in curve]
-            axes.plot(counts, [best.mean for best in curve], color=colour, linestyle=dash, linewidth=1.7)
+            axes.plot(counts, [best.mean for best in curve], **line_style(look_of(name)))
             if name in defaults:
-                axes.plot(
-                    [0], [defaults[name]], "o", color=colour, markerfacecolor="white", markersize=6, clip_on=False
-                )
+                mark: dict[str, Any] = {"markerfacecolor": "white", "markersize": 6, "clip_on": False}
+                axes.plot([0], [defaults[name]], "o", color=look_of(name).light, **mark)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trials")
 
-    handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=1.7, label=name)
-        for i, name in enumerate(curves)
-    ]
+    handles = [Line2D([], [], **line_style(look_of(name)), label=name) for name in curves]
     if defaults:
         handles.append(Line2D([], [], color=GREY, linestyle="", marker="o", markerfacecolor="white", label="untuned"))
     caption = (

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from ranger21.report.groups.grouping import Group, group_runs
+from ranger21.report.page.sections import Tab
 from ranger21.report.runs.finding import find_runs
 
 STEPS, LOGGED = 20, 10  # steps and logged lines per epoch
@@ -42,3 +43,8 @@ def make_run(
 
 def groups_of(place: Path) -> list[Group]:
     return group_runs(find_runs([str(place)]).runs)
+
+
+def tab_of(place: Path, answer: str = "") -> Tab:
+    """Return a tab with the curves of all runs in a folder, and an answer."""
+    return Tab("runs", "Runs", groups_of(place), answer)

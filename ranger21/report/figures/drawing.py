@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from matplotlib.lines import Line2D
 
 from ranger21.report.figures.curves import Curve, average
 from ranger21.report.groups.grouping import Group
+from ranger21.report.groups.looks import looks
 from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING, RecordedRun
 from ranger21.system.files import replacing
+from ranger21.tracking.colours import SHARED, Look
 
-# Okabe–Ito colours without yellow, which is illegible in print; with 5 dash patterns they give 35 distinct lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (6, 1.6, 1.2, 1.6)), (0, (1.2, 1.2)), (0, (9, 2)))
 END_MARKS = {DIVERGED: "x", RUNNING: "o"}
 GREY = "#555555"
 STYLE: Any = {
@@ -94,7 +93,12 @@ class ErrorBar:
 
 
 def write_error_bars(
-    bars: Sequence[ErrorBar], rows: Sequence[str], label: str, path: Path, zero: bool = True
+    bars: Sequence[ErrorBar],
+    rows: Sequence[str],
+    label: str,
+    path: Path,
+    zero: bool = True,
+    colours: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write values with their intervals as PNG and SVG.
 
@@ -104,6 +108,7 @@ def write_error_bars(
         label: the label of the x axis.
         path: the path of the files, without suffix.
         zero: whether to draw a line at 0.
+        colours: the colour of each row; None if the kinds have different colours instead.
     """
     kinds = list(dict.fromkeys(bar.kind for bar in bars))
     with matplotlib.rc_context(STYLE):
@@ -116,10 +121,12 @@ def write_error_bars(
             mine = [bar for bar in bars if bar.kind == kind]
             heights = [rows.index(bar.row) + 0.2 * (index - (len(kinds) - 1) / 2) for bar in mine]
             ends = [[bar.value if end is None else end for end in (bar.low, bar.high)] for bar in mine]
-            axes.hlines(heights, *zip(*ends, strict=True), color=_colour(index), linewidth=1.4)
-            axes.plot(
-                [bar.value for bar in mine], heights, "osD"[index % 3], color=_colour(index), label=kind, markersize=5
-            )
+            own = SHARED[index % len(SHARED)][0]
+            shown = [colours[bar.row] if colours else own for bar in mine]
+            low, high = zip(*ends, strict=True)
+            axes.hlines(heights, low, high, colors=shown, linewidth=1.4)
+            axes.scatter([bar.value for bar in mine], heights, 26, shown, marker="osD"[index % 3], zorder=3)
+            axes.plot([], [], "osD"[index % 3], color=GREY if colours else own, label=kind, markersize=5)
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
         axes.set_xlabel(label)
@@ -182,39 +189,40 @@ def _draw(axes: Axes, panel: FigurePanel, groups: Sequence[Group]) -> None:
 
 def _draw_curves(axes: Axes, curve: Callable[[RecordedRun], Curve], log: bool, groups: Sequence[Group]) -> None:
     """Draw means and bands, then the runs that are not averaged."""
-    for index, group in enumerate(groups):
-        _draw_mean(axes, [curve(run) for run in group.having(FINISHED)], index)
+    drawn = list(zip(groups, looks(groups), strict=True))
+    for group, look in drawn:
+        _draw_mean(axes, [curve(run) for run in group.having(FINISHED)], look)
         for run in group.having(RUNNING):
-            _draw_single(axes, curve(run), index, RUNNING)
+            _draw_single(axes, curve(run), look, RUNNING)
     top = axes.get_ylim()[1] if log and axes.has_data() else math.inf
-    for index, group in enumerate(groups):
+    for group, look in drawn:
         for run in group.having(DIVERGED):
-            _draw_single(axes, curve(run), index, DIVERGED, top)
+            _draw_single(axes, curve(run), look, DIVERGED, top)
 
 
 def _draw_points(axes: Axes, figure: Callable[[RecordedRun], float | None], groups: Sequence[Group]) -> None:
     """Draw the number of every finished run as a point, and a line at the mean of each group."""
-    for index, group in enumerate(groups):
+    for index, (group, look) in enumerate(zip(groups, looks(groups), strict=True)):
         values = [value for run in group.having(FINISHED) if (value := figure(run)) is not None]
         if values:
-            axes.plot([index] * len(values), values, "o", color=_colour(index), alpha=0.6, markersize=5)
-            axes.plot([index - 0.3, index + 0.3], [np.mean(values)] * 2, color=_colour(index), linewidth=2)
+            axes.plot([index] * len(values), values, "o", color=look.light, alpha=0.6, markersize=5)
+            axes.plot([index - 0.3, index + 0.3], [np.mean(values)] * 2, color=look.light, linewidth=2)
     axes.set_xticks([])
     axes.set_xlim(-0.6, len(groups) - 0.4)
 
 
-def _draw_mean(axes: Axes, curves: Sequence[Curve], index: int) -> None:
+def _draw_mean(axes: Axes, curves: Sequence[Curve], look: Look) -> None:
     """Draw the mean of the finished runs and, if there are several, their range as a band."""
     epochs, mean, low, high = average(curves)
     if not len(epochs):
         return
     single = "." if len(epochs) == 1 else ""
-    axes.plot(epochs, mean, color=_colour(index), linestyle=_dash(index), linewidth=1.7, marker=single)
+    axes.plot(epochs, mean, **line_style(look), marker=single)
     if len(curves) > 1:
-        axes.fill_between(epochs, low, high, color=_colour(index), alpha=0.18, linewidth=0)
+        axes.fill_between(epochs, low, high, color=look.light, alpha=0.18, linewidth=0)
 
 
-def _draw_single(axes: Axes, curve: Curve, index: int, status: str, top: float = math.inf) -> None:
+def _draw_single(axes: Axes, curve: Curve, look: Look, status: str, top: float = math.inf) -> None:
     """Draw a run that is not averaged as a thin line with a mark at its end, cut off where it stays above `top`."""
     epochs, values = curve
     if not len(epochs):
@@ -223,8 +231,8 @@ def _draw_single(axes: Axes, curve: Curve, index: int, status: str, top: float =
     end = int(np.flatnonzero(values <= top)[-1]) + 2
     epochs, values = epochs[:end], np.minimum(values[:end], top)
     mark: dict[str, Any] = {"markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.6, "zorder": 5}
-    axes.plot(epochs, values, color=_colour(index), linestyle=_dash(index), linewidth=0.8)
-    axes.plot(epochs[-1:], values[-1:], END_MARKS[status], color=_colour(index), clip_on=False, **mark)
+    axes.plot(epochs, values, **line_style(look) | {"linewidth": 0.8})
+    axes.plot(epochs[-1:], values[-1:], END_MARKS[status], color=look.light, clip_on=False, **mark)
 
 
 def log_ticks(axis: Any) -> None:
@@ -242,10 +250,10 @@ def log_ticks(axis: Any) -> None:
 def _legend(groups: Sequence[Group]) -> list[Line2D]:
     """Return a legend entry for each group, with its n, and for each kind of mark that occurs."""
     handles = []
-    for index, group in enumerate(groups):
+    for group, look in zip(groups, looks(groups), strict=True):
         lost = f", {len(group.having(DIVERGED))} diverged" if group.having(DIVERGED) else ""
         text = textwrap.fill(f"{group.label} (n = {len(group.having(FINISHED))}{lost})", 44)
-        handles.append(Line2D([], [], color=_colour(index), linestyle=_dash(index), linewidth=1.7, label=text))
+        handles.append(Line2D([], [], **line_style(look), label=text))
     for status, text in ((DIVERGED, "diverged run"), (RUNNING, "unfinished run")):
         if any(group.having(status) for group in groups):
             mark = Line2D([], [], color=GREY, linewidth=0.8, marker=END_MARKS[status], label=text)
@@ -254,9 +262,11 @@ def _legend(groups: Sequence[Group]) -> list[Line2D]:
     return handles
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _dash(index: int) -> Any:
-    return DASHES[index % len(DASHES)]
+def line_style(look: Look) -> dict[str, Any]:
+    """Return matplotlib's arguments for a line. Wider lines are drawn above others."""
+    return {
+        "color": look.light,
+        "linestyle": (0, look.dash) if look.dash else "-",
+        "linewidth": look.width,
+        "zorder": 2 + look.width / 10,
+    }

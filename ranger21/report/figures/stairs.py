@@ -15,8 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ranger21.report.figures.drawing import COLOURS, DASHES, GREY, STYLE, save
+from ranger21.report.figures.drawing import GREY, STYLE, line_style, save
 from ranger21.report.runs.metrics import Array
+from ranger21.tracking.colours import Look
 
 COLUMNS = 3  # panels side by side, at most
 
@@ -26,12 +27,12 @@ class StepLine:
     """A step function that starts at 0 and jumps to `y[i]` at `x[i]`.
 
     Attributes:
-        index: the index of its colour and dash pattern.
+        look: its colour and dash pattern.
         open: whether the line ends at its last x because its continuation is unknown, not at the end of the axes.
     """
 
     label: str
-    index: int
+    look: Look
     x: Array
     y: Array
     open: bool = False
@@ -58,10 +59,9 @@ def make_stairs(panels: Sequence[StepPanel], y: str, caption: str) -> Figure:
     """Return a figure of panels with one legend above and a caption below."""
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend = {line.label: line.index for panel in panels for line in panel.lines}
+    legend = {line.label: line.look for panel in panels for line in panel.lines}
     handles = [
-        Line2D([], [], color=_colour(index), linestyle=_dash(index), linewidth=1.7, label=textwrap.fill(label, 44))
-        for label, index in sorted(legend.items(), key=lambda entry: entry[1])
+        Line2D([], [], **line_style(look), label=textwrap.fill(label, 44)) for label, look in sorted(legend.items())
     ]
     beside = max(1, min(len(handles), int(max(4.0 * columns, 5.6) / 2.4)))
     height = 3.2 * rows + 0.2 * math.ceil(len(handles) / beside) + 0.4
@@ -86,14 +86,6 @@ def _draw(axes: Axes, panel: StepPanel) -> None:
         x, y = [panel.start, *line.x], [0.0, *line.y]
         if not line.open:
             x, y = [*x, panel.end], [*y, y[-1]]
-        axes.step(x, y, where="post", color=_colour(line.index), linestyle=_dash(line.index), linewidth=1.7)
+        axes.step(x, y, where="post", **line_style(line.look))
     axes.set_xlim(panel.start, panel.end)
     axes.set_ylim(-0.02, 1.02)
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _dash(index: int) -> object:
-    return DASHES[index % len(DASHES)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranger21.config import SEEDS, neutral_keys
+from ranger21.report.groups.ablation_names import ablation_name
 from ranger21.report.runs.run import RecordedRun
 from ranger21.system.checks import COUNT
 from ranger21.system.wording import one_line
@@ -122,13 +123,19 @@ def how_tuned(trials: int) -> str:
 
 
 def _label(mine: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
-    """Return the optimizer's name and the settings that differ from other groups; the name alone for a single group."""
+    """Return the optimizer's name and the settings that differ from other groups; the name alone for a single group.
+
+    A configuration of the ablation has its name, such as `minus_pnm`, in place of the ingredients' settings.
+    """
     keys = {key for settings in everyone for key in settings}
     named = sorted(
         (key for key in keys if _differs(key, mine, everyone)),
         key=lambda key: (key != OPTIMIZER, not key.endswith(".name"), key),
     )
-    words = [_word(key, mine.get(key, UNSET)) for key in named]
+    name, replaced = ablation_name(mine, named)
+    words = [_word(key, mine.get(key, UNSET)) for key in named if key not in replaced]
+    if name:
+        words.insert(int(OPTIMIZER in named), name)
     return one_line(" ".join(words)) or show(mine.get(OPTIMIZER, "run"))
 
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.report.figures.drawing import COLOURS, DASHES
 from ranger21.report.groups.grouping import Group
+from ranger21.report.groups.looks import looks
+from ranger21.report.page.sections import Tab
 from ranger21.report.runs.metrics import Array
 from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.table import MARKS, SAID
+from ranger21.tracking.colours import Look
 from ranger21.tracking.panels import AXES, PANELS, SCHEDULE, VALIDATION, WATCHED
 
 POINTS = 600  # the most points per curve
 POINTS_OF_ALL_RUNS = 30_000  # the most points per metric over all runs, so with more than 50 runs curves are coarser
-DARK = {"#000000": "#f4f4f4", "#0072B2": "#1a80c4", "#56B4E9": "#8ccdf3"}  # replacements on a dark background
 DASH_UNIT = 1.8  # pixels per unit of the figures' dash patterns
 
 
@@ -25,11 +26,17 @@ def points_a_curve(runs: int) -> int:
     return max(min(POINTS, POINTS_OF_ALL_RUNS // runs), 50)
 
 
-def page_data(groups: Sequence[Group]) -> dict[str, Any]:
-    """Return everything that the page draws, as JSON values. Curves are strings of numbers separated by spaces."""
-    points = points_a_curve(sum(len(group.runs) for group in groups))
-    made = [_group(index, group, points) for index, group in enumerate(groups)]
-    logged = {metric for group in made for run in group["runs"] for metric in run["curves"]}
+def page_data(tabs: Sequence[Tab], reload: float | None = None) -> dict[str, Any]:
+    """Return everything that the page draws, as JSON values. Curves are strings of numbers separated by spaces.
+
+    Args:
+        reload: the seconds after which the page loads its file again; None for never.
+    """
+    points = points_a_curve(sum(len(group.runs) for tab in tabs for group in tab.groups))
+    made: list[dict[str, Any]] = [
+        {"key": tab.key, "title": tab.title, "groups": _groups(tab.groups, points)} for tab in tabs
+    ]
+    logged = {metric for tab in made for group in tab["groups"] for run in group["runs"] for metric in run["curves"]}
     panels = [
         {
             "metric": panel.metric,
@@ -43,7 +50,7 @@ def page_data(groups: Sequence[Group]) -> dict[str, Any]:
         if panel.metric in logged
     ]
     states = {status: {"mark": mark, "said": SAID[status]} for status, mark in MARKS.items()}
-    return {"axes": AXES, "states": states, "panels": panels, "groups": made}
+    return {"axes": AXES, "states": states, "panels": panels, "tabs": made, "reload": reload}
 
 
 def thinned(values: Array, points: int) -> Array:
@@ -60,14 +67,18 @@ def numbers(values: Array, digits: int) -> str:
     return " ".join(f"{value:.{digits}g}" for value in values)
 
 
-def _group(index: int, group: Group, points: int) -> dict[str, Any]:
-    """Return the data of a group. Its colour and dash pattern are those of the figures."""
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+def _groups(groups: Sequence[Group], points: int) -> list[dict[str, Any]]:
+    return [_group(group, look, points) for group, look in zip(groups, looks(groups), strict=True)]
+
+
+def _group(group: Group, look: Look, points: int) -> dict[str, Any]:
+    """Return the data of a group. Its colours and dash pattern are those of the figures."""
     return {
         "label": group.label,
-        "colour": colour,
-        "dark": DARK.get(colour, colour),
-        "dash": [] if dash == "-" else [round(DASH_UNIT * part, 1) for part in dash[1]],
+        "colour": look.light,
+        "dark": look.dark,
+        "dash": [round(DASH_UNIT * part, 1) for part in look.dash],
+        "width": look.width,
         "runs": [_run(run, _name(run, group), points) for run in group.runs],
     }
 

@@ -17,40 +17,40 @@ from pathlib import Path
 
 from ranger21.report.groups.grouping import Group
 from ranger21.report.page.data import POINTS, page_data, points_a_curve
-from ranger21.report.page.tables import difference_table, run_table
+from ranger21.report.page.sections import Tab, scrolling
 from ranger21.report.tables.table import MARKS
 from ranger21.report.tables.text import create
 from ranger21.system.wording import counted
 
 ASSETS = Path(__file__).with_name("assets")
 STYLES = ("uplot.min.css", "style.css")
-SCRIPTS = ("curves.js", "view.js", "plot.js", "draw.js", "tooltip.js", "panels.js", "sidebar.js", "main.js")
+SCRIPTS = ("curves.js", "view.js", "plot.js", "draw.js", "tooltip.js", "panels.js", "sidebar.js", "tabs.js", "main.js")
 
 
 def write_page(
-    groups: Sequence[Group],
-    out: Path,
-    *,
-    title: str,
-    links: Sequence[str],
-    tables: Sequence[tuple[str, str]],
+    tabs: Sequence[Tab], out: Path, *, title: str, links: Sequence[str] = (), reload: float | None = None
 ) -> Path:
     """Write `index.html` into the folder `out`, and return its path.
 
     Args:
+        tabs: the first one is shown first.
         links: the names of files in `out` to link to.
-        tables: headings and HTML, in which all text must be escaped already.
+        reload: the seconds after which the page loads the file again, while runs are going on; None for never.
     """
     script = _script()
-    shown = [*tables, ("Settings that differ", difference_table(groups)), ("Runs", run_table(groups))]
+    groups = [group for tab in tabs for group in tab.groups]
     parts = {
         "title": escape(title),
         "summary": _summary(groups),
         "links": " ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in links),
         "thinning": _thinning(groups),
-        "tables": "\n".join(_section(heading, html) for heading, html in shown if html),
+        "tabs": "".join(map(_tab, tabs)) if len(tabs) > 1 else "",
+        "answers": "\n".join(_panel(tab, tab.answer, several=len(tabs) > 1) for tab in tabs),
+        "details": "\n".join(
+            _panel(tab, "\n".join(_section(*part) for part in tab.details if part[1])) for tab in tabs
+        ),
         "style": "\n".join(_asset(name) for name in STYLES),
-        "data": embedded(page_data(groups)),
+        "data": embedded(page_data(tabs, reload)),
         "script": script,
         "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
@@ -94,5 +94,17 @@ def _thinning(groups: Sequence[Group]) -> str:
 
 
 def _section(heading: str, html: str) -> str:
-    """Return a table below its heading; wide tables scroll on their own."""
-    return f'<section><h2>{escape(heading)}</h2><div class="scroll" tabindex="0">{html}</div></section>'
+    """Return a part of the details below its heading; wide tables scroll on their own."""
+    return f"<section><h2>{escape(heading)}</h2>{scrolling(html)}</section>"
+
+
+def _tab(tab: Tab) -> str:
+    """Return the button of a tab. It is a link, so that it can be opened in another window."""
+    key = escape(tab.key)
+    return f'<a role="tab" href="#tab={key}" data-tab-link="{key}">{escape(tab.title)}</a>'
+
+
+def _panel(tab: Tab, html: str, several: bool = False) -> str:
+    """Return what a tab shows in one place of the page. The script hides the other tabs."""
+    title = f"<h2>{escape(tab.title)}</h2>" if several else ""
+    return f'<div data-tab="{escape(tab.key)}">{title}{html}</div>'

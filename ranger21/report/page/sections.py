@@ -1,31 +1,138 @@
-"""Build the page's section on each comparison: table, verdicts, claims, links to figures, and notes."""
+"""Build the page's tabs: an overview of all comparisons, and for each comparison its answer and its details."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from ranger21.report.claims.claims import HEADS, claim_results
 from ranger21.report.claims.rules import NOT_RUN
 from ranger21.report.figures.gallery import gallery
 from ranger21.report.groups.comparisons import GroupComparison
-from ranger21.report.page.tables import html_table
+from ranger21.report.groups.grouping import Group
+from ranger21.report.groups.summary import GroupSummary, top1_pairs
+from ranger21.report.page.tables import difference_table, group_name, html_table, run_table
 from ranger21.report.tables import table
+from ranger21.system.wording import counted
+
+OVERVIEW = "overview"
+FIRST = ("group", "final top-1 (%)", "95 % interval", "n")  # the columns of the results that come first on the page
 
 
-def comparison_section(comparison: GroupComparison) -> tuple[str, str]:
-    """Return a heading and the section as HTML, in which all text from runs is escaped."""
-    shown = table.columns(comparison.rows)
-    cells = [[escape(cell(row)) for cell in shown.values()] for row in comparison.rows]
-    parts = [html_table(map(escape, shown), cells, "results"), _list(table.sentences(comparison.rows))]
-    found = [finding for finding in claim_results(comparison) if finding.status != NOT_RUN]
-    if found:
-        judged = [[*map(escape, finding.cells), f"<strong>{finding.status}</strong>"] for finding in found]
-        parts.append(html_table(HEADS, judged, "claims"))
+@dataclass(frozen=True)
+class Tab:
+    """A tab of the page. All HTML has the text from runs escaped.
+
+    Attributes:
+        key: names the tab in the page's address.
+        groups: the groups whose curves it shows; empty for the overview.
+        answer: HTML above the curves.
+        details: headings and HTML below the curves.
+    """
+
+    key: str
+    title: str
+    groups: Sequence[Group]
+    answer: str
+    details: Sequence[tuple[str, str]] = ()
+
+
+def comparison_tab(comparison: GroupComparison) -> Tab:
+    """Return the tab of a comparison: verdicts and results, then tests, claims, links to figures, notes and runs."""
+    rows = comparison.rows
     links = [(picture.title, f"{comparison.slug}/{picture.name}.svg") for picture in gallery(comparison)]
     pictures = " · ".join(f'<a href="{escape(path)}">{escape(title)}</a>' for title, path in links)
-    return comparison.title, "\n".join([*parts, f"<p>Figures: {pictures}</p>", _list(table.notes(comparison.rows))])
+    parts = [
+        ("How sure: the tests behind the verdicts", bullets(table.sentences(rows))),
+        ("Notes", bullets(table.notes(rows))),
+        ("The paper's claims", _claims(comparison)),
+        ("Figures", f"<p>{pictures}</p>"),
+        ("Settings that differ", difference_table(comparison.groups)),
+        ("Runs", run_table(comparison.groups)),
+    ]
+    answer = f"{verdict_list(rows)}\n{scrolling(_results(comparison))}"
+    return Tab(comparison.slug, comparison.title, comparison.groups, answer, parts)
 
 
-def _list(phrases: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(phrase)}</li>' for phrase in phrases)}</ul>"
+def overview_tab(
+    comparisons: Sequence[GroupComparison], remarks: Sequence[str], more: Sequence[tuple[str, str]]
+) -> Tab:
+    """Return the first tab of a page with several comparisons: the best group of each, and what is shown about it.
+
+    Args:
+        remarks: sentences on what is not compared.
+        more: further headings and HTML.
+    """
+    heads = ["comparison", "best final top-1", "%", "better than", "cannot tell from", "groups", "runs"]
+    cells = []
+    for comparison in comparisons:
+        link = f'<a href="#tab={escape(comparison.slug)}" data-tab-link="{escape(comparison.slug)}">'
+        counts = [str(len(comparison.groups)), str(len(comparison.runs))]
+        cells.append([f"{link}{escape(comparison.title)}</a>", *_best(comparison.rows), *counts])
+    answer = scrolling(html_table(heads, cells, "verdicts-of-all"))
+    return Tab(OVERVIEW, "Overview", (), answer, [*more, ("Notes", bullets(remarks))])
+
+
+def verdict_list(rows: Sequence[GroupSummary]) -> str:
+    """Return one short sentence per pair of groups as a list; of many pairs, only those that `told_pairs` tells."""
+    told, unsaid = table.told_pairs(rows)
+    items = [
+        f'<li class="{"unsure" if pair.difference.verdict == "cannot tell" else "sure"}">'
+        f"{escape(_unbroken(pair.difference.brief(pair.a, pair.b, unit='points')))}</li>"
+        for pair in sorted(told, key=lambda pair: pair.difference.verdict == "cannot tell")
+    ]
+    if unsaid:
+        items.append(f'<li class="unsure">No verdict on {counted(unsaid, "further pair")}.</li>')
+    return f'<ul class="verdicts" tabindex="0" aria-label="Verdicts">{"".join(items)}</ul>' if items else ""
+
+
+def _unbroken(sentence: str) -> str:
+    """Return a sentence in which no line ends within `p = 0.01`."""
+    return re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", sentence)
+
+
+def bullets(phrases: Iterable[str]) -> str:
+    """Return a list of sentences as HTML; empty without any."""
+    items = "".join(f"<li>{escape(phrase)}</li>" for phrase in phrases)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def scrolling(html: str) -> str:
+    """Return a table in an element that scrolls sideways if it does not fit."""
+    return f'<div class="scroll" tabindex="0">{html}</div>'
+
+
+def _results(comparison: GroupComparison) -> str:
+    """Return the table of results, the accuracy first; columns in which every cell is 0 or a dash are left out."""
+    rows, shown = comparison.rows, table.columns(comparison.rows)
+    labels = [group.label for group in comparison.groups]
+    heads = [*FIRST, *(head for head in shown if head not in FIRST)]
+    cells = {head: [shown[head](row) for row in rows] for head in heads}
+    kept = [head for head in heads if head in FIRST or not set(cells[head]) <= {"0", "–"}]
+    named = [group_name(labels.index(row.group.label), row.group) for row in rows]
+    body = [[named[i], *(escape(cells[head][i]) for head in kept[1:])] for i in range(len(rows))]
+    return html_table(map(escape, kept), body, "results")
+
+
+def _claims(comparison: GroupComparison) -> str:
+    found = [finding for finding in claim_results(comparison) if finding.status != NOT_RUN]
+    judged = [[*map(escape, finding.cells), f"<strong>{finding.status}</strong>"] for finding in found]
+    return html_table(HEADS, judged, "claims") if judged else ""
+
+
+def _best(rows: Sequence[GroupSummary]) -> list[str]:
+    """Return the best group by final top-1, its accuracy, the groups shown to be worse, and the others."""
+    if not rows:
+        return ["–"] * 4
+    best, pairs = rows[0], [pair for pair in top1_pairs(rows) if rows[0].group.label in (pair.a, pair.b)]
+    beaten = [pair.b for pair in pairs if pair.a == best.group.label and pair.difference.verdict == "better"]
+    others = [row.group.label for row in rows[1:] if row.group.label not in beaten]
+    top1 = "–" if best.final_top1 is None else f"{best.final_top1.mean:.2f}"
+    return [escape(best.group.label), top1, _names(beaten), _names(others)]
+
+
+def _names(labels: Sequence[str]) -> str:
+    """Return a few labels, or how many there are."""
+    return escape(", ".join(labels)) or "–" if len(labels) <= 4 else counted(len(labels), "group")

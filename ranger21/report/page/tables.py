@@ -15,19 +15,23 @@ NOTHING = "–"
 
 
 def difference_table(groups: Sequence[Group]) -> str:
-    """Return a table of the settings that differ between groups, one per row; empty if none differs."""
-    keys = sorted({key for group in groups for key in group.settings})
-    values = {key: [_setting(group.settings, key) for group in groups] for key in keys}
-    rows = [[f"<code>{escape(key)}</code>", *map(escape, row)] for key, row in values.items() if len(set(row)) > 1]
-    heads = ["setting", *(_name(index, group) for index, group in enumerate(groups))]
-    return html_table(heads, rows, "differences") if rows else ""
+    """Return a table of the settings that differ between groups, with a row for each value; empty if none differs."""
+    rows = []
+    for key in sorted({key for group in groups for key in group.settings}):
+        having: dict[str, list[str]] = {}
+        for index, group in enumerate(groups):
+            having.setdefault(_setting(group.settings, key), []).append(group_name(index, group))
+        told = [[escape(value), "<br>".join(names)] for value, names in having.items()]
+        heading = f"<code>{escape(key)}</code>"
+        rows += [["" if i else heading, *row] for i, row in enumerate(told)] if len(told) > 1 else []
+    return html_table(["setting", "value", "groups"], rows, "differences") if rows else ""
 
 
 def run_table(groups: Sequence[Group]) -> str:
     """Return a table of all runs: state, last epoch, last top-1, directory and notes."""
     rows = [
         [
-            _name(index, group),
+            group_name(index, group),
             escape(str(run.seed)),
             escape(_state(run)),
             _number(run.last("epoch"), ".4g"),
@@ -49,7 +53,7 @@ def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
 
 
-def _name(index: int, group: Group) -> str:
+def group_name(index: int, group: Group) -> str:
     """Return a group's label; the page's script draws a sample of its line in front of it."""
     return f'<span class="name" data-group="{index}">{escape(group.label)}</span>'
 

@@ -81,6 +81,21 @@ class Difference:
             text += f", but by less than the margin of {self.equivalence.margin:g}{unit}"
         return f"{text} ({self._details(digits, counts)})."
 
+    def brief(self, a: str, b: str, unit: str = "", digits: int = 2) -> str:
+        """Return the verdict in few words, without intervals; p is after Holm's correction."""
+        amount = f"{_decimals(self.mean, digits)}{unit and f' {unit}'}"
+        p = self.equivalence.p_adjusted if self.equivalence and self.verdict == "equivalent" else self.p_adjusted
+        sure = "" if p is None else f", {show_p(p)}"
+        if self.verdict == "equivalent" and self.equivalence:
+            return (
+                f"{a} and {b} are equivalent within {self.equivalence.margin:g}{unit and f' {unit}'} ({amount}{sure})."
+            )
+        if self.verdict == "cannot tell":
+            few = min(self.n_a, self.n_b) < ENOUGH_SEEDS
+            why = f", too few seeds (n = {self.n_a} and {self.n_b})" if few else sure
+            return f"Cannot tell whether {a} is better than {b} ({amount}{why})."
+        return f"{a} is {self.verdict} than {b} by {amount.removeprefix('-')}{sure and f' ({sure[2:]})'}."
+
     def _details(self, digits: int, *counts: str) -> str:
         """Return the text in brackets. After "better by" and "worse by" the interval has the sign of the amount."""
         if any(self.failed):

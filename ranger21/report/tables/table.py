@@ -37,14 +37,17 @@ def sentences(rows: Sequence[GroupSummary]) -> list[str]:
 
     If there are many pairs, those without a verdict are listed for the first group only.
     """
-    said, unsaid, found = [], 0, top1_pairs(rows)
-    for a, b, difference in found:
-        if len(found) > MANY_PAIRS and difference.verdict == "cannot tell" and a != found[0].a:
-            unsaid += 1
-            continue
-        said.append(difference.sentence(a, b, unit="points"))
+    told, unsaid = told_pairs(rows)
+    said = [pair.difference.sentence(pair.a, pair.b, unit="points") for pair in told]
     said += [f"No verdict on {counted(unsaid, 'further pair')} either (see pairs.csv)."] if unsaid else []
     return said + failure_sentences(rows)
+
+
+def told_pairs(rows: Sequence[GroupSummary]) -> tuple[list[Pair], int]:
+    """Return the pairs of groups that are told one by one, and the number of the others, which have no verdict."""
+    found = top1_pairs(rows)
+    told = [p for p in found if len(found) <= MANY_PAIRS or p.difference.verdict != "cannot tell" or p.a == found[0].a]
+    return told, len(found) - len(told)
 
 
 def notes(rows: Sequence[GroupSummary]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ranger21.report.figures.stairs import StepLine, StepPanel, write_stairs
 from ranger21.report.groups.comparisons import GroupComparison
+from ranger21.report.groups.looks import looks
 from ranger21.report.targets.table import PICTURE
 from ranger21.report.targets.targets import at_target, targets_of
 
@@ -28,11 +29,11 @@ def write_targets_figure(comparison: GroupComparison, out: Path) -> list[Path]:
 
 def _lines(comparison: GroupComparison, target: float) -> list[StepLine]:
     """Return a line for each group, in the group's colour of all other figures."""
-    places = {group.label: index for index, group in enumerate(comparison.groups)}
+    own = dict(zip([group.label for group in comparison.groups], looks(comparison.groups), strict=True))
     lines = []
-    for row in sorted(at_target(comparison, target), key=lambda row: places[row.group.label]):
+    for row in at_target(comparison, target):
         if arrivals := row.arrivals("steps"):
             times, share, _, _ = arrivals.curve
             label = f"{row.group.label} (n = {arrivals.n})"
-            lines.append(StepLine(label, places[row.group.label], times, share, open=bool(arrivals.waiting)))
+            lines.append(StepLine(label, own[row.group.label], times, share, open=bool(arrivals.waiting)))
     return lines

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ranger21.report.figures.drawing import ErrorBar, write_error_bars
 from ranger21.report.figures.stairs import StepLine, StepPanel, write_stairs
+from ranger21.report.groups.looks import looks_of, optimizer_of
 from ranger21.report.workloads.profiles import LARGEST_RATIO
 from ranger21.report.workloads.text import PROFILES, SCORES
 from ranger21.report.workloads.workloads import Overall
@@ -16,16 +17,19 @@ CAPTION = "Share of all targets, with equal weights for the workloads, that half
 def write_workloads_figures(overall: Overall, out: Path) -> list[Path]:
     """Write the figures that apply as PNG and SVG into `out`."""
     paths: list[Path] = []
+    groups = {name: group for workload in overall.meeting.workloads for name, group in workload.groups.items()}
+    drawn = looks_of({name: optimizer_of(groups[name]) for name in overall.meeting.contestants})
     if overall.means:
         names = [name for name in overall.order if name in overall.means]
         kind = f"interquartile mean over {len(overall.meeting.workloads)} workloads, 95 % interval"
         bars = [ErrorBar(name, kind, m.mean, m.low, m.high) for name in names for m in [overall.means[name]]]
         label = "score: (top-1 − chance) / (100 % − chance)"
-        paths += write_error_bars(bars, names, label, out / SCORES, zero=False)
+        colours = {name: look.light for name, look in drawn.items()}
+        paths += write_error_bars(bars, names, label, out / SCORES, zero=False, colours=colours)
     if overall.profiles:
         lines = [
-            StepLine(name, index, *overall.profiles[name].steps)
-            for index, name in enumerate(overall.meeting.contestants)
+            StepLine(name, drawn[name], *overall.profiles[name].steps)
+            for name in overall.meeting.contestants
             if name in overall.profiles
         ]
         panel = StepPanel(

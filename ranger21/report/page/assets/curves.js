@@ -2,10 +2,9 @@
 "use strict";
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-DATA.groups.forEach((group, index) => {
-  group.index = index;
-  group.runs.forEach(run => { run.group = group; run.decoded = new Map(); });
-});
+DATA.tabs.forEach(tab => tab.groups.forEach(group =>
+  group.runs.forEach(run => { run.group = group; run.decoded = new Map(); })));
+DATA.groups = DATA.tabs[0].groups;  // of the tab that is shown
 
 /** Decode the numbers in a string, cached per run. */
 function numbers(run, key, text) {

@@ -21,7 +21,7 @@ function drawLines(u) {
   for (const line of u.lines) {
     ctx.globalAlpha = opacity(line);
     ctx.strokeStyle = colourOf(line.group);
-    ctx.lineWidth = (view.lines === "mean" && !line.run ? 1.8 : 1.1) * ratio;
+    ctx.lineWidth = (view.lines === "mean" && !line.run ? 1.2 : 0.7) * line.group.width * ratio;
     drawLine(ctx, placesOf(u, u.data[0], line.y), line.group.dash.map(part => part * ratio));
   }
   ctx.restore();

@@ -2,10 +2,14 @@
 
 const controls = document.getElementById("controls");
 
-function buildControls() {
+/** Offer the x axes that the shown runs logged. */
+function buildAxes() {
   const axes = CHOICES.x.filter(axis => DATA.groups.some(g => g.runs.some(run => run.grids.some(grid => axis in grid))));
-  axes.forEach(axis => document.querySelector("#axis .options").append(h("label", {},
+  document.querySelector("#axis .options").replaceChildren(...axes.map(axis => h("label", {},
     h("input", { type: "radio", name: "x", value: axis }), h("span", {}, axis === "images_seen" ? "images" : axis))));
+}
+
+function startControls() {
   controls.addEventListener("submit", event => event.preventDefault());
   controls.addEventListener("input", ({ target: { name, value } }) => {
     if (name === "smooth") change({ smooth: Number(value) });
@@ -36,10 +40,10 @@ function drawControls() {
 
 /** Draw line samples in front of the groups' names. */
 function drawSwatches() {
-  document.querySelectorAll(".name[data-group]").forEach(name => {
+  DATA.tabs.forEach(({ key, groups }) => parts(key).forEach(part => part.querySelectorAll("[data-group]").forEach(name => {
     name.querySelector("svg")?.remove();
-    name.prepend(swatch(DATA.groups[name.dataset.group]));
-  });
+    name.prepend(swatch(groups[name.dataset.group]));
+  })));
   entries.forEach(({ group, item }) => item.querySelector("svg").replaceWith(swatch(group)));
 }
 
@@ -48,14 +52,11 @@ function recolour() {
   drawPanels();
 }
 
-buildControls();
-buildSidebar();
-buildPanels();
+startControls();
+startSidebar();
 Object.assign(view, fromFragment(location.hash.slice(1)));
-listeners.push(drawControls, drawSidebar, drawPanels);
+listeners.push(showTab, drawControls, drawSidebar, drawPanels);
 listeners.forEach(listener => listener());
-drawSwatches();
-watchPlaces();
 darkly.addEventListener("change", recolour);
 for (const [event, now] of [["beforeprint", true], ["afterprint", false]])
   addEventListener(event, () => {

@@ -13,11 +13,15 @@ function plotted(metric) {
 
 function buildPanels() {
   const place = document.getElementById("panels");
-  DATA.panels.forEach((panel, i) => {
-    const first = panel.section !== DATA.panels[i - 1]?.section;
+  panels.splice(0).forEach(({ host, plot }) => { plot?.destroy(); near.unobserve(host); sizes.unobserve(host); });
+  place.replaceChildren();
+  const logged = new Set(DATA.groups.flatMap(group => group.runs.flatMap(run => Object.keys(run.curves))));
+  const shown = DATA.panels.filter(panel => logged.has(panel.metric));
+  shown.forEach((panel, i) => {
+    const first = panel.section !== shown[i - 1]?.section;
     place.append(buildPanel(panel, h(first ? "h2" : "p", { class: "section" }, first ? panel.section : "")));
   });
-  if (!DATA.panels.length) place.append(h("p", { class: "note" }, "Nothing has been logged yet."));
+  if (!shown.length) place.append(h("p", { class: "note" }, "Nothing has been logged yet."));
 }
 
 /** Build a panel's frame: the section's heading if it is the first of its section, the title, the log switch, the plot's element. */
@@ -30,11 +34,14 @@ function buildPanel(panel, section) {
   const figure = h("figure", { "data-metric": panel.metric }, section, h("figcaption", {}, title, scale), host);
   const entry = { panel, figure, host, title, scale, plot: null, seen: false, stale: true };
   const enter = () => { hovered = entry; };
-  const leave = () => { hovered = null; hideTooltip(); };
+  const leave = event => { if (event.pointerType !== "touch") { hovered = null; hideTooltip(); } };
   for (const [event, act] of Object.entries({ pointerenter: enter, focus: enter, pointerleave: leave, blur: leave }))
     host.addEventListener(event, act);
   host.addEventListener("keydown", event => moveCursor(event, entry));
+  host.addEventListener("pointerup", event => { if (event.pointerType === "touch") tapped(event, entry); });
   panels.push(entry);
+  near.observe(host);
+  sizes.observe(host);
   return figure;
 }
 
@@ -63,6 +70,21 @@ function drawPanels() {
   }
 }
 
+/** Show the values where the reader has tapped; a tap elsewhere hides them. */
+function tapped(event, entry) {
+  const { left, top } = entry.plot.over.getBoundingClientRect();
+  hovered = entry;
+  setTimeout(() => {  // after the events of a mouse that browsers make up for a tap
+    hovered = entry;
+    entry.plot.setCursor({ left: event.clientX - left, top: event.clientY - top });
+    showTooltip(entry.plot);
+  });
+}
+
+addEventListener("pointerdown", event => {
+  if (event.pointerType === "touch" && !event.target.closest?.(".plot")) { hovered = null; hideTooltip(); }
+});
+
 /** Highlight one group by fading all others; null restores all. */
 function emphasise(group) {
   const now = group && isVisible(group) ? group : null;
@@ -82,18 +104,17 @@ function moveCursor(event, { plot }) {
   plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: plot.over.clientHeight / 2 });
 }
 
-/** Resize plots with their elements, and draw them when they come near the visible area. */
-function watchPlaces() {
-  const near = new IntersectionObserver(found => found.forEach(({ target, isIntersecting }) => {
-    const entry = panels.find(({ host }) => host === target);
-    entry.seen = isIntersecting;
-    if (entry.seen && entry.stale) drawPanel(entry);
-  }), { rootMargin: "200px" });
-  panels.forEach(({ host }) => near.observe(host));
-  const observer = new ResizeObserver(found => found.forEach(({ target }) => {
-    const { host, plot } = panels.find(entry => entry.host === target);
-    if (plot && (plot.width !== host.clientWidth || plot.height !== host.clientHeight))
-      plot.setSize({ width: host.clientWidth, height: host.clientHeight });
-  }));
-  panels.forEach(({ host }) => observer.observe(host));
-}
+/** Draws plots when they come near the visible area. */
+const near = new IntersectionObserver(found => found.forEach(({ target, isIntersecting }) => {
+  const entry = panels.find(({ host }) => host === target);
+  if (!entry) return;
+  entry.seen = isIntersecting;
+  if (entry.seen && entry.stale) drawPanel(entry);
+}), { rootMargin: "200px" });
+
+/** Resizes plots with their elements. */
+const sizes = new ResizeObserver(found => found.forEach(({ target }) => {
+  const { host, plot } = panels.find(entry => entry.host === target) ?? {};
+  if (plot && (plot.width !== host.clientWidth || plot.height !== host.clientHeight))
+    plot.setSize({ width: host.clientWidth, height: host.clientHeight });
+}));

@@ -11,9 +11,15 @@ const token = name => getComputedStyle(document.documentElement).getPropertyValu
 
 // Time is shown in the largest unit of which the longest run has at least two.
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-const longest = Math.max(0, ...DATA.groups.flatMap(g => g.runs).flatMap(run => run.grids.map((grid, place) =>
-  "time" in grid ? numbers(run, `${place} time`, grid.time).at(-1) : 0)));
-const [TIME_UNIT, SECONDS] = UNITS.find(([, seconds]) => longest >= 2 * seconds) ?? UNITS.at(-1);
+let TIME_UNIT = "s", SECONDS = 1;
+
+/** Choose the unit of time for the groups that are shown. */
+function chooseTimeUnit() {
+  const longest = Math.max(0, ...DATA.groups.flatMap(g => g.runs).flatMap(run => run.grids.map((grid, place) =>
+    "time" in grid ? numbers(run, `${place} time`, grid.time).at(-1) : 0)));
+  [TIME_UNIT, SECONDS] = UNITS.find(([, seconds]) => longest >= 2 * seconds) ?? UNITS.at(-1);
+}
+
 const axisTitle = axis => DATA.axes[axis] + (axis === "time" ? ` (${TIME_UNIT})` : "");
 
 /** Return a run's curve in a panel, scaled and smoothed as it is drawn. */
@@ -37,11 +43,12 @@ function linesOf(panel) {
   });
 }
 
-/** Return the band of a mean curve; null for a single run. */
-function bandOf({ n, curve }) {
+/** Return the band of a mean curve; null for a single run. A band of percentages ends at 0 and 100. */
+function bandOf({ n, curve }, unit) {
   if (n < 2) return null;
   if (view.band === "range") return { low: curve.low, high: curve.high };
-  return { low: curve.y.map((m, i) => m - curve.sd[i]), high: curve.y.map((m, i) => m + curve.sd[i]) };
+  const within = unit === "%" ? value => Math.min(Math.max(value, 0), 100) : value => value;
+  return { low: curve.y.map((m, i) => within(m - curve.sd[i])), high: curve.y.map((m, i) => within(m + curve.sd[i])) };
 }
 
 /**
@@ -86,12 +93,13 @@ function yRange(lines, log, unit) {
 
 // Ticks
 
-/** Return about `count` round numbers from low to high. */
-function evenTicks(low, high, count) {
-  const raw = (high - low) / count, unit = 10 ** Math.floor(Math.log10(raw));
+/** Return about `count` round numbers from low to high, at least `least` apart. */
+function evenTicks(low, high, count, least = 0) {
+  const raw = Math.max((high - low) / Math.max(count, 1), least), unit = 10 ** Math.floor(Math.log10(raw));
   const step = unit * [1, 2, 5, 10].find(times => unit * times >= raw * 0.999);
-  const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) ticks.push(k * step);
+  const ticks = [], digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++)
+    ticks.push(digits > 15 ? k * step : Number((k * step).toFixed(digits)));  // without rounding artefacts
   return ticks;
 }
 
@@ -108,13 +116,18 @@ function logTicks(low, high, count) {
   return ticks.filter(value => value >= low && value <= high);
 }
 
-/** Format a tick: short, without rounding artefacts. */
-function tickText(value) {
+/** Format ticks: short, but so that no two have the same text. */
+function tickTexts(ticks) {
+  const short = ticks.map(value => tickText(value));
+  return new Set(short).size === ticks.length ? short : ticks.map(value => tickText(value, 15));
+}
+
+function tickText(value, digits = 6) {
   const size = Math.abs(value);
   if (size >= 1e15 || (size > 0 && size < 1e-4)) return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
   for (const [unit, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]])
-    if (size >= unit) return `${Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(6))} ${letter}`;
-  return String(Number(value.toPrecision(6)));
+    if (size >= unit) return `${Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(digits))} ${letter}`;
+  return String(Number(value.toPrecision(digits)));
 }
 
 // The plot
@@ -124,7 +137,7 @@ function makePlot(panel, host, range, onMove) {
   const lines = linesOf(panel), log = isLog(panel);
   const grid = lines.length ? gridOf(lines, range, host.clientWidth) : [0, 1];
   for (const line of lines) {
-    const at = values => interpolated(line.curve.x, values, grid), band = bandOf(line);
+    const at = values => interpolated(line.curve.x, values, grid), band = bandOf(line, panel.unit);
     Object.assign(line, { y: at(line.curve.y), low: band && at(band.low), high: band && at(band.high) });
   }
   const y = yRange(lines, log, panel.unit);
@@ -145,18 +158,21 @@ function keepPositive(line, least) {
 function options(host, { log, range, y, onMove }) {
   const [ink, rule] = [token("--soft"), token("--rule")];
   const axis = { stroke: ink, font: `11px ${token("--font")}`, ticks: { show: false } };
+  const whole = view.x === "step" || view.x === "images_seen" ? 1 : 0;
+  const last = tickTexts(evenTicks(...range, host.clientWidth / 52, whole)).at(-1) ?? "";
   const places = (u, a, low, high) => (log ? logTicks : evenTicks)(low, high, u.bbox.height / devicePixelRatio / 30);
-  const along = (u, a, low, high) => evenTicks(low, high, u.bbox.width / devicePixelRatio / 52);
-  const texts = (u, ticks) => ticks.map(tickText);
+  const along = (u, a, low, high) => evenTicks(low, high, u.bbox.width / devicePixelRatio / 52, whole);
+  const texts = (u, ticks) => tickTexts(ticks);
+  const size = (u, found) => Math.max(34, 14 + Math.ceil(widthOf(found ?? [], axis.font)));
   return {
-    width: host.clientWidth, height: host.clientHeight, padding: [8, 10, 0, 0],
+    width: host.clientWidth, height: host.clientHeight, padding: [8, Math.max(10, widthOf([last], axis.font) / 2 + 2), 0, 0],
     legend: { show: false },
     scales: { x: { time: false, range: () => range }, y: { range: () => y, distr: log ? 3 : 1 } },
     axes: [
       { ...axis, size: 24, gap: 4, grid: { show: false }, label: axisTitle(view.x), labelSize: 16, labelGap: 0,
         labelFont: axis.font, ticks: { show: true, stroke: rule, size: 4, width: 1 },
         border: { show: true, stroke: rule, width: 1 }, splits: along, values: texts },
-      { ...axis, size: 46, gap: 6, grid: { stroke: rule, width: 1 }, splits: places, values: texts, filter: (u, s) => s },
+      { ...axis, size, gap: 6, grid: { stroke: rule, width: 1 }, splits: places, values: texts, filter: (u, s) => s },
     ],
     cursor: {
       sync: { key: "panels", scales: ["x", null], setSeries: false }, y: false,
@@ -166,6 +182,14 @@ function options(host, { log, range, y, onMove }) {
     },
     hooks: { draw: [u => u.lines && drawLines(u)], setSelect: [zoomTo], setCursor: [onMove] },
   };
+}
+
+const measure = document.createElement("canvas").getContext("2d");
+
+/** Return the width in pixels of the widest of several texts. */
+function widthOf(texts, font) {
+  measure.font = font;
+  return Math.max(0, ...texts.map(text => measure.measureText(text ?? "").width));
 }
 
 /** Zoom all panels to the selected range. */

@@ -2,13 +2,18 @@
 
 const entries = [];        // {group, item, box, boxes}
 
+/** List the groups of the tab that is shown. */
 function buildSidebar() {
-  const list = document.getElementById("groups");
-  DATA.groups.forEach(group => list.append(buildGroup(group)));
+  entries.length = 0;
+  document.getElementById("groups").replaceChildren(...DATA.groups.map(buildGroup));
   const told = new Set(DATA.groups.flatMap(group => group.runs.map(run => run.status)));
   const keys = Object.entries(DATA.states).filter(([status, { mark }]) => mark && told.has(status));
   document.getElementById("key").textContent = keys.map(([, { mark, said }]) => `${mark} ${said} run`)
     .concat("n is the number of finished runs; mean curves use only these.").join("; ");
+}
+
+/** Let the list's filter and buttons act. */
+function startSidebar() {
   document.getElementById("filter").addEventListener("input", event => change({ filter: event.target.value }));
   document.getElementById("show-all").addEventListener("click", () => change({ hidden: new Set(), off: new Set() }));
   document.getElementById("show-none").addEventListener("click", () =>

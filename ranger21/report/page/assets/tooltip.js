@@ -21,7 +21,7 @@ function swatch(group) {
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
   for (const [key, value] of Object.entries({ class: "swatch", width: 30, height: 10, "aria-hidden": "true" }))
     svg.setAttribute(key, value);
-  const drawn = { x1: 1, x2: 29, y1: 5, y2: 5, "stroke-width": 2.4, "stroke-dasharray": group.dash.join(" ") };
+  const drawn = { x1: 1, x2: 29, y1: 5, y2: 5, "stroke-width": 1.4 * group.width, "stroke-dasharray": group.dash.join(" ") };
   for (const [key, value] of Object.entries(drawn)) line.setAttribute(key, value);
   line.style.stroke = colourOf(group);
   svg.append(line);

@@ -10,7 +10,7 @@ const CHOICES = {
 
 function freshView() {
   return {
-    x: FIRST_AXIS, lines: "mean", band: "sd", smooth: 0, kind: "exponential", filter: "",
+    tab: DATA.tabs[0].key, x: FIRST_AXIS, lines: "mean", band: "sd", smooth: 0, kind: "exponential", filter: "",
     zoom: null,           // [first, last] of x, in the unit shown on the axis
     hidden: new Set(),    // labels of groups
     off: new Set(),       // "label/name" of hidden runs
@@ -51,7 +51,7 @@ function toggle(set, value, present = !set.has(value)) {
 /** Encode the view as the fragment of an address: only what differs from the default. Groups and runs are named. */
 function toFragment() {
   const parts = new URLSearchParams(), fresh = freshView();
-  for (const key of ["x", "lines", "band", "smooth", "kind", "filter"])
+  for (const key of ["tab", "x", "lines", "band", "smooth", "kind", "filter"])
     if (view[key] !== fresh[key]) parts.set(key, view[key]);
   if (view.zoom) parts.set("zoom", view.zoom.map(value => Number(value.toPrecision(5))).join(" "));
   for (const key of ["hidden", "off", "wide"]) view[key].forEach(value => parts.append(key, value));
@@ -63,6 +63,7 @@ function toFragment() {
 function fromFragment(fragment) {
   const parts = new URLSearchParams(fragment), found = freshView();
   for (const [key, values] of Object.entries(CHOICES)) if (values.includes(parts.get(key))) found[key] = parts.get(key);
+  if (DATA.tabs.some(tab => tab.key === parts.get("tab"))) found.tab = parts.get("tab");
   found.filter = parts.get("filter") ?? "";
   found.smooth = Math.min(Math.max(Number(parts.get("smooth")) || 0, 0), 0.99);
   const zoom = (parts.get("zoom") ?? "").split(" ").map(Number);
