@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 RUNS ?= outputs/demo
 
-.PHONY: help install demo compare test lint docs
+.PHONY: help install demo compare test lint docs pictures
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):  *## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,3 +24,11 @@ lint:  ## check style, format and types
 
 docs:  ## recompute the numbers that README, docs/ and results/ quote
 	$(PYTHON) scripts/check_numbers.py
+
+PAGE = --view "tab=resnet10t-on-fashion-mnist-trainer.epochs%3D4" outputs/pictures/index.html
+pictures:  ## take the screenshots of docs/page again
+	$(PYTHON) scripts/compare.py results/fashion_mnist --out outputs/pictures
+	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/comparison.png --height 640
+	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/light.png
+	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/dark.png --dark
+	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/phone.png --width 390 --height 844
