@@ -9,6 +9,7 @@ from rich.table import Table
 from ranger21.engine.boundary import Ending
 from ranger21.engine.parts import Progress
 from ranger21.engine.plan import Plan
+from ranger21.system.project import command
 from ranger21.system.terminal import console, duration
 from ranger21.tracking.jsonl import rounded
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL, VALIDATED
@@ -63,3 +64,17 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
             console.print(f"  {path}", soft_wrap=True)
     if (directory / "wandb").is_dir():
         console.print(f"  {directory / 'wandb'}  (W&B; scripts/sync_wandb.py sends an offline run)", soft_wrap=True)
+    if result["status"] == "finished":
+        console.print("Next:")
+        for line in next_steps(directory):
+            console.print(f"  {line}", soft_wrap=True)
+
+
+def next_steps(directory: Path) -> list[str]:
+    """Return what to do with a finished run: the commands to compare and evaluate it, and the page to open."""
+    out = Path("outputs") / "compare"
+    return [
+        f"{command('python', 'scripts/compare.py', directory.parent, '--out', out)}  (all runs in this folder)",
+        f"open {out / 'index.html'}  (the page that it writes)",
+        f"{command('python', 'scripts/evaluate.py', directory)}  (the best checkpoint)",
+    ]

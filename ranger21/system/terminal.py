@@ -5,9 +5,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 
 from ranger21.system.errors import UserError
@@ -17,7 +20,23 @@ from ranger21.system.wording import printable
 log = logging.getLogger("ranger21")
 
 
-console = Console(highlight=False)
+def in_notebook() -> bool:
+    """Return whether a Jupyter kernel started this process: its terminal shows control codes as text."""
+    return "JPY_PARENT_PID" in os.environ
+
+
+console = Console(highlight=False, force_jupyter=False, force_terminal=False if in_notebook() else None)
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """Return as many parts as fit into a line of `width` characters, from the first on; the first part always."""
+    line = ""
+    for part in parts:
+        longer = f"{line}  {part}" if line else part
+        if line and cell_len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 class Printable(logging.Formatter):
@@ -25,6 +44,14 @@ class Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class Fitting(Printable):
+    """Formatter for a terminal: a message with `parts` becomes one line with as many of them as fit."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = getattr(record, "parts", None)
+        return printable(fitting(parts, console.width)) if parts else super().format(record)
 
 
 class Lines(logging.StreamHandler):
@@ -51,10 +78,12 @@ def log_to_console(main: bool) -> None:
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False)
+        handler.highlighter, handler.keywords = NullHighlighter(), []
+        handler.setFormatter(Fitting("%(message)s"))
     else:
         handler = Lines(sys.stdout)
+        handler.setFormatter(Printable("%(message)s"))
     handler.setLevel(logging.INFO if main else logging.WARNING)
-    handler.setFormatter(Printable("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
 

@@ -1,0 +1,107 @@
+"""The terminal: one line of progress at every width, as tmux shows it, and no control codes in a notebook."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.project import ROOT
+
+PROGRAM = """
+import time
+from pathlib import Path
+from ranger21.run.summary import next_steps
+from ranger21.system.terminal import log, log_to_console
+from ranger21.tracking.console import ConsoleTracker
+log_to_console(True)
+tracker = ConsoleTracker(750, 0)
+tracker.left = lambda step: "0:12:34"
+row = {"epoch": 2.5, "step": 300, "train/loss": 1.23456, "train/acc1": 45.6, "lr": 0.003, "grad_norm": 0.789}
+row |= {"perf/images_per_s": 1234.0, "perf/data_wait": 0.02}
+tracker.log(row | {"val/loss": 0.98765, "val/acc1": 67.89, "val/acc5": 95.5})
+log.info("The data is read from a folder whose name has 12 digits: " + "/data/123456789012" * 6)
+tracker.progress(300)
+time.sleep(WAIT)
+tracker.close(0, {})
+print("done", *next_steps(Path("outputs/demo/a run")), sep="\\n")
+"""
+BAR = "━━━━╸━━━━━━━ 300/750  left 0:12:34  loss 1.2346  epoch 2.50  train 45.6 %"
+VALIDATED = "epoch 2.50  step 300  left 0:12:34  val top-1 67.89 %  val loss 0.9877"
+WIDER = {  # what follows in the line of progress, and in that of a validation
+    80: ("", ""),
+    100: ("  lr 3.00e-03  grad 0.789", "  val top-5 95.50 %"),
+    120: ("  lr 3.00e-03  grad 0.789  1234 images/s", "  val top-5 95.50 %  loss 1.2346  train 45.6 %"),
+    200: (
+        "  lr 3.00e-03  grad 0.789  1234 images/s  data wait 2%",
+        "  val top-5 95.50 %  loss 1.2346  train 45.6 %  lr 3.00e-03  grad 0.789  1234 images/s  data wait 2%",
+    ),
+}
+
+
+def program(wait: float) -> str:
+    return PROGRAM.replace("WAIT", str(wait))
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+def test_a_terminal_shows_bar_step_and_time_left_and_the_metrics_that_fit_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(program(60))
+    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null", "-u"]
+    env = {key: value for key, value in os.environ.items() if key not in ("JPY_PARENT_PID", "NO_COLOR", "COLUMNS")}
+    env |= {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    try:
+        for width in WIDER:
+            size = ["-x", str(width), "-y", "20"]
+            start = [*tmux, "new-session", "-d", "-s", f"w{width}", *size, sys.executable, str(tmp_path / "program.py")]
+            subprocess.run(start, check=True, env=env)
+        for width, (progress, validation) in WIDER.items():
+            lines: list[str] = []
+            end = time.monotonic() + 100
+            while time.monotonic() < end and not any("300/750" in line for line in lines):
+                time.sleep(0.2)
+                shown = [*tmux, "capture-pane", "-p", "-t", f"w{width}"]
+                lines = subprocess.run(shown, capture_output=True, text=True, check=True, env=env).stdout.splitlines()
+            lines = [line.rstrip() for line in lines if line.strip()]
+            assert lines[0] == VALIDATED + validation
+            assert [line for line in lines if "300/750" in line] == [lines[-1]] == [BAR + progress]
+            assert max(map(len, lines)) <= width
+            coloured = subprocess.run(
+                [*tmux, "capture-pane", "-p", "-e", "-t", f"w{width}"],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=env,
+            ).stdout
+            assert VALIDATED in coloured  # no codes between its digits
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False, env=env)
+
+
+def test_a_notebook_gets_no_control_codes_and_the_last_lines_say_what_to_do_next(tmp_path: Path) -> None:
+    """The shell commands of a notebook run in a pseudo-terminal, whose output the notebook shows as text."""
+    import pty
+
+    leader, follower = pty.openpty()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "JPY_PARENT_PID": "1", "TERM": "xterm-256color"}
+    running = subprocess.Popen([sys.executable, "-c", program(0)], stdout=follower, stderr=follower, env=env)
+    os.close(follower)
+    found = b""
+    try:
+        while part := os.read(leader, 65536):
+            found += part
+    except OSError:  # the end, on Linux
+        pass
+    os.close(leader)
+    assert running.wait() == 0
+    text = found.decode().replace("\r\n", "\n")
+    assert not [letter for letter in text if ord(letter) < 32 and letter != "\n"]
+    assert text.splitlines()[-4:] == [
+        "done",
+        "python scripts/compare.py outputs/demo --out outputs/compare  (all runs in this folder)",
+        "open outputs/compare/index.html  (the page that it writes)",
+        "python scripts/evaluate.py 'outputs/demo/a run'  (the best checkpoint)",
+    ]
