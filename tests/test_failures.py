@@ -21,7 +21,7 @@ from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.table import markdown, notes, sentences
 from ranger21.report.write import examine, write_report
 from ranger21.tuning.page import markdown as tuning_markdown
-from ranger21.tuning.page import tunings
+from ranger21.tuning.results import tunings
 
 ADAMW = (75.02, 74.98, 75.01, 74.99, 75.0)
 NESTEROV = (75.7, 75.72, 75.68, 75.71, 75.69)

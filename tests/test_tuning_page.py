@@ -15,8 +15,10 @@ from support.tuning import make_tuned
 from ranger21.report.runs.finding import find_runs
 from ranger21.system.errors import UserError
 from ranger21.tuning.best_of import best_of
-from ranger21.tuning.page import markdown, notes, tunings, write_tuning
+from ranger21.tuning.notes import notes
+from ranger21.tuning.page import markdown, write_tuning
 from ranger21.tuning.record import Budget, Edge, Tuned, read_tuned, tuned_hash, write_tuned
+from ranger21.tuning.results import tunings
 
 
 def fresh(make_run: MakeRun, optimizer: str, top1: tuple[float, ...], **settings: object) -> None:

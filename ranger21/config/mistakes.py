@@ -50,31 +50,45 @@ def _initials(name: str) -> str:
 
 
 def explain(error: Exception, prefix: str = "", choices: list[str] | None = None) -> str:
-    """Return the error message for an exception of Hydra or OmegaConf, with the key and the choices."""
+    """Return the error message for an exception of Hydra or OmegaConf, with the key and the choices.
+
+    Args:
+        error: The exception.
+        prefix: The dotted key of the part in which it was raised.
+        choices: The keys of that part. None takes them from the exception.
+    """
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        near = difflib.get_close_matches(name, error.options, n=1, cutoff=0.75)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{group}={name} does not exist: {group} is one of {', '.join(error.options)}.{hint}"
+        return _unknown_choice(str(error.missing_cfg_file), list(error.options))
     if isinstance(error, OverrideParseException):
         what = str(error).splitlines()[0]
         return f"{error.override} is not of the form key=value, with the value quoted for the shell ({what})."
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
+    first_line = str(cause).splitlines()[0]
     key = ".".join(part for part in (prefix, str(getattr(cause, "full_key", None) or "")) if part)
     if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError") and key:
-        parent: Any = getattr(cause, "parent_node", None)
-        if choices is not None or not isinstance(parent, DictConfig):
-            return unknown_key(key, choices or [])
-        names = [str(name) for name in parent if name != "hydra"]
-        if parent._get_parent() is None:
-            names += [group for group in GROUPS if group not in names]
-        return unknown_key(key, names, _leaves(parent._get_root()))
-    first_line = str(cause).splitlines()[0]
+        return _unknown_in(getattr(cause, "parent_node", None), key, choices)
     if type(cause).__name__ == "MissingMandatoryValue":
         return f"{key} has no value: give it one."
     if isinstance(cause, ValidationError | InterpolationResolutionError) and key:
         return f"{key}: {first_line}."
     return " ".join(str(error).split()) + ("" if cause is error else f": {first_line}.")
+
+
+def _unknown_choice(file: str, options: list[str]) -> str:
+    group, _, name = file.rpartition("/")
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{group}={name} does not exist: {group} is one of {', '.join(options)}.{hint}"
+
+
+def _unknown_in(parent: Any, key: str, choices: list[str] | None) -> str:
+    """Return the error message for a key that its parent, a node of the configuration, does not have."""
+    if choices is not None or not isinstance(parent, DictConfig):
+        return unknown_key(key, choices or [])
+    names = [str(name) for name in parent if name != "hydra"]
+    if parent._get_parent() is None:
+        names += [group for group in GROUPS if group not in names]
+    return unknown_key(key, names, _leaves(parent._get_root()))
 
 
 def uncomposed(error: Exception) -> Exception:

@@ -1,5 +1,6 @@
 """Checks and preparation of train.py's command line (`key=value` and Hydra's flags). Imports no torch."""
 
+import argparse
 import logging
 import os
 import re
@@ -32,22 +33,9 @@ def prepare(words: list[str]) -> list[str]:
     Raises a UserError for arguments that Hydra would answer with a traceback, or ignore silently.
     """
     args = get_args_parser().parse_intermixed_args(words)  # intermixed: flags may stand between overrides
-    actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
-    chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
-    if args.experimental_rerun is not None:
-        raise UserError("--experimental-rerun is not supported: run the same command again to resume a run.")
-    if len(chosen) > 1:
-        single = " --cfg job shows the configuration of one run: omit -m." if args.multirun and args.cfg else ""
-        raise UserError(f"{' and '.join(chosen)} cannot be combined: give one of them.{single}")
-    if args.resolve and not (args.cfg or args.help):
-        raise UserError("--resolve is only for --cfg: give both, as in --cfg job --resolve.")
-    if args.package is not None and not args.cfg:
-        raise UserError("--package is only for --cfg: give both, as in --cfg job --package trainer.")
+    _check_flags(args)
     if args.shell_completion:
-        if not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", " ".join(args.overrides)):
-            raise UserError("--shell-completion needs an action: install=bash or uninstall=bash (or zsh, fish).")
-        if args.overrides[0].startswith("query") and "COMP_LINE" not in os.environ:
-            raise UserError("--shell-completion query=... is for the shell when Tab is pressed: install it first.")
+        _check_completion(args.overrides)
         return words
     sweep = args.multirun or any(override.startswith("hydra.mode=") for override in args.overrides)
     overrides = readable(args.overrides, sweep)
@@ -60,6 +48,29 @@ def prepare(words: list[str]) -> list[str]:
         flags = [_with_end(flag, args.config_dir, str(folders[0])) for flag in flags]
     offer_timm_models(overrides, folders)
     return [*overrides, *flags]
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise a UserError for flags of Hydra that exclude each other, or that need another."""
+    actions = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info}
+    chosen = [flag for flag, given in (actions | {"--shell-completion": args.shell_completion}).items() if given]
+    if args.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not supported: run the same command again to resume a run.")
+    if len(chosen) > 1:
+        single = " --cfg job shows the configuration of one run: omit -m." if args.multirun and args.cfg else ""
+        raise UserError(f"{' and '.join(chosen)} cannot be combined: give one of them.{single}")
+    if args.resolve and not (args.cfg or args.help):
+        raise UserError("--resolve is only for --cfg: give both, as in --cfg job --resolve.")
+    if args.package is not None and not args.cfg:
+        raise UserError("--package is only for --cfg: give both, as in --cfg job --package trainer.")
+
+
+def _check_completion(overrides: list[str]) -> None:
+    """Raise a UserError if --shell-completion has no action, or has one that only the shell can start."""
+    if not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", " ".join(overrides)):
+        raise UserError("--shell-completion needs an action: install=bash or uninstall=bash (or zsh, fish).")
+    if overrides[0].startswith("query") and "COMP_LINE" not in os.environ:
+        raise UserError("--shell-completion query=... is for the shell when Tab is pressed: install it first.")
 
 
 def _with_end(word: str, end: str, new: str) -> str:

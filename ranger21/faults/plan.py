@@ -37,27 +37,46 @@ class Turns:
 def plan(seed: int, leg: Leg, run: int, session: int) -> list[Fault]:
     """Return the faults of one session (one start of the command) in order; the last one ends it."""
     rng, turns = random.Random(f"{seed}/{leg.name}/{run}/{session}"), Turns(seed, leg, run, session)
-    fitting = [kind for kind in KINDS if kind.fits(leg, leg.setup(run))]
-    faults, step = list[Fault](), 0
-    refused = [kind for kind in fitting if isinstance(kind, Refused)]
+    kinds = [kind for kind in KINDS if kind.fits(leg, leg.setup(run))]
+    refused = [kind for kind in kinds if isinstance(kind, Refused)]
     if session and refused and rng.random() < REFUSALS:
         return [Fault(turns.one(refused).name, 0, rng.random())]
-    for group, share in GROUPS.items():
-        between = [kind for kind in fitting if isinstance(kind, Between) and kind.group == group]
-        if session and between and rng.random() < share:
-            faults.append(Fault(turns.one(between).name, 0, rng.random()))
-    ending = turns.one([kind for kind in fitting if isinstance(kind, Ending)])
-    starting = [kind for kind in fitting if isinstance(kind, Within) and kind.starting]
-    may_end = any(kind.ends for kind in fitting if kind.name in {fault.kind for fault in faults})
-    if starting and not may_end and not ending.armed and rng.random() < STARTS:
-        faults.append(Fault(turns.one(starting).name, 0, rng.random()))
+    faults = _before(kinds, rng, turns) if session else []
+    ending = turns.one([kind for kind in kinds if isinstance(kind, Ending)])
+    if not ending.armed:
+        faults += _during_startup(kinds, faults, rng, turns)
     if rng.random() < ending.starting:
         return [*faults, Fault(ending.name, 0, rng.random())]
-    within = [kind for kind in fitting if isinstance(kind, Within) and not kind.starting]
-    if not within:
-        return [*faults, Fault(ending.name, rng.randint(QUIET, 2 * QUIET), rng.random())]
-    for call in range(rng.randint(1, 2)):
+    faults += _while_training(kinds, rng, turns)
+    # The distance matters for a full disk: a replaced worker would find no space for shared memory either.
+    last = max((fault.after for fault in faults), default=0)
+    return [*faults, Fault(ending.name, last + rng.randint(QUIET, 2 * QUIET), rng.random())]
+
+
+def _before(kinds: Sequence[Kind], rng: random.Random, turns: Turns) -> list[Fault]:
+    """Return the faults between the session before and this one: at most one of each group."""
+    faults = []
+    for group, share in GROUPS.items():
+        between = [kind for kind in kinds if isinstance(kind, Between) and kind.group == group]
+        if between and rng.random() < share:
+            faults.append(Fault(turns.one(between).name, 0, rng.random()))
+    return faults
+
+
+def _during_startup(kinds: Sequence[Kind], before: list[Fault], rng: random.Random, turns: Turns) -> list[Fault]:
+    """Return at most one fault during startup; none if a fault before it may end the session."""
+    starting = [kind for kind in kinds if isinstance(kind, Within) and kind.starting]
+    names = {fault.kind for fault in before}
+    if starting and not any(kind.ends for kind in kinds if kind.name in names) and rng.random() < STARTS:
+        return [Fault(turns.one(starting).name, 0, rng.random())]
+    return []
+
+
+def _while_training(kinds: Sequence[Kind], rng: random.Random, turns: Turns) -> list[Fault]:
+    """Return one or two faults that the run must survive, with at least two steps between them."""
+    within = [kind for kind in kinds if isinstance(kind, Within) and not kind.starting]
+    faults, step = list[Fault](), 0
+    for call in range(rng.randint(1, 2)) if within else ():
         step += rng.randint(2, QUIET)
         faults.append(Fault(turns.one(within, call).name, step, rng.random()))
-    # The distance matters for a full disk: a replaced worker would find no space for shared memory either.
-    return [*faults, Fault(ending.name, step + rng.randint(QUIET, 2 * QUIET), rng.random())]
+    return faults

@@ -61,44 +61,73 @@ class GridCost:
         )
 
 
+@dataclass(frozen=True)
+class RunNeeds:
+    """What a run still needs, as far as it is known.
+
+    Attributes:
+        name: The model, with the optimizer if a machine.json may give the speed.
+        data: The dataset.
+        images: The number of images that it has yet to train on; None if unknown.
+        speed: Images per second; None if unknown.
+        checkpoint: The size of a checkpoint in bytes; None if unknown.
+        machine: The measurement used, if no run of the model has logged its speed.
+    """
+
+    name: str
+    data: str
+    images: float | None
+    speed: float | None
+    checkpoint: int | None
+    machine: Measured | None
+
+
 def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridCost:
     """Estimate the cost of the runs that have not ended, without the part that they have done already.
 
     The speed of a model is the median of its runs' last images/s, or else that of a machine.json of the same training.
     """
+    logged = {job.directory: last_values(job.directory / "metrics.jsonl") for job in jobs}
     speeds: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {}
-    logged = {job.directory: last_values(job.directory / "metrics.jsonl") for job in jobs}
     for job in jobs:
         if speed := logged[job.directory].get("perf/images_per_s"):
             speeds.setdefault(job.config.model.label, []).append(speed)
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
-    hours, disk, by, unknown, total = 0.0, 0, dict[str, None](), dict[str, None](), 0.0
-    uncounted: dict[str, None] = {}
-    left = [job for job in jobs if not job.ended]
-    sized = True
-    for job in left:
-        label = job.config.model.label
-        machine = None if label in speeds else measured(job, machines)
-        rate = statistics.median(speeds[label]) if label in speeds else machine and machine.images_per_s
-        all_images = images(job)
-        to_do = (all_images or 0) * (1 - job.share(logged[job.directory]))
-        total += to_do
-        if all_images is None:
-            uncounted[f"data={job.config.data.name}"] = None
-        elif rate:
-            hours += to_do / rate / 3600
-        else:
-            unknown[f"{label} with {job.config.optimizer.name}" if machines else label] = None
-        if machine:
-            by[f"{machine.path}: {machine.told()}"] = None
-        held = max(sizes[label]) if label in sizes else machine and machine.checkpoint_bytes
-        sized = sized and bool(held)
-        disk += KEPT * (held or 0)
-    known = None if unknown or uncounted else hours
-    place = disk if sized else None
-    return GridCost(len(left), known, tuple(unknown), place, tuple(by), total, tuple(uncounted))
+    needs = []
+    for job in jobs:
+        if not job.ended:
+            label, all_images = job.config.model.label, images(job)
+            machine = None if label in speeds else measured(job, machines)
+            needs.append(
+                RunNeeds(
+                    f"{label} with {job.config.optimizer.name}" if machines else label,
+                    f"data={job.config.data.name}",
+                    None if all_images is None else all_images * (1 - job.share(logged[job.directory])),
+                    statistics.median(speeds[label]) if label in speeds else machine.images_per_s if machine else None,
+                    max(sizes[label]) if label in sizes else machine.checkpoint_bytes if machine else None,
+                    machine,
+                )
+            )
+    return _total(needs)
+
+
+def _total(needs: Sequence[RunNeeds]) -> GridCost:
+    uncounted = [need.data for need in needs if need.images is None]
+    unknown = [need.name for need in needs if need.images is not None and not need.speed]
+    hours = [need.images / need.speed / 3600 for need in needs if need.images is not None and need.speed]
+    checkpoints = [need.checkpoint for need in needs if need.checkpoint]
+    by = [f"{need.machine.path}: {need.machine.told()}" for need in needs if need.machine]
+    return GridCost(
+        len(needs),
+        None if unknown or uncounted else sum(hours),
+        tuple(dict.fromkeys(unknown)),
+        KEPT * sum(checkpoints) if len(checkpoints) == len(needs) else None,
+        tuple(dict.fromkeys(by)),
+        sum(need.images for need in needs if need.images),
+        tuple(dict.fromkeys(uncounted)),
+    )
 
 
 def measured(job: PlannedRun, machines: Sequence[Measured]) -> Measured | None:

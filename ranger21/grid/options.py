@@ -101,19 +101,9 @@ def parse() -> argparse.Namespace:
 
 def require_sense(options: argparse.Namespace) -> None:
     """Raise a UserError for invalid values, and for options that would have no effect."""
-    if options.record and options.launcher == "slurm":
-        raise UserError("--record needs ended runs: when the SLURM jobs have ended, use it with --launcher=local.")
-    if options.record and options.out:
-        raise UserError("--record chooses the output directory: omit --out.")
+    _check_record(options)
     if options.tuned and not PRESETS[options.preset].trials:
         raise UserError(f"--tuned is only for presets that tune first, and {options.preset} does not: omit it.")
-    if options.yes and not options.record:
-        raise UserError("--yes is only for --record: give both.")
-    if options.record and not (options.yes or options.dry_run or options.status or sys.stdin.isatty()):
-        raise UserError(
-            "--record asks before it copies, but there is no terminal to ask at: check what it would copy with "
-            "--record DIR --dry-run, then give --yes."
-        )
     if options.machine and not options.dry_run:
         raise UserError("--machine is only for --dry-run: give both.")
     if options.every and not options.status:
@@ -125,3 +115,18 @@ def require_sense(options: argparse.Namespace) -> None:
             shlex.split(text)
         except ValueError as error:
             raise UserError(f'{option}="{text}" is not a command line ({error}).') from error
+
+
+def _check_record(options: argparse.Namespace) -> None:
+    """Raise a UserError if --record has options that exclude it, or lacks what it needs."""
+    if options.record and options.launcher == "slurm":
+        raise UserError("--record needs ended runs: when the SLURM jobs have ended, use it with --launcher=local.")
+    if options.record and options.out:
+        raise UserError("--record chooses the output directory: omit --out.")
+    if options.yes and not options.record:
+        raise UserError("--yes is only for --record: give both.")
+    if options.record and not (options.yes or options.dry_run or options.status or sys.stdin.isatty()):
+        raise UserError(
+            "--record asks before it copies, but there is no terminal to ask at: check what it would copy with "
+            "--record DIR --dry-run, then give --yes."
+        )

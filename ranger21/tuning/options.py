@@ -39,6 +39,7 @@ examples:
     python scripts/tune.py experiment=fashion_mnist data.holdout=5000 --optimizers ranger21,adamw --status"""
 LONGEST = 10_000  # the most runs at a time
 RUNGS = 8
+TRIALS = 16  # per optimizer, unless the preset says otherwise
 
 
 def parse() -> argparse.Namespace:
@@ -53,7 +54,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--preset", choices=PRESETS, help="tune the experiments and optimizers of this preset")
     parser.add_argument(
-        "--trials", type=as_whole(1, MOST + 1), metavar="N", help="trials per optimizer (default: 16, or the preset's)"
+        "--trials",
+        type=as_whole(1, MOST + 1),
+        metavar="N",
+        help=f"trials per optimizer (default: {TRIALS}, or the preset's)",
     )
     parser.add_argument(
         "--seed", type=as_whole(0), default=0, metavar="N", help="seed of all trials (default: %(default)s)"
@@ -99,33 +103,37 @@ def parse() -> argparse.Namespace:
 
 
 def requested(options: argparse.Namespace) -> TuningRequest:
-    """Return the tuning request of a command line. Raises a UserError if it is not possible."""
-    words = [word.partition("=") for word in options.overrides]
-    experiments = [
-        name for key, _, names in words if key.lstrip("+") == "experiment" for name in names.split(",") if name
-    ]
-    outputs = ["".join(word) for word in words if word[0].lstrip("+") == "outputs"]
-    optimizers = [name for name in (options.optimizers or "").split(",") if name]
-    trials = options.trials or 16
+    """Return the tuning request of a command line. Raises a UserError for an invalid one."""
+    words = [(word.partition("=")[0].lstrip("+"), word) for word in options.overrides]
+    experiments = [name for key, word in words if key == "experiment" for name in _names(word.partition("=")[2])]
+    optimizers, trials = _names(options.optimizers or ""), options.trials
     if options.preset:
         if experiments:
             raise UserError("--preset chooses the experiments: omit experiment=.")
-        preset = PRESETS[options.preset]
-        chosen = [dict(word.split("=", 1) for word in words) for words in preset.runs(1)]
-        if more := sorted({key for choice in chosen for key in choice} - {"experiment", "optimizer", "seed"}):
-            raise UserError(f"--preset {options.preset} cannot be tuned: its runs also set {', '.join(more)}.")
-        experiments = [choice["experiment"] for choice in chosen]
-        optimizers = optimizers or [choice["optimizer"] for choice in chosen]
-        trials = options.trials or getattr(preset, "trials", 0) or 16
+        experiments, of_preset = _tunable(options.preset)
+        optimizers = optimizers or of_preset
+        trials = trials or PRESETS[options.preset].trials
     if not experiments or not optimizers:
         raise UserError("Choose what to tune: experiment=NAME --optimizers NAME,NAME, or --preset NAME.")
     return TuningRequest(
         tuple(dict.fromkeys(experiments)),
         tuple(dict.fromkeys(optimizers)),
-        trials,
+        trials or TRIALS,
         options.halving or 1,
         options.widen,
         options.seed,
-        compose_config(outputs).outputs,
-        tuple("".join(word) for word in words if word[0].lstrip("+") not in ("experiment", "outputs")),
+        compose_config([word for key, word in words if key == "outputs"]).outputs,
+        tuple(word for key, word in words if key not in ("experiment", "outputs")),
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _tunable(name: str) -> tuple[list[str], list[str]]:
+    """Return the experiments and the optimizers of a preset. Raises a UserError if its runs set other keys too."""
+    chosen = [dict(word.split("=", 1) for word in words) for words in PRESETS[name].runs(1)]
+    if more := sorted({key for choice in chosen for key in choice} - {"experiment", "optimizer", "seed"}):
+        raise UserError(f"--preset {name} cannot be tuned: its runs also set {', '.join(more)}.")
+    return [choice["experiment"] for choice in chosen], [choice["optimizer"] for choice in chosen]

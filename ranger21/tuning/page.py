@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ranger21.report.groups.chance import chance
 from ranger21.report.groups.failures import ScoredFigure, failed, top1_of_failed
-from ranger21.report.groups.grouping import OPTIMIZER, group_runs, show, trials_of
+from ranger21.report.groups.grouping import show
 from ranger21.report.groups.summary import mean_of, seeds
-from ranger21.report.runs.run import FINISHED, RecordedRun
+from ranger21.report.runs.run import RecordedRun
 from ranger21.report.tables.text import create, escaped, table_lines
-from ranger21.system.errors import UserError
-from ranger21.system.wording import counted, first_few, one_line
-from ranger21.tuning.best_of import BestOf, best_of
-from ranger21.tuning.record import Trial, Tuned, tuned_hash
+from ranger21.system.wording import one_line
+from ranger21.tuning.notes import notes
+from ranger21.tuning.record import Trial, Tuned
+from ranger21.tuning.results import Tuning, tunings
 
 NAME = "tuning.md"
 METRIC = "holdout/acc1"
@@ -37,43 +34,6 @@ worse than all others. No trial read the official validation set.
   best trial was selected for its result, which is therefore biased upwards.
 - "best of k" is the result of stopping after k trials: the mean over all orders of the trials and, in brackets, the
   limits within which it lies for 95 % of the orders. A trial that diverged counts as chance."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """One optimizer's tuning in one workload, and its runs on fresh seeds.
-
-    Attributes:
-        others: the number of tuned runs that name another tuning.
-        guessing: chance accuracy in per cent, which a failed trial counts as.
-        unlike: labels of the groups, if untuned or tuned runs differ in more than their seeds and are not used.
-    """
-
-    tuned: Tuned
-    untuned_runs: list[RecordedRun]
-    tuned_runs: list[RecordedRun]
-    others: int
-    guessing: float
-    unlike: tuple[str, ...] = ()
-
-    @property
-    def trials(self) -> list[Trial]:
-        """The trials of full length."""
-        return [trial for trial in self.tuned.trials if trial.rung == self.tuned.budget.rungs - 1]
-
-    @property
-    def values(self) -> list[float]:
-        """The top-1 of each trial of full length, in per cent."""
-        return [self.guessing if trial.objective is None else trial.objective for trial in self.trials]
-
-    @property
-    def diverged(self) -> int:
-        """The number of trials, of any length, that diverged."""
-        return sum(trial.state != FINISHED for trial in self.tuned.trials)
-
-    def best(self, k: int) -> BestOf:
-        """Return the best of k trials."""
-        return best_of(self.values, k)
 
 
 def write_tuning(records: Sequence[Tuned], runs: Iterable[RecordedRun], out: Path) -> list[Path]:
@@ -100,44 +60,6 @@ def write_tuning(records: Sequence[Tuned], runs: Iterable[RecordedRun], out: Pat
         known = {one.tuned.optimizer: mean for one in found if (mean := _mean(one.untuned_runs)) is not None}
         write_best_of(curves, known, TOP1, folder / f"{name}-trials")
     return [out / NAME, folder]
-
-
-def tunings(records: Sequence[Tuned], runs: Sequence[RecordedRun]) -> dict[str, list[Tuning]]:
-    """Return the tunings of each workload with their runs, sorted by name.
-
-    Raises:
-        UserError: two records are of the same optimizer and experiment, or a name is invalid.
-    """
-    found: dict[str, list[Tuning]] = {}
-    for record in sorted(records, key=lambda record: (record.experiment, record.optimizer)):
-        if not re.fullmatch(r"[^/\0.][^/\0]*", record.experiment):
-            raise UserError(f"A tuned.json has the experiment {record.experiment!r}, which is not a valid folder name.")
-        if any(one.tuned.optimizer == record.optimizer for one in found.get(record.experiment, [])):
-            raise UserError(
-                f"Two files given by --tuned tune {record.optimizer} in {record.experiment}. Give only the one that "
-                "the runs used."
-            )
-        mine = [run for run in runs if run.config.get("experiment") == record.experiment]
-        own = [run for run in mine if run.config.get(OPTIMIZER) == record.optimizer and not _is_trial(run)]
-        guessing = min((one for run in mine if (one := chance(run)) is not None), default=0.0)
-        untuned = [run for run in own if not trials_of(run)]
-        winners = [run for run in own if trials_of(run) and run.config.get("tuning.record") == tuned_hash(record)]
-        others = len(own) - len(untuned) - len(winners)
-        (untuned, unlike), (winners, also) = _of_one_group(untuned), _of_one_group(winners)
-        tuning = Tuning(record, untuned, winners, others, guessing, unlike + also)
-        found.setdefault(record.experiment, []).append(tuning)
-    return found
-
-
-def _is_trial(run: RecordedRun) -> bool:
-    """Whether a run is a tuning trial, which is recognised by its not having a final validation."""
-    return run.config.get("trainer.final_validation") is False
-
-
-def _of_one_group(runs: list[RecordedRun]) -> tuple[list[RecordedRun], tuple[str, ...]]:
-    """Return the runs; if they differ in more than their seeds, return no runs and the labels of their groups."""
-    labels = [group.label for group in group_runs(runs)]
-    return (runs, ()) if len(labels) < 2 else ([], tuple(labels))
 
 
 def markdown(workloads: dict[str, list[Tuning]]) -> str:
@@ -203,54 +125,6 @@ def _spread(runs: Sequence[RecordedRun]) -> str:
 def _mean(runs: Sequence[RecordedRun]) -> float | None:
     found = mean_of(seeds(runs, AT_THE_END))
     return found.mean if found else None
-
-
-def notes(found: Sequence[Tuning]) -> list[str]:
-    """Return sentences on a workload's tuning: unequal budgets, winners at an edge, missing winners and runs."""
-    said = []
-    budgets = {one.tuned.optimizer: one.tuned.budget for one in found}
-    if len(set(budgets.values())) > 1:
-        each = "; ".join(
-            f"{name} {counted(b.trials, 'trial')}, seed {b.seed}, {counted(b.rounds, 'round')}"
-            for name, b in budgets.items()
-        )
-        said.append(f"The optimizers were tuned with different budgets ({each}), so comparing them is not fair.")
-    for one in found:
-        name, budget = one.tuned.optimizer, one.tuned.budget
-        if one.tuned.winner is None:
-            said.append(f"{name}: every trial diverged, so there is no winner and there are only untuned runs.")
-        for edge in one.tuned.edges:
-            said.append(
-                f"{name}: no trial had a {'higher' if edge.side == 'high' else 'lower'} {edge.dimension} than the "
-                "winner, so the best value may lie outside the search space."
-            )
-        if budget.rounds > 1:
-            said.append(f"{name}: {budget.rounds} rounds of trials, the second in a wider space, are combined.")
-        if budget.rungs > 1:
-            shorter = len(one.tuned.trials) - len(one.trials)
-            said.append(f"{name}: {counted(shorter, 'shorter trial')} (successive halving) not included in best of k.")
-    said += [
-        f"{one.tuned.optimizer}: {counted(one.others, 'tuned run')} from another tuning left out."
-        for one in found
-        if one.others
-    ]
-    said += [
-        f"{one.tuned.optimizer}: its runs on fresh seeds differ in more than their seeds, so none is used: "
-        f"{first_few(one.unlike)}."
-        for one in found
-        if one.unlike
-    ]
-    said += [
-        f"{one.tuned.optimizer}: a run of the winner uses the trials' seed ({one.tuned.budget.seed}), on which the "
-        "winner was selected, so it is biased upwards."
-        for one in found
-        if any(run.seed == one.tuned.budget.seed for run in one.tuned_runs)
-    ]
-    return said + [
-        f"{one.tuned.optimizer}: the winner has not been run on fresh seeds."
-        for one in found
-        if one.tuned.winner and not one.tuned_runs and not one.unlike
-    ]
 
 
 def _spaces(found: Sequence[Tuning]) -> str:

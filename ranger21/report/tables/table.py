@@ -59,15 +59,7 @@ def notes(rows: Sequence[GroupSummary]) -> list[str]:
     for row in rows:
         said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
-        seeds = [run.seed for run in row.group.runs if run.status != RUNNING]
-        if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
-            how = "their mean counts as one seed, and as a failure if one of them failed"
-            said.append(f"{row.group.label}: several ended runs have {name_seeds(twice)}: {how}.")
-        said += _shared_seeds(row.group.label, [run for run in row.group.runs if run.status != RUNNING])
-        for run in row.group.runs:
-            said += [f"{row.group.label}, seed {run.seed}: {note}." for note in run.notes]
-        if again := [f"{run.seed} ({counted(run.resumed, 'time')})" for run in row.group.runs if run.resumed]:
-            said.append(f"{row.group.label}: stopped and resumed: {name_seeds(again)}.")
+        said += _seed_notes(row)
     if len(several := margins(run for row in rows for run in row.group.runs)) > 1:
         told = ", ".join(f"{margin:g}" for margin in several)
         said.append(f"The runs' protocols set different equivalence margins ({told} points): the smallest is used.")
@@ -77,6 +69,20 @@ def notes(rows: Sequence[GroupSummary]) -> list[str]:
     if few := [f"{row.group.label} (n = {row.n})" for row in rows if row.n < ENOUGH_SEEDS]:
         said.append(f"No conclusion with fewer than {ENOUGH_SEEDS} seeds: {', '.join(few)}.")
     return said + mixtures([row.group for row in rows])
+
+
+def _seed_notes(row: GroupSummary) -> list[str]:
+    """Return sentences on a group's seeds: several runs of one, seeds in common, runs' own notes, resumed runs."""
+    label, ended = row.group.label, [run for run in row.group.runs if run.status != RUNNING]
+    said, seeds = [], [run.seed for run in ended]
+    if twice := sorted({str(seed) for seed in seeds if seeds.count(seed) > 1}):
+        how = "their mean counts as one seed, and as a failure if one of them failed"
+        said.append(f"{label}: several ended runs have {name_seeds(twice)}: {how}.")
+    said += _shared_seeds(label, ended)
+    said += [f"{label}, seed {run.seed}: {note}." for run in row.group.runs for note in run.notes]
+    if again := [f"{run.seed} ({counted(run.resumed, 'time')})" for run in row.group.runs if run.resumed]:
+        said.append(f"{label}: stopped and resumed: {name_seeds(again)}.")
+    return said
 
 
 def _shared_seeds(label: str, runs: Sequence[RecordedRun]) -> list[str]:
