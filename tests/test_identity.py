@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranger21.data.identity import Agreement, compare, identify
+from ranger21.data.identity import DataMatch, compare, identify
 from ranger21.data.index import Index
 from ranger21.records.directory import RunDirectory
 from ranger21.system.errors import UserError
@@ -57,38 +57,38 @@ OTHER_NAMES = identify({"train": index(NAMES[1:], [2, 3]), "val": VAL})
 @pytest.mark.parametrize(
     ("recorded", "now", "match", "words"),
     [
-        (NOW.facts(), NOW.facts(), Agreement.SAME, ""),
-        (NOW.facts(), OTHER_SIZES.facts(), Agreement.DIFFERENT, "the same names, but other sizes in bytes"),
-        (NOW.facts(), OTHER_NAMES.facts(), Agreement.DIFFERENT, "names or classes of the files are not the same"),
-        ({"fingerprint": NOW.names}, NOW.facts(), Agreement.SAME_NAMES, "sizes were not recorded then"),
-        ({"fingerprint": NOW.names}, OTHER_SIZES.facts(), Agreement.SAME_NAMES, "compared by name only"),
-        ({"fingerprint": NOW.names}, OTHER_NAMES.facts(), Agreement.DIFFERENT, "names or classes"),
-        ({"fingerprint": NOW.names}, {"fingerprint": NOW.names}, Agreement.SAME, ""),
-        (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, Agreement.SAME_NAMES, "not kept in today's pack"),
-        (NOW.facts(), NOW.kept_as(KEPT).facts(), Agreement.DIFFERENT, f"stored as they are then and as {KEPT} now"),
-        (NOW.kept_as(KEPT).facts(), NOW.kept_as(KEPT).facts(), Agreement.SAME, ""),
+        (NOW.facts(), NOW.facts(), DataMatch.SAME, ""),
+        (NOW.facts(), OTHER_SIZES.facts(), DataMatch.DIFFERENT, "the same names, but other sizes in bytes"),
+        (NOW.facts(), OTHER_NAMES.facts(), DataMatch.DIFFERENT, "names or classes of the files are not the same"),
+        ({"fingerprint": NOW.names}, NOW.facts(), DataMatch.SAME_NAMES, "sizes were not recorded then"),
+        ({"fingerprint": NOW.names}, OTHER_SIZES.facts(), DataMatch.SAME_NAMES, "compared by name only"),
+        ({"fingerprint": NOW.names}, OTHER_NAMES.facts(), DataMatch.DIFFERENT, "names or classes"),
+        ({"fingerprint": NOW.names}, {"fingerprint": NOW.names}, DataMatch.SAME, ""),
+        (NOW.facts(), {"fingerprint": NOW.names, "names": NOW.names}, DataMatch.SAME_NAMES, "not kept in today's pack"),
+        (NOW.facts(), NOW.kept_as(KEPT).facts(), DataMatch.DIFFERENT, f"stored as they are then and as {KEPT} now"),
+        (NOW.kept_as(KEPT).facts(), NOW.kept_as(KEPT).facts(), DataMatch.SAME, ""),
         (
             {"fingerprint": NOW.kept_as(KEPT).names},
             NOW.kept_as(KEPT).facts(),
-            Agreement.SAME_NAMES,
+            DataMatch.SAME_NAMES,
             "not recorded then",
         ),
-        ({"fingerprint": "pixels:1"}, {"fingerprint": "pixels:1", "names": "pixels:1"}, Agreement.SAME, ""),
+        ({"fingerprint": "pixels:1"}, {"fingerprint": "pixels:1", "names": "pixels:1"}, DataMatch.SAME, ""),
         (
             {"fingerprint": "pixels:1"},
             {"fingerprint": "pixels:2", "names": "pixels:2"},
-            Agreement.DIFFERENT,
+            DataMatch.DIFFERENT,
             "other pixels",
         ),
-        ({"fingerprint": "pixels:1"}, NOW.facts(), Agreement.DIFFERENT, "another kind of dataset"),
-        ({}, NOW.facts(), Agreement.DIFFERENT, "no fingerprint is recorded"),
+        ({"fingerprint": "pixels:1"}, NOW.facts(), DataMatch.DIFFERENT, "another kind of dataset"),
+        ({}, NOW.facts(), DataMatch.DIFFERENT, "no fingerprint is recorded"),
     ],
 )
 def test_comparing_gives_the_agreement_and_the_reason(
-    recorded: dict[str, str], now: dict[str, str], match: Agreement, words: str
+    recorded: dict[str, str], now: dict[str, str], match: DataMatch, words: str
 ) -> None:
     compared = compare(recorded, now)
-    assert compared.agreement is match and words in compared.why and bool(words) == bool(compared.why)
+    assert compared.match is match and words in compared.why and bool(words) == bool(compared.why)
 
 
 def test_a_run_without_recorded_sizes_resumes_and_one_with_other_sizes_does_not(

@@ -14,7 +14,7 @@ from support.training import TINY
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.data.pack import FACTS
 from ranger21.data.packing import make_pack
 from ranger21.system.errors import UserError
@@ -63,8 +63,8 @@ def test_images_of_other_sizes_are_refused_except_by_old_packs(config, whole, im
     new = build_data(replace(config, pack=str(whole)), 0)
     assert old.fingerprint == old.names == new.names != new.fingerprint
     assert (
-        compare({"fingerprint": old.names}, {"fingerprint": new.fingerprint, "names": new.names}).agreement
-        is Agreement.SAME_NAMES
+        compare({"fingerprint": old.names}, {"fingerprint": new.fingerprint, "names": new.names}).match
+        is DataMatch.SAME_NAMES
     )
     assert [old.val.source[i][1] for i in range(30)] == [new.val.source[i][1] for i in range(30)]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ranger21.data import on_device, transforms
 from ranger21.data.build import Data
 from ranger21.data.datasets.image_folder import ImageFolderConfig
-from ranger21.data.identity import Agreement, DataComparison, compare, identify
+from ranger21.data.identity import DataComparison, DataMatch, compare, identify
 from ranger21.data.images import ImageDataset
 from ranger21.data.index import Index
 from ranger21.data.indexing import read_index
@@ -29,7 +29,7 @@ def prepare(config: ImageFolderConfig) -> None:
     """Read the folders, or compare the pack with them, and warn about images that are left out."""
     if config.pack:
         compared = compared_with_source(config)
-        if compared.agreement is Agreement.SAME_NAMES:
+        if compared.match is DataMatch.SAME_NAMES:
             log.warning("data.pack=%s: %s.", config.pack, compared.why)
         tell_what_was_skipped(Path(config.pack), SPLITS)
     else:
@@ -47,10 +47,10 @@ def compared_with_source(config: ImageFolderConfig) -> DataComparison:
     """Compare the images of a pack with those of data.root, if it exists; raise a UserError if they differ."""
     root = source_of_pack(config)
     if not root:
-        return DataComparison(Agreement.SAME)
+        return DataComparison(DataMatch.SAME)
     recorded = source_facts(read_facts(Path(config.pack or "")))
     compared = compare(recorded, identify(image_folders(config)[1]).facts())
-    if compared.agreement is Agreement.DIFFERENT:
+    if compared.match is DataMatch.DIFFERENT:
         raise UserError(
             f"data.pack={config.pack} was made of different images from those in {root} now ({compared.why}). Make a "
             "new pack, or use this one alone with data.root=null."

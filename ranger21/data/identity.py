@@ -39,7 +39,7 @@ class Identity:
         return {"fingerprint": self.fingerprint, "names": self.names}
 
 
-class Agreement(Enum):
+class DataMatch(Enum):
     """The agreement of images with recorded ones."""
 
     SAME = "same"
@@ -51,7 +51,7 @@ class Agreement(Enum):
 class DataComparison:
     """The result of `compare`, with a clause that explains it (empty for SAME)."""
 
-    agreement: Agreement
+    match: DataMatch
     why: str = ""
 
 
@@ -80,18 +80,18 @@ def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> DataComparis
     """
     then, today = (str(facts.get("fingerprint", "")) for facts in (recorded, now))
     if then and then == today:
-        return DataComparison(Agreement.SAME)
+        return DataComparison(DataMatch.SAME)
     (names, kept), (names_today, kept_today) = _names(recorded), _names(now)
     if names is None or names != names_today:
-        return DataComparison(Agreement.DIFFERENT, _other_names(then, today))
+        return DataComparison(DataMatch.DIFFERENT, _other_names(then, today))
     if kept != kept_today:
         why = f"the same files, but stored as {kept or 'they are'} then and as {kept_today or 'they are'} now"
-        return DataComparison(Agreement.DIFFERENT, why)
+        return DataComparison(DataMatch.DIFFERENT, why)
     if then.startswith(SIZES) and today.startswith(SIZES):
-        return DataComparison(Agreement.DIFFERENT, "the files have the same names, but other sizes in bytes")
+        return DataComparison(DataMatch.DIFFERENT, "the files have the same names, but other sizes in bytes")
     unknown = "recorded then" if then.startswith(NAMES) else "kept in today's pack"
     return DataComparison(
-        Agreement.SAME_NAMES, f"file sizes were not {unknown}, so the images are compared by name only"
+        DataMatch.SAME_NAMES, f"file sizes were not {unknown}, so the images are compared by name only"
     )
 
 

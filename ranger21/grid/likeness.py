@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranger21.config import DataConfig
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.grid.jobs import PlannedRun
 from ranger21.records import code
 from ranger21.records.directory import RunDirectory
@@ -36,7 +36,7 @@ def require_same_runs(jobs: Sequence[PlannedRun]) -> list[str]:
         now = data[mark]
         if isinstance(now, str):
             doubts[now] = f"Cannot check whether the runs that have ended used these images: {now}"
-        elif (found := compare(recorded, now)).agreement is Agreement.DIFFERENT:
+        elif (found := compare(recorded, now)).match is DataMatch.DIFFERENT:
             raise UserError(
                 f"{job.directory} has ended, but used different images from this command's ({found.why}): "
                 f"{told_place(recorded)} then, {told_place(now)} now. Choose another outputs=."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.system.errors import UserError
 from ranger21.system.files import newer, replacing, write_atomically
 from ranger21.system.reading import Unreadable, read_json
@@ -149,7 +149,7 @@ class LandscapeRecord:
         if images is None:
             log.warning("%s does not identify its images: they are assumed to be the current ones.", self.json)
         for one, other in zip(images or (), self.images, strict=False):
-            if (compared := compare(one, other)).agreement is Agreement.DIFFERENT:
+            if (compared := compare(one, other)).match is DataMatch.DIFFERENT:
                 raise UserError(f"{self.json} was computed on different images ({compared.why}): {choose}.")
         return found
 

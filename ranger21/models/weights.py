@@ -13,7 +13,7 @@ from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from ranger21.data.build import Data
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.models.build import load_weights, of_head
 from ranger21.models.pretrained import is_timms, read_pretrained
 from ranger21.records.checkpoint_file import is_of_a_run, read_file, weights_path
@@ -121,9 +121,7 @@ def named(weights: Weights, data: Data) -> Weights:
         return weights
     facts = recorded_data(Path(weights.source))
     found = compare(facts, {"fingerprint": data.fingerprint, "names": data.names}) if facts else None
-    return (
-        weights if found is None or found.agreement is Agreement.DIFFERENT else replace(weights, classes=data.classes)
-    )
+    return weights if found is None or found.match is DataMatch.DIFFERENT else replace(weights, classes=data.classes)
 
 
 def recorded_data(checkpoint: Path) -> dict[str, Any] | None:

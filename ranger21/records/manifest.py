@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.records import code
 from ranger21.system.errors import UserError
 from ranger21.system.files import newer
@@ -66,12 +66,12 @@ def add_session(manifest: Manifest, session: Mapping[str, Any]) -> None:
 def require_same_data(path: Path, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise a UserError if the run in `path` was started on other data."""
     compared = compare(recorded, now)
-    if compared.agreement is Agreement.DIFFERENT:
+    if compared.match is DataMatch.DIFFERENT:
         raise UserError(
             f"The images are not those that {path} was started with ({compared.why}): {told_place(recorded)} then, "
             f"{told_place(now)} now. Restore them, or choose another run_dir= or outputs=."
         )
-    if compared.agreement is Agreement.SAME_NAMES:
+    if compared.match is DataMatch.SAME_NAMES:
         log.warning("%s: %s.", path, compared.why)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ranger21.data.identity import NAMES as NAMES_ALONE
-from ranger21.data.identity import Agreement, compare
+from ranger21.data.identity import DataMatch, compare
 from ranger21.report.groups.grouping import IGNORED, UNSET, Group, beneath, canonical, group_runs, show
 from ranger21.report.groups.summary import GroupSummary, summarise
 from ranger21.report.runs.run import RecordedRun
@@ -138,7 +138,7 @@ def _marks(runs: Sequence[RecordedRun]) -> dict[str, str]:
     sized = {run.images: run.data for run in told.values() if run.images and not run.images.startswith(NAMES_ALONE)}
     marks = {}
     for path, run in told.items():
-        same = [mark for mark, data in sized.items() if compare(run.data, data).agreement is Agreement.SAME_NAMES]
+        same = [mark for mark, data in sized.items() if compare(run.data, data).match is DataMatch.SAME_NAMES]
         marks[path] = same[0] if len(same) == 1 and str(run.images).startswith(NAMES_ALONE) else str(run.images)
     return marks
 
