@@ -22,7 +22,7 @@ from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import PlannedRun, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
-from ranger21.grid.record import record, records
+from ranger21.grid.record import publication, record, records
 from ranger21.records.directory import in_use
 from ranger21.records.naming import run_directory
 from ranger21.report.runs.record_file import entries
@@ -241,6 +241,22 @@ def test_records_contain_no_paths_or_host_name(tmp_path: Path) -> None:
     for damaged in ("", "[]", '{"sessions": [3]}'):
         (job.directory / "manifest.json").write_text(damaged)
         assert record(records([job]), tmp_path / f"kept{len(damaged)}") == 1
+
+
+def test_records_name_only_the_last_folder_of_the_outputs_and_report_diffs_only_if_there_are_some(
+    tmp_path: Path,
+) -> None:
+    job = make_job(tmp_path / "out" / "demo" / "a")
+    place = str(tmp_path / "out")
+    (job.directory / "config.yaml").write_text(f"outputs: {place}\nrecords: {{diff: names}}\n")
+    session: dict[str, object] = {"command": ["python", "train.py", f"outputs={place}"], "hardware": {}}
+    for git, has_diff in (({"commit": "c0ffee"}, False), ({"diff": "+x", "changed": {}}, True)):
+        manifest = {"data": {}, "sessions": [session | {"git": git}]}
+        (job.directory / "manifest.json").write_text(json.dumps(manifest))
+        (job.directory / "result.json").write_text('{"status": "finished"}')
+        (found,) = records([job])
+        assert "outputs=out" in found.text and place not in found.text
+        assert ("uncommitted changes" in publication([found])) is has_diff
 
 
 def wait_for(condition: object, seconds: float = 120) -> None:

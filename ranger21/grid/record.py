@@ -61,7 +61,8 @@ def records(jobs: Sequence[PlannedRun]) -> list[PublishedRun]:
     """Return the records of the runs that have ended. Raises a UserError if they cannot be read.
 
     Values that look like keys are masked. The manifest omits details of the machine (its name, and the paths of
-    Python, the project and the data). The diff of an older version is replaced by the names and hashes of its files.
+    Python, the project and the data), and the path of OUTPUTS is cut to its last folder. The diff of an older version
+    is replaced by the names and hashes of its files.
     """
     try:
         return [record_of(job.directory) for job in jobs if job.ended]
@@ -77,7 +78,7 @@ def publication(found: Sequence[PublishedRun]) -> str:
         "paths": first_few(paths, MOST, ", ") if paths else "",
         "names": ", ".join(sorted(name for name in _own_names() if any(name in text for text in texts))),
         "masked": str(sum(text.count(MASK) for text in texts) or ""),
-        "diffs": str(sum('"diff":' in text for text in texts) or ""),
+        "diffs": str(sum(map(_has_diff, found)) or ""),
     }
     size = sum(record.size for record in found) / 1e6
     told = {
@@ -165,7 +166,23 @@ def record_of(directory: Path) -> PublishedRun:
         "manifest": _without_the_machine(directory / "manifest.json"),
         "result": read_json(directory / "result.json"),
     }
-    return PublishedRun(directory, parts)
+    return PublishedRun(directory, _without_outputs(parts))
+
+
+def _without_outputs(parts: dict[str, Any]) -> dict[str, Any]:
+    """Replace the path of OUTPUTS, which may name a user or a machine, by the name of its last folder."""
+    place = Path(str((parts["config"] or {}).get("outputs", "")))
+    if not place.is_absolute() or len(place.parts) < 3:
+        return parts
+    path, name = (json.dumps(text)[1:-1] for text in (str(place), place.name))
+    changed: dict[str, Any] = json.loads(json.dumps(parts).replace(path, name))
+    return changed
+
+
+def _has_diff(run: PublishedRun) -> bool:
+    """Return whether a run's manifest holds a diff of uncommitted code (records.diff=full)."""
+    sessions = (run.parts["manifest"] or {}).get("sessions", ())
+    return any(isinstance(session.get("git"), dict) and "diff" in session["git"] for session in sessions)
 
 
 def _begun(parts: Mapping[str, Any]) -> str | None:
