@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Send offline W&B runs to W&B, each as one run, from a machine with internet access."""
+"""Send W&B runs that W&B has not received to it, each as one run, from a machine with internet access."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ranger21.system.wording import printable
 from ranger21.wandb_tools.sync import TIMEOUT, sync
 
 HELP = """\
-Send offline W&B runs to W&B, each as one run, from a machine with internet access.
+Send W&B runs that W&B has not received to it, each as one run, from a machine with internet access.
 
 For clusters whose nodes have no internet: run it on the login node, after `wandb login`.
-A run that was stopped and resumed has several fragments (wandb/offline-run-*). They are
-merged, with each step once and the trainer's best values, and sent by `wandb sync`. Runs
-that are still running, and runs that have not changed since they were sent, are skipped, so
-you can run this as often as you like."""
+It also sends the runs that were online when the server was lost or the process was killed.
+A run that was stopped and resumed has several fragments (wandb/offline-run-*, wandb/run-*).
+They are merged, with each step once and the trainer's best values, and sent by `wandb sync`.
+Rows that they lack come from metrics.jsonl. Runs that are still running, and runs that have
+not changed since they were sent, are skipped, so you can run this as often as you like."""
 
 EXAMPLES = """\
 examples:

@@ -104,7 +104,7 @@ def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
     ("modules", "rooms"),
     [
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/system/distributed.py"}),
-        (("wandb",), {"ranger21/tracking/loggers/weights_and_biases.py", "ranger21/wandb_tools/file.py"}),
+        (("wandb",), {"ranger21/tracking/loggers/wandb_tracker.py", "ranger21/wandb_tools/file.py"}),
         (("wandb_workspaces",), {"ranger21/wandb_tools/workspace.py"}),
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
         (

@@ -27,7 +27,7 @@ from ranger21.report.tables.table import markdown
 from ranger21.system.distributed import join
 from ranger21.system.errors import UserError
 from ranger21.wandb_tools.file import Fragment
-from ranger21.wandb_tools.merged import OfflineRun, outcome
+from ranger21.wandb_tools.merged import FoundRun, outcome
 
 HELD = (30.0, 80.0, 70.0)  # top-1 on the holdout after each epoch
 OFFICIAL = 55.0  # top-1 on the official validation set at the end
@@ -114,7 +114,7 @@ def test_curves_and_the_page_name_the_holdout(held: MakeRun, make_run: MakeRun, 
 def test_the_best_step_of_a_merged_wandb_run_is_chosen_on_the_holdout(tmp_path: Path) -> None:
     rows = [{"step": step, "holdout/acc1": top1, "lr": 1} for step, top1 in ((2, 10.0), (4, 30.0), (6, 20.0))]
     rows[-1] |= {"val/acc1": 99.0}
-    run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
+    run = FoundRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
     assert outcome(run, rows) == {"best/step": 4, "best/holdout/acc1": 30.0}
 
 

@@ -16,7 +16,7 @@ from support.project import ROOT
 from support.slurm_cluster import Cluster, until
 from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, result, run_ranks
 
-from ranger21.wandb_tools.sync import find
+from ranger21.wandb_tools.finding import find
 
 TRAIN = "slurm/train.sbatch"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")

@@ -21,8 +21,9 @@ from ranger21.faults.wandb_server import Server
 from ranger21.run import experiment
 from ranger21.system.errors import UserError
 from ranger21.wandb_tools.file import Fragment, read_fragment
-from ranger21.wandb_tools.merged import OfflineRun, outcome
-from ranger21.wandb_tools.sync import QUIET, find, sync
+from ranger21.wandb_tools.finding import find
+from ranger21.wandb_tools.merged import FoundRun, outcome
+from ranger21.wandb_tools.sync import QUIET, sync
 
 pytest.importorskip("wandb", reason="pip install wandb")
 
@@ -243,7 +244,7 @@ def test_the_best_validation_is_found_without_a_result_file(tmp_path):
     rows = [
         {"step": s, "epoch": s / 2, "val/acc1": a, "lr": 1} for s, a in ((2, 10.0), (4, 30.0), (6, 30.0), (8, 20.0))
     ]
-    run = OfflineRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
+    run = FoundRun("r", tmp_path, [Fragment(tmp_path / "a", "r")])
     assert outcome(run, [{"step": 1}, *rows]) == {"best/step": 4, "best/epoch": 2.0, "best/val/acc1": 30.0}
     assert outcome(run, [{"step": 1}]) == {}
     for damaged in (b"\xff", b'{"best": [1]}', b"[]"):
@@ -256,11 +257,11 @@ def test_the_best_validation_is_found_without_a_result_file(tmp_path):
 def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere does not exist"):
         find([str(tmp_path / "nowhere")])
-    with pytest.raises(UserError, match="no offline W&B run"):
+    with pytest.raises(UserError, match="no W&B run"):
         find([str(tmp_path)])
     done = script(str(tmp_path), "--watch", "0")
     assert done.returncode == 2 and done.stderr.endswith(
         "argument --watch: 0 is invalid: it must be a number of seconds from 1 to 1e9\n"
     )
     done = script(str(tmp_path))
-    assert done.returncode == 1 and done.stderr.startswith("error: no offline W&B run")
+    assert done.returncode == 1 and done.stderr.startswith("error: no W&B run")

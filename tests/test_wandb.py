@@ -138,5 +138,6 @@ def test_unreachable_wandb_does_not_stop_a_run(tiny, tmp_path):
         "WANDB_INIT_TIMEOUT": "5",
     }
     done = train(*overrides, "logger=wandb", "logger.mode=online", f"run_dir={tmp_path / 'run'}", env=env)
-    assert done.returncode == 0 and "W&B is switched off" in done.stdout, done.stdout
+    assert done.returncode == 0 and "W&B cannot be used online (" in done.stdout, done.stdout
+    assert done.stdout.endswith(f"python scripts/sync_wandb.py {tmp_path / 'run'}\n"), done.stdout
     assert metrics_lines(tmp_path / "run")[-1]["step"] == 20

@@ -28,7 +28,7 @@ class Server(ThreadingHTTPServer):
     Attributes:
         url: the server's address.
         runs: received data by run id.
-        failing: requests that fail: "", "upsert" or "stream".
+        failing: requests that fail: "", "upsert", "stream" or "all"; with "all" the server closes every connection.
     """
 
     daemon_threads = True
@@ -88,6 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        if self.server.failing == "all":
+            self.close_connection = True
+            return
         code, answer = 200, {}
         if self.path == "/graphql":
             query = json.loads(body)

@@ -63,8 +63,9 @@ class Reports:
             self.lines.sync()
             self.lines.require_written()
 
-    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        """Close everything; the arguments are those of `Tracker.close`."""
-        self.tracker.close(exit_code, summary)
+    def close(self, exit_code: int, summary: dict[str, Any]) -> str | None:
+        """Close everything; the arguments and the sentences returned are those of `Tracker.close`."""
+        told = self.tracker.close(exit_code, summary)
         if self.presence:
             self.presence.close()
+        return told

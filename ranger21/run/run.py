@@ -69,11 +69,13 @@ class Run:
         finally:
             setup.batches.close()  # this also ends the worker processes
             summary = {f"best/{name}": value for name, value in progress.best.items()}
-            self.reports.close(exit_code, summary | ({"status": result["status"]} if result else {}))
-        # Other ranks wait for rank 0, which W&B may keep for a minute: SLURM ends all when the first exits with a code.
+            told = self.reports.close(exit_code, summary | ({"status": result["status"]} if result else {}))
+            if result and world.main:
+                show_result(result, self.place.path)
+            if told:
+                log.info("%s", told)
+        # Other ranks wait for rank 0, which W&B may keep for a while: SLURM ends all when the first exits with a code.
         world.on_main(lambda: mark_stopped() if ending == "stopped" else None)
-        if result and world.main:
-            show_result(result, self.place.path)
         return exit_code
 
     def _open_metrics(self) -> list[str]:

@@ -63,7 +63,7 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
         if path.is_file() and not path.name.startswith(".") and "wandb" not in path.relative_to(directory).parts:
             console.print(f"  {path}", soft_wrap=True)
     if (directory / "wandb").is_dir():
-        console.print(f"  {directory / 'wandb'}  (W&B; scripts/sync_wandb.py sends an offline run)", soft_wrap=True)
+        console.print(f"  {directory / 'wandb'}  (W&B)", soft_wrap=True)
     if result["status"] == "finished":
         console.print("Next:")
         for line in next_steps(directory):

@@ -25,8 +25,11 @@ class Tracker(Protocol):
     def log(self, metrics: Metrics) -> None:
         """Record metrics of the step `metrics["step"]`."""
 
-    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        """End this process's part of the run; exit code 0 means finished, any other that it will be resumed."""
+    def close(self, exit_code: int, summary: dict[str, Any]) -> str | None:
+        """End this process's part of the run; exit code 0 means finished, any other that it will be resumed.
+
+        Returns a sentence for the last lines on the console, such as where the metrics are; None for no sentence.
+        """
 
 
 class FanOut:
@@ -43,6 +46,6 @@ class FanOut:
         for tracker in self.trackers:
             tracker.log(metrics)
 
-    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.close(exit_code, summary)
+    def close(self, exit_code: int, summary: dict[str, Any]) -> str | None:
+        told = [tracker.close(exit_code, summary) for tracker in self.trackers]
+        return "\n".join(sentence for sentence in told if sentence) or None

@@ -10,14 +10,16 @@ from typing import Any
 
 from ranger21.system.reading import Unreadable, read_json, read_lines, too_much
 from ranger21.tracking import number
+from ranger21.tracking.loggers.wandb_tracker import BEGUN, SENT
 from ranger21.tracking.splits import HOLDOUT, split_of, watched
 from ranger21.wandb_tools.file import Fragment, merge, pack, read_records, record_class
+from ranger21.wandb_tools.rebuilt import beginning
 
 LARGEST_STEP = 2**53  # whole numbers are exact up to it
 
 
 @dataclass(frozen=True)
-class OfflineRun:
+class FoundRun:
     """All fragments of one W&B run."""
 
     run_id: str
@@ -26,11 +28,21 @@ class OfflineRun:
     superseded: str | None = None  # the id of the W&B run that replaced it
 
     @property
+    def received(self) -> bool:
+        """Whether W&B received all rows while they were written."""
+        return all(fragment.path.with_suffix(SENT).exists() for fragment in self.fragments)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the newest process recorded offline, or W&B's files do not say."""
+        return not self.fragments[-1].path.parent.name.startswith("run-")
+
+    @property
     def finished(self) -> bool:
         return (self.directory / "result.json").is_file()
 
 
-def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
+def rows_of(run: FoundRun) -> list[dict[str, Any]]:
     """Return the rows of a run, each step once.
 
     metrics.jsonl, if it exists, determines the steps and supplies values that W&B lost when a process was killed.
@@ -45,12 +57,12 @@ def rows_of(run: OfflineRun) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if v is not None} | logged.get(row["step"], {}) for row in told]
 
 
-def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
+def assemble(run: FoundRun, rows: list[dict[str, Any]]) -> bytes:
     """Return the content of the merged file, a pure function of the fragments and rows."""
     whole, record = merge(run.fragments), record_class()
     newest = [fragment for fragment in run.fragments if fragment.started][-1]
     records = []
-    for other in read_records(newest.path)[0]:
+    for other in beginning(newest) if newest.path.name == BEGUN else read_records(newest.path)[0]:
         kind = other.WhichOneof("record_type")
         if kind == "run":
             other.run.start_time.FromMicroseconds(round(whole.started * 1e6))
@@ -76,7 +88,7 @@ def assemble(run: OfflineRun, rows: list[dict[str, Any]]) -> bytes:
     return pack(entry.SerializeToString(deterministic=True) for entry in records)
 
 
-def outcome(run: OfflineRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def outcome(run: FoundRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the run's status, if it has ended, and its best validation: the first one with the highest top-1."""
     try:
         result = read_json(run.directory / "result.json") if run.finished else {}

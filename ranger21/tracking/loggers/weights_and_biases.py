@@ -1,22 +1,14 @@
-"""Weights & Biases: a view of the run, which may fail without the run failing."""
+"""The settings of `logger=wandb`, Weights & Biases: a view of the run, which may fail without the run failing."""
 
-import contextlib
-import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ranger21.system.errors import UserError
-from ranger21.system.masking import masked_command, masked_values
-from ranger21.system.wording import reason
-from ranger21.tracking import Metrics
 from ranger21.tracking.loggers.base import LoggerConfig, RunInfo
+from ranger21.tracking.loggers.wandb_tracker import WandbTracker
 
-log = logging.getLogger("ranger21")
-TIMEOUT = 60  # seconds, for requests to the network
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # the values that WANDB_MODE may have
 
 
@@ -38,8 +30,8 @@ class WandbConfig(LoggerConfig):
     def require_possible(self, directory: Path, experiment: str) -> None:
         choices(self, directory, experiment)
 
-    def open(self, run: RunInfo) -> "WandbTracker":
-        return WandbTracker(self, run)
+    def open(self, run: RunInfo) -> WandbTracker:
+        return WandbTracker(choices(self, run.directory, run.experiment), run)
 
 
 def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, Any]:
@@ -74,76 +66,3 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
         "name": chosen("run_name", config.run_name, "WANDB_NAME", directory.name)[0],
         "dir": os.environ.get("WANDB_DIR") or str(directory),
     }
-
-
-class WandbTracker:
-    """The W&B run of a run directory, the same after every resume. It is switched off at its first failure."""
-
-    def __init__(self, config: WandbConfig, run: RunInfo) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports errors over the network even when offline
-        self._run: Any = None
-        arguments = choices(config, run.directory, run.experiment)
-        try:
-            import wandb
-
-            Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-            if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B needs a home folder
-                os.environ["HOME"] = str(Path(arguments["dir"]).resolve())
-            settings = wandb.Settings(
-                init_timeout=TIMEOUT, finish_timeout=TIMEOUT, console="off", silent=True, x_disable_stats=True
-            )
-            with _masked_command_line():
-                self._run = wandb.init(
-                    id=run.id, resume="allow", config=masked_values(run.config), **arguments, settings=settings
-                )
-            self._run.define_metric("*", step_metric="step")
-        except Exception as error:  # no failure of W&B may end the training
-            self._off(error)
-
-    def _off(self, error: BaseException) -> None:
-        self._run = None
-        sys.unraisablehook = _except_from_wandb(sys.unraisablehook)
-        text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has all metrics."
-        log.warning(text, reason(error))
-
-    def progress(self, step: int) -> None:
-        pass
-
-    def log(self, metrics: Metrics) -> None:
-        if self._run is not None:
-            try:
-                self._run.log(metrics, step=int(metrics["step"]))
-            except Exception as error:
-                self._off(error)
-
-    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
-        if self._run is not None:
-            try:
-                for name, value in summary.items():
-                    self._run.summary[name] = value
-                if exit_code:
-                    self._run.mark_preempting()
-                self._run.finish(exit_code=exit_code)
-            except Exception as error:
-                self._off(error)
-
-
-@contextlib.contextmanager
-def _masked_command_line() -> Iterator[None]:
-    """Mask what looks like a key in `sys.argv`, which W&B records."""
-    arguments = sys.argv
-    sys.argv = masked_command(arguments)
-    try:
-        yield
-    finally:
-        sys.argv = arguments
-
-
-def _except_from_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Silence the traceback that W&B's exit handler prints if its own process is gone, as a warning was logged."""
-
-    def filtered(args: Any) -> None:
-        if not str(getattr(args.object, "__module__", "")).startswith("wandb"):
-            hook(args)
-
-    return filtered

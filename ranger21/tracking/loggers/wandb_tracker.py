@@ -1,0 +1,202 @@
+"""The W&B run of a run directory: recorded on the disk, and sent to W&B while the server answers."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ranger21.system.errors import UserError
+from ranger21.system.files import write_atomically
+from ranger21.system.masking import masked_command, masked_values
+from ranger21.system.project import command
+from ranger21.system.wording import reason
+from ranger21.tracking import Metrics
+from ranger21.tracking.loggers.base import RunInfo
+
+log = logging.getLogger("ranger21")
+# Seconds. W&B's own variables WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT take precedence.
+TIMEOUTS = {"init_timeout": 6, "finish_timeout": 10}
+BEGUN = "init.json"  # in RUN/wandb: under which names the run is at W&B
+SENT = ".sent"  # suffix of the mark beside the .wandb file of an online process whose rows W&B has received
+
+
+class Messages:
+    """Receives the messages that W&B would print, and keeps its warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def info(self, message: str) -> None:
+        pass
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(" ".join(message.replace("wandb: ", "").removeprefix("WARNING ").split()))
+
+    error = warning
+
+
+class WandbTracker:
+    """The W&B run of a run directory, the same after every resume.
+
+    If W&B cannot be reached at the start, the run is recorded offline. W&B is switched off at its first later failure.
+    """
+
+    def __init__(self, arguments: dict[str, Any], run: RunInfo) -> None:
+        """Begin or resume the W&B run.
+
+        Args:
+            arguments: of `wandb.init`.
+            run: the run that is tracked.
+        """
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports errors over the network even when offline
+        self.info, self.arguments = run, arguments
+        self.messages = Messages()
+        self._run: Any = None
+        self._file, self._url = Path(), ""  # of this process's record, and of the run at W&B
+        self._off_after: str | None = None  # why W&B was switched off
+        self._first = self._last = -1  # the steps that this process has logged to W&B
+        try:
+            self._begin()
+        except Exception as error:  # no failure of W&B may end the training
+            self._off(error)
+
+    @property
+    def online(self) -> bool:
+        """Whether this process sends what it logs."""
+        return self.arguments["mode"] in ("online", "run", "shared")
+
+    def _begin(self) -> None:
+        place = Path(self.arguments["dir"])
+        place.mkdir(parents=True, exist_ok=True)
+        self._note(self.info.id)
+        import wandb
+
+        if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B needs a home folder
+            os.environ["HOME"] = str(place.resolve())
+        try:
+            self._start(wandb)
+        except Exception as error:
+            if not self.online:
+                raise
+            text = "W&B cannot be used online (%s): the run is recorded offline, and can be sent later."
+            log.warning(text, reason(error))
+            wandb.teardown()  # the failed run occupies its id
+            self.arguments["mode"] = "offline"
+            self._start(wandb)
+        if self._run.id != self.info.id:  # within a sweep, W&B chooses it
+            self._note(self._run.id)
+        self._file = Path(self._run.dir).parent / f"run-{self._run.id}.wandb"
+        if self.online:
+            self._first, self._url = int(self._run.starting_step), str(self._run.url)
+            log.info("W&B shows this run at %s", self._url)
+
+    def _note(self, run_id: str) -> None:
+        """Record under which names the run is at W&B, for scripts/sync_wandb.py."""
+        if self.arguments["mode"] == "disabled":
+            return
+        names = {key: value for key, value in self.arguments.items() if key not in ("mode", "dir")}
+        folder = self.info.directory / "wandb"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / BEGUN, json.dumps({"id": run_id, **names}, indent=2))
+
+    def _start(self, wandb: Any) -> None:
+        """Call `wandb.init`, with W&B's own output replaced by `self.messages`; W&B then asks for no key either."""
+        wandb.setup(settings=wandb.Settings(silent=True))
+        wandb.termsetup(wandb.Settings(silent=True), self.messages)
+        timeouts = {name: value for name, value in TIMEOUTS.items() if f"WANDB_{name.upper()}" not in os.environ}
+        settings = wandb.Settings(
+            console="off", silent=True, x_disable_stats=True, finish_timeout_raises=True, **timeouts
+        )
+        config = masked_values(self.info.config)
+        with _masked_command_line():
+            self._run = wandb.init(id=self.info.id, resume="allow", config=config, **self.arguments, settings=settings)
+        self._run.define_metric("*", step_metric="step")
+        self.messages.warnings.clear()
+
+    def _off(self, error: BaseException) -> None:
+        self._run, self._off_after = None, reason(error)
+        sys.unraisablehook = _except_from_wandb(sys.unraisablehook)
+        text = "W&B is switched off for the rest of this run: %s. metrics.jsonl has all metrics."
+        log.warning(text, self._off_after)
+
+    def progress(self, step: int) -> None:
+        pass
+
+    def log(self, metrics: Metrics) -> None:
+        if self._run is None or int(metrics["step"]) < self._first:  # W&B has the step from an earlier process
+            return
+        try:
+            self._run.log(metrics, step=int(metrics["step"]))
+            self._last = int(metrics["step"])
+        except Exception as error:
+            self._off(error)
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> str | None:
+        if self._run is not None:
+            try:
+                self._finish(exit_code, summary)
+            except TimeoutError:
+                self.messages.warning("the server did not answer")
+            except Exception as error:
+                self._off(error)
+        return self._outcome()
+
+    def _finish(self, exit_code: int, summary: dict[str, Any]) -> None:
+        for name, value in summary.items():
+            self._run.summary[name] = value
+        if exit_code:
+            self._run.mark_preempting()
+        self._run.finish(exit_code=exit_code)
+        if self.online and not self.messages.warnings:
+            with contextlib.suppress(UserError):
+                write_atomically(self._file.with_suffix(SENT), "")
+
+    def _outcome(self) -> str | None:
+        """Return what W&B has received, what it has not, and the command that sends the rest."""
+        if self.arguments["mode"] == "disabled":
+            return None
+        where = "To send the whole run, type"
+        if self._off_after:
+            told = "W&B was switched off before the end of this run"
+        elif not self.online:
+            told = "W&B has received nothing from this process, which recorded offline"
+            where += " on a machine with internet access"
+        elif self.messages.warnings:
+            told = f"W&B may lack the end of this run ({self.messages.warnings[0].rstrip('.')})"
+        elif others := self._unsent():
+            told = f"W&B has received this run up to step {self._last}, but not {others}"
+        else:
+            return f"W&B has received this run up to step {self._last}: {self._url}"
+        return f"{told}. {where}: {command('python', 'scripts/sync_wandb.py', self.info.directory)}"
+
+    def _unsent(self) -> str:
+        """Return the folder of an earlier process of this run that has not been sent; empty if there is none."""
+        for path in sorted(self._file.parents[1].glob(f"*run-*/{self._file.name}")):
+            if path.parent.name != "offline-merged" and path != self._file and not path.with_suffix(SENT).exists():
+                return str(path.parent)
+        return ""
+
+
+@contextlib.contextmanager
+def _masked_command_line() -> Iterator[None]:
+    """Mask what looks like a key in `sys.argv`, which W&B records."""
+    arguments = sys.argv
+    sys.argv = masked_command(arguments)
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+def _except_from_wandb(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Silence the traceback that W&B's exit handler prints if its own process is gone, as a warning was logged."""
+
+    def filtered(args: Any) -> None:
+        if not str(getattr(args.object, "__module__", "")).startswith("wandb"):
+            hook(args)
+
+    return filtered
