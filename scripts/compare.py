@@ -6,17 +6,20 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.config.arguments import Parser, as_folder, as_path, as_positive
+from ranger21.config.arguments import Parser, as_folder, as_path, as_positive, as_seconds
 from ranger21.config.ending import ending_well
-from ranger21.system.wording import printable
+from ranger21.system.wording import counted, printable
 
 if TYPE_CHECKING:
     from ranger21.report.groups.comparisons import GroupComparison
+    from ranger21.report.write import Report
+    from ranger21.tuning.record import Tuned
 
 HELP = """\
 Compare runs: is one optimizer better than another, by how much, and how sure are we?
@@ -34,8 +37,8 @@ examples:
   runs selected by globs (quoted, or expanded by the shell)
     python scripts/compare.py "outputs/optimizers/*-adamw-s*" "outputs/optimizers/*-ranger21-s*"
 
-  two runs, while they are still running
-    python scripts/compare.py outputs/demo/resnet50-ranger21-s0 outputs/demo/resnet50-adamw-s0
+  runs that are still running: write the page again every minute, until they have ended
+    python scripts/compare.py outputs/demo --watch 60
 
   different batch sizes, which would otherwise be kept apart
     python scripts/compare.py outputs/batches --across data.batch_size
@@ -111,21 +114,44 @@ def main() -> None:
         metavar="POINTS",
         help="also write power.md: how many seeds detect this gap in top-1, given the spread of the runs",
     )
+    parser.add_argument(
+        "--watch",
+        type=as_seconds,
+        metavar="SECONDS",
+        help="write the comparison again at this interval until all runs have ended; an open page reloads itself",
+    )
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # directory names can contain any bytes
+    if options.watch:
+        watch(options)
     compare(options)
+
+
+def watch(options: argparse.Namespace) -> None:
+    """Write the comparison at each interval, with a page that reloads itself, until every run has ended."""
+    from ranger21.report.runs.run import RUNNING
+    from ranger21.report.write import examine
+
+    records = tuned_records(options)
+    while True:
+        report = examine(options.runs, options.across)
+        runs = [run for comparison in report.comparisons for run in comparison.runs]
+        left = sum(run.status == RUNNING for run in runs)
+        if not left:
+            return
+        page, *_ = write(report, records, options, options.watch)
+        rest = f"{left} running or stopped; {page} is up to date (Ctrl-C ends this)"
+        print(printable(f"{time.strftime('%H:%M:%S')}  {counted(len(runs), 'run')}, {rest}"), flush=True)
+        time.sleep(options.watch)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Compare the runs, print the tables with notes and verdicts, write the report, and print the paths."""
     # Slow imports come late, so that --help and wrong arguments are answered at once.
-    from ranger21.report.write import examine, write_report
-    from ranger21.tuning.page import NAME as TUNING
-    from ranger21.tuning.record import read_tuned
+    from ranger21.report.write import examine
 
-    records = [record for path in options.tuned for record in read_tuned(path)]
-    report, out = examine(options.runs, options.across), options.out
+    records, report = tuned_records(options), examine(options.runs, options.across)
 
     from rich.console import Console
 
@@ -140,23 +166,39 @@ def compare(options: argparse.Namespace) -> None:
         console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for remark in report.remarks:
         console.print(printable(remark), markup=False, highlight=False)
-    written = write_report(report, out, [TUNING] if records else [])
+    written = write(report, records, options, reload=None)
+    if options.power is not None:
+        written += show_power(report.comparisons, options.power, options.out)
+    print()
+    for path in written:
+        print(printable(f"wrote {path}"))
+
+
+def tuned_records(options: argparse.Namespace) -> list[Tuned]:
+    """Return the tunings of all files given by --tuned."""
+    from ranger21.tuning.record import read_tuned
+
+    return [record for path in options.tuned for record in read_tuned(path)]
+
+
+def write(report: Report, records: list[Tuned], options: argparse.Namespace, reload: float | None) -> list[Path]:
+    """Write the report, and the pages that --ablation and --tuned add. Return the paths, the page first."""
+    from ranger21.report.write import write_report
+    from ranger21.tuning.page import NAME as TUNING
+
+    written = write_report(report, options.out, [TUNING] if records else [], reload)
     if options.ablation:
         from ranger21.report.ablation import write_ablation
 
-        made = write_ablation(report.comparisons, out)
+        made = write_ablation(report.comparisons, options.out)
         if not made:
             print("\nno ablation.md: no two groups of Ranger21 differ in one ingredient only (see experiment=ablation)")
         written += made
     if records:
         from ranger21.tuning.page import write_tuning
 
-        written += write_tuning(records, [run for one in report.comparisons for run in one.runs], out)
-    if options.power is not None:
-        written += show_power(report.comparisons, options.power, out)
-    print()
-    for path in written:
-        print(printable(f"wrote {path}"))
+        written += write_tuning(records, [run for one in report.comparisons for run in one.runs], options.out)
+    return written
 
 
 def show_power(comparisons: list[GroupComparison], gap: float, out: Path) -> list[Path]:

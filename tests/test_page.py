@@ -345,6 +345,22 @@ def test_hostile_strings_are_shown_as_text(tmp_path: Path, show: Open) -> None:
 
 
 @needs_browser
+def test_a_page_of_running_runs_loads_itself_again_and_keeps_the_view(two: Path, show: Open) -> None:
+    tab = tab_of(two.parent / "runs")
+    page = show(write_page([tab], two.parent, title="Running", reload=1.0), "x=epoch")
+    assert page.inner_text("#watch") == "reloads every 1 s"
+    assert page.evaluate("performance.getEntriesByType('navigation')[0].type") == "navigate"
+    with page.expect_navigation():
+        pass  # the page navigates by itself
+    assert page.evaluate("performance.getEntriesByType('navigation')[0].type") == "reload"
+    assert page.evaluate("location.hash") == "#x=epoch" and page.evaluate("view.x") == "epoch"
+    write_page([tab], two.parent, title="Ended")
+    with page.expect_navigation():
+        pass
+    assert page.title() == "Ended" and page.is_hidden("#watch")
+
+
+@needs_browser
 def test_a_page_of_fifty_long_runs_is_small_and_opens_fast(
     tmp_path: Path, show: Open, record_property: Callable[..., None]
 ) -> None:

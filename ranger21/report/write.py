@@ -56,17 +56,18 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
     return report
 
 
-def write_report(report: Report, out: Path, beside: Sequence[str] = ()) -> list[Path]:
+def write_report(report: Report, out: Path, beside: Sequence[str] = (), reload: float | None = None) -> list[Path]:
     """Write tables, claims, figures and the page into `out`. Return the paths a reader should open, the page first.
 
     Args:
         beside: further files in `out` that the page links to.
+        reload: seconds after which an open page loads itself again; None for never.
     """
     files = write_tables(report, out)
     folders = [_figures(comparison, out) for comparison in report.comparisons]
     if report.overall:
         _overall_figures(report.overall, out)
-    return [_page(report, out, [*files, *beside]), *(out / name for name in files), *folders]
+    return [_page(report, out, [*files, *beside], reload), *(out / name for name in files), *folders]
 
 
 def write_tables(report: Report, out: Path) -> list[str]:
@@ -112,7 +113,7 @@ def _overall_figures(overall: Overall, out: Path) -> None:
     write_workloads_figures(overall, out)
 
 
-def _page(report: Report, out: Path, links: Sequence[str], reload: float | None = None) -> Path:
+def _page(report: Report, out: Path, links: Sequence[str], reload: float | None) -> Path:
     """Write index.html: a tab for each comparison, an overview if there are several, and links to the other files."""
     from ranger21.report.page.page import write_page
     from ranger21.report.page.sections import comparison_tab, overview_tab

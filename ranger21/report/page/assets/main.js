@@ -58,6 +58,12 @@ Object.assign(view, fromFragment(location.hash.slice(1)));
 listeners.push(showTab, drawControls, drawSidebar, drawPanels);
 listeners.forEach(listener => listener());
 darkly.addEventListener("change", recolour);
+if (DATA.reload) {
+  const watch = document.getElementById("watch");
+  watch.textContent = `reloads every ${DATA.reload} s`;
+  watch.hidden = false;
+  setTimeout(() => location.reload(), 1000 * DATA.reload);
+}
 for (const [event, now] of [["beforeprint", true], ["afterprint", false]])
   addEventListener(event, () => {
     printing = now;
