@@ -22,8 +22,9 @@ For clusters whose nodes have no internet: run it on the login node, after `wand
 It also sends the runs that were online when the server was lost or the process was killed.
 A run that was stopped and resumed has several fragments (wandb/offline-run-*, wandb/run-*).
 They are merged, with each step once and the trainer's best values, and sent by `wandb sync`.
-Rows that they lack come from metrics.jsonl. Runs that are still running, and runs that have
-not changed since they were sent, are skipped, so you can run this as often as you like."""
+Rows that they lack come from metrics.jsonl. Runs that have not changed since they were sent
+are skipped, so you can run this as often as you like. Runs that are still running are sent
+with --watch only, if they record offline: W&B then shows their curves up to the last sending."""
 
 EXAMPLES = """\
 examples:
@@ -36,7 +37,7 @@ examples:
   write the merged files and list what would be sent, without sending anything
     python scripts/sync_wandb.py outputs --dry-run
 
-  send every ten minutes, until Ctrl-C
+  send every ten minutes, running runs too, until Ctrl-C
     python scripts/sync_wandb.py outputs --watch 600
 
 exit status: 0; 1 if a run could not be sent (it is named); 130 after Ctrl-C.
@@ -54,7 +55,9 @@ def main() -> int:
         "runs", nargs="+", metavar="RUNS", help="run directories, folders that contain them, or quoted globs"
     )
     parser.add_argument("--dry-run", action="store_true", help="merge the runs and list what would be sent")
-    parser.add_argument("--watch", type=as_seconds, metavar="SECONDS", help="repeat, with this many seconds in between")
+    parser.add_argument(
+        "--watch", type=as_seconds, metavar="SECONDS", help="repeat after this many seconds, and send running runs, too"
+    )
     parser.add_argument(
         "--timeout",
         type=as_seconds,
@@ -78,7 +81,7 @@ def once(options: argparse.Namespace, told: set[str]) -> bool:
     """
     failed, said = False, set()
     try:
-        for outcome in sync(options.runs, not options.dry_run, options.timeout):
+        for outcome in sync(options.runs, not options.dry_run, options.timeout, options.watch is not None):
             failed |= outcome.failed
             said.add(outcome.sentence)
             if outcome.sentence not in told:

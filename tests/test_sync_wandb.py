@@ -177,24 +177,34 @@ def test_a_missing_key_or_server_is_reported(run, monkeypatch, tmp_path):
     assert done.returncode == 1 and "within 8 seconds" in done.stderr and "login node" in done.stderr, done.stderr
 
 
-def test_a_run_in_progress_is_skipped(tiny, tmp_path):
+def test_a_run_in_progress_is_sent_by_watch_only(tiny, tmp_path, server):
     process = subprocess.Popen(**command(*offline(tiny), "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"))
     wait_for_line(tmp_path / "run" / "metrics.jsonl", process)
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))  # only the lock shows that it is running
     done = script(str(tmp_path), "--dry-run")
+    assert not list(tmp_path.rglob("offline-merged"))
+    program = [sys.executable, str(ROOT / "scripts" / "sync_wandb.py"), str(tmp_path), "--watch", "1"]
+    watch = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = [watch.stdout.readline(), watch.stdout.readline()]
+    watch.send_signal(signal.SIGINT)
+    watch.communicate(timeout=120)
+    assert all(line.startswith("sent: ") for line in said) and process.poll() is None, said
+    (received,) = server.runs.values()
+    steps = [row["_step"] for row in received.history]
+    assert steps == [row["step"] for row in metrics_lines(tmp_path / "run")][: len(steps)]
+    assert received.exit_code != 0 and "status" not in received.summary
     process.kill()
     process.wait()
-    assert done.returncode == 0 and "skipped: " in done.stdout and "still running" in done.stdout, done.stdout
-    assert not list(tmp_path.rglob("offline-merged"))
+    assert done.returncode == 0 and done.stdout.startswith("skipped: "), done.stdout + done.stderr
+    assert "--watch sends running runs" in done.stdout
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path)  # as if it had been killed just now
     assert "still running" in next(sync([str(tmp_path)], send=False)).sentence
     for path in tmp_path.rglob("*.wandb"):
         os.utime(path, (0, 0))
     (outcome,) = sync([str(tmp_path)], send=False)
-    # W&B may have written nothing yet, or enough to send.
-    assert outcome.sentence.startswith(("would be sent: ", "skipped: ")) and "still running" not in outcome.sentence
+    assert outcome.sentence.startswith(("would be sent: ", "nothing new: ")), outcome
 
 
 def test_empty_superseded_and_damaged_fragments_are_reported(run):

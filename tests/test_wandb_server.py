@@ -115,6 +115,7 @@ def test_a_run_that_was_received_is_not_sent_again(place, monkeypatch, caplog):
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         tracker = begin(place)
         log(tracker, place, STEPS)
+        assert "sends its metrics itself" in next(sync([str(place)], running=True)).sentence
         url = f"{server.url}/me/p/runs/abc"
         assert finish(tracker, place) == f"W&B has received this run up to step 8: {url}"
         assert f"W&B shows this run at {url}" in caplog.messages

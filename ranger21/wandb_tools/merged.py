@@ -34,8 +34,10 @@ class FoundRun:
 
     @property
     def offline(self) -> bool:
-        """Whether the newest process recorded offline, or W&B's files do not say."""
-        return not self.fragments[-1].path.parent.name.startswith("run-")
+        """Whether the newest process records offline; False if W&B has no file of any process."""
+        folders = [fragment.path.parent.name for fragment in self.fragments if fragment.path.name != BEGUN]
+        newest = max(folders, key=lambda name: name.removeprefix("offline-"), default="")  # the names have the time
+        return newest.startswith("offline-")
 
     @property
     def finished(self) -> bool:

@@ -40,11 +40,16 @@ class SyncResult:
     failed: bool = False
 
 
-def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -> Iterator[SyncResult]:
+def sync(
+    patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT, running: bool = False
+) -> Iterator[SyncResult]:
     """Merge every W&B run under the patterns and send those that have changed; without `send`, only list them.
 
     A run that W&B received while it was trained is left out. Raises a UserError if there is no run, and as soon as W&B
     does not respond within `timeout` seconds.
+
+    Args:
+        running: whether to send the rows so far of runs that are still running and record offline.
     """
     runs, unreadable = find(patterns)
     yield from (SyncResult(f"FAILED: {error}", failed=True) for error in unreadable)
@@ -55,7 +60,7 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
             continue
         try:
             rows = rows_of(run)
-            reason = why_not(run, rows)
+            reason = why_not(run, rows, running)
             content = b"" if reason else assemble(run, rows)
         except (UserError, OSError) as error:
             yield SyncResult(f"FAILED: {where}: {error}", failed=True)
@@ -81,7 +86,7 @@ def sync(patterns: Iterable[str], send: bool = True, timeout: float = TIMEOUT) -
             yield SyncResult(f"sent: {what}")
 
 
-def why_not(run: FoundRun, rows: list[dict[str, Any]]) -> str | None:
+def why_not(run: FoundRun, rows: list[dict[str, Any]], running: bool) -> str | None:
     """Return a clause that says why a run should not be sent now; None if it should."""
     if run.superseded:
         return f"it was killed before its first checkpoint; {run.superseded} started again from the beginning"
@@ -89,7 +94,10 @@ def why_not(run: FoundRun, rows: list[dict[str, Any]]) -> str | None:
     unended = [fragment.path for fragment in written if fragment.exit_code is None]
     fresh = any(time.time() - path.stat().st_mtime < QUIET for path in unended)
     if not run.finished and (fresh or in_use(run.directory)):
-        return "it is still running, or was killed within the last minutes"
+        if not running:
+            return "it is still running, or was killed within the last minutes; --watch sends running runs, too"
+        if not run.offline:
+            return "it is still running and sends its metrics itself, or was killed within the last minutes"
     if not any(fragment.started for fragment in run.fragments) or not rows:
         return "nothing is recorded in it yet"
     return None
