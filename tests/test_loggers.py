@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.training import metrics_lines
+from support.training import metrics_lines, run_ranks
 
 from ranger21.config.compose import compose_config
 from ranger21.run import experiment
@@ -15,6 +16,7 @@ from ranger21.system.errors import UserError
 from ranger21.tracking import Metrics
 from ranger21.tracking.loggers import LOGGERS
 from ranger21.tracking.loggers.base import LoggerConfig, RunInfo
+from ranger21.tracking.loggers.guarded import Guarded
 
 
 class Recorder:
@@ -67,3 +69,88 @@ def test_a_new_logger_needs_only_a_class_and_its_entry_in_the_registry(
     assert recorder.run == RunInfo(recorder.run.id, tmp_path / "run", "paper", asdict(config)) and recorder.run.id
     assert [row["step"] for row in recorder.rows] == [row["step"] for row in metrics_lines(tmp_path / "run")] == [2, 4]
     assert recorder.end and recorder.end[0] == 0 and recorder.end[1]["status"] == "finished"
+
+
+@dataclass
+class FailingConfig(LoggerConfig):
+    """A logger that fails at one of its calls, and must not be called again."""
+
+    at: str
+
+    def open(self, run: RunInfo) -> FailingConfig:
+        self.calls: list[str] = []
+        return self._called("open")
+
+    def progress(self, step: int) -> None:
+        self._called("progress")
+
+    def log(self, metrics: Metrics) -> None:
+        self._called("log")
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
+        self._called("close")
+
+    def _called(self, name: str) -> FailingConfig:
+        assert self.at not in self.calls
+        self.calls.append(name)
+        if name == self.at:
+            raise OSError(f"{name} is broken")
+        return self
+
+
+@pytest.mark.parametrize("at", ["open", "progress", "log", "close"])
+def test_a_logger_that_fails_is_switched_off_and_the_run_finishes(
+    at: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOGGERS, "failing", FailingConfig)
+    config = compose_config([*tiny, "trainer.steps=2", "logger.name=failing", f"+logger.at={at}"])
+    assert experiment.run(config, tmp_path / "run") == 0
+    assert [row["step"] for row in metrics_lines(tmp_path / "run")] == [2]
+    told = f"logger=failing is switched off for the rest of this run: {at} is broken. metrics.jsonl has all metrics."
+    assert (tmp_path / "run" / "log.txt").read_text().count(told) == 1
+
+
+def shown_by_tensorboard(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the steps and values that TensorBoard shows of a run, by metric."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory / "tensorboard")).Reload()
+    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def logged(directory: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Return the steps and values in a run's metrics.jsonl, by metric, as float32 has them."""
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for row in metrics_lines(directory):
+        for name in row.keys() - {"step"}:
+            found.setdefault(name, []).append((row["step"], pytest.approx(row[name], rel=1e-6)))
+    return found
+
+
+def test_tensorboard_shows_each_step_of_a_resumed_run_once(tiny: list[str], tmp_path: Path) -> None:
+    typed = [*(word for word in tiny if word != "logger=none"), "trainer.steps=14", "logger=tensorboard"]
+    directory = tmp_path / "run"
+    assert run_ranks(typed, directory, 1, die_at=11, when="before") == [-9]
+    config = compose_config(typed)
+    forgotten = Guarded(config.logger, RunInfo("id", directory, "paper", asdict(config)))
+    for step in (10, 11, 40):  # what the killed process has written after its checkpoint, which is at step 9
+        forgotten.log({"step": step, "train/loss": 99.0})
+    forgotten.close(1, {})
+    assert (40, 99.0) in shown_by_tensorboard(directory)["train/loss"]
+    assert run_ranks(typed, directory, 1) == [0]
+    assert shown_by_tensorboard(directory) == logged(directory)
+    assert [step for step, _ in logged(directory)["train/loss"]] == [2, 4, 5, 6, 8, 10, 12, 14]
+    told = "".join(directory.with_suffix(".out").read_text().split())
+    assert f"tensorboard--logdir{directory}/tensorboard" in told
+
+
+def test_a_logger_without_its_package_says_what_to_install(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    config = compose_config([*(word for word in tiny if word != "logger=none"), "logger=tensorboard"])
+    with pytest.raises(
+        UserError, match=r"needs tensorboard, not installed here: type pip install 'ranger21-imagenet\[t"
+    ):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from ranger21.tracking import FanOut, Tracker
 from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
 from ranger21.tracking.loggers.base import RunInfo
+from ranger21.tracking.loggers.guarded import Guarded
 
 
 class Reports:
@@ -42,14 +43,14 @@ class Reports:
         """Open the trackers of this rank. `done` steps were trained before this process began."""
         trackers: list[Tracker] = []
         if self.lines:
-            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), *self._logger(run_id)]
+            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), self._logger(run_id)]
             self.presence = Presence(self.place, self.lines)
         self.tracker = FanOut([*trackers, self.stalls, *self._profile(done)])
 
-    def _logger(self, run_id: str) -> list[Tracker]:
+    def _logger(self, run_id: str) -> Tracker:
         config = self.parts.config
-        logger = config.logger.open(RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config)))
-        return [] if logger is None else [logger]
+        run = RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config))
+        return Guarded(config.logger, run)
 
     def _profile(self, done: int) -> list[Tracker]:
         world, steps = self.parts.world, self.parts.config.trainer.profile

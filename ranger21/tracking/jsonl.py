@@ -132,6 +132,13 @@ class JsonLines:
             self._file.close()
 
 
+def read_rows(path: Path) -> list[Metrics]:
+    """Return the rows of metrics.jsonl, without their values that are not finite."""
+    with open_regular(path) as file:
+        rows = [json.loads(line) for line in file.read().splitlines()]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
 def require_lines(path: Path, size: int, step: int | None) -> None:
     """Raise a UserError if metrics.jsonl has lost lines since a checkpoint was saved.
 

@@ -1,10 +1,13 @@
 """The interface of a logger: its settings, which open its tracker."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.tracking import Tracker
+from ranger21.system.errors import UserError
+from ranger21.tracking import Metrics, Tracker
+from ranger21.tracking.jsonl import read_rows
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class RunInfo:
     directory: Path
     experiment: str
     config: dict[str, Any]
+
+    def rows(self) -> list[Metrics]:
+        """Return what earlier processes of the run have logged, up to the checkpoint from which it resumes."""
+        path = self.directory / "metrics.jsonl"
+        return read_rows(path) if path.exists() else []
 
 
 @dataclass
@@ -42,3 +50,13 @@ class LoggerConfig:
         A run resumed in another process calls this again with the same `run.id`.
         """
         return None
+
+
+def require_packages(logger: str, *modules: str) -> None:
+    """Raise a UserError that says what to install, unless the modules that `logger=LOGGER` needs are installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"logger={logger} needs {' and '.join(missing)}, not installed here: type "
+            f"pip install 'ranger21-imagenet[{logger}]', or in a clone of the project pip install -e '.[{logger}]'."
+        )
