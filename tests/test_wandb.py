@@ -42,7 +42,7 @@ def test_an_offline_run_contains_the_logged_metrics(tiny, tmp_path):
 
 VARIABLES = {
     "WANDB_MODE": "disabled", "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team", "WANDB_RUN_GROUP": "pilot",
-    "WANDB_TAGS": "a,b", "WANDB_NAME": "first", "WANDB_DIR": "/elsewhere",
+    "WANDB_TAGS": "a,b", "WANDB_NAME": "first", "WANDB_DIR": "/elsewhere", "WANDB_NOTES": "n", "WANDB_JOB_TYPE": "j",
 }  # fmt: skip
 
 
@@ -55,15 +55,18 @@ def test_wandb_variables_apply_where_the_configuration_has_no_value(monkeypatch)
         return choices(config.logger, Path("outputs/run-s0"), "paper")
 
     own = {"mode": "offline", "project": "ranger21", "entity": None, "group": "paper", "tags": None, "name": "run-s0"}
-    assert chosen() == own | {"dir": "outputs/run-s0"}
+    assert chosen() == own | {"dir": "outputs/run-s0", "notes": None, "job_type": None}
     typed = {"mode": "online", "project": "mine", "entity": "me", "group": "g", "tags": ["t"], "name": "r"}
-    overrides = [f"logger.{key}={value}" for key, value in typed.items() if key not in ("tags", "name")]
-    overrides += ["logger.tags=[t]", "logger.run_name=r"]
+    typed |= {"notes": "mine, too", "job_type": "pilot"}
+    overrides = [f"logger.{key}={value}" for key, value in typed.items() if key not in ("tags", "name", "notes")]
+    overrides += ["logger.tags=[t]", "logger.run_name=r", 'logger.notes="mine, too"']
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     theirs = {"mode": "disabled", "project": "theirs", "entity": "team", "group": "pilot", "tags": ["a", "b"]}
-    assert chosen() == theirs | {"name": "first", "dir": "/elsewhere"}
+    assert chosen() == theirs | {"name": "first", "dir": "/elsewhere", "notes": "n", "job_type": "j"}
     assert chosen(*overrides) == typed | {"dir": "/elsewhere"}
+    none = chosen("logger.tags=[]", "logger.notes=''", "logger.job_type=''", "logger.group=''")
+    assert (none["tags"], none["notes"], none["job_type"], none["group"]) == ([], "", "", "")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,7 @@ def test_wandb_variables_apply_where_the_configuration_has_no_value(monkeypatch)
     [
         ("logger.project=a/b", "", r"logger\.project=a/b is invalid: a W&B project name has"),
         (f"logger.tags=[{'x' * 65}]", "", r"logger\.tags=\['x+'\] is invalid: each W&B tag must have 1 to 64"),
+        ("logger.project=''", "", r"logger\.project= is invalid: a W&B project name has 1 to 128"),
         ("", "WANDB_PROJECT=a:b", "WANDB_PROJECT=a:b is invalid"),
         ("", "WANDB_TAGS=a,,b", "WANDB_TAGS=a,,b is invalid"),
         ("", "WANDB_MODE=sometimes", "WANDB_MODE=sometimes is invalid: it must be online, offline or disabled"),

@@ -24,7 +24,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     """The directory of a run, with W&B logged in and its waiting times short."""
     caplog.set_level(logging.INFO, "ranger21")
     monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
-    for name, value in {"API_KEY": "0" * 40, "INIT_TIMEOUT": "2", "FINISH_TIMEOUT": "2", "MODE": "online"}.items():
+    for name, value in {
+        "API_KEY": "0" * 40,
+        "INIT_TIMEOUT": "2",
+        "FINISH_TIMEOUT": "2",
+        "MODE": "online",
+        "JOB_TYPE": "j",
+    }.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setenv("HOME", str(tmp_path))
     directory = tmp_path / "run"
@@ -36,7 +42,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
 
 
 def begin(directory: Path) -> Tracker:
-    config = WandbConfig("wandb", mode=None, project="p", entity=None, group=None, tags=["a"], run_name="name")
+    config = WandbConfig(
+        "wandb", mode=None, project="p", entity=None, group=None, tags=["a"], run_name="name", notes="n", job_type=""
+    )
     return config.open(RunInfo("abc", directory, "e", {"seed": 7}))
 
 
@@ -69,6 +77,7 @@ def require_sent(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (run_id, [row["_step"] for row in received.history]) == ("abc", STEPS)
         assert (received.summary["best/step"], received.summary["status"], received.exit_code) == (8, "finished", 0)
         assert (received.fields["displayName"], received.fields["groupName"]) == ("name", "e")
+        assert (received.fields["notes"], received.fields.get("jobType")) == ("n", None)
         assert received.fields["tags"] == ["a"] and json.loads(received.fields["config"])["seed"]["value"] == 7
         assert next(sync([str(directory)])).sentence.startswith("nothing new: ")
 

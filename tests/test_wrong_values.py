@@ -103,7 +103,8 @@ VALUES: dict[str, list[str]] = {
         "outputs=[a]", "run_dir=[a]", "data.root=[a]", "trainer.device=null", "resume=null", "data.transforms=null",
         "schedule.warmup=null", "model.init_from=[a]",
     ],
-    "it must be a list, such as [a,b].": ["optimizer.betas=0.9", "optimizer.betas=null", "logger.tags=a"],
+    "it must be a list, such as [a,b].": ["optimizer.betas=0.9", "optimizer.betas=null"],
+    "it must be a list, such as [a,b] or null.": ["logger.tags=a"],
     "it must be a mapping, such as {a:b}.": ["model.kwargs=3", "model.kwargs=null"],
     "it must be one of": [
         "trainer.precision=16", "trainer.on_nonfinite=x", "optimizer.stable_decay=x", "optimizer.name=",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-RUN_FIELDS = ("displayName", "groupName", "tags", "config")
+RUN_FIELDS = ("displayName", "groupName", "tags", "config", "notes", "jobType")
 
 
 @dataclass

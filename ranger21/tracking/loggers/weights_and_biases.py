@@ -14,14 +14,19 @@ MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # the valu
 
 @dataclass
 class WandbConfig(LoggerConfig):
-    """The settings of `logger=wandb`. None takes the value of W&B's own environment variable, then the default."""
+    """The settings of `logger=wandb`.
+
+    None takes the value of W&B's own environment variable, then the default. An empty text or list is a value.
+    """
 
     mode: str | None
     project: str | None
     entity: str | None
     group: str | None
-    tags: list[str]
+    tags: list[str] | None
     run_name: str | None
+    notes: str | None = None
+    job_type: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "offline", "online"):
@@ -42,7 +47,7 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
 
     def chosen(key: str, value: Any, variable: str, default: Any) -> tuple[Any, str]:
         """Return the value, and its source for an error message."""
-        if value:
+        if value is not None:
             return value, f"logger.{key}={value}"
         told = os.environ.get(variable)
         return (told, f"{variable}={told}") if told else (default, "")
@@ -51,8 +56,8 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
     if mode not in MODES:
         raise UserError(f"{where} is invalid: it must be online, offline or disabled.")
     project, where = chosen("project", config.project, "WANDB_PROJECT", "ranger21")
-    if len(project) > 128 or set(project) & set("/\\#?%:"):
-        raise UserError(f"{where} is invalid: a W&B project name has at most 128 characters, and none of / \\ # ? % :")
+    if not 1 <= len(project) <= 128 or set(project) & set("/\\#?%:"):
+        raise UserError(f"{where} is invalid: a W&B project name has 1 to 128 characters, and none of / \\ # ? % :")
     tags, where = chosen("tags", config.tags, "WANDB_TAGS", None)
     tags = tags.split(",") if isinstance(tags, str) else tags
     if not all(1 <= len(tag) <= 64 for tag in tags or []):
@@ -63,6 +68,8 @@ def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, 
         "tags": tags,
         "entity": chosen("entity", config.entity, "WANDB_ENTITY", None)[0],
         "group": chosen("group", config.group, "WANDB_RUN_GROUP", experiment)[0],
+        "notes": chosen("notes", config.notes, "WANDB_NOTES", None)[0],
+        "job_type": chosen("job_type", config.job_type, "WANDB_JOB_TYPE", None)[0],
         "name": chosen("run_name", config.run_name, "WANDB_NAME", directory.name)[0],
         "dir": os.environ.get("WANDB_DIR") or str(directory),
     }
