@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support.training import metrics_lines, run_ranks
 
-from ranger21.config.compose import compose_config
+from ranger21.config.compose import compose_config, with_overrides
+from ranger21.records.directory import to_dict
 from ranger21.run import experiment
 from ranger21.system.errors import UserError
 from ranger21.tracking import Metrics
@@ -128,10 +129,10 @@ def logged(directory: Path) -> dict[str, list[tuple[int, Any]]]:
 
 
 def test_tensorboard_shows_each_step_of_a_resumed_run_once(tiny: list[str], tmp_path: Path) -> None:
-    typed = [*(word for word in tiny if word != "logger=none"), "trainer.steps=14", "logger=tensorboard"]
+    typed = [*(word for word in tiny if word != "logger=none"), "trainer.steps=14", "logger=[wandb,tensorboard]"]
     directory = tmp_path / "run"
     assert run_ranks(typed, directory, 1, die_at=11, when="before") == [-9]
-    config = compose_config(typed)
+    config = compose_config([*typed, "logger=tensorboard"])
     forgotten = Guarded(config.logger, RunInfo("id", directory, "paper", asdict(config)))
     for step in (10, 11, 40):  # what the killed process has written after its checkpoint, which is at step 9
         forgotten.log({"step": step, "train/loss": 99.0})
@@ -140,6 +141,7 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(tiny: list[str], tmp_
     assert run_ranks(typed, directory, 1) == [0]
     assert shown_by_tensorboard(directory) == logged(directory)
     assert [step for step, _ in logged(directory)["train/loss"]] == [2, 4, 5, 6, 8, 10, 12, 14]
+    assert len(list(directory.glob("wandb/offline-run-*"))) == 2  # the other logger, of both processes
     told = "".join(directory.with_suffix(".out").read_text().split())
     assert f"tensorboard--logdir{directory}/tensorboard" in told
 
@@ -154,3 +156,44 @@ def test_a_logger_without_its_package_says_what_to_install(
     ):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+BOTH = "logger=[wandb,tensorboard]"
+
+
+def test_a_list_chooses_several_loggers_with_the_settings_of_each() -> None:
+    config = compose_config(["data.root=/data", BOTH, "logger.wandb.project=p"])
+    assert [(one.name, asdict(one).get("project")) for one in config.logger.members()] == [
+        ("wandb", "p"),
+        ("tensorboard", None),
+    ]
+    again = [with_overrides(to_dict(config), words).logger for words in ([], ["logger=none"], ["logger=[tensorboard]"])]
+    assert again[0] == config.logger and [one.name for one in again[1:]] == ["none", "tensorboard"]
+    last = [compose_config(["data.root=/data", *words]).logger.name for words in ([BOTH, "logger=none"], [BOTH, BOTH])]
+    assert last == ["none", "several"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["logger=[]"], r"logger=\[\] is invalid: it must be a list of one or more of wandb, tensorboard"),
+        (["logger=[wandb,wandb]"], r"logger=\[wandb,wandb\] is invalid: it must .*, each at most once\.$"),
+        (
+            ["logger=[wandb,tensorbord]"],
+            r"logger=\[wandb,tensorbord\] is invalid: it must be a list of one or more of ",
+        ),
+        (["logger=[wandb,none]"], r"logger=\[wandb,none\] is invalid"),
+        (["logger=[[wandb],3]"], r"logger=\[\[wandb\],3\] is invalid"),
+        (["+logger=[wandb,tensorboard]"], r"logger is a group"),
+        ([BOTH, "logger.wandb.mode=x"], r"^logger\.wandb\.mode=x is invalid: it must be one of offline, online\.$"),
+        ([BOTH, "logger.wandb.tags=a"], r"^logger\.wandb\.tags=a is invalid: it must be a list"),
+        ([BOTH, "+logger.wandb.mod=x"], r"There is no key logger\.wandb\.mod\. Did you mean logger\.wandb\.mode\?"),
+        ([BOTH, "+logger.none=x"], r"There is no key logger\.none\. logger has: wandb, tensorboard"),
+        ([BOTH, "logger.wandb=3"], r"logger\.wandb is invalid: choose the loggers as a list"),
+        ([BOTH, "logger.wandb.project=a/b"], r"^logger\.wandb\.project=a/b is invalid: a W&B project name"),
+        (["logger=several"], r"logger=several names no logger: type, for example, 'logger=\[wandb,tensorboard\]'"),
+    ],
+)
+def test_a_wrong_list_of_loggers_is_refused_in_a_sentence(words: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        compose_config(["data.root=/data", *words]).logger.require_possible(Path("run"), "paper")

@@ -30,6 +30,7 @@ from ranger21.config.overrides import offer_timm_models, readable
 from ranger21.system.checks import require_types
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
+from ranger21.tracking.loggers.several import Several, member_named
 
 # Parts with a single variant.
 PARTS = {
@@ -66,7 +67,7 @@ def parse(composed: DictConfig) -> Config:
                     raise UserError(
                         f"{f.name}.name={name} does not fit the other keys of {f.name}: give {f.name}={name} instead."
                     )
-                parts[f.name] = _typed(cls, node, f.name)
+                parts[f.name] = (_several if issubclass(cls, Several) else _typed)(cls, node, f.name)
             elif f.name in PARTS:
                 parts[f.name] = _typed(PARTS[f.name], node, f.name)
             else:
@@ -99,6 +100,21 @@ def _typed(cls: type, node: DictConfig, prefix: str) -> Any:
         return OmegaConf.to_object(OmegaConf.merge(schema, values))
     except OmegaConfBaseException as error:
         raise UserError(explain(error, prefix, [f.name for f in fields(cls)])) from error
+
+
+def _several(cls: type, node: DictConfig, prefix: str) -> Any:
+    """Return the settings of several loggers, each checked as if it were the only one."""
+    names = [f.name for f in fields(cls) if f.name != "name"]
+    members = {}
+    for name in (str(key) for key in node if key != "name" and node[key] is not None):
+        key, inner = f"{prefix}.{name}", node[name]
+        if name not in names:
+            raise UserError(unknown_key(key, names))
+        if not isinstance(inner, DictConfig) or inner.get("name") != name:
+            raise UserError(f"{key} is invalid: choose the loggers as a list, as in 'logger=[{','.join(names[:2])}]'.")
+        with member_named(name):
+            members[name] = _typed(VARIANTS[prefix][name], inner, key)
+    return cls(node.name, **members)
 
 
 def compose_config(overrides: list[str]) -> Config:

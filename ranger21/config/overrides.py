@@ -12,7 +12,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import Glob, Override, OverrideType, RangeSweep, Sweep
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
@@ -22,6 +22,7 @@ from ranger21.config.groups import GROUPS, SPACE, choices
 from ranger21.system.checks import require_path
 from ranger21.system.errors import UserError
 from ranger21.system.project import CONFIG_DIR
+from ranger21.tracking.loggers import CHOICES
 
 log = logging.getLogger("ranger21")
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # `~` and `~user` at the start of a value
@@ -91,7 +92,7 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
     Raises a UserError for overrides that Hydra's grammar cannot read (with a form that works), for several values of a
     key unless `sweep`, and for overrides that would have no effect.
     """
-    written = []
+    written: list[str] = []
     for index, override in enumerate(overrides):
         if (key := override.partition("=")[0].lstrip("+")) in RETIRED:
             log.warning("%s no longer exists and is ignored: the step is not compiled separately.", key)
@@ -104,9 +105,24 @@ def readable(overrides: list[str], sweep: bool = False) -> list[str]:
                 raise UserError(_unreadable(override, overrides[index - 1] if index else ""))
             override = expanded
         (parsed,) = OverridesParser.create().parse_overrides([override])
+        if parsed.key_or_group == "logger" and parsed.package is None:  # it replaces an earlier list
+            written = [word for word in written if not word.startswith("+logger@")]
+            if isinstance(parsed.value(), list) and parsed.type is OverrideType.CHANGE:
+                written += _loggers(override, parsed.value())
+                continue
         _require_sense(override, parsed, sweep)
         written.append(override)
     return written
+
+
+def _loggers(override: str, names: list[Any]) -> list[str]:
+    """Return the overrides that choose several loggers: `logger=[wandb,tensorboard]` in a form that Hydra composes."""
+    if not names or len({str(name) for name in names}) < len(names) or not all(str(name) in CHOICES for name in names):
+        known = ", ".join(CHOICES)
+        raise UserError(f"{override} is invalid: it must be a list of one or more of {known}, each at most once.")
+    if len(names) == 1:
+        return [f"logger={names[0]}"]
+    return ["logger=several", *(f"+logger@logger.{name}={name}" for name in names)]
 
 
 def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
@@ -115,7 +131,8 @@ def _require_sense(override: str, parsed: Override, sweep: bool) -> None:
         raise UserError(f"{override} is invalid: only scripts/tune.py uses configs/{SPACE}, train.py does not.")
     if key in (*GROUPS, "hydra") and not isinstance(value, str | Sweep | Glob | None):
         raise UserError(f"{override} is invalid: {key} is a group; give the name of one of its choices.")
-    if key in GROUPS and (parsed.is_add() or parsed.is_force_add()):
+    part = parsed.package is not None and parsed.package.startswith(f"{key}.")  # as `_loggers` returns
+    if key in GROUPS and not part and (parsed.is_add() or parsed.is_force_add()):
         chosen = override.lstrip("+")
         raise UserError(f"{override} is invalid: {key} already has a choice; {chosen} (without +) replaces it.")
     if key in GROUPS and parsed.is_delete():

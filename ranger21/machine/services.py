@@ -55,8 +55,8 @@ def _asked(*command: str) -> str | None:
 
 def wandb(machine: Machine) -> CheckResult:
     """Check whether W&B's server answers, and whether the run needs it."""
-    logger = machine.config.logger
-    if not isinstance(logger, WandbConfig):
+    logger = next((one for one in machine.config.logger.members() if isinstance(one, WandbConfig)), None)
+    if logger is None:
         return CheckResult("the run does not use W&B")
     online = (logger.mode or os.environ.get("WANDB_MODE")) == "online"
     address = os.environ.get("WANDB_BASE_URL") or WANDB

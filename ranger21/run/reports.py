@@ -1,4 +1,4 @@
-"""The outputs of a run: metrics.jsonl, the console, a logger, and the watcher of each rank."""
+"""The outputs of a run: metrics.jsonl, the console, the loggers, and the watcher of each rank."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,14 +43,14 @@ class Reports:
         """Open the trackers of this rank. `done` steps were trained before this process began."""
         trackers: list[Tracker] = []
         if self.lines:
-            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), self._logger(run_id)]
+            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), *self._loggers(run_id)]
             self.presence = Presence(self.place, self.lines)
         self.tracker = FanOut([*trackers, self.stalls, *self._profile(done)])
 
-    def _logger(self, run_id: str) -> Tracker:
+    def _loggers(self, run_id: str) -> list[Tracker]:
         config = self.parts.config
         run = RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config))
-        return Guarded(config.logger, run)
+        return [Guarded(member, run) for member in config.logger.members()]
 
     def _profile(self, done: int) -> list[Tracker]:
         world, steps = self.parts.world, self.parts.config.trainer.profile

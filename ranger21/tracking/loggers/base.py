@@ -41,6 +41,10 @@ class LoggerConfig:
 
     name: str
 
+    def members(self) -> list["LoggerConfig"]:
+        """Return the loggers that this choice stands for."""
+        return [self]
+
     def require_possible(self, directory: Path, experiment: str) -> None:
         """Raise a UserError for settings that the logger would refuse. Called before the run directory is created."""
 
