@@ -27,7 +27,7 @@ PLAIN = ["logger=none", "trainer.device=cpu"]
         (["model=swin_tiny_patch4_window7_224"], 1, "because it is made for 224: choose data.crop=224"),
         (["model=vit_tiny_patch16_224", "+model.kwargs={img_size:96}"], 1, "made for 96: choose data.crop=96"),
         (["model=vgg11", "data.crop=16"], 1, r"images of 16 pixels \(data.crop=16\): choose another data.crop"),
-        (["model=resnet10t", "+model.kwargs={features_only:true}"], 1, "gives a list for 2 images, .*features_only"),
+        (["model=resnet10t", "+model.kwargs={features_only:true}"], 1, "gives a list for 2 images .*features_only"),
         (["model=resnet10t", "data.crop=32", "data.batch_size=8", "trainer.accumulate=8"], 1,
          r"data.batch_size=8 ÷ \(1 ranks × trainer.accumulate=8\)\). Choose a larger data.crop, "),
         (["model=resnet10t", "data.crop=32", "data.batch_size=8", "trainer.accumulate=2"], 4, r"÷ \(4 ranks × "),
