@@ -105,6 +105,7 @@ def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
     [
         (("torch.distributed", "torch.nn.parallel"), {"ranger21/system/distributed.py"}),
         (("wandb",), {"ranger21/tracking/loggers/wandb_tracker.py", "ranger21/wandb_tools/file.py"}),
+        (("mlflow",), {"ranger21/tracking/loggers/mlflow.py"}),
         (("torch.utils.tensorboard",), {"ranger21/tracking/loggers/tensorboard.py"}),
         (("wandb_workspaces",), {"ranger21/wandb_tools/workspace.py"}),
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),

@@ -119,6 +119,16 @@ def shown_by_tensorboard(directory: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
+def kept_by_mlflow(database: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the steps and values of the only run in MLflow's database, by metric."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    (run,) = client.search_runs([client.get_experiment_by_name("paper").experiment_id])
+    history = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: sorted((one.step, one.value) for one in values) for name, values in history.items()}
+
+
 def logged(directory: Path) -> dict[str, list[tuple[int, Any]]]:
     """Return the steps and values in a run's metrics.jsonl, by metric, as float32 has them."""
     found: dict[str, list[tuple[int, Any]]] = {}
@@ -128,22 +138,28 @@ def logged(directory: Path) -> dict[str, list[tuple[int, Any]]]:
     return found
 
 
-def test_tensorboard_shows_each_step_of_a_resumed_run_once(tiny: list[str], tmp_path: Path) -> None:
-    typed = [*(word for word in tiny if word != "logger=none"), "trainer.steps=14", "logger=[wandb,tensorboard]"]
+def test_tensorboard_and_mlflow_show_each_step_of_a_resumed_run_once(tiny: list[str], tmp_path: Path) -> None:
+    typed = [
+        *(word for word in tiny if word != "logger=none"),
+        "trainer.steps=14",
+        "logger=[tensorboard,mlflow]",
+        f"outputs={tmp_path}",
+    ]
     directory = tmp_path / "run"
     assert run_ranks(typed, directory, 1, die_at=11, when="before") == [-9]
+    assert [step for step, _ in kept_by_mlflow(tmp_path / "mlflow.db")["train/loss"]] == [2, 4, 5, 6, 8, 10]
     config = compose_config([*typed, "logger=tensorboard"])
     forgotten = Guarded(config.logger, RunInfo("id", directory, "paper", asdict(config)))
     for step in (10, 11, 40):  # what the killed process has written after its checkpoint, which is at step 9
         forgotten.log({"step": step, "train/loss": 99.0})
     forgotten.close(1, {})
     assert (40, 99.0) in shown_by_tensorboard(directory)["train/loss"]
-    assert run_ranks(typed, directory, 1) == [0]
+    assert experiment.run(compose_config(typed), directory) == 0
     assert shown_by_tensorboard(directory) == logged(directory)
     assert [step for step, _ in logged(directory)["train/loss"]] == [2, 4, 5, 6, 8, 10, 12, 14]
-    assert len(list(directory.glob("wandb/offline-run-*"))) == 2  # the other logger, of both processes
-    told = "".join(directory.with_suffix(".out").read_text().split())
-    assert f"tensorboard--logdir{directory}/tensorboard" in told
+    assert kept_by_mlflow(tmp_path / "mlflow.db") == logged(directory)
+    told = (directory / "log.txt").read_text()
+    assert f"tensorboard --logdir {directory / 'tensorboard'}" in told and "mlflow ui --backend-store-uri" in told
 
 
 def test_a_logger_without_its_package_says_what_to_install(
@@ -176,7 +192,7 @@ def test_a_list_chooses_several_loggers_with_the_settings_of_each() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["logger=[]"], r"logger=\[\] is invalid: it must be a list of one or more of wandb, tensorboard"),
+        (["logger=[]"], r"logger=\[\] is invalid: it must be a list of one or more of wandb, tensorboard, mlflow"),
         (["logger=[wandb,wandb]"], r"logger=\[wandb,wandb\] is invalid: it must .*, each at most once\.$"),
         (
             ["logger=[wandb,tensorbord]"],
@@ -188,7 +204,7 @@ def test_a_list_chooses_several_loggers_with_the_settings_of_each() -> None:
         ([BOTH, "logger.wandb.mode=x"], r"^logger\.wandb\.mode=x is invalid: it must be one of offline, online\.$"),
         ([BOTH, "logger.wandb.tags=a"], r"^logger\.wandb\.tags=a is invalid: it must be a list"),
         ([BOTH, "+logger.wandb.mod=x"], r"There is no key logger\.wandb\.mod\. Did you mean logger\.wandb\.mode\?"),
-        ([BOTH, "+logger.none=x"], r"There is no key logger\.none\. logger has: wandb, tensorboard"),
+        ([BOTH, "+logger.none=x"], r"There is no key logger\.none\. logger has: wandb, tensorboard, mlflow"),
         ([BOTH, "logger.wandb=3"], r"logger\.wandb is invalid: choose the loggers as a list"),
         ([BOTH, "logger.wandb.project=a/b"], r"^logger\.wandb\.project=a/b is invalid: a W&B project name"),
         (["logger=several"], r"logger=several names no logger: type, for example, 'logger=\[wandb,tensorboard\]'"),
@@ -197,3 +213,31 @@ def test_a_list_chooses_several_loggers_with_the_settings_of_each() -> None:
 def test_a_wrong_list_of_loggers_is_refused_in_a_sentence(words: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
         compose_config(["data.root=/data", *words]).logger.require_possible(Path("run"), "paper")
+
+
+def test_mlflow_gets_settings_with_keys_masked_and_what_an_earlier_logger_had_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 2, "time": 1.0, "lr": 0.5}\n{"step": 4, "time": 2.0, "lr": null}\n'
+    )
+    settings = {"outputs": str(tmp_path), "model": {"name": "m", "kwargs": {}}, "token": "hf_" + "a" * 30}
+    config = compose_config(["data.root=/data", "logger=mlflow"]).logger
+    tracker = config.open(RunInfo("id", tmp_path, "paper", settings))
+    tracker.log({"step": 6, "time": 3.0, "lr": 0.25})
+    assert "mlflow ui" in tracker.close(0, {"status": "finished"})
+    assert kept_by_mlflow(tmp_path / "mlflow.db")["lr"] == [(2, 0.5), (6, 0.25)]
+    from mlflow import MlflowClient
+
+    run = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])[0]
+    expected = {"outputs": str(tmp_path), "model.name": "m", "model.kwargs": "{}", "token": "***"}
+    assert run.data.params == expected and run.data.tags["ranger21.status"] == run.info.status.lower() == "finished"
+
+
+@pytest.mark.parametrize(("typed", "variable"), [("logger.tracking_uri=mlruns", ""), ("", "file:///runs")])
+def test_mlflow_refuses_an_address_that_it_cannot_use(
+    typed: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    config = compose_config(["data.root=/data", "logger=mlflow", *([typed] if typed else [])])
+    told = typed or f"MLFLOW_TRACKING_URI={variable}"
+    with pytest.raises(UserError, match=rf"^{told} is invalid: it must be sqlite:///FILE"):
+        config.logger.require_possible(Path("run"), "paper")
