@@ -32,7 +32,7 @@ COMPARE = Path(__file__).with_name("compare.py")
 def main() -> int:
     """Run the command and return the exit status: 1 if a run or the comparison failed, else 0."""
     options = parse()
-    from ranger21.grid.jobs import expand
+    from ranger21.grid.jobs import comparison_name, expand
     from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import contest
@@ -49,7 +49,7 @@ def main() -> int:
         show(lambda: [*trials, *jobs], slurm, options.every)
         return 0
     left = look_around(jobs, trials, found, slurm, options)
-    out = options.out or outputs / f"{options.preset}-comparison"
+    out = options.out or outputs / comparison_name(options.preset, jobs[0].config, [*options.only, *options.overrides])
     if options.dry_run and options.launcher == "local":
         return dry_run(jobs, left, found, options)
     if searches and options.launcher == "slurm":
@@ -63,8 +63,12 @@ def look_around(
     jobs: list[PlannedRun], trials: list[PlannedRun], found: Contest | None, slurm: Slurm, options: argparse.Namespace
 ) -> list[PlannedRun]:
     """Print the number of runs and their cost, warn of runs that may not belong to the grid; return the runs to do."""
-    from ranger21.grid.likeness import other_code, require_same_runs
+    from ranger21.grid.likeness import missing_data, other_code, require_same_runs
 
+    if not options.data_on_nodes and (wrong := missing_data([*trials, *jobs])):
+        if not options.dry_run:
+            raise UserError(wrong)
+        print(f"warning: {wrong}", file=sys.stderr)
     for doubt in require_same_runs([*trials, *jobs]):
         print(f"warning: {doubt}", file=sys.stderr)
     left = to_do(jobs, slurm)

@@ -19,7 +19,7 @@ from support.project import ROOT
 from ranger21.config.ablation import INGREDIENTS
 from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
-from ranger21.grid.jobs import PlannedRun, expand
+from ranger21.grid.jobs import PlannedRun, comparison_name, expand
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, progress
 from ranger21.grid.record import publication, record, records
@@ -78,6 +78,21 @@ def test_only_and_seeds_select_runs_and_wrong_selections_are_refused() -> None:
         expand(PRESETS["paper"], None, [], ["seed=3"])
 
 
+def test_comparisons_of_different_settings_have_different_folders() -> None:
+    (job, *_) = expand(PRESETS["paper"], 1, [], [])
+
+    def name(*chosen: str) -> str:
+        return comparison_name("paper", job.config, chosen)
+
+    neutral = ("data.pack=/packs/a", "logger=none", "logger.mode=offline", "outputs=/b", "trainer.device=cpu")
+    assert name() == name(*neutral) == "paper-comparison"
+    assert name("trainer.epochs=30", *neutral) == "paper-comparison-trainer.epochs=30"
+    assert name("model=resnet50") == "paper-comparison-model=resnet50"
+    long = [name(f"data.classes=[a,{last}]") for last in "bc"]
+    assert len({*long, name("data=sample", "ablation=minus_pnm")}) == 3
+    assert all(word.startswith("paper-comparison-") and "[" not in word for word in long)
+
+
 # Running a preset
 
 
@@ -91,7 +106,7 @@ def test_repeating_the_command_runs_only_what_is_missing(four: list[str], tmp_pa
     assert first.returncode == 0, first.stderr
     results = sorted((tmp_path / "outputs").rglob("result.json"))
     assert len(results) == 4
-    assert (tmp_path / "outputs/paper-comparison/index.html").is_file()
+    assert len(list((tmp_path / "outputs").glob("paper-comparison-*/index.html"))) == 1
     times = [path.stat().st_mtime_ns for path in results]
     results[2].unlink()
     (results[2].parent / "manifest.json").unlink()  # this run is missing now
@@ -135,7 +150,15 @@ def test_after_a_kill_the_repeated_command_repeats_no_step(four: list[str], tmp_
 
 
 def test_a_failed_run_is_reported_and_shown_in_the_status(four: list[str], tmp_path: Path) -> None:
-    bad = [*four, "--seeds", "1", f"data.root={tmp_path}/nowhere"]
+    bad = [*four, "--seeds", "1", f"data.root={tmp_path}/data"]
+    missing = reproduce(*bad)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith(f"error: There is no folder {tmp_path}/data/train.")
+    planned = reproduce(*bad, "--dry-run")
+    assert planned.returncode == 0 and f"warning: There is no folder {tmp_path}/data/train." in planned.stderr
+    assert not (tmp_path / "outputs").exists()
+    for folder in ("train/a", "train/b", "val/a", "val/b"):  # passes the check of names
+        (tmp_path / "data" / folder).mkdir(parents=True)
     done = reproduce(*bad)
     assert done.returncode == 1
     assert "failed: python train.py experiment=paper" in done.stderr
@@ -150,6 +173,7 @@ def test_a_failed_run_is_reported_and_shown_in_the_status(four: list[str], tmp_p
         ("--every 5", "--every is only for --status: give both."),
         ("--sbatch --time=1", "--sbatch is only for --launcher=slurm: give both."),
         ("--launcher slurm --sbatch '", '--sbatch="\'" is not a command line (No closing quotation).'),
+        ("--data-on-nodes", "--data-on-nodes is only for --launcher=slurm: give both."),
         ("--record there --out here", "--record chooses the output directory: omit --out."),
     ],
 )
@@ -160,7 +184,8 @@ def test_options_without_effect_and_impossible_options_are_refused(options: str,
 
 def test_a_missing_launcher_is_named(tmp_path: Path) -> None:
     nowhere = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR_RUNS, "--launcher", "slurm", f"outputs={tmp_path}"],
+        [sys.executable, str(ROOT / "scripts/reproduce.py"), *FOUR_RUNS, "--launcher", "slurm", "--data-on-nodes",
+         f"outputs={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
     )  # fmt: skip
     assert nowhere.returncode == 1

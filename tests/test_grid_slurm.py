@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support.grids import FOUR_RUNS, QUICK
@@ -28,6 +29,13 @@ exec {sbatch} "$@"
 """
 
 
+def elsewhere(cluster: Cluster) -> Path:
+    """Return a folder that is not the project's, in which the commands are typed."""
+    place = cluster.folder / "elsewhere"
+    place.mkdir(exist_ok=True)
+    return place
+
+
 def grid(cluster: Cluster, tiny: list[str], name: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs reproduce.py with SLURM for four tiny runs."""
     kept = [override for override in tiny if not override.startswith(("trainer.", "logger="))]
@@ -35,7 +43,7 @@ def grid(cluster: Cluster, tiny: list[str], name: str) -> Callable[..., subproce
 
     def reproduce(*more: str, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments, f"outputs=outputs/{name}", *more]
-        options = {"cwd": cluster.project, "capture_output": True, "text": True, "timeout": 200}
+        options = {"cwd": elsewhere(cluster), "capture_output": True, "text": True, "timeout": 200}
         return subprocess.run(command, env=cluster.env | env, **options)
 
     return reproduce
@@ -51,15 +59,19 @@ def test_a_grid_is_submitted_once_and_compared_at_the_end(cluster: Cluster, tiny
     planned = said(reproduce("--dry-run"))
     assert "sbatch --parsable --array=0-3%2 --gpus-per-node=0" in planned
     assert "--dependency=afterany:ARRAY" in planned
-    assert not (cluster.project / "outputs/grid").exists()
+    assert not (elsewhere(cluster) / "outputs/grid").exists()
     assert "submitted 4 runs as array" in said(reproduce())
     assert "nothing to submit" in said(reproduce())
     seen = said(reproduce("--status"))
     assert "queued" in seen or "running" in seen or "finished" in seen
-    page = cluster.project / "outputs/grid/paper-comparison/index.html"
-    until(page.exists, 400, lambda: cluster.ask("squeue") + cluster.logs())
+    grid_folder = elsewhere(cluster) / "outputs/grid"
+    until(
+        lambda: list(grid_folder.glob("paper-comparison-*/index.html")),
+        400,
+        lambda: cluster.ask("squeue") + cluster.logs(),
+    )
     until(lambda: not cluster.ask("squeue", "--noheader"), 60, "the queue to be empty")
-    runs = sorted((cluster.project / "outputs/grid/paper").iterdir())
+    runs = sorted((elsewhere(cluster) / "outputs/grid/paper").iterdir())
     assert [(run / "result.json").exists() for run in runs] == [True] * 4
     times = [(run / "result.json").stat().st_mtime_ns for run in runs]
     assert "4 ended" in said(reproduce()) and "4 finished" in said(reproduce("--status"))
@@ -78,8 +90,8 @@ def test_after_a_kill_during_submission_nothing_is_submitted_twice(call, then, c
     (tmp_path / "sbatch").write_text(KILLED.format(sbatch=shutil.which("sbatch")))
     (tmp_path / "sbatch").chmod(0o755)
     reproduce = grid(cluster, tiny, f"killed-{call}")
-    shutil.rmtree(cluster.project / "first", ignore_errors=True)
-    go_on = cluster.project / "go-on"
+    shutil.rmtree(elsewhere(cluster) / "first", ignore_errors=True)
+    go_on = elsewhere(cluster) / "go-on"
     go_on.unlink(missing_ok=True)
     done = reproduce("--sbatch=--hold --gpus-per-node=0", PATH=f"{tmp_path}:{os.environ['PATH']}", DIES_AT=str(call))
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr

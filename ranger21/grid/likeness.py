@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ranger21.config import DataConfig
@@ -42,6 +42,16 @@ def require_same_runs(jobs: Sequence[PlannedRun]) -> list[str]:
                 f"{told_place(recorded)} then, {told_place(now)} now. Choose another outputs=."
             )
     return list(doubts.values())
+
+
+def missing_data(jobs: Iterable[PlannedRun]) -> str | None:
+    """Return what is wrong with the data of the runs that have not ended, by its names only; None if it is there."""
+    for config in {repr(job.config.data): job.config.data for job in jobs if not job.ended}.values():
+        try:
+            config.require()
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def other_code(jobs: Sequence[PlannedRun]) -> str | None:

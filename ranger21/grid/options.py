@@ -74,10 +74,19 @@ def parse() -> argparse.Namespace:
         help="with --dry-run: a file of check_machine.py to estimate the hours where no run has logged its speed; "
         "repeatable (default: machine.json in the current folder, if it measured these runs)",
     )
+    parser.add_argument(
+        "--data-on-nodes",
+        action="store_true",
+        help="with --launcher=slurm: do not look for the data, which only the compute nodes can read",
+    )
     parser.add_argument("--status", action="store_true", help="show a table: state, epoch, top-1, time left")
     parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: repeat until Ctrl-C")
     parser.add_argument(
-        "--out", type=as_folder, metavar="DIR", help="for the comparison (default: OUTPUTS/PRESET-comparison)"
+        "--out",
+        type=as_folder,
+        metavar="DIR",
+        help="for the comparison (default: OUTPUTS/PRESET-comparison, "
+        "followed by --only and the overrides that change results)",
     )
     parser.add_argument(
         "--record",
@@ -108,6 +117,8 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError("--machine is only for --dry-run: give both.")
     if options.every and not options.status:
         raise UserError("--every is only for --status: give both.")
+    if options.data_on_nodes and options.launcher != "slurm":
+        raise UserError("--data-on-nodes is only for --launcher=slurm: give both.")
     for option, text in (("--sbatch", options.sbatch), ("--sbatch-compare", options.sbatch_compare)):
         if text and options.launcher != "slurm":
             raise UserError(f"{option} is only for --launcher=slurm: give both.")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.sbatch import run_slurm, with_defaults
+from ranger21.grid.submit import find_python
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import locked
-from ranger21.system.project import WHEEL
+from ranger21.system.project import SLURM
 
-TRAIN, COMPARE = Path("slurm/train.sbatch"), Path("slurm/compare.sbatch")
+TRAIN, COMPARE = SLURM / "train.sbatch", SLURM / "compare.sbatch"
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: the list of runs and the line in it submitted last for a run
 NOTHING = "nothing to submit"
 
@@ -66,7 +67,7 @@ class Slurm:
         """
         queue = self._queue()
         held = self._held(queue)
-        compared = comparison is None or " ".join([str(COMPARE.absolute()), *comparison]) in queue
+        compared = comparison is None or " ".join([str(COMPARE), *comparison]) in queue
         jobs = [job for job in jobs if job.directory not in held]
         numbers = [int(name) for path in self.folder.glob("runs-*.txt") if (name := path.stem[5:]).isdecimal()]
         runs = (
@@ -87,11 +88,11 @@ class Slurm:
     def submit(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> str:
         """Submit the runs with the commands of `plan`; return a sentence that says what was submitted.
 
-        Raises a UserError if sbatch fails, or if another process is submitting the same grid.
+        Raises a UserError if sbatch or the Python of the jobs is missing or fails, or if another process is submitting the same grid.
         """
-        if not TRAIN.is_file():
-            here = "run ranger21 slurm, which copies it" if WHEEL else "run this command in the project's folder"
-            raise UserError(f"{TRAIN} is not in the current folder: {here}.")
+        if not shutil.which("sbatch"):
+            raise UserError("sbatch was not found: use --launcher=local, or run this on a login node.")
+        env = {"RANGER21_HOME": str(SLURM.parent), "PYTHON": find_python()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, f"Another {self.command} is submitting {self.folder}: wait for it.") as lock:
             plan = self.plan(jobs, at_once, comparison)
@@ -102,11 +103,11 @@ class Slurm:
                 write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in plan.jobs))
                 places = {str(job.directory): f"{plan.runs.stem}_{index}" for index, job in enumerate(plan.jobs)}
                 write_atomically(self.folder / SUBMITTED, json.dumps(self._noted() | places, indent=1))
-                array = _sbatch(plan.array, lock)
+                array = _sbatch(plan.array, lock, env)
                 what = f"{len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} as array {array}"
             if not plan.compare:
                 return f"submitted {what}"
-            after = _sbatch(plan.compare_after(array), lock)
+            after = _sbatch(plan.compare_after(array), lock, env)
         return f"submitted {what}, and the comparison {after} that waits for all"
 
     def queued(self) -> dict[Path, str]:
@@ -140,6 +141,6 @@ class Slurm:
         return noted if isinstance(noted, dict) else {}
 
 
-def _sbatch(command: Sequence[str], lock: int) -> str:
+def _sbatch(command: Sequence[str], lock: int, env: Mapping[str, str]) -> str:
     """Run sbatch and return the job's id; sbatch inherits the lock and keeps it even if this process is killed."""
-    return run_slurm(command, (lock,)).partition(";")[0]  # the name of the cluster may follow the id
+    return run_slurm(command, (lock,), os.environ | env).partition(";")[0]  # the name of the cluster may follow the id
