@@ -34,6 +34,7 @@ def main() -> int:
     options = parse()
     from ranger21.grid.jobs import comparison_name, expand
     from ranger21.grid.progress import show
+    from ranger21.grid.record import comparison
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import contest
 
@@ -48,8 +49,15 @@ def main() -> int:
     if options.status:
         show(lambda: [*trials, *jobs], slurm, options.every)
         return 0
-    left = look_around(jobs, trials, found, slurm, options)
     out = options.out or outputs / comparison_name(options.preset, jobs[0].config, [*options.only, *options.overrides])
+    if options.cancel:
+        print(
+            slurm.cancel(
+                [*trials, *jobs], comparison(jobs, out, tuned=found.record if found else None), dry_run=options.dry_run
+            )
+        )
+        return 0
+    left = look_around(jobs, trials, found, slurm, options)
     if options.dry_run and options.launcher == "local":
         return dry_run(jobs, left, found, options)
     if searches and options.launcher == "slurm":
@@ -80,11 +88,9 @@ def look_around(
 
 
 def to_do(jobs: list[PlannedRun], slurm: Slurm) -> list[PlannedRun]:
-    """Return the runs that have not ended, are not in SLURM's queue, and are not used by another process."""
-    from ranger21.records.directory import in_use
-
+    """Return the runs that have not ended, are not in SLURM's queue, and have no process."""
     queued = slurm.queued()
-    return [job for job in jobs if not (job.ended or job.directory in queued or in_use(job.directory))]
+    return [job for job in jobs if not (job.ended or job.directory in queued or job.launched)]
 
 
 def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, options: argparse.Namespace) -> None:
@@ -103,9 +109,9 @@ def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, optio
             machines = []
     ended = sum(job.ended for job in jobs)
     held = len(jobs) - ended - len(left)
-    going = f", {held} running or held by SLURM" if held else ""
+    going = f", {held} running, starting or queued" if held else ""
     runs = f"{len(jobs)} runs{f', {trials} of them trials' if trials else ''}"
-    print(f"{runs}: {ended} ended{going}; {cost(jobs, machines).sentence(options.at_once)}", flush=True)
+    print(f"{runs}: {ended} ended{going}; {cost(jobs, machines, left).sentence(options.at_once)}", flush=True)
 
 
 def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:

@@ -21,8 +21,9 @@ from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import PlannedRun, comparison_name, expand
 from ranger21.grid.presets import PRESETS
-from ranger21.grid.progress import FAILED, progress
+from ranger21.grid.progress import FAILED, QUEUED, STARTING, progress
 from ranger21.grid.record import publication, record, records
+from ranger21.grid.slurm import QueuedJob
 from ranger21.records.directory import in_use
 from ranger21.records.naming import run_directory
 from ranger21.report.runs.record_file import entries
@@ -204,22 +205,26 @@ def test_progress_shows_the_last_error_of_a_failed_run(said: str, tmp_path: Path
     assert progress(job) == replace(progress(job), state=FAILED, error=said.removeprefix("error: "))
 
 
-def test_progress_shows_the_time_left_of_a_running_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("locked", "state"), [(".lock", RUNNING), ("launcher.txt", STARTING)])
+def test_progress_shows_the_time_left_of_a_running_run(locked: str, state: str, tmp_path: Path) -> None:
     job = make_job(tmp_path / "a", **{"val/acc1": 12.5, "perf/images_per_s": 100.0})
     assert progress(job).state == "stopped"
     holder = subprocess.Popen(
         [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
-         "print('held', flush=True); time.sleep(60)", str(job.directory / ".lock")],
+         "print('held', flush=True); time.sleep(60)", str(job.directory / locked)],
         stdout=subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None
     holder.stdout.readline()
-    now = progress(job)
+    now, launched = progress(job), job.launched
     holder.kill()
     holder.wait()
-    assert (now.state, now.epoch, now.top1, now.images_per_s) == (RUNNING, 1.5, 12.5, 100.0)
-    assert now.left == pytest.approx(30 * (job.config.trainer.epochs / 1.5 - 1))
-    assert not in_use(job.directory)
+    assert (now.state, now.epoch, now.top1, now.images_per_s) == (state, 1.5, 12.5, 100.0)
+    assert now.done == pytest.approx(1.5 / job.config.trainer.epochs)
+    assert state == STARTING or now.left == pytest.approx(30 * (1 / now.done - 1))
+    assert launched and not job.launched and not in_use(job.directory)
+    for job_of_slurm, expected in ((QueuedJob("7_0", running=True), STARTING), (QueuedJob("7_0", False), QUEUED)):
+        assert progress(job, {job.directory: job_of_slurm}).state == expected
 
 
 def test_cost_is_the_remaining_work_at_the_measured_speed(tmp_path: Path) -> None:
@@ -232,6 +237,8 @@ def test_cost_is_the_remaining_work_at_the_measured_speed(tmp_path: Path) -> Non
     left = images(begun) * (1 - 1.5 / begun.config.trainer.epochs) + images(missing)
     assert (found.runs, found.hours, found.bytes) == (2, pytest.approx(left / 50 / 3600), 6000)
     assert cost([missing]).hours is None
+    alone = cost([begun, missing], left=[missing])  # the other one is running
+    assert (alone.runs, alone.hours) == (1, pytest.approx(images(missing) / 50 / 3600))
 
 
 def test_without_a_measured_speed_the_cost_is_in_images(tmp_path: Path) -> None:

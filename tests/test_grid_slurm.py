@@ -61,9 +61,10 @@ def test_a_grid_is_submitted_once_and_compared_at_the_end(cluster: Cluster, tiny
     assert "--dependency=afterany:ARRAY" in planned
     assert not (elsewhere(cluster) / "outputs/grid").exists()
     assert "submitted 4 runs as array" in said(reproduce())
-    assert "nothing to submit" in said(reproduce())
+    again = said(reproduce())
+    assert "nothing to submit" in again and ("; nothing to do" in again or "4 running" not in again)
     seen = said(reproduce("--status"))
-    assert "queued" in seen or "running" in seen or "finished" in seen
+    assert "missing" not in seen and "stopped" not in seen
     grid_folder = elsewhere(cluster) / "outputs/grid"
     until(
         lambda: list(grid_folder.glob("paper-comparison-*/index.html")),
@@ -82,6 +83,25 @@ def test_a_grid_is_submitted_once_and_compared_at_the_end(cluster: Cluster, tiny
     until(lambda: (runs[1] / "result.json").exists(), 200, lambda: cluster.ask("squeue") + cluster.logs())
     now = [(run / "result.json").stat().st_mtime_ns for run in runs]
     assert [a == b for a, b in zip(now, times, strict=True)] == [True, False, True, True]
+
+
+def test_runs_added_later_start_after_the_others_and_cancel_ends_no_other_job(
+    cluster: Cluster, tiny: list[str]
+) -> None:
+    reproduce = grid(cluster, tiny, "added")
+    other = cluster.sbatch("--hold", "--wrap=true", "--output=/dev/null")
+    held = "--sbatch=--hold --gpus-per-node=0"
+    assert "nothing to cancel" in said(reproduce("--cancel"))
+    first = said(reproduce(held)).partition("as array ")[2].partition(",")[0]
+    later = said(reproduce(held, "--seeds", "3"))
+    assert "6 runs: 0 ended, 4 running, starting or queued; 2 runs to do" in later and "submitted 2 runs" in later
+    waits = cluster.ask("squeue", "--noheader", "--format=%A %E %o").splitlines()
+    assert [f"afterany:{first}_" in line for line in waits if line.endswith("runs-2.txt")] == [True]
+    numbers = [line.split()[0] for line in waits if "compare.sbatch" in line]
+    cancelled = said(reproduce("--cancel", "--seeds", "3"))
+    assert "cancelled 6 runs (0 running, 6 queued) of array " in cancelled
+    assert all(number in cancelled for number in [first, *numbers]) and len(numbers) == 2
+    until(lambda: cluster.ask("squeue", "--noheader", "--format=%A").split() == [other], 30, cluster.logs)
 
 
 @pytest.mark.parametrize(("call", "then"), [(1, "submitted no run, and the comparison"), (2, "nothing to submit")])

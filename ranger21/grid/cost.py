@@ -82,8 +82,10 @@ class RunNeeds:
     machine: Measured | None
 
 
-def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridCost:
-    """Estimate the cost of the runs that have not ended, without the part that they have done already.
+def cost(
+    jobs: Sequence[PlannedRun], machines: Sequence[Measured] = (), left: Sequence[PlannedRun] | None = None
+) -> GridCost:
+    """Estimate the cost of the runs `left` (default: those that have not ended), without the part that they have done.
 
     The speed of a model is the median of its runs' last images/s, or else that of a machine.json of the same training.
     """
@@ -96,20 +98,19 @@ def cost(jobs: Sequence[PlannedRun], machines: Sequence[Measured] = ()) -> GridC
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
     needs = []
-    for job in jobs:
-        if not job.ended:
-            label, all_images = job.config.model.label, images(job)
-            machine = None if label in speeds else measured(job, machines)
-            needs.append(
-                RunNeeds(
-                    f"{label} with {job.config.optimizer.name}" if machines else label,
-                    f"data={job.config.data.name}",
-                    None if all_images is None else all_images * (1 - job.share(logged[job.directory])),
-                    statistics.median(speeds[label]) if label in speeds else machine.images_per_s if machine else None,
-                    max(sizes[label]) if label in sizes else machine.checkpoint_bytes if machine else None,
-                    machine,
-                )
+    for job in [job for job in jobs if not job.ended] if left is None else left:
+        label, all_images = job.config.model.label, images(job)
+        machine = None if label in speeds else measured(job, machines)
+        needs.append(
+            RunNeeds(
+                f"{label} with {job.config.optimizer.name}" if machines else label,
+                f"data={job.config.data.name}",
+                None if all_images is None else all_images * (1 - job.share(logged[job.directory])),
+                statistics.median(speeds[label]) if label in speeds else machine.images_per_s if machine else None,
+                max(sizes[label]) if label in sizes else machine.checkpoint_bytes if machine else None,
+                machine,
             )
+        )
     return _total(needs)
 
 

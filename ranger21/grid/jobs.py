@@ -12,12 +12,15 @@ from typing import Any
 from ranger21.config import Config
 from ranger21.config.compose import compose_config, composing
 from ranger21.grid.presets import Preset
+from ranger21.records.directory import in_use
 from ranger21.records.naming import run_directory
 from ranger21.report.runs.run import DIVERGED, FINISHED
 from ranger21.system.errors import UserError
+from ranger21.system.locks import is_held
 from ranger21.system.reading import Unreadable, read_json
 
 STARTED, MISSING = "started", "missing"
+OUTPUT = "launcher.txt"  # the output of a local run; the launcher locks this file until the run ends
 LONGEST = 80  # characters of a name made of overrides
 
 
@@ -43,6 +46,11 @@ class PlannedRun:
     @property
     def ended(self) -> bool:
         return self.state in (FINISHED, DIVERGED)
+
+    @property
+    def launched(self) -> bool:
+        """Whether a process on a machine that shares the file system runs it, or has started it locally."""
+        return in_use(self.directory) or is_held(self.directory / OUTPUT)
 
     def share(self, logged: Mapping[str, float]) -> float:
         """Return the fraction of the run that is done, from the last values that it logged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-from ranger21.grid.jobs import PlannedRun
+from ranger21.grid.jobs import OUTPUT, PlannedRun
+from ranger21.system.locks import hold
 from ranger21.system.processes import granted_cores
 from ranger21.system.project import TRAIN, command
 
@@ -24,7 +26,7 @@ def typed(job: PlannedRun) -> str:
 class Local:
     """Launcher that runs `python train.py …`, `at_once` at a time, each with an equal share of the cores.
 
-    The output of a run goes to `launcher.txt` in its directory.
+    The output of a run goes to `launcher.txt` in its directory, which stays locked until the run ends.
 
     Args:
         at_once: number of runs at a time.
@@ -70,11 +72,13 @@ class Local:
 
     def _run(self, job: PlannedRun) -> int:
         job.directory.mkdir(parents=True, exist_ok=True)
-        with open(job.directory / "launcher.txt", "ab") as output:
+        with open(job.directory / OUTPUT, "ab") as output:
+            with contextlib.suppress(OSError):  # the file system has no locks
+                hold(output.fileno())
             process = self._start(job, output)
-        if process is None:
-            return 0
-        code = process.wait()
+            if process is None:
+                return 0
+            code = process.wait()
         with self._lock:
             self._running.discard(process)
         self.told(job, code)

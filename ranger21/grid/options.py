@@ -60,10 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--at-once", type=as_whole(1, MOST + 1), default=1, metavar="N", help="runs at a time (default: %(default)s)"
     )
-    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
-    parser.add_argument(
-        "--sbatch-compare", default="", metavar="OPTIONS", help="sbatch options of the comparison's job"
-    )
+    _add_slurm_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost; run nothing")
     parser.add_argument(
         "--machine",
@@ -75,11 +72,8 @@ def parse() -> argparse.Namespace:
         "repeatable (default: machine.json in the current folder, if it measured these runs)",
     )
     parser.add_argument(
-        "--data-on-nodes",
-        action="store_true",
-        help="with --launcher=slurm: do not look for the data, which only the compute nodes can read",
+        "--status", action="store_true", help="show a table: state, share done, epoch, top-1, time left"
     )
-    parser.add_argument("--status", action="store_true", help="show a table: state, epoch, top-1, time left")
     parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: repeat until Ctrl-C")
     parser.add_argument(
         "--out",
@@ -108,6 +102,23 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def _add_slurm_options(parser: Parser) -> None:
+    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options of sbatch, as one string")
+    parser.add_argument(
+        "--sbatch-compare", default="", metavar="OPTIONS", help="sbatch options of the comparison's job"
+    )
+    parser.add_argument(
+        "--data-on-nodes",
+        action="store_true",
+        help="with --launcher=slurm: do not look for the data, which only the compute nodes can read",
+    )
+    parser.add_argument(
+        "--cancel",
+        action="store_true",
+        help="cancel the SLURM jobs of these runs and of their comparison only; with --dry-run, print the command",
+    )
+
+
 def require_sense(options: argparse.Namespace) -> None:
     """Raise a UserError for invalid values, and for options that would have no effect."""
     _check_record(options)
@@ -115,6 +126,8 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError(f"--tuned is only for presets that tune first, and {options.preset} does not: omit it.")
     if options.machine and not options.dry_run:
         raise UserError("--machine is only for --dry-run: give both.")
+    if options.cancel and (options.status or options.record):
+        raise UserError("--cancel excludes --status and --record: give one of them.")
     if options.every and not options.status:
         raise UserError("--every is only for --status: give both.")
     if options.data_on_nodes and options.launcher != "slurm":

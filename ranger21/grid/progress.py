@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ranger21.grid.jobs import MISSING, STARTED, PlannedRun
-from ranger21.grid.slurm import Slurm
+from ranger21.grid.jobs import MISSING, OUTPUT, STARTED, PlannedRun
+from ranger21.grid.slurm import QueuedJob, Slurm
 from ranger21.records.directory import in_use, last_values, tail
 from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING
 from ranger21.system.terminal import duration
 from ranger21.system.wording import one_line
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL, watched
 
-STOPPED, QUEUED, FAILED = "stopped", "queued", "failed"
+STOPPED, QUEUED, STARTING, FAILED = "stopped", "queued", "starting", "failed"
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
-COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", FAILED: "red", STOPPED: "yellow"}
+COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", STARTING: "cyan", FAILED: "red", STOPPED: "yellow"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RunProgress:
     """The state of a run and the values that it logged last."""
 
     state: str
+    done: float = 0.0  # fraction of the run
     epoch: float | None = None
     top1: float | None = None  # per cent
     images_per_s: float | None = None
@@ -41,28 +42,38 @@ class RunProgress:
     split: str = OFFICIAL  # the split of the top-1
 
 
-def progress(job: PlannedRun, queued: Container[Path] = (), output: Path | None = None) -> RunProgress:
+def progress(
+    job: PlannedRun, queued: Mapping[Path, QueuedJob] | None = None, output: Path | None = None
+) -> RunProgress:
     """Return the progress of a run.
+
+    A run is `starting` while its process, or its SLURM job, runs and has not opened the run directory yet.
 
     Args:
         job: the run.
-        queued: the directories of runs in a scheduler's queue.
+        queued: the runs in SLURM's queue, by directory.
         output: the file with the run's output; None: `launcher.txt` in its directory.
     """
     last = last_values(job.directory / "metrics.jsonl")
-    state, error = job.state, ""
+    state, error, share = job.state, "", job.share(last)
     if state in (STARTED, MISSING):
-        error = _last_error(output or job.directory / "launcher.txt")
-        idle = QUEUED if job.directory in queued else FAILED if error else STOPPED if state == STARTED else MISSING
-        state = RUNNING if in_use(job.directory) else idle
+        error = _last_error(output or job.directory / OUTPUT)
+        waits = (queued or {}).get(job.directory)
+        idle = FAILED if error else STOPPED if state == STARTED else MISSING
+        if in_use(job.directory):
+            state = RUNNING
+        elif job.launched or (waits and waits.running):
+            state = STARTING
+        else:
+            state = QUEUED if waits else idle
         error = error if state == FAILED else ""
     time = last.get("time")
     left = None
-    if state == RUNNING and time and (share := job.share(last)):
+    if state == RUNNING and time and share:
         left = max(0.0, time * (1 / share - 1))
     split = watched(f"{HOLDOUT}/acc1" in last)
     top1 = last.get(f"{split}/acc1")
-    return RunProgress(state, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
+    return RunProgress(state, share, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
 
 
 def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
@@ -72,7 +83,7 @@ def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
     counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
     caption = ", ".join(f"{count} {state}" for state, count in counts.items())
     result = Table(box=box.SIMPLE_HEAD, caption=f"{len(jobs)} runs: {caption}", caption_justify="left")
-    for heading in ("run", "state", "epoch", "top-1 %", "images/s", "left", "last error"):
+    for heading in ("run", "state", "done", "epoch", "top-1 %", "images/s", "left", "last error"):
         result.add_column(heading, justify="left" if heading in ("run", "state", "last error") else "right")
     for job, now in zip(jobs, found, strict=True):
         colour = COLOURS.get(now.state, "default")
@@ -81,7 +92,12 @@ def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
         numbers = [_shown(now.epoch, ".2f"), top1, _shown(now.images_per_s, ".0f")]
         left = "" if now.left is None else duration(now.left)
         result.add_row(
-            Text(one_line(name)), Text(now.state, colour), *numbers, left, Text(one_line(now.error, most=500))
+            Text(one_line(name)),
+            Text(now.state, colour),
+            f"{now.done:.0%}" if now.done else "",
+            *numbers,
+            left,
+            Text(one_line(now.error, most=500)),
         )
     return result
 

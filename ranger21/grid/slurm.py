@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ from ranger21.system.project import SLURM
 TRAIN, COMPARE = SLURM / "train.sbatch", SLURM / "compare.sbatch"
 SUBMITTED = "submitted.json"  # {directory: LIST_INDEX}: the list of runs and the line in it submitted last for a run
 NOTHING = "nothing to submit"
+NOT_QUEUED = "nothing to cancel: SLURM's queue has no job of these runs"
+RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING")
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job in SLURM's queue: its number (JOB or ARRAY_TASK), and whether it runs or waits."""
+
+    number: str
+    running: bool
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Slurm:
 
         Args:
             jobs: the runs.
-            at_once: how many may run at a time.
+            at_once: how many may run at a time; if runs are in the queue already, these runs start after them.
             comparison: arguments of compare.py, which waits for runs already in the queue, too; None: no comparison.
         """
         queue = self._queue()
@@ -75,11 +86,13 @@ class Slurm:
         )  # a new file, because queued tasks may still read the others
         if not jobs and (not held or compared):
             return Submission(runs, [], [], [])
-        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}", *with_defaults(self.options)]
+        others = sorted({job.number.partition("_")[0] for job in held.values()})
+        array = ["sbatch", "--parsable", f"--array=0-{len(jobs) - 1}%{at_once}"]
+        array += [f"--dependency=afterany:{':'.join(others)}"] if others else []
+        array += with_defaults(self.options)
         array += [f"--output={self.folder}/{runs.stem}_%a.out", str(TRAIN), f"@{runs}"]
         if comparison is None:
             return Submission(runs, jobs, array if jobs else [], [])
-        others = sorted({job.partition("_")[0] for job in held.values()})
         waits = ":".join(["afterany", *(["ARRAY"] if jobs else []), *others])
         compare = ["sbatch", "--parsable", f"--dependency={waits}", "--kill-on-invalid-dep=yes", *self.compare_options]
         compare += [f"--output={self.folder}/compare-%j.out"]
@@ -88,7 +101,8 @@ class Slurm:
     def submit(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> str:
         """Submit the runs with the commands of `plan`; return a sentence that says what was submitted.
 
-        Raises a UserError if sbatch or the Python of the jobs is missing or fails, or if another process is submitting the same grid.
+        Raises a UserError if sbatch or the Python of the jobs is missing or fails, or if another process is submitting
+        the same grid.
         """
         if not shutil.which("sbatch"):
             raise UserError("sbatch was not found: use --launcher=local, or run this on a login node.")
@@ -110,22 +124,62 @@ class Slurm:
             after = _sbatch(plan.compare_after(array), lock, env)
         return f"submitted {what}, and the comparison {after} that waits for all"
 
-    def queued(self) -> dict[Path, str]:
-        """Return the ids of the runs in SLURM's queue (pending, running, or being requeued), by directory."""
+    def cancel(self, jobs: Sequence[PlannedRun], comparison: Sequence[str], *, dry_run: bool) -> str:
+        """Cancel the SLURM jobs of these runs and of their comparison; return a sentence that names them.
+
+        Running runs save a checkpoint. Other jobs are never touched: a job is known by the list of runs, in the
+        folder of these submissions, that its command names.
+
+        Args:
+            jobs: the runs.
+            comparison: arguments of compare.py.
+            dry_run: only return the command.
+
+        Raises a UserError if squeue or scancel is missing or fails, or if another process is submitting the same grid.
+        """
+        if not self._noted():
+            return NOT_QUEUED
+        if not shutil.which("scancel"):
+            raise UserError("scancel was not found: run this command on a login node.")
+        with locked(self.folder, f"Another {self.command} is submitting {self.folder}: wait for it."):
+            queue = self._jobs()
+            held = self._held(dict(queue))
+            found = [held[job.directory] for job in jobs if job.directory in held]
+            comparing = " ".join([str(COMPARE), *comparison])
+            after = [job for command, job in queue if command == comparing]
+            command = ["scancel", *(job.number for job in after + found)]
+            if len(command) == 1:
+                return NOT_QUEUED
+            if dry_run:
+                return shlex.join(command)
+            run_slurm(command)
+        running = sum(job.running for job in found)
+        runs = f"{len(found)} run{'s' if len(found) != 1 else ''} ({running} running, {len(found) - running} queued)"
+        also = f" and the comparison {', '.join(job.number for job in after)}" if after else ""
+        arrays = ", ".join(sorted({job.number.partition("_")[0] for job in found}))
+        of = f" of array {arrays}" if arrays else ""
+        return f"cancelled {runs}{of}{also}; the same command without --cancel continues with the remaining runs"
+
+    def queued(self) -> dict[Path, QueuedJob]:
+        """Return the runs in SLURM's queue (pending, running, or being requeued), by directory."""
         return self._held(self._queue())
 
-    def _queue(self) -> dict[str, str]:
-        """Return the ids of the jobs in SLURM's queue, by LIST_INDEX for this grid's runs, by command for others."""
-        if not self._noted() or not shutil.which("squeue"):
-            return {}
-        told = run_slurm(["squeue", "--noheader", "--array", "--format=%i %o", f"--user={os.getuid()}"])
-        queue = {}
-        for number, _, command in (line.partition(" ") for line in told.splitlines()):
-            runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]
-            queue[f"{runs.stem}_{index}" if runs.parent == self.folder else command] = number
-        return queue
+    def _queue(self) -> dict[str, QueuedJob]:
+        return dict(self._jobs())
 
-    def _held(self, queue: Mapping[str, str]) -> dict[Path, str]:
+    def _jobs(self) -> list[tuple[str, QueuedJob]]:
+        """Return the jobs in SLURM's queue, by LIST_INDEX for this grid's runs, by command for others."""
+        if not self._noted() or not shutil.which("squeue"):
+            return []
+        told = run_slurm(["squeue", "--noheader", "--array", "--format=%i %T %o", f"--user={os.getuid()}"])
+        jobs = []
+        for number, state, command in ([*line.split(" ", 2), ""][:3] for line in told.splitlines()):
+            runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]
+            name = f"{runs.stem}_{index}" if runs.parent == self.folder else command
+            jobs.append((name, QueuedJob(number, state in RUNNING)))
+        return jobs
+
+    def _held(self, queue: Mapping[str, QueuedJob]) -> dict[Path, QueuedJob]:
         return {Path(place): queue[job] for place, job in self._noted().items() if job in queue}
 
     def output(self, job: PlannedRun) -> Path | None:
