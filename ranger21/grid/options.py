@@ -75,27 +75,7 @@ def parse() -> argparse.Namespace:
         "--status", action="store_true", help="show a table: state, share done, epoch, top-1, time left"
     )
     parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: repeat until Ctrl-C")
-    parser.add_argument(
-        "--out",
-        type=as_folder,
-        metavar="DIR",
-        help="for the comparison (default: OUTPUTS/PRESET-comparison, "
-        "followed by --only and the overrides that change results)",
-    )
-    parser.add_argument(
-        "--record",
-        type=as_folder,
-        metavar="DIR",
-        help="also copy the runs' records to DIR/runs.jsonl.gz for publication, and write the comparison to DIR; "
-        "a summary of their content is shown first",
-    )
-    parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
-    parser.add_argument(
-        "--tuned",
-        type=as_path,
-        metavar="FILE",
-        help="for a preset that tunes first: use the winners in this tuned.json instead of tuning",
-    )
+    _add_results_options(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further arguments for train.py")
     options = parser.parse_intermixed_args()
     require_sense(options)
@@ -116,6 +96,30 @@ def _add_slurm_options(parser: Parser) -> None:
         "--cancel",
         action="store_true",
         help="cancel the SLURM jobs of these runs and of their comparison only; with --dry-run, print the command",
+    )
+
+
+def _add_results_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--out",
+        type=as_folder,
+        metavar="DIR",
+        help="for the comparison (default: OUTPUTS/PRESET-comparison, "
+        "followed by --only and the overrides that change results)",
+    )
+    parser.add_argument(
+        "--record",
+        type=as_folder,
+        metavar="DIR",
+        help="also copy the runs' records to DIR/runs.jsonl.gz for publication, and write the comparison to DIR; "
+        "a summary of their content is shown first",
+    )
+    parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
+    parser.add_argument(
+        "--tuned",
+        type=as_path,
+        metavar="FILE",
+        help="for a preset that tunes first: use the winners in this tuned.json instead of tuning",
     )
 
 
