@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,16 +21,10 @@ COMMAND = "To send the whole run, type{}: python scripts/sync_wandb.py {}"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
-    """The directory of a run, with W&B logged in and its waiting times short."""
+    """The directory of a run, with W&B logged in."""
     caplog.set_level(logging.INFO, "ranger21")
     monkeypatch.setattr(logging.getLogger("ranger21"), "propagate", True)
-    for name, value in {
-        "API_KEY": "0" * 40,
-        "INIT_TIMEOUT": "2",
-        "FINISH_TIMEOUT": "2",
-        "MODE": "online",
-        "JOB_TYPE": "j",
-    }.items():
+    for name, value in {"API_KEY": "0" * 40, "MODE": "online", "JOB_TYPE": "j"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setenv("HOME", str(tmp_path))
     directory = tmp_path / "run"
@@ -41,11 +35,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     wandb.teardown()  # or the runs that later tests start would share this process's W&B service
 
 
-def begin(directory: Path) -> Tracker:
+def begin(directory: Path, best: Callable[[], dict[str, float]] = dict, options: bool = False) -> Tracker:
     config = WandbConfig(
-        "wandb", mode=None, project="p", entity=None, group=None, tags=["a"], run_name="name", notes="n", job_type=""
+        "wandb",
+        mode=None,
+        project="p",
+        entity=None,
+        group=None,
+        tags=["a"],
+        run_name="name",
+        notes="n",
+        job_type="",
+        system_metrics=options,
+        alert=options,
     )
-    return config.open(RunInfo("abc", directory, "e", {"seed": 7}))
+    return config.open(RunInfo("abc", directory, "e", {"seed": 7}, best))
 
 
 def log(tracker: Tracker, directory: Path, steps: list[int]) -> None:
@@ -88,6 +92,8 @@ def test_a_run_that_cannot_begin_online_is_recorded_offline(why, place, monkeypa
     with Server() as server:
         server.failing = "upsert" if why == "it refuses the run" else ""
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9" if why == "nobody is there" else server.url)
+        if why == "nobody is there":
+            monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
         if why == "no login":
             monkeypatch.delenv("WANDB_API_KEY")
         tracker = begin(place)
@@ -105,6 +111,7 @@ def test_a_run_that_cannot_begin_online_is_recorded_offline(why, place, monkeypa
 
 @pytest.mark.parametrize("how", ["it is gone", "it refuses rows", "it is gone, and the run's files with it"])
 def test_a_run_whose_server_is_lost_in_the_middle_says_what_to_type(how, place, monkeypatch):
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "1")
     with Server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         tracker = begin(place)
@@ -130,3 +137,21 @@ def test_a_run_that_was_received_is_not_sent_again(place, monkeypatch, caplog):
         assert f"W&B shows this run at {url}" in caplog.messages
         lines = server.runs["abc"].lines
         assert next(sync([str(place)])).sentence.startswith("nothing new: ") and server.runs["abc"].lines == lines
+
+
+@pytest.mark.parametrize("options", [False, True])
+def test_the_best_validation_is_seen_during_a_run_and_options_add_system_metrics_and_an_alert(
+    options, place, monkeypatch
+):
+    best: dict[str, float] = {}
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        tracker = begin(place, lambda: best, options)
+        log(tracker, place, STEPS[:1])
+        best = {"step": 2, "val/acc1": 2.0}
+        log(tracker, place, STEPS[1:])
+        assert (wandb.run.summary["best/step"], wandb.run.summary["best/val/acc1"]) == (2, 2.0)
+        assert wandb.run.settings.x_disable_stats != options
+        tracker.close(0, {"status": "diverged"})
+        assert server.runs["abc"].alerts == ([f"{place} diverged at step 8."] if options else [])
+        assert server.runs["abc"].summary["best/step"] == 2

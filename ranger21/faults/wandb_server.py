@@ -18,6 +18,7 @@ class Received:
     summary: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
     exit_code: int | None = None
     lines: int = 0  # number of lines of history received, including replaced ones
 
@@ -65,6 +66,9 @@ class Server(ThreadingHTTPServer):
             urls = [{"name": name, "uploadUrl": f"{self.url}/storage/{name}"} for name in variables["files"]]
             self.run(variables["run"]).files += variables["files"]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": urls}}
+        if operation == "NotifyScriptableRunAlert":
+            self.run(variables["runName"]).alerts.append(variables["text"])
+            return {"notifyScriptableRunAlert": {"success": True}}
         return {}
 
     def stream(self, run_id: str, body: dict[str, Any]) -> None:

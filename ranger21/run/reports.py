@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ranger21.engine.parts import Progress
 from ranger21.records import directory as records
 from ranger21.records.directory import RunDirectory
 from ranger21.records.presence import Presence
@@ -39,17 +40,19 @@ class Reports:
         self.lines = JsonLines(self.place.metrics, size, rest, on_failure)
         return self.lines
 
-    def open_trackers(self, run_id: str, done: int) -> None:
-        """Open the trackers of this rank. `done` steps were trained before this process began."""
+    def open_trackers(self, run_id: str, progress: Progress) -> None:
+        """Open the trackers of this rank. They see the run's `progress`, which training changes."""
+        done = progress.step
         trackers: list[Tracker] = []
         if self.lines:
-            trackers = [self.lines, ConsoleTracker(self.parts.plan.total_steps, done), *self._loggers(run_id)]
+            steps = self.parts.plan.total_steps
+            trackers = [self.lines, ConsoleTracker(steps, done), *self._loggers(run_id, progress)]
             self.presence = Presence(self.place, self.lines)
         self.tracker = FanOut([*trackers, self.stalls, *self._profile(done)])
 
-    def _loggers(self, run_id: str) -> list[Tracker]:
+    def _loggers(self, run_id: str, progress: Progress) -> list[Tracker]:
         config = self.parts.config
-        run = RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config))
+        run = RunInfo(run_id, self.place.path, config.experiment, records.to_dict(config), lambda: progress.best)
         return [Guarded(member, run) for member in config.logger.members()]
 
     def _profile(self, done: int) -> list[Tracker]:

@@ -58,7 +58,7 @@ class Run:
         world, progress = self.parts.world, self.state.progress
         kept = world.on_main(self._open_metrics)
         self._announce(kept)
-        self.reports.open_trackers(self.rest.run_id, progress.step)
+        self.reports.open_trackers(self.rest.run_id, progress)
         setup, callbacks = self._prepare()
         exit_code, result = 1, None
         try:

@@ -1,7 +1,8 @@
 """The interface of a logger: its settings, which open its tracker."""
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ class RunInfo:
         directory: the run directory.
         experiment: the name of the experiment.
         config: the whole configuration, as plain containers.
+        best: returns the metrics of the best validation so far; empty before the first one.
     """
 
     id: str
     directory: Path
     experiment: str
     config: dict[str, Any]
+    best: Callable[[], Mapping[str, Any]] = field(default=dict, compare=False)
 
     def rows(self) -> list[Metrics]:
         """Return what earlier processes of the run have logged, up to the checkpoint from which it resumes."""

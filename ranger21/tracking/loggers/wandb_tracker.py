@@ -45,15 +45,21 @@ class WandbTracker:
     If W&B cannot be reached at the start, the run is recorded offline. W&B is switched off at its first later failure.
     """
 
-    def __init__(self, arguments: dict[str, Any], run: RunInfo) -> None:
+    def __init__(
+        self, arguments: dict[str, Any], run: RunInfo, system_metrics: bool = False, alert: bool = False
+    ) -> None:
         """Begin or resume the W&B run.
 
         Args:
             arguments: of `wandb.init`.
             run: the run that is tracked.
+            system_metrics: whether W&B records the use of the processor, memory, disk, network and GPUs.
+            alert: whether W&B notifies you if the run diverges.
         """
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports errors over the network even when offline
         self.info, self.arguments = run, arguments
+        self.system_metrics, self.alert = system_metrics, alert
+        self._best: dict[str, Any] = {}  # as W&B has it
         self.messages = Messages()
         self._run: Any = None
         self._file, self._url = Path(), ""  # of this process's record, and of the run at W&B
@@ -108,9 +114,8 @@ class WandbTracker:
         wandb.setup(settings=wandb.Settings(silent=True))
         wandb.termsetup(wandb.Settings(silent=True), self.messages)
         timeouts = {name: value for name, value in TIMEOUTS.items() if f"WANDB_{name.upper()}" not in os.environ}
-        settings = wandb.Settings(
-            console="off", silent=True, x_disable_stats=True, finish_timeout_raises=True, **timeouts
-        )
+        options = {"console": "off", "silent": True, "finish_timeout_raises": True}
+        settings = wandb.Settings(x_disable_stats=not self.system_metrics, **options, **timeouts)
         config = masked_values(self.info.config)
         with _masked_command_line():
             self._run = wandb.init(id=self.info.id, resume="allow", config=config, **self.arguments, settings=settings)
@@ -132,6 +137,7 @@ class WandbTracker:
         try:
             self._run.log(metrics, step=int(metrics["step"]))
             self._last = int(metrics["step"])
+            self._summarize({f"best/{name}": value for name, value in self.info.best().items()})
         except Exception as error:
             self._off(error)
 
@@ -145,9 +151,17 @@ class WandbTracker:
                 self._off(error)
         return self._outcome()
 
+    def _summarize(self, values: dict[str, Any]) -> None:
+        if values != self._best:
+            self._best = values
+            for name, value in values.items():
+                self._run.summary[name] = value
+
     def _finish(self, exit_code: int, summary: dict[str, Any]) -> None:
-        for name, value in summary.items():
-            self._run.summary[name] = value
+        self._summarize(summary)
+        if self.alert and summary.get("status") == "diverged":
+            text = f"{self.info.directory} diverged at step {self._last}."
+            self._run.alert(title="A run has diverged", text=text, level="ERROR")
         if exit_code:
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)

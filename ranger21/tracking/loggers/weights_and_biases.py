@@ -27,6 +27,8 @@ class WandbConfig(LoggerConfig):
     run_name: str | None
     notes: str | None = None
     job_type: str | None = None
+    system_metrics: bool = False
+    alert: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "offline", "online"):
@@ -36,7 +38,7 @@ class WandbConfig(LoggerConfig):
         choices(self, directory, experiment)
 
     def open(self, run: RunInfo) -> WandbTracker:
-        return WandbTracker(choices(self, run.directory, run.experiment), run)
+        return WandbTracker(choices(self, run.directory, run.experiment), run, self.system_metrics, self.alert)
 
 
 def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, Any]:
