@@ -18,8 +18,9 @@ Build the W&B workspace (dashboard) of this project, and save it with --publish.
 
 It has a panel for every metric that the trainer logs, over epochs, in the same sections as
 the page of scripts/compare.py. Runs that differ only in their seed form one line, their
-mean, with a band that shows their spread. Without --publish nothing is sent, and the
-definition is printed as JSON."""
+mean, with a band that shows their spread. The last section shows the settings of a sweep and
+its results in parallel coordinates. Without --publish nothing is sent, and the definition is
+printed as JSON."""
 
 EXAMPLES = """\
 examples:
@@ -47,6 +48,12 @@ def main() -> None:
         "--group", nargs="+", metavar="KEY", help="dotted keys of the configuration that distinguish lines"
     )
     parser.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar="KEY",
+        help="swept keys of the configuration (default: learning rate, weight decay)",
+    )
+    parser.add_argument(
         "--spread", choices=("stddev", "stderr", "minmax"), default="stddev", help="what the band shows"
     )
     parser.add_argument("--name", default="Ranger21", help="name of the workspace (default: %(default)s)")
@@ -61,9 +68,9 @@ def workspace(options: argparse.Namespace) -> None:
     if options.publish is not None and not re.fullmatch("[^/]+/[^/]+", target):
         raise UserError(f"--publish {target} is not ENTITY/PROJECT: give your user or team name and a project.")
 
-    from ranger21.wandb_tools.workspace import GROUPS, build, definition, publish
+    from ranger21.wandb_tools.workspace import GROUPS, SWEPT, build, definition, publish
 
-    built = build(options.group or GROUPS, options.spread, options.name, target)
+    built = build(options.group or GROUPS, options.spread, options.name, target, options.sweep or SWEPT)
     if options.publish:
         print(f"saved: {publish(built)}")
     else:

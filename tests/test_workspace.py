@@ -13,6 +13,7 @@ from support.project import ROOT
 from support.training import TINY, metrics_lines, run_ranks
 
 from ranger21.system.errors import UserError
+from ranger21.tracking.colours import OPTIMIZERS
 from ranger21.tracking.panels import AXES, PANELS
 
 SNAPSHOT = ROOT / "tests" / "golden" / "workspace.json"
@@ -64,7 +65,8 @@ def test_every_panel_is_a_plot_of_means_with_a_band():
     from ranger21.wandb_tools.workspace import build, definition
 
     section = definition(build(["optimizer.name"], "stderr"))["spec"]["section"]
-    plots = [panel["config"] for part in section["panelBankConfig"]["sections"] for panel in part["panels"]]
+    parts = section["panelBankConfig"]["sections"][:-1]
+    plots = [panel["config"] for part in parts for panel in part["panels"]]
     assert [plot["metrics"] for plot in plots] == [[panel.metric] for panel in PANELS]
     assert all((p["xAxis"], p["groupAgg"], p["groupArea"]) == ("epoch", "mean", "stderr") for p in plots)
     assert [plot["yLogScale"] for plot in plots] == [panel.log for panel in PANELS]
@@ -74,9 +76,26 @@ def test_every_panel_is_a_plot_of_means_with_a_band():
     ]
 
 
-def test_groups_are_keys_of_the_configuration():
+def test_groups_have_the_colours_of_optimizers_and_swept_settings_are_axes():
+    pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
+    from ranger21.wandb_tools.workspace import build, definition
+
+    made = definition(build(["optimizer.name"], swept=["data.batch_size", "optimizer.lr"]))["spec"]["section"]
+    colours = {value for key, value in made["customRunColors"].items() if key != "ref"}
+    assert colours == {look.light for look in OPTIMIZERS.values()}
+    plots = [panel["config"]["columns"] for panel in made["panelBankConfig"]["sections"][-1]["panels"]]
+    for columns, result in zip(plots, ("holdout", "val"), strict=True):
+        axes = [column["accessor"] for column in columns]
+        assert axes == ["config:data.value.batch_size", "config:optimizer.value.lr", f"summary:best/{result}/acc1"]
+    other = definition(build(["model.name", "optimizer.name"]))["spec"]["section"]
+    assert not {*other.get("customRunColors", {})} - {"ref"}
+
+
+def test_groups_and_swept_settings_are_keys_of_the_configuration():
     from ranger21.wandb_tools.workspace import build
 
+    with pytest.raises(UserError, match=r"sweep of optimizer\.lrr, which is not a key"):
+        build(swept=["optimizer.lrr"])
     with pytest.raises(UserError, match=r"optimzer\.name, which is not a key"):
         build(["optimzer.name"])
 
