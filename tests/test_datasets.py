@@ -112,6 +112,17 @@ def test_the_cost_of_a_run_on_a_dataset_of_unknown_size_is_unknown(
     assert images(PlannedRun((), compose_config([*stripes, "trainer.steps=5"]), tmp_path / "run")) == 5 * 8
 
 
+def test_other_images_are_not_counted_as_imagenets(images: Path, tmp_path: Path) -> None:
+    """Another run on the same images, which its manifest names, tells their number."""
+    config = compose_config(["experiment=paper", f"data.root={images}"])
+    first, second = (PlannedRun((), config, tmp_path / name) for name in "ab")
+    assert config.data.epoch_images() is None and cost([first, second]).uncounted == ("data=imagenet",)
+    first.directory.mkdir()
+    (first.directory / "manifest.json").write_text('{"data": {"train_images": 80}}')
+    assert cost([first, second]).images == 2 * config.trainer.epochs * 80
+    assert compose_config(["experiment=paper", "data.root=/nowhere"]).data.epoch_images() == 1_281_167
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_datasets_declared_shape_matches_the_models_input(name: str) -> None:
     """The shape holds after the device's part of the transform, which has a mean and a scale for each channel."""

@@ -5,8 +5,11 @@ The stand-in prints what srun gave to each task. Jobs therefore end within a sec
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,35 @@ def test_a_stopped_job_says_how_to_continue_only_if_slurm_does_not_requeue_it(cl
     assert "sbatch --partition=graceful --nodes=1 --gpus-per-node=0" in cluster.output(jobs["scancel"])
     for kind in kinds[1:]:
         assert "sbatch" not in cluster.output(jobs[kind]), kind
+
+
+def test_an_interactive_shell_of_several_tasks_is_recognized(cluster: Cluster) -> None:
+    """A command typed there is started once; srun within the shell, or srun --pty without one, starts every task."""
+    ask = f'{sys.executable} -c \'from ranger21.system.ranks import environment as e; print("rank", e()["rank"])\''
+    shell = "srun -n 2 --pty bash --norc"
+    typed = f"{ask}\nsrun --overlap --ntasks=2 {ask} </dev/null\nexit\n"
+    found = in_terminal(cluster, shell, typed)
+    sentence = "is one of 2 tasks, and only this task would train: write srun --overlap --ntasks=2 before the command"
+    assert sentence in found.replace("\r\n", ""), found
+    assert sorted(re.findall(r"rank (\d)\r", found)) == ["0", "1"], found
+    assert re.findall(r"rank (\d)\r", in_terminal(cluster, f"srun -n 2 --pty {ask}")) == ["0"]
+
+
+def in_terminal(cluster: Cluster, command: str, typed: str = "") -> str:
+    """Return the output of a command in a terminal in which text is typed."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvpe("bash", ["bash", "-c", f"exec {command}"], cluster.env)
+    os.write(terminal, typed.encode())
+    output = b""
+    try:
+        while part := os.read(terminal, 4096):
+            output += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    os.waitpid(process, 0)
+    return output.decode()
 
 
 def test_a_python_without_the_packages_is_reported_before_training(tmp_path: Path) -> None:

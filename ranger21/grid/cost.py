@@ -97,9 +97,10 @@ def cost(
             speeds.setdefault(job.config.model.label, []).append(speed)
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
+    counts = {repr(job.config.data): count for job in jobs if (count := _train_images(job.directory))}
     needs = []
     for job in [job for job in jobs if not job.ended] if left is None else left:
-        label, all_images = job.config.model.label, images(job)
+        label, all_images = job.config.model.label, images(job, counts.get(repr(job.config.data)))
         machine = None if label in speeds else measured(job, machines)
         needs.append(
             RunNeeds(
@@ -152,12 +153,16 @@ def require_use(jobs: Sequence[PlannedRun], machines: Sequence[Measured]) -> Non
         )
 
 
-def images(job: PlannedRun) -> float | None:
-    """Return about how many images a run trains on: by its manifest, else by its settings; None if nothing tells."""
+def images(job: PlannedRun, same_data: int | None = None) -> float | None:
+    """Return about how many images a run trains on; None if unknown.
+
+    They are known from the run's settings of steps, else from its manifest, else from `same_data`, the number of
+    training images of another run with the same data, else from the dataset.
+    """
     config = job.config
     if config.trainer.steps is not None:
         return config.trainer.steps * config.data.batch_size
-    of_epoch = _train_images(job.directory) or config.data.epoch_images()
+    of_epoch = _train_images(job.directory) or same_data or config.data.epoch_images()
     return None if of_epoch is None else config.trainer.epochs * of_epoch
 
 

@@ -16,7 +16,8 @@ def environment() -> dict[str, int] | None:
     """Return the ranks and sizes set by torchrun, or by srun with several tasks; None for a single process.
 
     Sets MASTER_ADDR and MASTER_PORT for srun's tasks if they are unset. Raises a UserError for variables that are not
-    numbers, incomplete or contradictory; otherwise each process would train the whole run alone.
+    numbers, incomplete or contradictory; otherwise each process would train the whole run alone. Also raises one in an
+    interactive shell of several tasks, where the other ranks would never start.
     """
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
@@ -40,6 +41,11 @@ def _by_slurm() -> dict[str, int] | None:
     if "SLURM_PROCID" not in env:
         text = f"SLURM_STEP_NUM_TASKS={size} without SLURM_PROCID does not say which task this process is"
         raise UserError(f"{text}: {HOW}.")
+    if _in_interactive_shell():
+        raise UserError(
+            f"This shell (srun --pty) is one of {size} tasks, and only this task would train: write srun --overlap "
+            f"--ntasks={size} before the command, or open the shell with --ntasks=1."
+        )
     # A different port for every job and step, below the ephemeral ports (from 32768).
     port = 10_000 + (_number("SLURM_JOB_ID", 0) * 16 + _number("SLURM_STEP_ID", 0) % 16) % 20_000
     env.setdefault("MASTER_PORT", str(port))
@@ -49,6 +55,17 @@ def _by_slurm() -> dict[str, int] | None:
     nodes = env.get("SLURM_STEP_NODELIST", "localhost")
     env.setdefault("MASTER_ADDR", "127.0.0.1" if place["local_size"] == size else first_host(nodes))
     return _possible(place, SLURM | {"local_size": name})
+
+
+def _in_interactive_shell() -> bool:
+    """Return whether srun --pty started a shell, and this process is a command typed there, with its own group."""
+    env = os.environ
+    if "SLURM_PTY_PORT" not in env or not env.get("SLURM_TASK_PID", "").isdecimal():
+        return False
+    try:
+        return os.getpgid(int(env["SLURM_TASK_PID"])) != os.getpgrp()
+    except OSError:  # not a process of this machine or container
+        return False
 
 
 def _possible(place: dict[str, int], names: dict[str, str]) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ranger21.data.datasets.base import DataConfig
 from ranger21.data.datasets.classes import read_classes
-from ranger21.data.layout import cache_directory, require_image_folders
-from ranger21.data.pack import require_pack
+from ranger21.data.layout import cache_directory, class_folders, require_image_folders
+from ranger21.data.pack import read_facts, require_pack
 from ranger21.system.checks import NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.system.errors import UserError
 
@@ -79,8 +79,11 @@ class ImageFolderConfig(DataConfig):
         chosen = len(self.classes) if isinstance(self.classes, list) else self.classes or self.known_classes
         return min(chosen, self.known_classes)
 
-    def training_images(self) -> float:
+    def training_images(self) -> float | None:
+        """Return the approximate number of training images; None if data.root or data.pack hold other data."""
         assert self.known_classes is not None
+        if not self._looks_complete():
+            return None
         share = self.fraction * self.classes_chosen() / self.known_classes
         return round(self.TRAIN * share) - self.holdout
 
@@ -91,6 +94,23 @@ class ImageFolderConfig(DataConfig):
     def image_root(self) -> Path:
         """Return the folder with train/ and val/."""
         return Path(self.root) if self.root else self.default_root() or Path()
+
+    def _looks_complete(self) -> bool:
+        """Return whether the images are missing, or have the complete dataset's classes, the first one full."""
+        assert self.known_classes is not None
+        root = self.root or self.default_root()
+        if not (self.pack or root):
+            return True
+        try:
+            if self.pack:
+                return len(read_facts(Path(self.pack))["classes"]) == self.known_classes
+            train = Path(root or "") / "train"
+            names = class_folders(train)
+            with os.scandir(train / names[0]) as first:
+                found = sum(1 for _ in first)
+        except (OSError, UserError, IndexError):
+            return True
+        return len(names) == self.known_classes and found > self.TRAIN / self.known_classes / 2
 
     def require(self) -> None:
         if self.stage and not self.pack:
