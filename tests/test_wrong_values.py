@@ -91,7 +91,6 @@ VALUES: dict[str, list[str]] = {
         "schedule=cosine schedule.over=0",
         "schedule=cosine schedule.over=0%", "schedule=step schedule.every=0", "schedule=cyclic schedule.half_cycle=0",
     ],
-    "more than 100% of the run in total.": ["schedule.warmup=60% schedule.warmdown=50%"],
     "in images, epochs or percent.": ["batch_schedule=linear batch_schedule.over=5"],
     "it must be a path; . is the current folder.": [
         "outputs=''", "outputs=' '", "run_dir=''", "data.root=''", "data.root=' '", "data.pack=''",
@@ -147,6 +146,10 @@ OTHERS = [
     ("optimizer=chain 'optimizer.parts=[{name:lookahead,k:0}]'", "lookahead: k = 0 must be an integer >= 1."),
     ("optimizer=chain optimizer.parts=3", "optimizer.parts: 3 is not a list of ingredients"),
     ("schedule.linear_warmup=0.1", "a part of the run is written '10%'"),
+    (
+        "schedule.warmup=60% schedule.warmdown=50%",
+        "schedule.warmup=60% and schedule.warmdown=50% are more than 100% of the run in total.",
+    ),
     ("schedule.warmup=101%", "schedule.warmup=101% is invalid: it must be 100% at most."),
     ("data.root=~nobodyhere/x", "the home folder ~nobodyhere does not exist: give the full path."),
 ]
