@@ -108,7 +108,7 @@ def test_an_old_run_resumes_with_its_optimizer(commands: CommandRunner, old: Old
 
 @each_version
 def test_the_old_command_finds_its_run_and_continues_its_records(commands: CommandRunner, old: Old) -> None:
-    """The directory's name, metrics.jsonl, and W&B's run (one fragment of each version) are kept."""
+    """The run keeps its directory name, metrics.jsonl and W&B run, which has a file of each of the two versions."""
     run = old.run(seed=2)
     before = metrics_lines(run)
     done(commands, f"train.py {old.here(old.facts['runs'])} outputs={old.place}/runs seed=2")

@@ -153,7 +153,10 @@ def broken(request, images, pack, tmp_path) -> tuple[list[str], Callable[[], Non
 
 
 def test_no_image_of_the_official_set_is_read_before_the_end(broken, tmp_path) -> None:
-    """A run that reads one fails. After the repair the run ends as if nothing had happened."""
+    """All official images are unreadable, so a run that reads any of them fails.
+
+    After the repair the run ends as if nothing had happened.
+    """
     keys, mend = broken
     if "data.root=null" not in keys:
         assert run(tmp_path / "never", *keys, "trainer.final_validation=false") == 0

@@ -102,7 +102,7 @@ def test_muon_matches_torch() -> None:
 
 @pytest.mark.parametrize("before", [["first_moment"], ["pnm"], ["first_moment", "second_moment"], []], ids=str)
 def test_the_size_of_an_orthogonal_step_ignores_the_gradients_scale(before: list[str]) -> None:
-    """The corrections of the first steps and the division by the second moment do not matter either."""
+    """Bias correction and division by the second moment do not change the size either."""
     sizes = []
     for scale in (1.0, 1e4):
         params = random_params([(6, 6)])

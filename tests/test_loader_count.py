@@ -1,4 +1,4 @@
-"""The default number of loader processes, from the cores that control groups, SLURM and the affinity allow."""
+"""The default number of loader processes depends on how many cores cgroups, SLURM and CPU affinity allow."""
 
 import os
 import sys

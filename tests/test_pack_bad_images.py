@@ -62,7 +62,7 @@ def test_archives_without_the_bad_image_are_kept(cure, root, config, tmp_path, c
     assert pack_into(config, tmp_path / "anew") and file_digests(pack) == file_digests(tmp_path / "anew")
     if cure == "removed":  # a finished pack is not changed, even if an image is removed
         sorted((root / "train" / "n99000000").iterdir())[0].unlink()
-        with pytest.raises(UserError, match=r"has a pack with another source\. Choose another folder"):
+        with pytest.raises(UserError, match=r"has a pack with a different source\. Choose another folder"):
             pack_into(config, pack)
 
 

@@ -65,7 +65,7 @@ def test_many_seeds_use_the_normal_approximation() -> None:
     assert few.p == pytest.approx(2 * stats.mannwhitneyu(one, two, alternative=side).pvalue, rel=0.05)
 
 
-def test_p_of_separate_groups_equals_sums_by_hand() -> None:
+def test_p_of_groups_that_do_not_overlap_equals_a_calculation_by_hand() -> None:
     """With 5 of 5 failed against none, one side has (1/2)^10; with 3, (1/2)^6; with 3 and 10, (3/13)^3 (10/13)^10."""
     good, lost = [75.0, 75.1, 75.2, 75.3, 75.4], [None] * 5
     assert rank_test(outcomes(good), outcomes(lost)).p == pytest.approx(2 / 2**10)

@@ -1,4 +1,4 @@
-"""The comparison of made-up runs with known values."""
+"""The comparison report, tested on made-up runs whose values are known."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_groups_without_any_spread_get_no_verdict(first: int, n: int, value: flo
     assert level is not None and (level.mean, level.sd, level.low, level.high) == (value, 0.0, None, None)
 
 
-def test_one_group_without_spread_is_tested_as_one_sample() -> None:
+def test_if_one_group_has_no_spread_the_other_is_tested_against_its_value() -> None:
     found = compare(seeds([1.0, 1.0, 1.0]), seeds([2.0, 3.0, 5.0], first=10))
     assert found.p == pytest.approx(stats.ttest_1samp([2.0, 3.0, 5.0], 1.0).pvalue, rel=1e-12)
 

@@ -48,7 +48,7 @@ def program(wait: float) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
-def test_a_terminal_shows_bar_step_and_time_left_and_the_metrics_that_fit_in_one_line(tmp_path: Path) -> None:
+def test_the_progress_line_has_a_bar_the_step_the_time_left_and_metrics_that_fit(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program(60))
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null", "-u"]
     env = {key: value for key, value in os.environ.items() if key not in ("JPY_PARENT_PID", "NO_COLOR", "COLUMNS")}

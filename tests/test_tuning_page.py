@@ -165,7 +165,7 @@ def test_runs_of_a_different_tuning_are_not_the_winners(make_run: MakeRun, tmp_p
     assert "adamw: 1 tuned run from another tuning left out." in " ".join(notes(found))
 
 
-def test_the_hash_of_a_record_covers_one_optimizer_and_not_the_arguments(tmp_path: Path) -> None:
+def test_the_hash_of_a_tuning_covers_only_its_optimizer_and_ignores_the_arguments(tmp_path: Path) -> None:
     one = make_tuned("adamw")
     write_tuned(tmp_path / "a.json", [one])
     write_tuned(tmp_path / "b.json", [make_tuned("nesterov"), replace(one, arguments=("data.root=/elsewhere",))])

@@ -80,7 +80,8 @@ def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> Non
         if there.get(key) != facts[key]:
             shown = f": {PackRecipe(**there[key])} there, {recipe} now" if key == "recipe" else ""
             raise UserError(
-                f"{target} has a pack with another {what[key]}{shown}. Choose another folder, or delete this one."
+                f"{target} already has a pack with a different {what[key]}{shown}. Choose another folder, or delete "
+                "this one."
             )
 
 

@@ -1,4 +1,4 @@
-"""Faults between two starts: files of a run that are damaged, exchanged or missing."""
+"""Faults injected after a run has stopped and before it starts again: damaged, swapped or missing files."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def scaler_amiss(saved: Any, own: Mapping[str, Any]) -> Clauses:
     if not isinstance(saved, dict) or saved.keys() != own.keys():
         yield "its gradient scaler has missing or unexpected entries"
     elif not all(is_number(value) and value >= 0 for value in saved.values()):
-        yield "its gradient scaler has values that are not numbers"
+        yield "its gradient scaler has values that are not numbers from 0 on"
 
 
 def optimizer_amiss(saved: Any, model: nn.Module, make: Make) -> Clauses:

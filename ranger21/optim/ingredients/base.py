@@ -72,7 +72,7 @@ class Ingredient:
 
     @property
     def sees(self) -> str:
-        """The unit that must not be split across devices: "a unit", "a tensor", "all parameters", or "" for none."""
+        """What must be whole on one device: "a unit" (a row), "a tensor", "all parameters", or "" for nothing."""
         return ""
 
     @property

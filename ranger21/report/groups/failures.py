@@ -14,7 +14,7 @@ Figure = Callable[[RecordedRun], float | None]  # computes a number from a run; 
 
 @dataclass(frozen=True)
 class ScoredFigure:
-    """A figure that failed runs have, too.
+    """A number computed from a run that is also defined for failed runs.
 
     Attributes:
         of: computes it for a run that did not fail.

@@ -49,7 +49,7 @@ class Evidence:
         return f"; diverged runs ({diverged} of {len(ended)}) {what}" if diverged else ""
 
     def failed(self, *contestants: Sequence[RecordedRun]) -> bool:
-        """Whether any run failed: comparing only the others would flatter the optimizer that lost it."""
+        """Whether any run failed. If so, comparing only the others would flatter the optimizer whose run failed."""
         return any(failed(run) for runs in contestants for run in runs)
 
     def flattered(self, runs: Sequence[RecordedRun]) -> bool:

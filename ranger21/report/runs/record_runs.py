@@ -14,7 +14,7 @@ from ranger21.system.wording import one_line
 
 
 def read_records(path: Path) -> list[RecordedRun | str]:
-    """Read the runs of a record file; a run that is left out becomes a sentence that says why."""
+    """Read the runs of a record file. In place of a run that is left out, return a sentence that says why."""
     found: list[RecordedRun | str] = []
     try:
         for entry in entries(path):
