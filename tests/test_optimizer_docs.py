@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ranger21 import Ranger21
+from ranger21 import Ranger21, explore_exploit, parameter_groups
 from ranger21.optim import reference
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients import ALL
@@ -67,6 +70,34 @@ def test_the_algorithm_table_quotes_the_reference() -> None:
 
 
 # Ingredients
+
+
+def test_every_argument_of_ranger21_is_documented_with_its_default() -> None:
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table("Ranger21's arguments")[1:]}
+    arguments = list(inspect.signature(Ranger21).parameters.values())[1:]
+    assert list(documented) == [argument.name for argument in arguments]
+    assert [ast.literal_eval(default) for default in documented.values()] == [one.default for one in arguments]
+
+
+def test_the_example_of_a_training_loop_continues_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "optimizers.md").read_text().split("\n## Ranger21's arguments\n")[1]
+    code = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    batches = [(torch.randn(4, 3), torch.randint(0, 2, (4,))) for _ in range(6)]
+
+    def train(loader: list[tuple[Tensor, Tensor]]) -> list[Parameter]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        names = {"Ranger21": Ranger21, "parameter_groups": parameter_groups, "explore_exploit": explore_exploit}
+        exec(code, names | {"os": os, "torch": torch, "model": model, "total_steps": 6, "loader": loader})
+        return list(model.parameters())
+
+    whole = train(batches)
+    (tmp_path / "checkpoint.pt").unlink()
+    train(batches[:3])
+    assert all(map(torch.equal, train(batches[3:]), whole))
 
 
 def words(value: Any) -> str:

@@ -269,6 +269,10 @@ def test_parameter_groups_decay_only_weights() -> None:
     assert [id(p) for p in decayed["params"]] == [id(model[0].weight), id(model[2].weight)]
     assert [id(p) for p in rest["params"]] == [id(p) for p in (model[0].bias, model[1].weight, model[1].bias)]
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+    named = parameter_groups(model.named_parameters(), 0.1)
+    assert [list(map(id, group["params"])) for group in named] == [
+        list(map(id, group["params"])) for group in (decayed, rest)
+    ]
     (alone,) = parameter_groups(model.parameters(), 0.1, decay_norm_and_bias=True)
     assert len(alone["params"]) == 5
     assert len(Ranger21(parameter_groups(model, 1e-4)).param_groups) == 2

@@ -18,16 +18,18 @@ def decays(param: Tensor) -> bool:
 
 
 def parameter_groups(
-    params: nn.Module | Iterable[Tensor], weight_decay: float, decay_norm_and_bias: bool = False
+    params: nn.Module | Iterable[Tensor | tuple[str, Tensor]], weight_decay: float, decay_norm_and_bias: bool = False
 ) -> list[dict[str, Any]]:
     """Return the trainable parameters as two groups, with and without weight decay. Empty groups are omitted.
 
     Args:
-        params: A module, or its parameters.
+        params: A module, its parameters, or its named parameters.
         weight_decay: Weight decay of the first group; the second group's is 0.
         decay_norm_and_bias: Whether to decay all parameters.
     """
-    trained = [p for p in (params.parameters() if isinstance(params, nn.Module) else params) if p.requires_grad]
+    given = params.parameters() if isinstance(params, nn.Module) else params
+    every = [p[1] if isinstance(p, tuple) else p for p in given]
+    trained = [p for p in every if p.requires_grad]
     decayed = [p for p in trained if decay_norm_and_bias or decays(p)]
     known = {id(p) for p in decayed}
     others = [p for p in trained if id(p) not in known]
