@@ -49,7 +49,7 @@ def main() -> int:
     if options.status:
         show(lambda: [*trials, *jobs], slurm, options.every)
         return 0
-    out = options.out or outputs / comparison_name(options.preset, jobs[0].config, [*options.only, *options.overrides])
+    out = options.out or outputs / comparison_name(options.preset, [*options.only, *options.overrides])
     if options.cancel:
         print(
             slurm.cancel(

@@ -80,10 +80,8 @@ def test_only_and_seeds_select_runs_and_wrong_selections_are_refused() -> None:
 
 
 def test_comparisons_of_different_settings_have_different_folders() -> None:
-    (job, *_) = expand(PRESETS["paper"], 1, [], [])
-
     def name(*chosen: str) -> str:
-        return comparison_name("paper", job.config, chosen)
+        return comparison_name("paper", chosen)
 
     neutral = ("data.pack=/packs/a", "logger=none", "logger.mode=offline", "outputs=/b", "trainer.device=cpu")
     assert name() == name(*neutral) == "paper-comparison"

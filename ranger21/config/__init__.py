@@ -6,7 +6,7 @@ identity.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -121,6 +121,13 @@ VARIANTS: dict[str, Mapping[str, type]] = {
 def neutral_keys() -> set[str]:
     """Return the dotted keys, of all variants, that do not change a run's result beyond rounding."""
     return _keys("neutral")
+
+
+def decisive(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the arguments of a command line that can change a result: without those of `neutral_keys`."""
+    neutral = neutral_keys()
+    keys = {word: word.partition("=")[0].lstrip("+~") for word in words}
+    return tuple(word for word, key in keys.items() if not {key, key.partition(".")[0]} & neutral)
 
 
 def named_keys() -> set[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ranger21.config import Config
+from ranger21.config import Config, decisive
 from ranger21.config.compose import compose_config, composing
 from ranger21.grid.presets import Preset
 from ranger21.records.directory import in_use
@@ -95,7 +94,7 @@ def planned_runs(wanted: Iterable[tuple[tuple[str, ...], int, tuple[str, ...]]])
     return list(jobs.values())
 
 
-def comparison_name(preset: str, config: Config, chosen: Sequence[str]) -> str:
+def comparison_name(preset: str, chosen: Sequence[str]) -> str:
     """Return the name of the folder of a comparison: PRESET-comparison, and the arguments that distinguish it.
 
     Arguments that change no result, such as outputs= or logger=, do not count. A hash replaces a name that would be
@@ -103,22 +102,10 @@ def comparison_name(preset: str, config: Config, chosen: Sequence[str]) -> str:
 
     Args:
         preset: name of the preset.
-        config: configuration of any of its runs.
         chosen: the choices of --only and the overrides.
     """
-    neutral = set(_neutral_keys(config))
-    keys = {argument: argument.lstrip("+~").partition("=")[0] for argument in chosen}
-    decisive = [word for word, key in keys.items() if not any(f"{key}.".startswith(f"{name}.") for name in neutral)]
-    name = "-".join([preset, "comparison", *decisive])
+    distinct = decisive(chosen)
+    name = "-".join([preset, "comparison", *distinct])
     if len(name) > LONGEST or not re.fullmatch(r"[\w.=-]+", name):
-        name = f"{preset}-comparison-{hashlib.sha256(repr(decisive).encode()).hexdigest()[:8]}"
+        name = f"{preset}-comparison-{hashlib.sha256(repr(list(distinct)).encode()).hexdigest()[:8]}"
     return name
-
-
-def _neutral_keys(part: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of the settings that change no result."""
-    for f in fields(part):
-        if f.metadata.get("neutral"):
-            yield prefix + f.name
-        elif is_dataclass(getattr(part, f.name)):
-            yield from _neutral_keys(getattr(part, f.name), f"{prefix}{f.name}.")

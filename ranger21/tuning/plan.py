@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranger21.config import Config, neutral_keys
+from ranger21.config import Config, decisive
 from ranger21.config.arguments import setting
 from ranger21.config.compose import Composer, compose_config, composing
 from ranger21.config.mistakes import CONFIG_ERRORS, explain
@@ -51,9 +51,7 @@ class TuningRequest:
     @property
     def recorded(self) -> tuple[str, ...]:
         """The arguments that can change a result: without paths, and without settings that only affect speed."""
-        neutral = neutral_keys()
-        keys = {word: word.partition("=")[0].lstrip("+~") for word in self.arguments}
-        return tuple(word for word, key in keys.items() if not {key, key.partition(".")[0]} & neutral)
+        return decisive(self.arguments)
 
     @property
     def place(self) -> Path:
