@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from support.archives import make_archives
+from support.archives import make_archives, need_readers
 from support.commands import command
 from support.project import ROOT
 from support.training import TINY, assert_same_state, last_checkpoint, metrics_lines, metrics_without_speed, result
 
-pytest.importorskip("scipy", reason="needs the packages that read the archives: pip install -e '.[prepare]'")
+need_readers("scipy")
 
 
 def killed_and_run_again(arguments: list[str], begun: Callable[[], bool]) -> bool:

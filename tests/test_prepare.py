@@ -15,6 +15,7 @@ from support.archives import (
     make_archives,
     make_few,
     make_parquet,
+    need_readers,
     prepare_arguments,
     prepare_by_command,
     prepared_tree,
@@ -23,9 +24,7 @@ from support.project import ROOT
 
 from ranger21.data.prepare import prepare
 
-HOW = "needs the packages that read the archives: pip install -e '.[prepare]'"
-pytest.importorskip("scipy", reason=HOW)
-pytest.importorskip("pyarrow", reason=HOW)
+need_readers("scipy", "pyarrow")
 
 SOURCES = ("official", "parquet")
 

@@ -15,6 +15,7 @@ from support.archives import (
     contents,
     make_devkit,
     make_few,
+    need_readers,
     prepare_by_command,
     prepared_tree,
     refusal_of_prepare,
@@ -25,9 +26,7 @@ from ranger21.data.archives import DEVKIT, TRAIN, VAL, archive_parts
 from ranger21.data.checksums import MD5
 from ranger21.data.prepare import prepare
 
-HOW = "needs the packages that read the archives: pip install -e '.[prepare]'"
-pytest.importorskip("scipy", reason=HOW)
-pytest.importorskip("pyarrow", reason=HOW)
+need_readers("scipy", "pyarrow")
 
 
 @pytest.fixture(scope="module")

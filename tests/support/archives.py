@@ -20,6 +20,12 @@ from ranger21.system.errors import UserError
 from support.project import ROOT
 
 
+def need_readers(*packages: str) -> None:
+    """Skip a module's tests without the packages that read the archives."""
+    for package in packages:
+        pytest.importorskip(package, reason="needs the packages that read the archives: pip install -e '.[prepare]'")
+
+
 def prepared_tree(root: Path) -> dict[str, bytes]:
     """Return the expected files by path: train/ unchanged, the validation images under ImageNet's names."""
     train = {f"train/{path.parent.name}/{path.name}": path.read_bytes() for path in training_images(root)}
