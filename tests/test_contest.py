@@ -182,6 +182,24 @@ def test_the_published_record_has_the_same_winners(tmp_path: Path) -> None:
     assert list(map(tuned_hash, read_tuned(shown))) == list(map(tuned_hash, read_tuned(found.record)))
 
 
+def test_publishing_one_workload_keeps_the_others(tmp_path: Path) -> None:
+    """Workloads may be tuned and recorded one at a time, also on different machines."""
+    here, shown = two(tmp_path), tmp_path / "shown"
+    tuned(here, {"adamw": [60.0, 61.0, 70.0], "lion": [1.0, 2.0, 3.0]})
+    one, other = read_tuned(here.record)
+    elsewhere = tmp_path / "elsewhere.json"
+    write_tuned(elsewhere, [replace(one, experiment="another")])
+    for record in (here.record, elsewhere, here.record):
+        publish(record, shown)
+    assert [(t.experiment, t.optimizer) for t in read_tuned(shown / "tuned.json")] == [
+        ("another", one.optimizer), (one.experiment, one.optimizer), (other.experiment, other.optimizer)
+    ]  # fmt: skip
+    (shown / "tuned.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        publish(here.record, shown)
+    assert (shown / "tuned.json").read_text() == "{"
+
+
 def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts/reproduce.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 from ranger21.grid.jobs import PlannedRun, expand, planned_runs
 from ranger21.grid.presets import Preset
 from ranger21.system.errors import UserError
-from ranger21.system.files import write_atomically
 from ranger21.system.masking import masked_values
 from ranger21.system.project import command
-from ranger21.system.reading import read_json
 from ranger21.tuning.plan import Task, TuningRequest
-from ranger21.tuning.record import NAME, Tuned, read_tuned, tuned_hash
+from ranger21.tuning.record import NAME, Tuned, read_tuned, tuned_hash, write_tuned
 from ranger21.tuning.search import Search
 from ranger21.tuning.space import read_space
 from ranger21.tuning.work import TrialWorker
@@ -180,8 +177,19 @@ def enqueue(searches: Iterable[Search], queued: Queued) -> list[Task]:
 
 
 def publish(record: Path, folder: Path) -> Path:
-    """Copy a tuned.json into `folder` for publication, with anything that looks like a key masked. Return its path."""
+    """Copy the tunings of a tuned.json into the one in `folder` for publication, and return its path.
+
+    They replace the tunings of the same experiments and optimizers; others there are kept, because a comparison may be
+    recorded one workload at a time. Values that look like keys are masked.
+
+    Raises:
+        UserError: one of the two files is damaged or of a newer version.
+    """
+    target = folder / NAME
+    found = [*(read_tuned(target) if target.exists() else ()), *read_tuned(record)]
+    shown = {
+        (one.experiment, one.optimizer): replace(one, arguments=tuple(masked_values(one.arguments))) for one in found
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    shown = masked_values(read_json(record))
-    write_atomically(folder / NAME, json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
-    return folder / NAME
+    write_tuned(target, list(shown.values()))
+    return target
