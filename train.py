@@ -6,10 +6,13 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+try:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed for {sys.executable}: use the Python of your environment.")
 
 from ranger21.config.compose import parse
 from ranger21.config.ending import ending_well, fail

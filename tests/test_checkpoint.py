@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import time
@@ -21,7 +22,7 @@ from support.failing_files import failing_opens
 
 from ranger21.records import checkpoint
 from ranger21.records.checkpoint import Checkpoints
-from ranger21.records.checkpoint_file import Damaged, read, read_file, weights_path
+from ranger21.records.checkpoint_file import Damaged, read, read_file, read_run, weights_path
 from ranger21.system.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
@@ -240,6 +241,8 @@ def test_a_run_directory_stands_for_its_best_checkpoint_and_unreadable_files_are
     assert weights_path(str(tmp_path)) == place.best and weights_path(str(place.previous)) == place.previous
     with pytest.raises(UserError, match=r"^There is no checkpoint .*previous.pt\.$"):
         read_file(place.previous)
+    with pytest.raises(UserError, match=f"contains runs: give one of them, such as {re.escape(str(tmp_path.parent))}/"):
+        read_run(str(tmp_path.parent))
     damage(place.last)
     with pytest.raises(UserError, match=r"^The checkpoint .*last.pt is damaged: .*\.$"):
         read_file(place.last)

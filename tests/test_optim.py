@@ -79,6 +79,13 @@ def test_every_argument_can_be_set_for_one_group(name: str, value: object) -> No
     assert largest_error(params, [value for group in slow.values() for value in group]) < 1e-12
 
 
+def test_a_misspelt_argument_of_a_group_is_refused_and_a_callers_own_key_is_kept() -> None:
+    with pytest.raises(ValueError, match=r"unknown key 'weigth_decay'\. Did you mean 'weight_decay'\?"):
+        Ranger21([{"params": make_params(), "weigth_decay": 0.0}])
+    optimizer = Ranger21([{"params": make_params(), "name": "all", "initial_lr": 1e-3, "lr_scale": 0.5}])
+    assert optimizer.param_groups[0]["name"] == "all"
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-4, 0.3])
 def test_ranger21_with_all_ingredients_off_is_adamw(weight_decay: float) -> None:
     settings = {"betas": (0.85, 0.99), "eps": 1e-7, "weight_decay": weight_decay}

@@ -74,6 +74,8 @@ CASES = [
     ('train.py "data.root=\'/a"', 1, "with every bracket and quote closed"),
     ("train.py 'a b=3'", 1, "a b=3 cannot be read"),
     # Hydra's flags
+    ("train.py --optimizer ranger21", 1, "error: --optimizer is a setting and not a flag: write optimizer=ranger21,"),
+    ("train.py --optimizer.lr=0.1", 1, "write optimizer.lr=0.1, without dashes"),
     ("train.py --nosuch", 2, "error: unrecognized arguments: --nosuch"),
     ("train.py --cfg", 2, "argument --cfg/-c: expected one argument"),
     ("train.py --cfg nothing", 2, "argument --cfg/-c: invalid choice: 'nothing'"),

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra.core.override_parser.types import Glob, Override, OverrideType, Range
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from ranger21.config import RETIRED
+from ranger21.config import RETIRED, Config
 from ranger21.config.arguments import setting
 from ranger21.config.groups import GROUPS, SPACE, choices
 from ranger21.system.checks import require_path
@@ -25,6 +26,7 @@ from ranger21.system.project import CONFIG_DIR
 from ranger21.tracking.loggers import CHOICES
 
 log = logging.getLogger("ranger21")
+SETTINGS = {field.name for field in fields(Config)}
 HOME = re.compile(r"(?<=[=\[,: ])~[\w.-]*(?=[/,\]}]|$)")  # `~` and `~user` at the start of a value
 
 
@@ -33,7 +35,7 @@ def prepare(words: list[str]) -> list[str]:
 
     Raises a UserError for arguments that Hydra would answer with a traceback, or ignore silently.
     """
-    args = get_args_parser().parse_intermixed_args(words)  # intermixed: flags may stand between overrides
+    args = _parsed(words)
     _check_flags(args)
     if args.shell_completion:
         _check_completion(args.overrides)
@@ -49,6 +51,17 @@ def prepare(words: list[str]) -> list[str]:
         flags = [_with_end(flag, args.config_dir, str(folders[0])) for flag in flags]
     offer_timm_models(overrides, folders)
     return [*overrides, *flags]
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """Parse Hydra's flags, which may stand between overrides. Raises a UserError for a setting written as a flag."""
+    parser = get_args_parser()
+    for word in parser.parse_known_intermixed_args(words)[1]:
+        key, equals, value = word.lstrip("-").partition("=")
+        if key.partition(".")[0] in SETTINGS:
+            value = value if equals else next(iter(words[words.index(word) + 1 :]), "VALUE")
+            raise UserError(f"{word} is a setting and not a flag: write {key}={value}, without dashes.")
+    return parser.parse_intermixed_args(words)
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from ranger21.optim.ranges import CHAIN, LEARNING_RATE, Range
 from ranger21.optim.recipe import KINDS, Recipe, describe, read
 from ranger21.optim.state import count_on_host, prepare, require_state, restore, step_of
 from ranger21.optim.step import Step
-from ranger21.optim.switches import is_rate, require_no_capture, why_not_whole, wrong_switch
+from ranger21.optim.switches import is_rate, misspelt, require_no_capture, why_not_whole, wrong_switch
 from ranger21.optim.tensors import Tensors, has_wide_units
 
 
@@ -102,7 +102,7 @@ class Chain(Optimizer):
         group |= {name: to_python(value) for name, value in group.items() if name != "params"}
         if "parts" in group:
             group["parts"] = describe(group["parts"])
-        if wrong := wrong_switch(group):
+        if wrong := wrong_switch(group) or misspelt(group, self.defaults):
             raise ValueError(f"{type(self).__name__}: {wrong}")
         self.check(group)
         for recipe, params in self.recipes(group):

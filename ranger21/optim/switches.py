@@ -1,5 +1,6 @@
 """The arguments that choose how a step is computed, named as in torch's optimizers, and their checks."""
 
+import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,17 @@ def wrong_switch(group: Mapping[str, Any]) -> str:
         return "fused = True and foreach = True exclude each other, as in torch's optimizers."
     if group["differentiable"]:
         return "differentiable = True must be False, because the step changes weights and state in place."
+    return ""
+
+
+def misspelt(group: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Return a sentence about the first key of a group that resembles an argument, or an empty string.
+
+    Other unknown keys are allowed, as in torch: a caller's own, such as "name", or a scheduler's "initial_lr".
+    """
+    for key in group.keys() - known.keys() - {"params", "param_names"}:
+        if near := difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.85):
+            return f"a parameter group has the unknown key {key!r}. Did you mean {near[0]!r}?"
     return ""
 
 

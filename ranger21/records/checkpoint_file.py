@@ -180,7 +180,9 @@ def read_file(path: Path) -> State:
         with _opened(path) as file:
             state = _read_old(file) if file.read(len(OLD)) == OLD else _verified(file)
     except FileNotFoundError as error:
-        raise UserError(f"There is no checkpoint {path}.") from error
+        raise UserError(
+            f"There is no checkpoint {path}.{_runs_in(path.parent.parent) if path.name == 'last.pt' else ''}"
+        ) from error
     except (Foreign, Unusual) as error:
         raise UserError(
             f"{path} cannot be read without running code in it ({error}), which is refused. If you trust the file, "
@@ -195,6 +197,12 @@ def read_file(path: Path) -> State:
     if state.keys() >= {"model", "config", "data"}:
         require_known_format(state, path)
     return state
+
+
+def _runs_in(folder: Path) -> str:
+    """Return a sentence that names a run directory in a folder, for a user who named an experiment's folder."""
+    runs = sorted(place.parent.parent for place in folder.glob("*/checkpoints/last.pt"))
+    return f" {folder} contains runs: give one of them, such as {runs[0]}." if runs else ""
 
 
 def read_run(source: str) -> State:
