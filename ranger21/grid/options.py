@@ -57,9 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY=VALUE", help="only the runs with this choice; repeatable"
     )
-    parser.add_argument(
-        "--at-once", type=as_whole(1, MOST + 1), default=1, metavar="N", help="runs at a time (default: %(default)s)"
-    )
+    add_at_once(parser)
     _add_slurm_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost; run nothing")
     parser.add_argument(
@@ -80,6 +78,17 @@ def parse() -> argparse.Namespace:
     options = parser.parse_intermixed_args()
     require_sense(options)
     return options
+
+
+def add_at_once(parser: Parser) -> None:
+    """Add --at-once, of this command and of scripts/tune.py."""
+    parser.add_argument(
+        "--at-once",
+        type=as_whole(1, MOST + 1),
+        default=1,
+        metavar="N",
+        help="runs at a time, each on its own GPU (default: %(default)s)",
+    )
 
 
 def _add_slurm_options(parser: Parser) -> None:

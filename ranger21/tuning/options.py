@@ -7,6 +7,7 @@ import shlex
 
 from ranger21.config.arguments import Parser, as_seconds, as_whole
 from ranger21.config.compose import compose_config
+from ranger21.grid.options import add_at_once
 from ranger21.grid.presets import PRESETS
 from ranger21.system.errors import UserError
 from ranger21.tuning.plan import TuningRequest
@@ -37,7 +38,6 @@ examples:
         --at-once 8 --sbatch="--account=abc@v100 --time=20:00:00"
   show the progress
     python scripts/tune.py experiment=fashion_mnist data.holdout=5000 --optimizers ranger21,adamw --status"""
-LONGEST = 10_000  # the most runs at a time
 RUNGS = 8
 TRIALS = 16  # per optimizer, unless the preset says otherwise
 
@@ -78,9 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--launcher", choices=("local", "slurm"), default="local", help="where to run (default: %(default)s)"
     )
-    parser.add_argument(
-        "--at-once", type=as_whole(1, LONGEST + 1), default=1, metavar="N", help="runs at a time (default: %(default)s)"
-    )
+    add_at_once(parser)
     parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options for sbatch, as one string")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and the cost, and run nothing")
     parser.add_argument(
