@@ -21,8 +21,8 @@ import _installed
 
 from ranger21.config.arguments import Parser, as_path
 from ranger21.config.ending import ending_well
-from ranger21.data.checksums import MD5
-from ranger21.data.prepare import prepare
+from ranger21.downloads.checksums import MD5
+from ranger21.downloads.prepare import prepare
 from ranger21.system.processes import add_processes_option, require_processes
 
 

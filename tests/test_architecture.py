@@ -20,9 +20,9 @@ FOLDERS = ("ranger21", "scripts", "tests")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EVERYTHING = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 DATA_WITHOUT_TORCH = (
-    "archives", "checksums", "copying", "datasets/__init__", "datasets/array", "datasets/base", "disk_space",
+    "copying", "datasets/__init__", "datasets/array", "datasets/base", "disk_space",
     "identity", "idx", "imbalance", "in_memory", "index", "index_cache", "indexing", "layout", "listing", "names",
-    "npz", "oddities", "pack", "parquet", "photographs", "prepare", "safe_open", "sample", "sockets", "stage",
+    "npz", "oddities", "pack", "photographs", "safe_open", "sample", "sockets", "stage",
     "subset", "verify",
 )  # fmt: skip
 WITHOUT_TORCH = {
@@ -39,13 +39,17 @@ WITHOUT_TORCH = {
     ),
 }  # fmt: skip
 TORCH_FREE = [
-    *(path for room in ("report", "config", "tuning") for path in sorted((ROOT / "ranger21" / room).rglob("*.py"))),
+    *(
+        path
+        for room in ("report", "config", "downloads", "tuning")
+        for path in sorted((ROOT / "ranger21" / room).rglob("*.py"))
+    ),
     *(ROOT / "ranger21" / room / f"{name}.py" for room, names in WITHOUT_TORCH.items() for name in names),
 ]
 # A package ("room") may import only those before it in this list. The same holds for the report's subpackages.
 ROOMS = (
-    "system", "optim", "tracking", "engine", "data", "config", "records", "models", "run", "wandb_tools", "report",
-    "machine", "grid", "tuning", "landscape", "faults", "gpu",
+    "system", "optim", "tracking", "engine", "data", "downloads", "config", "records", "models", "run", "wandb_tools",
+    "report", "machine", "grid", "tuning", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (
     "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",

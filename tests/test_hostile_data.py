@@ -27,11 +27,11 @@ from support.project import ROOT
 from support.training import TINY
 
 from ranger21.config.compose import compose_config
-from ranger21.data.archives import DEVKIT, META, TRUTH, VAL
 from ranger21.data.build import build_data
 from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.packing import make_pack
+from ranger21.downloads.official import DEVKIT, META, TRUTH, VAL
 
 TRAIN = " ".join(f"'{override}'" for override in TINY)
 Harm = Callable[[Path], object]

@@ -22,7 +22,7 @@ from support.archives import (
 )
 from support.project import ROOT
 
-from ranger21.data.prepare import prepare
+from ranger21.downloads.prepare import prepare
 
 need_readers("scipy", "pyarrow")
 
@@ -35,7 +35,7 @@ import os, signal, sys
 from itertools import count
 from pathlib import Path
 import pyarrow.parquet, scipy.io
-from ranger21.data.prepare import prepare
+from ranger21.downloads.prepare import prepare
 
 source, targets = Path(sys.argv[1]), Path(sys.argv[2])
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")

@@ -41,7 +41,7 @@ LIMIT = 60.0  # seconds that a command may take
 SERVER = """
 import atexit, gc, json, os, resource, runpy, signal, sys, tempfile, threading, time, traceback
 import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write
-import ranger21.data.prepare, ranger21.data.verify
+import ranger21.downloads.prepare, ranger21.data.verify
 
 gc.collect(); gc.freeze()  # the forks need not scan the imported modules again
 

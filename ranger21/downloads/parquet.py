@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranger21.data.archives import PartState, Wanted, reading, size_there
 from ranger21.data.names import LONGEST, is_plain
 from ranger21.data.safe_open import MAX_BYTES
+from ranger21.downloads.parts import Download, PartState, Wanted, reading, size_there
 from ranger21.system.errors import UserError
 from ranger21.system.memory import at_most
 
@@ -91,6 +91,16 @@ def parquet_files(source: Path) -> dict[str, list[Path]]:
             if split is not None:
                 found.setdefault(split, []).append(file)
     return found
+
+
+def find(source: Path) -> Download | None:
+    """Return the parquet files in a folder, or None if it has none; raise a UserError if some are missing."""
+    if not parquet_files(source):
+        return None
+    parts = parquet_parts(source)
+    count = {split: sum(part.split == split for part in parts) for split in ("train", "val")}
+    contents = f"{count['train']:,} training and {count['val']:,} validation files"
+    return Download("the parquet files of Hugging Face's imagenet-1k", contents, "the names of the images", parts)
 
 
 def parquet_parts(source: Path) -> list[ParquetFile]:

@@ -12,37 +12,19 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from ranger21.data.archives import DEVKIT, TRAIN, VAL, PartState, Wanted, archive_parts, size_there
-from ranger21.data.checksums import require_checksums
 from ranger21.data.disk_space import require_space, size_text, tell
 from ranger21.data.layout import SPLITS
 from ranger21.data.names import is_hidden
-from ranger21.data.parquet import parquet_files, parquet_parts
+from ranger21.downloads.checksums import require_checksums
+from ranger21.downloads.forms import recognize
+from ranger21.downloads.parts import ImagePart, PartState, size_there
 from ranger21.system.errors import UserError
 from ranger21.system.files import lacks_space
 from ranger21.system.processes import in_parallel, locked
 from ranger21.system.project import command
 
 UNFINISHED = ".unfinished"  # suffix of the hidden names
-
-
-class ImagePart(Protocol):
-    """A part of a split's images, read by a single process."""
-
-    @property
-    def split(self) -> str: ...
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files from which the images and their classes are read."""
-
-    def missing(self, folder: Path) -> PartState:
-        """Return the state of the images in `folder`."""
-
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        """Yield the wanted images as (place CLASS/NAME, content)."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +90,17 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
         source: Folder with the downloaded files.
         target: Folder for train/ and val/.
         processes: Number of processes.
-        published: MD5 checksums by file name (`ranger21.data.checksums.MD5`), verified before files are read; None to
-            skip this.
+        published: MD5 checksums by file name (`ranger21.downloads.checksums.MD5`), verified before files are read;
+            None to skip this.
 
     Raises:
         UserError: If files are missing, damaged or do not match, or the target cannot be written.
     """
     try:
         folders = split_folders(target)
-        jobs = [PartTask(part, folders[part.split]) for part in find_parts(source)]
+        download = recognize(source)
+        tell(download.told(source))
+        jobs = [PartTask(part, folders[part.split]) for part in download.parts]
         found = dict(in_parallel(survey, jobs, processes, "looking for missing images"))
         require_classes(jobs, found)
         missing = {job: found[job].missing for job in jobs if found[job].missing}
@@ -146,23 +130,6 @@ def tell_of_other_sizes(target: Path, images: int) -> None:
     if images:
         are = "image is empty or has" if images == 1 else "images are empty or have"
         tell(f"{images:,} {are} another size in {target} than in the archives, and will be replaced")
-
-
-def find_parts(source: Path) -> Sequence[ImagePart]:
-    """Return the parts of the official archives or parquet files; raise a UserError if any are missing."""
-    if not source.is_dir():
-        raise UserError(f"There is no folder {source}. SOURCE must be the folder with the downloaded files.")
-    lacking = [name for name in (TRAIN, VAL, DEVKIT) if not (source / name).exists()]
-    if not lacking:
-        return archive_parts(source)
-    if parquet_files(source):
-        return parquet_parts(source)
-    if len(lacking) < 3:
-        raise UserError(f"{source} lacks {' and '.join(lacking)}. Download it as well, from https://image-net.org.")
-    raise UserError(
-        f"{source} has neither ImageNet's archives ({', '.join(lacking)}) nor the parquet files of Hugging Face's "
-        "imagenet-1k (train-*.parquet, validation-*.parquet)."
-    )
 
 
 def require_classes(jobs: Sequence[PartTask], found: dict[PartTask, PartState]) -> None:

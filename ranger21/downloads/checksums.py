@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ranger21.data.archives import DEVKIT, TRAIN, VAL, reading
 from ranger21.data.disk_space import size_text, tell
+from ranger21.downloads.official import DEVKIT, TRAIN, VAL
+from ranger21.downloads.parts import reading
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.processes import ProgressBar
