@@ -55,13 +55,13 @@ def defaults(*overrides: str) -> Config:
     return compose_config(list(overrides))
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(21))
 def test_every_config_file_composes_and_sets_its_own_name(number: int) -> None:
     """Each test combines one file of every group: the first files, then the second files, and so on."""
     names: dict[str, list[str]] = {}
     for group, name in FILES:
         names.setdefault(group, []).append(name)
-    assert max(map(len, names.values())) == 20
+    assert max(map(len, names.values())) == 21
     chosen = {group: files[number % len(files)] for group, files in names.items() if group != "experiment"}
     config = defaults(*(f"{group}={name}" for group, name in chosen.items()))
     parts = {group: getattr(config, group) for group in chosen if group != "trainer"}
@@ -198,6 +198,7 @@ OTHERS: dict[str, Any] = {
     "resume": "never",
     "experiment": "demo",
     "state": "july2021",
+    "init": "xavier_normal",
     "parts": ["agc", "second_moment"],
     "momentum": 0.5,
     "initial_accumulator_value": 1.0,

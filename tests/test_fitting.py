@@ -140,7 +140,7 @@ def test_a_state_that_does_not_fit_the_run_is_refused(
 
 OPTIMIZERS = [
     "ranger21", "ranger21_official", "ranger", "adamw", "adam", "adagrad", "momentum", "nesterov", "gd", "radam",
-    "rmsprop", "sgdw", "lars", "lamb", "lion", "adamw optimizer.lookahead_k=5",
+    "rmsprop", "adadelta", "sgdw", "lars", "lamb", "lion", "adamw optimizer.lookahead_k=5",
 ]  # fmt: skip
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ranger21.config import ModelConfig
-from ranger21.models.build import build_model, load_weights
+from ranger21.config.model import INITIALIZATIONS
+from ranger21.models.build import build_model, initialize, load_weights
 from ranger21.system.errors import UserError
 
 
@@ -75,6 +76,31 @@ def test_only_a_resnet_has_skips_to_remove() -> None:
     )
     with pytest.raises(UserError, match=sentence):
         make("nf_resnet26", remove_skips=True)
+
+
+@pytest.mark.parametrize("name", INITIALIZATIONS[1:])
+def test_an_initialization_is_torchs_for_convolutions_and_linear_layers_alone(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig("resnet10t", False, {}, None, init=name), 10, 3)
+    torch.manual_seed(0)
+    expected = build_model(ModelConfig("resnet10t", False, {}, None), 10, 3)
+    before = {key: value.clone() for key, value in expected.state_dict().items()}
+    for module in expected.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            gain = {"nonlinearity": "relu"} if "kaiming" in name else {}
+            getattr(nn.init, f"{name}_")(module.weight, **gain)
+    own = model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in expected.state_dict().items())
+    changed = {key for key in own if not torch.equal(own[key], before[key])}
+    assert "fc.weight" in changed and "conv1.0.weight" in changed and "fc.bias" not in changed
+    assert not [key for key in changed if "bn" in key]
+
+
+def test_an_initialization_that_would_change_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"init=xavier_normal would have no effect, because model\.init_from=x\.pt"):
+        ModelConfig("resnet10t", False, {}, "x.pt", init="xavier_normal")
+    with pytest.raises(UserError, match=r"has no convolutional or linear layers: use model\.init=default"):
+        initialize(nn.BatchNorm2d(3), ModelConfig("norms", False, {}, None, init="xavier_normal"))
 
 
 def test_models_that_timm_refuses_are_reported() -> None:

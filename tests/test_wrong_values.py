@@ -41,6 +41,7 @@ VALUES: dict[str, list[str]] = {
     ],
     "it must be a number in [0, 1).": [
         "optimizer.lookahead_beta=nan", "schedule.beta2=1.0", "optimizer=rmsprop optimizer.alpha=1.0",
+        "optimizer=adadelta optimizer.rho=1.0",
     ],
     "it must be a number in [0, 1].": [
         "schedule=cosine schedule.final=2.0", "schedule=step schedule.gamma=nan",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ranger21.system.checks import require, require_number, require_path
+from ranger21.system.checks import require, require_choice, require_number, require_path
 from ranger21.system.errors import UserError
 
 # Arguments of timm.create_model that the run determines, with the setting to use instead.
@@ -16,6 +16,9 @@ BY_THE_RUN = {
 }
 
 
+INITIALIZATIONS = ("default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")
+
+
 @dataclass
 class ModelConfig:
     """The settings of `model`."""
@@ -24,10 +27,18 @@ class ModelConfig:
     remove_batch_norm: bool
     kwargs: dict[str, Any]  # arguments of timm.create_model
     init_from: str | None
-    remove_skips: bool = False  # older runs lack this key
+    # Older runs lack these keys.
+    remove_skips: bool = False
+    init: str = "default"
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "model.name", repr(self.name), "the name of a timm model")
+        require_choice("model.init", self.init, INITIALIZATIONS)
+        if self.init != "default" and self.init_from is not None:
+            raise UserError(
+                f"model.init={self.init} would have no effect, because model.init_from={self.init_from} replaces the "
+                "initial weights: omit one of the two."
+            )
         if self.init_from is not None:
             expanded = require_path("model.init_from", self.init_from)
             self.init_from = (

@@ -133,6 +133,12 @@ class AdagradConfig(LibraryConfig):
 
 
 @dataclass
+class AdadeltaConfig(LibraryConfig):
+    rho: Annotated[float, FRACTION]
+    eps: Annotated[float, EPS]
+
+
+@dataclass
 class RMSpropConfig(LibraryConfig):
     alpha: Annotated[float, FRACTION]
     eps: Annotated[float, EPS]
@@ -163,6 +169,7 @@ OPTIMIZERS: dict[str, type] = {
     "adam": AdamConfig,
     "radam": RAdamConfig,
     "adagrad": AdagradConfig,
+    "adadelta": AdadeltaConfig,
     "rmsprop": RMSpropConfig,
     "gd": LibraryConfig,
     "momentum": MomentumConfig,

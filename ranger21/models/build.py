@@ -42,7 +42,34 @@ def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
         remove_batch_norms(model)
     if config.remove_skips:
         remove_skips(model, config.name)
+    if config.init != "default":
+        initialize(model, config)
     return model
+
+
+def initialize(model: nn.Module, config: ModelConfig) -> None:
+    """Draw the weights of all convolutional and linear layers anew, in place, with the function of torch that is named.
+
+    Kaiming's has the gain of ReLU. Biases, norms and other parameters keep the model's own initial values.
+
+    Args:
+        model: The model to change.
+        config: Its configuration; `config.init` is the name of the function in `torch.nn.init`, without the underscore.
+
+    Raises:
+        UserError: If the model has no such layers.
+    """
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    layers = [module for module in model.modules() if isinstance(module, kinds)]
+    if not layers:
+        raise UserError(
+            f"model.init={config.init} cannot be used with model={config.name}, which has no convolutional or linear "
+            "layers: use model.init=default."
+        )
+    draw = getattr(nn.init, f"{config.init}_")
+    gain = {"nonlinearity": "relu"} if config.init.startswith("kaiming") else {}
+    for layer in layers:
+        draw(layer.weight, **gain)
 
 
 def remove_batch_norms(module: nn.Module) -> None:

@@ -41,6 +41,7 @@ FUSED: dict[
 }
 OTHERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "radam": torch.optim.RAdam,
+    "adadelta": torch.optim.Adadelta,
     "rmsprop": torch.optim.RMSprop,
     "sgdw": timm_optim.SGDW,
     "lars": timm_optim.Lars,

@@ -50,6 +50,7 @@ OPTIMIZERS: dict[str, Look] = {
     "adam": Look(*GREEN, DASHED),
     "rmsprop": Look(*GREEN, LONG),
     "adagrad": Look(*GREEN, DOTTED),
+    "adadelta": Look(*GREEN, DASH_DOTS),
     "muon": Look(*PINK, DOTTED),
     "lamb": Look(*PINK, DASHED),
     "lars": Look(*PINK, DASH_DOT),
