@@ -11,17 +11,24 @@ examples:
   python scripts/evaluate.py outputs/paper/resnet50-ranger21-s0 data.root=/data/imagenet trainer.device=cuda
   python scripts/evaluate.py outputs/paper/resnet50-ranger21-s0 data.root=/data/imagenet-a --among present
   python scripts/evaluate.py timm:resnet50.a1_in1k data.root=/data/imagenet --real-labels real.json
+  python scripts/evaluate.py outputs/paper/resnet50-nesterov-s0 --ensemble           a run with schedule=cyclic
   python scripts/evaluate.py local-dir:/models/mine data.root=/data/imagenet --predictions answers.csv
 """
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 import _installed
 
 from ranger21.config.arguments import Parser, as_file, as_path
 from ranger21.config.ending import ending_well
 from ranger21.models.classes import AMONG
+
+if TYPE_CHECKING:
+    from ranger21.models.scoring import Scored
+
+LINE = "top-1 {val/acc1:.2f} %  top-5 {val/acc5:.2f} %  loss {val/loss:.4f}  smoothed {val/loss_smoothed:.4f}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,27 +45,47 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--real-labels", type=as_path, metavar="FILE", help=text)
     text = "write a CSV file with a line per image: path, class, top-5 predictions and their probabilities"
     parser.add_argument("--predictions", type=as_file(), metavar="FILE", help=text)
+    text = "evaluate the checkpoints that a run kept (schedule=cyclic), each alone and as an ensemble of all"
+    parser.add_argument("--ensemble", action="store_true", help=text)
     return parser
 
 
 def main() -> None:
     values = vars(parser().parse_intermixed_args())
     as_json = values.pop("json")
+    ensemble = values.pop("ensemble")
     from ranger21.models.evaluated import Request
-    from ranger21.models.scoring import score
+    from ranger21.models.scoring import score, score_ensemble
 
-    scored = score(Request(**values))
+    request = Request(**values)
+    if ensemble:
+        print_ensemble(score_ensemble(request), as_json)
+        return
+    scored = score(request)
     if scored is None:  # another rank prints
         return
     result, notes = scored
     if as_json:
         print(json.dumps(result | {"notes": notes}))
         return
-    line = "top-1 {val/acc1:.2f} %  top-5 {val/acc5:.2f} %  loss {val/loss:.4f}  smoothed {val/loss_smoothed:.4f}"
-    print(*notes, line.format(**result) + f"  ({result['images']} images)", sep="\n")
+    print(*notes, LINE.format(**result) + f"  ({result['images']} images)", sep="\n")
     if "real/acc1" in result:
         text = "ReaL: top-1 {real/acc1:.2f} %  top-5 {real/acc5:.2f} %  ({real/images} images with labels)"
         print(text.format(**result))
+
+
+def print_ensemble(scored: "list[tuple[str, Scored]] | None", as_json: bool) -> None:
+    """Print a line for each checkpoint and for the ensemble, and what the ensemble costs."""
+    if scored is None:  # another rank prints
+        return
+    if as_json:
+        print(json.dumps({name: result | {"notes": notes} for name, (result, notes) in scored}))
+        return
+    print(*scored[-1][1][1], sep="\n")
+    for name, (result, _) in scored:
+        print(f"{name:<18}{LINE.format(**result)}")
+    count, images = len(scored) - 1, scored[-1][1][0]["images"]
+    print(f"{images} images. The ensemble costs {count} forward passes for an image, and the memory of {count} models.")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,7 @@ OTHERS: dict[str, Any] = {
     "experiment": "demo",
     "state": "july2021",
     "init": "xavier_normal",
+    "keep_every": "2 epochs",
     "parts": ["agc", "second_moment"],
     "momentum": 0.5,
     "initial_accumulator_value": 1.0,

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+from ranger21.config.schedules import require_duration
 from ranger21.system.checks import COUNT, NAMED, NEUTRAL, require, require_choice, require_number
 from ranger21.system.errors import UserError
 
@@ -31,6 +32,7 @@ class TrainerConfig:
     profile: int = field(default=0, metadata=NEUTRAL)
     eval_every_steps: int | None = None
     final_validation: bool = True
+    keep_every: str | None = field(default=None, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         counts = ("epochs", "eval_every_epochs", "accumulate", "log_every_steps")
@@ -39,6 +41,8 @@ class TrainerConfig:
                 require_number(f"trainer.{name}", getattr(self, name), 1, COUNT)
         if self.checkpoint_every_minutes is not None:
             require_number("trainer.checkpoint_every_minutes", self.checkpoint_every_minutes, 0, open_low=True)
+        if self.keep_every is not None:
+            require_duration("trainer.keep_every", self.keep_every, some=True)
         require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
         require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))

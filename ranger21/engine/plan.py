@@ -1,5 +1,6 @@
 """When a run logs, evaluates and saves."""
 
+import math
 from dataclasses import dataclass
 
 from ranger21.engine.course import Course
@@ -14,6 +15,8 @@ class Plan:
         accumulate: forward and backward passes per batch of `course.unit` images, on every rank.
         eval_every_epochs: ignored if `eval_every_steps` is set.
         checkpoint_every_minutes: the running time between checkpoints; None saves at steps only.
+        keep_every: steps between checkpoints that are kept, which may be a fraction; None keeps none.
+        keep_from: the step from which they are counted.
     """
 
     course: Course
@@ -23,6 +26,8 @@ class Plan:
     checkpoint_every_steps: int | None
     checkpoint_every_minutes: float | None
     eval_every_steps: int | None = None
+    keep_every: float | None = None
+    keep_from: float = 0
 
     @property
     def total_steps(self) -> int:
@@ -48,4 +53,11 @@ class Plan:
     def saves(self, step: int) -> bool:
         """Return whether a checkpoint is saved after a step. It always is when there is a validation."""
         every = self.checkpoint_every_steps
-        return self.evaluates(step) or (every is not None and step > 0 and step % every == 0)
+        return self.evaluates(step) or self.keeps(step) or (every is not None and step > 0 and step % every == 0)
+
+    def keeps(self, step: int) -> bool:
+        """Return whether the checkpoint after a step is kept beside later ones."""
+        if self.keep_every is None:
+            return False
+        done, before = (math.floor((s - self.keep_from) / self.keep_every + 1e-9) for s in (step, step - 1))
+        return done > max(0, before)

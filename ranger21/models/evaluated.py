@@ -30,6 +30,7 @@ class Request:
     by_position: bool = False
     real_labels: Path | None = None
     predictions: Path | None = None
+    members: Sequence[Path] = ()  # the checkpoints of an ensemble, the first of which is `source`
 
     @property
     def typed(self) -> set[str]:

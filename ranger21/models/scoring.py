@@ -1,11 +1,13 @@
 """Evaluate a model on any dataset, matching classes by name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ranger21.config import Config
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import EvalBatches, Share
 from ranger21.data.validation import Validation
@@ -14,6 +16,7 @@ from ranger21.engine.precision import choose_precision
 from ranger21.models.answers import Answers, numbers_of_images, read_real_labels, real_accuracy, write_answers
 from ranger21.models.build import memory_format
 from ranger21.models.classes import ClassMatch, match, match_by_position
+from ranger21.models.ensemble import Ensemble, snapshots
 from ranger21.models.evaluated import (
     EvaluatedModel,
     Request,
@@ -31,8 +34,10 @@ from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few
 
+Scored = tuple[dict[str, Any], list[str]]  # metrics, and sentences for the user
 
-def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
+
+def score(request: Request) -> Scored | None:
     """Evaluate a model, and write its predictions if requested.
 
     Returns:
@@ -53,6 +58,8 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
         world.on_main(config.data.prepare_validation)
         subject = timm_model(request, config) if weights is None else own_model(request, weights, config, world)
         typed = request.by_position or request.typed & {"data", "data.classes"}
+        if request.members:
+            subject = together(request, subject, config, world)
         data = config.data.open_validation(subject.view, None if typed else subject.classes)
         require_forward_pass(subject)
         found = match_classes(request, subject, data)
@@ -71,6 +78,30 @@ def score(request: Request) -> tuple[dict[str, Any], list[str]] | None:
             result |= real_accuracy(answers, labels, *places)
         result |= {"classes": len(data.classes), "model_classes": subject.count}
         return result, [*subject.notes, found.sentence, *left_out(request, data), *notes]
+
+
+def together(request: Request, first: EvaluatedModel, config: Config, world: World) -> EvaluatedModel:
+    """Return the ensemble of a request's checkpoints, of which `first` is loaded already."""
+    others = [own_model(replace(request, source=str(m)), read_any(str(m)), config, world) for m in request.members[1:]]
+    return replace(first, model=Ensemble([first.model, *(other.model for other in others)]))
+
+
+def score_ensemble(request: Request) -> list[tuple[str, Scored]] | None:
+    """Evaluate the checkpoints that a run kept, one by one and as an ensemble.
+
+    Returns:
+        The name and the result of each checkpoint, and last that of the ensemble; None on all ranks but the first.
+
+    Raises:
+        UserError: If the run kept fewer than two checkpoints, and the errors of `score`.
+    """
+    members = snapshots(request.source)
+    first = replace(request, source=str(members[0]))
+    alone = [score(replace(request, source=str(member), predictions=None)) for member in members]
+    mean = score(replace(first, members=members))
+    if mean is None:
+        return None
+    return [*zip([member.name for member in members], filter(None, alone), strict=True), ("ensemble", mean)]
 
 
 def left_out(request: Request, data: Validation) -> list[str]:

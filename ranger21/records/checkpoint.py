@@ -2,8 +2,8 @@
 
 A checkpoint is a file of `torch.save`. It is written to a temporary file, synced to disk and renamed, so that its name
 never refers to a partial file. `last.pt` is the newest checkpoint, `previous.pt` the one before it, and `best.pt` (a
-hard link where the file system supports them) the one with the best validation accuracy. See checkpoint_file.py for
-reading one.
+hard link where the file system supports them) the one with the best validation accuracy. `step-STEP.pt` are those that
+are kept (trainer.keep_every, and schedule=cyclic at the end of a cycle). See checkpoint_file.py for reading one.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from ranger21.system.files import remedy, unused
 from ranger21.system.wording import reason
 
 log = logging.getLogger(__name__)
+KEPT = "step-{:08d}.pt"  # a checkpoint that is kept, by its step
 PAUSES = (0.5, 2.0, 5.0)  # seconds before each further attempt to read a file
 
 
@@ -68,10 +69,15 @@ class Checkpoints:
         self.last, self.previous, self.best = (directory / f"{name}.pt" for name in ("last", "previous", "best"))
         self.damaged: dict[Path, str] = {}
 
-    def save(self, state: State, best: bool = False) -> None:
+    def save(self, state: State, best: bool = False, keep: int | None = None) -> None:
         """Write `last`, keep the old one as `previous`, and link the new one as `best` if requested.
 
         Only one process may call this.
+
+        Args:
+            state: the contents.
+            best: whether it is the best so far.
+            keep: the step in the name of a further link to it, which later checkpoints do not replace; None for none.
 
         Raises a UserError if it cannot be written; `last` is then unchanged.
         """
@@ -82,6 +88,8 @@ class Checkpoints:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if keep is not None:  # before `last`, which tells a resumed run that this step is done
+                _link(new, self.last.with_name(KEPT.format(keep)))
             if self.last.exists():
                 _link(self.last, self.previous)
             os.replace(new, self.last)

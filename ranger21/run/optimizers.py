@@ -10,7 +10,6 @@ import torch
 from timm import optim as timm_optim
 from torch import Tensor
 
-from ranger21.config import durations
 from ranger21.config.schedules import LINEAR_WARMUP, LinearThenSqrtConfig, LrScalingConfig, ScaledConfig, ScheduleConfig
 from ranger21.engine.course import Course
 from ranger21.optim.chain import Chain
@@ -19,6 +18,7 @@ from ranger21.optim.lookahead import Lookahead
 from ranger21.optim.official import Ranger21Official
 from ranger21.optim.ranger21 import Ranger21
 from ranger21.optim.schedules import BASE_RATE, SCHEDULES, Length, Schedule, after_warmup, arguments
+from ranger21.run.plan import in_steps
 from ranger21.system.errors import UserError
 
 OURS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -125,16 +125,16 @@ def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0
     values = asdict(config)
     name, text = values.pop("name"), values.pop("linear_warmup")
     total = course.total_steps
-    warmup = in_steps("linear_warmup", text, LINEAR_WARMUP, course, total)
+    warmup = in_steps("schedule.linear_warmup", text, LINEAR_WARMUP, course, total)
     span = total - math.ceil(warmup)
     if span < 1:
         raise UserError(f"schedule.linear_warmup={text} takes the whole run of {total} steps: shorten it.")
     shares: dict[str, float] = {}
     for key, (_, mark) in arguments(SCHEDULES[name]).items():
         if isinstance(mark, Length) and mark.share:
-            shares[key] = in_steps(key, values[key], mark, course, span) / span
+            shares[key] = in_steps(f"schedule.{key}", values[key], mark, course, span) / span
         elif isinstance(mark, Length):
-            values[key] = max(1.0, in_steps(key, values[key], mark, course, span))
+            values[key] = max(1.0, in_steps(f"schedule.{key}", values[key], mark, course, span))
         elif mark is BASE_RATE:
             values[key] *= lr_scale
     if sum(shares.values()) > 1 + 1e-9:
@@ -142,15 +142,3 @@ def build_schedule(config: ScheduleConfig, course: Course, lr_scale: float = 1.0
         raise UserError(f"{told} are too long: together they take more than the {span} steps of the schedule.")
     values |= shares
     return after_warmup(functools.partial(SCHEDULES[name], **values), warmup)
-
-
-def in_steps(key: str, duration: str, length: Length, course: Course, span: int) -> float:
-    """Return a duration of a schedule in steps. Percentages refer to `span` steps."""
-    number, unit = durations.parse(duration)
-    if unit == "steps":
-        return number
-    if unit == "percent":
-        return number / 100 * span
-    if course.growth and not length.from_start:
-        raise UserError(f"schedule.{key}={duration} has no fixed length while the batch grows: give steps or percent.")
-    return course.steps_for_epochs(number) if unit == "epochs" else course.steps_for(number)

@@ -108,8 +108,8 @@ class Saver:
             if sentences:
                 place.note_unreadable(sentences)
             saved = self._contents(sums, lines) | {"substituted": count, "unreadable": sentences} | self._origin()
-            Checkpoints(place.checkpoints).save(saved, best)
             step = self.state.progress.step
+            Checkpoints(place.checkpoints).save(saved, best, step if self.parts.plan.keeps(step) else None)
             if not self.saved_before:
                 place.note_saved(step)
             lines.require_written(f"the checkpoint of step {step} has the lines that are missing")
