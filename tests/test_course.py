@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranger21.data.order import Share, TrainBatches
-from ranger21.engine.course import Course, Growth
+from ranger21.engine.course import Course, Growth, StepGrowth
 from ranger21.engine.plan import Plan
 from ranger21.system.errors import UserError
 
@@ -213,6 +213,14 @@ def test_a_growing_batch_in_an_example() -> None:
     assert course.place(9) == (0, 56) and course.place(10) == (1, 0)
     assert course.epoch(3) == pytest.approx(1 / 3) and course.epoch(9) == 1 and course.epoch(12) == pytest.approx(1.6)
     assert course.steps_for(24) == 5 and course.steps_for(44) == pytest.approx(7) and course.steps_for(168) == 15
+
+
+def test_a_batch_is_multiplied_where_the_step_schedule_divides_the_rate() -> None:
+    """Epochs of 40 images. The batch is 2, 6, 18: it grows at the first step that begins after 40 and 80 images."""
+    course = Course(40, 18, 4, growth=StepGrowth(2, 40.0, 3, 18))
+    sizes = [course.size(step) for step in range(1, course.total_steps + 1)]
+    assert sizes == [2] * 20 + [6] * 7 + [18] * 3
+    assert all(size == 2 * 3 ** min(2, course.seen(step) // 40) for step, size in enumerate(sizes))
 
 
 @pytest.mark.parametrize("growth", [None, Growth(4, 0.2 * 60 * 1_281_167)])

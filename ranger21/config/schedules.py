@@ -103,4 +103,22 @@ class LinearBatchConfig(BatchScheduleConfig):
         require(known, "batch_schedule.over", self.over, "in images, epochs or percent")
 
 
-BATCH_SCHEDULES: dict[str, type] = {"none": BatchScheduleConfig, "linear": LinearBatchConfig}
+@dataclass
+class StepBatchConfig(BatchScheduleConfig):
+    start: int  # batch size at the start; it grows to data.batch_size
+    factor: int
+    every: str
+
+    def __post_init__(self) -> None:
+        require_number("batch_schedule.start", self.start, 1, COUNT)
+        require_number("batch_schedule.factor", self.factor, 2, COUNT)
+        require_duration("batch_schedule.every", self.every, some=True)
+        known = durations.parse(self.every).unit != "steps"
+        require(known, "batch_schedule.every", self.every, "in images, epochs or percent")
+
+
+BATCH_SCHEDULES: dict[str, type] = {
+    "none": BatchScheduleConfig,
+    "linear": LinearBatchConfig,
+    "step": StepBatchConfig,
+}

@@ -24,6 +24,25 @@ class Growth:
         return self.start * min(multiples, 1 + grown)
 
 
+@dataclass(frozen=True)
+class StepGrowth:
+    """A batch that is multiplied by `factor` after every `every` images (Smith et al. 2018), up to `most` images."""
+
+    start: int
+    every: float
+    factor: int
+    most: int
+
+    @property
+    def images(self) -> float:
+        """The number of images after which the batch has its full size."""
+        return self.every * math.ceil(math.log(self.most / self.start) / math.log(self.factor) - 1e-9)
+
+    def size(self, seen: int, full: int) -> int:
+        """Return the batch size after `seen` images: `start` times a power of `factor`, at most `full`."""
+        return full if seen >= self.images else self.start * self.factor ** int(seen / self.every)
+
+
 class Course:
     """The images of each step, as consecutive places in the shuffled order of an epoch. Steps are counted from 1.
 
@@ -41,7 +60,12 @@ class Course:
     """
 
     def __init__(
-        self, images: int, batch_size: int, epochs: int, steps: int | None = None, growth: Growth | None = None
+        self,
+        images: int,
+        batch_size: int,
+        epochs: int,
+        steps: int | None = None,
+        growth: Growth | StepGrowth | None = None,
     ) -> None:
         if not 1 <= batch_size <= images:
             raise ValueError(f"batch_size = {batch_size} must lie between 1 and images = {images}.")

@@ -61,6 +61,13 @@ SMALL: Sweep = {
 CONTESTANTS = ("ranger21", "ranger21_official", "adamw", "nesterov", "lion", "muon")
 WORKLOADS = ("fair_resnet", "fair_deep", "fair_vit", "fair_zipf")
 PAPER: Sweep = {"experiment": ("paper",), "model": PAPER_MODELS, "optimizer": ("ranger21", "adamw")}
+SGD: Sweep = {"experiment": ("paper",), "model": ("resnet50",), "optimizer": ("nesterov",), "optimizer.lr": ("0.025",)}
+BATCH_TIMES_5: Sweep = {
+    "batch_schedule": ("step",),
+    "batch_schedule.start": ("64",),
+    "batch_schedule.factor": ("5",),
+    "batch_schedule.every": ("18 epochs",),
+}
 
 
 def _optimizers(first: Sweep, nesterov: str) -> tuple[Sweep, ...]:
@@ -83,6 +90,14 @@ PRESETS = {
         "each ingredient of Ranger21 alone, added and removed, with ResNet50 on ImageNet",
         3,
         ({"experiment": ("ablation",), "ablation": ABLATION},),
+    ),
+    "batch_growth": Preset(
+        "ResNet50 on ImageNet with SGD: the rate divided by 5, or the batch multiplied by 5 (Smith et al. 2018)",
+        3,
+        (
+            {**SGD, "schedule": ("step",), "schedule.every": ("18 epochs",), "schedule.gamma": ("0.2",)},
+            {**SGD, "schedule": ("constant",), "data.batch_size": ("8000",), **BATCH_TIMES_5},
+        ),
     ),
     "fashion_mnist": Preset(
         "for a CPU: five optimizers, ResNets of three depths without batch norm, and the ablation (3 seeds)",

@@ -3,9 +3,9 @@
 import math
 from dataclasses import asdict
 
-from ranger21.config import Config, LinearBatchConfig, durations
-from ranger21.config.schedules import LINEAR_WARMUP
-from ranger21.engine.course import Course, Growth
+from ranger21.config import Config, durations
+from ranger21.config.schedules import LINEAR_WARMUP, LinearBatchConfig, StepBatchConfig
+from ranger21.engine.course import Course, Growth, StepGrowth
 from ranger21.engine.plan import Plan
 from ranger21.optim.schedules import Length
 from ranger21.system.errors import UserError
@@ -13,16 +13,8 @@ from ranger21.system.errors import UserError
 
 def make_plan(config: Config, train_images: int) -> Plan:
     """Return the plan of a run on `train_images` training images."""
-    t, growth = config.trainer, None
-    if isinstance(config.batch_schedule, LinearBatchConfig):
-        number, unit = durations.parse(config.batch_schedule.over)
-        per_unit = {"images": 1, "epochs": train_images, "percent": t.epochs * train_images / 100}
-        if unit == "percent" and t.steps:
-            raise UserError(
-                f"batch_schedule.over={config.batch_schedule.over} cannot be used with trainer.steps: the number of "
-                "images in the run depends on it. Give a number of images or epochs."
-            )
-        growth = Growth(config.batch_schedule.start, number * per_unit[unit])
+    t = config.trainer
+    growth = growth_of(config, train_images)
     course = Course(train_images, config.data.batch_size, t.epochs, t.steps, growth)
     keep_every, keep_from = kept_steps(config, course)
     return Plan(
@@ -36,6 +28,27 @@ def make_plan(config: Config, train_images: int) -> Plan:
         keep_every=keep_every,
         keep_from=keep_from,
     )
+
+
+def growth_of(config: Config, train_images: int) -> Growth | StepGrowth | None:
+    """Return how the batch grows. Raises a UserError for a percentage of a run whose images depend on the growth."""
+    chosen = config.batch_schedule
+    if isinstance(chosen, LinearBatchConfig):
+        return Growth(chosen.start, _images("over", chosen.over, config, train_images))
+    if isinstance(chosen, StepBatchConfig):
+        every = _images("every", chosen.every, config, train_images)
+        return StepGrowth(chosen.start, every, chosen.factor, config.data.batch_size)
+    return None
+
+
+def _images(name: str, duration: str, config: Config, train_images: int) -> float:
+    number, unit = durations.parse(duration)
+    if unit == "percent" and config.trainer.steps:
+        raise UserError(
+            f"batch_schedule.{name}={duration} cannot be used with trainer.steps: the number of images in the run "
+            "depends on it. Give a number of images or epochs."
+        )
+    return number * {"images": 1, "epochs": train_images, "percent": config.trainer.epochs * train_images / 100}[unit]
 
 
 def kept_steps(config: Config, course: Course) -> tuple[float | None, float]:
