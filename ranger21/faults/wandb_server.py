@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-RUN_FIELDS = ("displayName", "groupName", "tags", "config", "notes", "jobType")
+RUN_FIELDS = ("displayName", "groupName", "tags", "config", "notes", "jobType", "sweep")
 
 
 @dataclass
@@ -21,6 +21,14 @@ class Received:
     alerts: list[str] = field(default_factory=list)
     exit_code: int | None = None
     lines: int = 0  # number of lines of history received, including replaced ones
+
+    def to_resume(self) -> dict[str, Any]:
+        """Return what W&B tells a client that resumes the run."""
+        config = self.fields.get("config", "{}")
+        known = {"config": config, "wandbConfig": json.dumps(json.loads(config).get("_wandb", {}).get("value", {}))}
+        known |= {"summaryMetrics": json.dumps(self.summary), "tags": self.fields.get("tags", [])}
+        known |= {"historyTail": json.dumps([json.dumps(row) for row in self.history[-1:]]), "eventsTail": "[]"}
+        return known | {"historyLineCount": len(self.history), "eventsLineCount": 0, "logLineCount": 0}
 
 
 class Server(ThreadingHTTPServer):
@@ -55,7 +63,7 @@ class Server(ThreadingHTTPServer):
         project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "me"}}
         if operation == "RunResumeStatus":
             run = self.runs.get(variables["name"])
-            bucket = run and {"id": "b", "name": variables["name"], "historyLineCount": len(run.history)}
+            bucket = run and {"id": "b", "name": variables["name"], **run.to_resume()}
             return {"model": project | {"bucket": bucket}}
         if operation == "UpsertBucket":
             known = {name: variables[name] for name in RUN_FIELDS if variables.get(name) is not None}

@@ -102,7 +102,7 @@ class RunDirectory:
         result = read_json(self.result, {}, CURE)
         if later := newer(result, FORMAT):
             raise UserError(f"{self.result} cannot be used: {later}.")
-        if why := misfit(result, {"status": str, "step": int}):
+        if why := misfit(result, {"status": str, "step": int, "best?": {}}):
             raise Unreadable(self.result, why, CURE)
         return result
 

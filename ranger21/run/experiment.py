@@ -14,6 +14,7 @@ from ranger21.data.stage import stage, staged, wants_copy
 from ranger21.records.directory import RunDirectory
 from ranger21.run.memory import enough_to_train
 from ranger21.run.numerics import computing
+from ranger21.run.reports import report_again
 from ranger21.run.run import Run
 from ranger21.run.trial import require_it_runs
 from ranger21.system import distributed
@@ -70,9 +71,10 @@ def claim(place: RunDirectory, config: Config) -> None:
 
 
 def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
-    """Log that a finished run needs no work. Raises a UserError if it was trained on other data.
+    """Log that a finished run needs no training, and report it again to a sweep that waits for it.
 
-    If the data no longer exists, a warning says that it could not be compared.
+    Raises a UserError if the run was trained on other data. If the data no longer exists, a warning says that it could
+    not be compared.
     """
     try:
         data = build_if_there(config.data, config.seed_of_data)
@@ -81,7 +83,12 @@ def leave_alone(place: RunDirectory, config: Config, result: Mapping[str, Any]) 
         log.warning("Cannot check whether the images are those of %s: %s", place.path, error)
     else:
         place.require_data(data_facts(config.data, data))
-    log.info("%s is already %s (step %s): nothing to do.", place.path, result["status"], result["step"])
+    what = "nothing to do"
+    if waiting := [who for logger in config.logger.members() if (who := logger.waiting())]:
+        config.logger.require_possible(place.path, config.experiment)
+        what = f"it is not trained again, and its result is reported to {' and '.join(waiting)}"
+    log.info("%s is already %s (step %s): %s.", place.path, result["status"], result["step"], what)
+    report_again(place, config, result)
 
 
 def copy_pack(config: DataConfig, world: World, stop: StopFlag) -> int:

@@ -1,11 +1,14 @@
 """The outputs of a run: metrics.jsonl, the console, the loggers, and the watcher of each rank."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ranger21.config import Config
 from ranger21.engine.parts import Progress
 from ranger21.records import directory as records
 from ranger21.records.directory import RunDirectory
+from ranger21.records.manifest import read_manifest
 from ranger21.records.presence import Presence
 from ranger21.run.build import Parts
 from ranger21.run.profiling import Profile
@@ -16,6 +19,8 @@ from ranger21.tracking.console import ConsoleTracker
 from ranger21.tracking.jsonl import JsonLines
 from ranger21.tracking.loggers.base import RunInfo
 from ranger21.tracking.loggers.guarded import Guarded
+
+log = logging.getLogger("ranger21")
 
 
 class Reports:
@@ -73,3 +78,15 @@ class Reports:
         if self.presence:
             self.presence.close()
         return told
+
+
+def report_again(place: RunDirectory, config: Config, result: Mapping[str, Any]) -> None:
+    """Report a finished run to the loggers for which somebody waits. A failure is a warning."""
+    best = result.get("best") or {}
+    manifest = read_manifest(place.manifest) if place.manifest.exists() else {}
+    values, run_id = records.to_dict(config), manifest.get("id") or place.path.name
+    run = RunInfo(run_id, place.path, config.experiment, values, lambda: best, finished=True)
+    summary = {f"best/{name}": value for name, value in best.items()} | {"status": result["status"]}
+    for logger in config.logger.members():
+        if logger.waiting() and (told := Guarded(logger, run).close(0, summary)):
+            log.info("%s", told)

@@ -14,7 +14,7 @@ from ranger21.wandb_tools.file import Fragment, record_class
 CURE = "restore it"
 NAMES = {
     "id": str, "project?": str, "entity?": str, "group?": str, "name?": str, "job_type?": str, "notes?": str,
-    "tags?": [str],
+    "tags?": [str], "sweep?": str,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def beginning(fragment: Fragment) -> list[Any]:
     record = record_class()()
     run = record.run
     fields = {"entity": "entity", "project": "project", "group": "run_group", "name": "display_name"}
-    for key, field in (fields | {"job_type": "job_type", "notes": "notes"}).items():
+    for key, field in (fields | {"job_type": "job_type", "notes": "notes", "sweep": "sweep_id"}).items():
         setattr(run, field, names.get(key) or "")
     run.run_id = fragment.run_id
     run.tags.extend(names.get("tags") or [])

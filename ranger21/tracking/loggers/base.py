@@ -21,6 +21,7 @@ class RunInfo:
         experiment: the name of the experiment.
         config: the whole configuration, as plain containers.
         best: returns the metrics of the best validation so far; empty before the first one.
+        finished: whether the run had finished before this process, which only reports it again.
     """
 
     id: str
@@ -28,9 +29,10 @@ class RunInfo:
     experiment: str
     config: dict[str, Any]
     best: Callable[[], Mapping[str, Any]] = field(default=dict, compare=False)
+    finished: bool = False
 
     def rows(self) -> list[Metrics]:
-        """Return what earlier processes of the run have logged, up to the checkpoint from which it resumes."""
+        """Return what earlier processes of the run have logged, up to the checkpoint from which it resumes, if any."""
         path = self.directory / "metrics.jsonl"
         return read_rows(path) if path.exists() else []
 
@@ -50,6 +52,13 @@ class LoggerConfig:
 
     def require_possible(self, directory: Path, experiment: str) -> None:
         """Raise a UserError for settings that the logger would refuse. Called before the run directory is created."""
+
+    def waiting(self) -> str:
+        """Return who waits for the result of this process even if the run is finished, such as a sweep; "" for nobody.
+
+        A finished run is then opened and closed again, and the tracker logs `RunInfo.rows()` itself.
+        """
+        return ""
 
     def open(self, run: RunInfo) -> Tracker | None:
         """Start logging, on rank 0 only, and return the tracker that receives the metrics; None logs nothing.

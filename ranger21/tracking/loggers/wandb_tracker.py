@@ -21,7 +21,7 @@ log = logging.getLogger("ranger21")
 # Seconds. W&B's own variables WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT take precedence.
 TIMEOUTS = {"init_timeout": 6, "finish_timeout": 10}
 BEGUN = "init.json"  # in RUN/wandb: under which names the run is at W&B
-SENT = ".sent"  # suffix of the mark beside the .wandb file of an online process whose rows W&B has received
+SENT = ".sent"  # suffix of the mark beside a .wandb file, or beside BEGUN, whose rows W&B has received
 
 
 class Messages:
@@ -43,6 +43,8 @@ class WandbTracker:
     """The W&B run of a run directory, the same after every resume.
 
     If W&B cannot be reached at the start, the run is recorded offline. W&B is switched off at its first later failure.
+    A resumed run first sends the rows of earlier processes that W&B has not received. Within a sweep, W&B chooses the
+    run, which then has all rows.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class WandbTracker:
         """
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports errors over the network even when offline
         self.info, self.arguments = run, arguments
-        self.system_metrics, self.alert = system_metrics, alert
+        self.system_metrics, self.alert = system_metrics, alert and not run.finished
         self._best: dict[str, Any] = {}  # as W&B has it
         self.messages = Messages()
         self._run: Any = None
@@ -75,10 +77,14 @@ class WandbTracker:
         """Whether this process sends what it logs."""
         return self.arguments["mode"] in ("online", "run", "shared")
 
+    @property
+    def _begun(self) -> Path:
+        return self.info.directory / "wandb" / BEGUN
+
     def _begin(self) -> None:
         place = Path(self.arguments["dir"])
         place.mkdir(parents=True, exist_ok=True)
-        self._note(self.info.id)
+        self._note({"id": self.info.id})
         import wandb
 
         if os.path.expanduser("~") == "~":  # noqa: PTH111 (it does not raise): W&B needs a home folder
@@ -93,21 +99,26 @@ class WandbTracker:
             wandb.teardown()  # the failed run occupies its id
             self.arguments["mode"] = "offline"
             self._start(wandb)
-        if self._run.id != self.info.id:  # within a sweep, W&B chooses it
-            self._note(self._run.id)
+        if swept := self._run.id != self.info.id:  # within a sweep, W&B chooses it
+            own = {"id": self._run.id, "project": self._run.project, "entity": self._run.entity}
+            self._note(own | {"sweep": self._run.sweep_id})
         self._file = Path(self._run.dir).parent / f"run-{self._run.id}.wandb"
         if self.online:
             self._first, self._url = int(self._run.starting_step), str(self._run.url)
+            self._last = self._first - 1
             log.info("W&B shows this run at %s", self._url)
+        if self.online or swept:
+            for row in self.info.rows():
+                self.log(row)
 
-    def _note(self, run_id: str) -> None:
-        """Record under which names the run is at W&B, for scripts/sync_wandb.py."""
-        if self.arguments["mode"] == "disabled":
+    def _note(self, own: dict[str, Any]) -> None:
+        """Record for scripts/sync_wandb.py under which names the run is at W&B, and that W&B now lacks rows."""
+        if self.arguments["mode"] == "disabled" or self.info.finished:
             return
         names = {key: value for key, value in self.arguments.items() if key not in ("mode", "dir")}
-        folder = self.info.directory / "wandb"
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / BEGUN, json.dumps({"id": run_id, **names}, indent=2))
+        self._begun.parent.mkdir(exist_ok=True)
+        self._begun.with_suffix(SENT).unlink(missing_ok=True)
+        write_atomically(self._begun, json.dumps(names | own, indent=2))
 
     def _start(self, wandb: Any) -> None:
         """Call `wandb.init`, with W&B's own output replaced by `self.messages`; W&B then asks for no key either."""
@@ -166,8 +177,14 @@ class WandbTracker:
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
         if self.online and not self.messages.warnings:
+            self._mark_sent()
+
+    def _mark_sent(self) -> None:
+        """Mark the files of this process and of earlier ones: W&B has received their rows from them or from it."""
+        files = list(self._file.parents[1].glob(f"*run-*/{self._file.name}"))
+        for path in files if self.info.finished else [*files, self._begun]:
             with contextlib.suppress(UserError):
-                write_atomically(self._file.with_suffix(SENT), "")
+                write_atomically(path.with_suffix(SENT), "")
 
     def _outcome(self) -> str | None:
         """Return what W&B has received, what it has not, and the command that sends the rest."""
@@ -181,18 +198,10 @@ class WandbTracker:
             where += " on a machine with internet access"
         elif self.messages.warnings:
             told = f"W&B may lack the end of this run ({self.messages.warnings[0].rstrip('.')})"
-        elif others := self._unsent():
-            told = f"W&B has received this run up to step {self._last}, but not {others}"
         else:
             return f"W&B has received this run up to step {self._last}: {self._url}"
-        return f"{told}. {where}: {command('python', 'scripts/sync_wandb.py', self.info.directory)}"
-
-    def _unsent(self) -> str:
-        """Return the folder of an earlier process of this run that has not been sent; empty if there is none."""
-        for path in sorted(self._file.parents[1].glob(f"*run-*/{self._file.name}")):
-            if path.parent.name != "offline-merged" and path != self._file and not path.with_suffix(SENT).exists():
-                return str(path.parent)
-        return ""
+        recorded = self._file.parent if self.info.finished else self.info.directory
+        return f"{told}. {where}: {command('python', 'scripts/sync_wandb.py', recorded)}"
 
 
 @contextlib.contextmanager

@@ -37,8 +37,15 @@ class WandbConfig(LoggerConfig):
     def require_possible(self, directory: Path, experiment: str) -> None:
         choices(self, directory, experiment)
 
+    def waiting(self) -> str:
+        sweep, mode = os.environ.get("WANDB_SWEEP_ID"), self.mode or os.environ.get("WANDB_MODE")
+        return f"the W&B sweep {sweep}" if sweep and mode != "disabled" else ""
+
     def open(self, run: RunInfo) -> WandbTracker:
-        return WandbTracker(choices(self, run.directory, run.experiment), run, self.system_metrics, self.alert)
+        arguments = choices(self, run.directory, run.experiment)
+        if run.finished:  # its directory stays as it is
+            arguments["dir"] = os.environ.get("WANDB_DIR") or str(Path.cwd())
+        return WandbTracker(arguments, run, self.system_metrics, self.alert)
 
 
 def choices(config: WandbConfig, directory: Path, experiment: str) -> dict[str, Any]:
