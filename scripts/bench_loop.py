@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ class Bench:
             precision=precision,
             plan=Plan(Course(steps * self.args.batch, self.args.batch, 1), 1, 1, self.args.log_every, None, None),
             seed=0,
-            label_smoothing=0.1,
+            loss=partial(F.cross_entropy, label_smoothing=0.1),
             memory_format=torch.channels_last,
         )
         network, optimizer, scaler = distributed.unwrapped(self.own), self.own_optimizer, precision.scaler()

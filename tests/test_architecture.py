@@ -115,7 +115,10 @@ def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
         (("triton",), {f"ranger21/{x}.py" for x in ("optim/fused/kernels", "data/fused_kernels", "gpu/compiled")}),
         (
             ("timm",),
-            {f"ranger21/{x}.py" for x in ("models/build", "models/pretrained", "models/weights", "run/optimizers")},
+            {
+                f"ranger21/{x}.py"
+                for x in ("models/build", "models/pretrained", "models/weights", "run/loss", "run/optimizers")
+            },
         ),
         (
             ("hydra",),

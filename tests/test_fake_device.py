@@ -26,6 +26,7 @@ from ranger21.engine.precision import choose_precision
 from ranger21.engine.undo import Undo
 from ranger21.models.build import memory_format
 from ranger21.optim.fused.tables import upload
+from ranger21.run.loss import training_loss
 from ranger21.run.optimizers import build_optimizer, build_schedule
 from ranger21.run.plan import make_plan
 from ranger21.system.distributed import World, choose_device
@@ -67,7 +68,7 @@ def build(config: Config) -> tuple[TrainSetup, TrainState]:
         precision=precision,
         plan=plan,
         seed=0,
-        label_smoothing=config.trainer.label_smoothing,
+        loss=training_loss(config.trainer),
         memory_format=shape,
         undo=Undo(model, optimizer) if config.trainer.on_nonfinite == "skip" else None,
     )

@@ -197,7 +197,7 @@ def test_groups_keep_the_ratio_of_their_learning_rates(name: str) -> None:
     setup = TrainSetup(
         world=WORLD, model=model, batches=(batch for _ in range(20)), to_input=to_input, schedule=schedule,
         precision=Precision("fp32", WORLD.device), plan=Plan(Course(16, 4, 5), 1, 1, 5, None, None),
-        seed=0, label_smoothing=0.1, memory_format=torch.contiguous_format,
+        seed=0, loss=torch.nn.functional.cross_entropy, memory_format=torch.contiguous_format,
     )  # fmt: skip
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     state = TrainState(model, optimizer, scaler, Meter(WORLD), NonFinite(WORLD))

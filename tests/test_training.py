@@ -33,6 +33,46 @@ def test_two_ranks_equal_one(optimizer, tiny, tmp_path):
         assert a.get("val/acc1") == b.get("val/acc1")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_a_clipped_gradient_has_at_most_the_given_norm(precision, tiny, tmp_path):
+    """A step of gradient descent with rate 1 and without decay changes the weights by the gradient."""
+    plain = [
+        *tiny,
+        "optimizer=gd",
+        "schedule=constant",
+        "optimizer.lr=1",
+        "optimizer.weight_decay=0",
+        f"trainer.precision={precision}",
+    ]
+    steps = [*plain, "trainer.steps=1", "trainer.log_every_steps=1"]
+    ends = {}
+    for clip in ("null", "1e-3", "1e6"):
+        assert run_ranks([*steps, f"trainer.clip_grad_norm={clip}"], tmp_path / clip, 1) == [0]
+        ends[clip] = last_checkpoint(tmp_path / clip)["model"]
+    start = tmp_path / "start"
+    assert run_ranks([*steps, "optimizer.lr=0"], start, 1) == [0]
+    trained = {key for key in ends["null"] if "running" not in key and "num_batches" not in key}
+    before = last_checkpoint(start)["model"]
+
+    def moved(clip):
+        return sum((ends[clip][key] - before[key]).double().square().sum() for key in trained).sqrt().item()
+
+    norm = metrics_lines(tmp_path / "1e-3")[0]["grad_norm"]
+    assert moved("null") == pytest.approx(norm, rel=1e-4) and norm > 0.01
+    assert moved("1e-3") == pytest.approx(1e-3, rel=1e-2)
+    assert all(torch.equal(ends["1e6"][key], ends["null"][key]) for key in trained)
+
+
+def test_binary_cross_entropy_trains_on_each_class_alone(tiny, tmp_path):
+    """The first loss is timm's, of the logits that cross-entropy sees; validations report cross-entropy."""
+    steps = [*tiny, "trainer.steps=1", "trainer.log_every_steps=1", "trainer.label_smoothing=0.1"]
+    assert run_ranks([*steps, "trainer.loss=bce"], tmp_path / "bce", 1) == [0]
+    row = metrics_lines(tmp_path / "bce")[0]
+    classes = last_checkpoint(tmp_path / "bce")["data"]["classes"]
+    assert 0.5 < row["train/loss"] < 0.9  # about log 2 for each class, whatever their number
+    assert row["val/loss"] > 1.0 and classes == 10
+
+
 def test_every_run_of_a_sweep_logs_its_progress(tiny, tmp_path):
     """The runs share one process, and the first must not silence the others."""
     done = train("-m", *tiny, "trainer.steps=2", f"outputs={tmp_path}", "seed=0,1")

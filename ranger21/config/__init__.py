@@ -162,6 +162,8 @@ LATER: dict[str, dict[str, Any]] = {
         "trainer.deterministic": False,
         "trainer.eval_every_steps": None,
         "trainer.final_validation": True,
+        "trainer.loss": "cross_entropy",
+        "trainer.clip_grad_norm": None,
     },
 }
 

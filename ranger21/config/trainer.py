@@ -32,6 +32,8 @@ class TrainerConfig:
     profile: int = field(default=0, metadata=NEUTRAL)
     eval_every_steps: int | None = None
     final_validation: bool = True
+    loss: str = "cross_entropy"
+    clip_grad_norm: float | None = None
     keep_every: str | None = field(default=None, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,9 @@ class TrainerConfig:
             require_duration("trainer.keep_every", self.keep_every, some=True)
         require_number("trainer.label_smoothing", self.label_smoothing, 0, 1)
         require_choice("trainer.precision", self.precision, ("auto", "bf16", "fp16", "fp32", "fp64"))
+        require_choice("trainer.loss", self.loss, ("cross_entropy", "bce"))
+        if self.clip_grad_norm is not None:
+            require_number("trainer.clip_grad_norm", self.clip_grad_norm, 0, open_low=True)
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         require_number("trainer.profile", self.profile, 0, LONGEST_PROFILE + 1)
         if self.cudnn_benchmark is None:

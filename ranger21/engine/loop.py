@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ranger21.engine.boundary import Boundary, Ending
@@ -31,7 +30,7 @@ def train(setup: TrainSetup, state: TrainState, callbacks: Callbacks) -> Ending:
 
 
 def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> Tensor | None:
-    """Take one optimizer step; return the gradient norm if it will be logged. Nothing here waits for the device."""
+    """Take one optimizer step; return the norm of the unclipped gradient, if known. The host never waits."""
     world, optimizer, scaler = setup.world, state.optimizer, state.scaler
     torch.manual_seed(randomness.seed(randomness.NOISE, setup.seed, step, world.rank))
     for group in optimizer.param_groups:
@@ -45,8 +44,10 @@ def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> 
         with no_sync(setup.model) if number < passes - 1 else nullcontext():
             bad = bad | ~torch.isfinite(forward_backward(setup, state, batch, passes))
     grad_norm = None
-    if setup.plan.logs(step) or setup.undo:
+    if setup.plan.logs(step) or setup.undo or setup.clip_grad_norm:
         grad_norm = gradient_norm(state)
+    if setup.clip_grad_norm:
+        torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), setup.clip_grad_norm, grad_norm)  # type: ignore[arg-type]
     if setup.undo:
         if not scaler.is_enabled():  # an overflow that the scaler handles is not a divergence
             bad = bad | ~torch.isfinite(grad_norm)  # type: ignore[arg-type]
@@ -77,7 +78,7 @@ def forward_backward(setup: TrainSetup, state: TrainState, batch: Any, passes: i
     with setup.precision.autocast():
         logits = setup.model(inputs)
     logits = logits.to(setup.precision.weights)
-    loss = F.cross_entropy(logits, labels, label_smoothing=setup.label_smoothing)
+    loss = setup.loss(logits, labels)
     state.scaler.scale(loss / passes).backward()
     state.meter.add(loss.detach(), logits.detach(), labels)
     return loss.detach()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ranger21.engine.meters import Meter, NonFinite
 from ranger21.engine.plan import Plan
@@ -28,6 +28,8 @@ class TrainSetup:
         to_input: turns images and those random numbers into the model's input.
         schedule: the factor of the learning rate as a function of (step, total_steps).
         seed: the seed of random layers, such as dropout.
+        loss: the mean loss of a batch as a function of (logits, labels).
+        clip_grad_norm: the largest norm of the whole gradient, to which longer ones are scaled; None for no limit.
         undo: undoes a step whose loss or gradient is not finite; None if such a step ends the run.
     """
 
@@ -39,9 +41,10 @@ class TrainSetup:
     precision: Precision
     plan: Plan
     seed: int
-    label_smoothing: float
+    loss: Callable[[Tensor, Tensor], Tensor]
     memory_format: torch.memory_format
     undo: Undo | None = None
+    clip_grad_norm: float | None = None
 
 
 @dataclass

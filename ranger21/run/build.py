@@ -20,6 +20,7 @@ from ranger21.engine.undo import Undo
 from ranger21.models.build import build_model, memory_format
 from ranger21.models.weights import named, read_any, start_from
 from ranger21.optim.schedules import Schedule
+from ranger21.run.loss import training_loss
 from ranger21.run.optimizers import build_optimizer, build_schedule, scaled_lr
 from ranger21.run.plan import make_plan
 from ranger21.system import randomness
@@ -137,7 +138,8 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
         precision=parts.precision,
         plan=parts.plan,
         seed=parts.config.seed_of_data,
-        label_smoothing=trainer.label_smoothing,
+        loss=training_loss(trainer),
         memory_format=parts.memory_format,
         undo=Undo(state.model, state.optimizer) if trainer.on_nonfinite == "skip" else None,
+        clip_grad_norm=trainer.clip_grad_norm,
     )
