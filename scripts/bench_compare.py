@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import _installed
 
@@ -43,7 +44,7 @@ def main() -> None:
 def measure(runs: int, lines: int) -> None:
     """Generate runs in a temporary folder, compare them, and print time and memory."""
     with tempfile.TemporaryDirectory() as folder:
-        size = sum(draw(Path(folder) / "runs" / str(i), i, lines) for i in range(runs))
+        size = sum(draw(Path(folder) / "runs" / str(i), config_of(i), i, lines) for i in range(runs))
         print(f"{counted(runs, 'run')} of {counted(lines, 'line')}, {size / 2**20:,.0f} MiB of metrics.jsonl")
         command = [sys.executable, str(ROOT / "scripts/compare.py"), f"{folder}/runs", "--out", f"{folder}/out"]
         begin = time.perf_counter()
@@ -59,26 +60,34 @@ def measure(runs: int, lines: int) -> None:
     print(f"{spent:.1f} s, at most {peak / 2**20:,.0f} MiB over all processes; index.html has {page / 2**20:.1f} MiB")
 
 
-def draw(path: Path, number: int, lines: int) -> int:
-    """Write a run with one logged line per step and a validation after each epoch. Return the bytes written."""
-    path.mkdir(parents=True)
-    name, seed = OPTIMIZERS[number % len(OPTIMIZERS)], number // len(OPTIMIZERS)
-    config = {
-        "seed": seed,
+def config_of(number: int) -> dict[str, Any]:
+    """Return the configuration of a run: the optimizers in turn, each with seeds 0, 1, 2, …"""
+    return {
+        "seed": number // len(OPTIMIZERS),
         "model": {"name": "resnet50"},
-        "optimizer": {"name": name},
+        "optimizer": {"name": OPTIMIZERS[number % len(OPTIMIZERS)]},
         "data": {"name": "imagenet"},
         "trainer": {"epochs": EPOCHS},
     }
+
+
+def draw(path: Path, config: dict[str, Any], number: int, lines: int) -> int:
+    """Write a run with one logged line per step and a validation after each epoch. Return the bytes written.
+
+    Args:
+        number: gives the noise.
+    """
+    path.mkdir(parents=True)
     (path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     (path / "result.json").write_text(json.dumps({"status": "finished"}))
-    noise, an_epoch = random.Random(number), max(1, lines // EPOCHS)
+    rate = config["optimizer"].get("lr", 3e-3)
+    noise, an_epoch = random.Random(number), max(1, lines // config["trainer"]["epochs"])
     with open(path / "metrics.jsonl", "w") as file:
         for step in range(1, lines + 1):
             row = {"step": step, "epoch": step / an_epoch, "images_seen": 64 * step, "time": 0.1 * step}
             row |= {"train/loss": 7 * math.exp(-3 * step / lines) + noise.random(), "train/acc1": 70 * step / lines}
-            row |= {"lr": 3e-3, "grad_norm": noise.random(), "perf/images_per_s": 600 + noise.random()}
-            row["perf/data_wait"] = noise.random() / 50
+            row |= {"lr": rate * min(1.0, 4 * (1 - step / lines)), "grad_norm": noise.random()}
+            row |= {"perf/images_per_s": 600 + noise.random(), "perf/data_wait": noise.random() / 50}
             if step % an_epoch == 0:
                 row |= {"val/loss": 7 * math.exp(-3 * step / lines), "val/loss_smoothed": 2.0, "val/acc5": 90.0}
                 row["val/acc1"] = 70 * step / lines + noise.random()

@@ -11,18 +11,15 @@ Needs `pip install playwright` (its own browser is not needed) and a Chromium, s
 from __future__ import annotations
 
 import argparse
-import shutil
 from typing import Any
 
 import _installed
 
 from ranger21.config.arguments import Parser, as_path
 from ranger21.config.ending import ending_well
+from ranger21.report.page.browser import address, chromium
 from ranger21.system.checks import require
 from ranger21.system.errors import UserError
-from ranger21.system.wording import reason
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def main() -> None:
@@ -50,32 +47,18 @@ def main() -> None:
 
 def photograph(options: argparse.Namespace) -> None:
     """Open the page in a browser, and write the screenshot."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise UserError(f"None of {', '.join(BROWSERS)} is installed. On Debian, install the package chromium.")
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError as error:
-        raise UserError("playwright, which drives the browser, is not installed: pip install playwright.") from error
-    try:
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-            page = chromium.new_page(
-                viewport={"width": options.width, "height": options.height},
-                color_scheme="dark" if options.dark else "light",
-            )
-            take(page, options)
-            chromium.close()
-    except Error as error:
-        raise UserError(
-            f"{browser} could not take a screenshot of {options.page} ({reason(error)}). Try other options."
-        ) from error
+    with chromium(f"take a screenshot of {options.page}") as browser:
+        page = browser.new_page(
+            viewport={"width": options.width, "height": options.height},
+            color_scheme="dark" if options.dark else "light",
+        )
+        take(page, options)
 
 
 def take(page: Any, options: argparse.Namespace) -> None:
     """Take the screenshot in an empty page of the browser."""
     page.context.set_offline(True)
-    page.goto(f"{options.page.resolve().as_uri()}#{options.view}")
+    page.goto(address(options.page, options.view))
     if options.full:
         height = page.evaluate("document.documentElement.scrollHeight")
         page.set_viewport_size({"width": options.width, "height": height})

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from ranger21.config import ImageFolderConfig
 
-pytest_plugins = ["support.command_runner", "support.hostile_files", "support.run_directories", "support.slurm_cluster"]
+pytest_plugins = [
+    "support.command_runner", "support.hostile_files", "support.page_browser", "support.run_directories",
+    "support.slurm_cluster",
+]  # fmt: skip
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # child processes inherit it; several run at once
 os.environ.setdefault("WANDB_MODE", "offline")

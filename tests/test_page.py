@@ -4,80 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.page_browser import SETTLED, Open, needs_browser, pixels
 from support.page_runs import make_run, tab_of
 
-from ranger21.report.figures.curves import average
-from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.page.page import write_page
-from ranger21.report.page.sections import Tab, comparison_tab
-from ranger21.report.runs.finding import find_runs
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs a browser: apt-get install chromium (and pip install playwright)"
-)
-SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # everything is drawn
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def show(browser: Any) -> Iterator[Open]:
-    """Open pages; at teardown, check that they made no network request and logged no message or error."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True)
-    context.set_default_timeout(15_000)
-    requests: list[str] = []
-    complaints: list[str] = []
-
-    def open_page(path: Path, fragment: str = "") -> Any:
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(f"{path.as_uri()}#{fragment}")
-        return page
-
-    yield open_page
-    context.close()
-    assert [url for url in requests if not url.startswith(("file://", "data:"))] == []
-    assert complaints == []
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> Path:
-    """A page of two groups: three AdamW runs; and Ranger21 with two finished runs, a diverged and a running one."""
-    for seed in range(3):
-        make_run(tmp_path / "runs", "adamw", seed)
-    for seed, status in enumerate(("finished", "finished", "diverged", "running")):
-        spike = 1e12 if status == "diverged" else None
-        make_run(tmp_path / "runs", "ranger21", seed, status=status, spike=spike, epochs=4 if seed < 2 else 2)
-    (comparison,) = compare_like_with_like(find_runs([str(tmp_path / "runs")]).runs)
-    return write_page([comparison_tab(comparison)], tmp_path, title="Two", links=["claims.md"])
-
-
-def pixels(page: Any, metric: str) -> str:
-    """Return a panel's picture."""
-    page.evaluate(SETTLED)
-    return str(page.evaluate("metric => plotted(metric).ctx.canvas.toDataURL()", metric))
+from ranger21.report.page.sections import Tab
 
 
 def lines_of(page: Any, metric: str) -> list[dict[str, Any]]:
@@ -251,7 +190,8 @@ def test_each_comparison_has_its_own_tab(tmp_path: Path, show: Open) -> None:
 @needs_browser
 def test_ticks_are_round_and_distinct_and_no_percentage_exceeds_100(two: Path, show: Open) -> None:
     page = show(two)
-    assert page.evaluate("yRange([{ y: [99, 99.9], low: [98, 99.4], high: [99.5, 100] }], false, '%')")[1] <= 100
+    line = "{ curve: { y: [99, 99.9] }, band: { low: [98, 99.4], high: [99.5, 100] }, span: [0, 1] }"
+    assert page.evaluate(f"yRange([{line}], false, '%')")[1] <= 100
     band = page.evaluate("bandOf({ n: 2, curve: { y: [99.9], sd: [0.8] } }, '%')")
     assert band == {"low": [pytest.approx(99.1)], "high": [100]}
     assert page.evaluate("tickTexts(evenTicks(0.1, 0.5, 4))") == ["0.1", "0.2", "0.3", "0.4", "0.5"]
@@ -280,24 +220,6 @@ def test_a_tap_shows_the_values_until_a_tap_elsewhere(two: Path, browser: Any) -
     page.touchscreen.tap(box["x"] + 20, max(box["y"] - 50, 2))
     page.wait_for_selector("#tooltip", state="hidden")
     context.close()
-
-
-@needs_browser
-def test_the_page_averages_curves_like_the_figures(two: Path, show: Open) -> None:
-    draw = np.random.default_rng(0)
-    curves = [(np.sort(draw.uniform(0, 9, size)), draw.normal(size=size)) for size in (7, 30, 31)]
-    given = [{"x": x.tolist(), "y": y.tolist()} for x, y in curves]
-    found = show(two).evaluate(
-        "curves => { const { x, y, low, high } = averaged(curves); return [Array.from(x), y, low, high]; }", given
-    )
-    for values, expected in zip(found, average(curves), strict=True):
-        assert values == pytest.approx(expected.tolist(), rel=1e-12)
-
-
-@needs_browser
-def test_a_diverged_run_does_not_stretch_the_axis(two: Path, show: Open) -> None:
-    page = show(two)
-    assert page.evaluate("plotted('train/loss').scales.y.max") < 10
 
 
 @needs_browser
@@ -347,9 +269,8 @@ def test_hostile_strings_are_shown_as_text(tmp_path: Path, show: Open) -> None:
 @needs_browser
 def test_a_page_of_running_runs_loads_itself_again_and_keeps_the_view(two: Path, show: Open) -> None:
     tab = tab_of(two.parent / "runs")
-    page = show(write_page([tab], two.parent, title="Running", reload=1.0), "x=epoch")
-    assert page.inner_text("#watch") == "reloads every 1 s"
-    assert page.evaluate("performance.getEntriesByType('navigation')[0].type") == "navigate"
+    page = show(write_page([tab], two.parent, title="Running", reload=2.0), "x=epoch")
+    assert page.inner_text("#watch") == "reloads every 2 s"
     with page.expect_navigation():
         pass  # the page navigates by itself
     assert page.evaluate("performance.getEntriesByType('navigation')[0].type") == "reload"

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from support.command_runner import CommandRunner
+from support.page_browser import needs_browser
 from support.project import ROOT
 from support.training import last_checkpoint, metrics_lines, result, run_ranks
 
@@ -67,6 +68,17 @@ def test_the_loop_benchmark_prints_a_ratio(ranks):
     small = ("--size", "32", "--batch", "8", "--steps", "5", "--pairs", "2", "--device", "cpu", "--ranks", str(ranks))
     text = in_its_own_process("bench_loop.py", *small)
     assert "ratio" in text and "n = 2" in text and torch.__version__ in text and f"{ranks} rank(s)" in text
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_benchmark_prints_each_interaction(tmp_path):
+    pytest.importorskip("playwright", reason="needs pip install playwright")
+    small = ("--runs", "20", "--lines", "10", "--rounds", "1", "--keep", str(tmp_path))
+    text = in_its_own_process("bench_page.py", *small)
+    times = {line[:42].strip(): float(line[42:].split()[0]) for line in text.splitlines()[1:]}
+    assert {"zoom", "tap", "dark mode", "before printing"} <= set(times) and all(time > 0 for time in times.values())
+    assert (tmp_path / "index.html").is_file()
 
 
 def test_compare_reports_real_runs(script, tiny, tmp_path):

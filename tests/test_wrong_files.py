@@ -69,6 +69,7 @@ RECORDS = [
     ("wandb_workspace.py --group nosuch..x", "Cannot group by nosuch..x, which is not a key of the configuration"),
     ("screenshot_page.py $NOTHING x.png", "There is no page $NOTHING"),
     ("screenshot_page.py $DIR x.png", "There is no page $DIR"),
+    ("bench_page.py $NOTHING", "There is no page $NOTHING"),
     ("screenshot_page.py $FILE x.gif", "x.gif is invalid: it must be a .png or .jpg"),
 ]
 DATA = [

@@ -82,6 +82,7 @@ NUMBERS = [
     ("bench_optimizer.py --rounds 0", "--rounds: 0 is invalid"),
     ("bench_optimizer.py --threads 0", "--threads: 0 is invalid"),
     ("bench_optimizer.py --group-size 0", "--group-size: 0 is invalid"),
+    ("bench_page.py --runs 0", "--runs: 0 is invalid"),
     ("bench_pack.py --images 0", "--images: 0 is invalid"),
     ("bench_pack.py --rounds 0", "--rounds: 0 is invalid"),
 ]

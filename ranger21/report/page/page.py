@@ -24,7 +24,9 @@ from ranger21.system.wording import counted
 
 ASSETS = Path(__file__).with_name("assets")
 STYLES = ("uplot.min.css", "style.css")
-SCRIPTS = ("curves.js", "view.js", "plot.js", "draw.js", "tooltip.js", "panels.js", "sidebar.js", "tabs.js", "main.js")
+SCRIPTS = tuple(
+    f"{name}.js" for name in ("curves", "view", "ticks", "plot", "draw", "tooltip", "panels", "sidebar", "tabs", "main")
+)
 
 
 def write_page(

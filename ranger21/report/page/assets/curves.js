@@ -2,15 +2,23 @@
 "use strict";
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-DATA.tabs.forEach(tab => tab.groups.forEach(group =>
-  group.runs.forEach(run => { run.group = group; run.decoded = new Map(); })));
+DATA.tabs.forEach(tab => tab.groups.forEach(group => {
+  group.made = new Map();
+  group.runs.forEach(run => { run.group = group; run.made = new Map(); });
+}));
 DATA.groups = DATA.tabs[0].groups;  // of the tab that is shown
 
-/** Decode the numbers in a string, cached per run. */
-function numbers(run, key, text) {
-  if (!run.decoded.has(key)) run.decoded.set(key, Float64Array.from(text.split(" "), Number));
-  return run.decoded.get(key);
+/** Return what `make` returns, from the owner's cache if it was made for the same inputs. Of each name, the latest is kept. */
+function cached(owner, name, inputs, make) {
+  const kept = owner.made.get(name);
+  if (kept?.inputs === inputs) return kept.value;
+  const value = make();
+  owner.made.set(name, { inputs, value });
+  return value;
 }
+
+/** Decode the numbers in a string. */
+const numbers = (run, name, text) => cached(run, name, "", () => Float64Array.from(text.split(" "), Number));
 
 /** Return a run's curve of a metric against an axis; null if the run did not log both. */
 function curveOf(run, metric, axis) {
@@ -61,10 +69,18 @@ function interpolated(x, y, grid) {
   return found;
 }
 
-/** Return all distinct x values of several curves, ascending. */
-function union(curves) {
-  const all = Float64Array.from(curves.flatMap(curve => Array.from(curve.x))).sort();
-  return all.filter((value, i) => i === 0 || value !== all[i - 1]);
+/** Return all distinct values of several ascending arrays, ascending. */
+function union(arrays) {
+  const all = new Float64Array(arrays.reduce((sum, values) => sum + values.length, 0));
+  let place = 0;
+  for (const values of arrays) { all.set(values, place); place += values.length; }
+  return all.sort().filter((value, i) => i === 0 || value !== all[i - 1]);
+}
+
+/** Return the x arrays of curves without those that equal the first. Runs of one recipe are logged at the same steps. */
+function distinct([first, ...others]) {
+  const differs = ({ x }) => x !== first.x && (x.length !== first.x.length || x.some((value, i) => value !== first.x[i]));
+  return [first.x, ...others.filter(differs).map(({ x }) => x)];
 }
 
 /**
@@ -75,14 +91,19 @@ function union(curves) {
 function averaged(curves) {
   const first = Math.max(...curves.map(curve => curve.x[0]));
   const last = Math.min(...curves.map(curve => curve.x[curve.x.length - 1]));
-  const x = union(curves).filter(value => value >= first && value <= last);
-  const columns = curves.map(curve => interpolated(curve.x, curve.y, x));
-  const at = i => columns.map(column => column[i]);
-  const mean = Array.from(x, (_, i) => at(i).reduce((sum, value) => sum + value, 0) / curves.length);
-  const spread = mean.map((m, i) =>
-    Math.sqrt(at(i).reduce((sum, value) => sum + (value - m) ** 2, 0) / Math.max(curves.length - 1, 1)));
-  return {
-    x, y: mean, sd: spread,
-    low: mean.map((_, i) => Math.min(...at(i))), high: mean.map((_, i) => Math.max(...at(i))),
-  };
+  const x = union(distinct(curves)).filter(value => value >= first && value <= last);
+  const columns = curves.map(curve => interpolated(curve.x, curve.y, x)), n = columns.length;
+  const [mean, sd, low, high] = [0, 0, 0, 0].map(() => new Array(x.length));
+  for (let i = 0; i < x.length; i++) {
+    let sum = 0, squares = 0;
+    low[i] = Infinity; high[i] = -Infinity;
+    for (const { [i]: value } of columns) {
+      sum += value;
+      low[i] = Math.min(low[i], value); high[i] = Math.max(high[i], value);
+    }
+    mean[i] = sum / n;
+    for (const { [i]: value } of columns) squares += (value - mean[i]) ** 2;
+    sd[i] = Math.sqrt(squares / Math.max(n - 1, 1));
+  }
+  return { x, y: mean, sd, low, high };
 }

@@ -45,29 +45,48 @@ function buildPanel(panel, section) {
   return figure;
 }
 
-/** Draw a panel for the current view. */
+/** Draw a panel for the current view, unless nothing that it shows has changed. */
 function drawPanel(entry, range = xRange()) {
-  const { panel, figure, host, title, scale } = entry, wide = view.wide.has(panel.metric), log = isLog(panel);
-  title.setAttribute("aria-expanded", wide);
+  const { panel, figure, host, title, scale } = entry, log = isLog(panel);
+  title.setAttribute("aria-expanded", view.wide.has(panel.metric));
   scale.setAttribute("aria-pressed", log);
+  entry.stale = false;
+  const shown = DATA.groups.map(group => visibleRuns(group).map(run => run.name));
+  const inputs = JSON.stringify([drawing(panel), view.lines, view.band, range, log, isDark(), shown]);
+  if (entry.plot && entry.inputs === inputs) return;
+  entry.inputs = inputs;
   entry.plot?.destroy();
   entry.plot = makePlot(panel, host, range, plot => { if (hovered?.plot === plot) showTooltip(plot); });
-  const ends = entry.plot.lines.map(line => `${lineName(line)}: ${valueTexts([line.curve.y.at(-1)], panel.unit)[0]}`);
+  const { lines } = entry.plot, ends = lines.slice(0, MOST_ROWS).map(line =>
+    `${lineName(line)}: ${valueTexts([line.curve.y.at(-1)], panel.unit)[0]}`);
+  if (lines.length > MOST_ROWS) ends.push(`and ${lines.length - MOST_ROWS} more`);
   host.setAttribute("aria-label", `${panel.title} against ${axisTitle(view.x)}. Last values: ${ends.join("; ")}`);
-  figure.classList.toggle("empty", !entry.plot.lines.length);
-  entry.stale = false;
+  figure.classList.toggle("empty", !lines.length);
 }
 
-/** Draw the panels near the visible area; the others are drawn when they come near it. */
+/** Draw the panels near the visible area in the next frame, once for all changes until then; the others when they come near it. */
 function drawPanels() {
   hideTooltip();
   if (emphasised && !isVisible(emphasised)) emphasised = null;
-  const range = xRange();
   for (const entry of panels) {
     entry.stale = true;
     entry.figure.classList.toggle("wide", view.wide.has(entry.panel.metric));
-    if (entry.seen || printing) drawPanel(entry, range);
   }
+  if (printing) drawStale(); else nextFrame(drawStale);
+}
+
+function drawStale() {
+  const range = xRange();
+  for (const entry of panels) if (entry.stale && (entry.seen || printing)) drawPanel(entry, range);
+}
+
+const waiting = new Set();
+
+/** Call a function in the next frame, once. */
+function nextFrame(act) {
+  if (waiting.has(act)) return;
+  waiting.add(act);
+  requestAnimationFrame(() => { waiting.delete(act); act(); });
 }
 
 /** Show the values where the reader has tapped; a tap elsewhere hides them. */
@@ -90,6 +109,10 @@ function emphasise(group) {
   const now = group && isVisible(group) ? group : null;
   if (now === emphasised) return;
   emphasised = now;
+  nextFrame(drawEmphasis);
+}
+
+function drawEmphasis() {
   panels.filter(entry => entry.plot && !entry.stale).forEach(entry => entry.plot.redraw(false));
 }
 

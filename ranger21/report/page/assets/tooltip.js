@@ -2,6 +2,7 @@
 
 const tooltip = document.getElementById("tooltip");
 const MOST_ROWS = 16;
+const FORMATS = [];        // a number format for each number of decimals, because making one is slow
 
 /** Create an element with attributes and children; strings become text, never markup. */
 function h(tag, attributes = {}, ...children) {
@@ -33,21 +34,23 @@ function valueTexts(values, unit) {
   const size = Math.floor(Math.log10(Math.abs(values[0]) || 1));
   if (size < -4 || size > 14) return values.map(value => value.toPrecision(4));
   const digits = unit === "%" ? 2 : Math.max(0, 3 - size);
-  return values.map(value => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  FORMATS[digits] ??= new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return values.map(value => FORMATS[digits].format(value));
 }
 
-/** Return the lines that have a value at the cursor, as [{line, value, text}], the highest value first. */
-function valuesAt(plot, index) {
-  const x = plot.data[0][index], unit = plot.panel.unit;
-  return plot.lines.flatMap(line => {
-    const { curve } = line, at = values => interpolated(curve.x, values, [x])[0];
-    const value = at(curve.y);
-    if (value === null) return [];
-    const spread = line.n < 2 ? [] : view.band === "sd" ? [at(curve.sd)] : [at(curve.low), at(curve.high)];
-    const [number, ...others] = valueTexts([value, ...spread], unit);
-    const told = others.length > 1 ? `${number} (${others.join(" – ")})` : [number, ...others].join(" ± ");
-    return [{ line, value, text: told }];
-  }).sort((a, b) => b.value - a.value);
+/** Return the lines that have a value at an x, as {line, value, at: the function from y values to theirs at x}, the highest value first. */
+function valuesAt(plot, x) {
+  return plot.lines.map(line => {
+    const at = values => interpolated(line.curve.x, values, [x])[0];
+    return { line, value: at(line.curve.y), at };
+  }).filter(({ value }) => value !== null).sort((a, b) => b.value - a.value);
+}
+
+/** Return the value of a line as text, with its spread. */
+function valueText({ line: { n, curve }, value, at }, unit) {
+  const spread = n < 2 ? [] : view.band === "sd" ? [at(curve.sd)] : [at(curve.low), at(curve.high)];
+  const [number, ...others] = valueTexts([value, ...spread], unit);
+  return others.length > 1 ? `${number} (${others.join(" – ")})` : [number, ...others].join(" ± ");
 }
 
 /** Return the rows nearest to the cursor, if there are too many to show all. */
@@ -64,10 +67,10 @@ const lineName = ({ group, run, n }) =>
 function showTooltip(plot) {
   const { idx, left, top } = plot.cursor;
   if (idx === null || idx === undefined || left < 0) return hideTooltip();
-  const all = valuesAt(plot, idx), rows = nearest(all, plot.posToVal(top, "y"));
-  const where = h("p", {}, `${axisTitle(view.x)} `, h("b", {}, xText(plot.data[0][idx])));
-  const table = h("table", {}, ...rows.map(({ line, text }) => h("tr", {},
-    h("td", {}, swatch(line.group)), h("th", {}, lineName(line)), h("td", { class: "number" }, text))));
+  const x = plot.data[0][idx], all = valuesAt(plot, x), rows = nearest(all, plot.posToVal(top, "y"));
+  const where = h("p", {}, `${axisTitle(view.x)} `, h("b", {}, xText(x)));
+  const table = h("table", {}, ...rows.map(row => h("tr", {}, h("td", {}, swatch(row.line.group)),
+    h("th", {}, lineName(row.line)), h("td", { class: "number" }, valueText(row, plot.panel.unit)))));
   tooltip.replaceChildren(where, table);
   if (rows.length < all.length) tooltip.append(h("p", {}, `and ${all.length - rows.length} more`));
   tooltip.hidden = !all.length;

@@ -73,17 +73,13 @@ function fromFragment(fragment) {
   return found;
 }
 
-let timer = 0, written = null;
+let timer = 0;
 
+/** Update the address, without an entry in the history. Following a link to `#` would scroll to the top of the page. */
 function rememberSoon() {
   clearTimeout(timer);
-  timer = setTimeout(() => {
-    written = toFragment();
-    if (written !== location.hash.slice(1)) location.replace(`#${written}`);
-  }, 200);
+  timer = setTimeout(() => history.replaceState(null, "", `#${toFragment()}`), 200);
 }
 
 /** Follow changes of the address that this script did not make: pasted addresses, and back and forward. */
-addEventListener("hashchange", () => {
-  if (location.hash.slice(1) !== written) change(fromFragment(location.hash.slice(1)));
-});
+addEventListener("hashchange", () => change(fromFragment(location.hash.slice(1))));
