@@ -83,7 +83,7 @@ def test_a_run_whose_server_is_lost_trains_on_and_is_sent_later(moment, place, t
 
 
 def begin(directory: Path, best: Callable[[], dict[str, float]] = dict, options: bool = False) -> Tracker:
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "config.yaml").write_text("seed: 7\n")
     config = WandbConfig(
         "wandb", None, "p", None, None, None, None, job_type="", system_metrics=options, alert=options
@@ -140,6 +140,10 @@ def test_a_run_that_was_received_is_not_sent_again(options, place, monkeypatch, 
     best: dict[str, float] = {}
     with Server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        url = f"{server.url}/me/p/runs/abc"
+        if options:  # a process that is stopped before its first row
+            assert begin(place).close(143, {}) == f"W&B has received no step of this run yet: {url}"
+            wandb.teardown()
         tracker = begin(place, lambda: best, options)
         log(tracker, place, STEPS[:1])
         best = {"step": 2, "val/acc1": 2.0}
@@ -147,7 +151,6 @@ def test_a_run_that_was_received_is_not_sent_again(options, place, monkeypatch, 
         assert (wandb.run.summary["best/step"], wandb.run.summary["best/val/acc1"]) == (2, 2.0)
         assert wandb.run.settings.x_disable_stats != options
         assert "sends its metrics itself" in next(sync([str(place)], running=True)).sentence
-        url = f"{server.url}/me/p/runs/abc"
         assert finish(tracker, place, "diverged") == f"W&B has received this run up to step 8: {url}"
         assert f"W&B shows this run at {url}" in caplog.messages
         received = server.runs["abc"]

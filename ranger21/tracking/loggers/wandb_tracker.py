@@ -198,6 +198,8 @@ class WandbTracker:
             where += " on a machine with internet access"
         elif self.messages.warnings:
             told = f"W&B may lack the end of this run ({self.messages.warnings[0].rstrip('.')})"
+        elif self._last < 0:
+            return f"W&B has received no step of this run yet: {self._url}"
         else:
             return f"W&B has received this run up to step {self._last}: {self._url}"
         recorded = self._file.parent if self.info.finished else self.info.directory
