@@ -1,14 +1,20 @@
 #!/usr/bin/env python
 """Extract a download of ImageNet into the folders train/WNID and val/WNID.
 
-SOURCE is a folder with either the three official archives of https://image-net.org (ILSVRC2012_img_train.tar,
-ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz) or the parquet files of Hugging Face's imagenet-1k
-(train-*.parquet and validation-*.parquet, possibly in its subfolder data/). Both give the same tree.
+SOURCE is a folder with ImageNet in one of the forms in which people have it; all give the same tree:
 
-The command can be stopped or killed at any time. Repeated, it writes only the files that are missing or differ in size
-from the archives. The MD5 checksums of the archives are verified once, before extraction, and noted in
-TARGET/.checksums.json. None are published for the parquet files, but their pages contain checksums. Requires
-pip install -e '.[prepare]'.
+  - the three official archives of https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and
+    ILSVRC2012_devkit_t12.tar.gz)
+  - Kaggle's ILSVRC/Data/CLS-LOC, unpacked or as one zip archive
+  - a sorted train/ (folders or archives per class) with a flat val/ and the development kit or LOC_val_solution.csv
+  - the parquet or Arrow files of Hugging Face's imagenet-1k, the hub's cache of them (datasets--ILSVRC--imagenet-1k), or
+    its older archives (train_images_0.tar.gz, ...)
+  - WebDataset archives (imagenet1k-train-0000.tar, ...)
+
+The command prints what it recognized before it writes; docs/data.md has the details. It can be stopped or killed at any
+time. Repeated, it writes only the files that are missing or differ in size from those of SOURCE. The published MD5
+checksums of the official archives are verified once, before extraction, and noted in TARGET/.checksums.json; other
+forms have none. Requires pip install -e '.[prepare]'.
 
   python scripts/prepare_imagenet.py ~/downloads /data/imagenet
   python scripts/prepare_imagenet.py ~/imagenet-1k/data /data/imagenet --processes 16

@@ -31,7 +31,8 @@ from ranger21.data.build import build_data
 from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.pack import FACTS, PackRecipe
 from ranger21.data.packing import make_pack
-from ranger21.downloads.official import DEVKIT, META, TRUTH, VAL
+from ranger21.downloads.devkit import DEVKIT, META, TRUTH
+from ranger21.downloads.official import VAL
 
 TRAIN = " ".join(f"'{override}'" for override in TINY)
 Harm = Callable[[Path], object]

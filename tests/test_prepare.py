@@ -20,6 +20,7 @@ from support.archives import (
     prepare_by_command,
     prepared_tree,
 )
+from support.prepare_killer import KILLER
 from support.project import ROOT
 
 from ranger21.downloads.prepare import prepare
@@ -27,46 +28,6 @@ from ranger21.downloads.prepare import prepare
 need_readers("scipy", "pyarrow")
 
 SOURCES = ("official", "parquet")
-
-# Kill prepare() before its first, second, ... change in the target, each time in a new target, and run it again.
-# A file that is about to be written is then half written.
-KILLER = """
-import os, signal, sys
-from itertools import count
-from pathlib import Path
-import pyarrow.parquet, scipy.io
-from ranger21.downloads.prepare import prepare
-
-source, targets = Path(sys.argv[1]), Path(sys.argv[2])
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
-
-def run(target, moment):
-    left = moment
-    def hook(event, args):
-        nonlocal left
-        writes = event == "open" and str(args[0]).endswith(".unfinished")
-        if writes or event in CHANGES and str(args[0]).startswith(str(target)):
-            left -= 1
-            if left == 0:
-                if writes:
-                    with open(os.open(args[0], os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
-                        file.write(b"half")
-                os.kill(os.getpid(), signal.SIGKILL)
-    if (pid := os.fork()) == 0:
-        sys.addaudithook(hook)
-        prepare(source, target, 1)
-        os._exit(0)
-    return os.waitpid(pid, 0)[1]
-
-for moment in count(1):
-    status = run(targets / str(moment), moment)
-    if status == 0:
-        break
-    assert status == signal.SIGKILL, status
-    assert run(targets / str(moment), 0) == 0
-while (status := run(targets / "again", 9)) != 0:  # one target is killed again and again
-    assert status == signal.SIGKILL, status
-"""
 
 
 def folders(root: Path) -> set[str]:

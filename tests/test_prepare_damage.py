@@ -11,7 +11,8 @@ import pytest
 from support.archives import contents, make_few, prepared_tree
 
 from ranger21.downloads.checksums import CHECKED, MD5
-from ranger21.downloads.official import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.downloads.devkit import DEVKIT
+from ranger21.downloads.official import TRAIN, VAL, archive_parts
 from ranger21.downloads.prepare import prepare
 from ranger21.system.errors import UserError
 

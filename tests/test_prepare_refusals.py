@@ -23,7 +23,8 @@ from support.archives import (
 )
 
 from ranger21.downloads.checksums import MD5
-from ranger21.downloads.official import DEVKIT, TRAIN, VAL, archive_parts
+from ranger21.downloads.devkit import DEVKIT
+from ranger21.downloads.official import TRAIN, VAL, archive_parts
 from ranger21.downloads.prepare import prepare
 
 need_readers("scipy", "pyarrow")
@@ -179,7 +180,8 @@ def test_error_names_missing_parquet_files(few, tmp_path):
 def test_archives_that_do_not_match_are_refused(few, official, tmp_path):
     wnids = sorted(os.listdir(few / "train"))
     make_devkit(official, wnids, wnids[:2])
-    assert "3 images" in (sentence := refusal_of_prepare(official, tmp_path / "out")) and "1 to 2" in sentence
+    sentence = refusal_of_prepare(official, tmp_path / "out")
+    assert "3 validation images" in sentence and "1 to 2" in sentence
     make_devkit(official, wnids[1:], [wnids[1]] * 3)
     assert wnids[0] in refusal_of_prepare(official, tmp_path / "out")
     make_devkit(official, [*wnids, "n99000009"], ["n99000009"] * 3)

@@ -101,7 +101,7 @@ DATA = [
     ("prepare_imagenet.py $NOTHING t", "There is no folder $NOTHING"),
     ("prepare_imagenet.py $FILE t", "There is no folder $FILE"),
     ("prepare_imagenet.py $DIR t", "has no form of ImageNet that is known here"),
-    ("prepare_imagenet.py $IMAGES t", "It contains train, val."),
+    ("prepare_imagenet.py $IMAGES t", "so there is nothing to prepare"),
     ("prepare_imagenet.py $DIR t --processes 0", "--processes=0 is invalid"),
     ("verify_imagenet.py $NOTHING", "$NOTHING/train cannot be read"),
     ("verify_imagenet.py $FILE", "$FILE/train cannot be read"),

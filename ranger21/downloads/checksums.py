@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ranger21.data.disk_space import size_text, tell
-from ranger21.downloads.official import DEVKIT, TRAIN, VAL
+from ranger21.downloads.devkit import DEVKIT
+from ranger21.downloads.official import TRAIN, VAL
 from ranger21.downloads.parts import reading
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically

@@ -99,7 +99,8 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
     try:
         folders = split_folders(target)
         download = recognize(source)
-        tell(download.told(source))
+        for sentence in (download.told(source), *download.notes):
+            tell(sentence)
         jobs = [PartTask(part, folders[part.split]) for part in download.parts]
         found = dict(in_parallel(survey, jobs, processes, "looking for missing images"))
         require_classes(jobs, found)
@@ -117,6 +118,7 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
                 path.unlink()
             for _ in in_parallel(write_missing, list(missing), processes, "writing", missing.__getitem__, size_text):
                 pass
+            require_all_names(jobs, found, folders)
             for split, folder in folders.items():
                 publish(folder, hidden_folder(target, split), target / split)
         again = command("python", "scripts/verify_imagenet.py", target)
@@ -143,6 +145,18 @@ def require_classes(jobs: Sequence[PartTask], found: dict[PartTask, PartState]) 
         if strangers := names - classes["train"]:
             text = f"which is not a class of SOURCE. Remove it, or choose another TARGET than {folder.parent}"
             raise UserError(f"{folder} contains {min(strangers)!r}, {text}.")
+
+
+def require_all_names(jobs: Sequence[PartTask], found: dict[PartTask, PartState], folders: dict[str, Path]) -> None:
+    """Raise a UserError if a split has fewer files than the download has images, several of which have one name."""
+    for split, folder in folders.items():
+        images = sum(found[job].images for job in jobs if job.part.split == split)
+        written = sum(not is_hidden(name) for place in folder.iterdir() for name in os.listdir(place))
+        if written < images:
+            raise UserError(
+                f"SOURCE has {images:,} images for {split}/, but only {written:,} different names for them. It is not "
+                "a single dataset, or has some files twice. Download it again into an empty folder."
+            )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ranger21.data.layout import class_folders
-from ranger21.downloads.official import DEVKIT, META, TRAIN, TRUTH, VAL
+from ranger21.downloads.devkit import DEVKIT, META, TRUTH
+from ranger21.downloads.official import TRAIN, VAL
 from ranger21.downloads.prepare import prepare
 from ranger21.system.errors import UserError
 from support.project import ROOT
