@@ -7,9 +7,10 @@ SOURCE is a folder with ImageNet in one of the forms in which people have it; al
     ILSVRC2012_devkit_t12.tar.gz)
   - Kaggle's ILSVRC/Data/CLS-LOC, unpacked or as one zip archive
   - a sorted train/ (folders or archives per class) with a flat val/ and the development kit or LOC_val_solution.csv
-  - the parquet or Arrow files of Hugging Face's imagenet-1k, the hub's cache of them (datasets--ILSVRC--imagenet-1k), or
-    its older archives (train_images_0.tar.gz, ...)
+  - the parquet or Arrow files of Hugging Face's imagenet-1k, the hub's cache of them (datasets--ILSVRC--imagenet-1k),
+    or its older archives (train_images_0.tar.gz, ...)
   - WebDataset archives (imagenet1k-train-0000.tar, ...)
+  - Tiny-ImageNet-200, and Kaggle's ImageNet-100 (train.X1, ..., val.X)
 
 The command prints what it recognized before it writes; docs/data.md has the details. It can be stopped or killed at any
 time. Repeated, it writes only the files that are missing or differ in size from those of SOURCE. The published MD5

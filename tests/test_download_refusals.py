@@ -57,6 +57,19 @@ def another_class(source: Path) -> None:
     (source / "train" / "n99000000").rename(source / "train" / "n99000009")
 
 
+def only(name: str) -> Harm:
+    def harm(source: Path) -> None:
+        shutil.rmtree(source)
+        (source / name).parent.mkdir(parents=True)
+        (source / name).touch()
+
+    return harm
+
+
+TINY = "tiny-imagenet-200"
+TENSORFLOW = (
+    "has TFRecord files, such as imagenet2012-train.tfrecord-00000-of-01024, which TensorFlow Datasets wrote from"
+)
 MISSING = (
     f"has 2 validation images, but $SOURCE/{CSV} has the classes of the images 1 to 3: 1 are missing, such as {LAST}"
 )
@@ -142,6 +155,40 @@ REFUSED: dict[str, tuple[str, Harm, str]] = {
         lambda source: (source / "validation").rename(source / "val"),
         "so there is nothing to prepare. Use it as it is, with data.root=$SOURCE",
     ),
+    "Tiny-ImageNet without an image": (
+        "tiny",
+        removed(f"{TINY}/val/images/{LAST}"),
+        f"1 validation image, such as {LAST}, which $SOURCE/{TINY}/val/val_annotations.txt lists, but it is not in",
+    ),
+    "Tiny-ImageNet with another image": (
+        "tiny",
+        lambda source: (source / TINY / "val" / "images" / "x.JPEG").write_bytes(b"x"),
+        "such as x.JPEG, which $SOURCE/tiny-imagenet-200/val/val_annotations.txt does not list, but it is in",
+    ),
+    "Tiny-ImageNet without a class": (
+        "tiny",
+        removed(f"{TINY}/train/n99000001"),
+        f"There are no train images of n99000001, which $SOURCE/{TINY}/wnids.txt lists",
+    ),
+    "Tiny-ImageNet with a path": (
+        "tiny",
+        changed(f"{TINY}/val/val_annotations.txt", "ILSVRC2012_val_00000002", "../../evil"),
+        "line 2 is not a new file name and a wnid",
+    ),
+    "Tiny-ImageNet with a class that is a path": (
+        "tiny",
+        changed(f"{TINY}/val/val_annotations.txt", "\tn99", "\t../n99"),
+        "line 1 is not a new file name and a wnid",
+    ),
+    "ImageNet-100 without val.X": ("hundred", removed("val.X"), "has train.X1, but not val.X. Download it as well."),
+    "ImageNet-100 without a folder": (
+        "hundred",
+        removed("train.X2"),
+        "There are no train images of n99000001, which $SOURCE/Labels.json lists.",
+    ),
+    "TensorFlow's records": ("tiny", only("imagenet2012/5.1.0/imagenet2012-train.tfrecord-00000-of-01024"), TENSORFLOW),
+    "FFCV's file": ("tiny", only("train_400_0.50_90.beton"), "has train_400_0.50_90.beton, which only FFCV reads and"),
+    "a pack": ("webdataset", lambda source: (source / "pack.json").touch(), "is a pack, which needs no preparation"),
     "another zip": (
         "kaggle_zip",
         lambda source: zipfile.ZipFile(source / ZIP, "w").close(),

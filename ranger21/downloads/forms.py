@@ -9,7 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from ranger21.data.names import is_hidden
-from ranger21.downloads import arrow, folders, hub_archives, kaggle, official, parquet, webdataset
+from ranger21.downloads import (
+    arrow,
+    folders,
+    hub_archives,
+    kaggle,
+    official,
+    parquet,
+    small,
+    unread,
+    webdataset,
+)
 from ranger21.downloads.parts import Download
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few
@@ -17,11 +27,14 @@ from ranger21.system.wording import first_few
 FORMS: tuple[Callable[[Path], Download | None], ...] = (
     official.find,
     kaggle.find,
+    small.find_tiny,
+    small.find_hundred,
     folders.find,
     parquet.find,
     arrow.find,
     hub_archives.find,
     webdataset.find,
+    unread.find,
 )
 SHOWN = 6  # names of a folder that has no known form
 

@@ -27,6 +27,11 @@ class LooseImages(ImagePart):
     beside: tuple[Path, ...] = ()
 
     @property
+    def wnid(self) -> str:
+        """The class of the first image."""
+        return self.contents[0][0].partition("/")[0] if self.contents else ""
+
+    @property
     def files(self) -> tuple[Path, ...]:
         return self.beside
 

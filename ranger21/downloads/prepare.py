@@ -128,10 +128,10 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
 
 
 def tell_of_other_sizes(target: Path, images: int) -> None:
-    """Print how many images differ in size from the archives, if any."""
+    """Print how many images differ in size from those of the download, if any."""
     if images:
         are = "image is empty or has" if images == 1 else "images are empty or have"
-        tell(f"{images:,} {are} another size in {target} than in the archives, and will be replaced")
+        tell(f"{images:,} {are} another size in {target} than in SOURCE, and will be replaced")
 
 
 def require_classes(jobs: Sequence[PartTask], found: dict[PartTask, PartState]) -> None:

@@ -1,5 +1,6 @@
 """The forms in which people download ImageNet, made small from any folder with train/ and val/."""
 
+import json
 import shutil
 import tarfile
 import zipfile
@@ -112,6 +113,33 @@ def class_archives_of_both(root: Path, target: Path) -> None:
         shutil.rmtree(place)
 
 
+def tiny(root: Path, target: Path) -> None:
+    """Tiny-ImageNet-200, but with ImageNet's names of the validation images."""
+    folder = target / "tiny-imagenet-200"
+    lines = []
+    for wnid in class_folders(root / "train"):
+        shutil.copytree(root / "train" / wnid, folder / "train" / wnid / "images")
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t10\t63\t58\n")
+    (folder / "val" / "images").mkdir(parents=True)
+    for name, wnid, data in validation_images(root):
+        (folder / "val" / "images" / name).write_bytes(data)
+        lines.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    (folder / "wnids.txt").write_text("\n".join(reversed(class_folders(root / "train"))) + "\n")
+    (folder / "test" / "images").mkdir(parents=True)
+
+
+def hundred(root: Path, target: Path) -> None:
+    """Kaggle's ImageNet-100, whose classes are divided among several folders."""
+    wnids = class_folders(root / "train")
+    for number, wnid in enumerate(wnids):
+        shutil.copytree(root / "train" / wnid, target / f"train.X{1 + number % 2}" / wnid)
+        (target / "val.X" / wnid).mkdir(parents=True)
+    for name, wnid, data in validation_images(root):
+        (target / "val.X" / wnid / name).write_bytes(data)
+    (target / "Labels.json").write_text(json.dumps(dict.fromkeys(wnids, "a name, another")))
+
+
 ARROW = "Hugging Face's Arrow files: 2 + 1 files, labels from the names of the images, or the column label"
 # The form's name: how it is made, and a part of the sentence that says what was recognized.
 DOWNLOADS: dict[str, tuple[Maker, str]] = {
@@ -142,6 +170,8 @@ DOWNLOADS: dict[str, tuple[Maker, str]] = {
     "arrow_saved": (tables("{split}/data-{number:05d}-of-{total:05d}.arrow"), ARROW),
     "arrow_cached": (tables("imagenet-1k-{split}-{number:05d}-of-{total:05d}.arrow"), ARROW),
     "hub_archives": (hub_archives, "5 + 1 compressed archives, labels from the names of the images"),
+    "tiny": (tiny, "has Tiny-ImageNet's layout: 9 + 3 images of 3 classes, labels from val_annotations.txt"),
+    "hundred": (hundred, "has ImageNet-100's layout: 9 + 3 images in train.X1, train.X2 and val.X, labels from the"),
 }  # fmt: skip
 # Forms in which the images have no names.
 NAMELESS: dict[str, Maker] = {
