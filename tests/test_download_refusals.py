@@ -143,6 +143,11 @@ REFUSED: dict[str, tuple[str, Harm, str]] = {
         "unexpected member",
     ),
     "a path in a class archive": ("class_archives", tar_with("n99000000/../../evil.JPEG"), "has the unexpected member"),
+    "an image twice in a class archive": (
+        "class_archives",
+        lambda source: [tar_with(f"{folder}n99000000_9.JPEG")(source) for folder in ("", "n99000000/")],
+        "has the unexpected member 'n99000000/n99000000_9.JPEG'",
+    ),
     "no image in a class archive": ("class_archives", tar_with("n99000000/README"), "has the unexpected member"),
     "folders and archives of classes": (
         "class_archives",

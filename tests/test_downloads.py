@@ -12,8 +12,10 @@ from support.downloads import DOWNLOADS, NAMELESS
 from support.prepare_killer import KILLER
 from support.project import ROOT
 
+from ranger21.downloads.naming import Naming
 from ranger21.downloads.prepare import prepare
 from ranger21.downloads.wnids import imagenet_wnids, wnids_of
+from ranger21.system.errors import UserError
 
 need_readers("scipy", "pyarrow")
 
@@ -47,11 +49,18 @@ def test_every_form_gives_the_same_tree(form, few, tmp_path, capsys):
     assert states(source) == before
 
 
-@pytest.mark.parametrize("form", ["parquet_converted", "arrow_nameless"])
-def test_images_without_names_are_sorted_by_their_labels(form, few, tmp_path):
+NAMELESS_SAID = {
+    "parquet_converted": "the column label, with 3 class names in the files",
+    "arrow_nameless": "the names of",
+}
+
+
+@pytest.mark.parametrize("form", NAMELESS_SAID)
+def test_images_without_names_are_sorted_by_their_labels(form, few, tmp_path, capsys):
     NAMELESS[form](few, tmp_path / "source")
     for target in ("one", "two"):
         prepare(tmp_path / "source", tmp_path / target, 1)
+    assert f"labels from {NAMELESS_SAID[form]}" in capsys.readouterr().out
     written = contents(tmp_path / "one")
     assert written == contents(tmp_path / "two")
 
@@ -59,6 +68,18 @@ def test_images_without_names_are_sorted_by_their_labels(form, few, tmp_path):
         return sorted((name.rpartition("/")[0], data) for name, data in tree.items())
 
     assert by_class(written) == by_class(prepared_tree(few))
+
+
+def test_the_name_or_the_label_of_an_image_tells_its_class():
+    names = Naming(Path("file"), ("n99000000", "n99000001"), (), "train_00003")
+    assert names.place("n99000001_7_n99000001.JPEG", 1, 0) == "n99000001/n99000001_7.JPEG"
+    assert names.place("ILSVRC2012_val_00000007_n99000001.JPEG", -1, 0) == "n99000001/ILSVRC2012_val_00000007.JPEG"
+    assert names.place("n99000001_7.JPEG", None, 0) == "n99000001/n99000001_7.JPEG"
+    assert names.place("any.png", 1, 0) == "n99000001/any.png"
+    assert names.place(None, 0, 42) == "n99000000/train_00003_0000042.JPEG"
+    for path, label in (("n99000001_7_n99000000.JPEG", None), ("n99000001_7.JPEG", 0), ("any.png", 2), (None, None)):
+        with pytest.raises(UserError):
+            names.place(path, label, 0)
 
 
 def test_the_names_of_classes_tell_their_wnids():

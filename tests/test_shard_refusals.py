@@ -99,6 +99,10 @@ def renamed(path: str) -> Callable[[list[Any]], list[Any]]:
     return lambda images: [image | {"path": path} for image in images]
 
 
+def threes(labels: list[Any]) -> list[Any]:
+    return [3] * len(labels)
+
+
 def without_last_batch(source: Path) -> None:
     """Cut an Arrow file between two batches, where pyarrow notices nothing."""
     import pyarrow
@@ -122,9 +126,13 @@ REFUSED |= {
     "a label that disagrees with the name": (
         "parquet_hash",
         with_rows(PARQUET, label=lambda labels: [2] * len(labels)),
-        "whose label 2 means n99000002. Download the file again",
+        "with the label 2, which mean n99000000 and n99000002. Download the file again",
     ),
-    "no label": ("parquet_hash", with_rows(PARQUET, label=lambda labels: [-1] * len(labels)), "which has no class"),
+    "no label": (
+        "parquet_hash",
+        with_rows(PARQUET, label=threes, image=renamed("x.JPEG")),
+        "whose class is not certain: the file lists 3 class",
+    ),
     "a path": ("parquet_hash", with_rows(PARQUET, image=renamed("../n99000000_1.JPEG")), "which is not of the form"),
     "a hidden name": (
         "parquet_hash",

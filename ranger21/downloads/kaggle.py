@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ranger21.data.disk_space import tell
 from ranger21.data.names import is_plain
 from ranger21.data.safe_open import MAX_BYTES
 from ranger21.downloads.folders import not_there, splits_in
@@ -94,10 +95,11 @@ def find(source: Path) -> Download | None:
     above = [absolute.parents[1]] if absolute.parts[-2:] == tuple(DATA.split("/")) else []
     for ilsvrc in (source / "ILSVRC", source, *above):
         data = ilsvrc / DATA
-        if data.is_dir() and (found := splits_in(data, [ilsvrc.parent, ilsvrc], LAYOUT)):
+        if data.is_dir() and (found := splits_in(data, [ilsvrc.absolute().parent, ilsvrc], LAYOUT)):
             return found
     for file in sorted(source.glob("*.zip")):
         if file.name == ZIP or zipfile.is_zipfile(file):
+            tell(f"reading the list of files in {file.name}")
             with reading(file), zipfile.ZipFile(file) as archive:
                 if any(name.startswith(f"ILSVRC/{DATA}/") for name in archive.NameToInfo):
                     return zipped(archive, file)
@@ -114,7 +116,7 @@ def zipped(archive: zipfile.ZipFile, file: Path) -> Download:
             continue
         if match := TRAIN_NAME.fullmatch(info.filename):
             train.setdefault(match[1].partition("/")[0], []).append(_image(info, match[1], file))
-        elif match := VAL_NAME.fullmatch(info.filename):
+        elif (match := VAL_NAME.fullmatch(info.filename)) and match[1] not in val:
             val[match[1]] = info
         else:
             raise unexpected(file, info.filename, info.file_size)

@@ -12,7 +12,7 @@ from ranger21.data.names import LONGEST, is_hidden, is_image, is_plain
 from ranger21.downloads.labels import WNID
 from ranger21.downloads.wnids import wnids_of
 from ranger21.system.errors import UserError
-from ranger21.system.wording import first_few, one_line
+from ranger21.system.wording import counted, first_few, one_line
 
 LARGEST_SCHEMA = 1 << 24  # bytes of Hugging Face's description of a dataset
 
@@ -50,27 +50,24 @@ class Naming:
         if not is_plain(name) or not is_image(name) or is_hidden(name):
             text = "which is not of the form n01440764_10026_n01440764.JPEG and was not written"
             raise UserError(f"{shown}, {text}. Download the file again.")
-        known = self._class_of(label, shown, required=match is None)
         begins = re.match(rf"({WNID})_", name, re.ASCII)
-        wnid = match[2] if match else known
-        assert wnid is not None  # it is required where the name does not have it
-        for other in (known, begins and begins[1]):
-            if other not in (None, wnid):
-                raise UserError(f"{shown}, whose label {label!a:.20} means {known or other}. Download the file again.")
-        return f"{wnid}/{name}"
+        known = self.wnids or ()
+        by_label = known[label] if isinstance(label, int) and 0 <= label < len(known) else ""
+        classes = {match[2] if match else "", begins[1] if begins else "", by_label} - {""}
+        if len(classes) > 1:
+            both = " and ".join(sorted(classes))
+            raise UserError(f"{shown} with the label {label!a:.20}, which mean {both}. Download the file again.")
+        if not classes:
+            text = f"with the label {label!a:.20}, whose class is not certain: {self._why()}"
+            raise UserError(f"{shown} {text}. Use another form of the dataset (docs/data.md).")
+        return f"{min(classes)}/{name}"
 
-    def _class_of(self, label: object, shown: str, required: bool) -> str | None:
-        if self.wnids is not None and isinstance(label, int) and 0 <= label < len(self.wnids):
-            return self.wnids[label]
-        if not required:
-            return None
+    def _why(self) -> str:
         if self.wnids is not None:
-            raise UserError(f"{shown} with the label {label!a:.20}, which has no class. Download the file again.")
+            return f"the file lists {counted(len(self.wnids), 'class name')}"
         if self.names:
-            what = f"the names of its classes ({one_line(first_few(self.names))}) are neither wnids nor ImageNet's own"
-        else:
-            what = "it does not list its classes"
-        raise UserError(f"{shown}, whose class is not certain: {what}. Use another form of the dataset (docs/data.md).")
+            return f"the names of its classes ({one_line(first_few(self.names))}) are neither wnids nor ImageNet's own"
+        return "the file does not list its classes"
 
 
 def naming(file: Path, metadata: Mapping[bytes, bytes] | None, prefix: str) -> Naming:

@@ -125,9 +125,8 @@ def labels_of(part: ParquetFile) -> str:
     with part._open() as file:
         first = next(_column(file, 0, "image.path"), None) if file.num_row_groups else None
         names = part.naming(file)
-    by_name = Naming(part.file, None, (), "")
     try:
-        by_name.place(first, None, 0)
+        Naming(part.file, None, (), "").place(first, None, 0)
     except UserError:
-        return f"the column label, with {len(names.names):,} class names in the files" if names.names else "label"
-    return "the names of the images"
+        return f"the column label, with {len(names.names):,} class names in the files"
+    return f"the names of the images{' and the column label' if names.wnids else ''}"

@@ -154,9 +154,11 @@ class ClassArchive(ImagePart):
                 yield place, content(tar, info)
 
     def _images(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
+        names = set[str]()
         for tar, info, name in members(self.file, self.pattern, self.begin, folders=rf"\.|(?:\./)?{self.wnid}"):
-            if not is_image(name) or is_hidden(name):
+            if not is_image(name) or is_hidden(name) or name in names:
                 raise unexpected(self.file, info.name, info.size)
+            names.add(name)
             yield tar, info, name
 
 

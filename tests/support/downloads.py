@@ -164,9 +164,9 @@ DOWNLOADS: dict[str, tuple[Maker, str]] = {
     "webdataset_of_folders": (webdataset_of_folders, "WebDataset layout: 2 + 1 archives, labels from .cls, whose"),
     "parquet_hash": (
         tables("data/{split}-{number:05d}-of-{total:05d}-0123456789abcdef.parquet"),
-        "Hugging Face's parquet files: 9 + 3 images in 2 + 1 files, labels from the column label, with 3 class names",
+        "Hugging Face's parquet files: 9 + 3 images in 2 + 1 files, labels from the names of the images and",
     ),
-    "hub_cache": (hub_cache, "parquet files: 9 + 3 images in 2 + 1 files, labels from the column label, with 3 class"),
+    "hub_cache": (hub_cache, "parquet files: 9 + 3 images in 2 + 1 files, labels from the names of the images and"),
     "arrow_saved": (tables("{split}/data-{number:05d}-of-{total:05d}.arrow"), ARROW),
     "arrow_cached": (tables("imagenet-1k-{split}-{number:05d}-of-{total:05d}.arrow"), ARROW),
     "hub_archives": (hub_archives, "5 + 1 compressed archives, labels from the names of the images"),
