@@ -128,5 +128,5 @@ def labels_of(part: ParquetFile) -> str:
     try:
         Naming(part.file, None, (), "").place(first, None, 0)
     except UserError:
-        return f"the column label, with {len(names.names):,} class names in the files"
+        return f"the column label{f', with {len(names.names):,} class names in the files' if names.names else ''}"
     return f"the names of the images{' and the column label' if names.wnids else ''}"
