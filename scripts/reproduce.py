@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ranger21.tuning.search import Search
 
 COMPARE = Path(__file__).with_name("compare.py")
+HOW = "to estimate them, use --dry-run with --measure, or with --machine FILE of check_machine.py"
 
 
 def main() -> int:
@@ -74,7 +75,7 @@ def look_around(
     from ranger21.grid.likeness import missing_data, other_code, require_same_runs
 
     if not options.data_on_nodes and (wrong := missing_data([*trials, *jobs])):
-        if not options.dry_run:
+        if options.measure or not options.dry_run:
             raise UserError(wrong)
         print(f"warning: {wrong}", file=sys.stderr)
     for doubt in require_same_runs([*trials, *jobs]):
@@ -95,23 +96,21 @@ def to_do(jobs: list[PlannedRun], slurm: Slurm) -> list[PlannedRun]:
 
 def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, options: argparse.Namespace) -> None:
     """Print how many runs there are, including trials, and the cost of the runs to do."""
-    from ranger21.grid.cost import cost, require_use
-    from ranger21.machine.record import NAME, read
+    from ranger21.grid.cost import cost
+    from ranger21.grid.measure import Speeds, measure, recorded, to_measure
 
-    machines = [read(path) for path in options.machine]
-    require_use(jobs, machines)
-    if options.dry_run and not machines and Path(NAME).exists():  # use the current folder's if it measured these runs
-        try:
-            machines = [read(Path(NAME))]
-            require_use(jobs, machines)
-        except UserError as error:
-            print(f"{NAME} is not used: {error}", file=sys.stderr)
-            machines = []
+    speeds = Speeds(recorded(jobs, options.machine, options.dry_run))
+    if options.measure:
+        unknown = to_measure(jobs, left, speeds.machines)
+        speeds = measure(unknown, speeds.machines, lambda text: print(text, file=sys.stderr, flush=True))
+    for sentence in speeds.failed:
+        print(f"warning: {sentence}", file=sys.stderr)
     ended = sum(job.ended for job in jobs)
     held = len(jobs) - ended - len(left)
     going = f", {held} running, starting or queued" if held else ""
     runs = f"{len(jobs)} runs{f', {trials} of them trials' if trials else ''}"
-    print(f"{runs}: {ended} ended{going}; {cost(jobs, machines, left).sentence(options.at_once)}", flush=True)
+    total = cost(jobs, speeds.machines, left, speeds.counted)
+    print(f"{runs}: {ended} ended{going}; {total.sentence(options.at_once, HOW)}", flush=True)
 
 
 def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:

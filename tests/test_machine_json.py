@@ -31,7 +31,7 @@ def test_reproduce_computes_the_cost_from_machine_json(tmp_path: Path) -> None:
     images = 60 * 1_281_167
     assert known.hours == pytest.approx(images / 1000 / 3600 + images / 2000 / 3600)
     assert known.bytes == 2 * 3 * 10**8
-    assert f"{ranger.path}: 1,000 for resnet50 with ranger21 on NVIDIA H200" in known.sentence(1)
+    assert f"{ranger.source}: 1,000 for resnet50 with ranger21 on NVIDIA H200" in known.sentence(1)
     assert cost(jobs, [ranger]).unknown == ("resnet50 with adamw",)
     with pytest.raises(UserError, match=r"measured the same training .*: give one of them"):
         cost(jobs, [ranger, ranger])

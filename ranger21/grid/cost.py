@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ class GridCost:
     Attributes:
         runs: their number.
         hours: summed over the runs; None if the speed of a model is unknown.
-        unknown: models whose speed neither a run has logged nor a machine.json has measured.
+        unknown: models whose speed neither a run has logged nor anything has measured.
         bytes: of disk space; None if unknown.
-        by: machine.json files used where no run has logged its speed.
+        by: the measurements used where no run has logged its speed.
         images: number of images to train on.
         uncounted: datasets whose number of images is unknown; the hours are unknown as well then.
     """
@@ -41,24 +41,37 @@ class GridCost:
     images: float = 0.0
     uncounted: tuple[str, ...] = ()
 
-    def sentence(self, at_once: int) -> str:
-        """Return the cost as a sentence, with `at_once` runs at a time."""
+    def sentence(self, at_once: int, how: str = "") -> str:
+        """Return the cost as a sentence.
+
+        Args:
+            at_once: number of runs at a time.
+            how: what a user can do if the hours are unknown, as a clause.
+        """
         if not self.runs:
             return "nothing to do"
+        or_how = f"; {how}" if how else ""
         what = f"{self.runs} run{'s' if self.runs > 1 else ''} to do"
         disk = "disk space unknown" if self.bytes is None else f"about {size_text(self.bytes)} of disk space"
         if self.uncounted:
             names = " and ".join(self.uncounted)
-            return f"{what}, {disk}; hours unknown, as the number of images of {names} is known once a run has begun"
+            uncounted = f"as the number of images of {names} is known once a run has begun"
+            return f"{what}, {disk}; hours unknown, {uncounted}{or_how}"
         if self.hours is None:
-            names = ", ".join(self.unknown)
-            hours = f"{self.images / 1e6:,.3g} million images take {self.images / AS_IF / 3600:.3g} hours at {AS_IF:,}"
-            return f"{what}, {disk}; hours unknown because no run of {names} has logged images/s yet ({hours} images/s)"
-        by = f"logged so far or measured ({'; '.join(self.by)})" if self.by else "logged so far"
+            names = first_few(self.unknown)
+            hours = f"{_three(self.images / 1e6)} million images take {_three(self.images / AS_IF / 3600)} hours"
+            none = f"no run of {names} has logged images/s yet ({hours} at {AS_IF:,} images/s)"
+            return f"{what}, {disk}; hours unknown because {none}{or_how}"
+        by = f"logged so far or measured ({first_few(self.by, 4, '; ')})" if self.by else "logged so far"
         return (
-            f"{what}, about {self.hours:.3g} hours one after the other at the images/s {by}, "
-            f"{self.hours / max(1, at_once):.3g} with {at_once} at once (times the devices per run), {disk}"
+            f"{what}, about {_three(self.hours)} hours one after the other at the images/s {by}, "
+            f"{_three(self.hours / max(1, at_once))} with {at_once} at once (times the devices per run), {disk}"
         )
+
+
+def _three(number: float) -> str:
+    """Return a number with three significant digits, in full: `1,540`, not `1.54e+03`."""
+    return f"{float(f'{number:.3g}'):,.10g}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class RunNeeds:
         images: The number of images that it has yet to train on; None if unknown.
         speed: Images per second; None if unknown.
         checkpoint: The size of a checkpoint in bytes; None if unknown.
-        machine: The measurement used, if no run of the model has logged its speed.
+        machine: The measurement used if no run of the model has logged its speed.
     """
 
     name: str
@@ -83,11 +96,17 @@ class RunNeeds:
 
 
 def cost(
-    jobs: Sequence[PlannedRun], machines: Sequence[Measured] = (), left: Sequence[PlannedRun] | None = None
+    jobs: Sequence[PlannedRun],
+    machines: Sequence[Measured] = (),
+    left: Sequence[PlannedRun] | None = None,
+    counted: Mapping[str, int] | None = None,
 ) -> GridCost:
     """Estimate the cost of the runs `left` (default: those that have not ended), without the part that they have done.
 
-    The speed of a model is the median of its runs' last images/s, or else that of a machine.json of the same training.
+    The speed of a model is the median of its runs' last images/s, or else that of a measurement of the same training.
+
+    Args:
+        counted: numbers of training images besides those that runs have recorded, by `repr` of the data's settings.
     """
     logged = {job.directory: last_values(job.directory / "metrics.jsonl") for job in jobs}
     speeds: dict[str, list[float]] = {}
@@ -97,7 +116,8 @@ def cost(
             speeds.setdefault(job.config.model.label, []).append(speed)
         if size := _checkpoint_size(job.directory):
             sizes.setdefault(job.config.model.label, []).append(size)
-    counts = {repr(job.config.data): count for job in jobs if (count := _train_images(job.directory))}
+    counts = dict(counted or {})
+    counts |= {repr(job.config.data): count for job in jobs if (count := train_images(job.directory))}
     needs = []
     for job in [job for job in jobs if not job.ended] if left is None else left:
         label, all_images = job.config.model.label, images(job, counts.get(repr(job.config.data)))
@@ -120,7 +140,7 @@ def _total(needs: Sequence[RunNeeds]) -> GridCost:
     unknown = [need.name for need in needs if need.images is not None and not need.speed]
     hours = [need.images / need.speed / 3600 for need in needs if need.images is not None and need.speed]
     checkpoints = [need.checkpoint for need in needs if need.checkpoint]
-    by = [f"{need.machine.path}: {need.machine.told()}" for need in needs if need.machine]
+    by = [f"{need.machine.source}: {need.machine.told()}" for need in needs if need.machine]
     return GridCost(
         len(needs),
         None if unknown or uncounted else sum(hours),
@@ -136,7 +156,7 @@ def measured(job: PlannedRun, machines: Sequence[Measured]) -> Measured | None:
     """Return the machine.json of a run's training; None if there is none. Raises a UserError if there are two."""
     found = [machine for machine in machines if machine.is_of(job.config)]
     if len(found) > 1:
-        names = " and ".join(str(machine.path) for machine in found)
+        names = " and ".join(machine.source for machine in found)
         raise UserError(f"{names} measured the same training ({found[0].told()}; {found[1].told()}): give one of them.")
     return found[0] if found else None
 
@@ -148,7 +168,7 @@ def require_use(jobs: Sequence[PlannedRun], machines: Sequence[Measured]) -> Non
             continue
         nearest = min((machine.differences(job.config) for job in jobs), key=len)
         raise UserError(
-            f"{machine.path} ({machine.told()}) measured none of these runs: the nearest has {first_few(nearest)}. "
+            f"{machine.source} ({machine.told()}) measured none of these runs: the nearest has {first_few(nearest)}. "
             "Give a file that scripts/check_machine.py made with the overrides of these runs."
         )
 
@@ -162,11 +182,12 @@ def images(job: PlannedRun, same_data: int | None = None) -> float | None:
     config = job.config
     if config.trainer.steps is not None:
         return config.trainer.steps * config.data.batch_size
-    of_epoch = _train_images(job.directory) or same_data or config.data.epoch_images()
+    of_epoch = train_images(job.directory) or same_data or config.data.epoch_images()
     return None if of_epoch is None else config.trainer.epochs * of_epoch
 
 
-def _train_images(directory: Path) -> int | None:
+def train_images(directory: Path) -> int | None:
+    """Return the number of training images in the manifest of a run; None if there is none."""
     try:
         return int(read_json(directory / "manifest.json", {"data": {"train_images": int}})["data"]["train_images"])
     except Unreadable:

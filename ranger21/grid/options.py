@@ -28,6 +28,8 @@ EXAMPLES = """\
 examples:
   show what would run, and its cost at the images/s logged so far
     python scripts/reproduce.py --preset paper --dry-run data.root=/data/imagenet
+  the same, at the images/s of 40 steps of each training on this machine
+    python scripts/reproduce.py --preset paper --dry-run --measure data.root=/data/imagenet
   run on this machine, two runs at a time
     python scripts/reproduce.py --preset fashion_mnist --at-once 2 logger=none
   run on a cluster, eight runs at a time; the comparison starts when they have ended
@@ -68,6 +70,12 @@ def parse() -> argparse.Namespace:
         metavar="FILE",
         help="with --dry-run: a file of check_machine.py to estimate the hours where no run has logged its speed; "
         "repeatable (default: machine.json in the current folder, if it measured these runs)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --dry-run: estimate the hours from 40 steps, trained here and in a temporary folder, of each model, "
+        "optimizer and dataset whose speed is unknown",
     )
     parser.add_argument(
         "--status", action="store_true", help="show a table: state, share done, epoch, top-1, time left"
@@ -139,6 +147,15 @@ def require_sense(options: argparse.Namespace) -> None:
         raise UserError(f"--tuned is only for presets that tune first, and {options.preset} does not: omit it.")
     if options.machine and not options.dry_run:
         raise UserError("--machine is only for --dry-run: give both.")
+    if options.measure and not options.dry_run:
+        raise UserError("--measure is only for --dry-run: give both.")
+    if options.measure and (options.status or options.cancel):
+        raise UserError("--measure excludes --status and --cancel: give one of them.")
+    if options.measure and options.launcher == "slurm":
+        raise UserError(
+            "--measure measures this machine, but --launcher=slurm runs on others: run it on a compute node (srun …), "
+            "with --launcher=local."
+        )
     if options.cancel and (options.status or options.record):
         raise UserError("--cancel excludes --status and --record: give one of them.")
     if options.every and not options.status:

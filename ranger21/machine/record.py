@@ -38,7 +38,7 @@ OF_TRAINER = ("precision", "accumulate", "compile", "channels_last", "tf32", "cu
 
 
 def training(config: Config) -> dict[str, Any]:
-    """Return the settings on which the speed of a training depends, by dotted key."""
+    """Return the settings on which the speed of a training depends, by dotted key, as JSON has them."""
     values: dict[str, Any] = {
         **result_values(config.model, "model."),
         **{f"optimizer.{key}": value for key, value in vars(config.optimizer).items() if key not in WITHOUT_SPEED},
@@ -48,7 +48,8 @@ def training(config: Config) -> dict[str, Any]:
         "batch_schedule": config.batch_schedule.name,
     }
     values["data.pack"] = bool(values.get("data.pack"))
-    return {key: value for key, value in values.items() if not isinstance(value, Path)}
+    settings: dict[str, Any] = _finite({key: value for key, value in values.items() if not isinstance(value, Path)})
+    return settings
 
 
 def require_place(path: Path) -> None:
@@ -112,9 +113,9 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Measured:
-    """The speed of one training on one machine, from a machine.json."""
+    """The speed of one training on one machine, as measured by check_machine.py or by reproduce.py --measure."""
 
-    path: Path
+    source: str  # the path of the machine.json, or where else the numbers come from
     training: dict[str, Any]
     images_per_s: float
     checkpoint_bytes: int | None
@@ -122,11 +123,11 @@ class Measured:
 
     def is_of(self, config: Config) -> bool:
         """Return whether a training agrees with the measured one in all settings on which the speed depends."""
-        return self.training == _finite(training(config))
+        return self.training == training(config)
 
     def differences(self, config: Config) -> list[str]:
         """Return the settings in which a training differs, as `key=its value (not the measured value)`."""
-        other = _finite(training(config))
+        other = training(config)
         keys = sorted(self.training.keys() | other.keys())
         pairs = ((key, other.get(key), self.training.get(key)) for key in keys)
         return [f"{key}={shown(its, str)} (not {shown(own, str)})" for key, its, own in pairs if its != own]
@@ -154,4 +155,4 @@ def read(path: Path) -> Measured:
     device = str(numbers.get("device", {}).get("device", "an unknown device"))
     failed = ", on which a check failed" if any(check["state"] == FAILED for check in facts["checks"]) else ""
     whose = f"{device} of {facts['host']}, {facts['started'][:10]}{failed}"
-    return Measured(path, facts["training"], float(speed), size if isinstance(size, int) else None, whose)
+    return Measured(str(path), facts["training"], float(speed), size if isinstance(size, int) else None, whose)
