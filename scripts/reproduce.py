@@ -20,6 +20,8 @@ from ranger21.grid.presets import PRESETS
 from ranger21.system.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from ranger21.grid.jobs import PlannedRun
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import Contest
@@ -46,7 +48,8 @@ def main() -> int:
     trials = found.trials() if found else []
     outputs = Path(jobs[0].config.outputs)
     sbatch = (shlex.split(options.sbatch), shlex.split(options.sbatch_compare))
-    slurm = Slurm(outputs / ".grid" / options.preset, *sbatch)
+    looks = options.status or (options.dry_run and not options.cancel)
+    slurm = Slurm(outputs / ".grid" / options.preset, *sbatch, looks=looks)
     if options.status:
         show(lambda: [*trials, *jobs], slurm, options.every)
         return 0
@@ -80,17 +83,19 @@ def look_around(
         print(f"warning: {wrong}", file=sys.stderr)
     for doubt in require_same_runs([*trials, *jobs]):
         print(f"warning: {doubt}", file=sys.stderr)
-    left = to_do(jobs, slurm)
+    queued = slurm.queued()
+    if slurm.doubt:
+        print(f"warning: {slurm.doubt}", file=sys.stderr)
+    left = to_do(jobs, queued)
     to_come = found.to_come() if found else []
-    tell_cost([*trials, *jobs, *to_come], [*to_do(trials, slurm), *left, *to_come], len(trials), options)
+    tell_cost([*trials, *jobs, *to_come], [*to_do(trials, queued), *left, *to_come], len(trials), options)
     if (left or trials) and (warning := other_code([*trials, *jobs])):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     return left
 
 
-def to_do(jobs: list[PlannedRun], slurm: Slurm) -> list[PlannedRun]:
+def to_do(jobs: list[PlannedRun], queued: Container[Path]) -> list[PlannedRun]:
     """Return the runs that have not ended, are not in SLURM's queue, and have no process."""
-    queued = slurm.queued()
     return [job for job in jobs if not (job.ended or job.directory in queued or job.launched)]
 
 
@@ -118,7 +123,7 @@ def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namesp
     from ranger21.tuning.contest import enqueue
 
     if options.dry_run:
-        trials = to_do([task.job for search in searches for task in next(search.phases())], slurm)
+        trials = to_do([task.job for search in searches for task in next(search.phases())], slurm.queued())
         plan = slurm.plan(trials, options.at_once, None)
         print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
     else:
@@ -189,7 +194,7 @@ def run_here(
         if experiment in searches and not tune(searches[experiment], slurm, options):
             return 1
         part = found.runs(experiment)
-        failed = run(part, to_do(part, slurm), options) or failed
+        failed = run(part, to_do(part, slurm.queued()), options) or failed
     return conclude(found.runs(), failed, found, options, out)
 
 

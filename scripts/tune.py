@@ -30,7 +30,9 @@ def main() -> int:
 
     request = requested(options)
     search = Search(request)
-    slurm = Slurm(request.place / ".grid", shlex.split(options.sbatch), [], "tune.py")
+    slurm = Slurm(
+        request.place / ".grid", shlex.split(options.sbatch), [], "tune.py", looks=options.status or options.dry_run
+    )
     if options.status:
         show(lambda: [task.job for task in search.present()], slurm, options.every)
         return 0
@@ -69,6 +71,8 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
     jobs = [task.job for task in first if not task.job.ended]
     if options.launcher == "slurm":
         plan = slurm.plan(jobs, options.at_once, None)
+        if slurm.doubt:
+            print(f"warning: {slurm.doubt}", file=sys.stderr)
         print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
     else:
         print("\n".join(typed(job) for job in jobs))

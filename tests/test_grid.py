@@ -188,7 +188,7 @@ def test_a_missing_launcher_is_named(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | {"PATH": "/nowhere"},
     )  # fmt: skip
     assert nowhere.returncode == 1
-    assert "sbatch was not found: use --launcher=local, or run this on a login node." in nowhere.stderr
+    assert "sbatch was not found: run this command on a login node, or use --launcher=local." in nowhere.stderr
 
 
 # Progress, cost and records

@@ -82,7 +82,8 @@ def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
     found = [progress(job, queued, slurm.output(job)) for job in jobs]
     counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
     caption = ", ".join(f"{count} {state}" for state, count in counts.items())
-    result = Table(box=box.SIMPLE_HEAD, caption=f"{len(jobs)} runs: {caption}", caption_justify="left")
+    caption = f"{len(jobs)} runs: {caption}" + (f"\nwarning: {slurm.doubt}" if slurm.doubt else "")
+    result = Table(box=box.SIMPLE_HEAD, caption=Text(caption), caption_justify="left")
     for heading in ("run", "state", "done", "epoch", "top-1 %", "images/s", "left", "last error"):
         result.add_column(heading, justify="left" if heading in ("run", "state", "last error") else "right")
     for job, now in zip(jobs, found, strict=True):

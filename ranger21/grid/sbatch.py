@@ -11,12 +11,29 @@ from collections.abc import Mapping, Sequence
 from ranger21.system.errors import UserError
 
 TIMEOUT = 120  # seconds for a SLURM command
+AGAIN = "run the same command again later, or on a login node"
 MOST_CPUS = 8  # per GPU by default; a run uses at most this many workers for each
 GPUS = re.compile(r"-G|--(gpus|gres(?!-flags)|tres-per)")
 CPUS = re.compile(r"-c|--(cpus|mincpus|exclusive)")
 NO_GPU = re.compile(r"-G=?0|--gpus[a-z-]*=0|--gres=none")
 PARTITION = re.compile(r"(?:-p=?|--partition=)(.+)")
+SILENT = re.compile(
+    r"Unable to (contact|establish|process configuration)|timed out|Zero Bytes|connection", re.IGNORECASE
+)
+UNSURE = re.compile(r"timed out|Zero Bytes|reset", re.IGNORECASE)  # the request may have arrived
 GPU_COUNT = re.compile(r"\bgpu(?::[^:,(]+)?:(\d+)")
+
+
+class NoAnswer(UserError):
+    """SLURM does not answer.
+
+    Attributes:
+        unsure: whether it may have done what was asked all the same.
+    """
+
+    def __init__(self, message: str, unsure: bool) -> None:
+        super().__init__(message)
+        self.unsure = unsure
 
 
 def with_defaults(options: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -76,7 +93,9 @@ def cpus_per_gpu(partition: str | None) -> int:
 
 
 def run_slurm(command: Sequence[str], keep: Sequence[int] = (), env: Mapping[str, str] | None = None) -> str:
-    """Return the output of a SLURM command. Raises a UserError with its error message if it fails.
+    """Return the output of a SLURM command.
+
+    Raises a UserError with its error message if it fails, and a NoAnswer if SLURM does not answer.
 
     Args:
         command: the words of the command.
@@ -86,9 +105,13 @@ def run_slurm(command: Sequence[str], keep: Sequence[int] = (), env: Mapping[str
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, pass_fds=keep, env=env)
     except FileNotFoundError as error:
-        raise UserError(f"{command[0]} was not found: use --launcher=local, or run this on a login node.") from error
+        raise UserError(f"{command[0]} was not found: run this on a login node, outside of any container.") from error
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{command[0]} timed out after {TIMEOUT} s: run the same command again later.") from error
+        raise NoAnswer(f"{command[0]} timed out after {TIMEOUT} s: {AGAIN}.", unsure=True) from error
     if done.returncode:
-        raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()
+        if SILENT.search(said):
+            told = f"SLURM does not answer ({said.splitlines()[-1]}): {AGAIN}."
+            raise NoAnswer(told, bool(UNSURE.search(said)))
+        raise UserError(f"{shlex.join(command)} failed: {said}")
     return done.stdout.strip()

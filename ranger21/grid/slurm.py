@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.grid.jobs import PlannedRun
-from ranger21.grid.sbatch import run_slurm, with_defaults
+from ranger21.grid.sbatch import NoAnswer, run_slurm, with_defaults
 from ranger21.grid.submit import find_python
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
@@ -52,10 +52,19 @@ class Slurm:
     """The submissions of a grid, recorded in `folder`.
 
     The runs in SLURM's queue are recognized by the commands of its jobs, because the answer of sbatch may be lost.
+
+    Attributes:
+        doubt: why it is unknown which runs are in SLURM's queue; empty if that is known.
     """
 
     def __init__(
-        self, folder: Path, options: Sequence[str], compare_options: Sequence[str], command: str = "reproduce.py"
+        self,
+        folder: Path,
+        options: Sequence[str],
+        compare_options: Sequence[str],
+        command: str = "reproduce.py",
+        *,
+        looks: bool = False,
     ) -> None:
         """Prepare the submissions.
 
@@ -64,8 +73,10 @@ class Slurm:
             options: arguments of sbatch for the runs, such as --partition=gpu.
             compare_options: arguments of sbatch for the comparison.
             command: name of the submitting command, for messages.
+            looks: whether the command only shows something: if SLURM does not answer, `doubt` says so, and no run is in
+                the queue, instead of an error.
         """
-        self.command = command
+        self.command, self.looks, self.doubt = command, looks, ""
         self.folder, self.options, self.compare_options = folder.resolve(), list(options), list(compare_options)
 
     def plan(self, jobs: Sequence[PlannedRun], at_once: int, comparison: Sequence[str] | None) -> Submission:
@@ -105,7 +116,7 @@ class Slurm:
         the same grid.
         """
         if not shutil.which("sbatch"):
-            raise UserError("sbatch was not found: use --launcher=local, or run this on a login node.")
+            raise UserError("sbatch was not found: run this command on a login node, or use --launcher=local.")
         env = {"RANGER21_HOME": str(SLURM.parent), "PYTHON": find_python()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, f"Another {self.command} is submitting {self.folder}: wait for it.") as lock:
@@ -116,12 +127,24 @@ class Slurm:
             if plan.jobs:
                 write_atomically(plan.runs, "".join("\t".join(job.overrides) + "\n" for job in plan.jobs))
                 places = {str(job.directory): f"{plan.runs.stem}_{index}" for index, job in enumerate(plan.jobs)}
-                write_atomically(self.folder / SUBMITTED, json.dumps(self._noted() | places, indent=1))
-                array = _sbatch(plan.array, lock, env)
+                before = self._noted()
+                self._note(before | places)
+                try:
+                    array = _sbatch(plan.array, lock, env)
+                except UserError as error:
+                    if not (isinstance(error, NoAnswer) and error.unsure):
+                        self._note(before)
+                        plan.runs.unlink()
+                    raise
                 what = f"{len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} as array {array}"
             if not plan.compare:
                 return f"submitted {what}"
-            after = _sbatch(plan.compare_after(array), lock, env)
+            try:
+                after = _sbatch(plan.compare_after(array), lock, env)
+            except UserError as error:
+                raise UserError(
+                    f"submitted {what}, but not the comparison, which the same command submits: {error}"
+                ) from error
         return f"submitted {what}, and the comparison {after} that waits for all"
 
     def cancel(self, jobs: Sequence[PlannedRun], comparison: Sequence[str], *, dry_run: bool) -> str:
@@ -169,9 +192,18 @@ class Slurm:
 
     def _jobs(self) -> list[tuple[str, QueuedJob]]:
         """Return the jobs in SLURM's queue, by LIST_INDEX for this grid's runs, by command for others."""
-        if not self._noted() or not shutil.which("squeue"):
+        self.doubt = ""
+        if not self._noted():
             return []
-        told = run_slurm(["squeue", "--noheader", "--array", "--format=%i %T %o", f"--user={os.getuid()}"])
+        try:
+            told = run_slurm(["squeue", "--noheader", "--array", "--format=%i %T %o", f"--user={os.getuid()}"])
+        except UserError as error:
+            if not all((Path(place) / "result.json").exists() for place in self._noted()):
+                told = f"{error} It is unknown whether the unfinished runs in {self._noted_file} are in its queue"
+                if shutil.which("squeue") and not self.looks:
+                    raise UserError(f"{told}. If none is, remove that file.") from error
+                self.doubt = f"{told}."
+            return []
         jobs = []
         for number, state, command in ([*line.split(" ", 2), ""][:3] for line in told.splitlines()):
             runs, index = Path(command.partition(" @")[2]), number.partition("_")[2]
@@ -189,10 +221,20 @@ class Slurm:
 
     def _noted(self) -> dict[str, str]:
         try:
-            noted = json.loads((self.folder / SUBMITTED).read_text())
+            noted = json.loads(self._noted_file.read_text())
         except (OSError, ValueError):
             return {}
         return noted if isinstance(noted, dict) else {}
+
+    def _note(self, noted: Mapping[str, str]) -> None:
+        if noted:
+            write_atomically(self._noted_file, json.dumps(noted, indent=1))
+        else:
+            self._noted_file.unlink()
+
+    @property
+    def _noted_file(self) -> Path:
+        return self.folder / SUBMITTED
 
 
 def _sbatch(command: Sequence[str], lock: int, env: Mapping[str, str]) -> str:

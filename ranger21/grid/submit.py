@@ -99,10 +99,13 @@ class Submitted:
         )
 
     def warnings(self) -> list[str]:
-        """Return a sentence if the run directory holds a finished run."""
-        place = self.directories[0]
-        finished = len(self.directories) == 1 and (place / "result.json").exists()
-        return [f"{place} holds a finished run: the job will have nothing to do."] if finished else []
+        """Return a sentence if the run directory holds a finished run, and one if SLURM has not checked the options."""
+        place, found = self.directories[0], []
+        if len(self.directories) == 1 and (place / "result.json").exists():
+            found.append(f"{place} holds a finished run: the job will have nothing to do.")
+        if not shutil.which("sbatch"):
+            found.append("sbatch was not found, so SLURM has not checked the options: this is no login node.")
+        return found
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -182,7 +185,7 @@ def _program() -> list[str]:
 def submit(planned: Submitted) -> str:
     """Submit a job and return a sentence with its number. Raises a UserError if sbatch refuses."""
     if not shutil.which("sbatch"):
-        raise UserError("sbatch was not found: type the command above on a login node, outside of any container.")
+        raise UserError("nothing was submitted: type the command above on a login node, outside of any container.")
     if planned.output:
         planned.output.parent.mkdir(parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if name != "RANGER21_AGAIN"} | planned.environment

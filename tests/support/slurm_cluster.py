@@ -148,6 +148,13 @@ class Cluster:
     def logs(self) -> str:
         return "\n".join("\n".join(path.read_text().splitlines()[-40:]) for path in sorted(self.folder.glob("*.log")))
 
+    def without_controller(self) -> dict[str, str]:
+        """Return an environment in which no controller answers, and the commands give up at once."""
+        conf = self.folder / "no-controller.conf"
+        there = (self.folder / "slurm.conf").read_text()
+        conf.write_text(re.sub(r"SlurmctldPort=.*", f"SlurmctldPort={free_ports(1)}\nMessageTimeout=1", there))
+        return {"SLURM_CONF": str(conf)}
+
     def sbatch(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         """Submit a job from the project; return its number."""
         command = ["sbatch", "--parsable", *arguments]
