@@ -75,13 +75,13 @@ def look_around(
     jobs: list[PlannedRun], trials: list[PlannedRun], found: Contest | None, slurm: Slurm, options: argparse.Namespace
 ) -> list[PlannedRun]:
     """Print the number of runs and their cost, warn of runs that may not belong to the grid; return the runs to do."""
-    from ranger21.grid.likeness import missing_data, other_code, require_same_runs
+    from ranger21.grid.likeness import missing_data, other_classes, other_code, require_same_runs
 
     if not options.data_on_nodes and (wrong := missing_data([*trials, *jobs])):
         if options.measure or not options.dry_run:
             raise UserError(wrong)
         print(f"warning: {wrong}", file=sys.stderr)
-    for doubt in require_same_runs([*trials, *jobs]):
+    for doubt in (*other_classes(jobs), *require_same_runs([*trials, *jobs]), *(found.doubts() if found else ())):
         print(f"warning: {doubt}", file=sys.stderr)
     queued = slurm.queued()
     if slurm.doubt:

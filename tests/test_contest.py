@@ -137,6 +137,9 @@ def test_a_given_record_is_used_without_tuning(tmp_path: Path) -> None:
     found = two(tmp_path / "b", mine.record, "trainer.steps=5")
     assert found.searches() == [] and found.record == mine.record
     assert sum(job.config.tuning.trials == 3 for job in found.runs()) == 4
+    (doubt,) = found.doubts()
+    assert "had no other argument, but these runs have trainer.steps=5: the winners were not tuned for" in doubt
+    assert two(tmp_path / "c", mine.record).doubts() == [] == mine.doubts()
     whole = read_tuned(mine.record)
     write_tuned(mine.record, [whole[0], replace(whole[1], budget=Budget(3, 1, 1, 101))])
     with pytest.raises(UserError, match=r"used seed 101, which this preset's runs use, too"):

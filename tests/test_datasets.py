@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.fashion_mnist import idx_files
 from support.training import TINY
+from timm.data import ImageNetInfo
 
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
@@ -21,6 +22,7 @@ from ranger21.data.imbalance import choose_zipf
 from ranger21.data.in_memory import InMemory
 from ranger21.grid.cost import cost, images
 from ranger21.grid.jobs import PlannedRun
+from ranger21.grid.likeness import other_classes
 from ranger21.report.groups.chance import chance
 from ranger21.run import experiment
 from ranger21.system.errors import UserError
@@ -121,6 +123,25 @@ def test_other_images_are_not_counted_as_imagenets(images: Path, tmp_path: Path)
     (first.directory / "manifest.json").write_text('{"data": {"train_images": 80}}')
     assert cost([first, second]).images == 2 * config.trainer.epochs * 80
     assert compose_config(["experiment=paper", "data.root=/nowhere"]).data.epoch_images() == 1_281_167
+
+
+def test_classes_that_are_not_imagenets_are_reported(images: Path, tmp_path: Path) -> None:
+    def warned(root: Path, *more: str) -> list[str]:
+        return other_classes(
+            [PlannedRun((), compose_config(["experiment=paper", f"data.root={root}", *more]), tmp_path)]
+        )
+
+    (warning,) = warned(images)
+    assert (
+        warning.startswith(f"the classes of data.root={images} (n99000000, ") and "are not ImageNet's 1,000" in warning
+    )
+    assert warned(images, "data=sample") == [] == warned(tmp_path / "nowhere")
+    names = ImageNetInfo().label_names()
+    for name in names:
+        (tmp_path / "all/train" / name).mkdir(parents=True)
+    assert warned(tmp_path / "all") == []
+    (tmp_path / "all/train" / names[0]).rmdir()
+    assert len(warned(tmp_path / "all")) == 1 and warned(tmp_path / "all", "data.classes=100") == []
 
 
 @pytest.mark.parametrize("name", DATASETS)

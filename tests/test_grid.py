@@ -99,7 +99,7 @@ def test_repeating_the_command_runs_only_what_is_missing(four: list[str], tmp_pa
     dry = reproduce(*four, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.count("python train.py experiment=paper model=resnet50") == 4
-    assert "hours unknown because no run of" in dry.stdout
+    assert "hours unknown because no run of" in dry.stdout and "are not ImageNet's 1,000 classes" in dry.stderr
     assert not (tmp_path / "outputs").exists()
     first = reproduce(*four)
     assert first.returncode == 0, first.stderr

@@ -171,6 +171,7 @@ CHOICES = [
         "trainer.epochs=6 of experiment=",
     ),
     ("tune.py --preset paper", "--preset paper cannot be tuned: its runs also set model."),
+    ("tune.py --optimizers adamw --seed 4 experiment=paper data.holdout=10", "one of the seeds of protocol=paper"),
     ("tune.py --preset paper experiment=demo", "--preset chooses the experiments: omit experiment=."),
     ("tune.py --optimizers adamw experiment=demo --every 5", "--every is only for --status: give both"),
     ("tune.py --optimizers adamw experiment=demo --sbatch=--x", "--sbatch is only for --launcher=slurm: give both"),

@@ -25,6 +25,7 @@ UNKNOWN = [
     ("prepare_imagenet.py $DIR t --nosuch", "unrecognized arguments: --nosuch"),
     ("reproduce.py --preset paper -m", "unrecognized arguments: -m"),
     ("wandb_workspace.py extra", "unrecognized arguments: extra"),
+    ("reproduce.py --preset papr", "Did you mean paper?"),
     ("reproduce.py --preset nosuch", "--preset: invalid choice: 'nosuch'"),
     ("wandb_workspace.py --spread sd", "--spread: invalid choice: 'sd'"),
     ("wandb_workspace.py --group", "--group: expected at least one argument"),

@@ -1,6 +1,7 @@
 """Argument types for the scripts, and the quoting of commands. Imports no torch."""
 
 import argparse
+import difflib
 import glob
 import math
 import os
@@ -30,6 +31,16 @@ class Parser(argparse.ArgumentParser):
     def format_usage(self) -> str:
         """Return the usage line, with which errors begin."""
         return as_typed(super().format_usage())
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is not among the choices of an argument, and name the nearest one."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1, cutoff=0.75)
+            raise argparse.ArgumentError(
+                action, f"{error.message}. Did you mean {near[0]}?" if near else error.message
+            ) from error
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Print a message and exit."""

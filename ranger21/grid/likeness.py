@@ -54,6 +54,12 @@ def missing_data(jobs: Iterable[PlannedRun]) -> str | None:
     return None
 
 
+def other_classes(jobs: Iterable[PlannedRun]) -> list[str]:
+    """Return a warning for each dataset whose classes are not those of the dataset that the runs are named after."""
+    found = [config.other_classes() for config in {repr(job.config.data): job.config.data for job in jobs}.values()]
+    return [f"{clause}: no result of these runs is one on ImageNet." for clause in dict.fromkeys(found) if clause]
+
+
 def other_code(jobs: Sequence[PlannedRun]) -> str | None:
     """Return a warning about runs that different code produced or started; None if there are none."""
     found: dict[str, int] = {}

@@ -92,6 +92,18 @@ class Contest:
             )
         return {key: one for key, one in known.items() if self.given or _is_of(self.request(key[0]), one)}
 
+    def doubts(self) -> list[str]:
+        """Return a warning for each workload whose winners in the given tuned.json were found with other arguments."""
+        found = []
+        for experiment in self.experiments if self.given else ():
+            asked = set(self.request(experiment).recorded)
+            others = {one.arguments for (name, _), one in self.winners().items() if name == experiment}
+            for other in sorted(other for other in others if set(other) != asked):
+                trials = f"the trials of experiment={experiment} in {self.given} had {_listed(other, asked)}"
+                runs = f"these runs have {_listed(asked, other)}"
+                found.append(f"{trials}, but {runs}: the winners were not tuned for these runs.")
+        return found
+
     def trials(self) -> list[PlannedRun]:
         """Return the first trials of the searches that are still to do."""
         return [task.job for search in self.searches() for task in next(search.phases())]
@@ -136,6 +148,10 @@ def as_typed(request: TuningRequest) -> str:
     names = ["--optimizers", ",".join(request.optimizers), "--trials", str(request.trials)]
     words = [f"experiment={','.join(request.experiments)}", *names, *request.arguments, f"outputs={request.outputs}"]
     return command("python", "scripts/tune.py", *words)
+
+
+def _listed(words: Iterable[str], known: Container[str]) -> str:
+    return ", ".join(sorted(word for word in words if word not in known)) or "no other argument"
 
 
 def _is_of(request: TuningRequest, one: Tuned) -> bool:

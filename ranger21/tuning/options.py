@@ -34,7 +34,7 @@ examples:
   successive halving: all trials at 1/4 of the length, the best 8 at 1/2, the best 4 at full length
     python scripts/tune.py experiment=fashion_mnist data.holdout=5000 --optimizers ranger21,adamw --halving 3
   on a cluster: submit the trials; repeat the command to collect them and submit what follows
-    python scripts/tune.py experiment=paper data.holdout=25000 --optimizers ranger21,adamw --launcher slurm \\
+    python scripts/tune.py experiment=paper data.holdout=25000 --seed 5 --optimizers ranger21,adamw --launcher slurm \\
         --at-once 8 --sbatch="--account=abc@v100 --time=20:00:00"
   show the progress
     python scripts/tune.py experiment=fashion_mnist data.holdout=5000 --optimizers ranger21,adamw --status"""

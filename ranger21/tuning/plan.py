@@ -96,7 +96,8 @@ class Planner:
     """Makes the tasks of a tuning request.
 
     Raises:
-        UserError: an experiment has no holdout, or an argument sets what the trials set.
+        UserError: an experiment has no holdout, its protocol has the seed of the trials, or an argument sets what the
+            trials set.
     """
 
     def __init__(self, request: TuningRequest) -> None:
@@ -124,6 +125,12 @@ class Planner:
             raise UserError(
                 f"experiment={experiment} has data.holdout=0, so its trials would be judged on the official validation "
                 "set, which is reserved for the final runs. Add data.holdout=N to hold out N training images."
+            )
+        if (seed := self.request.seed) in config.protocol.seeds:
+            raise UserError(
+                f"--seed {seed} is one of the seeds of protocol={config.protocol.name}, with which the winners will be "
+                f"compared. A winner selected on that seed would have an advantage: add --seed "
+                f"{max(config.protocol.seeds) + 1}, for example."
             )
         return config
 

@@ -68,6 +68,10 @@ class DataConfig:
             return images
         return sum(zipf(int(images // classes), classes, self.imbalance)) if classes else None
 
+    def other_classes(self) -> str | None:
+        """Return a clause which says that the images have other classes than the dataset; None if they may not."""
+        return None
+
     def require(self) -> None:
         """Raise a UserError if the images are missing. Checks names only, and imports no torch."""
 

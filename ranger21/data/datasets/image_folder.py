@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,12 +15,14 @@ from ranger21.data.layout import cache_directory, class_folders, require_image_f
 from ranger21.data.pack import read_facts, require_pack
 from ranger21.system.checks import NEUTRAL, require, require_choice, require_number, require_path
 from ranger21.system.errors import UserError
+from ranger21.system.wording import first_few
 
 if TYPE_CHECKING:
     from ranger21.data.build import Data
     from ranger21.data.validation import Preprocessing, Validation
 
 LARGEST = 10_000  # pixels per side
+WNID = re.compile(r"n\d{8}")  # the name of one of ImageNet's classes
 
 
 @dataclass
@@ -27,10 +31,12 @@ class ImageFolderConfig(DataConfig):
 
     Attributes:
         TRAIN: Number of training images of the complete dataset.
+        CLASSES: A hash of the names of its classes, sorted and one per line; None if they are not checked.
     """
 
     known_classes = 1000
     TRAIN: ClassVar[int] = 1_281_167
+    CLASSES: ClassVar[str | None] = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
     pack: str | None = field(metadata=NEUTRAL)
     stage: str | None = field(default=None, kw_only=True, metadata=NEUTRAL)  # missing in older runs
@@ -95,22 +101,39 @@ class ImageFolderConfig(DataConfig):
         """Return the folder with train/ and val/."""
         return Path(self.root) if self.root else self.default_root() or Path()
 
+    def _class_names(self) -> list[str]:
+        """Return the names of the classes in data.pack or data.root; none if they are missing."""
+        root = self.root or self.default_root()
+        try:
+            if self.pack:
+                return [str(name) for name in read_facts(Path(self.pack))["classes"]]
+            return class_folders(Path(root) / "train") if root else []
+        except (OSError, UserError):
+            return []
+
     def _looks_complete(self) -> bool:
         """Return whether the images are missing, or have the complete dataset's classes, the first one full."""
         assert self.known_classes is not None
-        root = self.root or self.default_root()
-        if not (self.pack or root):
-            return True
+        names = self._class_names()
+        if self.pack or not names:
+            return not names or len(names) == self.known_classes
         try:
-            if self.pack:
-                return len(read_facts(Path(self.pack))["classes"]) == self.known_classes
-            train = Path(root or "") / "train"
-            names = class_folders(train)
-            with os.scandir(train / names[0]) as first:
+            with os.scandir(self.image_root() / "train" / names[0]) as first:
                 found = sum(1 for _ in first)
-        except (OSError, UserError, IndexError):
+        except OSError:
             return True
         return len(names) == self.known_classes and found > self.TRAIN / self.known_classes / 2
+
+    def other_classes(self) -> str | None:
+        names = self._class_names()
+        if not names or self.CLASSES is None:
+            return None
+        if hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest() == self.CLASSES:
+            return None
+        if self.classes is not None and all(WNID.fullmatch(name) for name in names):  # some of ImageNet's, as chosen
+            return None
+        place = f"data.pack={self.pack}" if self.pack else f"data.root={self.image_root()}"
+        return f"the classes of {place} ({first_few(names)}) are not ImageNet's {self.known_classes:,} classes"
 
     def require(self) -> None:
         if self.stage and not self.pack:
@@ -170,6 +193,7 @@ class SampleConfig(ImageFolderConfig):
 
     known_classes = 10
     TRAIN = 1000
+    CLASSES = None
 
     def default_root(self) -> Path:
         return cache_directory() / "sample"
