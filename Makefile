@@ -25,10 +25,15 @@ lint:  ## check style, format and types
 docs:  ## recompute the numbers that README, docs/ and results/ quote
 	$(PYTHON) scripts/check_numbers.py
 
-PAGE = --view "tab=resnet10t-on-fashion-mnist-trainer.epochs%3D4" outputs/pictures/index.html
-pictures:  ## take the screenshots of docs/page again
-	$(PYTHON) scripts/compare.py results/fashion_mnist --out outputs/pictures
-	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/comparison.png --height 640
-	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/light.png
-	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/dark.png --dark
-	$(PYTHON) scripts/screenshot_page.py $(PAGE) docs/page/phone.png --width 390 --height 844
+PAGE = --view "tab=resnet10t-on-fashion-mnist-trainer.epochs%3D4" outputs/pictures/page/index.html docs/page
+DEMO = -- $(PYTHON) train.py experiment=demo outputs=outputs/pictures
+pictures:  ## take the pictures of docs/page and docs/terminal again
+	rm -rf outputs/pictures
+	$(PYTHON) scripts/compare.py results/fashion_mnist --out outputs/pictures/page
+	$(PYTHON) scripts/screenshot_page.py $(PAGE)/comparison.png --height 640
+	$(PYTHON) scripts/screenshot_page.py $(PAGE)/light.png
+	$(PYTHON) scripts/screenshot_page.py $(PAGE)/dark.png --dark
+	$(PYTHON) scripts/screenshot_page.py $(PAGE)/phone.png --width 390 --height 844
+	$(PYTHON) scripts/screenshot_page.py $(PAGE)/print.png --paper A4
+	$(PYTHON) scripts/screenshot_terminal.py docs/terminal/running.png --height 24 --until 62/90 $(DEMO)
+	$(PYTHON) scripts/screenshot_terminal.py docs/terminal/end.png --height 36 $(DEMO)

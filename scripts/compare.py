@@ -14,7 +14,7 @@ import _installed
 
 from ranger21.config.arguments import Parser, as_folder, as_path, as_positive, as_seconds
 from ranger21.config.ending import ending_well
-from ranger21.system.wording import counted, printable
+from ranger21.system.wording import counted, first_few, printable
 
 if TYPE_CHECKING:
     from ranger21.report.groups.comparisons import GroupComparison
@@ -149,9 +149,10 @@ def watch(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Compare the runs, print the tables with notes and verdicts, write the report, and print the paths."""
     # Slow imports come late, so that --help and wrong arguments are answered at once.
-    from ranger21.report.write import examine
+    from ranger21.report.write import examine, own_files
 
     records, report = tuned_records(options), examine(options.runs, options.across)
+    before = own_files(options.out)
 
     from rich.console import Console
 
@@ -172,6 +173,10 @@ def compare(options: argparse.Namespace) -> None:
     print()
     for path in written:
         print(printable(f"wrote {path}"))
+    after = own_files(options.out)
+    if old := sorted(name for name, files in before.items() if after.get(name) == files):
+        said = f"{options.out} also holds files of another comparison: {first_few(old, 8)}."
+        print(printable(f"\n{said} Delete them, or choose another --out."))
 
 
 def tuned_records(options: argparse.Namespace) -> list[Tuned]:

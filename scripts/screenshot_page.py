@@ -4,22 +4,27 @@
     python scripts/screenshot_page.py outputs/compare/index.html page.png
     python scripts/screenshot_page.py outputs/compare/index.html dark.png --dark --view "x=time&lines=runs"
     python scripts/screenshot_page.py outputs/compare/index.html phone.png --width 390 --full
+    python scripts/screenshot_page.py outputs/compare/index.html print.png --paper A4
 
-Needs `pip install playwright` (its own browser is not needed) and a Chromium, such as Debian's package `chromium`.
+Needs `pip install playwright` (its own browser is not needed) and a Chromium, such as Debian's package `chromium`; for
+--paper also `pip install pypdfium2`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from typing import Any
 
 import _installed
 
 from ranger21.config.arguments import Parser, as_path
 from ranger21.config.ending import ending_well
-from ranger21.report.page.browser import address, chromium
+from ranger21.report.page.browser import address, chromium, write_picture
 from ranger21.system.checks import require
 from ranger21.system.errors import UserError
+
+SHARPNESS, GAP = 1.4, 12  # pixels of a sheet per point of its size, and between two sheets
 
 
 def main() -> None:
@@ -32,6 +37,9 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="the whole page, not only the part that fits into the window"
     )
+    parser.add_argument(
+        "--paper", choices=["A4", "Letter"], help="print the page, and show its first two sheets (with --full, all)"
+    )
     parser.add_argument("--dark", action="store_true", help="use the dark colour scheme")
     parser.add_argument("--view", default="", help="the part of the page's address after #")
     parser.add_argument("--hover", default="", metavar="METRIC", help="place the pointer over this metric's panel")
@@ -40,6 +48,8 @@ def main() -> None:
         for name in ("width", "height"):
             require(getattr(options, name) >= 1, f"--{name}", getattr(options, name), "at least 1")
         require(options.picture.suffix in (".png", ".jpg"), "OUT.png", options.picture, "a .png or .jpg")
+        if options.paper and options.hover:
+            raise UserError("--paper and --hover cannot be combined: a printed page has no pointer.")
         if not options.page.is_file():
             raise UserError(f"There is no page {options.page}. python scripts/compare.py writes one.")
         photograph(options)
@@ -68,7 +78,26 @@ def take(page: Any, options: argparse.Namespace) -> None:
         require(options.hover in metrics, "--hover", options.hover, shown)
         page.hover(f'figure[data-metric="{options.hover}"] .plot')
     page.wait_for_timeout(400)
-    page.screenshot(path=options.picture)
+    write_picture(sheets(page, options) if options.paper else page.screenshot(), options.picture)
+
+
+def sheets(page: Any, options: argparse.Namespace) -> bytes:
+    """Print the page, and return a picture of the first two sheets side by side, or of all."""
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise UserError("pypdfium2, which draws printed pages, is not installed: pip install pypdfium2.") from error
+    from PIL import Image
+
+    document = pypdfium2.PdfDocument(page.pdf(format=options.paper))
+    drawn = [sheet.render(scale=SHARPNESS).to_pil() for sheet in list(document)[: None if options.full else 2]]
+    width, height = drawn[0].size
+    picture = Image.new("RGB", (len(drawn) * (width + GAP) - GAP, height), "#b0b4ba")
+    for place, sheet in enumerate(drawn):
+        picture.paste(sheet, (place * (width + GAP), 0))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 if __name__ == "__main__":

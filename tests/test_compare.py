@@ -170,6 +170,22 @@ def test_a_note_lists_the_commits_if_runs_used_different_code(make_run: MakeRun,
     )
 
 
+def test_files_of_another_comparison_in_the_same_folder_are_named(
+    compare: Compare, make_run: MakeRun, tmp_path: Path
+) -> None:
+    for optimizer in ("adamw", "ranger21"):
+        make_run(optimizer, model__name="resnet50")
+        make_run(optimizer, model__name="resnet101", name=f"other-{optimizer}")
+    out, one = tmp_path / "out", tmp_path / "outputs" / "test" / "other-*"
+    assert "another comparison" not in compare(tmp_path / "outputs", "--out", out, "--power", "0.5").stdout
+    (out / "README.md").write_text("mine")
+    said = " ".join(compare(one, "--out", out).stdout.split())
+    sentence = said[said.index(f"{out} also holds files") :]
+    assert sentence.startswith(f"{out} also holds files of another comparison: power.md, resnet50")
+    assert "resnet101" not in sentence and "README.md" not in sentence and "table.md" not in sentence
+    assert sentence.endswith("Delete them, or choose another --out.") and (out / "power.md").is_file()
+
+
 # Mistakes
 
 

@@ -15,8 +15,10 @@ import pytest
 from support.page_browser import SETTLED, Open, needs_browser, pixels
 from support.page_runs import make_run, tab_of
 
+from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.page.page import write_page
-from ranger21.report.page.sections import Tab
+from ranger21.report.page.sections import Tab, comparison_tab
+from ranger21.report.runs.finding import find_runs
 
 
 def lines_of(page: Any, metric: str) -> list[dict[str, Any]]:
@@ -164,6 +166,33 @@ def test_the_first_screen_shows_a_sentence_for_each_pair_and_the_results(
     cell = page.locator(".results tbody tr:first-child td:nth-child(2)").bounding_box()
     assert cell["x"] + cell["width"] <= size[0]
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+@needs_browser
+@pytest.mark.parametrize(("paper", "scheme"), [("A4", "dark"), ("Letter", "light")])
+def test_on_paper_the_table_is_readable_and_the_curves_are_not_pixels(
+    tmp_path: Path, browser: Any, paper: str, scheme: str
+) -> None:
+    pypdfium2 = pytest.importorskip("pypdfium2", reason="needs pip install pypdfium2")
+    for optimizer in ("adamw", "nesterov", "ranger21_official"):
+        make_run(tmp_path / "runs", optimizer, 0)
+        make_run(tmp_path / "runs", optimizer, 1)
+    (comparison,) = compare_like_with_like(find_runs([str(tmp_path / "runs")]).runs)
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page.goto(write_page([comparison_tab(comparison)], tmp_path, title="Paper").as_uri())
+    sheets = list(pypdfium2.PdfDocument(page.pdf(format=paper)))
+    page.close()
+    texts = [sheet.get_textpage().get_text_range() for sheet in sheets]
+    table = "group final top-1 (%) 95 % interval n seeds best top-1 (%)"
+    assert table in texts[0] and "ranger21_official 80.50 ± 0.71 74.15 to 86.85 2 0, 1" in texts[0]
+    everything = "\n".join(texts)
+    assert "Filter groups" not in everything and "x axis" not in everything
+    assert everything.count("epoch\r\n0") == 6  # the axis of each panel, as text
+    for sheet in sheets:  # dark ink on white paper, and nothing beyond the margins of 12 mm
+        picture = np.asarray(sheet.render(scale=2).to_pil().convert("L"))
+        margin = round(11 / 25.4 * 72 * 2)
+        inside = picture[margin:-margin, margin:-margin]
+        assert picture.sum() - inside.sum() == 255 * (picture.size - inside.size) and (inside < 128).mean() < 0.2
 
 
 @needs_browser

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
+from support.command_runner import CommandRunner
+from support.page_browser import needs_browser
 from support.project import ROOT
 
 PROGRAM = """
@@ -81,6 +84,18 @@ def test_the_progress_line_has_a_bar_the_step_the_time_left_and_metrics_that_fit
         subprocess.run([*tmux, "kill-server"], check=False, env=env)
 
 
+@needs_browser
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+def test_a_picture_of_a_command_in_a_terminal_shows_its_screen(tmp_path: Path, commands: CommandRunner) -> None:
+    pytest.importorskip("playwright", reason="needs pip install playwright")
+    picture, command = tmp_path / "made" / "screen.png", ("--", "sh", "-c", "for i in 1 2 3; do echo line $i; done")
+    done = commands.complete("screenshot_terminal.py", str(picture), "--until", "line 4", *command)
+    assert done.returncode == 1 and "--until=line 4 was not on the screen" in done.stderr and "line 3" in done.stderr
+    assert commands.complete("screenshot_terminal.py", str(picture), "--width", "60", *command).returncode == 0
+    height, width, _ = imread(picture).shape
+    assert 90 < height < 140 and 200 < width < 700  # the command and three lines, without the empty rest of the screen
+
+
 def test_a_notebook_gets_no_control_codes_and_the_last_lines_say_what_to_do_next(tmp_path: Path) -> None:
     """The shell commands of a notebook run in a pseudo-terminal, whose output the notebook shows as text."""
     import pty
@@ -99,9 +114,10 @@ def test_a_notebook_gets_no_control_codes_and_the_last_lines_say_what_to_do_next
     assert running.wait() == 0
     text = found.decode().replace("\r\n", "\n")
     assert not [letter for letter in text if ord(letter) < 32 and letter != "\n"]
-    assert text.splitlines()[-4:] == [
+    assert text.splitlines()[-5:] == [
         "done",
-        "python scripts/compare.py outputs/demo --out outputs/compare  (all runs in this folder)",
-        "open outputs/compare/index.html  (the page that it writes)",
-        "python scripts/evaluate.py 'outputs/demo/a run'  (the best checkpoint)",
+        "# compare all runs in this folder; then open outputs/demo-comparison/index.html",
+        "python scripts/compare.py outputs/demo --out outputs/demo-comparison",
+        "# evaluate the best checkpoint",
+        "python scripts/evaluate.py 'outputs/demo/a run'",
     ]

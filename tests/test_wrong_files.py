@@ -70,6 +70,7 @@ RECORDS = [
     ("screenshot_page.py $NOTHING x.png", "There is no page $NOTHING"),
     ("screenshot_page.py $DIR x.png", "There is no page $DIR"),
     ("bench_page.py $NOTHING", "There is no page $NOTHING"),
+    ("screenshot_page.py $FILE x.png --paper A4 --hover lr", "--paper and --hover cannot be combined"),
     ("screenshot_page.py $FILE x.gif", "x.gif is invalid: it must be a .png or .jpg"),
 ]
 DATA = [

@@ -17,6 +17,11 @@ from ranger21.report.targets.targets import has_targets
 from ranger21.report.workloads import text as workloads_text
 from ranger21.report.workloads.workloads import Overall, over_workloads
 
+# What comparisons write, besides the folders of figures
+NAMES = (
+    "index.html", "claims.md", "table.*", "pairs.csv", "targets.*", "workloads*", "ablation*", "tuning*", "power.md",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Report:
@@ -68,6 +73,17 @@ def write_report(report: Report, out: Path, beside: Sequence[str] = (), reload: 
     if report.overall:
         _overall_figures(report.overall, out)
     return [_page(report, out, [*files, *beside], reload), *(out / name for name in files), *folders]
+
+
+def own_files(out: Path) -> dict[str, list[tuple[str, int, int]]]:
+    """Return the files and folders in `out` that comparisons write, by name, with the state of each file in them."""
+    entries = [entry for pattern in NAMES for entry in out.glob(pattern)]
+    found = {}
+    for entry in {*entries, *(picture.parent for picture in out.glob("*/*.svg"))}:
+        files = [path for path in (entry, *entry.glob("*")) if path.is_file()]
+        states = ((path, path.stat()) for path in files)
+        found[entry.name] = sorted((path.name, state.st_ino, state.st_mtime_ns) for path, state in states)
+    return found
 
 
 def write_tables(report: Report, out: Path) -> list[str]:

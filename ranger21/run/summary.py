@@ -71,10 +71,11 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
 
 
 def next_steps(directory: Path) -> list[str]:
-    """Return what to do with a finished run: the commands to compare and evaluate it, and the page to open."""
-    out = Path("outputs") / "compare"
+    """Return what to type after a finished run, with comments: the commands to compare and evaluate it."""
+    out = Path("outputs") / f"{directory.parent.name or 'runs'}-comparison"
     return [
-        f"{command('python', 'scripts/compare.py', directory.parent, '--out', out)}  (all runs in this folder)",
-        f"open {out / 'index.html'}  (the page that it writes)",
-        f"{command('python', 'scripts/evaluate.py', directory)}  (the best checkpoint)",
+        f"# compare all runs in this folder; then open {out / 'index.html'}",
+        command("python", "scripts/compare.py", directory.parent, "--out", out),
+        "# evaluate the best checkpoint",
+        command("python", "scripts/evaluate.py", directory),
     ]

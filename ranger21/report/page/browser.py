@@ -1,7 +1,8 @@
-"""Open a page in a headless Chromium without network access."""
+"""Start a headless Chromium, and write pictures of what it shows."""
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,3 +44,14 @@ def chromium(purpose: str) -> Iterator[Any]:
 def address(page: Path, view: str = "") -> str:
     """Return the address of a page's file, with the part after # that encodes the view."""
     return f"{page.resolve().as_uri()}#{view}"
+
+
+def write_picture(picture: bytes, path: Path) -> None:
+    """Write a picture as a JPEG or, with 256 colours, as a PNG that is a third as large as a browser's."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    if path.suffix == ".png":
+        image = image.quantize(256, Image.Quantize.FASTOCTREE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, optimize=True)

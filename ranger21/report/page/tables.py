@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -12,6 +13,8 @@ from ranger21.report.tables.table import MARKS, SAID
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL
 
 NOTHING = "–"
+TOP, WHOLE = r"top-\d", r'<span class="whole">\g<0></span>'  # no line ends within `top-1`
+BREAK = r"\g<0><wbr>"
 
 
 def difference_table(groups: Sequence[Group]) -> str:
@@ -21,7 +24,7 @@ def difference_table(groups: Sequence[Group]) -> str:
         having: dict[str, list[str]] = {}
         for index, group in enumerate(groups):
             having.setdefault(_setting(group.settings, key), []).append(group_name(index, group))
-        told = [[escape(value), "<br>".join(names)] for value, names in having.items()]
+        told = [[escape(value), " ".join(names)] for value, names in having.items()]
         heading = f"<code>{escape(key)}</code>"
         rows += [["" if i else heading, *row] for i, row in enumerate(told)] if len(told) > 1 else []
     return html_table(["setting", "value", "groups"], rows, "differences") if rows else ""
@@ -46,7 +49,7 @@ def run_table(groups: Sequence[Group]) -> str:
 
 def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -> str:
     """Return a table whose cells are HTML already. The first cell of each row is its heading."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
+    head = "".join(f'<th scope="col">{re.sub(TOP, WHOLE, cell)}</th>' for cell in heads)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows
     )
@@ -54,8 +57,8 @@ def html_table(heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str) -
 
 
 def group_name(index: int, group: Group) -> str:
-    """Return a group's label; the page's script draws a sample of its line in front of it."""
-    return f'<span class="name" data-group="{index}">{escape(group.label)}</span>'
+    """Return a group's label, which may break after = and _. The page's script puts a sample of its line before it."""
+    return f'<span class="name" data-group="{index}">{re.sub("[=_]", BREAK, escape(group.label))}</span>'
 
 
 def _state(run: RecordedRun) -> str:

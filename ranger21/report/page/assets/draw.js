@@ -11,6 +11,7 @@ const FAR = 1e5;          // pixels; points further away than this are drawn the
 /** Draw all lines of a panel, or all of them faded and those of the highlighted group on top. */
 function drawLines(u) {
   const { ctx } = u, { width, height } = ctx.canvas;
+  if (printing) return paint(ctx, u, u.lines, u.lines.length);  // a picture, and anything drawn before, prints as pixels
   if (u.picture?.width !== width || u.picture?.height !== height) {
     u.picture = new OffscreenCanvas(width, height);
     paint(u.picture.getContext("2d"), u, u.lines, u.lines.length);

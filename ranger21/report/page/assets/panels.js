@@ -52,7 +52,7 @@ function drawPanel(entry, range = xRange()) {
   scale.setAttribute("aria-pressed", log);
   entry.stale = false;
   const shown = DATA.groups.map(group => visibleRuns(group).map(run => run.name));
-  const inputs = JSON.stringify([drawing(panel), view.lines, view.band, range, log, isDark(), shown]);
+  const inputs = JSON.stringify([drawing(panel), view.lines, view.band, range, log, isDark(), printing, shown]);
   if (entry.plot && entry.inputs === inputs) return;
   entry.inputs = inputs;
   entry.plot?.destroy();
