@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import datetime
 import functools
 import itertools
@@ -29,6 +30,7 @@ from ranger21.config.ending import ending_well
 from ranger21.landscape import rosenbrock as landscapes
 from ranger21.landscape.rosenbrock import GOAL, LOST, MINIMUM, Point, Walk, gradient, value
 from ranger21.system.errors import UserError
+from ranger21.tracking.colours import look_of
 
 HELP = """\
 Run every optimizer of the project on the Rosenbrock function, and plot their paths in
@@ -127,6 +129,7 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from ranger21.landscape.figures import INK
     from ranger21.report.figures.drawing import save
 
     (x, y), columns = found[0][1][0], min(5, len(found))
@@ -137,12 +140,12 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     xs = np.linspace(min(-1.8, x - 0.3), max(1.8, x + 0.3), 400)
     ys = np.linspace(min(-0.8, y - 0.3), max(2.2, y + 0.3), 400)
     heights = np.log10(value(*np.meshgrid(xs, ys)) + 1e-12)
-    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.62, 256)))
+    greys = ListedColormap(matplotlib.colormaps["Greys"](np.linspace(0, 0.5, 256)))  # the paths have the colours
     for axes, pair in itertools.zip_longest(panels, found):
         if pair is None:
             axes.set_axis_off()
             continue
-        filled = axes.contourf(xs, ys, heights, np.linspace(-2, 3, 11), cmap=colours, extend="both", zorder=-1)
+        filled = axes.contourf(xs, ys, heights, np.linspace(-2, 3, 11), cmap=greys, extend="both", zorder=-1)
         axes.set_rasterization_zorder(0)
         draw_path(axes, pair[0], np.array(pair[1]))
         axes.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), aspect="equal", xticks=(-1, 0, 1), yticks=(0, 1, 2))
@@ -150,7 +153,10 @@ def draw(found: Sequence[tuple[Walk, list[Point]]], caption: str, out: Path) -> 
     figure.suptitle("Down Rosenbrock's valley", x=0.012, ha="left", fontsize=22, fontweight="bold")
     looks: dict[str, Any] = {"loc": "outside lower left", "ncols": min(5, columns + 1), "alignment": "left"}
     looks |= {"title": textwrap.fill(caption, 20 + 36 * columns), "frameon": False}
-    figure.legend(handles=panels[0].get_lines(), **looks)
+    handles = [copy.copy(line) for line in panels[0].get_lines()]
+    for line in handles[:2]:
+        line.set_color(INK)  # the colours of the paths are those of the optimizers
+    figure.legend(handles=handles, **looks)
     return save(figure, out / "trajectories")
 
 
@@ -159,12 +165,13 @@ def draw_path(axes: Any, walk: Walk, path: Any) -> None:
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
-    from ranger21.landscape.figures import INK, PATH
+    from ranger21.landscape.figures import INK
 
+    colour = look_of(walk.optimizer).light
     end = len(path) if walk.steps_to_target is None else walk.steps_to_target + 1
-    outline = [Stroke(linewidth=3.6, foreground=INK), Normal()]
-    axes.plot(*path[:end].T, color=PATH, linewidth=2, path_effects=outline, label=f"until f < {GOAL}")
-    axes.plot(*path[end - 1 :].T, color=PATH, linewidth=0.8, alpha=0.6, zorder=1.5, label="after that")
+    outline = [Stroke(linewidth=3.2, foreground="white"), Normal()]
+    axes.plot(*path[:end].T, color=colour, linewidth=2, path_effects=outline, label=f"until f < {GOAL}")
+    axes.plot(*path[end - 1 :].T, color=colour, linewidth=0.8, alpha=0.6, zorder=1.5, label="after that")
     marks: list[tuple[str, Any, str, float, str, str]] = [
         ("start", path[:1], "o", 7, INK, "white"),
         ("after 10, 100, 1000 steps", path[[k for k in (10, 100, 1000) if k < len(path)]], "o", 4.5, "white", INK),

@@ -19,10 +19,12 @@ from torch import nn
 from ranger21.config.compose import compose_config
 from ranger21.data.sample import CLASSES
 from ranger21.landscape import survey
+from ranger21.landscape.figures import Scale, contour_figure
 from ranger21.landscape.record import LandscapeRecord
 from ranger21.landscape.settings import Settings
 from ranger21.records import directory as records
 from ranger21.system.errors import UserError
+from ranger21.tracking.colours import look_of
 
 SMALL: dict[str, Any] = {"points": 3, "images": 24, "bn_images": 32, "sharpness_seeds": 2, "points_at_once": 2}
 
@@ -56,6 +58,11 @@ def test_the_middle_of_a_surface_has_the_checkpoints_loss(bn: str, tiny: list[st
         assert surface.losses[1][1] == pytest.approx(mark.own_loss[kind], abs=1e-6)
         assert abs(mark.difference) < 1e-6 and abs(mark.own_loss["stored"] - mark.own_loss["recomputed"]) > 1e-3
     assert surfaces[0].title.startswith("resnet10t ") and surfaces[1].title.startswith("resnet10t_noskip ")
+    figure = contour_figure(surfaces, Scale(surfaces, 1e4), "")
+    stars = [
+        line.get_markerfacecolor() for axes in figure.axes for line in axes.get_lines() if line.get_marker() == "*"
+    ]
+    assert stars == [look_of("ranger21").dark] * 2
     arrays = np.load(tmp_path / "out" / "landscape.npz")
     assert arrays["losses"].shape == (2, 3, 3) and arrays["losses"][1].tolist() == surfaces[1].losses
 

@@ -16,6 +16,7 @@ from support.project import ROOT
 
 from ranger21.landscape import rosenbrock as landscapes
 from ranger21.landscape.rosenbrock import LOST, TARGET, best_rate, gradient, judge, value
+from ranger21.tracking.colours import look_of
 
 START = (-1.2, 1.0)
 SMALL = ("--steps", "300", "--search-steps", "100", "--grid", "1e-4", "1e-2", "5", "--jobs", "1")
@@ -45,6 +46,7 @@ def test_tables_and_figures_are_written(out, table):
     assert (out / "trajectories.png").read_bytes()[:4] == b"\x89PNG" and (out / "trajectories.png").stat().st_size > 2e4
     svg = (out / "trajectories.svg").read_text()
     assert all(f"<!-- {name} -->" in svg for name in ("adamw", "ranger21", "gd"))
+    assert all(look_of(name).light.lower() in svg for name in ("adamw", "ranger21", "gd"))
     assert table["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert "5 rates" in table["protocol"] and "300 steps" in table["protocol"] and "--steps 300" in table["command"]
 

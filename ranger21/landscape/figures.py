@@ -17,10 +17,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from ranger21.landscape.record import Surface
 from ranger21.report.figures.drawing import GREY, STYLE, save
 from ranger21.report.runs.metrics import Array
+from ranger21.tracking.colours import look_of
 
 COLOURS = "viridis"
 COLUMNS, LEVELS = 4, 24
-PATH, INK = "#FFCB3D", "#16213A"  # colours of paths and their outlines
+INK = "#16213A"  # the outlines of paths and marks, which have their optimizers' colours
 SEVERAL = (1, 1.5, 2, 3, 5, 7)  # ticks within each decade
 
 
@@ -99,13 +100,15 @@ def _draw_path(axes: Axes, surface: Surface) -> None:
         return
     xs, ys = [station.x for station in surface.trajectory], [station.y for station in surface.trajectory]
     axes.plot(xs, ys, color=INK, linewidth=3.2)
-    axes.plot(xs, ys, color=PATH, linewidth=1.8, marker="o", markersize=3.5, markeredgecolor=INK, markeredgewidth=0.5)
+    colour = look_of(surface.trajectory[-1].optimizer).dark
+    axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o", markersize=3.5, markeredgecolor=INK, markeredgewidth=0.5)
 
 
 def _draw_marks(axes: Axes, surface: Surface) -> None:
     """Draw a star for each checkpoint, numbered if there are several."""
     for number, mark in enumerate(surface.marks, 1):
-        axes.plot([mark.x], [mark.y], "*", markersize=12, markerfacecolor="white", markeredgecolor=INK)
+        colour = look_of(mark.optimizer).dark
+        axes.plot([mark.x], [mark.y], "*", markersize=14, markerfacecolor=colour, markeredgecolor="white")
         if len(surface.marks) > 1:
             looks: dict[str, Any] = {"color": "white", "fontweight": "bold"}
             axes.annotate(str(number), (mark.x, mark.y), (6, 5), textcoords="offset points", **looks)
@@ -134,7 +137,7 @@ def surface_figure(surfaces: Sequence[Surface], scale: Scale, caption: str) -> F
         axes.tick_params(labelsize=7)
         _few_ticks(axes)
         axes.set(xlabel=surface.axes[0], ylabel=surface.axes[1])
-        axes.set_title(title(surface), loc="left")
+        axes.set_title(title(surface), loc="left", y=0.94)  # at 1, its upper half is outside the figure
         axes.view_init(elev=35, azim=-60)
     scale.bar(figure, list(panels), shrink=0.6, aspect=30)
     figure.supxlabel(caption, fontsize=8, color=GREY)

@@ -58,6 +58,7 @@ class MarkedCheckpoint:
     own_loss: dict[str, float]  # with the batch norm statistics `stored` in the checkpoint, and `recomputed`
     difference: float  # difference of `loss` from the own loss with the same kind of statistics
     sharpness: Sharpness
+    optimizer: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class TrajectoryPoint:
         step: the step of the checkpoint.
         x, y: coordinates of the nearest point of the plane.
         captured: fraction of its squared distance from the plane's origin that lies in the plane.
+        optimizer: that of its run.
     """
 
     checkpoint: str
@@ -76,6 +78,7 @@ class TrajectoryPoint:
     x: float
     y: float
     captured: float
+    optimizer: str
 
 
 @dataclass

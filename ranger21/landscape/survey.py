@@ -163,7 +163,8 @@ def _mark(view: LossSlice, number: int, settings: Settings) -> MarkedCheckpoint:
         log.warning(text, checkpoint.source, loss, subject.own_loss[kind])
     sharp = sharpness(subject, settings.sharpness_radius, list(range(settings.sharpness_seeds)))
     where = (checkpoint.source, checkpoint.label, checkpoint.step, *place)
-    return MarkedCheckpoint(*where, loss, subject.own_loss, difference, sharp)
+    optimizer = checkpoint.config.optimizer.name
+    return MarkedCheckpoint(*where, loss, subject.own_loss, difference, sharp, optimizer)
 
 
 def sharpness(subject: LoadedCheckpoint, radius: float, seeds: list[int]) -> Sharpness:
@@ -193,5 +194,6 @@ def _stations(view: LossSlice, trajectory: list[Checkpoint], world: World) -> li
         offset = (checkpoint.vector(view.subjects[0].layout, world.device) - view.origin)[None]
         x, y = directions.coordinates(offset, view.axes)[0].tolist()
         part = directions.captured(offset, view.axes).item()
-        stations.append(TrajectoryPoint(checkpoint.source, checkpoint.step, x, y, part))
+        optimizer = checkpoint.config.optimizer.name
+        stations.append(TrajectoryPoint(checkpoint.source, checkpoint.step, x, y, part, optimizer))
     return sorted(stations, key=lambda station: station.step)
