@@ -118,13 +118,12 @@ def look(
 
 def tell(options: argparse.Namespace, config: Config, checks: Sequence[Check]) -> int:
     """Run the checks, print the table and write machine.json; return the exit status."""
-    from rich.console import Console
-
     from ranger21.machine.check import FAILED
     from ranger21.machine.record import write
     from ranger21.machine.table import summary, table
+    from ranger21.system.terminal import wide_console
 
-    begun, progress = time.monotonic(), Console(stderr=True, highlight=False)
+    begun, progress = time.monotonic(), wide_console(80, stderr=True)
     names = [check.name for check in checks]
     with progress.status("") as status:
 
@@ -135,7 +134,7 @@ def tell(options: argparse.Namespace, config: Config, checks: Sequence[Check]) -
                 progress.print(told, markup=False, soft_wrap=True)
 
         found = look(options, config, checks, begins)
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = wide_console(160)
     console.print(table(found))
     write(options.out, config, found, options.quick, len(found) == len(checks))
     taken = time.monotonic() - begun

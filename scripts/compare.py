@@ -154,13 +154,13 @@ def compare(options: argparse.Namespace) -> None:
     records, report = tuned_records(options), examine(options.runs, options.across)
     before = own_files(options.out)
 
-    from rich.console import Console
-
     from ranger21.report.tables import table
+    from ranger21.report.tables.results import terminal
+    from ranger21.system.terminal import wide_console
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = wide_console(200)
     for comparison in report.comparisons:
-        console.print(table.terminal(comparison.rows, comparison.title))
+        console.print(terminal(comparison.rows, comparison.title, console))
         for sentence in (*table.notes(comparison.rows), *table.sentences(comparison.rows)):
             console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for sentence in report.overall.sentences if report.overall else ():

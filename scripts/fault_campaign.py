@@ -77,13 +77,12 @@ def main() -> int:
 
 def campaign(options: argparse.Namespace) -> int:
     # Slow imports come after parsing, so that --help and errors appear at once.
-    from rich.console import Console
-
     from ranger21.faults.campaign import Campaign
     from ranger21.faults.table import CampaignResult
     from ranger21.records.sessions import session
+    from ranger21.system.terminal import wide_console
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = wide_console(200)
     options.out.mkdir(parents=True, exist_ok=True)  # fail now, before the long part, if it cannot be created
     say = partial(print, flush=True)
     now = session(0, "cpu", 0)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import _installed
-from rich.console import Console
 
 from ranger21.config import VARIANTS
 from ranger21.config.arguments import Parser, as_folder, as_whole
@@ -30,6 +29,7 @@ from ranger21.config.ending import ending_well
 from ranger21.landscape import rosenbrock as landscapes
 from ranger21.landscape.rosenbrock import GOAL, LOST, MINIMUM, Point, Walk, gradient, value
 from ranger21.system.errors import UserError
+from ranger21.system.terminal import wide_console
 from ranger21.tracking.colours import look_of
 
 HELP = """\
@@ -224,7 +224,7 @@ def run(options: argparse.Namespace) -> None:
     }
     walks = [walk for walk, _ in found]
     written = landscapes.write_tables(walks, head, out) + draw(found, said, out)
-    Console(width=None if sys.stdout.isatty() else 120).print(landscapes.terminal(walks))
+    wide_console(120).print(landscapes.terminal(walks))
     print(*(f"wrote {path}" for path in written), sep="\n")
 
 

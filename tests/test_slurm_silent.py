@@ -16,6 +16,7 @@ from support.slurm_cluster import Cluster
 from ranger21.grid.progress import table
 from ranger21.grid.slurm import SUBMITTED, Slurm
 from ranger21.system.errors import UserError
+from ranger21.system.terminal import wide_console
 
 WHY = "%s: Unable to contact slurm controller (connect failure)"
 SILENT = f"SLURM does not answer ({WHY}): run the same command again later, or on a login node."
@@ -59,7 +60,7 @@ def test_without_an_answer_the_status_shows_what_the_disk_knows(tmp_path: Path) 
     unknown = f"It is unknown whether the unfinished runs in {folder / SUBMITTED} are in its queue"
     doubt = f"{SILENT % 'slurm_load_jobs error'} {unknown}"
     slurm = Slurm(folder, [], [], looks=True)
-    shown = str(table([job], slurm).caption)
+    shown = str(table([job], slurm, wide_console(80)).caption)
     assert shown == f"1 runs: 1 stopped\nwarning: {doubt}."
     assert slurm.plan([job], 1, ["x"]).jobs == [job]
     with pytest.raises(UserError) as told:

@@ -33,6 +33,16 @@ time.sleep(WAIT)
 tracker.close(0, {})
 print("done", *next_steps(Path("outputs/demo/a run")), sep="\\n")
 """
+OTHERS = """
+from rich.table import Table
+from ranger21.system.processes import ProgressBar
+from ranger21.system.terminal import wide_console
+table = Table("run", "state")
+table.add_row("first", "[red]failed")
+wide_console(160).print(table)
+with wide_console(80, stderr=True).status("1/3  reading"), ProgressBar("copied", 1000, "{:,.0f}".format) as bar:
+    bar.advance(400)
+"""
 BAR = "━━━━╸━━━━━━━ 300/750  left 0:12:34  loss 1.2346  epoch 2.50  train 45.6 %"
 VALIDATED = "epoch 2.50  step 300  left 0:12:34  val top-1 67.89 %  val loss 0.9877"
 WIDER = {  # what follows in the line of progress, and in that of a validation
@@ -102,7 +112,7 @@ def test_a_notebook_gets_no_control_codes_and_the_last_lines_say_what_to_do_next
 
     leader, follower = pty.openpty()
     env = os.environ | {"PYTHONPATH": str(ROOT), "JPY_PARENT_PID": "1", "TERM": "xterm-256color"}
-    running = subprocess.Popen([sys.executable, "-c", program(0)], stdout=follower, stderr=follower, env=env)
+    running = subprocess.Popen([sys.executable, "-c", OTHERS + program(0)], stdout=follower, stderr=follower, env=env)
     os.close(follower)
     found = b""
     try:
@@ -114,6 +124,7 @@ def test_a_notebook_gets_no_control_codes_and_the_last_lines_say_what_to_do_next
     assert running.wait() == 0
     text = found.decode().replace("\r\n", "\n")
     assert not [letter for letter in text if ord(letter) < 32 and letter != "\n"]
+    assert "failed" in text and "copied: 400 in 0:00:0" in text
     assert text.splitlines()[-5:] == [
         "done",
         "# compare all runs in this folder; then open outputs/demo-comparison/index.html",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,12 +20,13 @@ from ranger21.grid.jobs import MISSING, OUTPUT, STARTED, PlannedRun
 from ranger21.grid.slurm import QueuedJob, Slurm
 from ranger21.records.directory import in_use, last_values, tail
 from ranger21.report.runs.run import DIVERGED, FINISHED, RUNNING
-from ranger21.system.terminal import duration
+from ranger21.system.terminal import duration, first_that_fits, wide_console
 from ranger21.system.wording import one_line
 from ranger21.tracking.splits import HOLDOUT, OFFICIAL, watched
 
 STOPPED, QUEUED, STARTING, FAILED = "stopped", "queued", "starting", "failed"
 ERROR = re.compile(r"error: (?P<sentence>.*)|(?P<raised>[\w.]*(?:Error|Exception)\b.*)")
+HEADS = ("run", "state", "done", "left", "top-1 %", "epoch", "images/s")
 COLOURS = {FINISHED: "green", DIVERGED: "magenta", RUNNING: "cyan", STARTING: "cyan", FAILED: "red", STOPPED: "yellow"}
 
 
@@ -76,31 +78,48 @@ def progress(
     return RunProgress(state, share, last.get("epoch"), top1, last.get("perf/images_per_s"), left, error, split)
 
 
-def table(jobs: Sequence[PlannedRun], slurm: Slurm) -> Table:
-    """Return a table with a row for each run and a summary below."""
+def table(jobs: Sequence[PlannedRun], slurm: Slurm, console: Console) -> Table:
+    """Return a table with a row for each run, and a summary and the failed runs' errors below.
+
+    It has as many columns as fit into the console's width.
+    """
     queued = slurm.queued()
     found = [progress(job, queued, slurm.output(job)) for job in jobs]
     counts = {state: sum(p.state == state for p in found) for state in dict.fromkeys(p.state for p in found)}
-    caption = ", ".join(f"{count} {state}" for state, count in counts.items())
-    caption = f"{len(jobs)} runs: {caption}" + (f"\nwarning: {slurm.doubt}" if slurm.doubt else "")
-    result = Table(box=box.SIMPLE_HEAD, caption=Text(caption), caption_justify="left")
-    for heading in ("run", "state", "done", "epoch", "top-1 %", "images/s", "left", "last error"):
-        result.add_column(heading, justify="left" if heading in ("run", "state", "last error") else "right")
-    for job, now in zip(jobs, found, strict=True):
-        colour = COLOURS.get(now.state, "default")
-        name = "/".join(job.directory.parts[-2:])
-        top1 = _shown(now.top1, ".2f") + (" (holdout)" if now.split == HOLDOUT else "")
-        numbers = [_shown(now.epoch, ".2f"), top1, _shown(now.images_per_s, ".0f")]
-        left = "" if now.left is None else duration(now.left)
-        result.add_row(
-            Text(one_line(name)),
-            Text(now.state, colour),
-            f"{now.done:.0%}" if now.done else "",
-            *numbers,
-            left,
-            Text(one_line(now.error, most=500)),
-        )
-    return result
+    said = [f"{len(jobs)} runs: {', '.join(f'{count} {state}' for state, count in counts.items())}"]
+    said += [
+        f"{_name(job)}: {one_line(now.error, most=500)}" for job, now in zip(jobs, found, strict=True) if now.error
+    ]
+    said += [f"warning: {slurm.doubt}"] if slurm.doubt else []
+    tables = []
+    for columns in range(len(HEADS), 2, -1):
+        one = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=Text("\n".join(said)), caption_justify="left")
+        for heading in HEADS[:columns]:
+            side: Any = "left" if heading in ("run", "state") else "right"
+            one.add_column(heading, justify=side, no_wrap=heading != "run", overflow="fold")
+        for job, now in zip(jobs, found, strict=True):
+            one.add_row(*_cells(job, now)[:columns])
+        tables.append(one)
+    return first_that_fits(tables, console)
+
+
+def _cells(job: PlannedRun, now: RunProgress) -> list[str | Text]:
+    """Return a run's row of the table."""
+    split = " (holdout)" if now.split == HOLDOUT and now.top1 is not None else ""
+    return [
+        Text(_name(job)),
+        Text(now.state, COLOURS.get(now.state, "default")),
+        f"{now.done:.0%}" if now.done else "",
+        "" if now.left is None else duration(now.left),
+        f"{_shown(now.top1, '.2f')}{split}",
+        _shown(now.epoch, ".2f"),
+        _shown(now.images_per_s, ".0f"),
+    ]
+
+
+def _name(job: PlannedRun) -> str:
+    """Return the last two folders of a run's directory."""
+    return one_line("/".join(job.directory.parts[-2:]))
 
 
 def _shown(value: float | None, form: str) -> str:
@@ -122,11 +141,15 @@ def show(jobs: Callable[[], Sequence[PlannedRun]], slurm: Slurm, every: float | 
         slurm: the grid's submissions.
         every: seconds between tables; None: print one table.
     """
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    if every is None:
-        console.print(table(jobs(), slurm))
-        return
-    with Live(table(jobs(), slurm), console=console, auto_refresh=False) as live:
+    console = wide_console(160)
+    live = Live(console=console, auto_refresh=False) if every is not None and console.is_terminal else None
+    with live or contextlib.nullcontext():
         while True:
+            now = table(jobs(), slurm, console)
+            if live:
+                live.update(now, refresh=True)
+            else:
+                console.print(now)
+            if every is None:
+                return
             time.sleep(every)
-            live.update(table(jobs(), slurm), refresh=True)

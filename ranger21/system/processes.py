@@ -22,15 +22,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from ranger21.system.errors import UserError
 from ranger21.system.locks import take
-from ranger21.system.terminal import console, duration
+from ranger21.system.terminal import console, duration, fitting
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PR_SET_PDEATHSIG = 1  # option of prctl(2): the signal that a process gets when its parent dies
 CGROUPS = Path("/sys/fs/cgroup")
+BAR = 12  # characters of the bar
 SECONDS_BETWEEN_LINES = 10  # seconds between lines of progress if standard output is not a terminal
 
 
@@ -218,8 +220,9 @@ class ProgressBar:
 
     def __enter__(self) -> "ProgressBar":
         if console.is_terminal:
-            self._bar = Progress(BarColumn(24), TextColumn("{task.description}"), console=console)
-            self._task = self._bar.add_task(self.sentence(), total=self.total)
+            text = TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False)
+            self._bar = Progress(BarColumn(BAR), text, console=console)
+            self._task = self._bar.add_task(self.shown(), total=self.total)
             self._bar.start()
         return self
 
@@ -232,13 +235,22 @@ class ProgressBar:
     def advance(self, amount: int) -> None:
         self.done += amount
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, description=self.sentence())
+            self._bar.update(self._task, completed=self.done, description=self.shown())
         elif time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             console.print(self.sentence())
 
+    def shown(self) -> str:
+        """Return what stands beside the bar: as much as fits into the line."""
+        width = console.width - BAR - 1
+        return fitting(self.parts(), width)[:width]
+
     def sentence(self) -> str:
+        return ", ".join(self.parts())
+
+    def parts(self) -> list[str]:
+        """Return the amount, the remaining time and the rate."""
         spent = time.monotonic() - self._begin
         left = duration(spent / self.done * (self.total - self.done)) if self.done else "?"
         rate = self.unit(self.done / spent) if spent else "?"
-        return f"{self.what}: {self.unit(self.done)} of {self.unit(self.total)}, {rate}/s, left {left}"
+        return [f"{self.what}: {self.unit(self.done)} of {self.unit(self.total)}", f"left {left}", f"{rate}/s"]

@@ -5,13 +5,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
+from rich.table import Table
 
 from ranger21.system.errors import UserError
 from ranger21.system.files import not_written, put_back
@@ -25,7 +27,21 @@ def in_notebook() -> bool:
     return "JPY_PARENT_PID" in os.environ
 
 
-console = Console(highlight=False, force_jupyter=False, force_terminal=False if in_notebook() else None)
+def wide_console(width: int, stderr: bool = False) -> Console:
+    """Return a console for tables: as wide as the terminal or, where none shows the output, of `width` characters."""
+    own = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(width=None if own else width, stderr=stderr, **PLAIN)
+
+
+# A notebook shows control codes as text.
+PLAIN: dict[str, Any] = {"highlight": False, "force_jupyter": False, "force_terminal": False if in_notebook() else None}
+console = Console(**PLAIN)
+
+
+def first_that_fits(tables: Sequence[Table], on: Console) -> Table:
+    """Return the first table that fits into the console's width or, if none does, the last."""
+    endless = on.options.update(max_width=10_000)
+    return next((table for table in tables if on.measure(table, options=endless).maximum <= on.width), tables[-1])
 
 
 def fitting(parts: Iterable[str], width: int) -> str:

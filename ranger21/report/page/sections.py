@@ -15,10 +15,10 @@ from ranger21.report.groups.grouping import Group
 from ranger21.report.groups.summary import GroupSummary, top1_pairs
 from ranger21.report.page.tables import difference_table, group_name, html_table, run_table
 from ranger21.report.tables import table
+from ranger21.report.tables.results import FIRST, results
 from ranger21.system.wording import counted
 
 OVERVIEW = "overview"
-FIRST = ("group", "final top-1 (%)", "95 % interval", "n")  # the columns of the results that come first on the page
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,12 @@ def scrolling(html: str) -> str:
 
 
 def _results(comparison: GroupComparison) -> str:
-    """Return the table of results, the accuracy first; columns in which every cell is 0 or a dash are left out."""
-    rows, shown = comparison.rows, table.columns(comparison.rows)
-    labels = [group.label for group in comparison.groups]
-    heads = [*FIRST, *(head for head in shown if head not in FIRST)]
-    cells = {head: [shown[head](row) for row in rows] for head in heads}
-    kept = [head for head in heads if head in FIRST or not set(cells[head]) <= {"0", "–"}]
+    """Return the table of results."""
+    rows, labels = comparison.rows, [group.label for group in comparison.groups]
+    cells = results(rows)
     named = [group_name(labels.index(row.group.label), row.group) for row in rows]
-    body = [[named[i], *(escape(cells[head][i]) for head in kept[1:])] for i in range(len(rows))]
-    return html_table(map(escape, kept), body, "results")
+    others = zip(*(map(escape, texts) for head, texts in cells.items() if head != FIRST[0]), strict=True)
+    return html_table(map(escape, cells), [[name, *row] for name, row in zip(named, others, strict=True)], "results")
 
 
 def _claims(comparison: GroupComparison) -> str:

@@ -1,4 +1,4 @@
-"""Write a comparison as table.md, table.csv, pairs.csv and a table for the terminal."""
+"""Write a comparison as table.md, table.csv and pairs.csv."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from ranger21.report.groups import looked_at
 from ranger21.report.groups.comparisons import GroupComparison
@@ -172,17 +168,6 @@ def markdown(comparison: GroupComparison) -> str:
 
 def _list(phrases: Sequence[str]) -> str:
     return "\n".join(f"- {escaped(phrase)}" for phrase in phrases)
-
-
-def terminal(rows: Sequence[GroupSummary], title: str) -> Table:
-    """Return the table for a terminal; the `notes` belong below it."""
-    shown = columns(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title, "table.title"), title_justify="left")
-    for index, heading in enumerate(shown):
-        table.add_column(heading, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*(Text(cell(row)) for cell in shown.values()))
-    return table
 
 
 STATS: dict[str, Callable[[GroupSummary], Estimate | None]] = {
