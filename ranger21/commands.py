@@ -51,7 +51,8 @@ def show_help() -> None:
 
     with ending_well("starts over"):
         purposes = {name: purpose(file) for name, file in commands().items()} | {"slurm": COPY}
-        sys.stdout.write(HELP + "".join(f"  {name:18}{text}\n" for name, text in purposes.items()))
+        width = max(map(len, purposes)) + 1
+        sys.stdout.write(HELP + "".join(f"  {name:{width}}{text}\n" for name, text in purposes.items()))
 
 
 def show_version() -> None:
