@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ranger21.records.checkpoint import Checkpoints
 from ranger21.system.errors import UserError
-
-KEPT = "step-*.pt"
 
 
 class Ensemble(nn.Module):
@@ -31,7 +30,7 @@ def snapshots(run: str) -> list[Path]:
     Raises:
         UserError: If there are fewer than two.
     """
-    found = sorted((Path(run) / "checkpoints").glob(KEPT))
+    found = Checkpoints(Path(run) / "checkpoints").kept()
     if len(found) < 2:
         count = f"only one kept checkpoint, {found[0]}" if found else "no kept checkpoints"
         raise UserError(

@@ -141,6 +141,10 @@ class Checkpoints:
         for path in self.damaged:
             os.replace(path, unused(path.with_suffix(".damaged")))
 
+    def kept(self) -> list[Path]:
+        """Return the checkpoints that `save` was asked to keep, by step."""
+        return sorted(self.last.parent.glob("step-*.pt"))
+
     def use_as_last(self, path: Path) -> None:
         """Link `last` to `path`, so that later starts resume from it."""
         _link(path, self.last)
