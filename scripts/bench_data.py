@@ -40,10 +40,10 @@ from ranger21.data.loader import Loader
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD
 from ranger21.data.order import Share, TrainBatches
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
 from ranger21.data.photographs import jpegs
 from ranger21.data.sources import FolderSource
 from ranger21.engine.course import Course
+from ranger21.packing.make import make_pack
 from ranger21.system.files import write_atomically
 
 BATCH = 64

@@ -32,8 +32,8 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     """Make the pack, and return the final message."""
     from ranger21.data.disk_space import require_space, size_text
     from ranger21.data.folders import image_folders
-    from ranger21.data.packing import estimate, make_pack
     from ranger21.data.sources import FolderSource
+    from ranger21.packing.make import estimate, make_pack
 
     config = compose_config(args.overrides).data
     if not isinstance(config, ImageFolderConfig) or config.pack:
@@ -69,7 +69,7 @@ def check(target: Path, processes: int) -> str:
     Raises:
         UserError: If archives are damaged or missing.
     """
-    from ranger21.data.packing import damaged_shards
+    from ranger21.packing.make import damaged_shards
 
     damaged = damaged_shards(target, processes)
     if damaged:

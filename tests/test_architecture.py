@@ -48,8 +48,8 @@ TORCH_FREE = [
 ]
 # A package ("room") may import only those before it in this list. The same holds for the report's subpackages.
 ROOMS = (
-    "system", "optim", "tracking", "engine", "data", "downloads", "config", "records", "models", "run", "wandb_tools",
-    "report", "machine", "grid", "tuning", "landscape", "faults", "gpu",
+    "system", "optim", "tracking", "engine", "data", "downloads", "packing", "config", "records", "models", "run",
+    "wandb_tools", "report", "machine", "grid", "tuning", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (
     "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",

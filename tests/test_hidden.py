@@ -14,8 +14,8 @@ from ranger21.data.build import build_data
 from ranger21.data.indexing import read_index
 from ranger21.data.names import endings, is_hidden, is_image
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
 from ranger21.data.verify import verify
+from ranger21.packing.make import make_pack
 
 JUNK = [
     "{c}/._img.JPEG", "{c}/.ipynb_checkpoints/copy.JPEG", "{c}/@eaDir/img.JPEG/SYNOFILE_THUMB_M.jpg", "{c}/Thumbs.db",

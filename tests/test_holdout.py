@@ -21,7 +21,7 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.facts import data_facts
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
+from ranger21.packing.make import make_pack
 from ranger21.records.checkpoint_file import read
 from ranger21.run import experiment, validations
 from ranger21.system.errors import UserError

@@ -30,9 +30,9 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.datasets.fashion_mnist import FILES
 from ranger21.data.pack import FACTS, PackRecipe
-from ranger21.data.packing import make_pack
 from ranger21.downloads.devkit import DEVKIT, META, TRUTH
 from ranger21.downloads.official import VAL
+from ranger21.packing.make import make_pack
 
 TRAIN = " ".join(f"'{override}'" for override in TINY)
 Harm = Callable[[Path], object]

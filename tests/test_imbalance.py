@@ -14,7 +14,7 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.imbalance import by_frequency, choose_zipf, zipf
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
+from ranger21.packing.make import make_pack
 from ranger21.records.naming import run_directory
 from ranger21.report.groups.grouping import group_runs
 from ranger21.report.runs.metrics import Metrics

@@ -23,13 +23,13 @@ from support.training import TINY, assert_same_state, last_checkpoint, metrics_w
 
 from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
-from ranger21.data import packing, shards
 from ranger21.data.build import build_data
 from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.pack import FACTS
-from ranger21.data.packing import begin_pack, damaged_shards, make_pack
 from ranger21.engine.course import Course
+from ranger21.packing import shards
+from ranger21.packing.make import begin_pack, damaged_shards, make_pack
 from ranger21.system import processes
 from ranger21.system.errors import UserError
 
@@ -72,7 +72,7 @@ def test_tar_and_numpy_can_read_a_pack(kind, config, packs):
     expected = {}
     for name, source in sources_of(config).items():
         for image in range(len(source)):
-            pixels = packing.pixels_of(source, image, config)
+            pixels = shards.pixels_of(source, image, config)
             expected[name, source.index.path(image).rpartition(".")[0]] = pixels
     for split in ("train", "val"):
         with tarfile.open(packs[kind] / f"{split}-00000.tar") as tar:

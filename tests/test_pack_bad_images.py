@@ -16,8 +16,8 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.pack import FACTS, stored_facts
-from ranger21.data.packing import damaged_shards, make_pack
 from ranger21.data.verify import verify
+from ranger21.packing.make import damaged_shards, make_pack
 from ranger21.system.errors import UserError
 
 

@@ -16,7 +16,7 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import build_data
 from ranger21.data.identity import DataMatch, compare
 from ranger21.data.pack import FACTS
-from ranger21.data.packing import make_pack
+from ranger21.packing.make import make_pack
 from ranger21.system.errors import UserError
 
 

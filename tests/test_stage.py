@@ -130,7 +130,7 @@ def test_stage_needs_a_pack_and_a_folder() -> None:
 def test_training_from_a_copy_equals_training_from_the_pack(images: Path, tmp_path: Path) -> None:
     """Two ranks of one node share one copy."""
     from ranger21.data.build import build_data
-    from ranger21.data.packing import make_pack
+    from ranger21.packing.make import make_pack
 
     tiny = [*TINY, f"data.root={images}", "trainer.epochs=1"]
     config = compose_config(tiny).data

@@ -15,9 +15,9 @@ from ranger21.config.compose import compose_config
 from ranger21.data.build import Data, build_data
 from ranger21.data.index import Index
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
 from ranger21.data.sources import FolderSource
 from ranger21.data.subset import choose_classes, choose_images
+from ranger21.packing.make import make_pack
 from ranger21.records.naming import run_directory
 from ranger21.system.errors import UserError
 

@@ -8,9 +8,9 @@ from ranger21.config import ImageFolderConfig
 from ranger21.config.compose import compose_config
 from ranger21.data.folders import image_folders
 from ranger21.data.pack import PackRecipe
-from ranger21.data.packing import make_pack
 from ranger21.data.sources import FolderSource
 from ranger21.faults.setups import TINY
+from ranger21.packing.make import make_pack
 
 
 class Folders:

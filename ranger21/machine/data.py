@@ -13,10 +13,10 @@ from ranger21.data.disk_space import size_text
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Share, TrainBatches
 from ranger21.data.pack import read_facts
-from ranger21.data.packing import damaged_shards
 from ranger21.engine.course import Course
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
+from ranger21.packing.make import damaged_shards
 from ranger21.system.errors import UserError
 from ranger21.system.processes import granted_cores
 from ranger21.system.wording import first_few

@@ -26,7 +26,7 @@ LONGEST_DIFF = 1_000_000  # characters of a diff that a manifest keeps
 WITHOUT_EFFECT = (
     *(
         f"ranger21/{room}/"
-        for room in ("faults", "gpu", "grid", "landscape", "machine", "report", "tuning", "wandb_tools")
+        for room in ("faults", "gpu", "grid", "landscape", "machine", "packing", "report", "tuning", "wandb_tools")
     ),
     "configs/space/",
     *(

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data import packing, sources
+from ranger21.data import sources
 from ranger21.data.build import build_data
 from ranger21.data.pack import PackRecipe
+from ranger21.packing import make
 from ranger21.system import processes
 from support.project import ROOT
 
@@ -24,7 +25,7 @@ RAW = PackRecipe(36, "squash", "raw", None, None)
 
 def make_shards_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make packs with ten images per archive. Helper processes are forked, so that they see the patch too."""
-    monkeypatch.setattr(packing, "IMAGES_A_SHARD", 10)
+    monkeypatch.setattr(make, "IMAGES_A_SHARD", 10)
     monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
     real = processes.multiprocessing.get_context
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda name: real("fork"))

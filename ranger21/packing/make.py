@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ranger21.data import shards
 from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.disk_space import size_text, tell
 from ranger21.data.identity import identify
@@ -23,8 +22,9 @@ from ranger21.data.pack import (
     stored_facts,
     to_facts,
 )
-from ranger21.data.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
 from ranger21.data.sources import FolderSource, PackSource
+from ranger21.packing import shards
+from ranger21.packing.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 

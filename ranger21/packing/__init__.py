@@ -1,0 +1,1 @@
+"""Making of packs (`ranger21.data.pack`) from folders and from downloads."""
