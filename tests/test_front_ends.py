@@ -15,18 +15,14 @@ from support.transforms import AS_BYTES, BOTH_ENDS, FULL, PLAIN, numbers_of, tra
 from torch import Tensor
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data import on_device, transforms
+from ranger21.data import on_device
 from ranger21.data.decode import Encoded, to_picture, to_tensor
 from ranger21.data.images import ImageDataset
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, LUMA, ToInput
-from ranger21.data.transforms import (
-    FRONT_ENDS,
-    NUMBERS,
-    corner,
-    flips_and_jitters,
-    resized_picture,
-    resized_tensor,
-)
+from ranger21.data.transforms import FRONT_ENDS, paper
+from ranger21.data.transforms.base import NUMBERS
+from ranger21.data.transforms.paper import corner, flips_and_jitters
+from ranger21.data.transforms.resizing import resized_picture, resized_tensor
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import SAMPLE, uniforms
 
@@ -157,11 +153,9 @@ def test_both_front_ends_use_each_random_number_for_the_same_purpose(
     """The order and factors of `pil`'s calls of torchvision are those that `fast` passes to the device."""
     config, called = replace(RECIPE, resize_mode="shorter_side"), []
     reference, own = (FRONT_ENDS[end][0](config) for end in FRONT_ENDS)
-    for which, real in enumerate(transforms.JITTERS):
+    for which, real in enumerate(paper.JITTERS):
         note = lambda picture, factor, which=which, real=real: called.append((which, factor)) or real(picture, factor)  # noqa: E731
-        monkeypatch.setattr(
-            transforms, "JITTERS", (*transforms.JITTERS[:which], note, *transforms.JITTERS[which + 1 :])
-        )
+        monkeypatch.setattr(paper, "JITTERS", (*paper.JITTERS[:which], note, *paper.JITTERS[which + 1 :]))
     for seed, image in enumerate(photographs[:30]):
         called.clear()
         numbers = numbers_of(seed)

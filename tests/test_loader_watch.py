@@ -22,7 +22,7 @@ from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.loader import RESTARTS, Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.sockets import prepare_sockets
-from ranger21.data.transforms import Complete
+from ranger21.data.transforms.base import Transform
 from ranger21.engine.course import Course
 from ranger21.system.errors import UserError
 
@@ -43,7 +43,7 @@ class Numbers:
         return np.full((1, 2, 2), index, np.uint8), index
 
 
-class Noisy(Complete):
+class Noisy(Transform):
     def __call__(self, image: np.ndarray, numbers: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image + np.uint8(100 * numbers[0]))
 

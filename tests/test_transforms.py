@@ -14,7 +14,9 @@ from support.transforms import BOTH_ENDS, FULL, PLAIN, numbers_of, transformed
 from ranger21.config import FashionMNISTConfig, ImageFolderConfig
 from ranger21.data.decode import Encoded, to_tensor
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
-from ranger21.data.transforms import FRONT_ENDS, ShiftAndFlip, resized_picture, resized_tensor
+from ranger21.data.transforms import FRONT_ENDS
+from ranger21.data.transforms.arrays import ShiftAndFlip
+from ranger21.data.transforms.resizing import resized_picture, resized_tensor
 
 DRAWS = 400
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ranger21.data.order import Key
-from ranger21.data.transforms import NUMBERS, Transform
+from ranger21.data.transforms.base import NUMBERS, Transform
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import SAMPLE, uniforms
 

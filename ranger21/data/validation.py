@@ -14,7 +14,7 @@ from ranger21.data.layout import class_folders
 from ranger21.data.pack import require_pack
 from ranger21.data.sources import FolderSource, PackSource
 from ranger21.data.subset import choose_classes, choose_images
-from ranger21.data.transforms import Transform
+from ranger21.data.transforms.base import Transform
 from ranger21.system.errors import UserError
 
 

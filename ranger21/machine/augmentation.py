@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ranger21.config import ImageFolderConfig
-from ranger21.data import transforms
+from ranger21.data.transforms import FRONT_ENDS
+from ranger21.data.transforms.base import NUMBERS
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of, seconds
 
@@ -20,11 +21,11 @@ MOST = 3.5  # steps of 1/255; three consecutive operations round
 def against_cpu(machine: Machine) -> CheckResult:
     """Augment the same random pixels on the device and on the CPU, and compare them in steps of 1/255."""
     here, config = device_of(machine), machine.config.data
-    numbers = np.random.default_rng(0).random((IMAGES, transforms.NUMBERS))
+    numbers = np.random.default_rng(0).random((IMAGES, NUMBERS))
     to_input: Any = config.view().to_input.float()
     row = None
     if isinstance(config, ImageFolderConfig):
-        row = transforms.FRONT_ENDS["fast"][0](config).left_to_do(numbers)
+        row = FRONT_ENDS["fast"][0](config).left_to_do(numbers)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, *config.shape), dtype=torch.uint8, generator=generator)
     rows = None if row is None else torch.from_numpy(row)

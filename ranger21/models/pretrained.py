@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ranger21.data.decode import Encoded, to_picture
 from ranger21.data.on_device import ToInput
-from ranger21.data.transforms import Complete
+from ranger21.data.transforms.base import Transform
 from ranger21.data.validation import Preprocessing
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
@@ -120,7 +120,7 @@ def imagenet_names() -> list[str]:
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
-class TimmTransform(Complete):
+class TimmTransform(Transform):
     """timm's evaluation transform without normalization."""
 
     def __init__(self, recipe: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, PackRecipe, sha256_of, shard_name
 from ranger21.data.sources import FolderSource
-from ranger21.data.transforms import resized_tensor
+from ranger21.data.transforms.resizing import resized_tensor
 from ranger21.system.errors import UserError
 from ranger21.system.files import not_written
 

@@ -11,7 +11,8 @@ import torch
 from ranger21.config import ImageFolderConfig
 from ranger21.data.decode import Encoded
 from ranger21.data.on_device import ToInput
-from ranger21.data.transforms import FRONT_ENDS, NUMBERS
+from ranger21.data.transforms import FRONT_ENDS
+from ranger21.data.transforms.base import NUMBERS
 
 PLAIN = ImageFolderConfig(
     name="imagenet", root=None, batch_size=16, workers=0, timeout=300, eval_batch_size=8, pack=None, transforms="fast",

@@ -69,7 +69,7 @@ class ArrayConfig(DataConfig):
         from ranger21.data.build import Data
         from ranger21.data.images import ImageDataset
         from ranger21.data.selection import choose_of_array, names_of_array
-        from ranger21.data.transforms import AsIs, ShiftAndFlip
+        from ranger21.data.transforms.arrays import AsIs, ShiftAndFlip
 
         folder, held, names = self.folder(), None, ""
         train, val = (self.read(folder, split) for split in ("train", "val"))
@@ -94,7 +94,7 @@ class ArrayConfig(DataConfig):
 
     def view(self) -> Preprocessing:
         from ranger21.data.on_device import ToInput
-        from ranger21.data.transforms import AsIs
+        from ranger21.data.transforms.arrays import AsIs
         from ranger21.data.validation import Preprocessing
 
         return Preprocessing(AsIs(), ToInput(self.MEAN, self.STD), self.SHAPE)
