@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--predictions", type=as_file(), metavar="FILE", help=text)
     text = "evaluate the checkpoints that a run kept (schedule=cyclic), each alone and as an ensemble of all"
     parser.add_argument("--ensemble", action="store_true", help=text)
+    text = "evaluate the raw weights of a run that also kept an average of them (trainer.ema); default: the average"
+    parser.add_argument("--raw", action="store_true", help=text)
     return parser
 
 

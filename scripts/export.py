@@ -59,6 +59,8 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a run directory or a checkpoint")
     parser.add_argument("target", type=as_path, help="the file to write: .safetensors, .pth or .pt")
+    text = "export the raw weights of a run that also kept an average of them (trainer.ema); default: the average"
+    parser.add_argument("--raw", action="store_true", help=text)
     args = parser.parse_args()
     with ending_well("starts over"):
         if args.target.suffix not in (".safetensors", ".pth", ".pt"):
@@ -70,10 +72,10 @@ def main() -> None:
         if args.target.exists() and Path(args.source).exists() and args.target.samefile(args.source):
             raise UserError(f"{args.target} is the file to export from. Choose another name.")
         from ranger21.config.compose import with_overrides
-        from ranger21.models.evaluated import names_by_data, run_of
+        from ranger21.models.evaluated import AVERAGED_NOTE, names_by_data, run_of
         from ranger21.models.weights import export, read_any
 
-        weights = read_any(args.source)
+        weights = read_any(args.source, args.raw)
         run = run_of(weights)
         if run["config"]["model"].get("remove_skips"):
             raise UserError(f"timm has no model without skip connections, as {args.source} is. Nothing was written.")
@@ -86,6 +88,8 @@ def main() -> None:
                 print(f"warning: {args.source} {note}.", file=sys.stderr)
         line = python_line(run, args.target)
         export(weights, args.target)
+        if weights.averaged:
+            print(f"Exported {AVERAGED_NOTE}.", file=sys.stderr)
         print(line)
 
 

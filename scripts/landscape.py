@@ -100,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     add("--sharpness-seeds", type=int, default=settings.sharpness_seeds, help=text)
     text = "distance for the sharpness, in norms of the filters (default: %(default)s)"
     add("--sharpness-radius", type=float, default=settings.sharpness_radius, help=text)
+    text = "take the average of the weights of runs with trainer.ema; default: the raw weights"
+    add("--ema", action="store_true", help=text)
     text = "match the data's n-th class to the model's n-th, for checkpoints without class names"
     add("--by-position", action="store_true", help=text)
     text = "upper end of the colour scale, as a multiple of the lowest loss (default: %(default)g)"

@@ -33,7 +33,13 @@ def logged(images: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     shutil.copytree(images, place / "data")
     next((place / "data" / "train").rglob("*.*")).write_bytes(b"no image")
     overrides = [*TINY, f"data.root={place / 'data'}", "data.on_bad_image=substitute", "trainer.on_nonfinite=skip"]
-    overrides += ["data.holdout=20", "batch_schedule=linear", "batch_schedule.start=8", "batch_schedule.over=2 epochs"]
+    overrides += [
+        "trainer.ema=0.9",
+        "data.holdout=20",
+        "batch_schedule=linear",
+        "batch_schedule.start=8",
+        "batch_schedule.over=2 epochs",
+    ]
     assert run_ranks(overrides, place / "run", 1) == [0], (place / "run.out").read_text()
     return {name for row in metrics_lines(place / "run") for name in row}
 

@@ -164,6 +164,7 @@ LATER: dict[str, dict[str, Any]] = {
         "trainer.final_validation": True,
         "trainer.loss": "cross_entropy",
         "trainer.clip_grad_norm": None,
+        "trainer.ema": None,
     },
 }
 

@@ -34,6 +34,7 @@ class TrainerConfig:
     final_validation: bool = True
     loss: str = "cross_entropy"
     clip_grad_norm: float | None = None
+    ema: float | None = None
     keep_every: str | None = field(default=None, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
@@ -50,6 +51,8 @@ class TrainerConfig:
         require_choice("trainer.loss", self.loss, ("cross_entropy", "bce"))
         if self.clip_grad_norm is not None:
             require_number("trainer.clip_grad_norm", self.clip_grad_norm, 0, open_low=True)
+        if self.ema is not None:
+            require_number("trainer.ema", self.ema, 0, 1, open_low=True)
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         require_number("trainer.profile", self.profile, 0, LONGEST_PROFILE + 1)
         if self.cudnn_benchmark is None:

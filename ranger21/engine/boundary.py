@@ -10,7 +10,7 @@ from ranger21.engine.clock import Clock
 from ranger21.engine.parts import Callbacks, Progress, TrainSetup, TrainState
 from ranger21.engine.plan import Plan
 from ranger21.system.distributed import Agreement
-from ranger21.tracking.splits import split_of
+from ranger21.tracking.splits import images_of, split_of
 
 Ending = Literal["finished", "diverged", "stopped"]
 
@@ -135,7 +135,8 @@ class Boundary:
         progress.evaluated_step = progress.step
         progress.last = {"step": progress.step, "epoch": self.setup.plan.course.epoch(progress.step), **result}
         if best:
-            progress.best = {name: value for name, value in progress.last.items() if split_of(name) in (None, watched)}
+            same = {None, watched, images_of(watched)}
+            progress.best = {name: value for name, value in progress.last.items() if split_of(name) in same}
         return best
 
     def _log(self, metrics: dict[str, float]) -> None:

@@ -56,6 +56,8 @@ def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> 
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    if state.ema:
+        state.ema.update(state.model)
     if setup.undo:
         setup.undo.restore(bad)
         state.nonfinite.left_out(step, bad)

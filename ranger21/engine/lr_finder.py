@@ -51,8 +51,10 @@ def range_test(
     """Train while the learning rate grows from `low` to `high`, by the same factor each step, and restore the state.
 
     The rate is that of the first parameter group; the others keep their ratio to it. The test ends early when the loss
-    is not finite or far above its lowest. Weights, buffers and optimizer are restored bit for bit.
+    is not finite or far above its lowest. Weights, buffers and optimizer are restored bit for bit; an average of the
+    weights is not updated.
     """
+    state = replace(state, ema=None)
     model, optimizer, meter = state.model, state.optimizer, state.meter
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     base = optimizer.param_groups[0]["initial_lr"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -70,12 +70,22 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
 
 
+class Average(Protocol):
+    """A moving average of a model's parameters and buffers, such as timm's ModelEmaV3."""
+
+    module: nn.Module
+
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model."""
+
+
 @dataclass
 class TrainState:
     """The state that training changes and a checkpoint stores.
 
     Attributes:
         model: the model, neither compiled nor wrapped, so that its tensors have the same names as in a checkpoint.
+        ema: the average of the model over the steps, if there is one.
     """
 
     model: nn.Module
@@ -84,6 +94,7 @@ class TrainState:
     meter: Meter
     nonfinite: NonFinite
     progress: Progress = field(default_factory=Progress)
+    ema: Average | None = None
 
 
 @dataclass
@@ -96,7 +107,7 @@ class Callbacks:
         save: writes a checkpoint; its argument says whether the last validation is the best so far.
         stop: holds the exit code of a received signal.
         substitutes: returns how many unreadable images were replaced by others; None if that is not allowed.
-        watched: the split whose top-1 accuracy decides which validation is the best.
+        watched: the split whose top-1 accuracy decides which validation is the best, such as `val` or `val_ema`.
     """
 
     tracker: Tracker

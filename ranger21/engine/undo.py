@@ -5,20 +5,21 @@ from torch import Tensor, nn
 
 
 class Undo:
-    """Copies weights, buffers and optimizer state before each step, for `trainer.on_nonfinite=skip`.
+    """Copies weights, buffers, their average and optimizer state before each step, for `trainer.on_nonfinite=skip`.
 
     The copy needs as much memory as the originals. Counters that an optimizer keeps on the host, such as Ranger21's
     step, still advance in a skipped step; counters on the device, such as those of a fused step, are restored.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None) -> None:
         self._model, self._optimizer = model, optimizer
+        self._models = nn.ModuleList([model] if average is None else [model, average])
         self._saved: list[tuple[Tensor, Tensor]] = []
 
     def _tensors(self) -> list[Tensor]:
         device = next(self._model.parameters()).device
         state = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
-        return [*self._model.parameters(), *self._model.buffers(), *(t for t in state if t.device == device)]
+        return [*self._models.parameters(), *self._models.buffers(), *(t for t in state if t.device == device)]
 
     @torch.no_grad()
     def remember(self) -> None:

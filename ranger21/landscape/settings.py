@@ -28,6 +28,7 @@ class Settings:
         sharpness_seeds: number of directions for the sharpness, with seeds from 0.
         sharpness_radius: distance along these directions, in norms of the filters.
         by_position: match the data's n-th class to the checkpoint's n-th class, whatever their names.
+        ema: take the average of the weights (trainer.ema) instead of the raw weights.
     """
 
     checkpoints: tuple[str, ...]
@@ -46,6 +47,7 @@ class Settings:
     sharpness_seeds: int = 5
     sharpness_radius: float = 0.25
     by_position: bool = False
+    ema: bool = False
 
     def __post_init__(self) -> None:
         three = len(self.checkpoints) == 3
@@ -80,4 +82,5 @@ class Settings:
         names += ["margin"] if self.directions == "plane" else ["radius", "seed"]
         names += ["bn_images"] if self.bn == "recompute" else []
         names += ["by_position"] if self.by_position else []
+        names += ["ema"] if self.ema else []
         return {name: getattr(self, name) for name in names} | {"overrides": list(self.overrides)}

@@ -23,7 +23,7 @@ from ranger21.landscape.settings import Settings
 from ranger21.models.build import build_model, load_weights
 from ranger21.models.classes import ClassMatch, match, match_by_position
 from ranger21.models.weights import Weights, named, with_data_in_place
-from ranger21.records.checkpoint_file import read_run, weights_path
+from ranger21.records.checkpoint_file import AVERAGE, read_run, weights_path
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import ORDER, generator
@@ -67,8 +67,12 @@ class Checkpoint:
     config: Config
 
     @classmethod
-    def read(cls, source: str, overrides: tuple[str, ...]) -> "Checkpoint":
+    def read(cls, source: str, overrides: tuple[str, ...], ema: bool = False) -> "Checkpoint":
         state = read_run(source)
+        if ema:
+            if AVERAGE not in state:
+                raise UserError(f"{source} has no average of the weights: omit --ema, or give a run with trainer.ema.")
+            state["model"] = state[AVERAGE]
         values = with_data_in_place(state["config"], weights_path(source))
         return cls(source, state, with_overrides(values, list(overrides)))
 

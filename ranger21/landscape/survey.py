@@ -52,8 +52,8 @@ def survey(settings: Settings, out: Path, facts: dict[str, Any]) -> list[Surface
 
     Raises a UserError for checkpoints of different models on one plane, or if `out` has a different landscape.
     """
-    checkpoints = [Checkpoint.read(source, settings.overrides) for source in settings.checkpoints]
-    trajectory = [Checkpoint.read(source, settings.overrides) for source in settings.trajectory]
+    checkpoints = [Checkpoint.read(source, settings.overrides, settings.ema) for source in settings.checkpoints]
+    trajectory = [Checkpoint.read(source, settings.overrides, settings.ema) for source in settings.trajectory]
     same = [*(checkpoints[1:] if settings.directions == "plane" else []), *trajectory]
     for other in same:
         checkpoints[0].require_same_model(other)

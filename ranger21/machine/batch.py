@@ -11,7 +11,7 @@ from ranger21.engine.precision import choose_precision
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.machine.model import CLASSES
-from ranger21.models.build import build_model, memory_format
+from ranger21.models.build import average_of, build_model, memory_format
 from ranger21.run.optimizers import build_optimizer
 from ranger21.system.memory import lacks_memory
 
@@ -79,6 +79,7 @@ def step(machine: Machine, here: torch.device, images: int) -> None:
     model = build_model(config.model, CLASSES, channels).to(here, precision.weights)
     model = model.to(memory_format=form)
     optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
+    average = average_of(model, config.trainer.ema) if config.trainer.ema else None
     scaler = precision.scaler()
     inputs = torch.rand(images, channels, height, width, device=here, dtype=precision.weights).to(memory_format=form)
     labels = torch.zeros(images, dtype=torch.int64, device=here)
@@ -89,5 +90,7 @@ def step(machine: Machine, here: torch.device, images: int) -> None:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        if average:
+            average.update(model)
     if here.type == "cuda":
         torch.cuda.synchronize(here)

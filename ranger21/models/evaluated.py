@@ -19,6 +19,8 @@ from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 
+AVERAGED_NOTE = "the average over the steps (trainer.ema); --raw takes the raw weights"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -30,6 +32,7 @@ class Request:
     by_position: bool = False
     real_labels: Path | None = None
     predictions: Path | None = None
+    raw: bool = False
     members: Sequence[Path] = ()  # the checkpoints of an ensemble, the first of which is `source`
 
     @property
@@ -123,7 +126,8 @@ def own_model(request: Request, weights: Weights, config: Config, world: World) 
     names = weights.classes
     if names is None and not request.by_position:
         names = world.on_main(lambda: names_by_data(weights, config))
-    return EvaluatedModel(request.source, model, names, facts["classes"], config, view)
+    notes = [f"Weights: {AVERAGED_NOTE}."] if weights.averaged else []
+    return EvaluatedModel(request.source, model, names, facts["classes"], config, view, notes)
 
 
 def names_by_data(weights: Weights, config: Config) -> list[str] | None:

@@ -52,7 +52,7 @@ def score(request: Request) -> Scored | None:
     if request.predictions and not request.predictions.absolute().parent.is_dir():
         folder = request.predictions.absolute().parent
         raise UserError(f"There is no folder {folder} for --predictions. Create it first.")
-    weights = None if is_timms(request.source) else read_any(request.source)
+    weights = None if is_timms(request.source) and not request.raw else read_any(request.source, request.raw)
     config = config_of_timms(request) if weights is None else config_of(request, run_of(weights))
     with distributed.join(config.trainer.device) as world:
         world.on_main(config.data.prepare_validation)
@@ -82,7 +82,10 @@ def score(request: Request) -> Scored | None:
 
 def together(request: Request, first: EvaluatedModel, config: Config, world: World) -> EvaluatedModel:
     """Return the ensemble of a request's checkpoints, of which `first` is loaded already."""
-    others = [own_model(replace(request, source=str(m)), read_any(str(m)), config, world) for m in request.members[1:]]
+    others = [
+        own_model(replace(request, source=str(m)), read_any(str(m), request.raw), config, world)
+        for m in request.members[1:]
+    ]
     return replace(first, model=Ensemble([first.model, *(other.model for other in others)]))
 
 

@@ -16,13 +16,14 @@ from ranger21.data.build import Data
 from ranger21.data.identity import DataMatch, compare
 from ranger21.models.build import load_weights, of_head
 from ranger21.models.pretrained import is_timms, read_pretrained
-from ranger21.records.checkpoint_file import is_of_a_run, read_file, weights_path
+from ranger21.records.checkpoint_file import AVERAGE, is_of_a_run, read_file, weights_path
 from ranger21.system.errors import UserError
 from ranger21.system.files import replacing
 from ranger21.system.reading import read_json
 from ranger21.system.wording import reason
 
-KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # keys of weights in checkpoints, in timm's order
+AVERAGES = ("state_dict_ema", AVERAGE)  # keys of an average of weights (EMA) in checkpoints, in timm's order
+KEYS = (*AVERAGES, "state_dict", "model")  # keys of weights
 OWN = "ranger21"  # key of the run's description in an exported file
 ELSEWHERE = ("root", "pack", "stage")  # settings with paths, which are meaningless on another machine
 
@@ -36,12 +37,14 @@ class Weights:
         tensors: Tensors by timm's names.
         classes: Class names in the order of the head; None if unknown.
         run: `config` and `data` of the run that made the weights; None if they are not from this project.
+        averaged: Whether they are an average of the weights (EMA) beside which the file has the raw weights.
     """
 
     source: str
     tensors: dict[str, Tensor]
     classes: list[str] | None = None
     run: dict[str, Any] | None = None
+    averaged: bool = False
 
     @property
     def digest(self) -> str:
@@ -53,28 +56,43 @@ class Weights:
         return found.hexdigest()[:16]
 
 
-def read_any(source: str) -> Weights:
+def read_any(source: str, raw: bool = False) -> Weights:
     """Read weights from any supported source, without running code stored in a file.
 
     Args:
         source: One of: a run directory (its best checkpoint), a checkpoint, or an exported file; `timm:NAME`,
             `hf-hub:ID`, `local-dir:PATH`, or such a directory; a .safetensors file; a file written by torch.save that
             is a state_dict or contains one. An average of weights (EMA) is preferred.
+        raw: Whether to read the weights beside an average of them.
 
     Raises:
-        UserError: If the source cannot be read or has no weights.
+        UserError: If the source cannot be read, has no weights, or has no average although `raw` is set.
     """
     if is_timms(source):
+        require_average(source, {}, raw)
         return Weights(source, *read_pretrained(source))
     path = weights_path(source)
     if path.suffix == ".safetensors":
+        require_average(path, {}, raw)
         return _read_safetensors(path)
     state = read_file(path)
+    require_average(path, state, raw)
     own = state.get(OWN) if isinstance(state.get(OWN), dict) else state
     run = _run_in(own)
     if run and own is state:
         run["config"] = with_data_in_place(run["config"], path)
-    return Weights(str(path), _tensors(state, path), run["data"].get("names") if run else None, run)
+    averaged = not raw and run is not None and own is state and AVERAGE in state
+    names = run["data"].get("names") if run else None
+    return Weights(str(path), _tensors(state, path, raw), names, run, averaged)
+
+
+def require_average(source: object, state: dict[str, Any], raw: bool) -> None:
+    """Raise a UserError if the raw weights are requested from a file that has no average of the weights beside them."""
+    if raw and not any(isinstance(state.get(key), dict) for key in AVERAGES):
+        raise UserError(
+            f"{source} has no average of the weights, as runs with trainer.ema save it, so --raw would change nothing: "
+            "omit it."
+        )
 
 
 def _run_in(said: Any) -> dict[str, Any] | None:
@@ -99,9 +117,10 @@ def _read_safetensors(path: Path) -> Weights:
     return Weights(str(path), clean_state_dict(tensors), run["data"].get("names") if run else None, run)
 
 
-def _tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
+def _tensors(state: dict[str, Any], path: Path, raw: bool) -> dict[str, Tensor]:
     """Return the weights in a file's content, without the prefixes of DistributedDataParallel and torch.compile."""
-    found = next((state[key] for key in KEYS if isinstance(state.get(key), dict)), state)
+    keys = [key for key in KEYS if not (raw and key in AVERAGES)]
+    found = next((state[key] for key in keys if isinstance(state.get(key), dict)), state)
     named = all(isinstance(name, str) for name in found)
     tensors = {name: value for name, value in clean_state_dict(found).items() if name != "n_averaged"} if named else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):

@@ -26,6 +26,7 @@ from ranger21.system.wording import reason
 
 State = dict[str, Any]
 FORMAT = 2  # format of a run's checkpoints; format 1 had no class names
+AVERAGE = "model_ema"  # key of the average of the weights (trainer.ema) in a run's checkpoints, as in timm's
 ZIP = b"PK\x03\x04"  # first bytes of a torch file
 OLD = b"\x80\x02\x8a\x0a"  # first bytes of a file of torch up to 1.5, which is not a zip archive and has no checksums
 FOLDER = 0x10  # DOS attribute of a folder; torch reads no bytes of a record with it

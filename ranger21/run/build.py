@@ -17,7 +17,7 @@ from ranger21.engine.parts import TrainSetup, TrainState
 from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision, choose_precision
 from ranger21.engine.undo import Undo
-from ranger21.models.build import build_model, memory_format
+from ranger21.models.build import average_of, build_model, memory_format
 from ranger21.models.weights import named, read_any, start_from
 from ranger21.optim.schedules import Schedule
 from ranger21.run.loss import training_loss
@@ -26,6 +26,7 @@ from ranger21.run.plan import make_plan
 from ranger21.system import randomness
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
+from ranger21.tracking.splits import AVERAGED
 
 log = logging.getLogger("ranger21")
 
@@ -53,6 +54,12 @@ class Parts:
     to_input: nn.Module
     memory_format: torch.memory_format
     workers: int
+
+    @property
+    def watched(self) -> str:
+        """The split whose top-1 accuracy decides which validation is the best: that of the average if there is one."""
+        split = self.data.watched
+        return AVERAGED[split] if self.config.trainer.ema else split
 
     def optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Return the run's optimizer for the tensors."""
@@ -111,7 +118,8 @@ def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | 
         log.info("%s", start_from(model, weights, data.classes))
     model = model.to(world.device, parts.precision.weights, memory_format=parts.memory_format)  # type: ignore[call-overload]
     optimizer, scaler = parts.optimizer(model.parameters()), parts.precision.scaler()
-    return TrainState(model, optimizer, scaler, Meter(world), NonFinite(world)), digest
+    ema = average_of(model, config.trainer.ema) if config.trainer.ema else None
+    return TrainState(model, optimizer, scaler, Meter(world), NonFinite(world), ema=ema), digest
 
 
 def build_loader(parts: Parts, first_step: int) -> Loader:
@@ -128,6 +136,7 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
     Its model is compiled if trainer.compile is set, and wrapped for distributed training.
     """
     trainer, world = parts.config.trainer, parts.world
+    skips = trainer.on_nonfinite == "skip"
     model: nn.Module = torch.compile(state.model) if trainer.compile else state.model  # type: ignore[assignment]
     return TrainSetup(
         world=world,
@@ -140,6 +149,6 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
         seed=parts.config.seed_of_data,
         loss=training_loss(trainer),
         memory_format=parts.memory_format,
-        undo=Undo(state.model, state.optimizer) if trainer.on_nonfinite == "skip" else None,
+        undo=Undo(state.model, state.optimizer, state.ema.module if state.ema else None) if skips else None,
         clip_grad_norm=trainer.clip_grad_norm,
     )

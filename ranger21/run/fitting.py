@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ranger21.engine.parts import Progress
-from ranger21.records.checkpoint_file import State
+from ranger21.records.checkpoint_file import AVERAGE, State
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few, reason, shown
 from ranger21.tracking.splits import OFFICIAL
@@ -31,6 +31,7 @@ def require_fits(
     steps: int,
     classes: int,
     watched: str = OFFICIAL,
+    averaged: bool = False,
 ) -> None:
     """Raise a UserError if a part of the state is not what this run would have saved.
 
@@ -43,10 +44,12 @@ def require_fits(
         steps: the number of steps of the whole run.
         classes: the number of classes.
         watched: the split by which the best validation is chosen.
+        averaged: whether the run keeps an average of the weights.
     """
     looks: list[Callable[[], Clauses]] = [
         lambda: numbers_amiss(state, steps, classes, watched),
         lambda: model_amiss(state["model"], model),
+        lambda: average_amiss(state, model, averaged),
         lambda: scaler_amiss(state["scaler"], scaler),
         lambda: optimizer_amiss(state["optimizer"], model, make),
     ]
@@ -144,6 +147,14 @@ def model_amiss(weights: Any, model: nn.Module) -> Clauses:
     for name, param in model.named_parameters():
         if name in weights and param.is_floating_point() and not weights[name].isfinite().all():
             yield f"its model's {name} has values that are not finite"
+
+
+def average_amiss(state: State, model: nn.Module, averaged: bool) -> Clauses:
+    """Yield what is wrong with the average of the weights."""
+    if averaged and AVERAGE not in state:
+        yield "it has no average of the weights (trainer.ema)"
+    for clause in model_amiss(state[AVERAGE], model) if averaged else ():
+        yield f"in the average of the weights, {clause}"
 
 
 def kind_of(value: Any, like: Tensor) -> str:

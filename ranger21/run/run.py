@@ -27,6 +27,7 @@ from ranger21.system.stopping import StopFlag, mark_stopped
 from ranger21.system.wording import first_few
 
 log = logging.getLogger("ranger21")
+LARGE_SHARE = 0.01  # of the initial weights in the final average, above which a warning says so
 
 
 class Run:
@@ -101,6 +102,9 @@ class Run:
             by_class = first_few([f"{name} {count:,}" for name, count in data.kept.items()], 12)
             text = "data.imbalance=%g keeps these numbers of training images per class: %s."
             log.info(text, config.data.imbalance, by_class)
+        if (decay := config.trainer.ema) and (share := decay**parts.plan.total_steps) > LARGE_SHARE:
+            text = "trainer.ema=%g: the initial weights will be %.0f %% of the average after all %d steps: lower it."
+            log.warning(text, decay, 100 * share, parts.plan.total_steps)
         if step:
             log.info("Resumed at step %d of %d.", step, parts.plan.total_steps)
         more = {"precision": parts.precision.name, "threads": torch.get_num_threads()}

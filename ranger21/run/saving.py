@@ -9,7 +9,7 @@ from ranger21.engine.parts import Progress, TrainState
 from ranger21.models.classes import require_same_classes
 from ranger21.records import directory as records
 from ranger21.records.checkpoint import Checkpoints
-from ranger21.records.checkpoint_file import FORMAT, State
+from ranger21.records.checkpoint_file import AVERAGE, FORMAT, State
 from ranger21.records.directory import RunDirectory
 from ranger21.run.build import Parts
 from ranger21.run.fitting import is_names, require_fits
@@ -48,6 +48,8 @@ def restore(state: TrainState, parts: Parts, origin: Origin, path: Path) -> RunS
     parts.world.on_main(lambda: require_restorable(origin.state, path, state, parts, origin.place))
     saved = origin.take(path)
     state.model.load_state_dict(saved["model"])
+    if state.ema:
+        state.ema.module.load_state_dict(saved[AVERAGE])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
     state.meter.restore(saved["meter"])
@@ -72,8 +74,8 @@ def require_restorable(saved: State, path: Path, state: TrainState, parts: Parts
             f"{place.path} was trained in {precision}, and would continue in {parts.precision.name} on this device: "
             "resume it on the same kind of device."
         )
-    rest = (state.scaler.state_dict(), parts.plan.total_steps, len(data.classes), data.watched)
-    require_fits(saved, path, state.model, parts.example_optimizer, *rest)
+    rest = (state.scaler.state_dict(), parts.plan.total_steps, len(data.classes), parts.watched)
+    require_fits(saved, path, state.model, parts.example_optimizer, *rest, averaged=state.ema is not None)
     step = None if saved.get("metrics_rest") else saved["progress"].get("logged_step")
     require_lines(place.metrics, saved["metrics_size"], step)
 
@@ -126,6 +128,7 @@ class Saver:
         return {
             "format": FORMAT,
             "model": state.model.state_dict(),
+            **({AVERAGE: state.ema.module.state_dict()} if state.ema else {}),
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
             "precision": self.parts.precision.name,

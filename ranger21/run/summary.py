@@ -12,10 +12,11 @@ from ranger21.engine.plan import Plan
 from ranger21.system.project import command
 from ranger21.system.terminal import console, duration
 from ranger21.tracking.jsonl import rounded
-from ranger21.tracking.splits import HOLDOUT, OFFICIAL, VALIDATED
+from ranger21.tracking.splits import AVERAGED, HOLDOUT, OFFICIAL, VALIDATED
 
 log = logging.getLogger("ranger21")
 SHOWN = {HOLDOUT: "holdout", OFFICIAL: "official set"}
+SHOWN |= {averaged: f"{SHOWN[split]}, average of weights" for split, averaged in AVERAGED.items()}
 
 
 def summarize(ending: Ending, progress: Progress, plan: Plan, skipped: int, first_bad: int | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The validations of a run: on which images, and when on the official validation set."""
 
+import torch
 from torch import nn
 
 from ranger21.data.loader import Loader
@@ -8,29 +9,34 @@ from ranger21.engine.evaluation import Interrupted, evaluate
 from ranger21.engine.parts import TrainState
 from ranger21.run.build import Parts
 from ranger21.system import stalls
-from ranger21.tracking.splits import HOLDOUT, OFFICIAL
+from ranger21.tracking.splits import AVERAGED, HOLDOUT, OFFICIAL, images_of
 
 
 class Validations:
-    """Validates a run's model; call it to validate once.
+    """Validates a run's model, and then the average of its weights if there is one; call it to validate once.
 
-    Every validation reads the split `watched`, by which the best checkpoint is chosen. If that is a holdout, the
-    validation after the last step reads the official validation set as well, unless `trainer.final_validation` is
-    false; no other validation does.
+    Every validation reads the same split. If that is a holdout, the validation after the last step reads the official
+    validation set as well, unless `trainer.final_validation` is false; no other validation does.
 
     Args:
         model: `state.model`, compiled if trainer.compile is set, and not wrapped for distributed training.
 
     Attributes:
+        watched: the split by which the best checkpoint is chosen, such as `val`, or `val_ema` if there is an average.
         loaders: the loaders by split.
     """
 
     def __init__(self, parts: Parts, state: TrainState, model: nn.Module) -> None:
-        self.parts, self.state, self.model = parts, state, model
-        self.watched = parts.data.watched
-        holdout = self.watched == HOLDOUT and parts.config.trainer.final_validation
+        self.parts, self.state = parts, state
+        self.models = dict.fromkeys((OFFICIAL, HOLDOUT), (state.model, model))
+        if state.ema:
+            average = state.ema.module
+            called: nn.Module = torch.compile(average) if parts.config.trainer.compile else average  # type: ignore[assignment]
+            self.models |= dict.fromkeys(AVERAGED.values(), (average, called))
+        self.watched = parts.watched
+        holdout = parts.data.watched == HOLDOUT and parts.config.trainer.final_validation
         self.at_the_end = [OFFICIAL] if holdout else []
-        self.loaders = {split: self._loader(split) for split in (self.watched, *self.at_the_end)}
+        self.loaders = {split: self._loader(split) for split in (parts.data.watched, *self.at_the_end)}
 
     def _loader(self, split: str) -> Loader:
         images = self.parts.data.validated(split)
@@ -40,28 +46,35 @@ class Validations:
 
     def __call__(self, interrupted: Interrupted) -> dict[str, float] | None:
         """Return the metrics, named by their split; None as soon as `interrupted` returns True."""
-        parts, last = self.parts, self.state.progress.step == self.parts.plan.total_steps
-        parts.world.share_buffers(self.state.model)
-        self.model.eval()
+        last = self.state.progress.step == self.parts.plan.total_steps
 
         def asked() -> bool:
             stalls.alive()
             return interrupted()
 
         metrics: dict[str, float] = {}
-        for split in (self.watched, *(self.at_the_end if last else ())):
-            found = evaluate(
-                self.model,
-                self.loaders[split],
-                parts.to_input,
-                parts.world,
-                parts.precision,
-                parts.config.trainer.label_smoothing,
-                parts.memory_format,
-                interrupted=asked,
-                split=split,
-            )
-            if found is None:
-                return None
-            metrics |= found
+        for split in (self.parts.data.watched, *(self.at_the_end if last else ())):
+            for name in (split, AVERAGED[split]):
+                if name not in self.models:
+                    continue
+                found = self._validate(name, asked)
+                if found is None:
+                    return None
+                metrics |= found
         return metrics
+
+    def _validate(self, split: str, interrupted: Interrupted) -> dict[str, float] | None:
+        parts, (model, called) = self.parts, self.models[split]
+        parts.world.share_buffers(model)
+        called.eval()
+        return evaluate(
+            called,
+            self.loaders[images_of(split)],
+            parts.to_input,
+            parts.world,
+            parts.precision,
+            parts.config.trainer.label_smoothing,
+            parts.memory_format,
+            interrupted=interrupted,
+            split=split,
+        )

@@ -17,6 +17,7 @@ class Panel:
 
 
 VALIDATION, WATCHED, TRAINING, SCHEDULE = "Validation", "Holdout of the training set", "Training", "Schedule"
+AVERAGED = "Average of the weights"
 GRADIENT, SPEED = "Gradient", "Throughput"
 
 PANELS = (
@@ -28,6 +29,10 @@ PANELS = (
     Panel("holdout/loss", "Loss", "nats", WATCHED, log=True),
     Panel("holdout/acc5", "Top-5 accuracy", "%", WATCHED),
     Panel("holdout/loss_smoothed", "Loss with label smoothing", "nats", WATCHED, log=True),
+    Panel("val_ema/acc1", "Top-1 accuracy", "%", AVERAGED),
+    Panel("val_ema/loss", "Loss", "nats", AVERAGED, log=True),
+    Panel("holdout_ema/acc1", "Top-1 accuracy, holdout", "%", AVERAGED),
+    Panel("holdout_ema/loss", "Loss, holdout", "nats", AVERAGED, log=True),
     Panel("train/loss", "Objective", "nats", TRAINING, log=True),
     Panel("train/acc1", "Top-1 accuracy on augmented images", "%", TRAINING),
     Panel("train/skipped_steps", "Steps left out, not finite", "steps", TRAINING),

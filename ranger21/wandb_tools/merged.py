@@ -11,7 +11,7 @@ from typing import Any
 from ranger21.system.reading import Unreadable, read_json, read_lines, too_much
 from ranger21.tracking import number
 from ranger21.tracking.loggers.wandb_tracker import BEGUN, SENT
-from ranger21.tracking.splits import HOLDOUT, split_of, watched
+from ranger21.tracking.splits import AVERAGED, HOLDOUT, images_of, split_of, watched
 from ranger21.wandb_tools.file import Fragment, merge, pack, read_records, record_class
 from ranger21.wandb_tools.rebuilt import beginning
 
@@ -99,9 +99,12 @@ def outcome(run: FoundRun, rows: list[dict[str, Any]]) -> dict[str, Any]:
     best = result.get("best")
     if not best or not isinstance(best, dict):
         split = watched(any(f"{HOLDOUT}/acc1" in row for row in rows))
+        if any(f"{AVERAGED[split]}/acc1" in row for row in rows):
+            split = AVERAGED[split]
         valid = [row for row in rows if math.isfinite(number(row.get(f"{split}/acc1")))]
         top = max(valid, key=lambda row: row[f"{split}/acc1"], default={})
-        best = {key: value for key, value in top.items() if key in ("step", "epoch") or split_of(key) == split}
+        same = {split, images_of(split)}
+        best = {key: value for key, value in top.items() if key in ("step", "epoch") or split_of(key) in same}
     status = {"status": result["status"]} if "status" in result else {}
     return status | {f"best/{key}": value for key, value in best.items()}
 

@@ -153,8 +153,8 @@ def assert_same_state(one: dict[str, Any], other: dict[str, Any]) -> None:
         else:
             assert a == b or a is b, f"{path}: {a} {b}"
 
-    for key in ("model", "optimizer", "scaler"):
-        compare(one[key], other[key], key)
+    for key in ("model", "model_ema", "optimizer", "scaler"):
+        compare(one.get(key), other.get(key), key)
     for key in ("step", "best", "last"):
         compare(one["progress"][key], other["progress"][key], key)
     assert one["meter"] == pytest.approx(other["meter"])

@@ -15,10 +15,16 @@ BEST = {
     "the final figures are measured on the official validation set, once, at the end.",
 }
 UNREAD = "never evaluated on the official validation set (trainer.final_validation=false): it has no final figures."
+AVERAGE = (
+    "also kept an average of the weights (trainer.ema), which chose best.pt; its figures are those of the raw weights."
+)
 
 
 def sentences(groups: Sequence[Group]) -> list[str]:
-    """Return a sentence for each split that best.pt was selected on, naming the groups if there are several splits."""
+    """Return a sentence for each split that best.pt was selected on, naming the groups if there are several splits.
+
+    Further sentences name groups that were never evaluated on the official set, or that kept an average of the weights.
+    """
     found = {split: [g.label for g in groups if any(run.watched == split for run in g.runs)] for split in BEST}
     several = all(found.values())
     said = [
@@ -27,4 +33,5 @@ def sentences(groups: Sequence[Group]) -> list[str]:
         if labels
     ]
     unread = [g.label for g in groups if any(run.config.get("trainer.final_validation") is False for run in g.runs)]
-    return said + [f"{label} {UNREAD}" for label in unread]
+    averaged = [g.label for g in groups if any(run.config.get("trainer.ema") for run in g.runs)]
+    return said + [f"{label} {UNREAD}" for label in unread] + [f"{label} {AVERAGE}" for label in averaged]
