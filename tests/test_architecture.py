@@ -117,7 +117,14 @@ def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
             ("timm",),
             {
                 f"ranger21/{x}.py"
-                for x in ("models/build", "models/pretrained", "models/weights", "run/loss", "run/optimizers")
+                for x in (
+                    "models/build",
+                    "models/pretrained",
+                    "models/training",
+                    "models/weights",
+                    "run/loss",
+                    "run/optimizers",
+                )
             },
         ),
         (

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ranger21.config.model import ModelConfig
-from ranger21.config.optimizers import OPTIMIZERS, OptimizerConfig
+from ranger21.config.optimizers import OPTIMIZERS, OfficialConfig, OptimizerConfig
 from ranger21.config.protocol import ProtocolConfig
 from ranger21.config.records import RecordsConfig
 from ranger21.config.schedules import (
@@ -86,6 +86,11 @@ class Config:
             raise UserError(
                 "trainer.final_validation=false requires a holdout, because without one every validation uses the "
                 "official validation set: give data.holdout=N."
+            )
+        if self.trainer.layer_decay is not None and isinstance(self.optimizer, OfficialConfig):
+            raise UserError(
+                "trainer.layer_decay cannot be used with optimizer=ranger21_official, whose weight decay needs all "
+                "parameters in one group: use optimizer=ranger21, or trainer.layer_decay=null."
             )
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
@@ -165,6 +170,7 @@ LATER: dict[str, dict[str, Any]] = {
         "trainer.loss": "cross_entropy",
         "trainer.clip_grad_norm": None,
         "trainer.ema": None,
+        "trainer.layer_decay": None,
     },
 }
 

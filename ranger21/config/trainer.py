@@ -35,6 +35,7 @@ class TrainerConfig:
     loss: str = "cross_entropy"
     clip_grad_norm: float | None = None
     ema: float | None = None
+    layer_decay: float | None = None
     keep_every: str | None = field(default=None, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,8 @@ class TrainerConfig:
             require_number("trainer.clip_grad_norm", self.clip_grad_norm, 0, open_low=True)
         if self.ema is not None:
             require_number("trainer.ema", self.ema, 0, 1, open_low=True)
+        if self.layer_decay is not None:
+            require_number("trainer.layer_decay", self.layer_decay, 0, 1, open_low=True)
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         require_number("trainer.profile", self.profile, 0, LONGEST_PROFILE + 1)
         if self.cudnn_benchmark is None:

@@ -11,7 +11,8 @@ from ranger21.engine.precision import choose_precision
 from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.machine.model import CLASSES
-from ranger21.models.build import average_of, build_model, memory_format
+from ranger21.models.build import build_model, memory_format
+from ranger21.models.training import average_of
 from ranger21.run.optimizers import build_optimizer
 from ranger21.system.memory import lacks_memory
 

@@ -7,7 +7,6 @@ import timm
 import torch
 from timm.layers import BatchNormAct2d
 from timm.models.resnet import BasicBlock, Bottleneck
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from ranger21.config import ModelConfig
@@ -115,14 +114,6 @@ def remove_skips(model: nn.Module, name: str) -> None:
         last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
         if getattr(last, "weight", None) is not None:
             nn.init.ones_(last.weight)
-
-
-def average_of(model: nn.Module, decay: float) -> ModelEmaV3:
-    """Return an exponential moving average of a model, which begins as a copy of it, in evaluation mode.
-
-    Floating point buffers, such as batch norm's running statistics, are averaged like parameters; counters are copied.
-    """
-    return ModelEmaV3(model, decay=decay)
 
 
 def heads(model: nn.Module) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from ranger21.engine.parts import TrainSetup, TrainState
 from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision, choose_precision
 from ranger21.engine.undo import Undo
-from ranger21.models.build import average_of, build_model, memory_format
+from ranger21.models.build import build_model, memory_format
+from ranger21.models.training import average_of, layer_scales
 from ranger21.models.weights import named, read_any, start_from
 from ranger21.optim.schedules import Schedule
 from ranger21.run.loss import training_loss
@@ -61,14 +62,18 @@ class Parts:
         split = self.data.watched
         return AVERAGED[split] if self.config.trainer.ema else split
 
-    def optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return the run's optimizer for the tensors."""
-        return build_optimizer(params=params, **self.hyperparameters)
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the run's optimizer for a model."""
+        return build_optimizer(params=model.parameters(), **self.hyperparameters, layer_scales=self._scales(model))
 
-    def example_optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return an optimizer for CPU tensors that has the same state entries as the run's optimizer."""
+    def example_optimizer(self, model: nn.Module, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return an optimizer for CPU tensors like a model's parameters, with the state entries of `optimizer`."""
         values = {name: value for name, value in self.hyperparameters.items() if name != "fused"}
-        return build_optimizer(params=params, **values)
+        return build_optimizer(params=params, **values, layer_scales=self._scales(model))
+
+    def _scales(self, model: nn.Module) -> list[float] | None:
+        decay = self.config.trainer.layer_decay
+        return None if decay is None else layer_scales(model, decay, self.config.model.name)
 
     def loader(self, dataset: Any, batches: Any) -> Loader:
         """Return a loader of the dataset's images in the order of `batches`."""
@@ -117,7 +122,7 @@ def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | 
         digest = weights.digest
         log.info("%s", start_from(model, weights, data.classes))
     model = model.to(world.device, parts.precision.weights, memory_format=parts.memory_format)  # type: ignore[call-overload]
-    optimizer, scaler = parts.optimizer(model.parameters()), parts.precision.scaler()
+    optimizer, scaler = parts.optimizer(model), parts.precision.scaler()
     ema = average_of(model, config.trainer.ema) if config.trainer.ema else None
     return TrainState(model, optimizer, scaler, Meter(world), NonFinite(world), ema=ema), digest
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,11 +58,15 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     decay_norm_and_bias: bool,
+    layer_scales: Sequence[float] | None = None,
     lookahead_k: int = 0,
     lookahead_beta: float = 0.5,
     **kwargs: Any,
 ) -> torch.optim.Optimizer:
     """Return the optimizer `name`. Every parameter group also has `initial_lr`, which a schedule multiplies.
+
+    `layer_scales` has a factor of the learning rate for each of the parameters. The groups with the highest rate come
+    first.
 
     Torch's optimizers use their fused step where torch has one for the device. Lookahead wraps torch's and timm's
     optimizers; ours include it.
@@ -73,7 +77,10 @@ def build_optimizer(
         trained = [p for p in params if p.requires_grad]
         optimizer = Ranger21Official(trained, lr, weight_decay=weight_decay, **lookahead, **kwargs)
     else:
+        params = list(params)
         groups = parameter_groups(params, weight_decay, decay_norm_and_bias)
+        if layer_scales is not None:
+            groups = by_layer(groups, lr, {id(p): scale for p, scale in zip(params, layer_scales, strict=True)})
         if name in OURS:
             optimizer = ours(name, groups, lr=lr, **(lookahead if name == "ranger21" else {}), **kwargs)
         elif name in FUSED:
@@ -88,6 +95,16 @@ def build_optimizer(
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     return optimizer
+
+
+def by_layer(groups: list[dict[str, Any]], lr: float, scales: Mapping[int, float]) -> list[dict[str, Any]]:
+    """Split parameter groups by the factor of the learning rate, the highest first. `scales` has it by `id`."""
+    split = [
+        {**group, "lr": lr * scale, "params": [param for param in group["params"] if scales[id(param)] == scale]}
+        for scale in sorted(set(scales.values()), reverse=True)
+        for group in groups
+    ]
+    return [group for group in split if group["params"]]
 
 
 def ours(name: str, groups: list[dict[str, Any]], fused: bool | None = None, **kwargs: Any) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def require_restorable(saved: State, path: Path, state: TrainState, parts: Parts
             "resume it on the same kind of device."
         )
     rest = (state.scaler.state_dict(), parts.plan.total_steps, len(data.classes), parts.watched)
-    require_fits(saved, path, state.model, parts.example_optimizer, *rest, averaged=state.ema is not None)
+    make = partial(parts.example_optimizer, state.model)
+    require_fits(saved, path, state.model, make, *rest, averaged=state.ema is not None)
     step = None if saved.get("metrics_rest") else saved["progress"].get("logged_step")
     require_lines(place.metrics, saved["metrics_size"], step)
 

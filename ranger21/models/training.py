@@ -1,0 +1,40 @@
+"""What a training adds to a model, by timm's functions: an average of its weights, and learning rates by layer."""
+
+from timm.optim import param_groups_layer_decay
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from ranger21.system.errors import UserError
+
+
+def average_of(model: nn.Module, decay: float) -> ModelEmaV3:
+    """Return an exponential moving average of a model, which begins as a copy of it, in evaluation mode.
+
+    Floating point buffers, such as batch norm's running statistics, are averaged like parameters; counters are copied.
+    """
+    return ModelEmaV3(model, decay=decay)
+
+
+def layer_scales(model: nn.Module, decay: float, name: str) -> list[float]:
+    """Return a factor of the learning rate for each parameter: `decay` to the power of its distance from the head.
+
+    The distance is counted in timm's layers; that of the head is 0.
+
+    Args:
+        model: The model.
+        decay: The factor from one layer to the one below it.
+        name: Its name, for the error message.
+
+    Raises:
+        UserError: If timm does not know the model's layers.
+    """
+    scales: dict[int, float] = {}
+    if hasattr(model, "group_matcher"):  # otherwise timm would guess layers by the order of parameters
+        for group in param_groups_layer_decay(model, layer_decay=decay):
+            scales |= {id(param): group["lr_scale"] for param in group["params"]}
+    if len(set(scales.values())) < 2:
+        raise UserError(
+            f"trainer.layer_decay={decay:g} cannot be used with model={name}, whose layers timm does not know: use "
+            "trainer.layer_decay=null, or another model."
+        )
+    return [scales.get(id(param), 1.0) for param in model.parameters()]
