@@ -46,8 +46,8 @@ def pack(target: Path, args: argparse.Namespace) -> str:
     root, indices = image_folders(config)
     sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
     jpeg = (args.quality or 95, args.subsampling or "4:4:4")
-    kept = ("raw", None, None) if args.format == "raw" else ("jpeg", *jpeg)
-    recipe = PackRecipe(config.resize, config.resize_mode, *kept)
+    kept: tuple[str, int | None, str | None] = ("raw", None, None) if args.format == "raw" else ("jpeg", *jpeg)
+    recipe = PackRecipe(config.resize, config.resize_mode, *kept, config.interpolation)
     images = sum(map(len, sources.values()))
     skip = args.on_bad_image == "skip"
     need = estimate(sources["train"], config, recipe) * images

@@ -183,6 +183,14 @@ OTHERS: dict[str, Any] = {
     "on_bad_image": "substitute",
     "train_images": 1000,
     "imbalance": 1.0,
+    "augment": "rrc",
+    "scale": [0.35, 1.0],
+    "ratio": [0.5, 2.0],
+    "rand_operations": 3,
+    "rand_magnitude": 5,
+    "interpolation": "bicubic",
+    "eval_resize": 300,
+    "eval_crop": 224,
     "eval_every_steps": 5,
     "init_seed": 1,
     "data_seed": 1,
@@ -243,11 +251,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(naming, "_plain_values", remembered)
 
 
+# What a field needs to be allowed to have another value.
+NEEDED = {
+    "final_validation": ["data.holdout=10"],
+    "scale": ["data.augment=rrc"],
+    "ratio": ["data.augment=rrc"],
+    "rand_operations": ["data.augment=rand"],
+    "rand_magnitude": ["data.augment=rand"],
+}
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("part", "variant", "field"), KEYS, ids=[".".join((p, v, f.name)) for p, v, f in KEYS])
 def test_a_field_changes_the_directory_unless_it_is_neutral(part: str, variant: str, field: Field) -> None:
-    with_others = ["data.holdout=10"] if field.name == "final_validation" else []  # false needs a holdout
-    config = defaults(*([f"{part}={variant}"] if part else []), *with_others)
+    config = defaults(*([f"{part}={variant}"] if part else []), *NEEDED.get(field.name, []))
     old = getattr(config, part) if part else config
     with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # required; neutral, too
     new = replace(old, **{field.name: another(field.name, getattr(old, field.name))}, **with_it)
@@ -296,6 +313,10 @@ IMPOSSIBLE = [
     ("data", "imagenet", "timeout", [0.0, math.nan]),
     ("data", "imagenet", "flip", [1.5, math.nan]),
     ("data", "imagenet", "saturation", [-0.4, 1.4]),
+    ("data", "imagenet", "augment", ["autoaugment"]),
+    ("data", "imagenet", "interpolation", ["nearest"]),
+    ("data", "imagenet", "eval_resize", [255, 0]),
+    ("data", "imagenet", "eval_crop", [289]),
     ("data", "fashion_mnist", "train_images", [0, 60_001]),
     ("trainer", "default", "epochs", [0]),
     ("trainer", "default", "accumulate", [0]),

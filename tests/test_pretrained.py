@@ -146,6 +146,11 @@ def test_only_settings_on_the_command_line_override_the_weights_preprocessing(th
     for typed, named in (("data.pack=/nowhere", "data.pack"), ("data.transforms=pil", "data.transforms")):
         with pytest.raises(UserError, match=rf"^{named} cannot be used with timm's own weights"):
             evaluate(thousand, colours.root, typed)
+    for typed, words in (("data.eval_crop=24", "give data.crop"), ("data.interpolation=bicubic", "which come with")):
+        with pytest.raises(
+            UserError, match=rf"^{typed.partition('=')[0]} has no effect on timm's own weights.*{words}"
+        ):
+            evaluate(thousand, colours.root, typed)
     with pytest.raises(UserError, match=r"^data=fashion_mnist cannot be used with timm's own weights"):
         evaluate(thousand, colours.root, "data=fashion_mnist")
 

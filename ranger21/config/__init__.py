@@ -161,7 +161,12 @@ RETIRED = {"optimizer.compile"}
 # Keys that were added later, with the value that describes older runs, which lack them.
 LATER: dict[str, dict[str, Any]] = {
     "model": {f"model.{f.name}": f.default for f in fields(ModelConfig) if f.default is not MISSING},
-    "data": {"data.holdout": 0, "data.imbalance": None},
+    "data": {
+        f"data.{f.name}": f.default
+        for dataset in DATASETS.values()
+        for f in fields(dataset)
+        if f.default is not MISSING and not f.metadata.get("neutral")
+    },
     "trainer": {
         "trainer.accumulate": 1,
         "trainer.deterministic": False,

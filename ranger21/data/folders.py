@@ -14,7 +14,7 @@ from ranger21.data.images import ImageDataset
 from ranger21.data.index import Index
 from ranger21.data.indexing import read_index
 from ranger21.data.layout import SPLITS, has_image_folders, require_image_folders
-from ranger21.data.pack import FACTS, PackRecipe, read_facts, require_pack, source_facts
+from ranger21.data.pack import FACTS, PackRecipe, read_facts, source_facts
 from ranger21.data.selection import choose
 from ranger21.data.sources import AGAIN, FolderSource, PackSource
 from ranger21.data.subset import digest_of_names
@@ -113,7 +113,7 @@ def _folders(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
 
 def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
     pack = Path(config.pack or "")
-    facts = require_pack(pack, config.resize, config.resize_mode)
+    facts = config.require_pack()
     compared_with_source(config)
     sources = {split: PackSource(pack, split) for split in SPLITS}
     for split, source in sources.items():
@@ -124,6 +124,7 @@ def _packed(config: ImageFolderConfig) -> tuple[dict[str, Any], str]:
         sources = {split: copy.copy(sources[FOLDERS[split]]) for split in chosen}
         for split, source in sources.items():
             source.choose(*chosen[split])
-    # Raw pixels are identical to those that `fast` makes from the files, so the identity stays the same.
-    same = facts["recipe"]["format"] == "raw" and config.transforms == "fast"
+    # Raw pixels are identical to those that `fast` makes from the files, so the identity stays the same, unless the run
+    # would use them before or without the resize.
+    same = facts["recipe"]["format"] == "raw" and config.transforms == "fast" and config.begins_with_resize
     return sources, "" if same else str(PackRecipe(**facts["recipe"]))

@@ -32,6 +32,7 @@ READABLE = (1, 2)  # version 1 has no sizes of the source's files, and no labels
 FACTS = "pack.json"
 IMAGES_A_SHARD = 4096
 FORMATS = ("jpeg", "raw")
+INTERPOLATIONS = ("bilinear", "bicubic")
 LARGEST_FACTS = 1 << 28  # bytes of pack.json, enough to list every image of ImageNet as skipped
 
 
@@ -39,7 +40,8 @@ LARGEST_FACTS = 1 << 28  # bytes of pack.json, enough to list every image of Ima
 class PackRecipe:
     """The processing of the images of a pack: resizing as in `data`, then the storage format.
 
-    `quality` and `subsampling` apply to JPEG and are None for raw pixels.
+    `quality` and `subsampling` apply to JPEG and are None for raw pixels. Older packs do not state the interpolation,
+    and neither do those that are resized like them.
     """
 
     resize: int
@@ -47,10 +49,19 @@ class PackRecipe:
     format: str
     quality: int | None
     subsampling: str | None
+    interpolation: str = INTERPOLATIONS[0]
 
     def __str__(self) -> str:
         kept = f"JPEG of quality {self.quality}, {self.subsampling}" if self.format == "jpeg" else "raw pixels"
-        return f"{self.resize_mode} {self.resize}, {kept}"
+        how = "" if self.interpolation == INTERPOLATIONS[0] else f" {self.interpolation}"
+        return f"{self.resize_mode} {self.resize}{how}, {kept}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the recipe's entry in pack.json."""
+        facts = asdict(self)
+        if self.interpolation == INTERPOLATIONS[0]:
+            del facts["interpolation"]
+        return facts
 
 
 def shard_name(split: str, number: int) -> str:
@@ -107,9 +118,10 @@ def _require_facts(facts: dict[str, Any], pack: Path) -> None:
     if not facts["classes"] or not all(map(is_plain, facts["classes"])):
         raise ValueError("classes")
     recipe = asdict(PackRecipe(**facts["recipe"]))
-    _require(recipe, {"resize": int, "resize_mode": str, "format": str})
+    _require(recipe, {"resize": int, "resize_mode": str, "format": str, "interpolation": str})
     told = (recipe["resize_mode"], recipe["format"], str(recipe["quality"]), str(recipe["subsampling"]))
-    if recipe["format"] not in FORMATS or not all(text.isprintable() for text in told):
+    known = recipe["format"] in FORMATS and recipe["interpolation"] in INTERPOLATIONS
+    if not known or not all(text.isprintable() for text in told):
         raise ValueError("recipe")
     for skipped in facts.get("skipped", {}).values():
         _require(skipped, dict.fromkeys(skipped, str))
@@ -127,8 +139,8 @@ def _require(values: dict[str, Any], kinds: dict[str, type]) -> None:
             raise TypeError(key)
 
 
-def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
-    """Return the contents of pack.json for a pack that fits the given resizing.
+def require_pack(pack: Path, resize: int, resize_mode: str, interpolation: str | None = None) -> dict[str, Any]:
+    """Return the contents of pack.json for a pack that fits the given resizing; with None, by any interpolation.
 
     Raises:
         UserError: If the pack does not fit, or an archive is missing or has the wrong size.
@@ -139,6 +151,11 @@ def require_pack(pack: Path, resize: int, resize_mode: str) -> dict[str, Any]:
         raise UserError(
             f"data.pack={pack} was made for data.resize_mode={recipe.resize_mode} data.resize={recipe.resize}, but "
             f"this run has {resize_mode} {resize}. Use the settings of the pack, or make another with scripts/pack.py."
+        )
+    if interpolation not in (None, recipe.interpolation):
+        raise UserError(
+            f"data.pack={pack} was resized with data.interpolation={recipe.interpolation}, but this run has "
+            f"{interpolation}. Use the setting of the pack, or make another with scripts/pack.py."
         )
     for split in ("train", "val"):
         for shard in facts["splits"][split]:
@@ -166,7 +183,7 @@ def sha256_of(path: Path) -> str | None:
 
 def to_facts(recipe: PackRecipe, source: Identity, classes: list[str]) -> dict[str, Any]:
     """Return the initial contents of pack.json, before any archive is made."""
-    facts = {"version": VERSION, "recipe": asdict(recipe), "source": source.fingerprint, "names": source.names}
+    facts = {"version": VERSION, "recipe": recipe.facts(), "source": source.fingerprint, "names": source.names}
     return facts | {"classes": classes, "splits": {}, "complete": False}
 
 

@@ -11,7 +11,6 @@ from ranger21.data.folders import compared_with_source, tell_what_is_left_out, t
 from ranger21.data.images import ImageDataset
 from ranger21.data.indexing import read_index
 from ranger21.data.layout import class_folders
-from ranger21.data.pack import require_pack
 from ranger21.data.sources import FolderSource, PackSource
 from ranger21.data.subset import choose_classes, choose_images
 from ranger21.data.transforms.base import Transform
@@ -79,7 +78,7 @@ def open_validation(config: ImageFolderConfig, view: Preprocessing, known: list[
 
 def _source(config: ImageFolderConfig) -> tuple[FolderSource | PackSource, Path]:
     if config.pack:
-        require_pack(Path(config.pack), config.resize, config.resize_mode)
+        config.require_pack()
         return PackSource(Path(config.pack), "val"), Path(config.pack)
     folder = validation_folder(config)
     return FolderSource(folder, read_index(folder)), folder

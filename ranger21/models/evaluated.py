@@ -76,7 +76,19 @@ def config_of(request: Request, run: dict[str, Any]) -> Config:
             config.data.pack = None
         elif config.data.pack:
             config.data.root = None
+    if isinstance(config.data, ImageFolderConfig):
+        _require_effect(request.typed, config.data)
     return config
+
+
+def _require_effect(typed: set[str], data: ImageFolderConfig) -> None:
+    """Raise a UserError if a size on the command line has no effect, because the run has another for validation."""
+    for name, own in (("crop", data.eval_crop), ("resize", data.eval_resize)):
+        used = own is None or f"data.eval_{name}" in typed or (name == "resize" and data.pack)
+        if f"data.{name}" in typed and not used:
+            raise UserError(
+                f"data.{name} has no effect here, because the run has data.eval_{name}={own}: give data.eval_{name}."
+            )
 
 
 def config_of_timms(request: Request) -> Config:
@@ -86,6 +98,9 @@ def config_of_timms(request: Request) -> Config:
         UserError: If the overrides choose a pack, transforms, or a dataset that is not a folder of images.
     """
     config = compose_config(list(request.overrides))
+    for key in sorted(request.typed & {"data.eval_crop", "data.eval_resize", "data.interpolation"}):
+        other = f": give {key.replace('eval_', '')}" if "eval" in key else ", which come with their own"
+        raise UserError(f"{key} has no effect on timm's own weights{other}.")
     wrong = sorted(request.typed & {"data.pack", "data.transforms"})
     if wrong or not isinstance(config.data, ImageFolderConfig):
         what = wrong[0] if wrong else f"data={config.data.name}"

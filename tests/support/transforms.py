@@ -29,9 +29,14 @@ def numbers_of(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(NUMBERS)
 
 
-def transformed(end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray) -> np.ndarray:
-    """Return a training image (channels, height, width) from 0 to 255, after the CPU's and the device's part."""
+def transformed(
+    end: str, config: ImageFolderConfig, image: Encoded, numbers: np.ndarray, rows: bool = True
+) -> np.ndarray:
+    """Return a training image (channels, height, width) from 0 to 255, after the CPU's and the device's part.
+
+    `rows` says whether the front end `fast` leaves a part to the device.
+    """
     transform = FRONT_ENDS[end][0](config)
-    pixels, rows = transform(image, numbers), transform.left_to_do(numbers[None])
-    assert (rows is None) == (end == "pil") and pixels.dtype == torch.uint8
-    return pixels.numpy() if rows is None else AS_BYTES(pixels[None], torch.from_numpy(rows))[0].numpy()
+    pixels, left = transform(image, numbers), transform.left_to_do(numbers[None])
+    assert (left is None) == (end == "pil" or not rows) and pixels.dtype == torch.uint8
+    return pixels.numpy() if left is None else AS_BYTES(pixels[None], torch.from_numpy(left))[0].numpy()

@@ -53,6 +53,16 @@ class DataConfig:
         """(channels, height, width) of the images that a model is trained on."""
         raise NotImplementedError
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sides in pixels of the images that a model gets in training, by the setting that determines them."""
+        return {"the data's size": self.shape[1]}
+
+    @property
+    def eval_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that a model is validated on."""
+        return self.shape
+
     def classes_chosen(self) -> int | None:
         """Return the number of classes of a run; None if it is known only from the files."""
         return self.known_classes

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ranger21.data.datasets.base import DataConfig
+from ranger21.data.datasets.augmentation import AugmentationConfig
 from ranger21.data.datasets.classes import read_classes
 from ranger21.data.layout import cache_directory, class_folders, require_image_folders
 from ranger21.data.pack import read_facts, require_pack
-from ranger21.system.checks import NEUTRAL, require, require_choice, require_number, require_path
+from ranger21.system.checks import NEUTRAL, require, require_choice, require_path
 from ranger21.system.errors import UserError
 from ranger21.system.wording import first_few
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from ranger21.data.build import Data
     from ranger21.data.validation import Preprocessing, Validation
 
-LARGEST = 10_000  # pixels per side
 WNID = re.compile(r"n\d{8}")  # the name of one of ImageNet's classes
 
 
 @dataclass
-class ImageFolderConfig(DataConfig):
+class ImageFolderConfig(AugmentationConfig):
     """The settings of `data=imagenet`.
 
     Attributes:
@@ -46,13 +45,6 @@ class ImageFolderConfig(DataConfig):
     on_bad_image: str = field(
         metadata=NEUTRAL
     )  # no effect on results: without `substitute`, no run with an unreadable image reaches its end
-    resize: int
-    resize_mode: str
-    crop: int
-    flip: float
-    brightness: float
-    contrast: float
-    saturation: float
 
     def __post_init__(self) -> None:
         if self.root == "" and os.environ.get("IMAGENET_DIR") == "":  # an empty variable counts as not set
@@ -67,18 +59,6 @@ class ImageFolderConfig(DataConfig):
         require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0 and at most 1")
         require_choice("data.transforms", self.transforms, ("fast", "pil"))
         require_choice("data.on_bad_image", self.on_bad_image, ("error", "substitute"))
-        require_choice("data.resize_mode", self.resize_mode, ("squash", "shorter_side"))
-        require_number("data.crop", self.crop, 1, LARGEST)
-        require_number("data.resize", self.resize, 1, LARGEST)
-        require(self.resize >= self.crop, "data.resize", self.resize, f"at least data.crop={self.crop}")
-        require(0 <= self.flip <= 1, "data.flip", self.flip, "a probability, from 0 to 1")
-        for name in ("brightness", "contrast", "saturation"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"data.{name}", value, "from 0 to 1 (0.4: factors from 0.6 to 1.4)")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return 3, self.crop, self.crop
 
     def classes_chosen(self) -> int:
         assert self.known_classes is not None
@@ -140,9 +120,19 @@ class ImageFolderConfig(DataConfig):
             text = "requires data.pack: only packs can be staged. Make one with scripts/pack.py"
             raise UserError(f"data.stage={self.stage} {text}.")
         if self.pack:
-            require_pack(Path(self.pack), self.resize, self.resize_mode)
+            self.require_pack()
         else:
             self.require_folders()
+
+    def require_pack(self) -> dict[str, Any]:
+        """Return the contents of pack.json. Raises a UserError if the pack is damaged or does not fit the settings."""
+        if self.eval_sizes[0] > self.resize:
+            raise UserError(
+                f"data.eval_resize={self.eval_resize} is larger than the images of data.pack, which have "
+                f"data.resize={self.resize}: make a pack with a larger data.resize, or leave out data.pack."
+            )
+        again = self.interpolation if self.uses_stored_resize else None
+        return require_pack(Path(self.pack or ""), self.resize, self.resize_mode, again)
 
     def require_folders(self) -> None:
         """Raise a UserError if train/ or val/ is missing or lacks a chosen class."""
@@ -173,7 +163,8 @@ class ImageFolderConfig(DataConfig):
         from ranger21.data.transforms import FRONT_ENDS
         from ranger21.data.validation import Preprocessing
 
-        return Preprocessing(FRONT_ENDS[self.transforms][1](self), ToInput(IMAGENET_MEAN, IMAGENET_STD), self.shape)
+        transform = FRONT_ENDS[self.transforms][1](self)
+        return Preprocessing(transform, ToInput(IMAGENET_MEAN, IMAGENET_STD), self.eval_shape)
 
     def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
         from ranger21.data.validation import open_validation

@@ -19,8 +19,9 @@ class PilEval(Transform):
         self.config = config
 
     def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
-        picture = resized_picture(to_picture(image), self.config)
-        return F.pil_to_tensor(F.center_crop(picture, [self.config.crop, self.config.crop]))
+        resize, crop = self.config.eval_sizes
+        picture = resized_picture(to_picture(image), self.config, resize)
+        return F.pil_to_tensor(F.center_crop(picture, [crop, crop]))
 
 
 class FastEval(Transform):
@@ -30,4 +31,5 @@ class FastEval(Transform):
         self.config = config
 
     def __call__(self, image: Encoded, numbers: np.ndarray) -> Tensor:
-        return F.center_crop(resized_tensor(to_tensor(image), self.config), [self.config.crop] * 2)
+        resize, crop = self.config.eval_sizes
+        return F.center_crop(resized_tensor(to_tensor(image), self.config, resize), [crop, crop])

@@ -1,0 +1,129 @@
+"""The settings of the training augmentation, the sizes and the interpolation of image files. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ranger21.data.datasets.base import DataConfig
+from ranger21.data.pack import INTERPOLATIONS
+from ranger21.system.checks import require, require_choice, require_number
+from ranger21.system.errors import UserError
+
+LARGEST = 10_000  # pixels per side
+PAPER, RAND = "paper", "rand"
+AUGMENTS = (PAPER, "rrc", "trivial", RAND)
+STEP = 32  # the crop grows in steps of this many pixels
+
+
+@dataclass
+class AugmentationConfig(DataConfig):
+    """The settings of `data=imagenet` that determine what is done with an image.
+
+    Settings that are None use torchvision's default, or the training's value. Older runs lack those with a default.
+
+    Attributes:
+        JITTER: Strength of the color jitter in the files of `configs/data/`.
+    """
+
+    JITTER: ClassVar[float] = 0.4
+
+    resize: int
+    resize_mode: str
+    crop: int
+    flip: float
+    brightness: float
+    contrast: float
+    saturation: float
+    augment: str = field(default=PAPER, kw_only=True)
+    scale: list[float] | None = field(default=None, kw_only=True)
+    ratio: list[float] | None = field(default=None, kw_only=True)
+    rand_operations: int | None = field(default=None, kw_only=True)
+    rand_magnitude: int | None = field(default=None, kw_only=True)
+    interpolation: str = field(default=INTERPOLATIONS[0], kw_only=True)
+    eval_resize: int | None = field(default=None, kw_only=True)
+    eval_crop: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data.resize_mode", self.resize_mode, ("squash", "shorter_side"))
+        require_choice("data.augment", self.augment, AUGMENTS)
+        require_choice("data.interpolation", self.interpolation, INTERPOLATIONS)
+        self._require_sizes()
+        require(0 <= self.flip <= 1, "data.flip", self.flip, "a probability, from 0 to 1")
+        self._require_jitter()
+        self._require_crops()
+        self._require_rand()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.crop, self.crop
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"data.crop": self.crop}
+
+    @property
+    def eval_shape(self) -> tuple[int, int, int]:
+        return 3, self.eval_sizes[1], self.eval_sizes[1]
+
+    @property
+    def eval_sizes(self) -> tuple[int, int]:
+        """The resize and the crop of validation images."""
+        return self.eval_resize or self.resize, self.eval_crop or self.crop
+
+    @property
+    def uses_stored_resize(self) -> bool:
+        """Whether some use of an image is that of the image resized to `data.resize`, which a pack stores."""
+        return self.augment == PAPER or self.eval_sizes[0] == self.resize
+
+    @property
+    def begins_with_resize(self) -> bool:
+        """Whether every use of an image begins with `data.resize`, so that it may be done in advance."""
+        return self.augment == PAPER and self.eval_sizes[0] == self.resize
+
+    def _require_sizes(self) -> None:
+        for name in ("crop", "resize", "eval_crop", "eval_resize"):
+            if getattr(self, name) is not None:
+                require_number(f"data.{name}", getattr(self, name), 1, LARGEST)
+        if self.augment == PAPER:
+            require(self.resize >= self.crop, "data.resize", self.resize, f"at least data.crop={self.crop}")
+        resize, crop = self.eval_sizes
+        key = "data.resize" if self.eval_resize is None else "data.eval_resize"
+        least = "data.crop" if self.eval_crop is None else "data.eval_crop"
+        require(resize >= crop, key, resize, f"at least {least}={crop}")
+
+    def _require_jitter(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"data.{name}", value, "from 0 to 1 (0.4: factors from 0.6 to 1.4)")
+            if self.augment != PAPER and value != self.JITTER:
+                raise UserError(
+                    f"data.{name}={value} has no effect with data.augment={self.augment}, which has no color jitter: "
+                    f"leave it out, or choose data.augment={PAPER}."
+                )
+
+    def _require_crops(self) -> None:
+        for name, most in (("scale", 1.0), ("ratio", 100.0)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.augment == PAPER:
+                raise UserError(
+                    f"data.{name}={value} has no effect with data.augment={PAPER}, whose crops all have one size: "
+                    "leave it out, or choose data.augment=rrc, trivial or rand."
+                )
+            possible = len(value) == 2 and 0 < value[0] <= value[1] <= most
+            require(possible, f"data.{name}", value, f"two numbers above 0 and at most {most:g}, the smaller first")
+
+    def _require_rand(self) -> None:
+        for name, low, high in (("rand_operations", 1, 15), ("rand_magnitude", 0, 31)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.augment != RAND:
+                raise UserError(
+                    f"data.{name}={value} has no effect with data.augment={self.augment}: leave it out, or choose "
+                    f"data.augment={RAND}."
+                )
+            require_number(f"data.{name}", value, low, high)
