@@ -31,6 +31,10 @@ def python_line(run: dict[str, Any], target: Path) -> str:
     model, data = run["config"]["model"], run["data"]
     arguments = {"num_classes": data["classes"], "in_chans": data["channels"]}
     arguments |= model["kwargs"] | {"checkpoint_path": str(target)}
+    own = {name: value for name in ("mean", "std") if (value := run["config"].get("data", {}).get(name)) is not None}
+    if own:  # timm reads the normalization from there
+        overlay = arguments.get("pretrained_cfg_overlay")
+        arguments["pretrained_cfg_overlay"] = (overlay if isinstance(overlay, dict) else {}) | own
     for name in arguments:
         if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
             raise UserError(f"model.kwargs has {name!r}, which is not an argument name. Nothing was written.")

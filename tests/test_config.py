@@ -191,6 +191,9 @@ OTHERS: dict[str, Any] = {
     "interpolation": "bicubic",
     "eval_resize": 300,
     "eval_crop": 224,
+    "erase": 0.25,
+    "mixup": 0.2,
+    "cutmix": 1.0,
     "eval_every_steps": 5,
     "init_seed": 1,
     "data_seed": 1,
@@ -267,7 +270,9 @@ def test_a_field_changes_the_directory_unless_it_is_neutral(part: str, variant: 
     config = defaults(*([f"{part}={variant}"] if part else []), *NEEDED.get(field.name, []))
     old = getattr(config, part) if part else config
     with_it = {"cudnn_benchmark": False} if field.name == "deterministic" else {}  # required; neutral, too
-    new = replace(old, **{field.name: another(field.name, getattr(old, field.name))}, **with_it)
+    of_channels = [0.5] * old.shape[0] if field.name in ("mean", "std") else None
+    value = of_channels or another(field.name, getattr(old, field.name))
+    new = replace(old, **{field.name: value}, **with_it)
     changed = replace(config, **{part: new}) if part else new
     neutral = {field.name, part, f"{part}.{field.name}"} & neutral_keys()
     assert (run_directory(changed) == run_directory(config)) == bool(neutral)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ranger21.config import VARIANTS, Config
 from ranger21.config.compose import compose_config, composing
 from ranger21.data.images import ImageBatch
+from ranger21.data.late import Late
 from ranger21.data.on_device import IMAGENET_MEAN, IMAGENET_STD, ToInput
 from ranger21.engine import loop
 from ranger21.engine.clock import Clock
@@ -40,9 +41,11 @@ def batches(config: Config) -> Iterator[ImageBatch]:
     count = config.data.batch_size // config.trainer.accumulate
     while True:
         images = torch.empty(count, 32, 32, 3, dtype=torch.uint8, device=CPU).permute(0, 3, 1, 2)
-        yield ImageBatch(
-            images, torch.empty(count, 7, device=CPU), torch.empty(count, dtype=torch.int64, device=CPU), []
-        )
+        rows: Tensor | Late = torch.empty(count, 7, device=CPU)
+        if config.data.mixes:
+            boxes = torch.empty(count, 4, dtype=torch.int32, device=CPU)
+            rows = Late(rows, boxes, torch.empty(count // 2, 6, device=CPU))
+        yield ImageBatch(images, rows, torch.empty(count, dtype=torch.int64, device=CPU), [])
 
 
 def build(config: Config) -> tuple[TrainSetup, TrainState]:
@@ -86,7 +89,8 @@ def run(overrides: list[str], patch: pytest.MonkeyPatch, steps: int = STEPS) -> 
             for step in range(1, steps + 1):
                 loop.take_step(setup, state, step, clock)
     assert next(state.model.parameters()).device == CUDA and state.optimizer.state
-    assert watch.copied["to"] == 3 * steps * config.trainer.accumulate  # images, augmentation rows and labels
+    parts = 5 if config.data.mixes else 3  # images, augmentation rows and labels; boxes and pairs
+    assert watch.copied["to"] == parts * steps * config.trainer.accumulate
     groups = len(state.optimizer.param_groups)
     assert watch.copied["upload"] in range(0, 4 * groups + 1, 4)  # once per group with a fused step
     return watch
@@ -108,6 +112,12 @@ def test_the_host_never_waits_with_any_optimizer(optimizer: str, monkeypatch: py
     )
     more = ["trainer.on_nonfinite=skip", "trainer.accumulate=2", *merge]
     assert run([f"optimizer={optimizer}", *more], monkeypatch).read == 0
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_the_host_never_waits_for_erased_and_mixed_images(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = ["data.mixup=0.2", "data.erase=0.5", f"trainer.loss={loss}", "trainer.on_nonfinite=skip"]
+    assert run(["optimizer=ranger21", *more], monkeypatch).read == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64", "fp16"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ranger21.data import on_device, transforms
+from ranger21.data import transforms
 from ranger21.data.build import Data
 from ranger21.data.datasets.image_folder import ImageFolderConfig
 from ranger21.data.identity import DataComparison, DataMatch, compare, identify
@@ -91,11 +91,11 @@ def open_images(config: ImageFolderConfig, seed: int) -> Data:
     identity = identity.kept_as(kept) if kept else identity
     held = sources.get(HOLDOUT)
     return Data(
-        train=ImageDataset(sources["train"], train(config), seed, substitute),
+        train=ImageDataset(sources["train"], train(config), seed, substitute, config.late(seed)),
         val=ImageDataset(sources["val"], val(config), substitute=substitute),
         classes=list(indices["train"].classes),
         channels=3,
-        to_input=on_device.ToInput(on_device.IMAGENET_MEAN, on_device.IMAGENET_STD),
+        to_input=config.view().to_input,
         skipped=sum(getattr(sources[split], "skipped", 0) for split in SPLITS),
         holdout=ImageDataset(held, val(config), substitute=substitute) if held else None,
         held_out=digest_of_names(held.index.all_paths()) if held else "",

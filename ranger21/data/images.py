@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from ranger21.data.late import Late, LateDraws
 from ranger21.data.order import Key
 from ranger21.data.transforms.base import NUMBERS, Transform
+from ranger21.engine.labels import Labels
 from ranger21.system.errors import UserError
 from ranger21.system.randomness import SAMPLE, uniforms
 
@@ -30,18 +32,19 @@ class ImageBatch(NamedTuple):
 
     Attributes:
         images: uint8 (n, channels, height, width).
-        rest: Parameters of the operations left to the device, float32 (n, 7), or None (see `flips_and_jitters`).
+        rest: Parameters of the operations left to the device: of flip and jitter, float32 (n, 7) (see
+            `flips_and_jitters`), also of others, or None.
         labels: int64 (n,).
         unreadable: Messages about unreadable images that were replaced by others.
     """
 
     images: Tensor
-    rest: Tensor | None
+    rest: Tensor | Late | None
     labels: Tensor
     unreadable: list[str]
 
-    def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return images, `rest` and labels on the device.
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor | Late | None, Labels]:
+        """Return images, `rest` and labels on the device; the labels are those of the mixed images.
 
         Copies from pinned memory are asynchronous. On an accelerator they run on a stream of their own, so they start
         while the device still computes; later computations on the current stream wait for them.
@@ -56,7 +59,8 @@ class ImageBatch(NamedTuple):
             for part in made:
                 if part is not None:
                     part.record_stream(computing)  # keeps `side` from reusing the memory too early
-        return made
+        images, rest, labels = made
+        return images, rest, rest.labels(labels) if isinstance(rest, Late) else labels
 
 
 @functools.cache
@@ -75,10 +79,19 @@ class ImageDataset(Dataset[Any]):
         seed: Seed of the augmentation.
         substitute: Whether the next readable image (with its label) replaces an unreadable one. Otherwise unreadable
             images are errors.
+        late: Draws the parameters of operations on the normalized batch; None if there are none.
     """
 
-    def __init__(self, source: Source, transform: Transform, seed: int = 0, substitute: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        seed: int = 0,
+        substitute: bool = False,
+        late: LateDraws | None = None,
+    ) -> None:
         self.source, self.transform, self.seed, self.substitute = source, transform, seed, substitute
+        self.late = late
 
     def __len__(self) -> int:
         return len(self.source)
@@ -110,7 +123,9 @@ class ImageDataset(Dataset[Any]):
             return error
         assert images is not None
         rows = None if rest is None else torch.from_numpy(rest)
-        return ImageBatch(images.permute(0, 3, 1, 2), rows, torch.tensor(labels), unreadable)
+        images = images.permute(0, 3, 1, 2)
+        left = rows if self.late is None else self.late(keys, rows, images[0])
+        return ImageBatch(images, left, torch.tensor(labels), unreadable)
 
     def read(self, index: int) -> tuple[Any, int] | UserError:
         """Return the stored image with its label, or the error."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ranger21.data import fused
+from ranger21.data.late import Late
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray (ITU-R 601), as in Pillow and torchvision
@@ -63,7 +64,7 @@ class ToInput(nn.Module):
     def forward(
         self,
         images: Tensor,
-        rows: Tensor | None = None,
+        rows: Tensor | Late | None = None,
         dtype: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.preserve_format,
     ) -> Tensor:
@@ -72,10 +73,12 @@ class ToInput(nn.Module):
         Args:
             images: uint8 (batch, channels, height, width).
             rows: Flip, three factors and the order of the operations for each image, (batch, 7), as made by
-                `flips_and_jitters`; None for no flip and jitter.
+                `flips_and_jitters`; None for no flip and jitter. Or these with the operations after normalization.
             dtype: Dtype of the result, which is rounded once; None for the module's.
             memory_format: Memory format of the result; by default the images'.
         """
+        if isinstance(rows, Late):
+            return rows.applied(self(images, rows.rows, dtype, memory_format))
         dtype = dtype or self.scale.dtype
         if memory_format == torch.preserve_format:
             by_pixel = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()

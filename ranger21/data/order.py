@@ -41,7 +41,7 @@ class Share:
         return batch_size // parts
 
 
-def require_batches(images: int, batch_size: int, share: Share, start: int | None = None) -> None:
+def require_batches(images: int, batch_size: int, share: Share, start: int | None = None, mixes: bool = False) -> None:
     """Raise a UserError if a global batch is larger than the training set or cannot be divided among the ranks.
 
     Args:
@@ -49,15 +49,19 @@ def require_batches(images: int, batch_size: int, share: Share, start: int | Non
         batch_size: Global batch size, the largest one if it grows.
         share: The part of this process.
         start: Size of the first batches if the batch size grows, else None.
+        mixes: Whether images are mixed in pairs, so that each pass needs an even number of them.
     """
     if batch_size > images:
         raise UserError(f"data.batch_size={batch_size} is larger than the training set of {images} images.")
-    if start is None:
-        share.per_pass(batch_size)
-    elif batch_size % start:
+    size, key = (batch_size, "data.batch_size") if start is None else (start, "batch_schedule.start")
+    if batch_size % size:
         raise UserError(f"data.batch_size={batch_size} must be a multiple of batch_schedule.start={start}.")
-    else:
-        share.per_pass(start, "batch_schedule.start")
+    per_pass = share.per_pass(size, key)
+    if mixes and per_pass % 2:
+        raise UserError(
+            f"data.mixup and data.cutmix mix images in pairs, but {key}={size} is an odd number of images, {per_pass}, "
+            f"per pass and rank. Choose a multiple of {2 * share.world * share.accumulate}."
+        )
 
 
 class TrainBatches(Sampler[list[Key]]):

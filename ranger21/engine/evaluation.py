@@ -1,7 +1,7 @@
 """Validation. Every image is used exactly once, for any number of ranks and any batch size."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ class Batch(Protocol):
 
     @property
     def labels(self) -> Tensor: ...
-    def to(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor]:
+    def to(self, device: torch.device) -> tuple[Tensor, Any, Any]:
         """Return the images, the random numbers of the augmentation left to the device, and the labels."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ranger21.engine.labels import Labels, Mixed
 from ranger21.system.distributed import World
 
 NEVER = 2**62
@@ -19,10 +20,10 @@ class Meter:
         dtype = torch.float32 if world.device.type == "mps" else torch.float64
         self._sums = torch.zeros(3, device=world.device, dtype=dtype)  # images, loss x images, correct predictions
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add the images of one pass, unless its loss is not finite."""
-        images = torch.full_like(loss, len(labels))
-        right = (logits.argmax(1) == labels).sum()
+    def add(self, loss: Tensor, logits: Tensor, labels: Labels) -> None:
+        """Add the images of one pass, unless its loss is not finite. A mixed image counts with its larger share."""
+        images = torch.full_like(loss, len(logits))
+        right = (logits.argmax(1) == (labels.larger if isinstance(labels, Mixed) else labels)).sum()
         row = torch.stack([images, loss * images, right.to(loss.dtype)])
         self._sums += torch.where(loss.isfinite(), row, 0.0)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ranger21.engine.labels import Labels
 from ranger21.engine.meters import Meter, NonFinite
 from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision
@@ -28,7 +29,7 @@ class TrainSetup:
         to_input: turns images and those random numbers into the model's input.
         schedule: the factor of the learning rate as a function of (step, total_steps).
         seed: the seed of random layers, such as dropout.
-        loss: the mean loss of a batch as a function of (logits, labels).
+        loss: the mean loss of a batch as a function of (logits, labels), whose images may be mixed.
         clip_grad_norm: the largest norm of the whole gradient, to which longer ones are scaled; None for no limit.
         undo: undoes a step whose loss or gradient is not finite; None if such a step ends the run.
     """
@@ -41,7 +42,7 @@ class TrainSetup:
     precision: Precision
     plan: Plan
     seed: int
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Labels], Tensor]
     memory_format: torch.memory_format
     undo: Undo | None = None
     clip_grad_norm: float | None = None

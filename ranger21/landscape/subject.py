@@ -211,8 +211,8 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
         return [batch for batch in batches if batch is not None]
 
     def inputs(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        pixels, rest, labels = batch.to(world.device)
-        return to_input(pixels, rest).contiguous(), labels
+        pixels, rest, _ = batch.to(world.device)
+        return to_input(pixels, rest).contiguous(), batch.labels.to(world.device)
 
     batches = load(seen, settings.images, config.eval_batch_size)
     whole = whole_batches(min(settings.bn_images, len(data.train)), config.batch_size)

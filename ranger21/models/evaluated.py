@@ -20,6 +20,7 @@ from ranger21.system.errors import UserError
 from ranger21.system.wording import reason
 
 AVERAGED_NOTE = "the average over the steps (trainer.ema); --raw takes the raw weights"
+OF_TIMM = ("data.interpolation", "data.mean", "data.std")  # settings that timm's own weights bring along
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def config_of_timms(request: Request) -> Config:
         UserError: If the overrides choose a pack, transforms, or a dataset that is not a folder of images.
     """
     config = compose_config(list(request.overrides))
-    for key in sorted(request.typed & {"data.eval_crop", "data.eval_resize", "data.interpolation"}):
+    for key in sorted(request.typed & {"data.eval_crop", "data.eval_resize", *OF_TIMM}):
         other = f": give {key.replace('eval_', '')}" if "eval" in key else ", which come with their own"
         raise UserError(f"{key} has no effect on timm's own weights{other}.")
     wrong = sorted(request.typed & {"data.pack", "data.transforms"})

@@ -89,7 +89,7 @@ def build_parts(config: Config, world: World, data: Data) -> Parts:
             "nothing to distinguish."
         )
     share, size = Share(world.rank, world.size, config.trainer.accumulate), config.data.batch_size
-    require_batches(len(data.train), size, share, getattr(config.batch_schedule, "start", None))
+    require_batches(len(data.train), size, share, getattr(config.batch_schedule, "start", None), config.data.mixes)
     plan, precision = make_plan(config, len(data.train)), choose_precision(config.trainer.precision, world.device)
     scale = scaled_lr(1.0, config.lr_scaling, size)
     workers = config.data.workers

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-# Streams: an epoch's order, an image's augmentation, dropout and similar noise, and directions in loss landscapes.
-ORDER, SAMPLE, NOISE, DIRECTION = 1, 2, 3, 4
+# Streams: an epoch's order, an image's augmentation, dropout and similar noise, directions in loss landscapes, random
+# erasing, and mixup and cutmix.
+ORDER, SAMPLE, NOISE, DIRECTION, ERASE, MIX = 1, 2, 3, 4, 5, 6
 
 
 def generator(stream: int, *key: int) -> np.random.Generator:

@@ -81,7 +81,7 @@ class ArrayConfig(DataConfig):
             train = train.only(slice(self.train_images))
         pixels = f"pixels:{train.digest()}{val.digest()}" + (held.digest() if held else "")
         return Data(
-            train=ImageDataset(train, ShiftAndFlip(self), seed),
+            train=ImageDataset(train, ShiftAndFlip(self), seed, late=self.late(seed)),
             val=ImageDataset(val, AsIs()),
             classes=list(self.CLASSES),
             channels=self.SHAPE[0],
@@ -97,7 +97,7 @@ class ArrayConfig(DataConfig):
         from ranger21.data.transforms.arrays import AsIs
         from ranger21.data.validation import Preprocessing
 
-        return Preprocessing(AsIs(), ToInput(self.MEAN, self.STD), self.SHAPE)
+        return Preprocessing(AsIs(), ToInput(self.mean or self.MEAN, self.std or self.STD), self.SHAPE)
 
     def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
         from ranger21.data.images import ImageDataset

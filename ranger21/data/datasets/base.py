@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ranger21.data.imbalance import zipf
-from ranger21.system.checks import COUNT, NEUTRAL, require_number, require_path
+from ranger21.system.checks import COUNT, NEUTRAL, require, require_number, require_path
 
 if TYPE_CHECKING:
     from ranger21.data.build import Data
+    from ranger21.data.late import LateDraws
     from ranger21.data.validation import Preprocessing, Validation
 
 
@@ -35,6 +36,11 @@ class DataConfig:
     eval_batch_size: int = field(metadata=NEUTRAL)
     holdout: int = field(default=0, kw_only=True)  # missing in older runs
     imbalance: float | None = field(default=None, kw_only=True)  # missing in older runs
+    mean: list[float] | None = field(default=None, kw_only=True)  # missing in older runs, like those below
+    std: list[float] | None = field(default=None, kw_only=True)
+    erase: float = field(default=0.0, kw_only=True)
+    mixup: float = field(default=0.0, kw_only=True)
+    cutmix: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.imbalance is not None:
@@ -46,6 +52,14 @@ class DataConfig:
             self.root = require_path("data.root", self.root)
         if self.workers is not None:
             require_number("data.workers", self.workers, 0, 1025)
+        require(0 <= self.erase <= 1, "data.erase", self.erase, "a probability, from 0 to 1")
+        for name in ("mixup", "cutmix"):
+            require_number(f"data.{name}", getattr(self, name), 0, 1e3)
+        for name, least in (("mean", 0.0), ("std", 1e-3)):
+            value, channels = getattr(self, name), self.shape[0]
+            possible = value is None or (len(value) == channels and all(least <= one <= 1 for one in value))
+            what = f"a list with a number from {least:g} to 1 for each channel ({channels})"
+            require(possible, f"data.{name}", value, what)
         require_number("data.timeout", self.timeout, 0, 1e6, open_low=True)  # more would overflow
 
     @property
@@ -123,6 +137,17 @@ class DataConfig:
             UserError: If the images are missing.
         """
         raise NotImplementedError
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training images are mixed in pairs."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def late(self, seed: int) -> LateDraws | None:
+        """Return what draws the operations on normalized training batches; None if there are none."""
+        from ranger21.data.late import LateDraws
+
+        return LateDraws(self.erase, self.mixup, self.cutmix, seed) if self.erase or self.mixes else None
 
     def folder(self) -> Path:
         """Return the folder with the images. Call `prepare` first."""

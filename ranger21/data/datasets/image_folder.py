@@ -164,7 +164,8 @@ class ImageFolderConfig(AugmentationConfig):
         from ranger21.data.validation import Preprocessing
 
         transform = FRONT_ENDS[self.transforms][1](self)
-        return Preprocessing(transform, ToInput(IMAGENET_MEAN, IMAGENET_STD), self.eval_shape)
+        to_input = ToInput(self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD)
+        return Preprocessing(transform, to_input, self.eval_shape)
 
     def open_validation(self, view: Preprocessing, known: list[str] | None = None) -> Validation:
         from ranger21.data.validation import open_validation
