@@ -170,6 +170,7 @@ LATER: dict[str, dict[str, Any]] = {
     "trainer": {
         "trainer.accumulate": 1,
         "trainer.deterministic": False,
+        "trainer.grad_checkpointing": False,
         "trainer.eval_every_steps": None,
         "trainer.final_validation": True,
         "trainer.loss": "cross_entropy",

@@ -29,6 +29,7 @@ class TrainerConfig:
     checkpoint_every_minutes: float | None = field(metadata=NEUTRAL)
     # Older runs lack these keys.
     deterministic: bool = field(default=False, metadata=NAMED)
+    grad_checkpointing: bool = field(default=False, metadata=NAMED)
     profile: int = field(default=0, metadata=NEUTRAL)
     eval_every_steps: int | None = None
     final_validation: bool = True

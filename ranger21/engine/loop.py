@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranger21.engine.batch_norm import unchanged_buffers
 from ranger21.engine.boundary import Boundary, Ending
 from ranger21.engine.clock import Clock
 from ranger21.engine.parts import Callbacks, TrainSetup, TrainState
@@ -81,6 +82,7 @@ def forward_backward(setup: TrainSetup, state: TrainState, batch: Any, passes: i
         logits = setup.model(inputs)
     logits = logits.to(setup.precision.weights)
     loss = setup.loss(logits, labels)
-    state.scaler.scale(loss / passes).backward()
+    with unchanged_buffers(state.model) if setup.recomputes else nullcontext():
+        state.scaler.scale(loss / passes).backward()
     state.meter.add(loss.detach(), logits.detach(), labels)
     return loss.detach()

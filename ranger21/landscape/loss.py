@@ -1,22 +1,14 @@
 """The loss of a model at one or several given weights at once, by torch.func and without changing the model."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ranger21.engine.batch_norm import batch_norms, gathering
 from ranger21.landscape.directions import Layout
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
-
-
-def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
-    """Return the batch norms with running statistics, by name."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, BatchNorm)}
-    return {name: norm for name, norm in found.items() if norm.track_running_stats}
 
 
 def whole_batches(count: int, size: int) -> tuple[int, int]:
@@ -26,30 +18,6 @@ def whole_batches(count: int, size: int) -> tuple[int, int]:
     """
     size = max(2, size)
     return count - count % size or count, size
-
-
-@contextlib.contextmanager
-def gathering(norms: Sequence[BatchNorm]) -> Iterator[None]:
-    """Make batch norms accumulate the plain average of the batches' statistics; restore their mode at the end."""
-    before = [(norm.training, norm.momentum) for norm in norms]
-    for norm in norms:
-        norm.training, norm.momentum = True, None  # None: the cumulative average
-    try:
-        yield
-    finally:
-        for norm, (training, momentum) in zip(norms, before, strict=True):
-            norm.training, norm.momentum = training, momentum
-
-
-@torch.no_grad()
-def recompute_statistics(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Replace the running statistics of the batch norms by averages over these batches of inputs, in place."""
-    norms = list(batch_norms(model).values())
-    for norm in norms:
-        norm.reset_running_stats()
-    with gathering(norms):
-        for images in batches:
-            model(images)
 
 
 class Loss:

@@ -15,10 +15,11 @@ from ranger21.data.build import Data, build_data
 from ranger21.data.images import ImageBatch, ImageDataset
 from ranger21.data.loader import Loader, available_workers
 from ranger21.data.order import Key
+from ranger21.engine.batch_norm import recompute_statistics
 from ranger21.engine.evaluation import evaluate
 from ranger21.engine.precision import Precision
 from ranger21.landscape.directions import Layout
-from ranger21.landscape.loss import Loss, recompute_statistics, whole_batches
+from ranger21.landscape.loss import Loss, whole_batches
 from ranger21.landscape.settings import Settings
 from ranger21.models.build import build_model, load_weights
 from ranger21.models.classes import ClassMatch, match, match_by_position

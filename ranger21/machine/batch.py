@@ -12,7 +12,7 @@ from ranger21.machine.check import FAILED, WARNING, CheckResult, Machine
 from ranger21.machine.device import device_of
 from ranger21.machine.model import CLASSES
 from ranger21.models.build import build_model, memory_format
-from ranger21.models.training import average_of
+from ranger21.models.training import average_of, checkpoint_gradients
 from ranger21.run.optimizers import build_optimizer
 from ranger21.system.memory import lacks_memory
 
@@ -79,6 +79,8 @@ def step(machine: Machine, here: torch.device, images: int) -> None:
     precision, form = choose_precision(config.trainer.precision, here), memory_format(config.trainer.channels_last)
     model = build_model(config.model, CLASSES, channels).to(here, precision.weights)
     model = model.to(memory_format=form)
+    if config.trainer.grad_checkpointing:
+        checkpoint_gradients(model, config.model.name)
     optimizer = build_optimizer(params=model.parameters(), **vars(config.optimizer))
     average = average_of(model, config.trainer.ema) if config.trainer.ema else None
     scaler = precision.scaler()

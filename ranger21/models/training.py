@@ -1,4 +1,4 @@
-"""What a training adds to a model, by timm's functions: an average of its weights, and learning rates by layer."""
+"""What a training adds to a model, by timm's functions: an average, rates by layer, and gradient checkpointing."""
 
 from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
@@ -13,6 +13,25 @@ def average_of(model: nn.Module, decay: float) -> ModelEmaV3:
     Floating point buffers, such as batch norm's running statistics, are averaged like parameters; counters are copied.
     """
     return ModelEmaV3(model, decay=decay)
+
+
+def checkpoint_gradients(model: nn.Module, name: str) -> None:
+    """Let the backward pass compute the activations inside the model's blocks again, instead of keeping them.
+
+    Args:
+        model: The model to change.
+        name: Its name, for the error message.
+
+    Raises:
+        UserError: If the model does not support that.
+    """
+    try:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise UserError(
+            f"trainer.grad_checkpointing=true cannot be used with model={name}, for which timm has no gradient "
+            "checkpointing: use trainer.grad_checkpointing=false, or a larger trainer.accumulate to save memory."
+        ) from error
 
 
 def layer_scales(model: nn.Module, decay: float, name: str) -> list[float]:

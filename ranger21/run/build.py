@@ -18,7 +18,7 @@ from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision, choose_precision
 from ranger21.engine.undo import Undo
 from ranger21.models.build import build_model, memory_format
-from ranger21.models.training import average_of, layer_scales
+from ranger21.models.training import average_of, checkpoint_gradients, layer_scales
 from ranger21.models.weights import named, read_any, start_from
 from ranger21.optim.schedules import Schedule
 from ranger21.run.loss import training_loss
@@ -121,6 +121,8 @@ def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | 
         weights = named(read_any(config.model.init_from), data)
         digest = weights.digest
         log.info("%s", start_from(model, weights, data.classes))
+    if config.trainer.grad_checkpointing:
+        checkpoint_gradients(model, config.model.name)
     model = model.to(world.device, parts.precision.weights, memory_format=parts.memory_format)  # type: ignore[call-overload]
     optimizer, scaler = parts.optimizer(model), parts.precision.scaler()
     ema = average_of(model, config.trainer.ema) if config.trainer.ema else None
@@ -156,4 +158,5 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
         memory_format=parts.memory_format,
         undo=Undo(state.model, state.optimizer, state.ema.module if state.ema else None) if skips else None,
         clip_grad_norm=trainer.clip_grad_norm,
+        recomputes=trainer.grad_checkpointing,
     )

@@ -14,6 +14,7 @@ def enough_to_train(config: Config, ranks: int, device: object) -> contextlib.Ab
         "a smaller data.batch_size",
         f"trainer.accumulate above {passes} (smaller passes; this affects batch norms)",
     ]
+    cures += [] if config.trainer.grad_checkpointing else ["trainer.grad_checkpointing=true"]
     cures += ["no trainer.ema, which keeps a copy of the weights"] if config.trainer.ema else []
     cures += ["trainer.precision=bf16"] if precision in ("fp32", "fp64") else []
     return enough_memory(f"{what} on {device} x {ranks}", f"{', '.join(cures)}, more ranks, or a smaller model")
