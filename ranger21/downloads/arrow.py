@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranger21.data.names import is_plain
 from ranger21.data.safe_open import MAX_BYTES
+from ranger21.downloads.located import LocatedPart, Location
 from ranger21.downloads.naming import naming
 from ranger21.downloads.numbered import SPLITS, Numbered, in_order, matches
 from ranger21.downloads.parquet import LARGEST_GROUP
-from ranger21.downloads.parts import MOST_OF_FILE, SLACK, Download, ImagePart, Wanted, reading
+from ranger21.downloads.parts import MOST_OF_FILE, SLACK, Download, reading
 from ranger21.system.errors import UserError
 from ranger21.system.memory import at_most
 
@@ -24,7 +27,7 @@ LARGEST_STATE = 1 << 24  # bytes of state.json
 
 
 @dataclass(frozen=True)
-class ArrowFile(ImagePart):
+class ArrowFile(LocatedPart):
     """An Arrow file with images of many classes of a split. `number` is its place among the files of the split."""
 
     file: Path
@@ -35,46 +38,61 @@ class ArrowFile(ImagePart):
     def files(self) -> tuple[Path, ...]:
         return (self.file,)
 
-    def listing(self) -> Iterator[tuple[str, int]]:
-        for place, data in self._rows():
-            yield place, len(data)
+    @property
+    def container(self) -> Path:
+        return self.file
 
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        for place, data in self._rows():
-            if wanted(place, len(data)):
-                yield place, bytes(data)
-
-    def _rows(self) -> Iterator[tuple[str, memoryview]]:
-        """Yield the place CLASS/NAME and the content of each image; the file is mapped, so contents are not copied."""
-        room, row = MOST_OF_FILE * self.file.stat().st_size + SLACK, 0
-        with self._open() as reader:
+    def locations(self) -> Iterator[Location]:
+        """Yield where each image is in the file. Images are not read, because the file is mapped into memory."""
+        size, row = self.file.stat().st_size, 0
+        room = MOST_OF_FILE * size + SLACK
+        with self._open() as (reader, first):
             names = naming(self.file, reader.schema.metadata, f"{self.split}_{self.number:05d}")
             labelled = "label" in reader.schema.names
             while (batch := _next(reader)) is not None:
                 images = batch.column("image")
-                paths, contents = images.field("path"), images.field("bytes")
+                spans = _spans(images.field("bytes"), first, size)
                 labels = batch.column("label") if labelled else [None] * len(images)
-                for path, label, content in zip(paths, labels, contents, strict=True):
+                for path, label, (begin, length) in zip(images.field("path"), labels, spans, strict=True):
                     place = names.place(path.as_py(), None if label is None else label.as_py(), row)
-                    data = content.as_buffer()
-                    if data is None or data.size > MAX_BYTES:
+                    room -= length
+                    if not 0 <= length <= MAX_BYTES or room < 0:
                         raise ValueError(f"no bytes of {place}, or too many")
-                    room -= data.size
-                    if room < 0:
-                        raise ValueError("its images are far larger than the file")
-                    yield place, memoryview(data)
+                    yield Location(place, length, begin)
                     row += 1
 
     @contextmanager
-    def _open(self) -> Iterator[Any]:
+    def _open(self) -> Iterator[tuple[Any, int]]:
+        """Yield a reader of the file's batches, and the address at which the file is in memory."""
         import pyarrow
 
         with reading(self.file), open(self.file, "rb") as file:
             file.seek(-len(END), os.SEEK_END)
             if file.read() != END:  # pyarrow takes a file that lacks whole batches for complete
                 raise EOFError("it has no end marker")
-            with pyarrow.memory_map(str(self.file)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
-                yield stream
+            with pyarrow.memory_map(str(self.file)) as mapped:
+                first = mapped.read_buffer(len(END)).address
+                mapped.seek(0)
+                with pyarrow.ipc.open_stream(mapped) as stream:
+                    yield stream, first
+
+
+def _spans(contents: Any, first: int, size: int) -> list[tuple[int, int]]:
+    """Return the first byte in the file and the length of each image, -1 for none.
+
+    Args:
+        contents: pyarrow's array of the images.
+        first: Address of the file in memory.
+        size: Bytes of the file.
+    """
+    _, offsets, data = contents.buffers()
+    kind = np.int64 if str(contents.type).startswith("large") else np.int32
+    ends = np.frombuffer(offsets, kind)[contents.offset : contents.offset + len(contents) + 1].astype(np.int64)
+    begin = data.address - first if data else 0
+    if begin < 0 or begin + int(ends[-1]) > size:
+        raise ValueError("its images are compressed, which Hugging Face's library does not do")
+    lengths = np.where(contents.is_null().to_numpy(zero_copy_only=False), -1, np.diff(ends))
+    return list(zip((begin + ends[:-1]).tolist(), lengths.tolist(), strict=True))
 
 
 def _next(reader: Any) -> Any:

@@ -1,15 +1,11 @@
 """Kaggle's copy of ImageNet (ILSVRC/Data/CLS-LOC), unpacked or as one zip archive. Imports no torch."""
 
-import os
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ranger21.data.disk_space import tell
 from ranger21.data.names import is_plain
@@ -25,7 +21,8 @@ from ranger21.downloads.labels import (
     annotated,
     table_labels,
 )
-from ranger21.downloads.parts import IMAGES_A_SLICE, Download, ImagePart, Wanted, reading
+from ranger21.downloads.located import DEFLATED, LocatedPart, Location
+from ranger21.downloads.parts import IMAGES_A_SLICE, Download, reading
 from ranger21.downloads.tars import unexpected
 from ranger21.system.errors import UserError
 from ranger21.system.wording import counted
@@ -34,53 +31,28 @@ LAYOUT = "Kaggle's layout"
 ZIP = "imagenet-object-localization-challenge.zip"
 DATA = "Data/CLS-LOC"
 LIST = "ILSVRC/ImageSets/CLS-LOC/train_cls.txt"
-LOCAL_HEADER, MAGIC = 30, b"PK\x03\x04"  # bytes of the header before a file's name, and its beginning
-STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 TRAIN_NAME = re.compile(rf"ILSVRC/{DATA}/train/(n\d{{8}}/n\d{{8}}_\w+\.JPEG)", re.ASCII)
 VAL_NAME = re.compile(rf"ILSVRC/{DATA}/val/(ILSVRC2012_val_\d{{8}})\.JPEG", re.ASCII)
 
 
-class ZippedImage(NamedTuple):
-    """Where an image is in a zip archive: its place CLASS/NAME, and what the archive's directory says about it."""
-
-    place: str
-    begin: int
-    packed: int
-    size: int
-    method: int
-    checksum: int
-
-
 @dataclass(frozen=True)
-class ZipSlice(ImagePart):
+class ZipSlice(LocatedPart):
     """Images of a zip archive."""
 
     file: Path
-    contents: tuple[ZippedImage, ...]
+    contents: tuple[Location, ...]
     split: str
 
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.file,)
 
-    def listing(self) -> Iterator[tuple[str, int]]:
-        yield from ((image.place, image.size) for image in self.contents)
+    @property
+    def container(self) -> Path:
+        return self.file
 
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with reading(self.file), open(self.file, "rb") as stream:
-            for image in self.contents:
-                if wanted(image.place, image.size):
-                    stream.seek(image.begin)
-                    header = stream.read(LOCAL_HEADER)
-                    if not header.startswith(MAGIC) or len(header) < LOCAL_HEADER:
-                        raise zipfile.BadZipFile(f"no header of {image.place}")
-                    stream.seek(sum(struct.unpack("<HH", header[-4:])), os.SEEK_CUR)  # its name and extra field
-                    data = stream.read(image.packed)
-                    if image.method == DEFLATED:
-                        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, image.size + 1)
-                    if len(data) != image.size or zlib.crc32(data) != image.checksum:
-                        raise zipfile.BadZipFile(f"{image.place} does not have its size or checksum")
-                    yield image.place, data
+    def locations(self) -> Iterator[Location]:
+        yield from self.contents
 
 
 def find(source: Path) -> Download | None:
@@ -108,7 +80,7 @@ def find(source: Path) -> Download | None:
 
 def zipped(archive: zipfile.ZipFile, file: Path) -> Download:
     """Return the images of Kaggle's zip archive; raise a UserError if they are incomplete or not as expected."""
-    train: dict[str, list[ZippedImage]] = {}
+    train: dict[str, list[Location]] = {}
     val: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         within = info.filename.startswith((f"ILSVRC/{DATA}/train/", f"ILSVRC/{DATA}/val/"))
@@ -138,13 +110,13 @@ def zipped(archive: zipfile.ZipFile, file: Path) -> Download:
     return Download(f"{LAYOUT}, in {file.name}", count, labels.name, parts)
 
 
-def _image(info: zipfile.ZipInfo, place: str, file: Path) -> ZippedImage:
+def _image(info: zipfile.ZipInfo, place: str, file: Path) -> Location:
     link = stat.S_ISLNK(info.external_attr >> 16)
-    plain = info.compress_type in (STORED, DEFLATED) and not info.flag_bits & 1  # bit 0: encrypted
+    plain = info.compress_type in (zipfile.ZIP_STORED, DEFLATED) and not info.flag_bits & 1  # bit 0: encrypted
     fits = max(info.file_size, info.compress_size) <= MAX_BYTES
     if link or not plain or not fits or not is_plain(place.rpartition("/")[2]):
         raise unexpected(file, info.filename, info.file_size)
-    return ZippedImage(place, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+    return Location(place, info.file_size, info.header_offset, info.compress_type, info.compress_size, info.CRC)
 
 
 def _labels(archive: zipfile.ZipFile, file: Path) -> ValLabels:

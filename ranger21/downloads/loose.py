@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ranger21.data.names import is_hidden, is_image, is_plain, left_out
-from ranger21.data.safe_open import read_file
 from ranger21.downloads.labels import WNID, ValLabels
-from ranger21.downloads.parts import IMAGES_A_SLICE, ImagePart, Wanted, reading
+from ranger21.downloads.located import FILE, LocatedPart, Location
+from ranger21.downloads.parts import IMAGES_A_SLICE, reading
 from ranger21.system.processes import ProgressBar
 
 
 @dataclass(frozen=True)
-class LooseImages(ImagePart):
-    """Images in a folder, as (place CLASS/NAME, file name in the folder).
+class LooseImages(LocatedPart):
+    """Images in a folder, as (place CLASS/NAME, file name in the folder, which is NAME).
 
     Attributes:
         beside: Files that must be correct, such as the development kit.
@@ -35,21 +35,15 @@ class LooseImages(ImagePart):
     def files(self) -> tuple[Path, ...]:
         return self.beside
 
-    def listing(self) -> Iterator[tuple[str, int]]:
+    @property
+    def container(self) -> Path:
+        return self.folder
+
+    def locations(self) -> Iterator[Location]:
         for place, name in self.contents:
             with reading(self.folder / name):
                 size = (self.folder / name).stat().st_size
-            yield place, size
-
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        for place, name in self.contents:
-            with reading(self.folder / name):
-                data = read_file(self.folder / name).tobytes() if wanted(place, self._size(name)) else None
-            if data is not None:
-                yield place, data
-
-    def _size(self, name: str) -> int:
-        return (self.folder / name).stat().st_size
+            yield Location(place, size, kind=FILE)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from ranger21.data.names import LONGEST, is_hidden, is_image, is_plain
 from ranger21.data.safe_open import MAX_BYTES
+from ranger21.downloads.located import LocatedPart, Location
 from ranger21.downloads.parts import BLOCK, MOST_OF_FILE, SLACK, ImagePart, PartState, Wanted, reading
 from ranger21.system.errors import UserError
 
@@ -119,7 +120,7 @@ def content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 
 @dataclass(frozen=True)
-class ClassArchive(ImagePart):
+class ClassArchive(LocatedPart):
     """The images of one class in an archive of their own, which may lie in another archive.
 
     Attributes:
@@ -144,26 +145,21 @@ class ClassArchive(ImagePart):
             return super().missing(folder)
         return PartState(0, self.size, frozenset([self.wnid]), 0)  # all are missing, however many they are
 
-    def listing(self) -> Iterator[tuple[str, int]]:
-        for _, info, name in self._images():
-            yield f"{self.wnid}/{name}", info.size
+    @property
+    def container(self) -> Path:
+        return self.file
 
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        for tar, info, name in self._images():
-            if wanted(place := f"{self.wnid}/{name}", info.size):
-                yield place, content(tar, info)
-
-    def _images(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, str]]:
+    def locations(self) -> Iterator[Location]:
         names = set[str]()
-        for tar, info, name in members(self.file, self.pattern, self.begin, folders=rf"\.|(?:\./)?{self.wnid}"):
+        for _, info, name in members(self.file, self.pattern, self.begin, folders=rf"\.|(?:\./)?{self.wnid}"):
             if not is_image(name) or is_hidden(name) or name in names:
                 raise unexpected(self.file, info.name, info.size)
             names.add(name)
-            yield tar, info, name
+            yield Location(f"{self.wnid}/{name}", info.size, info.offset_data)
 
 
 @dataclass(frozen=True)
-class TarSlice(ImagePart):
+class TarSlice(LocatedPart):
     """Images at known places of an archive. `contents` has the place CLASS/NAME, first byte and size of each."""
 
     file: Path
@@ -175,18 +171,12 @@ class TarSlice(ImagePart):
     def files(self) -> tuple[Path, ...]:
         return self.file, *self.beside
 
-    def listing(self) -> Iterator[tuple[str, int]]:
-        yield from ((place, size) for place, _, size in self.contents)
+    @property
+    def container(self) -> Path:
+        return self.file
 
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with reading(self.file), open(self.file, "rb") as stream:
-            for place, begin, size in self.contents:
-                if wanted(place, size):
-                    stream.seek(begin)
-                    data = stream.read(size)
-                    if len(data) < size:
-                        raise EOFError(f"{place} ends early")
-                    yield place, data
+    def locations(self) -> Iterator[Location]:
+        yield from (Location(place, size, begin) for place, begin, size in self.contents)
 
 
 @dataclass(frozen=True)

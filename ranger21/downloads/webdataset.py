@@ -1,7 +1,6 @@
 """ImageNet as WebDataset (timm/imagenet-1k-wds): archives of samples KEY.jpg, KEY.cls, KEY.json. Imports no torch."""
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ from typing import NamedTuple
 
 from ranger21.data.names import is_image
 from ranger21.downloads.labels import STEM, WNID
+from ranger21.downloads.located import LocatedPart, Location
 from ranger21.downloads.numbered import SPLITS, in_order, matches
-from ranger21.downloads.parts import Download, ImagePart, Wanted, reading
+from ranger21.downloads.parts import Download, reading
 from ranger21.downloads.tars import content, members
 from ranger21.downloads.wnids import imagenet_wnids
 from ranger21.system.errors import UserError
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shard(ImagePart):
+class Shard(LocatedPart):
     """An archive of samples. `wnids` are the classes in the order of the labels."""
 
     file: Path
@@ -60,18 +60,13 @@ class Shard(ImagePart):
     def files(self) -> tuple[Path, ...]:
         return (self.file,)
 
-    def listing(self) -> Iterator[tuple[str, int]]:
-        for sample in samples(self.file):
-            yield self.place(sample), sample.size
+    @property
+    def container(self) -> Path:
+        return self.file
 
-    def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with reading(self.file), open(self.file, "rb") as stream:
-            for sample in samples(self.file):
-                if wanted(place := self.place(sample), sample.size):
-                    data = os.pread(stream.fileno(), sample.size, sample.begin)
-                    if len(data) < sample.size:
-                        raise EOFError(f"{place} ends early")
-                    yield place, data
+    def locations(self) -> Iterator[Location]:
+        for sample in samples(self.file):
+            yield Location(self.place(sample), sample.size, sample.begin)
 
     def place(self, sample: Sample) -> str:
         """Return the place CLASS/NAME of a sample; raise a UserError if its label and its name do not agree."""
