@@ -22,7 +22,7 @@ from ranger21.data.decode import Encoded, to_tensor
 from ranger21.data.pack import PackRecipe
 from ranger21.data.photographs import jpegs
 from ranger21.data.transforms.resizing import resized_tensor
-from ranger21.packing.shards import encoded
+from ranger21.packing.encoding import encoded
 
 KINDS = [(quality, colour) for quality in (85, 90, 95) for colour in ("4:2:0", "4:4:4")]
 

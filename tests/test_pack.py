@@ -2,14 +2,12 @@
 
 import io
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.packs import JPEG, RAW, few_classes, file_digests, pack_by_command, pack_command, sources_of
+from support.packs import JPEG, RAW, die_at, few_classes, file_digests, pack_by_command, pack_command, sources_of
 from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, run_ranks
 
 from ranger21.config import ImageFolderConfig
@@ -28,7 +26,8 @@ from ranger21.data.loader import Loader
 from ranger21.data.order import EvalBatches, Share, TrainBatches
 from ranger21.data.pack import FACTS
 from ranger21.engine.course import Course
-from ranger21.packing import shards
+from ranger21.packing import writing
+from ranger21.packing.encoding import pixels_of
 from ranger21.packing.make import begin_pack, damaged_shards, make_pack
 from ranger21.system import processes
 from ranger21.system.errors import UserError
@@ -72,7 +71,7 @@ def test_tar_and_numpy_can_read_a_pack(kind, config, packs):
     expected = {}
     for name, source in sources_of(config).items():
         for image in range(len(source)):
-            pixels = shards.pixels_of(source, image, config)
+            pixels = pixels_of(source[image][0], config)
             expected[name, source.index.path(image).rpartition(".")[0]] = pixels
     for split in ("train", "val"):
         with tarfile.open(packs[kind] / f"{split}-00000.tar") as tar:
@@ -84,33 +83,6 @@ def test_tar_and_numpy_can_read_a_pack(kind, config, packs):
                 worst = np.abs(pixels.astype(int) - expected.pop((split, stem))).mean()
                 assert worst == 0 if kind == "raw" else worst < 4
     assert not expected
-
-
-def die_at(moment: int, make: Callable[[], object]) -> bool:
-    """Run `make` in a child that kills itself at a moment: with a file half written, or before or after its rename.
-
-    Returns False if there is no such moment.
-    """
-    if (child := os.fork()) == 0:
-        count, real = 0, shards.commit
-
-        def commit(new: Path, path: Path) -> None:
-            nonlocal count
-            for step in ("half", "before", "after"):
-                count += 1
-                if step == "half" and count == moment:
-                    new.write_bytes(new.read_bytes()[: new.stat().st_size // 2])
-                if step == "after":
-                    real(new, path)
-                if count == moment:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        shards.commit = commit
-        try:
-            make()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("kind", RECIPES)
@@ -173,7 +145,7 @@ def test_a_full_disk_is_reported_and_the_command_can_continue(config, packs, tmp
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for module, name in ((np, "savez"), (shards.os, "fsync")):  # these write the last files
+    for module, name in ((np, "savez"), (writing.os, "fsync")):  # these write the last files
         with (
             monkeypatch.context() as patch,
             pytest.raises(UserError, match=r"\(No space left on device\): free disk space"),

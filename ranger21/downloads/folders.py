@@ -68,19 +68,20 @@ def splits_in(folder: Path, label_folders: Sequence[Path], layout: str = "") -> 
         raise UserError(f"{folder} has {place.name}/, but {text}.")
     val_place = val_place or folder / VAL
     val = _validation(val_place, label_folders, odd)
-    notes = list(odd.notes())
+    copied: tuple[str, ...] = ()
     if train.form == val.form == "sorted":
         if (place.name, val_place.name) == ("train", "val"):
             raise UserError(
                 f"{folder} has train/ and val/ sorted by class, so there is nothing to prepare. Use it as it is, with "
                 f"data.root={folder}; scripts/verify_imagenet.py checks it."
             )
-        notes.append(f"The images are copied. To use {folder} without a copy, name its folders train/ and val/.")
+        copied = (f"The images are copied. To use {folder} without a copy, name its folders train/ and val/.",)
     elif isinstance(train.parts[0], LooseImages):
-        notes.append("The images are copied, not linked, so SOURCE is not needed afterwards")
+        copied = ("The images are copied, not linked, so SOURCE is not needed afterwards",)
     slash = "" if val_place.name == VAL else "/"
     form = layout or f"{train.form} {place.name}/ and {val.form} {val_place.name}{slash}"
-    return Download(form, f"{train.count} + {val.count} images", val.labels, [*train.parts, *val.parts], tuple(notes))
+    count = f"{train.count} + {val.count} images"
+    return Download(form, count, val.labels, [*train.parts, *val.parts], tuple(odd.notes()), copied)
 
 
 def _existing(folder: Path, split: str) -> Path | None:

@@ -68,6 +68,9 @@ class ImageReader:
     def __init__(self) -> None:
         self._open: tuple[Path, int] | None = None
 
+    def __reduce__(self) -> tuple[type["ImageReader"], tuple[()]]:
+        return ImageReader, ()  # descriptors are of no use to another process
+
     def read(self, container: Path, image: Location) -> bytes:
         """Return the content of an image; raise a UserError if it cannot be read or is not as it was listed."""
         file = container / image.place.rpartition("/")[2] if image.kind == FILE else container

@@ -92,6 +92,7 @@ class Download:
         labels: Where the classes are read from, as in "LOC_val_solution.csv".
         parts: The parts of both splits.
         notes: Further sentences for the user, such as about files that are left out.
+        copied: What to tell a user who has the images as files already, and copies them.
     """
 
     form: str
@@ -99,6 +100,7 @@ class Download:
     labels: str
     parts: Sequence[ImagePart]
     notes: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
 
     def told(self, source: Path) -> str:
         """Return the sentence that says what was recognized."""

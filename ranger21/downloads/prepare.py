@@ -99,7 +99,7 @@ def prepare(source: Path, target: Path, processes: int, published: dict[str, str
     try:
         folders = split_folders(target)
         download = recognize(source)
-        for sentence in (download.told(source), *download.notes):
+        for sentence in (download.told(source), *download.notes, *download.copied):
             tell(sentence)
         jobs = [PartTask(part, folders[part.split]) for part in download.parts]
         found = dict(in_parallel(survey, jobs, processes, "looking for missing images"))

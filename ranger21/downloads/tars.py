@@ -204,4 +204,6 @@ class NamedArchive(ImagePart):
     def images(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         for tar, info, name in members(self.file, self.pattern, folders=r"[\w./-]*"):
             if wanted(place := self.place_of(name), info.size):
-                yield place, content(tar, info)
+                with reading(self.file):
+                    data = content(tar, info)
+                yield place, data

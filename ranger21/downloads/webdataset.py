@@ -97,7 +97,8 @@ def samples(file: Path) -> Iterator[Sample]:
                 raise tarfile.ReadError(f"{one_line(stem)} has two images")
             place = info.offset_data, info.size
         elif extension in ("cls", "json") and info.size <= LARGEST_TEXT:
-            texts[extension] = content(tar, info)
+            with reading(file):
+                texts[extension] = content(tar, info)
     yield _sample(file, key, texts, place)
 
 

@@ -1,13 +1,14 @@
 """Creation of packs (`ranger21.data.pack`): parallel, resumable and reproducible byte for byte."""
 
 import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ranger21.data.datasets.image_folder import ImageFolderConfig
-from ranger21.data.disk_space import size_text, tell
+from ranger21.data.disk_space import require_space, size_text, tell
 from ranger21.data.identity import identify
 from ranger21.data.index import Index
 from ranger21.data.layout import SPLITS
@@ -23,21 +24,55 @@ from ranger21.data.pack import (
     to_facts,
 )
 from ranger21.data.sources import FolderSource, PackSource
-from ranger21.packing import shards
-from ranger21.packing.shards import TAR_BLOCK, Shard, encoded, make_shard, pixels_of, shards_of, told, write_json
+from ranger21.packing import writing
+from ranger21.packing.encoding import packed
+from ranger21.packing.located import LocatedSource
+from ranger21.packing.shards import TAR_BLOCK, Shard, Source, make_shard, shards_of
+from ranger21.packing.writing import told
 from ranger21.system.errors import UserError
 from ranger21.system.processes import in_parallel, locked
 
 SAMPLED = 64  # images used to estimate the size of a pack
+OVERHEAD = 3.5 * TAR_BLOCK  # bytes per image: two headers, the label, and half a block of padding
 
 
-def estimate(source: FolderSource, config: ImageFolderConfig, recipe: PackRecipe) -> float:
+def estimate(source: FolderSource | LocatedSource, config: ImageFolderConfig, recipe: PackRecipe) -> float:
     """Estimate the bytes per image in a pack, as the mean over readable images spread evenly over the source."""
     sizes = []
     for image in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
         with contextlib.suppress(UserError):  # reported when the image is packed
-            sizes.append(len(encoded(pixels_of(source, int(image), config), recipe)[0]))
-    return float(np.mean(sizes or [0])) + 3.5 * TAR_BLOCK  # two headers, the label, and half a block of padding
+            sizes.append(len(packed(source[int(image)][0], config, recipe).content))
+    return float(np.mean(sizes or [0])) + OVERHEAD
+
+
+def there_in(target: Path) -> int:
+    """Return the bytes of the archives that a folder has."""
+    return sum(path.stat().st_size for path in target.glob("*.tar"))
+
+
+def report_size(
+    sources: Mapping[str, FolderSource | LocatedSource], config: ImageFolderConfig, recipe: PackRecipe, target: Path
+) -> None:
+    """Print what a pack will need; raise a UserError if the disk lacks space."""
+    images, there = sum(map(len, sources.values())), there_in(target)
+    need = estimate(sources["train"], config, recipe) * images
+    tell(f"{images:,} images, {recipe}: about {size_text(need)}, of which {size_text(there)} exist already")
+    require_space(target, max(0.0, need - there))
+
+
+def begin_folder(target: Path) -> None:
+    """Create the folder of a pack, unless it exists; raise a UserError if it has other files or cannot be written."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        strange = next((entry.name for entry in target.iterdir() if not is_hidden(entry.name)), None)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if strange and not (target / FACTS).exists():
+        raise UserError(f"{target} contains {strange!r}, which is not part of a pack. Choose an empty folder.")
+
+
+def _unwritable(target: Path, error: OSError) -> UserError:
+    return UserError(f"{target} cannot be written ({error.strerror}). Choose another folder for the pack.")
 
 
 def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> dict[str, Any]:
@@ -50,22 +85,17 @@ def begin_pack(target: Path, recipe: PackRecipe, indices: dict[str, Index]) -> d
     """
     facts = to_facts(recipe, identify(indices), list(indices["train"].classes))
     if (target / FACTS).exists():
-        _require_own(target, facts, recipe)
+        require_own(target, facts, recipe)
         return facts
+    begin_folder(target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        strange = next((entry.name for entry in target.iterdir() if not is_hidden(entry.name)), None)
-        if strange:
-            raise UserError(f"{target} contains {strange!r}, which is not part of a pack. Choose an empty folder.")
-        write_json(target / FACTS, facts)
+        writing.write_json(target / FACTS, facts)
     except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}). Choose another folder for the pack."
-        ) from error
+        raise _unwritable(target, error) from error
     return facts
 
 
-def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> None:
+def require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> None:
     """Raise a UserError if the folder has a different pack."""
     there = stored_facts(target)
     if there["version"] != facts["version"]:
@@ -86,12 +116,13 @@ def _require_own(target: Path, facts: dict[str, Any], recipe: PackRecipe) -> Non
 
 
 def make_pack(
-    sources: dict[str, FolderSource],
+    sources: Mapping[str, Source],
     config: ImageFolderConfig,
     recipe: PackRecipe,
     target: Path,
     processes: int,
     skip: bool = False,
+    ready: Callable[[], object] = lambda: None,
 ) -> bool:
     """Make the missing archives of a pack; return False if it was already complete.
 
@@ -102,6 +133,7 @@ def make_pack(
         target: Folder of the pack.
         processes: Number of processes.
         skip: Whether to skip unreadable images and list them in pack.json, instead of raising an error.
+        ready: Called before anything is made, unless the pack is complete.
     """
     facts = begin_pack(target, recipe, {split: source.index for split, source in sources.items()})
     with locked(target, f"Another process is making the pack {target}. Wait for it, or stop it."):
@@ -110,8 +142,9 @@ def make_pack(
         }
         everything = [shard for own in of_split.values() for shard in own]
         missing = [shard for shard in everything if shard.done() is None]
-        if not missing and _is_whole(target):
+        if not missing and is_whole(target):
             return False
+        ready()
         _tell_what_is_kept(target, everything, facts)
         for _ in in_parallel(make_shard, missing, processes, "packed images", lambda shard: len(shard.keys)):
             pass
@@ -119,7 +152,7 @@ def make_pack(
             splits = {split: write_index(target, sources[split].index, own) for split, own in of_split.items()}
             left_out = {split: _skipped(sources[split].index, own) for split, own in of_split.items()}
             facts |= {"skipped": left_out} if any(left_out.values()) else {}
-            write_json(target / FACTS, facts | {"splits": splits, "complete": True})
+            writing.write_json(target / FACTS, facts | {"splits": splits, "complete": True})
             _remove_others(target, everything)
         return True
 
@@ -161,7 +194,7 @@ def _skipped(index: Index, own: list[Shard]) -> dict[str, str]:
     return skipped
 
 
-def _is_whole(target: Path) -> bool:
+def is_whole(target: Path) -> bool:
     """Return whether all files of the pack other than the archives are valid."""
     try:
         read_facts(target)
@@ -170,6 +203,14 @@ def _is_whole(target: Path) -> bool:
     except UserError:
         return False
     return True
+
+
+def lost_archives(target: Path, facts: Mapping[str, Any]) -> list[str]:
+    """Return the archives of a complete pack that are missing, have another size, or lack their record."""
+    files = [shard for split in SPLITS for shard in facts["splits"][split]]
+    records = {path.stem for path in target.glob("parts/*.json")}
+    sizes = {path.name: path.stat().st_size for path in target.glob("*.tar")}
+    return [f["file"] for f in files if sizes.get(f["file"]) != f["bytes"] or Path(f["file"]).stem not in records]
 
 
 def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, Any]]:
@@ -183,7 +224,7 @@ def write_index(target: Path, index: Index, own: list[Shard]) -> list[dict[str, 
     arrays = {"classes": np.array(index.classes), "offsets": offsets, "lengths": lengths, "shapes": shapes}
     with open(new, "wb") as file:
         np.savez(file, **(arrays | index.arrays()))
-    shards.commit(new, path)
+    writing.commit(new, path)
     return [
         {"file": shard.path.name, "bytes": record["bytes"], "sha256": record["sha256"]}
         for shard, record in zip(own, records, strict=True)

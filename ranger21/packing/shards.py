@@ -5,25 +5,24 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from ranger21.data.datasets.image_folder import ImageFolderConfig
-from ranger21.data.decode import to_tensor
 from ranger21.data.index import Index
 from ranger21.data.pack import IMAGES_A_SHARD, PackRecipe, sha256_of, shard_name
 from ranger21.data.sources import FolderSource
-from ranger21.data.transforms.resizing import resized_tensor
+from ranger21.packing import writing
+from ranger21.packing.encoding import PackedImage, packed
+from ranger21.packing.located import LocatedSource
+from ranger21.packing.spill import SpilledSource
+from ranger21.packing.writing import removed_unless_renamed, told
 from ranger21.system.errors import UserError
-from ranger21.system.files import not_written
 
+Source = FolderSource | LocatedSource | SpilledSource  # of the images of a split
 TAR_BLOCK = 512  # bytes of a member's header, and the unit to which its content is padded
 
 
@@ -43,7 +42,7 @@ class Shard:
         skip: Whether to skip unreadable images instead of raising an error.
     """
 
-    source: FolderSource
+    source: Source
     config: ImageFolderConfig
     recipe: PackRecipe
     target: Path
@@ -83,7 +82,7 @@ class Shard:
 
 
 def shards_of(
-    source: FolderSource,
+    source: Source,
     config: ImageFolderConfig,
     recipe: PackRecipe,
     target: Path,
@@ -130,21 +129,6 @@ def _digest(index: Index, begin: int, keys: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
-def pixels_of(source: FolderSource, image: int, config: ImageFolderConfig) -> np.ndarray:
-    """Return a resized image, uint8 (height, width, 3); raise a UserError if it cannot be read."""
-    return resized_tensor(to_tensor(source[image][0]), config).permute(1, 2, 0).contiguous().numpy()
-
-
-def encoded(pixels: np.ndarray, recipe: PackRecipe) -> tuple[bytes, int]:
-    """Return the content of a member, and the position in it at which later reads begin (the pixels of an array)."""
-    buffer = io.BytesIO()
-    if recipe.format == "raw":
-        np.save(buffer, pixels)
-        return buffer.getvalue(), buffer.tell() - pixels.nbytes
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=recipe.quality, subsampling=recipe.subsampling, optimize=True)
-    return buffer.getvalue(), 0
-
-
 def make_shard(shard: Shard) -> dict[str, Any]:
     """Write an archive and its record atomically, and return the record.
 
@@ -155,28 +139,33 @@ def make_shard(shard: Shard) -> dict[str, Any]:
     suffix = ".npy" if shard.recipe.format == "raw" else ".jpg"
     record: dict[str, Any] = {"offsets": [], "lengths": [], "shapes": [], "skipped": {}}
     unfinished = shard.path.with_name(f".{shard.path.name}.tmp")
-    with told(shard.path), _removed_unless_renamed(unfinished):
+    with told(shard.path), removed_unless_renamed(unfinished):
         with open(unfinished, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
             for image, key in enumerate(shard.keys, start=shard.begin):
                 place, length, shape = 0, 0, (0, 0)  # values of skipped images
                 try:
-                    pixels = pixels_of(shard.source, image, shard.config)
+                    content, skipped, shape = _packed(shard, image)
                 except UserError as error:
                     if not shard.skip:
                         raise UserError(f"{error} Or skip unreadable images with --on-bad-image skip.") from error
                     record["skipped"][shard.source.index.path(image)] = str(error)
                 else:
-                    content, skipped = encoded(pixels, shard.recipe)
                     place, length = _add(tar, f"{key}{suffix}", content) + skipped, len(content) - skipped
-                    shape = pixels.shape[:2] if shard.recipe.format == "raw" else shape
                     _add(tar, f"{key}.cls", str(shard.source.labels[image]).encode())
                 record["offsets"].append(place)
                 record["lengths"].append(length)
                 record["shapes"].append(shape)
-        commit(unfinished, shard.path)
+        writing.commit(unfinished, shard.path)
         record |= {"bytes": shard.path.stat().st_size, "sha256": sha256_of(shard.path), "digest": shard.digest}
-        write_json(shard.record, record)
+        writing.write_json(shard.record, record)
     return record
+
+
+def _packed(shard: Shard, image: int) -> PackedImage:
+    """Return the content for an image; raise a UserError if it cannot be read."""
+    if isinstance(shard.source, SpilledSource):
+        return shard.source.packed(image)
+    return packed(shard.source[image][0], shard.config, shard.recipe)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
@@ -185,35 +174,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
     return int(tar.offset) - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.tmp")
-    new.write_text(json.dumps(value, indent=None if path.parent.name == "parts" else 2))
-    commit(new, path)
-
-
-def commit(new: Path, path: Path) -> None:
-    """Flush a new file to the disk and rename it to `path`."""
-    with open(new, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(new, path)
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Convert errors of the file system into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{not_written(path, error)}, which continues where it stopped.") from error
-
-
-@contextmanager
-def _removed_unless_renamed(path: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)

@@ -92,6 +92,7 @@ def in_parallel(
     what: str,
     amount: Callable[[Item], int] = lambda item: 1,
     unit: Callable[[float], str] = "{:,.0f}".format,
+    measured: Callable[[], int] | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Apply `work` to every item in worker processes; yield (item, result) pairs as they complete and show progress.
 
@@ -102,6 +103,8 @@ def in_parallel(
         what: heading of the progress.
         amount: returns the amount of work in an item.
         unit: formats an amount.
+        measured: returns the amount of work that is done, for progress within long items; asked every second, if there
+            are worker processes.
     """
     with ProgressBar(what, sum(map(amount, items)), unit) as bar:
         if processes == 1:
@@ -118,10 +121,12 @@ def in_parallel(
                     waiting[pool.submit(work, item)] = item
                 if not waiting:
                     break
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                for future in wait(waiting, measured and 1, FIRST_COMPLETED).done:
                     done = waiting.pop(future)
                     yield done, future.result()
-                    bar.advance(amount(done))
+                    bar.advance(0 if measured else amount(done))
+                if measured:
+                    bar.advance(measured() - bar.done)
         except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the remaining results
             for process in multiprocessing.active_children():
                 process.kill()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from ranger21.config import ImageFolderConfig
 from ranger21.data import sources
 from ranger21.data.build import build_data
 from ranger21.data.pack import PackRecipe
-from ranger21.packing import make
+from ranger21.packing import make, writing
 from ranger21.system import processes
 from support.project import ROOT
 
@@ -23,12 +26,39 @@ JPEG = PackRecipe(36, "squash", "jpeg", 95, "4:4:4")
 RAW = PackRecipe(36, "squash", "raw", None, None)
 
 
-def make_shards_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make packs with ten images per archive. Helper processes are forked, so that they see the patch too."""
-    monkeypatch.setattr(make, "IMAGES_A_SHARD", 10)
-    monkeypatch.setattr(sources, "IMAGES_A_SHARD", 10)
+def make_shards_small(monkeypatch: pytest.MonkeyPatch, images: int = 10) -> None:
+    """Make packs with a few images per archive. Helper processes are forked, so that they see the patch too."""
+    monkeypatch.setattr(make, "IMAGES_A_SHARD", images)
+    monkeypatch.setattr(sources, "IMAGES_A_SHARD", images)
     real = processes.multiprocessing.get_context
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda name: real("fork"))
+
+
+def die_at(moment: int, make_it: Callable[[], object]) -> bool:
+    """Run `make_it` in a child that kills itself at a moment: with a file half written, or before or after its rename.
+
+    Returns False if there is no such moment.
+    """
+    if (child := os.fork()) == 0:
+        count, real = 0, writing.commit
+
+        def commit(new: Path, path: Path) -> None:
+            nonlocal count
+            for step in ("half", "before", "after"):
+                count += 1
+                if step == "half" and count == moment:
+                    new.write_bytes(new.read_bytes()[: new.stat().st_size // 2])
+                if step == "after":
+                    real(new, path)
+                if count == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        writing.commit = commit
+        try:
+            make_it()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def sources_of(config: ImageFolderConfig) -> dict[str, Any]:
