@@ -1,10 +1,12 @@
-"""`trainer.ema`: the average of the weights is right, is saved and resumed, chooses the best, and can be evaluated."""
+"""`trainer.ema`: the average of the weights is right, chooses the best, and can be evaluated.
+
+tests/test_batch_norm_statistics.py kills runs that keep an average.
+"""
 
 from __future__ import annotations
 
 import json
 import runpy
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,9 @@ import torch
 from support.project import ROOT
 from support.training import (
     TINY,
-    assert_same_state,
     last_checkpoint,
     metrics_lines,
-    metrics_without_speed,
     result,
-    run_ranks,
 )
 
 from ranger21.config.compose import compose_config
@@ -180,13 +179,3 @@ def test_an_average_of_mostly_initial_weights_gets_a_warning(averaged: Path, tra
     assert text in (train("long", "trainer.ema=0.99") / "log.txt").read_text()
     assert "the initial weights will be" in (averaged / "log.txt").read_text()
     assert json.loads((averaged / "result.json").read_text())["status"] == "finished"
-
-
-def test_a_killed_run_on_two_ranks_resumes_exactly(images: Path, tmp_path: Path) -> None:
-    overrides = [*TINY, f"data.root={images}", *SHORT, f"trainer.ema={DECAY}"]
-    assert run_ranks(overrides, tmp_path / "whole", 2) == [0, 0]
-    assert run_ranks(overrides, tmp_path / "killed", 2, die_at=4, when="after")[-1] == -signal.SIGKILL
-    assert run_ranks(overrides, tmp_path / "killed", 2) == [0, 0]
-    assert "Resumed at step" in (tmp_path / "killed" / "log.txt").read_text()
-    assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
-    assert metrics_without_speed(tmp_path / "killed") == metrics_without_speed(tmp_path / "whole")

@@ -177,6 +177,8 @@ LATER: dict[str, dict[str, Any]] = {
         "trainer.clip_grad_norm": None,
         "trainer.ema": None,
         "trainer.layer_decay": None,
+        "trainer.batch_norm": "first_rank",
+        "trainer.batch_norm_images": None,
     },
 }
 

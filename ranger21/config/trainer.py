@@ -37,11 +37,13 @@ class TrainerConfig:
     clip_grad_norm: float | None = None
     ema: float | None = None
     layer_decay: float | None = None
+    batch_norm: str = "first_rank"
+    batch_norm_images: int | None = None
     keep_every: str | None = field(default=None, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         counts = ("epochs", "eval_every_epochs", "accumulate", "log_every_steps")
-        for name in (*counts, "steps", "eval_every_steps", "checkpoint_every_steps"):
+        for name in (*counts, "steps", "eval_every_steps", "checkpoint_every_steps", "batch_norm_images"):
             if getattr(self, name) is not None:
                 require_number(f"trainer.{name}", getattr(self, name), 1, COUNT)
         if self.checkpoint_every_minutes is not None:
@@ -57,6 +59,12 @@ class TrainerConfig:
             require_number("trainer.ema", self.ema, 0, 1, open_low=True)
         if self.layer_decay is not None:
             require_number("trainer.layer_decay", self.layer_decay, 0, 1, open_low=True)
+        require_choice("trainer.batch_norm", self.batch_norm, ("first_rank", "mean", "sync"))
+        if self.batch_norm == "mean" and self.batch_norm_images is not None:
+            raise UserError(
+                "trainer.batch_norm=mean would have no effect, because with trainer.batch_norm_images="
+                f"{self.batch_norm_images} the statistics are recomputed before each validation: omit one of the two."
+            )
         require_choice("trainer.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
         require_number("trainer.profile", self.profile, 0, LONGEST_PROFILE + 1)
         if self.cudnn_benchmark is None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranger21.engine.batch_norm import unchanged_buffers
+from ranger21.engine.batch_norm import average_over_ranks, unchanged_buffers
 from ranger21.engine.boundary import Boundary, Ending
 from ranger21.engine.clock import Clock
 from ranger21.engine.parts import Callbacks, TrainSetup, TrainState
@@ -57,6 +57,8 @@ def take_step(setup: TrainSetup, state: TrainState, step: int, clock: Clock) -> 
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    if setup.averages_statistics:
+        average_over_ranks(state.model, world)
     if state.ema:
         state.ema.update(state.model)
     if setup.undo:

@@ -31,6 +31,7 @@ class TrainSetup:
         seed: the seed of random layers, such as dropout.
         loss: the mean loss of a batch as a function of (logits, labels), whose images may be mixed.
         clip_grad_norm: the largest norm of the whole gradient, to which longer ones are scaled; None for no limit.
+        averages_statistics: whether batch norms' running statistics are averaged over the ranks after each step.
         recomputes: whether the backward pass runs parts of the model again (gradient checkpointing).
         undo: undoes a step whose loss or gradient is not finite; None if such a step ends the run.
     """
@@ -48,6 +49,7 @@ class TrainSetup:
     undo: Undo | None = None
     clip_grad_norm: float | None = None
     recomputes: bool = False
+    averages_statistics: bool = False
 
 
 @dataclass

@@ -1,9 +1,12 @@
-"""What a training adds to a model, by timm's functions: an average, rates by layer, and gradient checkpointing."""
+"""What a training adds to a model, by timm's functions, such as an average of its weights."""
 
+import torch
+from timm.layers import convert_sync_batchnorm
 from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from ranger21.engine.batch_norm import batch_norms
 from ranger21.system.errors import UserError
 
 
@@ -32,6 +35,33 @@ def checkpoint_gradients(model: nn.Module, name: str) -> None:
             f"trainer.grad_checkpointing=true cannot be used with model={name}, for which timm has no gradient "
             "checkpointing: use trainer.grad_checkpointing=false, or a larger trainer.accumulate to save memory."
         ) from error
+
+
+def synchronize_batch_norms(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the model with batch norms that share their statistics over all ranks in every training pass.
+
+    Raises:
+        UserError: If the device is not a CUDA device.
+    """
+    if device.type != "cuda":
+        raise UserError(
+            f"trainer.batch_norm=sync cannot be used on {device}, because torch's SyncBatchNorm needs CUDA: use "
+            "trainer.batch_norm=mean, or trainer.batch_norm_images=N."
+        )
+    synchronized: nn.Module = convert_sync_batchnorm(model)  # torch's own would drop the activations in timm's norms
+    return synchronized
+
+
+def require_batch_norms(model: nn.Module, key: str, name: str) -> None:
+    """Raise a UserError if the model has no batch norms with running statistics, so that a setting has no effect.
+
+    Args:
+        model: The model.
+        key: The setting with its value.
+        name: The model's name.
+    """
+    if not batch_norms(model):
+        raise UserError(f"{key} would have no effect, because model={name} has no batch norms: omit it.")
 
 
 def layer_scales(model: nn.Module, decay: float, name: str) -> list[float]:

@@ -18,7 +18,13 @@ from ranger21.engine.plan import Plan
 from ranger21.engine.precision import Precision, choose_precision
 from ranger21.engine.undo import Undo
 from ranger21.models.build import build_model, memory_format
-from ranger21.models.training import average_of, checkpoint_gradients, layer_scales
+from ranger21.models.training import (
+    average_of,
+    checkpoint_gradients,
+    layer_scales,
+    require_batch_norms,
+    synchronize_batch_norms,
+)
 from ranger21.models.weights import named, read_any, start_from
 from ranger21.optim.schedules import Schedule
 from ranger21.run.loss import training_loss
@@ -121,12 +127,23 @@ def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | 
         weights = named(read_any(config.model.init_from), data)
         digest = weights.digest
         log.info("%s", start_from(model, weights, data.classes))
-    if config.trainer.grad_checkpointing:
-        checkpoint_gradients(model, config.model.name)
+    model = adapted(model, config, world)
     model = model.to(world.device, parts.precision.weights, memory_format=parts.memory_format)  # type: ignore[call-overload]
     optimizer, scaler = parts.optimizer(model), parts.precision.scaler()
     ema = average_of(model, config.trainer.ema) if config.trainer.ema else None
     return TrainState(model, optimizer, scaler, Meter(world), NonFinite(world), ema=ema), digest
+
+
+def adapted(model: nn.Module, config: Config, world: World) -> nn.Module:
+    """Return a model, adapted to the settings of the trainer. Raises a UserError for those that it does not support."""
+    trainer, name = config.trainer, config.model.name
+    if trainer.batch_norm != "first_rank":
+        require_batch_norms(model, f"trainer.batch_norm={trainer.batch_norm}", name)
+    if trainer.batch_norm_images is not None:
+        require_batch_norms(model, f"trainer.batch_norm_images={trainer.batch_norm_images}", name)
+    if trainer.grad_checkpointing:
+        checkpoint_gradients(model, name)
+    return synchronize_batch_norms(model, world.device) if trainer.batch_norm == "sync" else model
 
 
 def build_loader(parts: Parts, first_step: int) -> Loader:
@@ -147,7 +164,7 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
     model: nn.Module = torch.compile(state.model) if trainer.compile else state.model  # type: ignore[assignment]
     return TrainSetup(
         world=world,
-        model=world.wrap(model),
+        model=world.wrap(model, share_buffers=trainer.batch_norm != "mean"),
         batches=batches,
         to_input=parts.to_input,
         schedule=parts.schedule,
@@ -159,4 +176,5 @@ def build_setup(parts: Parts, state: TrainState, batches: Generator[Any, None, N
         undo=Undo(state.model, state.optimizer, state.ema.module if state.ema else None) if skips else None,
         clip_grad_norm=trainer.clip_grad_norm,
         recomputes=trainer.grad_checkpointing,
+        averages_statistics=trainer.batch_norm == "mean",
     )

@@ -8,6 +8,7 @@ from ranger21.data.order import EvalBatches
 from ranger21.engine.evaluation import Interrupted, evaluate
 from ranger21.engine.parts import TrainState
 from ranger21.run.build import Parts
+from ranger21.run.statistics import recompute
 from ranger21.system import stalls
 from ranger21.tracking.splits import AVERAGED, HOLDOUT, OFFICIAL, images_of
 
@@ -52,6 +53,8 @@ class Validations:
             stalls.alive()
             return interrupted()
 
+        if not self._recompute_statistics(asked):
+            return None
         metrics: dict[str, float] = {}
         for split in (self.parts.data.watched, *(self.at_the_end if last else ())):
             for name in (split, AVERAGED[split]):
@@ -62,6 +65,14 @@ class Validations:
                     return None
                 metrics |= found
         return metrics
+
+    def _recompute_statistics(self, interrupted: Interrupted) -> bool:
+        """Recompute what trainer.batch_norm_images says; return False as soon as `interrupted` returns True."""
+        images, step = self.parts.config.trainer.batch_norm_images, self.state.progress.step
+        if images is None:
+            return True
+        models = {id(model): model for model, _ in self.models.values()}
+        return all(recompute(self.parts, model, step, images, interrupted) for model in models.values())
 
     def _validate(self, split: str, interrupted: Interrupted) -> dict[str, float] | None:
         parts, (model, called) = self.parts, self.models[split]

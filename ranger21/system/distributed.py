@@ -95,12 +95,17 @@ class World:
             dist.all_gather_object(everyone, items)
         return sorted({item for some in everyone for item in some})
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model wrapped to average gradients over the ranks in its backward pass."""
+    def wrap(self, model: nn.Module, share_buffers: bool = True) -> nn.Module:
+        """Return the model wrapped to average gradients over the ranks in its backward pass.
+
+        Each forward pass begins with rank 0's buffers, unless `share_buffers` is False.
+        """
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            model, device_ids=ids, gradient_as_bucket_view=True, broadcast_buffers=share_buffers
+        )
 
     def share_buffers(self, model: nn.Module) -> None:
         """Copy rank 0's buffers, such as batch norm's running statistics, to every rank."""
