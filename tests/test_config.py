@@ -196,6 +196,7 @@ OTHERS: dict[str, Any] = {
     "cutmix": 1.0,
     "eval_every_steps": 5,
     "init_seed": 1,
+    "continue_from": "/runs/parent",
     "data_seed": 1,
     "workers": 3,
     "root": "/elsewhere",

@@ -73,6 +73,7 @@ class Config:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig, metadata=NEUTRAL)
     init_seed: int | None = None
     data_seed: int | None = None
+    continue_from: str | None = None
 
     def __post_init__(self) -> None:
         folder = re.fullmatch(r"[^/\0.][^/\0]*", self.experiment) is not None
@@ -92,6 +93,8 @@ class Config:
                 "trainer.layer_decay cannot be used with optimizer=ranger21_official, whose weight decay needs all "
                 "parameters in one group: use optimizer=ranger21, or trainer.layer_decay=null."
             )
+        if self.continue_from is not None:
+            self.continue_from = require_path("continue_from", self.continue_from)
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
 

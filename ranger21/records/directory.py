@@ -225,12 +225,13 @@ class RunDirectory:
         session: Mapping[str, Any],
         run_id: str,
         protocol: Mapping[str, str] | None = None,
+        parent: Mapping[str, Any] | None = None,
     ) -> None:
         """Record in the manifest that a process starts or resumes the run, on data checked by `require_data`.
 
-        A run keeps the protocol (name and hash) that it was started under.
+        A run keeps the protocol (name and hash) and the parent (of `continue_from`) that it was started with.
         """
-        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data, protocol)
+        manifest = read_manifest(self.manifest) if self.manifest.exists() else new_manifest(data, protocol, parent)
         warn_of_another_protocol(manifest, protocol)
         manifest["id"], step = run_id, session["resumed_from_step"]
         manifest["first_checkpoint"] = (manifest.get("first_checkpoint") or step) if step else None

@@ -23,6 +23,7 @@ SHAPE = {
     "sessions": [{"started?": str, "resumed_from_step?": int, "git?": {"commit?": str, "changed?": {}}, "code?": str}],
     "code?": {},
     "protocol?": {"name?": str, "hash?": str},
+    "parent?": {"path?": str, "id?": str, "step?": int, "config?": str, "checkpoint?": str},
     "id?": str,
     "first_checkpoint?": int,
 }  # the expected form of the parts that are used
@@ -38,10 +39,12 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def new_manifest(data: Mapping[str, Any], protocol: Mapping[str, str] | None = None) -> Manifest:
-    """Return the manifest of a new run on this data, under a protocol with a name and a hash."""
-    under = {"protocol": dict(protocol)} if protocol else {}
-    return {"format": FORMAT, "data": dict(data), **under, "code": {}, "sessions": []}
+def new_manifest(
+    data: Mapping[str, Any], protocol: Mapping[str, str] | None = None, parent: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Return the manifest of a new run on this data, under a protocol, which continues a parent (continue_from)."""
+    more = ({"protocol": dict(protocol)} if protocol else {}) | ({"parent": dict(parent)} if parent else {})
+    return {"format": FORMAT, "data": dict(data), **more, "code": {}, "sessions": []}
 
 
 def warn_of_another_protocol(manifest: Manifest, now: Mapping[str, str] | None) -> None:

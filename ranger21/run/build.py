@@ -117,8 +117,8 @@ def build_parts(config: Config, world: World, data: Data) -> Parts:
 def build_state(parts: Parts, resumed: bool = False) -> tuple[TrainState, str | None]:
     """Build the training state before the first step.
 
-    If `resumed`, `model.init_from` is not read, since a checkpoint replaces the weights. Returns the state, and the
-    hash of the weights in `model.init_from` if they were read.
+    If `resumed`, `model.init_from` is not read, since a checkpoint (its own or its parent's) replaces the weights.
+    Returns the state, and the hash of the weights in `model.init_from` if they were read.
     """
     config, data, world = parts.config, parts.data, parts.world
     torch.manual_seed(randomness.seed(randomness.NOISE, config.seed_of_weights))

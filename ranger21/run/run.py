@@ -16,6 +16,7 @@ from ranger21.models.build import parameter_count
 from ranger21.records import sessions
 from ranger21.records.directory import RunDirectory
 from ranger21.run.build import build_loader, build_parts, build_setup, build_state
+from ranger21.run.continuing import begin_with_parent
 from ranger21.run.reports import Reports
 from ranger21.run.resuming import Origin
 from ranger21.run.saving import RunState, Saver, restore
@@ -42,6 +43,7 @@ class Run:
         state: the state that training changes and a checkpoint stores.
         rest: the other contents of a checkpoint, as this process found them.
         reports: the trackers and files to which this rank reports.
+        parent: what the manifest records of the run that this one continues, if this process has read that.
         init_from: the hash of the weights that the run began with, if this process read them.
     """
 
@@ -50,7 +52,11 @@ class Run:
         self.parts = build_parts(config, world, data)
         self.origin = Origin(place, config)
         self.checkpoint = world.on_main(self.origin.find)
-        self.state, self.init_from = build_state(self.parts, resumed=self.checkpoint is not None)
+        new = self.checkpoint is None
+        self.state, self.init_from = build_state(self.parts, resumed=not new or config.continue_from is not None)
+        self.parent: dict[str, Any] | None = None
+        if new and config.continue_from:
+            self.parent = begin_with_parent(self.state, self.parts, place, data_facts(config.data, data))
         self.rest = restore(self.state, self.parts, self.origin, self.checkpoint) if self.checkpoint else RunState()
         self.reports = Reports(self.parts, place)
 
@@ -105,6 +111,7 @@ class Run:
         if (decay := config.trainer.ema) and (share := decay**parts.plan.total_steps) > LARGE_SHARE:
             text = "trainer.ema=%g: the initial weights will be %.0f %% of the average after all %d steps: lower it."
             log.warning(text, decay, 100 * share, parts.plan.total_steps)
+        step = 0 if self.parent else step
         if step:
             log.info("Resumed at step %d of %d.", step, parts.plan.total_steps)
         more = {"precision": parts.precision.name, "threads": torch.get_num_threads()}
@@ -112,7 +119,7 @@ class Run:
         session = sessions.session(world.size, world.describe(), step, named_values(config), full_diff=full, **more)
         session |= ({"init_from": self.init_from} if self.init_from else {}) | ({"kept": kept} if kept else {})
         facts, protocol = data_facts(config.data, data), protocol_mark(config.protocol)
-        world.on_main(lambda: self.place.begin(facts, session, self.rest.run_id, protocol))
+        world.on_main(lambda: self.place.begin(facts, session, self.rest.run_id, protocol, self.parent))
 
     def _prepare(self) -> tuple[TrainSetup, Callbacks]:
         """Build the training loop's setup, which begins at the current step."""

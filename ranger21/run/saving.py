@@ -48,11 +48,7 @@ def restore(state: TrainState, parts: Parts, origin: Origin, path: Path) -> RunS
     """
     parts.world.on_main(lambda: require_restorable(origin.state, path, state, parts, origin.place))
     saved = origin.take(path)
-    state.model.load_state_dict(saved["model"])
-    if state.ema:
-        state.ema.module.load_state_dict(saved[AVERAGE])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.scaler.load_state_dict(saved["scaler"])
+    load(state, saved)
     state.meter.restore(saved["meter"])
     state.nonfinite.restore(saved["nonfinite"])
     state.progress = Progress(**saved["progress"])
@@ -63,6 +59,15 @@ def restore(state: TrainState, parts: Parts, origin: Origin, path: Path) -> RunS
         substituted=saved.get("substituted", 0),
         unreadable=saved.get("unreadable", []),
     )
+
+
+def load(state: TrainState, saved: State) -> None:
+    """Load the model, its average, the optimizer and the gradient scaler of a checkpoint into `state`."""
+    state.model.load_state_dict(saved["model"])
+    if state.ema:
+        state.ema.module.load_state_dict(saved[AVERAGE])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.scaler.load_state_dict(saved["scaler"])
 
 
 def require_restorable(saved: State, path: Path, state: TrainState, parts: Parts, place: RunDirectory) -> None:
