@@ -133,7 +133,7 @@ def test_error_names_the_settings_that_differ_from_the_recorded_run(place: RunDi
         "now; seed: 0 there, 3 now): choose another run_dir=, or delete it."
     )
     many = compose_config(["optimizer=adamw", "data=fashion_mnist"])
-    with pytest.raises(UserError, match=r"\(data.brightness: 0.4 there, None now; .* and \d+ more\)"):
+    with pytest.raises(UserError, match=r"\(data.augment: paper there, None now; .* and \d+ more\)"):
         RunDirectory(place.path).look(many)
     assert read_config(place.config) == config
 

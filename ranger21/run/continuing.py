@@ -20,10 +20,11 @@ from ranger21.system.errors import UserError
 from ranger21.system.reading import read_json
 
 log = logging.getLogger("ranger21")
+# Settings in which a run may differ from its parent, besides `schedule`.
 FREE = (
     "continue_from", "experiment", "trainer.epochs", "trainer.steps", "trainer.eval_every_epochs",
     "trainer.eval_every_steps", "trainer.final_validation",
-)  # fmt: skip  # settings in which a run may differ from its parent, besides `schedule`
+)  # fmt: skip
 
 
 def begin_with_parent(state: TrainState, parts: Parts, own: RunDirectory, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def begin_with_parent(state: TrainState, parts: Parts, own: RunDirectory, data: 
 
 
 def read_again(path: Path) -> State:
+    """Return the contents of the checkpoint that rank 0 has read."""
     found = Checkpoints(path.parent).look(path)
     if found is None:
         raise UserError(f"Rank 0 has read the checkpoint {path}, but another rank cannot: run the same command again.")
@@ -98,7 +100,7 @@ def parent_of(
         raise UserError(f"{path} is of step {saved['progress']['step']}, but the run ended at step {result['step']}.")
     found[path] = saved
     record = {
-        "path": str(place.path.absolute()),
+        "path": str(place.path),  # as typed, since published records must not tell where a user's folders are
         "id": manifest.get("id", ""),
         "step": result["step"],
         "config": digest(place.config),
