@@ -48,6 +48,12 @@ from ranger21.system.files import write_atomically
 
 BATCH = 64
 RECIPE = [v1.Resize((288, 288)), v1.RandomCrop(256), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4, 0.4, 0.4)]
+RRC = [v1.RandomResizedCrop(256), v1.RandomHorizontalFlip()]  # data.augment=rrc
+PACKS = {
+    "jpeg 4:4:4": PackRecipe(288, "squash", "jpeg", 95, "4:4:4"),
+    "jpeg 4:2:0": PackRecipe(288, "squash", "jpeg", 95, "4:2:0"),
+    "raw": PackRecipe(288, "squash", "raw", None, None),
+}
 Batches = Callable[[int], Iterator[int]]  # from a number of workers to an endless stream of batch sizes
 
 
@@ -71,11 +77,11 @@ def ours(data: Path, *overrides: str, on_device: bool = False) -> Batches:
     return batches
 
 
-def classic(data: Path) -> Batches:
+def classic(data: Path, recipe: list[Any]) -> Batches:
     """Return torchvision's ImageFolder with Pillow and torch's DataLoader, up to normalized floats."""
 
     def batches(workers: int) -> Iterator[int]:
-        steps = [*RECIPE, v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        steps = [*recipe, v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
         folder = torchvision.datasets.ImageFolder(str(data / "train"), v1.Compose(steps))
         loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers, drop_last=True)
         while True:
@@ -84,7 +90,7 @@ def classic(data: Path) -> Batches:
     return batches
 
 
-def timms(data: Path) -> Batches:
+def timms(data: Path, recipe: list[Any]) -> Batches:
     """Return timm's dataset and prefetching loader with the same transforms, up to normalized floats."""
 
     def batches(workers: int) -> Iterator[int]:
@@ -93,7 +99,7 @@ def timms(data: Path) -> Batches:
             dataset, (3, 256, 256), BATCH, is_training=True, num_workers=workers, persistent_workers=workers > 0,
             device=torch.device("cpu"), pin_memory=False,
         )  # fmt: skip
-        dataset.transform = v1.Compose([*RECIPE, timm.data.transforms.ToNumpy()])
+        dataset.transform = v1.Compose([*recipe, timm.data.transforms.ToNumpy()])
         while True:
             yield from (len(labels) for _, labels in loader)
 
@@ -195,11 +201,7 @@ def make_data(folder: Path, images: int) -> dict[str, Path]:
     assert isinstance(config, ImageFolderConfig)
     root, indices = image_folders(config)
     sources = {split: FolderSource(root / split, index) for split, index in indices.items()}
-    for name, kind in {
-        "jpeg 4:4:4": PackRecipe(288, "squash", "jpeg", 95, "4:4:4"),
-        "jpeg 4:2:0": PackRecipe(288, "squash", "jpeg", 95, "4:2:0"),
-        "raw": PackRecipe(288, "squash", "raw", None, None),
-    }.items():
+    for name, kind in PACKS.items():
         make_pack(sources, config, kind, folder / name, processes=1)
         if kind.format == "jpeg":  # the same files unpacked, for the other loaders
             for shard in (folder / name).glob("train-*.tar"):
@@ -211,8 +213,8 @@ def contenders(places: dict[str, Path]) -> dict[str, Batches]:
     data = places["data"]
     theirs, own = jitters(data)
     table = {
-        "ImageFolder + Pillow recipe, floats": classic(data),
-        "timm's loader, same recipe, floats": timms(data),
+        "ImageFolder + Pillow recipe, floats": classic(data, RECIPE),
+        "timm's loader, same recipe, floats": timms(data, RECIPE),
         "folder, transforms=pil, uint8": ours(data, "data.transforms=pil"),
         "folder, uint8": ours(data),
         "folder, floats": ours(data, on_device=True),
@@ -226,6 +228,7 @@ def contenders(places: dict[str, Path]) -> dict[str, Batches]:
             f"floor: decode the {name} files": decoding(files, simplejpeg.decode_jpeg),
             f"{name} files decoded by torchvision": decoding(files, torchvisions),
         }
+    table |= rescaled(places)
     table |= {
         "raw pack, uint8": ours(data, f"data.pack={places['raw']}"),
         "raw pack, floats": ours(data, f"data.pack={places['raw']}", on_device=True),
@@ -238,6 +241,26 @@ def contenders(places: dict[str, Path]) -> dict[str, Batches]:
             table[f"DALI, {name} files, uint8"] = dali(places[f"{name} files"], whole=False)
     except ImportError:
         print("DALI is not installed (pip install nvidia-dali-cuda120) and is left out.")
+    return table
+
+
+def rescaled(places: dict[str, Path]) -> dict[str, Batches]:
+    """Return the loaders of the other augmentations, which crop at random scales."""
+    data = places["data"]
+    table = {
+        "rrc: ImageFolder + Pillow, floats": classic(data, RRC),
+        "rrc: timm's loader, floats": timms(data, RRC),
+        "rrc: folder, floats": ours(data, "data.augment=rrc", on_device=True),
+    }
+    for name, place in {"folder": None, **{f"{kind} pack": places[kind] for kind in PACKS}}.items():
+        pack = f"data.pack={place or 'null'}"
+        for augment in ("rrc", "trivial", "rand"):
+            table[f"{augment}: {name}, uint8"] = ours(data, pack, f"data.augment={augment}")
+    more = ("data.augment=rrc", "data.erase=0.25", "data.mixup=0.2", "data.cutmix=1.0")
+    pack = f"data.pack={places['jpeg 4:4:4']}"
+    table["rrc: jpeg 4:4:4 pack, floats"] = ours(data, pack, more[0], on_device=True)
+    table["rrc, mixed: jpeg 4:4:4 pack, uint8"] = ours(data, pack, *more)
+    table["rrc, mixed: jpeg 4:4:4 pack, floats"] = ours(data, pack, *more, on_device=True)
     return table
 
 
@@ -276,17 +299,20 @@ def main() -> None:
     text = "seconds per measurement (default: %(default)s)"
     parser.add_argument("--seconds", type=as_positive, default=2.0, help=text)
     parser.add_argument("--images", type=as_whole(), default=640, help="number of images (default: %(default)s)")
-    text = "only loaders whose name contains this; the first one is always included"
-    parser.add_argument("--only", default="", help=text)
+    text = "only loaders whose name contains one of these texts; the first one is always included"
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help=text)
     parser.add_argument("--json", type=as_file(), help="also write all rates to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
         table = contenders(make_data(Path(folder), args.images))
         first = next(iter(table))
-        table = {name: batches for name, batches in table.items() if name == first or args.only in name}
+        table = {
+            name: batches for name, batches in table.items() if name == first or any(text in name for text in args.only)
+        }
         results = {workers: measure(table, workers, args.rounds, args.seconds) for workers in args.workers}
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "Pillow": PIL.__version__}
+    versions["timm"] = timm.__version__
     print("\n", ", ".join(f"{k} {v}" for k, v in versions.items()), f", Python {platform.python_version()}", sep="")
     for workers, rates in results.items():
         show(rates, workers)

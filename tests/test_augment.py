@@ -199,3 +199,52 @@ def test_a_setting_without_effect_or_with_an_impossible_value_is_refused(overrid
 def test_training_images_may_be_larger_than_the_resize_of_validation() -> None:
     config = compose_config(["data.augment=rrc", "data.crop=320", "data.eval_crop=256"]).data
     assert config.shape == (3, 320, 320) and config.view().shape == (3, 256, 256)
+
+
+@BOTH_ENDS
+def test_the_crop_grows_with_the_epoch_as_in_ffcv_imagenet(end: str, images: Path) -> None:
+    """For the settings of its 16 and 88 epochs, by its own function; and from any worker and start."""
+
+    def resolution(epoch: int, start_ramp: int, end_ramp: int, min_res: int, max_res: int) -> int:
+        if epoch <= start_ramp:
+            return min_res
+        if epoch >= end_ramp:
+            return max_res
+        interp = np.interp([epoch], [start_ramp, end_ramp], [min_res, max_res])
+        return int(np.round(interp[0] / 32)) * 32
+
+    for ramp, sizes in (((34, 41), (160, 192)), ((9, 15), (128, 224)), ((3, 3), (96, 256))):
+        config = replace(RRC, resize=288, crop=sizes[1], crop_start=sizes[0], crop_ramp=list(ramp))
+        assert [config.crop_at(e) for e in range(60)] == [resolution(e, *ramp, *sizes) for e in range(60)]
+    words = ["data.resize=104", "data.crop=96", "data.crop_start=32", "data.crop_ramp=[0,2]", f"data.transforms={end}"]
+    data = opened(images, *words)
+    course = Course(len(data.train), 16, epochs=4)
+    keys = [TrainBatches(course, 3, first, course.total_steps, ALONE) for first in (1, 8)]
+    pairs = zip(keys, (0, 2), strict=True)
+    whole, later = ([b for b in Loader(data.train, some, workers, False) if b is not None] for some, workers in pairs)
+    assert [batch.images.shape[-1] for batch in whole] == [32] * 5 + [64] * 5 + [96] * 10
+    assert all(torch.equal(one.images, other.images) for one, other in zip(whole[7:], later, strict=True))
+    full = opened(images, *words[:2], words[4])
+    batch = full.train.__getitems__([(3, index) for index in range(4)])
+    grown = data.train.__getitems__([(3, index) for index in range(4)])
+    assert isinstance(batch, ImageBatch) and isinstance(grown, ImageBatch) and torch.equal(batch.images, grown.images)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data.crop_start=160"], "data.crop_ramp is missing: the crop grows from"),
+        (["data.crop_ramp=[3,5]"], "data.crop_start is missing"),
+        (
+            ["data.crop_start=100", "data.crop_ramp=[3,5]"],
+            "data.crop_start=100 is invalid: .* multiple of 32",
+        ),
+        (["data.crop_start=256", "data.crop_ramp=[3,5]"], "data.crop_start=256 is invalid"),
+        (["data.crop_start=64", "data.crop=250", "data.crop_ramp=[3,5]"], "data.crop_start=64 is invalid"),
+        (["data.crop_start=64", "data.crop_ramp=[5,3]"], "data.crop_ramp=.* is invalid: it must be two epochs"),
+        (["data.crop_start=64", "data.crop_ramp=[59,70]"], r"=\[59, 70\] begins after the last epoch .*choose earlier"),
+    ],
+)
+def test_a_schedule_of_the_crop_that_cannot_be_followed_is_refused(words: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        compose_config(words)

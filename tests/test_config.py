@@ -191,6 +191,8 @@ OTHERS: dict[str, Any] = {
     "interpolation": "bicubic",
     "eval_resize": 300,
     "eval_crop": 224,
+    "crop_start": 128,
+    "crop_ramp": [3, 5],
     "erase": 0.25,
     "mixup": 0.2,
     "cutmix": 1.0,
@@ -262,6 +264,8 @@ NEEDED = {
     "final_validation": ["data.holdout=10"],
     "scale": ["data.augment=rrc"],
     "ratio": ["data.augment=rrc"],
+    "crop_start": ["data.crop_start=160", "data.crop_ramp=[2,4]"],
+    "crop_ramp": ["data.crop_start=160", "data.crop_ramp=[2,4]"],
     "rand_operations": ["data.augment=rand"],
     "rand_magnitude": ["data.augment=rand"],
 }

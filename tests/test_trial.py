@@ -34,6 +34,8 @@ PLAIN = ["logger=none", "trainer.device=cpu"]
         (["experiment=fashion_mnist", "data.batch_size=8", "trainer.accumulate=8", "model=resnet18"], 1,
          r"28 pixels \(the data's size=28\): a batch norm .*Choose a larger data.batch_size or"),
         (["model=deit_tiny_distilled_patch16_224", "data.crop=96"], 1, "made for 224"),
+        (["model=vit_tiny_patch16_224", "data.crop=224", "data.crop_start=160", "data.crop_ramp=[1,2]"], 1,
+         r"160 pixels \(data.crop_start=160\), because it is made for 224: choose data.crop_start=224, or"),
         (["model=vit_tiny_patch16_224", "data.crop=224", "data.eval_crop=256"], 1,
          r"256 pixels \(data.eval_crop=256\), because it is made for 224: choose data.eval_crop=224, or"),
     ],

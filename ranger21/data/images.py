@@ -97,7 +97,7 @@ class ImageDataset(Dataset[Any]):
         return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key]) -> ImageBatch | UserError | None:
-        """Return the batch, or None if there are no keys.
+        """Return the batch, or None if there are no keys. All keys are of one epoch, which decides the images' size.
 
         Errors are returned, because an exception in a worker would be shown with a traceback. All random numbers are
         drawn and all files read before the first image is decoded, to keep the cache free for decoding.
@@ -105,13 +105,14 @@ class ImageDataset(Dataset[Any]):
         if not keys:
             return None
         numbers = np.stack([uniforms(NUMBERS, SAMPLE, self.seed, *key) for key in keys])
-        rest = self.transform.left_to_do(numbers)
+        transform = self.transform.at(keys[0][0])
+        rest = transform.left_to_do(numbers)
         images: Tensor | None = None
         labels, unreadable = [], list[str]()
         try:
             found = [self.read(index) for _, index in keys]
             for place, (_, index) in enumerate(keys):
-                pixels, label = self.sample(index, found[place], numbers[place], unreadable)
+                pixels, label = self.sample(transform, index, found[place], numbers[place], unreadable)
                 by_pixel = pixels.permute(1, 2, 0)
                 if images is None:
                     images = room_for(len(keys), by_pixel)
@@ -135,11 +136,17 @@ class ImageDataset(Dataset[Any]):
             return error
 
     def sample(
-        self, index: int, found: tuple[Any, int] | UserError, numbers: np.ndarray, unreadable: list[str]
+        self,
+        transform: Transform,
+        index: int,
+        found: tuple[Any, int] | UserError,
+        numbers: np.ndarray,
+        unreadable: list[str],
     ) -> tuple[Tensor, int]:
         """Return pixels and label of an image, or of a substitute if it is unreadable and substitutes are allowed.
 
         Args:
+            transform: Transform of the epoch.
             index: Index of the image.
             found: The stored image, or the error.
             numbers: Random numbers for the transform.
@@ -152,7 +159,7 @@ class ImageDataset(Dataset[Any]):
             try:
                 if isinstance(found, UserError):
                     raise found
-                return self.transform(found[0], numbers), found[1]
+                return transform(found[0], numbers), found[1]
             except UserError as error:
                 if not self.substitute or distance == MOST_SUBSTITUTES:
                     raise

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranger21.config import Config, DataConfig
+from ranger21.config import Config, DataConfig, ImageFolderConfig
 from ranger21.config.compose import with_overrides
 from ranger21.data.build import Data, build_data
 from ranger21.data.images import ImageBatch, ImageDataset
@@ -193,6 +193,8 @@ def load_images(config: DataConfig, settings: Settings, world: World, precision:
     if config.imbalance is not None:
         log.warning("The images are drawn from all training images: data.imbalance=%g is ignored.", config.imbalance)
         config = replace(config, imbalance=None)
+    if isinstance(config, ImageFolderConfig):
+        config = replace(config, crop_start=None, crop_ramp=None)  # images as large as in the last epoch
     config.prepare()
     data = build_data(config, seed=0)
     to_input = data.to_input.to(world.device, precision.weights)

@@ -25,7 +25,7 @@ def against_cpu(machine: Machine) -> CheckResult:
     to_input: Any = config.view().to_input.float()
     row = None
     if isinstance(config, ImageFolderConfig):
-        row = FRONT_ENDS["fast"][0](config).left_to_do(numbers)
+        row = FRONT_ENDS["fast"][0](config).at(0).left_to_do(numbers)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, *config.shape), dtype=torch.uint8, generator=generator)
     rows = None if row is None else torch.from_numpy(row)

@@ -174,6 +174,7 @@ def started(machine: Machine, run: Path, more: tuple[str, ...] = ()) -> Iterator
     ]  # fmt: skip
     if isinstance(machine.config.data, ImageFolderConfig):
         own.append("data.stage=null")  # otherwise a copy of the pack would remain
+        own += ["data.crop_start=null", "data.crop_ramp=null"]  # the largest images need the most time and memory
     command = [sys.executable, str(TRAIN), *machine.overrides, *own, *more]
     with open(machine.work / "train.txt", "wb") as said:
         process = subprocess.Popen(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ranger21.data.datasets.base import DataConfig
 from ranger21.data.pack import INTERPOLATIONS
-from ranger21.system.checks import require, require_choice, require_number
+from ranger21.system.checks import COUNT, require, require_choice, require_number
 from ranger21.system.errors import UserError
 
 LARGEST = 10_000  # pixels per side
@@ -43,6 +43,8 @@ class AugmentationConfig(DataConfig):
     interpolation: str = field(default=INTERPOLATIONS[0], kw_only=True)
     eval_resize: int | None = field(default=None, kw_only=True)
     eval_crop: int | None = field(default=None, kw_only=True)
+    crop_start: int | None = field(default=None, kw_only=True)
+    crop_ramp: list[int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +56,7 @@ class AugmentationConfig(DataConfig):
         self._require_jitter()
         self._require_crops()
         self._require_rand()
+        self._require_ramp()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,7 +64,20 @@ class AugmentationConfig(DataConfig):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"data.crop": self.crop}
+        return {"data.crop": self.crop} | ({} if self.crop_start is None else {"data.crop_start": self.crop_start})
+
+    def crop_at(self, epoch: int) -> int:
+        """Return the size of the training images in an epoch, counted from 0.
+
+        It is `crop_start` up to and including the first epoch of the ramp, `crop` from its last, and grows linearly
+        between them, rounded to a multiple of STEP, as in ffcv-imagenet.
+        """
+        if self.crop_start is None or self.crop_ramp is None:
+            return self.crop
+        first, last = self.crop_ramp
+        if epoch <= first or epoch >= last:
+            return self.crop_start if epoch <= first else self.crop
+        return STEP * round((self.crop_start + (self.crop - self.crop_start) * (epoch - first) / (last - first)) / STEP)
 
     @property
     def eval_shape(self) -> tuple[int, int, int]:
@@ -127,3 +143,19 @@ class AugmentationConfig(DataConfig):
                     f"data.augment={RAND}."
                 )
             require_number(f"data.{name}", value, low, high)
+
+    def _require_ramp(self) -> None:
+        start, ramp = self.crop_start, self.crop_ramp
+        if start is None and ramp is None:
+            return
+        if start is None or ramp is None:
+            lacks = "data.crop_start" if start is None else "data.crop_ramp"
+            raise UserError(
+                f"{lacks} is missing: the crop grows from data.crop_start to data.crop={self.crop} between the two "
+                "epochs of data.crop_ramp, as in data.crop_start=160 data.crop_ramp=[34,41]."
+            )
+        growing = 1 <= start < self.crop and start % STEP == 0 and self.crop % STEP == 0
+        what = f"a multiple of {STEP} below data.crop={self.crop}, which must be one, too"
+        require(growing, "data.crop_start", start, what)
+        possible = len(ramp) == 2 and 0 <= ramp[0] <= ramp[1] < COUNT
+        require(possible, "data.crop_ramp", ramp, "two epochs, the earlier first, such as [34,41]")

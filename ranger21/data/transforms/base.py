@@ -17,6 +17,10 @@ class Transform:
         """Return pixels, uint8 (channels, height, width), using the random numbers (NUMBERS,)."""
         raise NotImplementedError
 
+    def at(self, epoch: int) -> Transform:
+        """Return the transform of an epoch, counted from 0."""
+        return self
+
     def left_to_do(self, numbers: np.ndarray) -> np.ndarray | None:
         """Return the parameters of the device's operations (see `flips_and_jitters`), or None if there are none.
 
