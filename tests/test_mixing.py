@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from support.project import ROOT
-from support.training import TINY
+from support.training import TINY, assert_same_state, last_checkpoint, metrics_without_speed, run_ranks
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -242,3 +243,14 @@ def test_the_exported_line_states_the_normalization(monkeypatch: pytest.MonkeyPa
 def test_impossible_values_are_refused(override: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         compose_config([override])
+
+
+def test_a_killed_and_resumed_run_with_everything_equals_one_never_killed(tiny: list[str], tmp_path: Path) -> None:
+    """Two ranks, with a crop that grows between the kill and the end."""
+    words = [*ALL, "data.augment=rrc", "data.crop=64", "data.resize=72", "data.crop_start=32", "data.crop_ramp=[0,1]"]
+    run = [*tiny, *words, "data.eval_crop=40", "data.eval_resize=48", "trainer.epochs=2", "trainer.loss=bce"]
+    assert run_ranks(run, tmp_path / "whole", 2) == [0, 0]
+    assert run_ranks(run, tmp_path / "killed", 2, die_at=5, when="after")[-1] == -signal.SIGKILL
+    assert run_ranks(run, tmp_path / "killed", 2) == [0, 0]
+    assert_same_state(last_checkpoint(tmp_path / "killed"), last_checkpoint(tmp_path / "whole"))
+    assert metrics_without_speed(tmp_path / "killed") == metrics_without_speed(tmp_path / "whole")
