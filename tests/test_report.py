@@ -169,10 +169,10 @@ def test_labels_distinguish_close_numbers_but_not_1_from_1_0(make_run: MakeRun, 
 
 def test_a_missing_setting_separates_only_groups_of_one_optimizer(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("adamw", name="a")
-    make_run("ranger21", name="b", trainer__ema=0.9)
+    make_run("ranger21", name="b", trainer__later=0.9)
     assert labels(tmp_path) == ["adamw", "ranger21"]
-    make_run("adamw", name="c", trainer__ema=0.9)
-    assert labels(tmp_path) == ["adamw trainer.ema=0.9", "adamw trainer.ema=unset", "ranger21"]
+    make_run("adamw", name="c", trainer__later=0.9)
+    assert labels(tmp_path) == ["adamw trainer.later=0.9", "adamw trainer.later=unset", "ranger21"]
 
 
 def test_experiments_are_separate_groups(make_run: MakeRun, tmp_path: Path) -> None:
