@@ -20,6 +20,7 @@ from ranger21.system.processes import ProgressBar
 from ranger21.system.wording import counted, one_line
 
 SHARD = r".*(?P<split>train|validation|val)-(?P<number>\d+)\.tar"
+IN_FOLDER = r"(?:.*\D)?(?P<number>\d+)\.tar"  # in a folder named by the split
 MEMBER = r"((?:\./)?(?:[\w-]+/)*[\w-]+\.[\w.-]+)"  # group: the whole name
 LARGEST_TEXT = 1 << 20  # bytes of a label or of the facts about an image
 INFO = ("_info.json", "info.json")  # timm's list of the archives and their numbers of samples
@@ -115,8 +116,10 @@ def _sample(file: Path, key: str, texts: dict[str, bytes], place: tuple[int, int
 
 
 def find(source: Path) -> Download | None:
-    """Return the shards in a folder, or None if it has none; raise a UserError if some are missing."""
+    """Return the shards in a folder or in its folders of the splits, or None; raise a UserError if some are missing."""
     numbered = matches(source.glob("*.tar"), SHARD)
+    for split in SPLITS:
+        numbered += matches((source / split).glob("*.tar"), IN_FOLDER, split)
     if not numbered:
         return None
     if (source / "pack.json").exists():
@@ -131,7 +134,8 @@ def find(source: Path) -> Download | None:
     parts = [Shard(file, split, tuple(wnids)) for split in ("train", "val") for file in found[split]]
     contents = " + ".join(f"{len(found[split]):,}" for split in ("train", "val")) + " archives"
     if counts:
-        totals = [sum(counts.get(file.name, 0) for file in found[split]) for split in ("train", "val")]
+        names = {split: [file.relative_to(source).as_posix() for file in found[split]] for split in found}
+        totals = [sum(counts.get(name, 0) for name in names[split]) for split in ("train", "val")]
         contents = f"{totals[0]:,} + {totals[1]:,} images in {contents}"
     return Download("the WebDataset layout", contents, labels, parts)
 

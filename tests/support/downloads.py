@@ -11,7 +11,15 @@ from ranger21.downloads.devkit import DEVKIT
 from ranger21.downloads.labels import ANNOTATIONS, CSV
 from ranger21.downloads.official import VAL
 from support.archives import add, class_archive, make_devkit, validation_images
-from support.shards import Maker, hub_archives, hub_cache, tables, webdataset, webdataset_of_folders
+from support.shards import (
+    Maker,
+    hub_archives,
+    hub_cache,
+    tables,
+    webdataset,
+    webdataset_in_splits,
+    webdataset_of_folders,
+)
 
 
 def copy_train(root: Path, target: Path) -> None:
@@ -162,6 +170,7 @@ DOWNLOADS: dict[str, tuple[Maker, str]] = {
     "class_archives_of_both": (class_archives_of_both, "labels from the names of the archives"),
     "webdataset": (webdataset, "has the WebDataset layout: 9 + 3 images in 2 + 1 archives, labels from .cls, whose"),
     "webdataset_of_folders": (webdataset_of_folders, "WebDataset layout: 2 + 1 archives, labels from .cls, whose"),
+    "webdataset_in_splits": (webdataset_in_splits, "WebDataset layout: 2 + 1 archives, labels from .cls, whose"),
     "parquet_hash": (
         tables("data/{split}-{number:05d}-of-{total:05d}-0123456789abcdef.parquet"),
         "Hugging Face's parquet files: 9 + 3 images in 2 + 1 files, labels from the names of the images and",

@@ -53,6 +53,15 @@ def webdataset_of_folders(root: Path, target: Path) -> None:
                 add(tar, f"{folder}/{key}.{name.partition('.')[2]}", data)
 
 
+def webdataset_in_splits(root: Path, target: Path) -> None:
+    """The same shards in a folder for each split, with numbers as names, and without a list of them."""
+    webdataset(root, target)
+    (target / "_info.json").unlink()
+    for name, split in (("train-0000", "train"), ("train-0001", "train"), ("validation-00", "validation")):
+        (target / split).mkdir(exist_ok=True)
+        (target / f"imagenet1k-{name}.tar").rename(target / split / f"{name.rpartition('-')[2]}.tar")
+
+
 def hub_archives(root: Path, target: Path) -> None:
     """Hugging Face's archives, of which the last have few images or none of some classes."""
     target.mkdir(parents=True)
