@@ -66,12 +66,23 @@ written to --out:
   workloads_pairs.csv   each pair of optimizers over all comparisons
   ablation.md           with --ablation: what each ingredient contributes
   tuning.md             with --tuned: search spaces, trials, defaults against best of k, diverged trials
+  compose.md            with --composed: the searches of scripts/compose.py, their winners, what helps with what
   power.md              with --power: how many seeds detect the gap, for each pair of groups
   COMPARISON/           the paper's figures 1 to 4 from these runs, and further figures, as PNG and SVG"""
 
 
 def main() -> None:
     """Run the command."""
+    options = parse()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # directory names can contain any bytes
+    if options.watch:
+        watch(options)
+    compare(options)
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(
         description=HELP,
         epilog=EXAMPLES,
@@ -109,6 +120,12 @@ def main() -> None:
         help="also write tuning.md, on the trials and winners in this tuned.json; can be repeated",
     )
     parser.add_argument(
+        "--composed",
+        type=as_path,
+        metavar="FILE",
+        help="also write compose.md, on the searches in this composed.json and their winners",
+    )
+    parser.add_argument(
         "--power",
         type=as_positive,
         metavar="POINTS",
@@ -120,12 +137,7 @@ def main() -> None:
         metavar="SECONDS",
         help="write the comparison again at this interval until all runs have ended; an open page reloads itself",
     )
-    options = parser.parse_args()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # directory names can contain any bytes
-    if options.watch:
-        watch(options)
-    compare(options)
+    return parser.parse_args()
 
 
 def watch(options: argparse.Namespace) -> None:
@@ -187,11 +199,19 @@ def tuned_records(options: argparse.Namespace) -> list[Tuned]:
 
 
 def write(report: Report, records: list[Tuned], options: argparse.Namespace, reload: float | None) -> list[Path]:
-    """Write the report, and the pages that --ablation and --tuned add. Return the paths, the page first."""
+    """Write the report, and the pages that --ablation, --tuned and --composed add. Return the paths, the page first."""
     from ranger21.report.write import write_report
     from ranger21.tuning.page import NAME as TUNING
 
-    written = write_report(report, options.out, [TUNING] if records else [], reload)
+    runs = [run for one in report.comparisons for run in one.runs]
+    beside, sections, written = [TUNING] if records else [], [], list[Path]()
+    if options.composed:
+        from ranger21.meta.page import write_compose
+        from ranger21.meta.record import read_composed
+
+        written, section = write_compose(read_composed(options.composed), runs, options.out)
+        beside, sections = [*beside, written[0].name], [section]
+    written = [*write_report(report, options.out, beside, reload, sections), *written]
     if options.ablation:
         from ranger21.report.ablation import write_ablation
 
@@ -202,7 +222,7 @@ def write(report: Report, records: list[Tuned], options: argparse.Namespace, rel
     if records:
         from ranger21.tuning.page import write_tuning
 
-        written += write_tuning(records, [run for one in report.comparisons for run in one.runs], options.out)
+        written += write_tuning(records, runs, options.out)
     return written
 
 

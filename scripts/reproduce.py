@@ -20,8 +20,6 @@ from ranger21.grid.presets import PRESETS
 from ranger21.system.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from ranger21.grid.jobs import PlannedRun
     from ranger21.grid.slurm import Slurm
     from ranger21.tuning.contest import Contest
@@ -75,6 +73,7 @@ def look_around(
     jobs: list[PlannedRun], trials: list[PlannedRun], found: Contest | None, slurm: Slurm, options: argparse.Namespace
 ) -> list[PlannedRun]:
     """Print the number of runs and their cost, warn of runs that may not belong to the grid; return the runs to do."""
+    from ranger21.grid.jobs import to_do
     from ranger21.grid.likeness import missing_data, other_classes, other_code, require_same_runs
 
     if not options.data_on_nodes and (wrong := missing_data([*trials, *jobs])):
@@ -92,11 +91,6 @@ def look_around(
     if (left or trials) and (warning := other_code([*trials, *jobs])):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     return left
-
-
-def to_do(jobs: list[PlannedRun], queued: Container[Path]) -> list[PlannedRun]:
-    """Return the runs that have not ended, are not in SLURM's queue, and have no process."""
-    return [job for job in jobs if not (job.ended or job.directory in queued or job.launched)]
 
 
 def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, options: argparse.Namespace) -> None:
@@ -120,6 +114,7 @@ def tell_cost(jobs: list[PlannedRun], left: list[PlannedRun], trials: int, optio
 
 def submit_trials(searches: list[Search], slurm: Slurm, options: argparse.Namespace) -> int:
     """Submit the trials, or print them with --dry-run; the winners' runs are submitted after the trials have ended."""
+    from ranger21.grid.jobs import to_do
     from ranger21.tuning.contest import enqueue
 
     if options.dry_run:
@@ -182,6 +177,7 @@ def run_here(
     out: Path,
 ) -> int:
     """Run the remaining runs on this machine, then compare; on Ctrl-C the runs save a checkpoint."""
+    from ranger21.grid.jobs import to_do
     from ranger21.system.stopping import stop_signals
 
     for number in stop_signals():

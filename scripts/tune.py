@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -83,50 +82,11 @@ def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.N
 
 def tune(search: Search, slurm: Slurm, options: argparse.Namespace) -> int:
     """Run or submit phase after phase, and write tuned.json. Return the exit status, 1 if a trial failed."""
-    from ranger21.grid.cost import cost
-    from ranger21.grid.likeness import require_same_runs
-    from ranger21.grid.local import typed
-    from ranger21.records.directory import in_use
-    from ranger21.system.stopping import stop_signals
-    from ranger21.system.terminal import duration
-    from ranger21.tuning.outcome import outcome
-    from ranger21.tuning.work import TrialWorker
+    from ranger21.tuning.phases import run_phases
 
-    for number in stop_signals():
-        signal.signal(number, signal.default_int_handler)
-    present: list[Task] = []
-
-    def told(task: Task) -> None:
-        came = outcome(task)
-        shown = came.state if came.objective is None else f"{came.objective:.2f} %"
-        jobs = [task.job for task in present]
-        ended = sum(job.ended for job in jobs)
-        hours = cost(jobs).hours if ended < len(jobs) else None
-        left = f"  about {duration(3600 * hours / options.at_once)} left" if hours else ""
-        print(
-            f"{ended}/{len(jobs)}  {task.stage.told}, trial {task.point}: {shown}{left}  {task.job.directory}",
-            flush=True,
-        )
-
-    worker = TrialWorker(search.request.place, slurm.queued, told)
-    for phase, tasks in enumerate(search.phases()):
-        for warning in require_same_runs([task.job for task in tasks]) if phase else ():
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
-        present[:] = tasks
-        worker.begin(tasks)
-        if options.launcher == "slurm":
-            if left := worker.collect():
-                free = [task for task in left if not in_use(task.job.directory)]
-                print(slurm.submit([task.job for task in free], options.at_once, None))
-                worker.submitted(free)
-                print(f"Waiting for {counted(len(left), 'trial')}. Repeat this command later to collect the results.")
-                return 0
-            continue
-        if failed := worker.run(options.at_once):
-            for task in failed:
-                print(f"failed: {typed(task.job)}\n  see {task.job.directory / 'launcher.txt'}", file=sys.stderr)
-            return 1
-    return finish(search)
+    launcher = slurm if options.launcher == "slurm" else None
+    status = run_phases(search.phases(), search.request.place, slurm.queued, options.at_once, launcher)
+    return finish(search) if status is None else status
 
 
 def finish(search: Search) -> int:

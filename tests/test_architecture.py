@@ -49,7 +49,7 @@ TORCH_FREE = [
 # A package ("room") may import only those before it in this list. The same holds for the report's subpackages.
 ROOMS = (
     "system", "optim", "tracking", "engine", "data", "downloads", "packing", "config", "records", "models", "run",
-    "wandb_tools", "report", "machine", "grid", "tuning", "landscape", "faults", "gpu",
+    "wandb_tools", "report", "machine", "grid", "tuning", "meta", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (
     "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",
@@ -138,7 +138,10 @@ def test_the_engine_names_no_library_model_dataset_or_optimizer() -> None:
             ("matplotlib",),
             {
                 f"ranger21/{x}.py"
-                for x in ("report/figures/drawing", "report/figures/stairs", "landscape/figures", "tuning/figures")
+                for x in (
+                    *("report/figures/drawing", "report/figures/stairs"),
+                    *("landscape/figures", "tuning/figures", "meta/figures"),
+                )
             },
         ),
     ],

@@ -310,7 +310,7 @@ def test_a_journal_with_a_different_space_or_different_runs_is_refused(queued: t
 
 def test_without_optuna_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match=r"^Tuning needs Optuna: pip install 'ranger21-imagenet\[tune\]', or"):
+    with pytest.raises(UserError, match=r"^This command needs Optuna: pip install 'ranger21-imagenet\[tune\]', or"):
         Journal(tmp_path / "tuning.journal")
 
 

@@ -162,12 +162,22 @@ CHOICES = [
     ("rosenbrock.py --grid 1e-6 inf 4", "--grid needs LOW above 0"),
     ("rosenbrock.py --grid 1e-6 1 2.5", "--grid needs LOW above 0"),
     ("rosenbrock.py --grid 1e-6 1 1e18", "--grid needs LOW above 0"),  # used to run forever
+    ("compose.py --budget 4", "Choose the task with experiment=NAME"),
+    ("compose.py --budget 4 experiment=demo,paper", "Choose the task with experiment=NAME; one at a time."),
+    ("compose.py --budget 4 experiment=nosuch", "experiment=nosuch does not exist"),
+    ("compose.py --budget 5 experiment=fair_resnet", "--budget 5 must be a multiple of 4"),
+    ("compose.py --budget 4 experiment=demo", "has data.holdout=0, so its trials would be judged on the official"),
+    ("compose.py --budget 4 --search greedy experiment=demo", "There is no search 'greedy': choose from thompson"),
+    ("compose.py --budget 4 --transfer demo experiment=demo", "--transfer demo is the task of the search itself"),
+    ("compose.py --budget 4 --search-only --seeds 2 experiment=demo", "--search-only leaves out the final runs"),
+    ("compose.py --budget 4 experiment=demo --every 5", "--every is only for --status: give both"),
+    ("compose.py --budget 4 experiment=demo --sbatch=--x", "--sbatch is only for --launcher=slurm: give both"),
     ("tune.py", "Choose what to tune: experiment=NAME --optimizers NAME,NAME, or --preset NAME."),
     ("tune.py --optimizers adamw experiment=nosuch", "experiment=nosuch does not exist"),
     ("tune.py --optimizers adamw experiment=demo", "has data.holdout=0, so its trials would be judged on the official"),
     (
         "tune.py --optimizers adan experiment=demo",
-        "optimizer=adan has no search space. Optimizers with one: adamw, lion",
+        "optimizer=adan has no search space. Optimizers with one: adamw, chain, lion",
     ),
     ("tune.py --optimizers ../adamw experiment=demo", "optimizer=../adamw has no search space"),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,6 +92,11 @@ def planned_runs(wanted: Iterable[tuple[tuple[str, ...], int, tuple[str, ...]]])
             directory = run_directory(config)
             jobs.setdefault(directory, PlannedRun((*choices, f"seed={seed}", *overrides), config, directory))
     return list(jobs.values())
+
+
+def to_do(jobs: Iterable[PlannedRun], queued: Container[Path]) -> list[PlannedRun]:
+    """Return the runs that have not ended, are not in SLURM's queue, and have no process."""
+    return [job for job in jobs if not (job.ended or job.directory in queued or job.launched)]
 
 
 def comparison_name(preset: str, chosen: Sequence[str]) -> str:

@@ -19,10 +19,12 @@ class Range:
     Attributes:
         words: A description of the values, as in "eps must be WORDS".
         has: A function that returns whether a value is in the range.
+        choices: All values of the range, if they are few; else none.
     """
 
     words: str
     has: Callable[[Any], bool]
+    choices: tuple[Any, ...] = ()
 
 
 def is_number(value: Any) -> bool:
@@ -39,7 +41,7 @@ SHARE = Range("a number in [0, 1]", lambda x: is_number(x) and 0 <= x <= 1)
 INNER_FRACTION = Range("a number in (0, 1)", lambda x: is_number(x) and 0 < x < 1)
 AT_LEAST_0 = Range("a number of at least 0", lambda x: is_number(x) and x >= 0)
 ABOVE_0 = Range("a number above 0", lambda x: is_number(x) and x > 0)
-SWITCH = Range("True or False", lambda x: isinstance(x, bool))
+SWITCH = Range("True or False", lambda x: isinstance(x, bool), (False, True))
 COUNT = Range("an integer >= 1", lambda x: _is_integer(x) and x >= 1)
 COUNT_OR_0 = Range("an integer of at least 0", lambda x: _is_integer(x) and x >= 0)
 
@@ -60,7 +62,7 @@ def one_of(*choices: str | None) -> Range:
     words = [repr(choice) for choice in choices if choice is not None] + ["None"] * (None in choices)
     fits = {choice for choice in choices if choice is not None}
     text = f"one of {', '.join(words[:-1])} or {words[-1]}"
-    return Range(text, lambda x: (isinstance(x, str) and x in fits) or x is None in choices)
+    return Range(text, lambda x: (isinstance(x, str) and x in fits) or x is None in choices, choices)
 
 
 # The hyperparameters of the paper's ingredients.

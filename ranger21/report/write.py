@@ -19,7 +19,8 @@ from ranger21.report.workloads.workloads import Overall, over_workloads
 
 # What comparisons write, besides the folders of figures
 NAMES = (
-    "index.html", "claims.md", "table.*", "pairs.csv", "targets.*", "workloads*", "ablation*", "tuning*", "power.md",
+    "index.html", "claims.md", "table.*", "pairs.csv", "targets.*", "workloads*", "ablation*", "tuning*", "compose.md",
+    "compose", "power.md",
 )  # fmt: skip
 
 
@@ -61,18 +62,25 @@ def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
     return report
 
 
-def write_report(report: Report, out: Path, beside: Sequence[str] = (), reload: float | None = None) -> list[Path]:
+def write_report(
+    report: Report,
+    out: Path,
+    beside: Sequence[str] = (),
+    reload: float | None = None,
+    sections: Sequence[tuple[str, str]] = (),
+) -> list[Path]:
     """Write tables, claims, figures and the page into `out`. Return the paths a reader should open, the page first.
 
     Args:
         beside: further files in `out` that the page links to.
         reload: seconds after which an open page loads itself again; None for never.
+        sections: further headings and HTML for the page's first tab.
     """
     files = write_tables(report, out)
     folders = [_figures(comparison, out) for comparison in report.comparisons]
     if report.overall:
         _overall_figures(report.overall, out)
-    return [_page(report, out, [*files, *beside], reload), *(out / name for name in files), *folders]
+    return [_page(report, out, [*files, *beside], reload, sections), *(out / name for name in files), *folders]
 
 
 def own_files(out: Path) -> dict[str, list[tuple[str, int, int]]]:
@@ -129,7 +137,9 @@ def _overall_figures(overall: Overall, out: Path) -> None:
     write_workloads_figures(overall, out)
 
 
-def _page(report: Report, out: Path, links: Sequence[str], reload: float | None) -> Path:
+def _page(
+    report: Report, out: Path, links: Sequence[str], reload: float | None, sections: Sequence[tuple[str, str]]
+) -> Path:
     """Write index.html: a tab for each comparison, an overview if there are several, and links to the other files."""
     from ranger21.report.page.page import write_page
     from ranger21.report.page.sections import comparison_tab, overview_tab
@@ -144,4 +154,5 @@ def _page(report: Report, out: Path, links: Sequence[str], reload: float | None)
     if several:
         overall = [workloads_text.section(report.overall)] if report.overall else []
         tabs = [overview_tab(report.comparisons, report.remarks, overall), *tabs]
+    tabs[0] = replace(tabs[0], details=[*sections, *tabs[0].details])
     return write_page(tabs, out, title=title, links=links, reload=reload)

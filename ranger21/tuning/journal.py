@@ -29,7 +29,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._optuna = _optuna()
+        self._optuna = import_optuna()
         self._studies: dict[str, Any] = {}
         self._numbers: dict[tuple[str, int], int] = {}
         _cut_torn_line(path)
@@ -149,11 +149,14 @@ def _distributions(kinds: Any, space: Space) -> dict[str, Any]:
     }
 
 
-def _optuna() -> Any:
+def import_optuna() -> Any:
+    """Return the module optuna; raise a UserError if it is not installed."""
     try:
         import optuna
     except ImportError as error:
-        raise UserError("Tuning needs Optuna: pip install 'ranger21-imagenet[tune]', or pip install optuna.") from error
+        raise UserError(
+            "This command needs Optuna: pip install 'ranger21-imagenet[tune]', or pip install optuna."
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

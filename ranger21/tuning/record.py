@@ -182,8 +182,8 @@ def _tuned(path: Path, entry: Mapping[str, Any]) -> Tuned:
         Budget(**_known(Budget, entry["budget"])),
         tuple(entry["arguments"]),
         tuple(entry["spaces"]),
-        tuple(_trial(path, trial) for trial in entry["trials"]),
-        _trial(path, entry["winner"]) if entry.get("winner") else None,
+        tuple(read_trial(path, trial) for trial in entry["trials"]),
+        read_trial(path, entry["winner"]) if entry.get("winner") else None,
         tuple(Edge(**_known(Edge, edge)) for edge in entry["edges"]),
     )
     if why := _wrong(one):
@@ -205,7 +205,8 @@ def _wrong(one: Tuned) -> str | None:
     return None
 
 
-def _trial(path: Path, found: Mapping[str, Any]) -> Trial:
+def read_trial(path: Path, found: Mapping[str, Any]) -> Trial:
+    """Return a trial from its entry in a file; raise a UserError if it is not valid."""
     state, objective, directory = found["state"], found.get("objective"), Path(found["directory"])
     if directory.is_absolute() or ".." in directory.parts:
         raise UserError(f"{path} is damaged: the run directory {directory} is not in OUTPUTS/tuning.")

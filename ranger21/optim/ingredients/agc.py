@@ -24,7 +24,7 @@ class AGC(GradientTransform):
 
     name, place = "agc", Place.GRADIENT
     sees = "a unit"
-    clipping: float = argument(1e-2, AGC_CLIPPING)
+    clipping: float = argument(1e-2, AGC_CLIPPING, tried=(1e-1,))
     eps: float = argument(1e-3, AGC_EPS)
 
     def apply(self, step: Step, xs: Tensors) -> Tensors:

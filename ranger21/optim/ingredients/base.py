@@ -35,9 +35,15 @@ def to_python(value: Any) -> Any:
     return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
-def argument(default: Any, range: Range) -> Any:
-    """Declare an argument of an ingredient with its default and range."""
-    return field(default=default, metadata={"range": range})
+def argument(default: Any, range: Range, tried: Sequence[Any] = ()) -> Any:
+    """Declare an argument of an ingredient.
+
+    Args:
+        default: Default value.
+        range: Valid values.
+        tried: Further values that `scripts/compose.py` tries. It tries all values of a range that has only a few.
+    """
+    return field(default=default, metadata={"range": range, "tried": range.choices or (default, *tried)})
 
 
 @dataclass(frozen=True)

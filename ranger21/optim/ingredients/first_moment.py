@@ -21,7 +21,7 @@ class FirstMoment(Ingredient):
 
     name, place, role = "first_moment", Place.FIRST_MOMENT, "first moment"
     keeps = ("exp_avg",)
-    beta1: float = argument(0.9, BETA)
+    beta1: float = argument(0.9, BETA, tried=(0.95,))
 
     def on_gradient(self, step: Step) -> None:
         torch._foreach_lerp_(step.state["exp_avg"], step.gradient, 1 - self.beta1)

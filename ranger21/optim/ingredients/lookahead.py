@@ -25,7 +25,7 @@ class LookaheadMerge(Ingredient):
     name, place, role = "lookahead", Place.AFTER_THE_STEP, "lookahead"
     keeps = ("slow",)
     may_start_late = True
-    k: int = argument(5, LOOKAHEAD_K)
+    k: int = argument(5, LOOKAHEAD_K, tried=(10,))
     beta: float = argument(0.5, LOOKAHEAD_BETA)
 
     def start(self, name: str, param: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class SecondMoment(Ingredient):
     """
 
     name, place, role = "second_moment", Place.SECOND_MOMENT, "second moment"
-    beta2: float = argument(0.999, BETA)
+    beta2: float = argument(0.999, BETA, tried=(0.99,))
     eps: float = argument(1e-8, EPS)
     running_max: bool = argument(False, SWITCH)
     softplus: float | None = argument(None, or_none(ABOVE_0))

@@ -1,0 +1,1 @@
+"""The paper's closing wish: a meta-optimizer that composes an optimizer for a task from the ingredients."""

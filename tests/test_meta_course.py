@@ -1,0 +1,262 @@
+"""The course of a composition with made-up results: brackets, killed commands, budgets, the winners and the report."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.fashion_mnist import idx_files
+from support.project import ROOT
+
+from ranger21.config.compose import Composer, compose_config
+from ranger21.meta import finals, plan
+from ranger21.meta.composition import Composition
+from ranger21.meta.finals import contestants, planned, rivals_in, with_rivals
+from ranger21.meta.page import write_compose
+from ranger21.meta.plan import CompositionRequest
+from ranger21.meta.record import Composed, read_composed, write_composed
+from ranger21.meta.standings import standings
+from ranger21.meta.written import write_config
+from ranger21.report.runs.metrics import from_rows
+from ranger21.report.runs.run import RecordedRun
+from ranger21.system.errors import UserError
+from ranger21.tuning.plan import Task
+from ranger21.tuning.record import Tuned
+
+TUNED = ROOT / "results" / "fair_cpu" / "tuned.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Compose each configuration only once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        composer = Composer()
+        kept = functools.cache(lambda words: composer.compose(list(words)))
+        composer_once: Any = type("ComposerOnce", (), {"compose": lambda self, words: kept(tuple(words))})
+        patch.setattr(plan, "Composer", composer_once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "fashion"
+    idx_files(root, train=80, test=10)
+    return root
+
+
+@pytest.fixture
+def request_(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompositionRequest:
+    monkeypatch.chdir(tmp_path)
+    return asked(data)
+
+
+def asked(data: Path) -> CompositionRequest:
+    small = (f"data.root={data}", "data.holdout=10", "data.batch_size=4", "trainer.steps=66")
+    return CompositionRequest("fair_resnet", ("thompson", "random"), 2, 8, "outputs", small)
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[Task]], Composed]:
+    """The phases and the results of a composition that was never killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("finished"))
+        composition = Composition(asked(data))
+        return finish(composition), composition.composed()
+
+
+@pytest.fixture
+def composed(finished: tuple[list[list[Task]], Composed]) -> Composed:
+    return finished[1]
+
+
+def top1(task: Task) -> float | None:
+    """Return a made-up top-1 that depends on the arm and the rung; a tenth of the trials diverge."""
+    noise = zlib.crc32(repr((sorted(task.values.items()), task.stage.rung)).encode()) % 1000
+    helps = 10 * (task.values["agc"] != "none") + 10 * (task.values["second moment"] != "none")
+    return None if noise % 10 == 0 else 40 + 5 * task.stage.rung + helps + noise / 100
+
+
+def end(task: Task) -> None:
+    """Write the result of a trial's run."""
+    task.job.directory.mkdir(parents=True, exist_ok=True)
+    found = top1(task)
+    status = "diverged" if found is None else "finished"
+    final = {} if found is None else {"final": {"holdout/acc1": found, "holdout/loss": 1.0}}
+    (task.job.directory / "result.json").write_text(json.dumps({"status": status, **final}))
+
+
+def finish(composition: Composition) -> list[list[Task]]:
+    phases = []
+    for tasks in composition.phases():
+        phases.append(tasks)
+        for task in tasks:
+            end(task)
+    return phases
+
+
+def test_brackets_halve_the_arms_and_double_the_steps(finished: tuple[list[list[Task]], Composed]) -> None:
+    """Both searches begin with the same random bracket; every rung has the best half of the one before."""
+    phases, composed = finished
+    assert [len(tasks) for tasks in phases] == [4 * arms for arms in (8, 4, 2, 1)] * 2
+    for tasks, steps in zip(phases, (8, 16, 33, 66) * 2, strict=True):
+        assert {task.job.config.trainer.steps for task in tasks} == {steps}
+        assert not any(task.job.config.trainer.final_validation for task in tasks)
+    names = [task.stage.optimizer for task in phases[0]]
+    assert names == ["thompson-0"] * 8 + ["random-0"] * 8 + ["thompson-1"] * 8 + ["random-1"] * 8
+    first = [{str(task.job.directory) for task in phases[0][place : place + 8]} for place in (0, 8, 16)]
+    assert first[0] == first[1] and not first[0] & first[2]
+    assert {task.job.config.seed for task in phases[0][:16]} == {0}
+    for one in composed.searches:
+        for bracket in (0, 1):
+            for rung in (0, 1, 2):
+                trials = [t for t in one.trials if (t.round, t.rung) == (bracket, rung)]
+                ranked = sorted(trials, key=lambda trial: trial.rank)
+                kept = {t.point for t in one.trials if (t.round, t.rung) == (bracket, rung + 1)}
+                assert kept == {trial.point for trial in ranked[: len(trials) // 2]}
+        whole = [trial for trial in one.trials if trial.rung == 3 and trial.objective is not None]
+        assert one.winner == max(whole, key=lambda trial: trial.objective or 0, default=None)
+    assert len({trial.directory for one in composed.searches for trial in one.trials if trial.round}) > 40
+
+
+def test_a_search_that_is_killed_at_any_moment_continues_with_the_same_trials(
+    request_: CompositionRequest, finished: tuple[list[list[Task]], Composed], tmp_path: Path
+) -> None:
+    """Ten commands run some trials each and are killed: the trials and the bytes of composed.json are the same."""
+    choose, request_ = random.Random(21), replace(request_, searches=("thompson",), repeats=1)
+    for _ in range(10):
+        left = [task for task in Composition(request_).present() if not task.job.ended]
+        for task in choose.sample(left, choose.randint(len(left) // 3, len(left))):
+            end(task)
+    again = Composition(request_)
+    phases = [[task.job.overrides for task in tasks] for tasks in finish(again)]
+    own = [[task.job.overrides for task in tasks if task.stage.optimizer == "thompson-0"] for tasks in finished[0]]
+    whole = replace(finished[1], searches=finished[1].searches[:1])
+    assert phases == own
+    for name, one in (("whole", whole), ("killed", again.composed())):
+        write_composed(tmp_path / name, one)
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert read_composed(tmp_path / "killed") == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"budget": 6}, "--budget 6 must be a multiple of 4"),
+        ({"arguments": ("data.holdout=0",)}, "experiment=fair_resnet has data.holdout=0"),
+        ({"arguments": ("optimizer.lr=1",)}, r"optimizer.lr=1 cannot be given, because the trials set optimizer.lr"),
+        ({"arguments": ("schedule=cosine",)}, r"schedule=cosine cannot be given, because the trials set schedule"),
+        ({"arguments": ("+optimizer.parts=[]",)}, r"cannot be given, because the trials set optimizer.parts"),
+        ({"arguments": ("data.holdout=10", "trainer.steps=63")}, "has 63 steps, too few to be divided by 8"),
+        ({"arguments": ("data.holdout=10", "protocol.seeds=[0,1]")}, "Seed 0 is one of the seeds of protocol="),
+    ],
+)
+def test_what_would_be_unfair_or_impossible_is_refused(
+    changes: dict[str, Any], sentence: str, request_: CompositionRequest, data: Path
+) -> None:
+    if "arguments" in changes:
+        changes["arguments"] = (f"data.root={data}", "data.batch_size=4", *changes["arguments"])
+    with pytest.raises(UserError, match=sentence):
+        Composition(replace(request_, **changes))
+
+
+def rivals() -> list[Tuned]:
+    return rivals_in(TUNED, "fair_resnet")
+
+
+def final_run(job: plan.PlannedRun, value: float) -> RecordedRun:
+    """Return the record of a finished final run."""
+    config = {
+        "experiment": job.config.experiment, "seed": job.config.seed, "tuning.record": job.config.tuning.record,
+        "data.holdout": 10, "data.name": "fashion_mnist", "trainer.final_validation": True,
+    }  # fmt: skip
+    metrics = from_rows([{"step": 1, "epoch": 1.0, "val/acc1": value}])
+    return RecordedRun(job.directory, config, "finished", {"status": "finished"}, metrics)
+
+
+def test_winners_and_tuned_optimizers_run_unchanged_on_every_task(
+    request_: CompositionRequest, composed: Composed
+) -> None:
+    """The runs of a task differ in the seed and in the contestant; the transfer has its own data and model."""
+    found = contestants(composed, rivals())
+    assert [one.name for one in found] == [*(one.name for one in composed.searches), "adamw, tuned", "ranger21, tuned"]
+    jobs = planned(request_, found, ["fair_deep"], None)
+    assert len(jobs) == 2 * 5 * len({one.choices for one in found})
+    here, there = jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]
+    assert {job.config.seed for job in jobs} == {100, 101, 102, 103, 104}
+    assert [job.config.optimizer for job in here] == [job.config.optimizer for job in there]
+    assert [job.config.schedule for job in here] == [job.config.schedule for job in there]
+    assert {job.config.model.name for job in there} == {"resnet101"} and there[0].config.data.root is None
+    assert all(job.config.trainer.final_validation for job in jobs)
+    assert {(job.config.optimizer.name, job.config.tuning.trials) for job in here} == {
+        ("chain", 8), ("adamw", 16), ("ranger21", 16),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="has 5 seeds: use fewer --seeds"):
+        planned(request_, found, [], 6)
+    with pytest.raises(UserError, match=r"tuned.json has no winner of optimizer=adamw in experiment=paper\. Tune it"):
+        rivals_in(TUNED, "paper")
+    assert finals.rivals_search(request_).request.trials == 8
+
+
+def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Composed, tmp_path: Path) -> None:
+    """Two searches are too few for a verdict however many seeds they have; with three there is one."""
+    composed = with_rivals(composed, rivals())
+    found = contestants(composed, rivals())
+    jobs = planned(request_, found, ["fair_deep"], None)
+    level = {"chain": 80.0, "adamw": 70.0, "ranger21": 75.0}
+    runs = [
+        final_run(job, level[job.config.optimizer.name] + job.config.seed % 7 / 10 + n / 50)
+        for n, job in enumerate(jobs)
+    ]
+    here, there = standings(composed, runs)
+    assert (here.experiment, there.experiment) == ("fair_resnet", "fair_deep")
+    assert set(here.methods) == {"thompson", "random", "adamw", "ranger21"}
+    assert here.methods["thompson"].n == 2 and here.methods["adamw"].n == 5
+    assert all("Too few seeds" in pair.difference.sentence(pair.a, pair.b) for pair in here.pairs)
+    third = replace(composed.searches[0], seed=2)  # its winner's runs are those of the first search
+    three = standings(replace(composed, searches=(*composed.searches, third)), runs)[0]
+    verdicts = {(pair.a, pair.b): pair.difference.verdict for pair in three.pairs}
+    assert three.methods["thompson"].n == 3 and verdicts["thompson", "adamw"] == "better"
+    assert verdicts["thompson", "random"] == "cannot tell"  # random has two searches
+    files, (heading, html) = write_compose(composed, runs, tmp_path / "report")
+    assert heading == "Composing an optimizer for fair_resnet" and html.count("<table") == 3
+    text = files[0].read_text()
+    assert "fair_deep, a task that no search saw" in text and "| thompson-0 |" in text
+    assert {path.name for path in files[1].iterdir()} >= {"progress.png", "effects.svg"}
+
+
+def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> None:
+    """optimizer=composed has the same optimizer and schedule as the winner's line, and names where it comes from."""
+    path = write_config(composed, tmp_path)
+    assert path is not None and yaml.safe_load(path.read_text())["optimizer"]["name"] == "chain"
+    text = path.read_text()
+    assert "experiment=fair_resnet" in text and "the winner of thompson-" in text
+    searched = f"hydra.searchpath=[{tmp_path}]"
+    config = compose_config([searched, "experiment=fair_resnet", "optimizer=composed"])
+    best = max(
+        (one.winner for one in composed.searches if one.winner and one.search == "thompson"),
+        key=lambda trial: trial.objective or 0,
+    )
+    by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", *best.overrides])
+    assert config == by_hand
+
+
+def test_a_damaged_composed_json_is_refused(composed: Composed, tmp_path: Path) -> None:
+    path = tmp_path / "composed.json"
+    write_composed(path, composed)
+    content = json.loads(path.read_text())
+    first = content["searches"][0]
+    for change, sentence in (
+        ({"version": 2}, "is of another version than 1"),
+        ({"searches": [{**first, "winner": first["trials"][0]}]}, "not its best trial"),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match=sentence):
+            read_composed(path)
