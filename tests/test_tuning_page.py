@@ -10,8 +10,9 @@ import pytest
 from matplotlib.image import imread
 from support.command_runner import CommandRunner
 from support.run_directories import MakeRun
-from support.tuning import make_tuned
+from support.tuning import make_composed, make_tuned
 
+from ranger21.meta.record import write_composed
 from ranger21.report.runs.finding import find_runs
 from ranger21.system.errors import UserError
 from ranger21.tuning.best_of import best_of
@@ -174,16 +175,21 @@ def test_the_hash_of_a_tuning_covers_only_its_optimizer_and_ignores_the_argument
     assert tuned_hash(replace(one, winner=one.trials[0])) != tuned_hash(one)
 
 
-def test_compare_writes_the_page_and_refuses_a_missing_record(commands: CommandRunner, workload: Path) -> None:
+def test_compare_writes_the_pages_and_refuses_a_missing_record(commands: CommandRunner, workload: Path) -> None:
+    """tuning.md with --tuned, and compose.md, with a section on the page, with --composed."""
     write_tuned(workload / "tuned.json", [make_tuned("adamw"), make_tuned("nesterov")])
+    write_composed(workload / "composed.json", make_composed())
     outputs, out = workload / "outputs", workload / "made"
+    more = ("--composed", workload / "composed.json")
     done = [
-        commands.complete("compare.py", outputs, "--out", out, "--tuned", workload / name)
+        commands.complete("compare.py", outputs, "--out", out, "--tuned", workload / name, *more)
         for name in ("tuned.json", "nothing.json")
     ]
     assert done[0].returncode == 0, done[0].stderr
     assert f"wrote {workload / 'made' / 'tuning.md'}" in done[0].stdout
     assert "| adamw | 62.00 ± 1.00 (n = 3) |" in (workload / "made" / "tuning.md").read_text()
     assert "adamw (tuned, 4 trials)" in (workload / "made" / "table.md").read_text()
-    assert 'href="tuning.md"' in (workload / "made" / "index.html").read_text()
+    page = (workload / "made" / "index.html").read_text()
+    assert 'href="tuning.md"' in page and 'href="compose.md"' in page and "Composing an optimizer for test" in page
+    assert "| thompson-0 | agc;" in (workload / "made" / "compose.md").read_text()
     assert done[1].returncode == 1 and done[1].stderr.startswith("error: ") and "nothing.json" in done[1].stderr
