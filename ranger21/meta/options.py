@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from typing import TYPE_CHECKING
 
-from ranger21.config.arguments import Parser, as_folder, as_path, as_seconds, as_whole
+from ranger21.config.arguments import Parser, as_folder, as_path, as_whole
 from ranger21.config.compose import compose_config
-from ranger21.grid.options import add_at_once
 from ranger21.system.errors import UserError
+from ranger21.tuning.options import parsed
 
 if TYPE_CHECKING:
     from ranger21.meta.plan import CompositionRequest
@@ -87,38 +86,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=as_folder, metavar="DIR", help="for the results (default: OUTPUTS/compose-EXPERIMENT)"
     )
-    parser.add_argument(
-        "--launcher", choices=("local", "slurm"), default="local", help="where to run (default: %(default)s)"
-    )
-    add_at_once(parser)
-    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help="further options for sbatch, as one string")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the budget and the size of the space; run nothing"
-    )
-    parser.add_argument("--status", action="store_true", help="show a table of the current phase's trials")
-    parser.add_argument("--every", type=as_seconds, metavar="SECONDS", help="with --status: repeat at this interval")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="experiment=NAME and further arguments for train.py"
-    )
-    options = parser.parse_intermixed_args()
+    options = parsed(parser)
     _require_sense(options)
     return options
 
 
 def _require_sense(options: argparse.Namespace) -> None:
-    if options.every and not options.status:
-        raise UserError("--every is only for --status: give both.")
-    if options.sbatch and options.launcher != "slurm":
-        raise UserError("--sbatch is only for --launcher=slurm: give both.")
-    try:
-        shlex.split(options.sbatch)
-    except ValueError as error:
-        raise UserError(f'--sbatch="{options.sbatch}" is not a command line ({error}).') from error
     finals = [name for name in ("tuned", "transfer", "seeds", "out") if getattr(options, name)]
     if options.search_only and finals:
-        raise UserError(
-            f"--search-only leaves out the final runs, for which --{finals[0]} is meant: omit one of the two."
-        )
+        raise UserError(f"--search-only leaves out the final runs, which --{finals[0]} is for: omit one of the two.")
     options.transfer = [name for name in options.transfer.split(",") if name]
     options.search = [name for name in options.search.split(",") if name]
     if unknown := [name for name in options.search if name not in SEARCHES]:

@@ -75,6 +75,15 @@ def parse() -> argparse.Namespace:
         help="if a winner is at an edge of its space, run a second round of as many trials for all optimizers of the "
         "experiment, in spaces that are ten times as wide on that side",
     )
+    return parsed(parser)
+
+
+def parsed(parser: Parser) -> argparse.Namespace:
+    """Add the options for launching and watching trials, and the overrides, to a parser; parse the command line.
+
+    Raises:
+        UserError: options do not fit together.
+    """
     parser.add_argument(
         "--launcher", choices=("local", "slurm"), default="local", help="where to run (default: %(default)s)"
     )
