@@ -107,7 +107,7 @@ def begin(composed: DictConfig) -> int:
     require_place(config, directory)
     if not RunDirectory(directory).result.exists():  # a finished run does not need its data
         config.data.require()  # before torch is imported, so that a missing dataset is reported at once
-    from ranger21.run.experiment import run
+    from ranger21.run.preloaded import run
 
     return run(config, directory)
 

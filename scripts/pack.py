@@ -29,6 +29,7 @@ from ranger21.data.disk_space import tell
 from ranger21.data.layout import has_image_folders
 from ranger21.data.pack import FACTS, FORMATS, PackRecipe, read_facts
 from ranger21.system.errors import UserError
+from ranger21.system.importing import without_collecting_garbage
 from ranger21.system.processes import add_processes_option, require_processes
 from ranger21.system.project import command
 from ranger21.system.wording import first_few
@@ -57,9 +58,10 @@ def pack(target: Path, args: argparse.Namespace) -> str:
 
 def from_folders(config: ImageFolderConfig, recipe: PackRecipe, target: Path, processes: int, skip: bool) -> bool:
     """Make the pack of data.root; return False if it was already complete."""
-    from ranger21.data.folders import image_folders
-    from ranger21.data.sources import FolderSource
-    from ranger21.packing.make import make_pack, report_size
+    with without_collecting_garbage():
+        from ranger21.data.folders import image_folders
+        from ranger21.data.sources import FolderSource
+        from ranger21.packing.make import make_pack, report_size
 
     if config.root and Path(config.root).is_dir() and not has_image_folders(Path(config.root)):
         text = f"To pack a download, use --from {config.root} instead of data.root"
@@ -89,7 +91,8 @@ def from_download(
     if isinstance(config, SampleConfig) or config.root not in (None, os.environ.get("IMAGENET_DIR")):
         raise UserError(f"--from={source} and data.root or data=sample both say where the images are. Use one of them.")
     tell(f"looking at {source}")  # before torch is imported, which can take seconds
-    from ranger21.packing.download import pack_download
+    with without_collecting_garbage():
+        from ranger21.packing.download import pack_download
 
     return pack_download(source, config, recipe, target, processes, skip, checksums)
 
@@ -100,7 +103,8 @@ def check(target: Path, processes: int) -> str:
     Raises:
         UserError: If archives are damaged or missing.
     """
-    from ranger21.packing.make import damaged_shards
+    with without_collecting_garbage():
+        from ranger21.packing.make import damaged_shards
 
     damaged = damaged_shards(target, processes)
     if damaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -26,10 +27,17 @@ pytest_plugins = [
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # child processes inherit it; several run at once
 os.environ.setdefault("WANDB_MODE", "offline")
+gc.disable()  # while thousands of tests are collected; see pytest_collection_finish
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup ignores SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what exists now."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def forked(arguments: list[str], env: dict[str, str], output: Path) -> Started:
     """Start train.py in a forked process that has done the imports, which saves seconds."""
     os.environ.update(ONE_THREAD)  # before torch is imported there
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranger21.run.experiment"])
+    context.set_forkserver_preload(["ranger21.run.preloaded"])
     process = context.Process(target=_train, args=(arguments, env, str(output)))
     process.start()
     return Forked(process)

@@ -39,11 +39,11 @@ from support.project import ROOT
 LIMIT = 60.0  # seconds that a command may take
 
 SERVER = """
-import atexit, gc, json, os, resource, runpy, signal, sys, tempfile, threading, time, traceback
-import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write
-import ranger21.downloads.prepare, ranger21.data.verify
-
-gc.collect(); gc.freeze()  # the forks need not scan the imported modules again
+import atexit, json, os, resource, runpy, signal, sys, tempfile, threading, time, traceback
+from ranger21.system.importing import without_collecting_garbage
+with without_collecting_garbage():
+    import ranger21.run.experiment, ranger21.config.compose, ranger21.report.write
+    import ranger21.downloads.prepare, ranger21.data.verify
 
 def run(request):
     "Run a command and end the process as Python does, but skip the modules' teardown: with torch it takes a second."

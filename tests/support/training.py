@@ -1,7 +1,7 @@
 """Tiny training runs in child processes, and functions that read their results.
 
 The child processes come from a fork server that has imported torch. The functions import what they need themselves, so
-that collecting the tests does not import torch.
+that collecting the tests does not import torch, and the child processes import nothing else.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from support.ports import free_port
 
 if TYPE_CHECKING:
     import torch
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["ranger21.run.experiment", "support.training"])
+FORKSERVER.set_forkserver_preload(["ranger21.run.preloaded"])
 
 # 80 + 30 images of 32 pixels; 20 steps, 5 per epoch. Dropout is on, because its random numbers must be reproduced, too.
 TINY = [
@@ -137,6 +135,7 @@ def model_weights(directory: Path) -> torch.Tensor:
 
 def assert_same_state(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Assert that two checkpoints have the same weights, optimizer state and progress, bit for bit."""
+    import pytest  # not needed in the child processes
     import torch
 
     def compare(a: Any, b: Any, path: str) -> None:
