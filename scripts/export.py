@@ -83,6 +83,8 @@ def main() -> None:
         run = run_of(weights)
         if run["config"]["model"].get("remove_skips"):
             raise UserError(f"timm has no model without skip connections, as {args.source} is. Nothing was written.")
+        if run["config"]["model"].get("blur_pool"):
+            raise UserError(f"timm has no model with this blur pooling, as {args.source} is. Nothing was written.")
         config = with_overrides(run["config"], [])  # validates it
         if weights.classes is None:
             names = names_by_data(weights, config)

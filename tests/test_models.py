@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from ranger21.config import ModelConfig
@@ -78,6 +80,38 @@ def test_only_a_resnet_has_skips_to_remove() -> None:
         make("nf_resnet26", remove_skips=True)
 
 
+class Blurred(nn.Module):
+    """A convolution of the image that a binomial filter has blurred, in one convolution for each channel."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+        blur = nn.functional.conv2d
+        return self.conv(torch.cat([blur(one, weights[None, None], padding=1) for one in x.split(1, dim=1)], dim=1))
+
+
+def test_blur_pooling_is_that_of_ffcv_imagenet() -> None:
+    """Against torchvision's ResNet, with each strided convolution but the first replaced by hand."""
+    settings = ModelConfig("resnet50", False, {"layers": [1, 1, 1, 1], "zero_init_last": False}, None, blur_pool=True)
+    ours, plain = build_model(settings, 10, 3), build_model(replace(settings, blur_pool=False), 10, 3)
+    theirs = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10)
+    theirs.load_state_dict(plain.state_dict())
+    with pytest.raises(RuntimeError, match=r"layer2\.0\.conv2"):  # the weights' names differ
+        plain.load_state_dict(ours.state_dict())
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
+        block: Any = stage[0]
+        block.conv2, block.downsample[0] = Blurred(block.conv2), Blurred(block.downsample[0])
+    images = torch.randn(2, 3, 64, 64)
+    for model in (ours, plain, theirs):
+        model.eval()
+    assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+    assert not torch.allclose(ours(images), plain(images), atol=1e-2)
+
+
 @pytest.mark.parametrize("name", INITIALIZATIONS[1:])
 def test_an_initialization_is_torchs_for_convolutions_and_linear_layers_alone(name: str) -> None:
     torch.manual_seed(0)
@@ -101,6 +135,12 @@ def test_an_initialization_that_would_change_nothing_is_refused() -> None:
         ModelConfig("resnet10t", False, {}, "x.pt", init="xavier_normal")
     with pytest.raises(UserError, match=r"has no convolutional or linear layers: use model\.init=default"):
         initialize(nn.BatchNorm2d(3), ModelConfig("norms", False, {}, None, init="xavier_normal"))
+
+
+def test_blur_pooling_that_would_change_nothing_is_refused() -> None:
+    narrow = {"channels": [8, 8, 8, 8], "stem_width": 8}
+    with pytest.raises(UserError, match=r"^model.blur_pool=true would have no effect, because model=resnet10t has no "):
+        build_model(ModelConfig("resnet10t", False, narrow, None, blur_pool=True), 10, 3)
 
 
 def test_models_that_timm_refuses_are_reported() -> None:

@@ -30,6 +30,7 @@ class ModelConfig:
     # Older runs lack these keys.
     remove_skips: bool = False
     init: str = "default"
+    blur_pool: bool = False
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "model.name", repr(self.name), "the name of a timm model")

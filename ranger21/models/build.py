@@ -1,11 +1,11 @@
-"""Build timm models, optionally without batch norms or skip connections, and load weights into them."""
+"""Build timm models, optionally with batch norms or skip connections removed or with blur pooling, and load weights."""
 
 import difflib
 from typing import Any
 
 import timm
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, BlurPool2d
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -13,6 +13,8 @@ from ranger21.config import ModelConfig
 from ranger21.models.pretrained import SOURCES, timm_name
 from ranger21.system.errors import UserError
 from ranger21.system.memory import lacks_memory
+
+BLURRED = 16  # channels
 
 
 def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
@@ -42,6 +44,11 @@ def build_model(config: ModelConfig, classes: int, channels: int) -> nn.Module:
         remove_batch_norms(model)
     if config.remove_skips:
         remove_skips(model, config.name)
+    if config.blur_pool and not blur_strided(model):
+        raise UserError(
+            f"model.blur_pool=true would have no effect, because model={config.name} has no strided convolution of at "
+            f"least {BLURRED} channels: leave it out."
+        )
     if config.init != "default":
         initialize(model, config)
     return model
@@ -81,6 +88,22 @@ def remove_batch_norms(module: nn.Module) -> None:
             setattr(module, name, nn.Identity())
         else:
             remove_batch_norms(child)
+
+
+def blur_strided(module: nn.Module) -> int:
+    """Blur the input of every strided convolution of at least BLURRED channels, in place. Return their number.
+
+    As in ffcv-imagenet (use_blurpool): the binomial filter of 3x3 pixels, with zeros around the image, comes before the
+    convolution. timm's `aa_layer` does something else: it replaces the stride by a blur after the activation.
+    """
+    blurred = 0
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and max(child.stride) > 1 and child.in_channels >= BLURRED:
+            setattr(module, name, nn.Sequential(BlurPool2d(child.in_channels, stride=1, pad_mode="constant"), child))
+            blurred += 1
+        else:
+            blurred += blur_strided(child)
+    return blurred
 
 
 class NoShortcut(nn.Module):
