@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from ranger21.optim.schedules import (
     cyclic,
     one_cycle,
     step_decay,
+    triangle,
 )
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -101,6 +103,14 @@ def test_step_decay_in_percent_falls_at_the_right_step() -> None:
     assert 7 / 100 * 100 > 7
     assert curve(step_decay, 100, every=7 / 100 * 100)[:21] == curve(step_decay, 100, every=7)[:21]
     assert curve(step_decay, 30, every=7.5, gamma=0.5) == [1.0] * 8 + [0.5] * 7 + [0.25] * 8 + [0.125] * 7
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(56, 7), (16, 312), (3, 1)])
+def test_triangle_is_that_of_ffcv_imagenet(epochs: int, steps: int) -> None:
+    """Its rate is given for the ends of epochs, 1e-4 of the peak, the peak after 2 epochs, 0, and linear in between."""
+    ends = [np.interp(epoch, [0, 2, epochs], [1e-4, 1, 0]) for epoch in range(epochs + 1)]
+    expected = [np.interp(i, [0, steps], ends[epoch : epoch + 2]) for epoch in range(epochs) for i in range(steps)]
+    assert curve(triangle, epochs * steps, rise=2 * steps) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("over", "final"), [(50, 0.0), (50, 0.1), (20, 0.3), (1, 0.5), (80, 0.0)])

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from ranger21.optim.lookahead import Lookahead
     from ranger21.optim.official import Ranger21Official
     from ranger21.optim.ranger21 import Ranger21
-    from ranger21.optim.schedules import after_warmup, constant, cosine, cyclic, explore_exploit, one_cycle, step_decay
+    from ranger21.optim.schedules import (
+        after_warmup,
+        constant,
+        cosine,
+        cyclic,
+        explore_exploit,
+        one_cycle,
+        step_decay,
+        triangle,
+    )
 
 __all__ = [
     "Chain",
@@ -29,6 +38,7 @@ __all__ = [
     "one_cycle",
     "parameter_groups",
     "step_decay",
+    "triangle",
 ]
 
 warn_of_namesake()

@@ -240,6 +240,32 @@ def cyclic(
     return low + (1 - low) * (1 - abs(2 * part - 1)) * gamma**cycle
 
 
+@schedule("triangle")
+def triangle(
+    step: int,
+    total_steps: int,
+    *,
+    rise: Annotated[float, SPAN],
+    start: Annotated[float, SHARE] = 1e-4,
+    final: Annotated[float, SHARE] = 0.0,
+) -> float:
+    """Return the multiplier of a triangle: linearly from `start` to 1, then linearly to `final` (ffcv-imagenet's).
+
+    `one_cycle` with linear parts peaks one step earlier, and reaches `final` at the last step instead of after it.
+
+    Args:
+        step: Current step, counted from 1.
+        total_steps: Number of steps, at least 1.
+        rise: Number of steps before the first one with the full rate.
+        start: Multiplier at the first step.
+        final: Multiplier that a step after the last one would have.
+    """
+    done = max(0, step - 1)
+    if done < rise:
+        return _between(start, 1.0, done / rise, "linear")
+    return _between(1.0, final, min(1.0, (done - rise) / max(1e-9, total_steps - rise)), "linear")
+
+
 def after_warmup(schedule: Schedule, warmup: float) -> Schedule:
     """Return `schedule` preceded by a linear warm-up from 0 to its first value.
 
