@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -140,6 +141,23 @@ def test_every_optimizer_resumes_bit_for_bit_between_two_merges(name: str, looka
     assert not differences(again.state_dict(), model.state_dict())
     assert not differences(resumed.state_dict(), optimizer.state_dict())
     assert isinstance(resumed, Lookahead) == (lookahead and isinstance(config, LibraryConfig))
+
+
+@every
+def test_a_step_that_overflows_in_fp16_leaves_no_trace(name: str) -> None:
+    """Two further steps are those of an optimizer without it. The first step of a run overflows as a rule."""
+    config, ends = chosen(name, lookahead=False), []
+    for overflow in (True, False):
+        model = copy.deepcopy(problem()[0])
+        optimizer, scaler = build(config, model), torch.amp.GradScaler("cpu", init_scale=2.0, backoff_factor=0.999999)
+        for step in range(3 if overflow else 2):
+            scale = float(scaler.scale(torch.ones(())))
+            for number, param in enumerate(model.parameters()):
+                param.grad = torch.full_like(param, math.inf if overflow and step == 0 else (number + 1) * scale)
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append([param.detach() for param in model.parameters()])
+    assert all(torch.allclose(one, other, atol=1e-7) for one, other in zip(*ends, strict=True))
 
 
 @both

@@ -86,6 +86,8 @@ def build_optimizer(
         elif name in FUSED:
             fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
             optimizer = FUSED[name](groups, lr=lr, fused=fused, **kwargs)
+            if isinstance(optimizer, torch.optim.SGD):  # its fused step ruins the momentum when fp16 overflows
+                optimizer._step_supports_amp_scaling = False  # then the gradient scaler itself skips the step
         elif name in OTHERS:
             optimizer = OTHERS[name](groups, lr=lr, **kwargs)
         else:
