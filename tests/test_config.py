@@ -85,7 +85,9 @@ def test_every_class_has_a_config_file_and_every_top_level_key_a_value() -> None
     assert {(group, name) for group, names in VARIANTS.items() for name in names} <= set(FILES)
     node: Any = OmegaConf.load(CONFIG_DIR / "config.yaml")
     groups = {key for choice in node.defaults if not isinstance(choice, str) for key in choice}
-    groups = {key for key in groups if not key.startswith("override ")} - {"ablation"}  # it sets no key of its own
+    groups = {key for key in groups if not key.startswith(("override ", "optional "))} - {
+        "ablation"
+    }  # sets no key of its own
     assert groups == {group for group, _ in FILES}
     assert (set(node) - {"defaults", "hydra"}) | groups == {f.name for f in fields(Config)}
 

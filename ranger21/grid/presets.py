@@ -99,6 +99,15 @@ PRESETS = {
             {**SGD, "schedule": ("constant",), "data.batch_size": ("8000",), **BATCH_TIMES_5},
         ),
     ),
+    "strong": Preset(
+        "a strong recipe for ResNet50 on ImageNet (56 epochs): SGD, AdamW, Lion, and Ranger21 with either schedule",
+        5,
+        (
+            {"experiment": ("strong",), "optimizer": ("momentum", "adamw", "lion", "ranger21")},
+            {"experiment": ("strong",), "optimizer": ("ranger21",), "schedule": ("explore_exploit",)},
+        ),
+        first_seed=100,
+    ),
     "fashion_mnist": Preset(
         "for a CPU: five optimizers, ResNets of three depths without batch norm, and the ablation (3 seeds)",
         5,
