@@ -19,23 +19,30 @@ from support.commands import command, train, wait_for_line
 from support.training import last_checkpoint, result, run_ranks
 
 
-def refused(*overrides: str, **options) -> str:
+@pytest.fixture
+def refused(commands: CommandRunner) -> Callable[..., str]:
     """Run train.py, which must fail; return its error message."""
-    done = train(*overrides, **options)
-    assert done.returncode == 1, done.stdout
-    assert "Traceback" not in done.stdout, done.stdout
-    return done.stdout.strip().splitlines()[-1]
+
+    def run(*overrides: str) -> str:
+        done = commands.complete("train.py", *overrides)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return done.stderr.strip().splitlines()[-1]
+
+    return run
 
 
-def test_missing_imagenet_is_reported_within_five_seconds(tmp_path):
+def test_missing_imagenet_is_reported_within_five_seconds(refused, tmp_path):
     begin = time.monotonic()
-    sentence = refused("run_dir=" + str(tmp_path / "run"), env={"IMAGENET_DIR": ""})
+    done = train("run_dir=" + str(tmp_path / "run"), env={"IMAGENET_DIR": ""})
     assert time.monotonic() - begin < 5
+    assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+    sentence = done.stdout.strip().splitlines()[-1]
     assert all(word in sentence for word in ("data.root", "IMAGENET_DIR", "experiment=demo"))
     assert "data.root" in refused("data.root=/nowhere")
 
 
-def test_unsorted_or_differing_validation_classes_are_refused(images, tmp_path):
+def test_unsorted_or_differing_validation_classes_are_refused(refused, images, tmp_path):
     root = tmp_path / "imagenet"
     shutil.copytree(images, root)
     moved = next((root / "val").iterdir())
@@ -73,7 +80,7 @@ def test_an_error_on_one_rank_ends_every_rank(images, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
+def test_a_truncated_image_is_named(refused, workers, images, tiny, tmp_path):
     root = tmp_path / "imagenet"
     shutil.copytree(images, root)
     broken = sorted((root / "train").rglob("*.JPEG"))[17]
@@ -84,14 +91,14 @@ def test_a_truncated_image_is_named(workers, images, tiny, tmp_path):
     assert sentence.endswith(f"to find all such images, run python scripts/verify_imagenet.py {root} --expect none.")
 
 
-def test_impossible_batch_sizes_are_refused(tiny, tmp_path):
+def test_impossible_batch_sizes_are_refused(refused, tiny, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
     assert "81" in (sentence := refused(*tiny, "data.batch_size=81", run_dir)) and "80 images" in sentence
     sentence = refused(*tiny, "trainer.accumulate=3", run_dir)
     assert "data.batch_size=16" in sentence and "trainer.accumulate=3" in sentence
 
 
-def test_a_directory_with_a_different_run_is_refused(tiny, tmp_path):
+def test_a_directory_with_a_different_run_is_refused(refused, tiny, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     sentence = refused(*tiny, "optimizer=adamw", run_dir)
@@ -119,7 +126,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tiny, tmp_path):
     assert result(directory)["status"] == "finished"
 
 
-def test_two_processes_cannot_share_a_run(tiny, tmp_path):
+def test_two_processes_cannot_share_a_run(refused, tiny, tmp_path):
     overrides = [*tiny, "trainer.epochs=400", f"run_dir={tmp_path / 'run'}"]
     first = subprocess.Popen(**command(*overrides))
     wait_for_line(tmp_path / "run" / "metrics.jsonl", first)

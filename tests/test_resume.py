@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from support.commands import command, train, wait_for_line
+from support.commands import command, wait_for_line
 from support.project import ROOT
 from support.training import (
     FORKSERVER,
@@ -116,9 +116,9 @@ def test_a_signal_stops_all_ranks_of_torchrun(tiny, tmp_path):
     assert saved_step(tmp_path / "run") > 0
 
 
-def test_a_finished_run_is_not_changed(tiny, tmp_path):
+def test_a_finished_run_is_not_changed(commands, tiny, tmp_path):
     assert run_ranks(tiny, tmp_path / "run", 1) == [0]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.name != ".lock"}
-    finished = train(*tiny, f"run_dir={tmp_path / 'run'}")
-    assert finished.returncode == 0 and "nothing to do" in finished.stdout, finished.stdout
+    finished = commands.complete("train.py", *tiny, f"run_dir={tmp_path / 'run'}")
+    assert finished.returncode == 0 and "nothing to do" in finished.stdout, finished.stdout + finished.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before

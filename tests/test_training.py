@@ -73,9 +73,9 @@ def test_binary_cross_entropy_trains_on_each_class_alone(tiny, tmp_path):
     assert row["val/loss"] > 1.0 and classes == 10
 
 
-def test_every_run_of_a_sweep_logs_its_progress(tiny, tmp_path):
+def test_every_run_of_a_sweep_logs_its_progress(commands, tiny, tmp_path):
     """The runs share one process, and the first must not silence the others."""
-    done = train("-m", *tiny, "trainer.steps=2", f"outputs={tmp_path}", "seed=0,1")
+    done = commands.complete("train.py", "-m", *tiny, "trainer.steps=2", f"outputs={tmp_path}", "seed=0,1")
     logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("paper/*/log.txt"))]
     assert done.returncode == 0 and [len(log) for log in logs] == [3, 3], done.stdout
     assert done.stdout.count("epoch 0.40  step 2") == 2
@@ -116,15 +116,16 @@ def test_half_precision_trains(precision, tiny, tmp_path):
     )
 
 
-def test_divergence_is_a_result(tiny, tmp_path):
+def test_divergence_is_a_result(commands, tiny, tmp_path):
     directory = tmp_path / "run"
-    done = train(*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}")
+    ruin = [*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}"]
+    done = commands.complete("train.py", *ruin)
     assert done.returncode == 0 and "Diverged" in done.stdout, done.stdout
     found = result(directory)
     assert found["status"] == "diverged" and 2 <= found["diverged_at_step"] <= 4
     if (directory / "checkpoints" / "last.pt").exists():
         assert torch.isfinite(model_weights(directory)).all()
-    again = train(*tiny, "optimizer=nesterov", "optimizer.lr=1e20", f"run_dir={directory}")
+    again = commands.complete("train.py", *ruin)
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
 
