@@ -27,6 +27,7 @@ from ranger21.data.transforms import FRONT_ENDS
 from ranger21.data.transforms.rescaled import seeded
 from ranger21.engine.course import Course
 from ranger21.packing.make import make_pack
+from ranger21.run import experiment
 from ranger21.system.errors import UserError
 
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -242,9 +243,18 @@ def test_the_crop_grows_with_the_epoch_as_in_ffcv_imagenet(end: str, images: Pat
         (["data.crop_start=256", "data.crop_ramp=[3,5]"], "data.crop_start=256 is invalid"),
         (["data.crop_start=64", "data.crop=250", "data.crop_ramp=[3,5]"], "data.crop_start=64 is invalid"),
         (["data.crop_start=64", "data.crop_ramp=[5,3]"], "data.crop_ramp=.* is invalid: it must be two epochs"),
-        (["data.crop_start=64", "data.crop_ramp=[59,70]"], r"=\[59, 70\] begins after the last epoch .*choose earlier"),
+        (["data.crop_start=64", "data.crop_ramp=[59,70]"], r"=\[59, 70\] has no effect, .* last epoch, 59 \(.*choose"),
+        (["data.crop_start=160", "data.crop=192", "data.crop_ramp=[50,90]"], "still data.crop_start=160 in the last"),
     ],
 )
 def test_a_schedule_of_the_crop_that_cannot_be_followed_is_refused(words: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         compose_config(words)
+
+
+def test_a_crop_that_does_not_grow_within_the_steps_of_a_run_is_refused(images: Path, tmp_path: Path) -> None:
+    words = [*TINY, f"data.root={images}", "data.crop_start=32", "data.crop=64", "data.resize=72"]
+    late = compose_config([*words, "data.crop_ramp=[1,2]", "trainer.steps=6"])
+    with pytest.raises(UserError, match=r"in the last epoch, 1 \(trainer.steps=6; the first epoch is 0\)"):
+        experiment.run(late, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

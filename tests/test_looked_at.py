@@ -97,6 +97,13 @@ def test_without_a_holdout_the_report_says_that_best_was_selected_on_validation(
     )
 
 
+def test_the_table_says_that_a_run_continued_another_whose_time_it_lacks(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    assert "continue_from" not in comparison_markdown(tmp_path)
+    make_run(seed=1, continue_from="outputs/test/resnet50-adamw-s1", name="longer")
+    assert "continued a finished run (continue_from): its steps, epochs" in comparison_markdown(tmp_path)
+
+
 def test_curves_and_the_page_name_the_holdout(held: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:
     runs = [read_single_run(held()), read_single_run(held(final=None, seed=1))]
     (comparison, *_) = compare_like_with_like(runs)

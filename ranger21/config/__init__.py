@@ -95,12 +95,8 @@ class Config:
             )
         if self.continue_from is not None:
             self.continue_from = require_path("continue_from", self.continue_from)
-        ramp = getattr(self.data, "crop_ramp", None)
-        if ramp and self.trainer.steps is None and ramp[0] >= self.trainer.epochs - 1:
-            raise UserError(
-                f"data.crop_ramp={ramp} begins after the last epoch (trainer.epochs={self.trainer.epochs}; the first "
-                "epoch is 0), so that the crop would never grow: choose earlier epochs."
-            )
+        if self.trainer.steps is None:  # otherwise the epochs depend on the number of images
+            self.data.require_effect(self.trainer.epochs, f"trainer.epochs={self.trainer.epochs}")
         if self.run_dir is not None:
             self.run_dir = require_path("run_dir", self.run_dir)
 

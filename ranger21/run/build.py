@@ -97,6 +97,8 @@ def build_parts(config: Config, world: World, data: Data) -> Parts:
     share, size = Share(world.rank, world.size, config.trainer.accumulate), config.data.batch_size
     require_batches(len(data.train), size, share, getattr(config.batch_schedule, "start", None), config.data.mixes)
     plan, precision = make_plan(config, len(data.train)), choose_precision(config.trainer.precision, world.device)
+    epochs = plan.course.place(plan.total_steps)[0] + 1
+    config.data.require_effect(epochs, f"trainer.steps={config.trainer.steps}")  # trainer.epochs is checked earlier
     scale = scaled_lr(1.0, config.lr_scaling, size)
     workers = config.data.workers
     return Parts(

@@ -79,6 +79,14 @@ class AugmentationConfig(DataConfig):
             return self.crop_start if epoch <= first else self.crop
         return STEP * round((self.crop_start + (self.crop - self.crop_start) * (epoch - first) / (last - first)) / STEP)
 
+    def require_effect(self, epochs: int, length: str) -> None:
+        if self.crop_start is not None and self.crop_at(epochs - 1) == self.crop_start:
+            raise UserError(
+                f"data.crop_ramp={self.crop_ramp} has no effect, because the crop is still data.crop_start="
+                f"{self.crop_start} in the last epoch, {epochs - 1} ({length}; the first epoch is 0): choose earlier "
+                "epochs."
+            )
+
     @property
     def eval_shape(self) -> tuple[int, int, int]:
         return 3, self.eval_sizes[1], self.eval_sizes[1]

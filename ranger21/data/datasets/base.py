@@ -77,6 +77,14 @@ class DataConfig:
         """(channels, height, width) of the images that a model is validated on."""
         return self.shape
 
+    def require_effect(self, epochs: int, length: str) -> None:
+        """Raise a UserError if a setting has no effect in a run of so many epochs, the last of which may be cut short.
+
+        Args:
+            epochs: Length of the run.
+            length: The setting that determines it, for the message.
+        """
+
     def classes_chosen(self) -> int | None:
         """Return the number of classes of a run; None if it is known only from the files."""
         return self.known_classes

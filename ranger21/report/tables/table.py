@@ -24,6 +24,10 @@ from ranger21.tracking.splits import HOLDOUT
 
 MARKS = {FINISHED: "", DIVERGED: "×", RUNNING: "○"}
 SAID = {FINISHED: "finished", DIVERGED: "diverged", RUNNING: "running or stopped"}
+CONTINUED = (
+    "continued a finished run (continue_from): its steps, epochs and images include those of that run, but its time, "
+    "curves and best top-1 do not."
+)
 MANY_PAIRS = 15
 PAIRS: dict[str, Callable[[Sequence[GroupSummary]], list[Pair]]] = {"top1": top1_pairs, "loss": loss_pairs}
 
@@ -52,6 +56,7 @@ def notes(rows: Sequence[GroupSummary]) -> list[str]:
     validated = "Accuracies, loss and best epoch come from validation."
     said = [what_counts(rows) or f"{finished} {validated}", *failure_notes(rows)]
     said += looked_at.sentences([row.group for row in rows])
+    said += [f"{row.group.label} {CONTINUED}" for row in rows if row.group.settings.get("continue_from")]
     for row in rows:
         said += [_not_finished(row.group.label, run) for run in row.group.runs if run.status != FINISHED]
     for row in rows:
