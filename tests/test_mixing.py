@@ -28,6 +28,8 @@ from ranger21.data.transforms.rescaled import seeded
 from ranger21.engine.course import Course
 from ranger21.engine.labels import Mixed
 from ranger21.engine.meters import Meter
+from ranger21.models.evaluated import Request, config_of
+from ranger21.records.directory import to_dict
 from ranger21.run.loss import training_loss
 from ranger21.system.distributed import World
 from ranger21.system.errors import UserError
@@ -227,6 +229,14 @@ def test_the_exported_line_states_the_normalization(monkeypatch: pytest.MonkeyPa
     assert tuple(model.pretrained_cfg["std"]) == (0.5, 0.5, 0.5)
     del run["config"]["data"]["std"]
     assert "overlay" not in python_line(run, Path("w.pth"))
+
+
+def test_a_run_is_evaluated_on_other_data_with_its_own_mean_and_std() -> None:
+    run = {"config": to_dict(compose_config(["data=imagenet", "data.mean=[0.5,0.4,0.3]", "data.std=[0.2,0.2,0.2]"]))}
+    kept = config_of(Request("run", ["data=sample"]), run).data
+    assert (kept.mean, kept.std) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
+    typed = config_of(Request("run", ["data=sample", "data.mean=[0.1,0.1,0.1]"]), run).data
+    assert (typed.mean, typed.std) == ([0.1, 0.1, 0.1], [0.2, 0.2, 0.2])
 
 
 @pytest.mark.parametrize(

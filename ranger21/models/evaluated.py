@@ -68,9 +68,14 @@ class EvaluatedModel:
 def config_of(request: Request, run: dict[str, Any]) -> Config:
     """Return the run's configuration with the user's overrides.
 
-    If the user gave only data.root or only data.pack, the run's value of the other one is ignored.
+    If the user gave only data.root or only data.pack, the run's value of the other one is ignored. Other data, such as
+    data=imagenet, is normalized as the run's was.
     """
     config = with_overrides(run["config"], list(request.overrides))
+    trained_on = run["config"].get("data") if "data" in request.typed else None
+    for name in ("mean", "std"):
+        if isinstance(trained_on, dict) and f"data.{name}" not in request.typed:
+            setattr(config.data, name, trained_on.get(name))
     typed = request.typed & {"data.root", "data.pack"}
     if isinstance(config.data, ImageFolderConfig) and len(typed) == 1:
         if "data.root" in typed:
