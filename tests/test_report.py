@@ -124,6 +124,15 @@ def test_seeds_with_equal_settings_form_a_group(make_run: MakeRun, tmp_path: Pat
     assert [run.seed for run in group.runs] == [0, 1, 2]
 
 
+def test_seeds_that_each_continued_their_own_run_form_a_group(make_run: MakeRun, tmp_path: Path) -> None:
+    """Parents that differ in the seed alone make a group; other settings, by the hash in the name, make another."""
+    for seed, parent in ((0, "a-s0-0123abcd"), (1, "a-s1-0123abcd"), (2, "a-s2-4567abcd"), (3, "a-s3")):
+        make_run(seed=seed, continue_from=f"/old/outputs/paper/{parent}")
+    groups = group_runs(find_runs([str(tmp_path)]).runs)
+    assert sorted(len(group.runs) for group in groups) == [1, 1, 2]
+    assert any("paper/a-s*-0123abcd" in group.label for group in groups)
+
+
 def test_labels_of_different_optimizers_contain_only_their_names(make_run: MakeRun, tmp_path: Path) -> None:
     for optimizer in OPTIMIZERS:
         make_run(optimizer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from ranger21.config import SEEDS, neutral_keys
@@ -18,6 +20,7 @@ from ranger21.system.wording import one_line
 IGNORED: tuple[str, ...] = (*SEEDS, *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
+PARENT = "continue_from"  # the directory of the run that a run continued, which differs for each seed
 BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # chosen by default with the optimizer
 
 
@@ -59,6 +62,8 @@ def group_runs(runs: Iterable[RecordedRun]) -> list[Group]:
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
         kept = {key: value for key, value in run.config.items() if not beneath(key, IGNORED)}
+        if isinstance(parent := kept.get(PARENT), str):
+            kept[PARENT] = _of_any_seed(parent)
         mark = json.dumps({key: canonical(value) for key, value in kept.items()}, sort_keys=True)
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
@@ -70,6 +75,11 @@ def group_runs(runs: Iterable[RecordedRun]) -> list[Group]:
         Group(labels[mark], settings[mark], tuple(sorted(found, key=_seed_order))) for mark, found in members.items()
     ]
     return sorted(groups, key=lambda group: group.label)
+
+
+def _of_any_seed(directory: str) -> str:
+    """Return EXPERIMENT/NAME of a run directory, with `s*` for its seed. The hash in NAME stands for the rest."""
+    return re.sub(r"-s\d+(?=-[0-9a-f]{8}$|$)", "-s*", "/".join(PurePath(directory).parts[-2:]))
 
 
 def trials_of(run: RecordedRun) -> int:
