@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[str, Harm, str]] = {
     "sorted already": (
         "validation",
         lambda source: (source / "validation").rename(source / "val"),
-        "so there is nothing to prepare. Use it as it is, with data.root=$SOURCE",
+        "so there is nothing to prepare. Use it as it is, with data.root=$SOURCE, for train.py and for pack.py",
     ),
     "Tiny-ImageNet without an image": (
         "tiny",
