@@ -73,7 +73,8 @@ def splits_in(folder: Path, label_folders: Sequence[Path], layout: str = "") -> 
         if (place.name, val_place.name) == ("train", "val"):
             raise UserError(
                 f"{folder} has train/ and val/ sorted by class, so there is nothing to prepare. Use it as it is, with "
-                f"data.root={folder}, for train.py and for pack.py (without --from); scripts/verify_imagenet.py checks it."
+                f"data.root={folder}, for train.py and for pack.py (without --from); scripts/verify_imagenet.py checks "
+                "it."
             )
         copied = (f"The images are copied. To use {folder} without a copy, name its folders train/ and val/.",)
     elif isinstance(train.parts[0], LooseImages):
