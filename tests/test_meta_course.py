@@ -146,6 +146,14 @@ def test_a_search_that_is_killed_at_any_moment_continues_with_the_same_trials(
     assert read_composed(tmp_path / "killed") == whole
 
 
+def test_a_larger_budget_continues_the_searches(
+    request_: CompositionRequest, finished: tuple[list[list[Task]], Composed]
+) -> None:
+    """The first bracket is the same for every budget, for all seeds."""
+    first = next(Composition(replace(request_, budget=12)).phases())
+    assert [task.job.overrides for task in first] == [task.job.overrides for task in finished[0][0]]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

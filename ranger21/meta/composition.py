@@ -16,6 +16,7 @@ from ranger21.tuning.plan import Task
 from ranger21.tuning.record import Trial, winner
 
 LAST = len(ARMS) - 1
+MOST_BRACKETS = 1000
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Composition:
     def _proposed(self, search: SearchState, bracket: int) -> Mapping[int, Arm]:
         """Return the arms of a search's next bracket by their places. The first bracket of a seed is random for all."""
         name = search.name if bracket else "random"
-        seed = search.seed * self.request.brackets + bracket
+        seed = search.seed * MOST_BRACKETS + bracket  # not by the budget, so that a larger one continues the search
         space = self.planner.arms.space
         found = SEARCHES[name](space, len(ARMS), observations(search.trials, self.planner.chance), ARMS[0], seed)
         search.arms[bracket] = dict(enumerate(found))
