@@ -27,12 +27,10 @@ class Contestant:
 
     Attributes:
         name: such as "thompson-0" or "adamw, tuned".
-        method: the search, or the name of the tuned optimizer.
         choices: the arguments of train.py.
     """
 
     name: str
-    method: str
     choices: tuple[str, ...]
 
 
@@ -43,10 +41,10 @@ def contestants(composed: Composed, rivals: Sequence[Tuned]) -> list[Contestant]
         if one.winner:
             record = f'tuning.record="{one.hash}"'  # quoted, because hashes such as 12e4 look like numbers
             words = ("optimizer=chain", *one.winner.overrides, f"tuning.trials={composed.budget}", record)
-            found.append(Contestant(one.name, one.search, words))
+            found.append(Contestant(one.name, words))
     for rival in rivals:
         words = (f"optimizer={rival.optimizer}", *winner_arguments(rival))
-        found.append(Contestant(f"{rival.optimizer}, tuned", rival.optimizer, words))
+        found.append(Contestant(f"{rival.optimizer}, tuned", words))
     return found
 
 

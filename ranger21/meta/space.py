@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,11 +83,6 @@ class Space:
     def content(self) -> dict[str, list[str]]:
         """Return the labels of each slot."""
         return {slot: [option.label for option in options] for slot, options in self.slots.items()}
-
-    @property
-    def hash(self) -> str:
-        """A hash of the slots and their options."""
-        return hashlib.sha256(json.dumps(self.content()).encode()).hexdigest()[:16]
 
 
 def groups(options: tuple[Option, ...]) -> list[str]:
