@@ -30,6 +30,7 @@ def main() -> int:
     from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
     from ranger21.meta.composition import Composition
+    from ranger21.meta.finals import require_finals
     from ranger21.tuning.phases import run_phases
 
     composition = Composition(requested(options))
@@ -40,6 +41,9 @@ def main() -> int:
     if options.status:
         show(lambda: [task.job for task in composition.present()], slurm, options.every)
         return 0
+    if not options.search_only:
+        arm = next(composition.phases())[0].overrides
+        require_finals(composition.request, arm, options.tuned, options.transfer, options.seeds)
     look_around(composition, options)
     if options.dry_run:
         return dry_run(composition)

@@ -17,9 +17,10 @@ from support.fashion_mnist import idx_files
 from support.project import ROOT
 
 from ranger21.config.compose import Composer, compose_config
+from ranger21.config.mistakes import CONFIG_ERRORS
 from ranger21.meta import finals, plan
 from ranger21.meta.composition import Composition
-from ranger21.meta.finals import contestants, planned, rivals_in, with_rivals
+from ranger21.meta.finals import contestants, planned, require_finals, rivals_in, with_rivals
 from ranger21.meta.page import write_compose
 from ranger21.meta.plan import CompositionRequest
 from ranger21.meta.record import Composed, read_composed, write_composed
@@ -206,7 +207,7 @@ def test_winners_and_tuned_optimizers_run_unchanged_on_every_task(
     assert {(job.config.optimizer.name, job.config.tuning.trials) for job in here} == {
         ("chain", 8), ("adamw", 16), ("ranger21", 16),
     }  # fmt: skip
-    with pytest.raises(UserError, match="has 5 seeds: use fewer --seeds"):
+    with pytest.raises(UserError, match="There are 5 fresh seeds for experiment=fair_resnet: use fewer --seeds"):
         planned(request_, found, [], 6)
     with pytest.raises(UserError, match=r"tuned.json has no winner of optimizer=adamw in experiment=paper\. Tune it"):
         rivals_in(TUNED, "paper")
@@ -242,7 +243,8 @@ def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Co
 
 def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> None:
     """optimizer=composed has the same optimizer and schedule as the winner's line, and names where it comes from."""
-    path = write_config(composed, tmp_path)
+    given = "optimizer.decay_norm_and_bias=true"  # an argument of the searches
+    path = write_config(replace(composed, arguments=("data.holdout=10", given)), tmp_path)
     assert path is not None and yaml.safe_load(path.read_text())["optimizer"]["name"] == "chain"
     text = path.read_text()
     assert "experiment=fair_resnet" in text and "the winner of thompson-" in text
@@ -252,7 +254,7 @@ def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> No
         (one.winner for one in composed.searches if one.winner and one.search == "thompson"),
         key=lambda trial: trial.objective or 0,
     )
-    by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", *best.overrides])
+    by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", given, *best.overrides])
     assert config == by_hand
 
 
@@ -268,3 +270,34 @@ def test_a_damaged_composed_json_is_refused(composed: Composed, tmp_path: Path) 
         path.write_text(json.dumps(content | change))
         with pytest.raises(UserError, match=sentence):
             read_composed(path)
+
+
+def test_impossible_final_runs_are_refused_before_the_searches(
+    request_: CompositionRequest, composed: Composed
+) -> None:
+    arm, more = composed.searches[0].trials[0].overrides, replace(request_, repeats=101)
+    cases: list[tuple[CompositionRequest, Path | None, list[str], int | None, str]] = [
+        (request_, Path("missing.json"), [], None, r"missing\.json"),
+        (request_, TUNED, [], None, r"adamw tuned with no arguments, but this command has data\.holdout=10"),
+        (request_, None, ["nowhere"], None, "nowhere"),
+        (request_, None, ["imagenet100"], None, "The final runs cannot start: "),  # its data is missing
+        (request_, None, [], 6, "There are 5 fresh seeds for experiment=fair_resnet: use fewer --seeds"),
+        (more, None, ["shapes"], None, "of experiment=fair_resnet have seed 100, which a search uses"),
+    ]
+    for request, tuned, transfer, count, sentence in cases:
+        with pytest.raises((UserError, *CONFIG_ERRORS), match=sentence):
+            require_finals(request, arm, tuned, transfer, count)
+    require_finals(replace(request_, arguments=request_.arguments[:1]), arm, TUNED, ["shapes"], 1)
+
+
+def test_the_optimizer_is_the_same_on_every_task(request_: CompositionRequest, tmp_path: Path) -> None:
+    """Arguments for the optimizer hold on all tasks; an experiment that changes the optimizer is refused."""
+    request_ = replace(request_, arguments=(*request_.arguments, "lr_scaling=linear", f"hydra.searchpath=[{tmp_path}]"))
+    found = [finals.Contestant("agc", ("optimizer=chain", "optimizer.parts=[agc]", "schedule=cosine"))]
+    here, there = planned(request_, found, ["shapes"], 1)
+    assert here.config.lr_scaling == there.config.lr_scaling and there.config.lr_scaling.name == "linear"
+    (tmp_path / "experiment").mkdir()
+    text = (ROOT / "configs" / "experiment" / "shapes.yaml").read_text()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text + "schedule: {linear_warmup: 7%}\n")
+    with pytest.raises(UserError, match="experiment=mine sets its own values for schedule, so that the winners"):
+        planned(request_, found, ["mine"], 1)

@@ -40,8 +40,8 @@ examples:
     python scripts/compose.py experiment=fair_resnet --budget 16 --search thompson,random --searches 3 --at-once 2 \\
         --tuned results/fair_cpu/tuned.json --transfer shapes
   on a cluster: submit the trials of a phase; repeat the command to go on
-    python scripts/compose.py experiment=paper data.holdout=25000 --budget 32 --launcher slurm --at-once 8 \\
-        --sbatch="--account=abc@v100 --time=20:00:00"
+    python scripts/compose.py experiment=paper data.holdout=25000 protocol=none --budget 32 --launcher slurm \\
+        --at-once 8 --sbatch="--account=abc@v100 --time=20:00:00"
   show the progress
     python scripts/compose.py experiment=fair_resnet --budget 16 --status"""
 
@@ -95,8 +95,13 @@ def _require_sense(options: argparse.Namespace) -> None:
     finals = [name for name in ("tuned", "transfer", "seeds", "out") if getattr(options, name)]
     if options.search_only and finals:
         raise UserError(f"--search-only leaves out the final runs, which --{finals[0]} is for: omit one of the two.")
-    options.transfer = [name for name in options.transfer.split(",") if name]
-    options.search = [name for name in options.search.split(",") if name]
+    for name in ("search", "transfer"):
+        names = dict.fromkeys(part.strip() for part in getattr(options, name).split(","))
+        if "" in names and getattr(options, name):
+            raise UserError(f"--{name} {getattr(options, name)} has an empty name: separate names with one comma.")
+        setattr(options, name, [one for one in names if one])
+    if not options.search:
+        raise UserError(f"--search is empty: choose from {', '.join(SEARCHES)}.")
     if unknown := [name for name in options.search if name not in SEARCHES]:
         raise UserError(f"There is no search {unknown[0]!r}: choose from {', '.join(SEARCHES)}.")
 

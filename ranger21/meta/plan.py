@@ -120,8 +120,8 @@ class Planner:
         if used := sorted(set(range(self.request.repeats)) & set(config.protocol.seeds)):
             raise UserError(
                 f"Seed {used[0]} is one of the seeds of protocol={config.protocol.name}, with which the winners will "
-                "be compared. A winner selected on that seed would have an advantage: use fewer --searches, or "
-                "another protocol=."
+                "be compared. A winner selected on that seed would have an advantage: use fewer --searches, or another "
+                "protocol=, such as protocol=none, whose final runs have the seeds 100 to 104."
             )
 
     def length(self, rung: int) -> int:

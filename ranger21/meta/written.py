@@ -32,7 +32,8 @@ def write_config(composed: Composed, out: Path) -> Path | None:
     one = best_search(composed)
     if one is None or one.winner is None:
         return None
-    config = compose_config([f"experiment={composed.experiment}", "optimizer=chain", *one.winner.overrides])
+    ours = [word for word in composed.arguments if word.lstrip("+~").startswith(("optimizer.", "schedule."))]
+    config = compose_config([f"experiment={composed.experiment}", "optimizer=chain", *ours, *one.winner.overrides])
     schedule = {key: value for key, value in asdict(config.schedule).items() if key != "name"}
     content = {
         "defaults": [{"override /schedule": config.schedule.name}],
