@@ -238,7 +238,35 @@ def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Co
     assert heading == "Composing an optimizer for fair_resnet" and html.count("<table") == 3
     text = files[0].read_text()
     assert "fair_deep, a task that no search saw" in text and "| thompson-0 |" in text
+    assert "5 seeds, tuned once with 16 trials" in text and "from warmup 0 and constant." in text
     assert {path.name for path in files[1].iterdir()} >= {"progress.png", "effects.svg"}
+
+
+def test_failures_count_in_the_verdict(request_: CompositionRequest, composed: Composed) -> None:
+    """A diverged run makes it a rank test; a search without a winner counts as chance; who lacks runs is named."""
+    composed = with_rivals(composed, rivals())
+    jobs = planned(request_, contestants(composed, rivals()), [], None)
+    runs = [final_run(job, 80.0 + n / 50) for n, job in enumerate(jobs)]
+    spoilt = next(n for n, run in enumerate(runs) if run.config["tuning.record"] == composed.rivals[0].record)
+    runs[spoilt] = replace(runs[spoilt], result={"status": "diverged"}, status="diverged")
+    lost = replace(composed.searches[0], trials=(), winner=None)
+    late = replace(composed.searches[1], search="tpe")
+    runs = [run for run in runs if run.config["tuning.record"] != late.hash or run.config["seed"] == 100]
+    (found,) = standings(replace(composed, searches=(lost, late)), runs)
+    assert found.methods["thompson"].mean == 10 and found.winners.keys() == {"thompson-0", "tpe-0"}
+    assert {pair.difference.test for pair in found.pairs if pair.b == "adamw"} == {"ranks"}
+    assert found.notes == [
+        "thompson-0 has no winner, as every trial of full length diverged: it counts as chance.",
+        "tpe-0 has 1 of 5 seeds here.",
+        "adamw diverged in 1 of 5 seeds, which count as chance.",
+    ]
+
+
+def test_a_report_with_an_unknown_ingredient_is_refused(composed: Composed, tmp_path: Path) -> None:
+    trial = replace(composed.searches[0].trials[0], values={"agc": "magic"})
+    other = replace(composed, searches=(replace(composed.searches[0], trials=(trial,)),))
+    with pytest.raises(UserError, match="tried agc: magic, which this code does not have"):
+        write_compose(other, [], tmp_path)
 
 
 def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> None:

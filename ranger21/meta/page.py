@@ -14,12 +14,14 @@ from ranger21.meta.features import Features
 from ranger21.meta.propose import posterior_of
 from ranger21.meta.record import RUNGS, Composed, Searched
 from ranger21.meta.results import best_so_far, observations
+from ranger21.meta.space import NONE
 from ranger21.meta.standings import Standings, standings
 from ranger21.report.page.sections import bullets
 from ranger21.report.page.tables import html_table
 from ranger21.report.runs.run import RecordedRun
 from ranger21.report.statistics.pairs import Estimate
 from ranger21.report.tables.text import create, escaped, table_lines
+from ranger21.system.errors import UserError
 from ranger21.system.project import command
 from ranger21.system.wording import counted
 from ranger21.tuning.record import Trial
@@ -34,12 +36,13 @@ validation set. Each search has the budget of {budget} full runs ({images:.3g} m
 successive halving: 8 arms with 1/8 of the steps, the best 4 with 1/4, the best 2 with 1/2, the best one with all
 {steps:,}. The first bracket is random, and the same for all searches with the same seed."""
 VERDICTS = """The unit of the verdicts is a search: n is the number of searches, each with the mean top-1 of its winner
-over the seeds. A tuned optimizer was tuned once; its n is the number of seeds, so how much its tuning would vary is not
-in the verdict. "Random" is the same effort without a model. The p-values of each task are corrected with Holm's
-method."""
+over the seeds. A run that diverged counts as chance. A tuned optimizer was tuned once; its n is the number of seeds, so
+how much its tuning would vary is not in the verdict. "Random" is the same effort without a model. The p-values of each
+task are corrected with Holm's method."""
 EFFECTS = """From the Bayesian linear regression over the trials of all searches together. An effect is in points of
-top-1 near {accuracy:.0f} %, averaged over random valid optimizers, with its 95 % credible interval. The regression sees
-pairs, but nothing beyond, so an effect is a hint for what to try, not a finding: an ablation is the test."""
+top-1 near {accuracy:.0f} %, averaged over random valid optimizers, with its 95 % credible interval. It is the
+difference from nothing in the ingredient's place; for schedules and warm-ups, from {first}. The regression sees pairs,
+but nothing beyond, so an effect is a hint for what to try, not a finding: an ablation is the test."""
 
 
 def write_compose(composed: Composed, runs: Iterable[RecordedRun], out: Path) -> tuple[list[Path], tuple[str, str]]:
@@ -70,10 +73,11 @@ def _section(composed: Composed, found: Sequence[Standings], mains: Sequence[Eff
     """Return the tables of compose.md as HTML."""
     parts = []
     for one in found:
-        heads, rows = _methods(one)
+        heads, rows = _methods(one, composed)
         parts.append(f"<h3>{escape(_title(one, composed))}</h3>")
         parts.append(html_table(map(escape, heads), [[escape(cell) for cell in row] for row in rows], "composed"))
-        parts.append(bullets(pair.difference.brief(pair.a, pair.b, unit="points") for pair in one.pairs))
+        told = [pair.difference.brief(pair.a, pair.b, unit="points") for pair in one.pairs]
+        parts.append(bullets([*told, *one.notes]))
     heads, rows = _effect_rows(mains)
     parts.append("<h3>What helps (points of top-1, 95 % credible interval)</h3>")
     parts.append(html_table(map(escape, heads), [[escape(cell) for cell in row] for row in rows], "effects"))
@@ -93,7 +97,7 @@ def markdown(composed: Composed, found: Sequence[Standings], mains: Sequence[Eff
         parts.append("The winners have not been run on fresh seeds.")
     parts += ["## The winners", _winners(composed)]
     parts += [_line(composed, one) for one in composed.searches if one.winner]
-    parts += ["## What helps, and with what", EFFECTS.format(accuracy=100 * _accuracy(composed))]
+    parts += ["## What helps, and with what", EFFECTS.format(accuracy=100 * _accuracy(composed), first=_first())]
     parts += ["![effect of each ingredient](compose/effects.png)", _effects(mains)]
     parts += [
         f"The {PAIRS} pairs that differ most surely from the sum of their parts:",
@@ -103,12 +107,29 @@ def markdown(composed: Composed, found: Sequence[Standings], mains: Sequence[Eff
 
 
 def posterior_effects(composed: Composed) -> tuple[list[Effect], list[Effect]]:
-    """Return the effects of ingredients and of pairs, from the trials of all searches."""
+    """Return the effects of ingredients and of pairs, from the trials of all searches.
+
+    Raises:
+        UserError: a trial has an option that this code does not have.
+    """
     features = Features(Arms().space, RUNGS)
     trials = list({trial.directory: trial for one in composed.searches for trial in one.trials}.values())
+    known = features.space.content()
+    for slot, label in sorted({(slot, str(label)) for trial in trials for slot, label in trial.values.items()}):
+        if label not in known.get(slot, ()):
+            raise UserError(
+                f"The searches in {composed.experiment} tried {slot}: {label}, which this code does not have. Write "
+                "the report with the code that made them."
+            )
     posterior = posterior_of(features, observations(trials, composed.chance))
     accuracy = _accuracy(composed)
     return main_effects(features, posterior, accuracy), pair_effects(features, posterior, accuracy)
+
+
+def _first() -> str:
+    """Return the choices from which the effects of the other choices are the differences."""
+    options = [of[0] for of in Arms().space.slots.values()]
+    return " and ".join(one.group for one in options if one.value is None and one.group != NONE)
 
 
 def _accuracy(composed: Composed) -> float:
@@ -118,10 +139,11 @@ def _accuracy(composed: Composed) -> float:
 
 
 def _task(one: Standings, composed: Composed) -> str:
-    heads, rows = _methods(one)
+    heads, rows = _methods(one, composed)
     lines = "\n".join(table_lines(heads, rows, right=(1,)))
-    told = "\n".join(f"- {pair.difference.sentence(pair.a, pair.b, unit='points')}" for pair in one.pairs)
-    return "\n\n".join((f"### {escaped(_title(one, composed))}", lines, told))
+    told = [pair.difference.sentence(pair.a, pair.b, unit="points") for pair in one.pairs]
+    listed = "\n".join(f"- {sentence}" for sentence in (*told, *one.notes))
+    return "\n\n".join((f"### {escaped(_title(one, composed))}", lines, listed))
 
 
 def _title(one: Standings, composed: Composed) -> str:
@@ -129,14 +151,15 @@ def _title(one: Standings, composed: Composed) -> str:
     return f"{one.experiment}, {seen}"
 
 
-def _methods(one: Standings) -> tuple[list[str], list[list[str]]]:
+def _methods(one: Standings, composed: Composed) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the rows of the table of methods, the best first."""
-    rows = []
+    rows, trials = [], {rival.optimizer: rival.trials for rival in composed.rivals}
     for method, found in sorted(one.methods.items(), key=lambda item: -item[1].mean):
         mine = [_spread(value) for name, value in one.winners.items() if name.rpartition("-")[0] == method]
-        count = (
-            counted(found.n, "seed") + ", tuned once" if not mine else f"{found.n} search{'es' if found.n > 1 else ''}"
-        )
+        if method in trials:
+            count = f"{counted(found.n, 'seed')}, tuned once with {counted(trials[method], 'trial')}"
+        else:
+            count = f"{found.n} search{'es' if found.n > 1 else ''}"
         rows.append([method, _spread(found), count, "; ".join(mine) or "–"])
     return ["method", "final top-1 (%)", "n", "each winner over its seeds"], rows
 
