@@ -135,24 +135,27 @@ def final_runs(jobs: list[PlannedRun], slurm: Slurm, options: argparse.Namespace
     from ranger21.grid.jobs import to_do
     from ranger21.grid.local import Local, typed
 
+    failed: list[PlannedRun] = []
     left = to_do(jobs, slurm.queued())
     print(f"final runs: {sum(job.ended for job in jobs)} of {len(jobs)} ended", flush=True)
-    if options.launcher == "slurm":
-        if left:
-            print(slurm.submit(left, options.at_once, None))
-        if all(job.ended for job in jobs):
-            return None
-        print("Repeat this command when they have ended.")
-        return 0
 
     def told(job: PlannedRun, code: int) -> None:
         ended = sum(one.ended for one in jobs)
         print(f"{ended}/{len(jobs)}  {job.directory}  {job.state if not code else f'exit code {code}'}", flush=True)
 
-    failed = Local(options.at_once, told).run(left)
+    if options.launcher == "slurm":
+        if left:
+            print(slurm.submit(left, options.at_once, None))
+    else:  # other processes may have started some of them meanwhile
+        failed = Local(options.at_once, told).run(job for job in left if not (job.ended or job.launched))
     for job in failed:
         print(f"failed: {typed(job)}\n  see {job.directory / 'launcher.txt'}", file=sys.stderr)
-    return 1 if failed else None
+    if failed:
+        return 1
+    if all(job.ended for job in jobs):
+        return None
+    print("Other processes or SLURM run the rest. Repeat this command when they have ended.")
+    return 0
 
 
 if __name__ == "__main__":

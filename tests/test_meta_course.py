@@ -29,8 +29,10 @@ from ranger21.meta.written import write_config
 from ranger21.report.runs.metrics import from_rows
 from ranger21.report.runs.run import RecordedRun
 from ranger21.system.errors import UserError
+from ranger21.tuning.journal import Journal
 from ranger21.tuning.plan import Task
 from ranger21.tuning.record import Tuned
+from ranger21.tuning.space import Space
 
 TUNED = ROOT / "results" / "fair_cpu" / "tuned.json"
 
@@ -153,6 +155,16 @@ def test_a_larger_budget_continues_the_searches(
     """The first bracket is the same for every budget, for all seeds."""
     first = next(Composition(replace(request_, budget=12)).phases())
     assert [task.job.overrides for task in first] == [task.job.overrides for task in finished[0][0]]
+
+
+def test_a_search_does_not_continue_with_other_ingredients(
+    finished: tuple[list[list[Task]], Composed], tmp_path: Path
+) -> None:
+    task = finished[0][0][0]
+    Journal(tmp_path / "journal").enqueue([task])
+    other = replace(task, stage=replace(task.stage, space=Space("chain", {})))
+    with pytest.raises(UserError, match=r"; the space of the ingredients and configs/space/chain\.yaml now has"):
+        Journal(tmp_path / "journal").enqueue([other])
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,14 @@ class Slurm:
         """Return the commands that submit the runs that are not in SLURM's queue, without writing anything.
 
         Args:
-            jobs: the runs.
+            jobs: the runs; a run that occurs twice is submitted once.
             at_once: how many may run at a time; if runs are in the queue already, these runs start after them.
             comparison: arguments of compare.py, which waits for runs already in the queue, too; None: no comparison.
         """
         queue = self._queue()
         held = self._held(queue)
         compared = comparison is None or " ".join([str(COMPARE), *comparison]) in queue
-        jobs = [job for job in jobs if job.directory not in held]
+        jobs = list({job.directory: job for job in jobs if job.directory not in held}.values())
         numbers = [int(name) for path in self.folder.glob("runs-*.txt") if (name := path.stem[5:]).isdecimal()]
         runs = (
             self.folder / f"runs-{1 + max(numbers, default=0)}.txt"

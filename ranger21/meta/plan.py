@@ -71,6 +71,10 @@ class Rung(Stage):
     """One rung of a bracket of one search."""
 
     @property
+    def space_from(self) -> str:
+        return "the space of the ingredients and configs/space/chain.yaml"
+
+    @property
     def told(self) -> str:
         return f"{self.optimizer}, bracket {self.round + 1}, rung {self.rung + 1} of {self.rungs}"
 

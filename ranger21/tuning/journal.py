@@ -103,7 +103,7 @@ class Journal:
             if study.user_attrs["space"] != stage.space.hash:
                 raise UserError(
                     f"{self.path} has trials of {stage.name} in another search space ({study.user_attrs['space']}; "
-                    f"configs/space/{stage.optimizer}.yaml has {stage.space.hash}). Choose another outputs=, or {CURE}."
+                    f"{stage.space_from} now has {stage.space.hash}). Choose another outputs=, or {CURE}."
                 )
             self._studies[stage.name] = study
             self._note(stage, study)

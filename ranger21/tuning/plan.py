@@ -75,6 +75,11 @@ class Stage:
         return f"{self.experiment}/{self.optimizer}/round {self.round + 1}/rung {self.rung + 1} of {self.rungs}"
 
     @property
+    def space_from(self) -> str:
+        """Where the space is defined."""
+        return f"configs/space/{self.optimizer}.yaml"
+
+    @property
     def told(self) -> str:
         """The name to show; it mentions round and rung only if there are several."""
         more = f", round {self.round + 1}" if self.round else ""
