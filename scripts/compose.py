@@ -46,7 +46,7 @@ def main() -> int:
         require_finals(composition.request, arm, options.tuned, options.transfer, options.seeds)
     look_around(composition, options)
     if options.dry_run:
-        return dry_run(composition)
+        return dry_run(composition, options)
     launcher = slurm if options.launcher == "slurm" else None
     status = run_phases(composition.phases(), place, slurm.queued, options.at_once, launcher)
     return conclude(composition, slurm, options) if status is None else status
@@ -67,12 +67,12 @@ def look_around(composition: Composition, options: argparse.Namespace) -> None:
     if here.hours and here.images:
         hours = here.hours / here.images * composition.images_left() / options.at_once
         print(
-            f"all searches: about {hours:.3g} hours left with {options.at_once} at once, without the final runs",
+            f"all searches: about {hours:.3g} hours left with {options.at_once} at once, without what follows",
             flush=True,
         )
 
 
-def dry_run(composition: Composition) -> int:
+def dry_run(composition: Composition, options: argparse.Namespace) -> int:
     """Print the size of the space and the commands of the current phase. Return the exit status."""
     from ranger21.grid.local import typed
 
@@ -83,6 +83,9 @@ def dry_run(composition: Composition) -> int:
     print(
         "# then, phase by phase, the better half at twice the length, and further brackets that depend on the results"
     )
+    if not options.search_only:
+        tuning = "" if options.tuned else f"{composition.request.budget} trials each to tune AdamW and Ranger21, then "
+        print(f"# at the end, {tuning}each winner, AdamW and Ranger21 on fresh seeds")
     return 0
 
 

@@ -296,6 +296,10 @@ def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> No
     )
     by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", given, *best.overrides])
     assert config == by_hand
+    elsewhere = [searched, "experiment=strong", "optimizer=composed"]  # which chooses another schedule
+    with pytest.raises(UserError, match="does not fit the other keys of schedule"):
+        compose_config(elsewhere)
+    assert compose_config([*elsewhere, f"schedule={config.schedule.name}"]).schedule == config.schedule
 
 
 def test_a_damaged_composed_json_is_refused(composed: Composed, tmp_path: Path) -> None:

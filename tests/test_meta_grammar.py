@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ranger21.config.compose import compose_config
 from ranger21.meta import grammar
 from ranger21.meta.arms import Arms
+from ranger21.meta.features import Features
 from ranger21.meta.space import NONE, Arm, Space
 from ranger21.optim.chain import Chain
 from ranger21.optim.ingredients import ALL
@@ -22,6 +23,7 @@ from ranger21.optim.ranges import ABOVE_0
 from ranger21.optim.recipe import MOMENTS, Recipe, describe
 from ranger21.optim.step import Step
 from ranger21.optim.tensors import Tensors
+from ranger21.system.errors import UserError
 
 SPACE = Space(grammar.slots(), grammar.is_chain, {})
 SEEDS = st.integers(0, 2**32 - 1)
@@ -106,6 +108,19 @@ def with_halve(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_users_ingredient_is_in_the_search_without_a_further_line() -> None:
     options = grammar.slots()["halve"]
     assert [option.label for option in options] == [NONE, "halve", "halve factor=0.25"]
+
+
+@pytest.mark.usefixtures("with_halve")
+def test_an_ingredient_that_cannot_be_searched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with the name of a schedule, and one whose `tried` is out of range."""
+    monkeypatch.setattr(Halve, "name", "cosine")
+    with pytest.raises(UserError, match="Two parts of the search space are named 'cosine': rename your ingredient"):
+        Features(Arms().space, 4)
+    grammar.variants.cache_clear()
+    (factor,) = fields(Halve)
+    monkeypatch.setattr(factor, "metadata", {**factor.metadata, "tried": (-1.0,)})
+    with pytest.raises(UserError, match=r"`tried`, in ranger21/optim/ingredients, is invalid: cosine: factor = -1\.0"):
+        grammar.slots()
 
 
 def test_an_arm_is_a_line_for_train() -> None:

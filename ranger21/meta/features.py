@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranger21.meta.space import NONE, Arm, Option, Space, groups
+from ranger21.system.errors import UserError
 
 Array = NDArray[np.float64]
 MAIN, PAIR = "main", "pair"
@@ -55,6 +56,8 @@ class Features:
         names = [*(group for found in of_slot.values() for group in found), *arguments, *numbers]
         lower = [f"rung {rung + 1}" for rung in range(rungs - 1)]
         for name in (*names, *lower):
+            if name in self._places:
+                raise UserError(f"Two parts of the search space are named {name!r}: rename your ingredient.")
             self._places[name] = len(self._places)
         pairs = [("", name) for name in (*names, *lower)]
         slots = list(of_slot)

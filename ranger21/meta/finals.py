@@ -116,7 +116,7 @@ def _seeds(request: CompositionRequest, experiment: str, arguments: Sequence[str
     if used := sorted(set(range(request.repeats)) & set(seeds)):
         raise UserError(
             f"The final runs of experiment={experiment} have seed {used[0]}, which a search uses: use fewer "
-            "--searches, or another experiment."
+            "--searches, another experiment, or protocol=none, whose seeds are 100 to 104."
         )
     return seeds[:count]
 

@@ -15,6 +15,7 @@ from ranger21.meta.space import NONE, Arm, Option
 from ranger21.optim.ingredients import ALL
 from ranger21.optim.ingredients.base import Ingredient, Place
 from ranger21.optim.recipe import KINDS, MOMENTS, Recipe
+from ranger21.system.errors import UserError
 
 GRADIENT, UPDATE = "gradient", "update"
 DECAY = "decay"  # the role of the ingredients that use the weight decay
@@ -64,7 +65,10 @@ def _variants(kind: type[Ingredient]) -> Iterator[Variant]:
     tried = [one.metadata["tried"] for one in fields(kind)]
     for on in (GRADIENT, UPDATE) if kind.place == Place.ANYWHERE else ("",):
         for values in itertools.product(*tried):
-            one = kind(**dict(zip(names, values, strict=True)))
+            try:
+                one = kind(**dict(zip(names, values, strict=True)))
+            except ValueError as error:
+                raise UserError(f"A value in `tried`, in ranger21/optim/ingredients, is invalid: {error}") from error
             yield Variant(one, on, tuple(f"{name}={_shown(value)}" for name, value in _changed(one).items()))
 
 

@@ -34,11 +34,10 @@ def write_config(composed: Composed, out: Path) -> Path | None:
         return None
     ours = [word for word in composed.arguments if word.lstrip("+~").startswith(("optimizer.", "schedule."))]
     config = compose_config([f"experiment={composed.experiment}", "optimizer=chain", *ours, *one.winner.overrides])
-    schedule = {key: value for key, value in asdict(config.schedule).items() if key != "name"}
     content = {
         "defaults": [{"override /schedule": config.schedule.name}],
         "optimizer": asdict(config.optimizer),
-        "schedule": schedule,
+        "schedule": asdict(config.schedule),  # with its name, so that an experiment with another schedule is refused
     }
     words = ("--config-dir", str(out), f"experiment={composed.experiment}", "optimizer=composed")
     head = HEAD.format(
