@@ -39,7 +39,7 @@ def main() -> int:
         place / ".grid", shlex.split(options.sbatch), [], "compose.py", looks=options.status or options.dry_run
     )
     if options.status:
-        show(lambda: [task.job for task in composition.present()], slurm, options.every)
+        show(composition.jobs, slurm, options.every)
         return 0
     if not options.search_only:
         arm = next(composition.phases())[0].overrides
@@ -57,7 +57,7 @@ def look_around(composition: Composition, options: argparse.Namespace) -> None:
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import other_code, require_same_runs
 
-    jobs = list({task.job.directory: task.job for task in composition.present()}.values())
+    jobs = composition.jobs()
     for warning in (*require_same_runs(jobs), other_code(jobs)):
         if warning:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
@@ -78,8 +78,7 @@ def dry_run(composition: Composition, options: argparse.Namespace) -> int:
 
     chains, arms = composition.planner.arms.sizes()
     print(f"about {chains:,.2g} chains, {arms:,.2g} with schedule, learning rate and weight decay")
-    jobs = {task.job.directory: task.job for task in composition.present()}
-    print("\n".join(typed(job) for job in jobs.values() if not job.ended))
+    print("\n".join(typed(job) for job in composition.jobs() if not job.ended))
     print(
         "# then, phase by phase, the better half at twice the length, and further brackets that depend on the results"
     )

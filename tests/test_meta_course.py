@@ -153,7 +153,9 @@ def test_a_larger_budget_continues_the_searches(
     request_: CompositionRequest, finished: tuple[list[list[Task]], Composed]
 ) -> None:
     """The first bracket is the same for every budget, for all seeds."""
-    first = next(Composition(replace(request_, budget=12)).phases())
+    larger = Composition(replace(request_, budget=12))
+    first = next(larger.phases())
+    assert len(larger.jobs()) == 16 and len(first) == 32  # the searches with the same seed share these runs
     assert [task.job.overrides for task in first] == [task.job.overrides for task in finished[0][0]]
 
 
@@ -272,6 +274,9 @@ def test_failures_count_in_the_verdict(request_: CompositionRequest, composed: C
         "tpe-0 has 1 of 5 seeds here.",
         "adamw diverged in 1 of 5 seeds, which count as chance.",
     ]
+    longer = replace(runs[0], config={**runs[0].config, "trainer.epochs": 9})  # of the same winner
+    with pytest.raises(UserError, match=r"come from different commands, .* \(.*trainer.epochs\)\. Give"):
+        standings(composed, [*runs, longer])
 
 
 def test_a_report_with_an_unknown_ingredient_is_refused(composed: Composed, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ranger21.grid.jobs import PlannedRun
 from ranger21.meta.plan import ARMS, CompositionRequest, Planner
 from ranger21.meta.propose import SEARCHES
 from ranger21.meta.record import Composed, Searched
@@ -110,3 +111,7 @@ class Composition:
             if not all(task.job.ended for task in tasks):
                 break
         return tasks
+
+    def jobs(self) -> list[PlannedRun]:
+        """Return the runs of the present trials, each once: searches with the same seed share their first bracket."""
+        return list({task.job.directory: task.job for task in self.present()}.values())

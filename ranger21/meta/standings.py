@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ranger21.meta.record import Composed
+from ranger21.report.groups.comparisons import compare_like_with_like, separation
 from ranger21.report.groups.failures import top1_of_failed
 from ranger21.report.groups.resolution import quantum
 from ranger21.report.groups.summary import final_top1, seeds
@@ -13,6 +14,7 @@ from ranger21.report.runs.run import RecordedRun
 from ranger21.report.statistics.equivalence import margin_of
 from ranger21.report.statistics.pairs import Estimate, Pair, estimate, some_pairs
 from ranger21.report.statistics.ranks import Outcomes
+from ranger21.system.errors import UserError
 
 Key = tuple[str, object]  # "search" or "run", and its seed
 
@@ -56,6 +58,9 @@ def standings(composed: Composed, runs: Iterable[RecordedRun]) -> list[Standings
 
     Runs belong to a contestant by the hash in their `tuning.record`. Two searches with the same winner share its runs.
     A search without a winner, as all of its full-length trials diverged, counts as chance.
+
+    Raises:
+        UserError: the runs of a task differ in model, data or training settings.
     """
     known = [Contestant(one.name, one.search, one.hash if one.winner else None) for one in composed.searches]
     known += [Contestant(rival.optimizer, rival.optimizer, rival.record) for rival in composed.rivals]
@@ -71,6 +76,11 @@ def standings(composed: Composed, runs: Iterable[RecordedRun]) -> list[Standings
 
 def _standings(experiment: str, by_record: Mapping[str, list[RecordedRun]], known: Sequence[Contestant]) -> Standings:
     runs = [run for found in by_record.values() for run in found]
+    if why := separation(compare_like_with_like(runs)):
+        raise UserError(
+            f"The winners' runs in experiment={experiment} come from different commands, and a winner may have runs in "
+            f"both ({why.partition(': ')[2].partition('. ')[0]}). Give compare.py only those of one command."
+        )
     results = {
         one.name: seeds(by_record.get(one.record, []), final_top1)
         if one.record
