@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import _installed
 
-from ranger21.config.arguments import Parser, as_folder, as_path, as_positive, as_seconds
+from ranger21.config.arguments import Parser, as_folder, as_input, as_positive, as_seconds
 from ranger21.config.ending import ending_well
 from ranger21.system.wording import counted, first_few, printable
 
@@ -115,13 +115,13 @@ def parse() -> argparse.Namespace:
         "--tuned",
         action="append",
         default=[],
-        type=as_path,
+        type=as_input,
         metavar="FILE",
         help="also write tuning.md, on the trials and winners in this tuned.json; can be repeated",
     )
     parser.add_argument(
         "--composed",
-        type=as_path,
+        type=as_input,
         metavar="FILE",
         help="also write compose.md, on the searches in this composed.json and their winners",
     )

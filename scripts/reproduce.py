@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import signal
 import subprocess
@@ -33,7 +34,7 @@ HOW = "to estimate them, use --dry-run with --measure, or with --machine FILE of
 def main() -> int:
     """Run the command and return the exit status: 1 if a run or the comparison failed, else 0."""
     options = parse()
-    from ranger21.grid.jobs import comparison_name, expand
+    from ranger21.grid.jobs import expand, folder_name
     from ranger21.grid.progress import show
     from ranger21.grid.record import comparison
     from ranger21.grid.slurm import Slurm
@@ -51,7 +52,7 @@ def main() -> int:
     if options.status:
         show(lambda: [*trials, *jobs], slurm, options.every)
         return 0
-    out = options.out or outputs / comparison_name(options.preset, [*options.only, *options.overrides])
+    out = options.out or outputs / folder_name(f"{options.preset}-comparison", [*options.only, *options.overrides])
     if options.cancel:
         print(
             slurm.cancel(
@@ -244,6 +245,7 @@ def conclude(
     jobs: list[PlannedRun], failed: bool, found: Contest | None, options: argparse.Namespace, out: Path
 ) -> int:
     """Compare the runs that have ended, after copying their records with --record; return the exit status."""
+    from ranger21.grid.publish import publish_runs
     from ranger21.grid.record import comparison
     from ranger21.report.runs.record_file import NAME
     from ranger21.tuning.contest import publish
@@ -251,28 +253,16 @@ def conclude(
     code, tuned = 0, found.record if found else None
     file = options.record and options.record / NAME
     if any(job.ended for job in jobs):
-        if file and not copied(jobs, file, options.yes):
+        if file and not publish_runs(jobs, file, options.yes, functools.partial(print, flush=True)):
+            print("nothing was copied or compared", file=sys.stderr)
             return 1
+        if file and (older := file.with_name("runs")).is_dir():
+            print(f"warning: {older} has records of an older version that are not in {file.name}", file=sys.stderr)
         if tuned and options.record:
             tuned = publish(tuned, options.record)
         arguments = comparison(jobs, options.record or out, file, tuned=tuned)
         code = subprocess.run([sys.executable, str(COMPARE), *arguments], check=False).returncode
     return 1 if failed else code
-
-
-def copied(jobs: list[PlannedRun], file: Path, yes: bool) -> bool:
-    """Show a summary of the records and copy them for publication; return False if the user declines."""
-    from ranger21.grid.record import publication, record, records
-
-    found = records(jobs)
-    print(f"--record copies {publication(found)}", flush=True)
-    if not yes and input(f"copy them to {file}? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("nothing was copied or compared", file=sys.stderr)
-        return False
-    print(f"{record(found, file)} records copied to {file}")
-    if (older := file.with_name("runs")).is_dir():
-        print(f"warning: {older} has records of an older version that are not in {file.name}", file=sys.stderr)
-    return True
 
 
 if __name__ == "__main__":

@@ -231,6 +231,6 @@ def test_one_command_collects_the_trials_runs_the_winner_and_compares(images: Pa
 
 
 def test_a_tuned_file_for_a_preset_that_does_not_tune_is_refused() -> None:
-    done = reproduce("--preset", "paper", "--tuned", "tuned.json")
+    done = reproduce("--preset", "paper", "--tuned", str(ROOT / "results/fair_cpu/tuned.json"))
     sentence = "--tuned is only for presets that tune first, and paper does not: omit it."
     assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")

@@ -19,7 +19,7 @@ from support.project import ROOT
 from ranger21.config.ablation import INGREDIENTS
 from ranger21.config.compose import compose_config
 from ranger21.grid.cost import cost, images
-from ranger21.grid.jobs import PlannedRun, comparison_name, expand
+from ranger21.grid.jobs import PlannedRun, expand, folder_name
 from ranger21.grid.presets import PRESETS
 from ranger21.grid.progress import FAILED, QUEUED, STARTING, progress
 from ranger21.grid.record import publication, record, records
@@ -81,7 +81,7 @@ def test_only_and_seeds_select_runs_and_wrong_selections_are_refused() -> None:
 
 def test_comparisons_of_different_settings_have_different_folders() -> None:
     def name(*chosen: str) -> str:
-        return comparison_name("paper", chosen)
+        return folder_name("paper-comparison", chosen)
 
     neutral = ("data.pack=/packs/a", "logger=none", "logger.mode=offline", "outputs=/b", "trainer.device=cpu")
     assert name() == name(*neutral) == "paper-comparison"

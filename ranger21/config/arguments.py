@@ -57,6 +57,14 @@ def as_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text}: this home folder does not exist") from error
 
 
+def as_input(text: str) -> Path:
+    """Parse the path of a file to read; refuse one that does not exist."""
+    place = as_path(text)
+    if not os.path.lexists(place):
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return place
+
+
 def as_folder(text: str) -> Path:
     """Parse the path of an output folder; refuse a file or a run directory."""
     place = as_path(text)

@@ -99,18 +99,18 @@ def to_do(jobs: Iterable[PlannedRun], queued: Container[Path]) -> list[PlannedRu
     return [job for job in jobs if not (job.ended or job.directory in queued or job.launched)]
 
 
-def comparison_name(preset: str, chosen: Sequence[str]) -> str:
-    """Return the name of the folder of a comparison: PRESET-comparison, and the arguments that distinguish it.
+def folder_name(name: str, chosen: Sequence[str]) -> str:
+    """Return the name of a folder for results: a name, and the arguments that distinguish it.
 
     Arguments that change no result, such as outputs= or logger=, do not count. A hash replaces a name that would be
     long or hold unusual characters.
 
     Args:
-        preset: name of the preset.
-        chosen: the choices of --only and the overrides.
+        name: such as "paper-comparison".
+        chosen: arguments of train.py, and the choices of --only.
     """
     distinct = decisive(chosen)
-    name = "-".join([preset, "comparison", *distinct])
-    if len(name) > LONGEST or not re.fullmatch(r"[\w.=-]+", name):
-        name = f"{preset}-comparison-{hashlib.sha256(repr(list(distinct)).encode()).hexdigest()[:8]}"
-    return name
+    found = "-".join([name, *distinct])
+    if len(found) > LONGEST or not re.fullmatch(r"[\w.=-]+", found):
+        found = f"{name}-{hashlib.sha256(repr(list(distinct)).encode()).hexdigest()[:8]}"
+    return found

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from ranger21.config.arguments import Parser, as_folder, as_path, as_seconds, as_whole
+from ranger21.config.arguments import Parser, as_folder, as_input, as_seconds, as_whole
 from ranger21.grid.presets import PRESETS
 from ranger21.system.errors import UserError
 
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
         "--machine",
         action="append",
         default=[],
-        type=as_path,
+        type=as_input,
         metavar="FILE",
         help="with --dry-run: a file of check_machine.py to estimate the hours where no run has logged its speed; "
         "repeatable (default: machine.json in the current folder, if it measured these runs)",
@@ -124,6 +124,17 @@ def _add_results_options(parser: Parser) -> None:
         help="for the comparison (default: OUTPUTS/PRESET-comparison, "
         "followed by --only and the overrides that change results)",
     )
+    add_record(parser)
+    parser.add_argument(
+        "--tuned",
+        type=as_input,
+        metavar="FILE",
+        help="for a preset that tunes first: use the winners in this tuned.json instead of tuning",
+    )
+
+
+def add_record(parser: Parser) -> None:
+    """Add --record and --yes, of this command and of scripts/compose.py."""
     parser.add_argument(
         "--record",
         type=as_folder,
@@ -132,17 +143,11 @@ def _add_results_options(parser: Parser) -> None:
         "a summary of their content is shown first",
     )
     parser.add_argument("--yes", action="store_true", help="with --record: copy without asking")
-    parser.add_argument(
-        "--tuned",
-        type=as_path,
-        metavar="FILE",
-        help="for a preset that tunes first: use the winners in this tuned.json instead of tuning",
-    )
 
 
 def require_sense(options: argparse.Namespace) -> None:
     """Raise a UserError for invalid values, and for options that would have no effect."""
-    _check_record(options)
+    check_record(options)
     if options.tuned and not PRESETS[options.preset].trials:
         raise UserError(f"--tuned is only for presets that tune first, and {options.preset} does not: omit it.")
     if options.machine and not options.dry_run:
@@ -171,7 +176,7 @@ def require_sense(options: argparse.Namespace) -> None:
             raise UserError(f'{option}="{text}" is not a command line ({error}).') from error
 
 
-def _check_record(options: argparse.Namespace) -> None:
+def check_record(options: argparse.Namespace) -> None:
     """Raise a UserError if --record has options that exclude it, or lacks what it needs."""
     if options.record and options.launcher == "slurm":
         raise UserError("--record needs ended runs: when the SLURM jobs have ended, use it with --launcher=local.")
