@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ranger21.grid.jobs import PlannedRun
     from ranger21.grid.slurm import Slurm
     from ranger21.meta.composition import Composition
-    from ranger21.tuning.record import Tuned
+    from ranger21.meta.finals import Finals
+    from ranger21.meta.record import Composed
 
 
 def main() -> int:
@@ -30,120 +32,136 @@ def main() -> int:
     from ranger21.grid.progress import show
     from ranger21.grid.slurm import Slurm
     from ranger21.meta.composition import Composition
-    from ranger21.meta.finals import require_finals
+    from ranger21.meta.finals import Finals
     from ranger21.tuning.phases import run_phases
 
-    composition = Composition(requested(options))
-    place = composition.request.place
-    slurm = Slurm(
-        place / ".grid", shlex.split(options.sbatch), [], "compose.py", looks=options.status or options.dry_run
-    )
-    if options.status:
-        show(composition.jobs, slurm, options.every)
-        return 0
+    composition = Composition(request := requested(options))
+    arm, finals = next(composition.phases())[0].overrides, None
     if not options.search_only:
-        arm = next(composition.phases())[0].overrides
-        require_finals(composition.request, arm, options.tuned, options.transfer, options.seeds)
-    look_around(composition, options)
+        finals = Finals(request, arm, options.tuned, options.transfer, options.seeds)
+    looks = options.status or options.dry_run
+    slurm = Slurm(request.place / ".grid", shlex.split(options.sbatch), [], "compose.py", looks=looks)
+    if options.status:
+        show(lambda: present(composition, finals), slurm, options.every)
+        return 0
+    jobs = present(composition, finals)
+    look_around(composition, jobs, options)
     if options.dry_run:
-        return dry_run(composition, options)
+        return dry_run(composition, finals, jobs, options)
     launcher = slurm if options.launcher == "slurm" else None
-    status = run_phases(composition.phases(), place, slurm.queued, options.at_once, launcher)
-    return conclude(composition, slurm, options) if status is None else status
+    status = run_phases(composition.phases(), request.place, slurm.queued, options.at_once, launcher)
+    return conclude(composition, finals, slurm, options) if status is None else status
 
 
-def look_around(composition: Composition, options: argparse.Namespace) -> None:
+def present(composition: Composition, finals: Finals | None) -> list[PlannedRun]:
+    """Return the runs of the first unfinished phase: trials of the searches or of the rivals, or the final runs."""
+    jobs = composition.jobs()
+    return finals.present(composition.composed()) if finals and all(job.ended for job in jobs) else jobs
+
+
+def look_around(composition: Composition, jobs: list[PlannedRun], options: argparse.Namespace) -> None:
     """Print the budget and its cost, and warn of existing runs that may not match."""
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import other_code, require_same_runs
 
-    jobs = composition.jobs()
     for warning in (*require_same_runs(jobs), other_code(jobs)):
         if warning:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
     print(composition.told(), flush=True)
     here = cost(jobs)
     print(f"this phase: {here.sentence(options.at_once)}", flush=True)
-    if here.hours and here.images:
-        hours = here.hours / here.images * composition.images_left() / options.at_once
-        print(
-            f"all searches: about {hours:.3g} hours left with {options.at_once} at once, without what follows",
-            flush=True,
-        )
+    if here.hours and here.images and (left := composition.images_left()):
+        hours = here.hours / here.images * left / options.at_once
+        rest = "" if options.search_only else ", without what follows"
+        print(f"all searches: about {hours:.3g} hours left with {options.at_once} at once{rest}", flush=True)
 
 
-def dry_run(composition: Composition, options: argparse.Namespace) -> int:
+def dry_run(
+    composition: Composition, finals: Finals | None, jobs: list[PlannedRun], options: argparse.Namespace
+) -> int:
     """Print the size of the space and the commands of the current phase. Return the exit status."""
     from ranger21.grid.local import typed
+    from ranger21.grid.record import publication, records
 
     chains, arms = composition.planner.arms.sizes()
     print(f"about {chains:,.2g} chains, {arms:,.2g} with schedule, learning rate and weight decay")
-    print("\n".join(typed(job) for job in composition.jobs() if not job.ended))
-    print(
-        "# then, phase by phase, the better half at twice the length, and further brackets that depend on the results"
-    )
-    if not options.search_only:
-        tuning = "" if options.tuned else f"{composition.request.budget} trials each to tune AdamW and Ranger21, then "
-        print(f"# at the end, {tuning}each winner, AdamW and Ranger21 on fresh seeds")
+    print("\n".join(typed(job) for job in jobs if not job.ended))
+    if composition.images_left():
+        print("# then, phase by phase, the better half at twice the length, and brackets that depend on the results")
+    if finals and not finals.rivals():
+        print(f"# then {composition.request.budget} trials each to tune AdamW and Ranger21")
+    if finals and composition.images_left():
+        print("# at the end, each winner, AdamW and Ranger21 on fresh seeds")
+    elif finals and finals.rivals() and options.record:
+        print(f"# --record would copy {publication(records(jobs))}")
     return 0
 
 
-def conclude(composition: Composition, slurm: Slurm, options: argparse.Namespace) -> int:
-    """Write composed.json, do the final runs, and write the report. Return the exit status."""
-    from ranger21.meta.finals import contestants, planned, with_rivals
+def conclude(composition: Composition, finals: Finals | None, slurm: Slurm, options: argparse.Namespace) -> int:
+    """Print the winners, do the final runs, and write the results. Return the exit status."""
+    from ranger21.grid.jobs import folder_name
     from ranger21.meta.page import shown
+    from ranger21.meta.rivals import with_rivals
+
+    composed, request = composition.composed(), composition.request
+    for one in composed.searches:
+        told = f"{one.winner.objective:.2f} % with {shown(one.winner)}" if one.winner else "every full run diverged"
+        print(f"{one.name}: {told}", flush=True)
+    out = options.out or Path(request.outputs) / folder_name(f"compose-{request.experiment}", request.arguments)
+    if finals is None:
+        write_results(composed, out)
+        return 0
+    if (status := tune_rivals(finals, slurm, options)) is not None:
+        return status
+    composed = with_rivals(composed, finals.rivals() or ())
+    write_results(composed, out)
+    jobs = finals.present(composed)
+    status = final_runs(jobs, slurm, options)
+    return report(composed, jobs, out, options) if status is None else status
+
+
+def write_results(composed: Composed, out: Path) -> None:
+    """Write composed.json, and the best winner as a configuration."""
     from ranger21.meta.record import NAME, write_composed
     from ranger21.meta.written import write_config
 
-    composed, request = composition.composed(), composition.request
-    path = request.place / NAME
-    write_composed(path, composed)
-    for one in composed.searches:
-        told = f"{one.winner.objective:.2f} % with {shown(one.winner)}" if one.winner else "every full run diverged"
-        print(f"{one.name}: {told}")
-    print(f"wrote {path}", flush=True)
-    if options.search_only:
-        return 0
-    rivals = tuned_rivals(composition, slurm, options)
-    if isinstance(rivals, int):
-        return rivals
-    write_composed(path, with_rivals(composed, rivals))
-    jobs = planned(request, contestants(composed, rivals), options.transfer, options.seeds)
-    if (status := final_runs(jobs, slurm, options)) is not None:
-        return status
-    out = options.out or Path(request.outputs) / f"compose-{request.experiment}"
-    if config := write_config(composed, out):
-        print(f"wrote {config}", flush=True)
-    places = [str(job.directory) for job in jobs]
-    words = [sys.executable, str(COMPARE), *places, "--composed", str(path), "--out", str(out)]
-    return subprocess.run(words).returncode
+    out.mkdir(parents=True, exist_ok=True)
+    write_composed(out / NAME, composed)
+    for path in (out / NAME, write_config(composed, out)):
+        if path:
+            print(f"wrote {path}", flush=True)
 
 
-def tuned_rivals(composition: Composition, slurm: Slurm, options: argparse.Namespace) -> list[Tuned] | int:
-    """Return tuned AdamW and Ranger21, from --tuned or tuned now; or the exit status if that cannot go on now."""
-    from ranger21.meta.finals import rivals_in, rivals_search
+def tune_rivals(finals: Finals, slurm: Slurm, options: argparse.Namespace) -> int | None:
+    """Tune AdamW and Ranger21, unless --tuned has them. Return the exit status if that has not ended."""
     from ranger21.tuning.phases import run_phases
 
-    if options.tuned:
-        return rivals_in(options.tuned, composition.request.experiment)
-    search = rivals_search(composition.request)
+    if finals.search is None:
+        return None
     launcher = slurm if options.launcher == "slurm" else None
-    status = run_phases(search.phases(), search.request.place, slurm.queued, options.at_once, launcher)
-    return rivals_in(search.write(), composition.request.experiment) if status is None else status
+    phases, place = finals.search.phases(), finals.search.request.place
+    status = run_phases(phases, place, slurm.queued, options.at_once, launcher)
+    if status is None and finals.rivals():
+        finals.search.write()
+    return status
 
 
 def final_runs(jobs: list[PlannedRun], slurm: Slurm, options: argparse.Namespace) -> int | None:
     """Run the winners and the tuned optimizers on fresh seeds. Return the exit status if they have not all ended."""
+    from ranger21.grid.cost import cost
     from ranger21.grid.jobs import to_do
     from ranger21.grid.local import Local, typed
+    from ranger21.system.terminal import duration
 
     failed: list[PlannedRun] = []
     left = to_do(jobs, slurm.queued())
     print(f"final runs: {sum(job.ended for job in jobs)} of {len(jobs)} ended", flush=True)
 
     def told(job: PlannedRun, code: int) -> None:
-        ended = sum(one.ended for one in jobs)
-        print(f"{ended}/{len(jobs)}  {job.directory}  {job.state if not code else f'exit code {code}'}", flush=True)
+        hours = cost(jobs).hours
+        time = f"  about {duration(3600 * hours / options.at_once)} left" if hours else ""
+        state = job.state if not code else f"exit code {code}"
+        print(f"{sum(one.ended for one in jobs)}/{len(jobs)}  {job.directory}  {state}{time}", flush=True)
 
     if options.launcher == "slurm":
         if left:
@@ -158,6 +176,24 @@ def final_runs(jobs: list[PlannedRun], slurm: Slurm, options: argparse.Namespace
         return None
     print("Other processes or SLURM run the rest. Repeat this command when they have ended.")
     return 0
+
+
+def report(composed: Composed, jobs: list[PlannedRun], out: Path, options: argparse.Namespace) -> int:
+    """Write the comparison; with --record, the results and the runs' records as well. Return the exit status."""
+    from ranger21.grid.publish import publish_runs
+    from ranger21.meta.record import NAME, for_publication
+    from ranger21.report.runs.record_file import NAME as RUNS
+
+    places = sorted({str(job.directory) for job in jobs})
+    if options.record:
+        composed, out = for_publication(composed, options.record), options.record
+        if not publish_runs(jobs, out / RUNS, options.yes, functools.partial(print, flush=True)):
+            print("nothing was copied or compared", file=sys.stderr)
+            return 1
+        write_results(composed, out)
+        places = [str(out / RUNS)]
+    words = [sys.executable, str(COMPARE), *places, "--composed", str(out / NAME), "--out", str(out)]
+    return subprocess.run(words).returncode
 
 
 if __name__ == "__main__":

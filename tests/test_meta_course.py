@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import random
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +12,19 @@ from typing import Any
 
 import pytest
 import yaml
+from support.composing import TUNED, asked, end, finish, rivals
 from support.fashion_mnist import idx_files
 from support.project import ROOT
 
 from ranger21.config.compose import Composer, compose_config
 from ranger21.config.mistakes import CONFIG_ERRORS
-from ranger21.meta import finals, plan
+from ranger21.meta import plan
 from ranger21.meta.composition import Composition
-from ranger21.meta.finals import contestants, planned, require_finals, rivals_in, with_rivals
+from ranger21.meta.finals import Contestant, Finals, contestants, planned
 from ranger21.meta.page import write_compose
 from ranger21.meta.plan import CompositionRequest
 from ranger21.meta.record import Composed, read_composed, write_composed
+from ranger21.meta.rivals import rivals_in, rivals_search, with_rivals
 from ranger21.meta.standings import standings
 from ranger21.meta.written import write_config
 from ranger21.report.runs.metrics import from_rows
@@ -31,10 +32,7 @@ from ranger21.report.runs.run import RecordedRun
 from ranger21.system.errors import UserError
 from ranger21.tuning.journal import Journal
 from ranger21.tuning.plan import Task
-from ranger21.tuning.record import Tuned
 from ranger21.tuning.space import Space
-
-TUNED = ROOT / "results" / "fair_cpu" / "tuned.json"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,11 +59,6 @@ def request_(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Com
     return asked(data)
 
 
-def asked(data: Path) -> CompositionRequest:
-    small = (f"data.root={data}", "data.holdout=10", "data.batch_size=4", "trainer.steps=66")
-    return CompositionRequest("fair_resnet", ("thompson", "random"), 2, 8, "outputs", small)
-
-
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[Task]], Composed]:
     """The phases and the results of a composition that was never killed."""
@@ -78,31 +71,6 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list
 @pytest.fixture
 def composed(finished: tuple[list[list[Task]], Composed]) -> Composed:
     return finished[1]
-
-
-def top1(task: Task) -> float | None:
-    """Return a made-up top-1 that depends on the arm and the rung; a tenth of the trials diverge."""
-    noise = zlib.crc32(repr((sorted(task.values.items()), task.stage.rung)).encode()) % 1000
-    helps = 10 * (task.values["agc"] != "none") + 10 * (task.values["second moment"] != "none")
-    return None if noise % 10 == 0 else 40 + 5 * task.stage.rung + helps + noise / 100
-
-
-def end(task: Task) -> None:
-    """Write the result of a trial's run."""
-    task.job.directory.mkdir(parents=True, exist_ok=True)
-    found = top1(task)
-    status = "diverged" if found is None else "finished"
-    final = {} if found is None else {"final": {"holdout/acc1": found, "holdout/loss": 1.0}}
-    (task.job.directory / "result.json").write_text(json.dumps({"status": status, **final}))
-
-
-def finish(composition: Composition) -> list[list[Task]]:
-    phases = []
-    for tasks in composition.phases():
-        phases.append(tasks)
-        for task in tasks:
-            end(task)
-    return phases
 
 
 def test_brackets_halve_the_arms_and_double_the_steps(finished: tuple[list[list[Task]], Composed]) -> None:
@@ -190,10 +158,6 @@ def test_what_would_be_unfair_or_impossible_is_refused(
         Composition(replace(request_, **changes))
 
 
-def rivals() -> list[Tuned]:
-    return rivals_in(TUNED, "fair_resnet")
-
-
 def final_run(job: plan.PlannedRun, value: float) -> RecordedRun:
     """Return the record of a finished final run."""
     config = {
@@ -210,13 +174,14 @@ def test_winners_and_tuned_optimizers_run_unchanged_on_every_task(
     """The runs of a task differ in the seed and in the contestant; the transfer has its own data and model."""
     found = contestants(composed, rivals())
     assert [one.name for one in found] == [*(one.name for one in composed.searches), "adamw, tuned", "ranger21, tuned"]
-    jobs = planned(request_, found, ["fair_deep"], None)
+    jobs = planned(request_, found, ["shapes"], None)
     assert len(jobs) == 2 * 5 * len({one.choices for one in found})
     here, there = jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]
     assert {job.config.seed for job in jobs} == {100, 101, 102, 103, 104}
     assert [job.config.optimizer for job in here] == [job.config.optimizer for job in there]
     assert [job.config.schedule for job in here] == [job.config.schedule for job in there]
-    assert {job.config.model.name for job in there} == {"resnet101"} and there[0].config.data.root is None
+    assert {job.config.model.name for job in there} == {"regnetx_002"}
+    assert {job.config.data.name for job in there} == {"sample"}
     assert all(job.config.trainer.final_validation for job in jobs)
     assert {(job.config.optimizer.name, job.config.tuning.trials) for job in here} == {
         ("chain", 8), ("adamw", 16), ("ranger21", 16),
@@ -225,21 +190,21 @@ def test_winners_and_tuned_optimizers_run_unchanged_on_every_task(
         planned(request_, found, [], 6)
     with pytest.raises(UserError, match=r"tuned.json has no winner of optimizer=adamw in experiment=paper\. Tune it"):
         rivals_in(TUNED, "paper")
-    assert finals.rivals_search(request_).request.trials == 8
+    assert rivals_search(request_).request.trials == 8
 
 
 def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Composed, tmp_path: Path) -> None:
     """Two searches are too few for a verdict however many seeds they have; with three there is one."""
     composed = with_rivals(composed, rivals())
     found = contestants(composed, rivals())
-    jobs = planned(request_, found, ["fair_deep"], None)
+    jobs = planned(request_, found, ["shapes"], None)
     level = {"chain": 80.0, "adamw": 70.0, "ranger21": 75.0}
     runs = [
         final_run(job, level[job.config.optimizer.name] + job.config.seed % 7 / 10 + n / 50)
         for n, job in enumerate(jobs)
     ]
     here, there = standings(composed, runs)
-    assert (here.experiment, there.experiment) == ("fair_resnet", "fair_deep")
+    assert (here.experiment, there.experiment) == ("fair_resnet", "shapes")
     assert set(here.methods) == {"thompson", "random", "adamw", "ranger21"}
     assert here.methods["thompson"].n == 2 and here.methods["adamw"].n == 5
     assert all("Too few seeds" in pair.difference.sentence(pair.a, pair.b) for pair in here.pairs)
@@ -251,7 +216,7 @@ def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Co
     files, (heading, html) = write_compose(composed, runs, tmp_path / "report")
     assert heading == "Composing an optimizer for fair_resnet" and html.count("<table") == 3
     text = files[0].read_text()
-    assert "fair_deep, a task that no search saw" in text and "| thompson-0 |" in text
+    assert "shapes, a task that no search saw" in text and "| thompson-0 |" in text
     assert "5 seeds, tuned once with 16 trials" in text and "from warmup 0 and constant." in text
     assert {path.name for path in files[1].iterdir()} >= {"progress.png", "effects.svg"}
 
@@ -335,14 +300,14 @@ def test_impossible_final_runs_are_refused_before_the_searches(
     ]
     for request, tuned, transfer, count, sentence in cases:
         with pytest.raises((UserError, *CONFIG_ERRORS), match=sentence):
-            require_finals(request, arm, tuned, transfer, count)
-    require_finals(replace(request_, arguments=request_.arguments[:1]), arm, TUNED, ["shapes"], 1)
+            Finals(request, arm, tuned, transfer, count)
+    Finals(replace(request_, arguments=request_.arguments[:1]), arm, TUNED, ["shapes"], 1)
 
 
 def test_the_optimizer_is_the_same_on_every_task(request_: CompositionRequest, tmp_path: Path) -> None:
     """Arguments for the optimizer hold on all tasks; an experiment that changes the optimizer is refused."""
     request_ = replace(request_, arguments=(*request_.arguments, "lr_scaling=linear", f"hydra.searchpath=[{tmp_path}]"))
-    found = [finals.Contestant("agc", ("optimizer=chain", "optimizer.parts=[agc]", "schedule=cosine"))]
+    found = [Contestant("agc", ("optimizer=chain", "optimizer.parts=[agc]", "schedule=cosine"))]
     here, there = planned(request_, found, ["shapes"], 1)
     assert here.config.lr_scaling == there.config.lr_scaling and there.config.lr_scaling.name == "linear"
     (tmp_path / "experiment").mkdir()

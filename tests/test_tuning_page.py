@@ -192,4 +192,4 @@ def test_compare_writes_the_pages_and_refuses_a_missing_record(commands: Command
     page = (workload / "made" / "index.html").read_text()
     assert 'href="tuning.md"' in page and 'href="compose.md"' in page and "Composing an optimizer for test" in page
     assert "| thompson-0 | agc;" in (workload / "made" / "compose.md").read_text()
-    assert done[1].returncode == 1 and done[1].stderr.startswith("error: ") and "nothing.json" in done[1].stderr
+    assert done[1].returncode == 2 and f"--tuned: there is no file '{workload / 'nothing.json'}'" in done[1].stderr

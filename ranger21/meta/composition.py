@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ranger21.grid.jobs import PlannedRun
@@ -44,6 +44,7 @@ class Composition:
     def __init__(self, request: CompositionRequest) -> None:
         self.request, self.planner = request, Planner(request)
         self.searches = [SearchState(name, seed) for seed in range(request.repeats) for name in request.searches]
+        self._known: dict[Hashable, list[Arm]] = {}  # proposals, which take seconds, by all that they depend on
 
     def phases(self) -> Iterator[list[Task]]:
         """Yield the trials of each phase. Request the next phase only once all trials have ended."""
@@ -68,9 +69,11 @@ class Composition:
         """Return the arms of a search's next bracket by their places. The first bracket of a seed is random for all."""
         name = search.name if bracket else "random"
         seed = search.seed * MOST_BRACKETS + bracket  # not by the budget, so that a larger one continues the search
-        space = self.planner.arms.space
-        found = SEARCHES[name](space, len(ARMS), observations(search.trials, self.planner.chance), ARMS[0], seed)
-        search.arms[bracket] = dict(enumerate(found))
+        key = (name, seed, tuple((trial.directory, trial.objective) for trial in search.trials))
+        if key not in self._known:
+            history = observations(search.trials, self.planner.chance)
+            self._known[key] = SEARCHES[name](self.planner.arms.space, len(ARMS), history, ARMS[0], seed)
+        search.arms[bracket] = dict(enumerate(self._known[key]))
         return search.arms[bracket]
 
     def composed(self) -> Composed:
@@ -100,9 +103,10 @@ class Composition:
         )
 
     def images_left(self) -> int:
-        """Return the number of images that the searches have yet to see, after the current phase as well."""
+        """Return the number of images that the trials of unfinished phases train on."""
+        bracket = sum(count * self.planner.images(rung) for rung, count in enumerate(ARMS))
         done = sum(self.planner.images(trial.rung) for one in self.searches for trial in one.trials)
-        return len(self.searches) * self.request.budget * self.planner.images(LAST) - done
+        return len(self.searches) * self.request.brackets * bracket - done
 
     def present(self) -> list[Task]:
         """Return the trials of the first phase that has not ended, or of the last phase."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ranger21.config.arguments import setting
@@ -11,16 +11,15 @@ from ranger21.config.compose import compose_config
 from ranger21.grid.jobs import PlannedRun, planned_runs
 from ranger21.grid.likeness import missing_data
 from ranger21.meta.plan import CompositionRequest
-from ranger21.meta.record import Composed, Rival
+from ranger21.meta.record import Composed
+from ranger21.meta.rivals import require_fair, rivals_in, rivals_search, winners
 from ranger21.system.errors import UserError
 from ranger21.tuning.contest import winner_arguments
-from ranger21.tuning.plan import TuningRequest
-from ranger21.tuning.record import Tuned, read_tuned, tuned_hash
-from ranger21.tuning.search import Search
+from ranger21.tuning.record import NAME as TUNED
+from ranger21.tuning.record import Tuned
 from ranger21.tuning.space import PARTS
 
 SEEDS = (100, 101, 102, 103, 104)  # where the experiment's protocol fixes none
-RIVALS = ("adamw", "ranger21")
 UNCHANGED = ("optimizer", "schedule", "lr_scaling")  # the parts of a contestant's configuration
 
 
@@ -50,27 +49,6 @@ def contestants(composed: Composed, rivals: Sequence[Tuned]) -> list[Contestant]
 
 def _rival(one: Tuned) -> Contestant:
     return Contestant(f"{one.optimizer}, tuned", (f"optimizer={one.optimizer}", *winner_arguments(one)))
-
-
-def rivals_in(path: Path, experiment: str) -> list[Tuned]:
-    """Return the tuned rivals from a tuned.json.
-
-    Raises:
-        UserError: a rival was not tuned in this experiment, or all of its trials diverged.
-    """
-    known = {one.optimizer: one for one in read_tuned(path) if one.experiment == experiment and one.winner}
-    if lacking := [name for name in RIVALS if name not in known]:
-        raise UserError(
-            f"{path} has no winner of optimizer={lacking[0]} in experiment={experiment}. Tune it with scripts/tune.py, "
-            "or omit --tuned, so that this command tunes it."
-        )
-    return [known[name] for name in RIVALS]
-
-
-def with_rivals(composed: Composed, rivals: Sequence[Tuned]) -> Composed:
-    """Return the record of the searches with their rivals."""
-    found = tuple(Rival(one.optimizer, one.budget.trials * one.budget.rounds, tuned_hash(one)) for one in rivals)
-    return replace(composed, rivals=found)
 
 
 def planned(
@@ -131,42 +109,46 @@ def _require_unchanged(here: Sequence[PlannedRun], there: Sequence[PlannedRun], 
             )
 
 
-def require_finals(
-    request: CompositionRequest, arm: Sequence[str], tuned: Path | None, transfer: Sequence[str], count: int | None
-) -> None:
-    """Raise a UserError before the searches if the final runs would be refused after them.
+class Finals:
+    """The final runs of a composition, planned as soon as the searches have ended and the rivals are tuned.
 
     Args:
-        arm: the arguments of train.py for any arm, in place of those of the winners.
-        tuned: the tuned.json of the rivals; None: they are tuned after the searches.
+        arm: the arguments of train.py for any arm, with which the tasks are checked before there are winners.
+        tuned: a tuned.json with the rivals; None: they are tuned with as many trials as the budget has full runs.
         request, transfer, count: see `planned`.
+
+    Raises:
+        UserError: `tuned` lacks a rival, or has one that is not comparable; the data of a task is missing; and see
+            `planned`.
     """
-    found = [Contestant("a winner", ("optimizer=chain", *arm))]
-    rivals = rivals_in(tuned, request.experiment) if tuned else []
-    for one in rivals:
-        found.append(_rival(one))
-        if set(one.arguments) != set(request.recorded):
-            had, have = (" ".join(words) or "no arguments" for words in (one.arguments, request.recorded))
-            raise UserError(
-                f"{tuned} has optimizer={one.optimizer} tuned with {had}, but this command has {have}, which changes "
-                "results: tune it with the same arguments, or omit --tuned, so that this command tunes it."
-            )
-    if not tuned:
-        rivals_search(request)
-    jobs = planned(request, found, transfer, count)
-    if missing := missing_data(jobs):
-        raise UserError(f"The final runs cannot start: {missing}")
-    seeds = {job.config.seed for job in jobs if job.config.experiment == request.experiment}
-    if biased := [one for one in rivals if one.budget.seed in seeds]:
-        raise UserError(
-            f"{tuned} has optimizer={biased[0].optimizer} tuned on seed {biased[0].budget.seed}, which is one of the "
-            "seeds of the final runs. It would have an advantage: tune it with another --seed."
-        )
 
+    def __init__(
+        self,
+        request: CompositionRequest,
+        arm: Sequence[str],
+        tuned: Path | None,
+        transfer: Sequence[str],
+        count: int | None,
+    ) -> None:
+        self.request, self._transfer, self._count = request, transfer, count
+        self._rivals = rivals_in(tuned, request.experiment) if tuned else None
+        self.search = None if tuned else rivals_search(request)
+        found = [Contestant("a winner", ("optimizer=chain", *arm)), *map(_rival, self._rivals or ())]
+        jobs = planned(request, found, transfer, count)
+        if missing := missing_data(jobs):
+            raise UserError(f"The final runs cannot start: {missing}")
+        if tuned and self._rivals:
+            seeds = {job.config.seed for job in jobs if job.config.experiment == request.experiment}
+            require_fair(self._rivals, request, seeds, tuned)
 
-def rivals_search(request: CompositionRequest) -> Search:
-    """Return the tuning of the rivals in the request's experiment, with as many trials as its budget has full runs."""
-    trials = TuningRequest(
-        (request.experiment,), RIVALS, request.budget, 1, False, 0, request.outputs, request.arguments
-    )
-    return Search(trials)
+    def rivals(self) -> list[Tuned] | None:
+        """Return the tuned rivals; None until they are tuned. Raises a UserError if all trials of one diverged."""
+        if self._rivals is None and self.search and all(task.job.ended for task in self.search.present()):
+            self._rivals = winners(self.search.tuned(), self.request.experiment, self.search.request.place / TUNED)
+        return self._rivals
+
+    def present(self, composed: Composed) -> list[PlannedRun]:
+        """Return the final runs; until the rivals are tuned, their trials."""
+        if (rivals := self.rivals()) is not None:
+            return planned(self.request, contestants(composed, rivals), self._transfer, self._count)
+        return [task.job for task in self.search.present()] if self.search else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ranger21.config.arguments import Parser, as_folder, as_path, as_whole
+from ranger21.config.arguments import Parser, as_folder, as_input, as_whole
 from ranger21.config.compose import compose_config
+from ranger21.grid.options import add_record, check_record
 from ranger21.system.errors import UserError
 from ranger21.tuning.options import parsed
 
@@ -68,7 +69,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--tuned",
-        type=as_path,
+        type=as_input,
         metavar="FILE",
         help="a tuned.json with AdamW and Ranger21 in this experiment; without it, they are tuned here with as many "
         "trials as the budget",
@@ -84,15 +85,20 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--search-only", action="store_true", help="end after the searches, without the final runs")
     parser.add_argument(
-        "--out", type=as_folder, metavar="DIR", help="for the results (default: OUTPUTS/compose-EXPERIMENT)"
+        "--out",
+        type=as_folder,
+        metavar="DIR",
+        help="for the results (default: OUTPUTS/compose-EXPERIMENT, followed by the arguments that change results)",
     )
+    add_record(parser)
     options = parsed(parser)
     _require_sense(options)
     return options
 
 
 def _require_sense(options: argparse.Namespace) -> None:
-    finals = [name for name in ("tuned", "transfer", "seeds", "out") if getattr(options, name)]
+    check_record(options)
+    finals = [name for name in ("tuned", "transfer", "seeds", "record") if getattr(options, name)]
     if options.search_only and finals:
         raise UserError(f"--search-only leaves out the final runs, which --{finals[0]} is for: omit one of the two.")
     for name in ("search", "transfer"):
@@ -116,6 +122,8 @@ def requested(options: argparse.Namespace) -> CompositionRequest:
         raise UserError("Choose the task with experiment=NAME; one at a time.")
     if experiments[0] in options.transfer:
         raise UserError(f"--transfer {experiments[0]} is the task of the search itself: choose another experiment.")
+    for name in options.transfer:
+        compose_config([f"experiment={name}"])
     return CompositionRequest(
         experiments[0],
         tuple(dict.fromkeys(options.search)),

@@ -17,11 +17,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
+from ranger21.system.masking import masked_values
 from ranger21.system.reading import read_json
 from ranger21.tuning.record import TRIAL, Trial, read_trial, winner
 
@@ -104,6 +105,21 @@ def write_composed(path: Path, composed: Composed) -> None:
     """Write a composed.json, whole or not at all."""
     content = {"version": VERSION, **asdict(composed)}
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def for_publication(composed: Composed, folder: Path) -> Composed:
+    """Return a composed.json's content for publication in a folder. Arguments that look like keys are masked.
+
+    Raises:
+        UserError: the folder has a composed.json of another task, or a damaged one.
+    """
+    shown = replace(composed, arguments=tuple(masked_values(composed.arguments)))
+    if (path := folder / NAME).exists():
+        there = read_composed(path)
+        if (there.experiment, there.arguments) != (shown.experiment, shown.arguments):
+            task = " ".join((f"experiment={there.experiment}", *there.arguments))
+            raise UserError(f"{path} has the searches of another task, {task}: choose another --record.")
+    return shown
 
 
 def read_composed(path: Path) -> Composed:
