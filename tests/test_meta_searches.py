@@ -63,6 +63,13 @@ def test_the_posterior_is_that_of_the_textbook() -> None:
     assert center == pytest.approx(mean[3]) and inside == pytest.approx(0.95, abs=0.015)
 
 
+def test_a_draw_does_not_depend_on_rounding() -> None:
+    """Results in another order are rounded otherwise, as they are on another processor: the draws are the same."""
+    features, history = Features(SPACE, 1), observed(16)
+    one, other = (posterior_of(features, some).sample(np.random.default_rng(0)) for some in (history, history[::-1]))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_features_are_the_ingredients_their_pairs_and_the_numbers() -> None:
     features = Features(SPACE, 2)
     names = {term.name for term in features.terms}

@@ -28,7 +28,7 @@ class Posterior:
 
     Attributes:
         mean: the posterior mean of θ.
-        root: a matrix L with L L^T = V.
+        root: the symmetric square root of V.
         a, b: shape and rate of the inverse gamma distribution.
         evidence: the logarithm of the marginal likelihood of y.
     """
@@ -98,5 +98,5 @@ def _fit(x: Array, y: Array, v0: Array) -> Posterior:
     found = _marginal(x, y, v0)
     gain = np.linalg.solve(found.lower, x * v0)
     values, vectors = np.linalg.eigh(np.diag(v0) - gain.T @ gain)
-    root = vectors * np.sqrt(values.clip(min=0))
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T  # unlike the eigenvectors, it is unique
     return Posterior(gain.T @ found.white, root, found.a, found.b, found.evidence)
