@@ -41,14 +41,14 @@ def main() -> int:
         finals = Finals(request, arm, options.tuned, options.transfer, options.seeds)
     looks = options.status or options.dry_run
     slurm = Slurm(request.place / ".grid", shlex.split(options.sbatch), [], "compose.py", looks=looks)
+    launcher = slurm if options.launcher == "slurm" else None
     if options.status:
         show(lambda: present(composition, finals), slurm, options.every)
         return 0
     jobs = present(composition, finals)
     look_around(composition, jobs, options)
     if options.dry_run:
-        return dry_run(composition, finals, jobs, options)
-    launcher = slurm if options.launcher == "slurm" else None
+        return dry_run(composition, finals, jobs, launcher, options)
     status = run_phases(composition.phases(), request.place, slurm.queued, options.at_once, launcher)
     return conclude(composition, finals, slurm, options) if status is None else status
 
@@ -77,15 +77,19 @@ def look_around(composition: Composition, jobs: list[PlannedRun], options: argpa
 
 
 def dry_run(
-    composition: Composition, finals: Finals | None, jobs: list[PlannedRun], options: argparse.Namespace
+    composition: Composition,
+    finals: Finals | None,
+    jobs: list[PlannedRun],
+    launcher: Slurm | None,
+    options: argparse.Namespace,
 ) -> int:
     """Print the size of the space and the commands of the current phase. Return the exit status."""
-    from ranger21.grid.local import typed
     from ranger21.grid.record import publication, records
+    from ranger21.tuning.phases import commands
 
     chains, arms = composition.planner.arms.sizes()
     print(f"about {chains:,.2g} chains, {arms:,.2g} with schedule, learning rate and weight decay")
-    print("\n".join(typed(job) for job in jobs if not job.ended))
+    print("\n".join(commands(jobs, options.at_once, launcher)))
     if composition.images_left():
         print("# then, phase by phase, the better half at twice the length, and brackets that depend on the results")
     if finals and not finals.rivals():

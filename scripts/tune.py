@@ -65,16 +65,10 @@ def look_around(search: Search, first: list[Task], options: argparse.Namespace) 
 
 def dry_run(search: Search, first: list[Task], slurm: Slurm, options: argparse.Namespace) -> int:
     """Print the commands of the first phase. Return the exit status."""
-    from ranger21.grid.local import typed
+    from ranger21.tuning.phases import commands
 
-    jobs = [task.job for task in first if not task.job.ended]
-    if options.launcher == "slurm":
-        plan = slurm.plan(jobs, options.at_once, None)
-        if slurm.doubt:
-            print(f"warning: {slurm.doubt}", file=sys.stderr)
-        print("\n".join(shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words))
-    else:
-        print("\n".join(typed(job) for job in jobs))
+    launcher = slurm if options.launcher == "slurm" else None
+    print("\n".join(commands([task.job for task in first], options.at_once, launcher)))
     for rung in range(1, search.request.rungs):
         print(f"# then, for each optimizer, the best {search.left(rung)} at twice that length")
     return 0

@@ -253,8 +253,8 @@ def test_a_report_with_an_unknown_ingredient_is_refused(composed: Composed, tmp_
 
 def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> None:
     """optimizer=composed has the same optimizer and schedule as the winner's line, and names where it comes from."""
-    given = "optimizer.decay_norm_and_bias=true"  # an argument of the searches
-    path = write_config(replace(composed, arguments=("data.holdout=10", given)), tmp_path)
+    given = ("optimizer.decay_norm_and_bias=true", "lr_scaling=linear")  # arguments of the searches
+    path = write_config(replace(composed, arguments=("data.holdout=10", *given)), tmp_path)
     assert path is not None and yaml.safe_load(path.read_text())["optimizer"]["name"] == "chain"
     text = path.read_text()
     assert "experiment=fair_resnet" in text and "the winner of thompson-" in text
@@ -264,7 +264,7 @@ def test_the_winner_is_a_configuration(composed: Composed, tmp_path: Path) -> No
         (one.winner for one in composed.searches if one.winner and one.search == "thompson"),
         key=lambda trial: trial.objective or 0,
     )
-    by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", given, *best.overrides])
+    by_hand = compose_config(["experiment=fair_resnet", "optimizer=chain", *given, *best.overrides])
     assert config == by_hand
     elsewhere = [searched, "experiment=strong", "optimizer=composed"]  # which chooses another schedule
     with pytest.raises(UserError, match="does not fit the other keys of schedule"):

@@ -12,10 +12,9 @@ from ranger21.grid.jobs import PlannedRun, planned_runs
 from ranger21.grid.likeness import missing_data
 from ranger21.meta.plan import CompositionRequest
 from ranger21.meta.record import Composed
-from ranger21.meta.rivals import require_fair, rivals_in, rivals_search, winners
+from ranger21.meta.rivals import just_tuned, require_fair, rivals_in, rivals_search
 from ranger21.system.errors import UserError
 from ranger21.tuning.contest import winner_arguments
-from ranger21.tuning.record import NAME as TUNED
 from ranger21.tuning.record import Tuned
 from ranger21.tuning.space import PARTS
 
@@ -143,8 +142,8 @@ class Finals:
 
     def rivals(self) -> list[Tuned] | None:
         """Return the tuned rivals; None until they are tuned. Raises a UserError if all trials of one diverged."""
-        if self._rivals is None and self.search and all(task.job.ended for task in self.search.present()):
-            self._rivals = winners(self.search.tuned(), self.request.experiment, self.search.request.place / TUNED)
+        if self._rivals is None and self.search:
+            self._rivals = just_tuned(self.search)
         return self._rivals
 
     def present(self, composed: Composed) -> list[PlannedRun]:

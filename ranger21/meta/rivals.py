@@ -22,17 +22,26 @@ def rivals_in(path: Path, experiment: str) -> list[Tuned]:
     Raises:
         UserError: a rival was not tuned in this experiment, or all of its trials diverged.
     """
-    return winners(read_tuned(path), experiment, path)
+    cure = "Tune it with scripts/tune.py, or omit --tuned, so that this command tunes it."
+    return _winners(read_tuned(path), experiment, f"{path} has", cure)
 
 
-def winners(tuned: Sequence[Tuned], experiment: str, path: Path) -> list[Tuned]:
-    """Return the tuned rivals from the content of a tuned.json. Raises the UserError of `rivals_in`."""
+def just_tuned(search: Search) -> list[Tuned] | None:
+    """Return the rivals from a search of `rivals_search`; None until it has ended.
+
+    Raises:
+        UserError: all trials of a rival diverged.
+    """
+    if not all(task.job.ended for task in search.present()):
+        return None
+    cure = "All of its trials diverged: give a tuned.json with --tuned, or end after the searches with --search-only."
+    return _winners(search.tuned(), search.request.experiments[0], "There is", cure)
+
+
+def _winners(tuned: Sequence[Tuned], experiment: str, where: str, cure: str) -> list[Tuned]:
     known = {one.optimizer: one for one in tuned if one.experiment == experiment and one.winner}
     if lacking := [name for name in RIVALS if name not in known]:
-        raise UserError(
-            f"{path} has no winner of optimizer={lacking[0]} in experiment={experiment}. Tune it with scripts/tune.py, "
-            "or omit --tuned, so that this command tunes it."
-        )
+        raise UserError(f"{where} no winner of optimizer={lacking[0]} in experiment={experiment}. {cure}")
     return [known[name] for name in RIVALS]
 
 

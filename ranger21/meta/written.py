@@ -11,6 +11,7 @@ from ranger21.config.compose import compose_config
 from ranger21.meta.record import Composed, Searched
 from ranger21.system.files import write_atomically
 from ranger21.system.project import command
+from ranger21.tuning.space import PARTS
 
 HEAD = """# @package _global_
 # Composed by scripts/compose.py for experiment={experiment}: the winner of {name}, a search with the budget of
@@ -32,11 +33,12 @@ def write_config(composed: Composed, out: Path) -> Path | None:
     one = best_search(composed)
     if one is None or one.winner is None:
         return None
-    ours = [word for word in composed.arguments if word.lstrip("+~").startswith(("optimizer.", "schedule."))]
+    ours = [word for word in composed.arguments if word.lstrip("+~").startswith(PARTS)]
     config = compose_config([f"experiment={composed.experiment}", "optimizer=chain", *ours, *one.winner.overrides])
     content = {
-        "defaults": [{"override /schedule": config.schedule.name}],
+        "defaults": [{"override /schedule": config.schedule.name}, {"override /lr_scaling": config.lr_scaling.name}],
         "optimizer": asdict(config.optimizer),
+        "lr_scaling": asdict(config.lr_scaling),
         "schedule": asdict(config.schedule),  # with its name, so that an experiment with another schedule is refused
     }
     words = ("--config-dir", str(out), f"experiment={composed.experiment}", "optimizer=composed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ranger21.grid.cost import cost
+from ranger21.grid.jobs import PlannedRun
 from ranger21.grid.likeness import require_same_runs
 from ranger21.grid.local import typed
 from ranger21.grid.slurm import Slurm
@@ -61,6 +63,17 @@ def run_phases(
                 _write(sys.stderr, f"failed: {typed(task.job)}\n  see {task.job.directory / 'launcher.txt'}")
             return 1
     return None
+
+
+def commands(jobs: Sequence[PlannedRun], at_once: int, slurm: Slurm | None) -> list[str]:
+    """Return the commands that run the jobs that have not ended; with SLURM, the lines of the array and its command."""
+    left = [job for job in jobs if not job.ended]
+    if slurm is None:
+        return [typed(job) for job in left]
+    plan = slurm.plan(left, at_once, None)
+    if slurm.doubt:
+        _write(sys.stderr, f"warning: {slurm.doubt}")
+    return [shlex.join(words) for words in (*(job.overrides for job in plan.jobs), plan.array) if words]
 
 
 def _told(task: Task, present: Sequence[Task], at_once: int) -> str:
