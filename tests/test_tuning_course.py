@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -271,6 +273,19 @@ def test_a_partial_line_of_a_killed_worker_is_removed(torn: bytes, queued: tuple
     again.enqueue(tasks)
     again.tell(tasks[1], outcome(tasks[1]))
     assert Journal(journal.path).path.read_bytes().startswith(whole)
+
+
+@pytest.mark.timeout(20)  # Optuna's own lock would be held for 30 s
+def test_a_worker_killed_while_it_writes_leaves_no_lock(queued: tuple[Journal, list[Task]]) -> None:
+    journal, tasks = queued
+    if (child := os.fork()) == 0:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        journal.tell(tasks[1], outcome(tasks[1]))
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    again = Journal(journal.path)
+    again.enqueue(tasks)
+    again.tell(tasks[2], outcome(tasks[2]))
+    assert again.has_ended(tasks[2])
 
 
 @pytest.mark.parametrize("line", ["rubbish", "[]", "{}", '{"op_code": 99}', '{"op_code":6,"trial_id":77,"state":1}'])

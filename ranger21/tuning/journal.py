@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ranger21.system.errors import UserError
+from ranger21.tuning.claims import FOLDER, PAUSE, Claims
 from ranger21.tuning.plan import Stage, Task
 from ranger21.tuning.record import Trial
 from ranger21.tuning.space import LogRange, Space
@@ -36,7 +38,7 @@ class Journal:
         backends = self._optuna.storages.journal
         with self._reading():
             place = str(path.resolve())
-            backend = backends.JournalFileBackend(place, lock_obj=backends.JournalFileOpenLock(place))
+            backend = backends.JournalFileBackend(place, lock_obj=_Lock(path.parent / FOLDER))
             self._storage = self._optuna.storages.JournalStorage(backend)
 
     def enqueue(self, tasks: Sequence[Task]) -> None:
@@ -138,6 +140,21 @@ class Journal:
         except Exception as error:
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise UserError(f"{self.path} is damaged, or is not an Optuna journal ({told}): {CURE}.") from error
+
+
+class _Lock:
+    """Optuna's lock on the journal, which ends with its process. Optuna's own outlives a kill by up to 30 seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._claims = Claims(folder)
+
+    def acquire(self) -> bool:
+        while not self._claims.take(NAME):
+            time.sleep(PAUSE)
+        return True
+
+    def release(self) -> None:
+        self._claims.release(NAME)
 
 
 def _distributions(kinds: Any, space: Space) -> dict[str, Any]:
