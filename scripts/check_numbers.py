@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--others", metavar="TEXT", help="list the numbers in this text that come from no record")
     options = parser.parse_args()
     require_clone("check_numbers")
-    from ranger21.report.numbers.check import Statements, others
+    from ranger21.numbers.check import Statements, others
 
     statements = Statements(PROJECT / "docs" / "numbers.yaml", PROJECT)
     phrases = statements.phrases()

@@ -49,11 +49,10 @@ TORCH_FREE = [
 # A package ("room") may import only those before it in this list. The same holds for the report's subpackages.
 ROOMS = (
     "system", "optim", "tracking", "engine", "data", "downloads", "packing", "config", "records", "models", "run",
-    "wandb_tools", "report", "machine", "grid", "tuning", "meta", "landscape", "faults", "gpu",
+    "wandb_tools", "report", "machine", "grid", "tuning", "meta", "numbers", "landscape", "faults", "gpu",
 )  # fmt: skip
 REPORT = (
     "runs", "statistics", "groups", "tables", "claims", "figures", "page", "targets", "workloads", "ablation", "write",
-    "numbers",
 )  # fmt: skip
 FRONT = ("__init__", "__main__", "commands", "namesake")  # entry points, which belong to no room
 

@@ -245,8 +245,7 @@ def test_failures_count_in_the_verdict(request_: CompositionRequest, composed: C
 
 
 def test_a_report_with_an_unknown_ingredient_is_refused(composed: Composed, tmp_path: Path) -> None:
-    trial = replace(composed.searches[0].trials[0], values={"agc": "magic"})
-    other = replace(composed, searches=(replace(composed.searches[0], trials=(trial,)),))
+    other = replace(composed, space={**composed.space, "agc": [*composed.space["agc"], "magic"]})
     with pytest.raises(UserError, match="tried agc: magic, which this code does not have"):
         write_compose(other, [], tmp_path)
 

@@ -94,6 +94,15 @@ def test_features_are_the_ingredients_their_pairs_and_the_numbers() -> None:
     assert last["rung 1",] == last["rung 1", "rate"] == 0
 
 
+def test_a_report_does_not_change_with_ingredients_that_are_added_later() -> None:
+    later = Space({"new": (Option(NONE, NONE), Option("new", "new")), **SLOTS}, SPACE.is_valid, {})
+    old = later.restricted(SPACE.content())
+    assert Features(old, 2).terms == Features(SPACE, 2).terms
+    assert [old.is_valid(arm) for arm in ({"a": "a", "b": NONE}, {"a": "a", "b": "b"})] == [True, False]
+    with pytest.raises(KeyError):
+        SPACE.restricted(later.content())
+
+
 def test_the_regression_finds_what_helps_and_with_what() -> None:
     features = Features(SPACE, 1)
     posterior = posterior_of(features, observed(120))

@@ -9,7 +9,7 @@ import pytest
 from support.project import ROOT
 from support.run_directories import MakeRun
 
-from ranger21.report.numbers.check import Statements, others
+from ranger21.numbers.check import Statements, others
 from ranger21.report.write import examine, write_tables
 from ranger21.system.errors import UserError
 

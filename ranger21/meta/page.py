@@ -62,7 +62,7 @@ def write_compose(composed: Composed, runs: Iterable[RecordedRun], out: Path) ->
     write_progress(curves, folder / "progress")
     write_effects(effects[0], folder / "effects")
     with create(out / NAME) as file:
-        file.write(markdown(composed, found, *effects))
+        file.write(_text(composed, found, *effects))
     return [out / NAME, folder], (
         f"Composing an optimizer for {composed.experiment}",
         _section(composed, found, effects[0]),
@@ -86,8 +86,7 @@ def _section(composed: Composed, found: Sequence[Standings], mains: Sequence[Eff
     return "\n".join([*parts, f"<p>{links}</p>"])
 
 
-def markdown(composed: Composed, found: Sequence[Standings], mains: Sequence[Effect], pairs: Sequence[Effect]) -> str:
-    """Return the text of compose.md."""
+def _text(composed: Composed, found: Sequence[Standings], mains: Sequence[Effect], pairs: Sequence[Effect]) -> str:
     brackets = counted(composed.budget // RUNGS, "bracket")
     facts = {"experiment": escaped(composed.experiment), "budget": composed.budget, "brackets": brackets}
     parts = [HEAD.format(**facts, images=composed.budget * composed.images / 1e6, steps=composed.steps)]
@@ -106,21 +105,26 @@ def markdown(composed: Composed, found: Sequence[Standings], mains: Sequence[Eff
     return "\n\n".join(parts) + "\n"
 
 
+def text_of(composed: Composed, runs: Iterable[RecordedRun]) -> str:
+    """Return the text of compose.md."""
+    return _text(composed, standings(composed, runs), *posterior_effects(composed))
+
+
 def posterior_effects(composed: Composed) -> tuple[list[Effect], list[Effect]]:
     """Return the effects of ingredients and of pairs, from the trials of all searches.
 
     Raises:
-        UserError: a trial has an option that this code does not have.
+        UserError: the searches had an option that this code does not have.
     """
-    features = Features(Arms().space, RUNGS)
+    try:
+        space = Arms().space.restricted(composed.space)  # without what later code adds
+    except KeyError as error:
+        raise UserError(
+            f"The searches in {composed.experiment} tried {': '.join(error.args[0])}, which this code does not have. "
+            "Write the report with the code that made them."
+        ) from error
+    features = Features(space, RUNGS)
     trials = list({trial.directory: trial for one in composed.searches for trial in one.trials}.values())
-    known = features.space.content()
-    for slot, label in sorted({(slot, str(label)) for trial in trials for slot, label in trial.values.items()}):
-        if label not in known.get(slot, ()):
-            raise UserError(
-                f"The searches in {composed.experiment} tried {slot}: {label}, which this code does not have. Write "
-                "the report with the code that made them."
-            )
     posterior = posterior_of(features, observations(trials, composed.chance))
     accuracy = _accuracy(composed)
     return main_effects(features, posterior, accuracy), pair_effects(features, posterior, accuracy)

@@ -84,6 +84,17 @@ class Space:
         """Return the labels of each slot."""
         return {slot: [option.label for option in options] for slot, options in self.slots.items()}
 
+    def restricted(self, content: Mapping[str, Sequence[str]]) -> Space:
+        """Return the space with only the slots and options of `content`. The other slots have their first option.
+
+        Raises:
+            KeyError: an option in `content` is not in this space.
+        """
+        slots = {slot: tuple(self._options[slot, label] for label in labels) for slot, labels in content.items()}
+        others = {slot: options[0].label for slot, options in self.slots.items() if slot not in slots}
+        needs = {slot: other for slot, other in self.needs.items() if slot in slots and other in slots}
+        return Space(slots, lambda arm: self.is_valid({**others, **arm}), needs)
+
 
 def groups(options: tuple[Option, ...]) -> list[str]:
     """Return the groups of a slot's options, in their order."""

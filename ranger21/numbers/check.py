@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ranger21.meta import page as compose_page
+from ranger21.meta.record import NAME as COMPOSED
+from ranger21.meta.record import read_composed
+from ranger21.numbers.composed_numbers import ComposedNumbers
+from ranger21.numbers.other_numbers import FaultNumbers, LandscapeNumbers, SpeedNumbers
+from ranger21.numbers.run_numbers import RunNumbers
 from ranger21.report import ablation
-from ranger21.report.numbers.other_numbers import FaultNumbers, LandscapeNumbers, SpeedNumbers
-from ranger21.report.numbers.run_numbers import RunNumbers
 from ranger21.report.write import examine, write_tables
 from ranger21.system.errors import UserError
 from ranger21.system.reading import Unreadable, read_yaml
@@ -36,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "speeds": SpeedNumbers,
     "faults": FaultNumbers,
     "landscape": LandscapeNumbers,
+    "composed": ComposedNumbers,
 }
 
 
@@ -140,6 +145,9 @@ def _stale_in(folder: Path) -> list[str]:
         made = {name: (Path(scratch) / name).read_bytes() for name in write_tables(report, Path(scratch))}
     if (folder / "ablation.md").exists():
         made["ablation.md"] = ablation.text_of(report.comparisons).encode()
+    if (folder / COMPOSED).exists():
+        runs = [run for comparison in report.comparisons for run in comparison.runs]
+        made[compose_page.NAME] = compose_page.text_of(read_composed(folder / COMPOSED), runs).encode()
     return [name for name, made_now in made.items() if not _same(folder / name, made_now)]
 
 

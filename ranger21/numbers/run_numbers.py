@@ -79,7 +79,8 @@ def _of_ingredient(comparison: GroupComparison, who: str, what: str) -> str:
     return OF_PAIR[what](found[ingredient, company])
 
 
-def _around(estimate: Estimate | None, digits: int = 2) -> str:
+def around(estimate: Estimate | None, digits: int = 2) -> str:
+    """Return mean ± standard deviation."""
     if estimate is None:
         return "–"
     return f"{estimate.mean:.{digits}f} ± {estimate.sd or 0:.{digits}f}"
@@ -109,7 +110,7 @@ def _highest(key: str) -> Callable[[GroupSummary], str]:
 
 
 OF_GROUP: dict[str, Callable[[GroupSummary], str]] = {
-    "top1": lambda row: _around(row.final_top1),
+    "top1": lambda row: around(row.final_top1),
     "top1 mean": lambda row: f"{row.final_top1.mean:.2f}" if row.final_top1 else "–",
     "top1 once": lambda row: f"{row.final_top1.mean:.1f}" if row.final_top1 else "–",
     "runs": lambda row: str(len(row.group.runs)),
