@@ -109,7 +109,8 @@ def test_the_regression_finds_what_helps_and_with_what() -> None:
     mains = {one.names[0]: one for one in main_effects(features, posterior, 0.5)}
     pairs = {frozenset(one.names): one for one in pair_effects(features, posterior, 0.5)}
     assert mains["e"].high < 0 < mains["c"].low and mains["a"].low > 0
-    assert abs(mains["e"].mean - 25 * -0.5) < 1 and abs(pairs[frozenset("cd")].mean - 25) < 2
+    expected = [100 / (1 + np.exp(-logit)) - 50 for logit in (-0.5, 1.0)]  # from 50 %, whose logit is 0
+    assert [mains["e"].mean, pairs[frozenset("cd")].mean] == pytest.approx(expected, abs=1)
     assert max(pairs.values(), key=lambda one: one.mean).names == ("c", "d")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ DRAWS = 400  # random arms over which an effect is averaged
 
 @dataclass(frozen=True)
 class Effect:
-    """An effect in points of top-1 at a given accuracy, with its 95 % credible interval.
+    """The change in top-1, in points, of an optimizer with a given accuracy, with its 95 % credible interval.
 
     Attributes:
+        mean: the change for the posterior mean of the effect on the logit of the top-1.
         names: one ingredient (or schedule), or two.
     """
 
@@ -37,7 +39,7 @@ def main_effects(features: Features, posterior: Posterior, accuracy: float) -> l
     """Return the effect of each group against the first one of its slot, averaged over random valid arms.
 
     Args:
-        accuracy: the accuracy, as a fraction, at which a difference of logits is converted to points.
+        accuracy: the accuracy, as a fraction, to which an effect on the logit is added.
     """
     rng = np.random.default_rng(0)
     arms = [features.space.random(rng) for _ in range(DRAWS)]
@@ -81,6 +83,6 @@ def _with(space: Space, arm: Arm, slot: str, group: str | None = None) -> Arm | 
 
 
 def _effect(names: tuple[str, ...], x: np.ndarray, posterior: Posterior, accuracy: float) -> Effect:
-    points = 100 * accuracy * (1 - accuracy)  # the derivative of the top-1 with respect to its logit
-    mean, low, high = (points * value for value in posterior.interval(x))
+    logit = math.log(accuracy / (1 - accuracy))
+    mean, low, high = (100 * (1 / (1 + math.exp(-logit - shift)) - accuracy) for shift in posterior.interval(x))
     return Effect(names, mean, low, high)

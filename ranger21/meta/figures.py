@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -33,13 +34,13 @@ def write_progress(curves: Curves, path: Path) -> list[Path]:
             best = np.array([[y for _, y in one] for one in found])
             look = LOOKS[name]
             axes.plot(images, best.mean(axis=0), marker="o", markersize=3, label=name, **line_style(look))
-            axes.fill_between(images, best.min(axis=0), best.max(axis=0), color=look.light, alpha=0.15, linewidth=0)
+            axes.plot(images, best.T, **line_style(replace(look, width=0.7)), alpha=0.7)
         axes.set_xlabel("million images seen by a search")
         axes.set_ylabel("best top-1 on the holdout so far (%)")
         axes.grid(True, axis="y")
         axes.legend(frameon=False)
 
-    caption = "Lines: mean over searches, after each bracket. Bands: from the worst search to the best."
+    caption = "After each bracket. Thick: the mean over searches. Thin: each search."
     return _write(draw, caption, (6.4, 4.0), path)
 
 

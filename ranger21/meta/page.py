@@ -39,10 +39,11 @@ VERDICTS = """The unit of the verdicts is a search: n is the number of searches,
 over the seeds. A run that diverged counts as chance. A tuned optimizer was tuned once; its n is the number of seeds, so
 how much its tuning would vary is not in the verdict. "Random" is the same effort without a model. The p-values of each
 task are corrected with Holm's method."""
-EFFECTS = """From the Bayesian linear regression over the trials of all searches together. An effect is in points of
-top-1 near {accuracy:.0f} %, averaged over random valid optimizers, with its 95 % credible interval. It is the
-difference from nothing in the ingredient's place; for schedules and warm-ups, from {first}. The regression sees pairs,
-but nothing beyond, so an effect is a hint for what to try, not a finding: an ablation is the test."""
+EFFECTS = """From the Bayesian linear regression over the trials of all searches together. An effect is the change in
+the top-1 of an optimizer that reaches {accuracy:.0f} %, in points, averaged over random valid optimizers, with its 95 %
+credible interval. It is the difference from nothing in the ingredient's place; for schedules and warm-ups, from
+{first}. The regression sees pairs, but nothing beyond, so an effect is a hint for what to try, not a finding: an
+ablation is the test."""
 
 
 def write_compose(composed: Composed, runs: Iterable[RecordedRun], out: Path) -> tuple[list[Path], tuple[str, str]]:
