@@ -17,6 +17,7 @@ from ranger21.config.ending import ending_well
 from ranger21.system.wording import counted, first_few, printable
 
 if TYPE_CHECKING:
+    from ranger21.meta.record import Composed
     from ranger21.report.groups.comparisons import GroupComparison
     from ranger21.report.write import Report
     from ranger21.tuning.record import Tuned
@@ -143,11 +144,10 @@ def parse() -> argparse.Namespace:
 def watch(options: argparse.Namespace) -> None:
     """Write the comparison at each interval, with a page that reloads itself, until every run has ended."""
     from ranger21.report.runs.run import RUNNING
-    from ranger21.report.write import examine
 
     records = tuned_records(options)
     while True:
-        report = examine(options.runs, options.across)
+        report = examined(options)
         runs = [run for comparison in report.comparisons for run in comparison.runs]
         left = sum(run.status == RUNNING for run in runs)
         if not left:
@@ -161,9 +161,9 @@ def watch(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Compare the runs, print the tables with notes and verdicts, write the report, and print the paths."""
     # Slow imports come late, so that --help and wrong arguments are answered at once.
-    from ranger21.report.write import examine, own_files
+    from ranger21.report.write import own_files
 
-    records, report = tuned_records(options), examine(options.runs, options.across)
+    records, report = tuned_records(options), examined(options)
     before = own_files(options.out)
 
     from ranger21.report.tables import table
@@ -191,6 +191,21 @@ def compare(options: argparse.Namespace) -> None:
         print(printable(f"\n{said} Delete them, or choose another --out."))
 
 
+def examined(options: argparse.Namespace) -> Report:
+    """Read and compare the runs; with --composed, the winners are labelled by their searches."""
+    from ranger21.report.write import examine
+
+    composed = composed_record(options)
+    return examine(options.runs, options.across, composed.labels if composed else None)
+
+
+def composed_record(options: argparse.Namespace) -> Composed | None:
+    """Return the content of the file given by --composed."""
+    from ranger21.meta.record import read_composed
+
+    return read_composed(options.composed) if options.composed else None
+
+
 def tuned_records(options: argparse.Namespace) -> list[Tuned]:
     """Return the tunings of all files given by --tuned."""
     from ranger21.tuning.record import read_tuned
@@ -205,11 +220,10 @@ def write(report: Report, records: list[Tuned], options: argparse.Namespace, rel
 
     runs = [run for one in report.comparisons for run in one.runs]
     beside, sections, written = [TUNING] if records else [], [], list[Path]()
-    if options.composed:
+    if composed := composed_record(options):
         from ranger21.meta.page import write_compose
-        from ranger21.meta.record import read_composed
 
-        written, section = write_compose(read_composed(options.composed), runs, options.out)
+        written, section = write_compose(composed, runs, options.out)
         beside, sections = [*beside, written[0].name], [section]
     written = [*write_report(report, options.out, beside, reload, sections), *written]
     if options.ablation:

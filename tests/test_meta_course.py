@@ -27,6 +27,7 @@ from ranger21.meta.record import Composed, read_composed, write_composed
 from ranger21.meta.rivals import rivals_in, rivals_search, with_rivals
 from ranger21.meta.standings import standings
 from ranger21.meta.written import write_config
+from ranger21.report.groups.comparisons import compare_like_with_like
 from ranger21.report.runs.metrics import from_rows
 from ranger21.report.runs.run import RecordedRun
 from ranger21.system.errors import UserError
@@ -162,6 +163,8 @@ def final_run(job: plan.PlannedRun, value: float) -> RecordedRun:
     """Return the record of a finished final run."""
     config = {
         "experiment": job.config.experiment, "seed": job.config.seed, "tuning.record": job.config.tuning.record,
+        "tuning.trials": job.config.tuning.trials, "optimizer.name": job.config.optimizer.name,
+        "optimizer.all": repr(job.config.optimizer),
         "data.holdout": 10, "data.name": "fashion_mnist", "trainer.final_validation": True,
     }  # fmt: skip
     metrics = from_rows([{"step": 1, "epoch": 1.0, "val/acc1": value}])
@@ -213,6 +216,8 @@ def test_the_verdict_is_over_searches(request_: CompositionRequest, composed: Co
     verdicts = {(pair.a, pair.b): pair.difference.verdict for pair in three.pairs}
     assert three.methods["thompson"].n == 3 and verdicts["thompson", "adamw"] == "better"
     assert verdicts["thompson", "random"] == "cannot tell"  # random has two searches
+    labels = {group.label for one in compare_like_with_like(runs, (), composed.labels) for group in one.groups}
+    assert "thompson-0 (composed, 8 full runs)" in labels
     files, (heading, html) = write_compose(composed, runs, tmp_path / "report")
     assert heading == "Composing an optimizer for fair_resnet" and html.count("<table") == 3
     text = files[0].read_text()

@@ -24,6 +24,7 @@ from ranger21.system.errors import UserError
 from ranger21.system.files import write_atomically
 from ranger21.system.masking import masked_values
 from ranger21.system.reading import read_json
+from ranger21.system.wording import counted
 from ranger21.tuning.record import TRIAL, Trial, read_trial, winner
 
 NAME, VERSION = "composed.json", 1
@@ -99,6 +100,16 @@ class Composed:
     space: Mapping[str, Sequence[str]]
     searches: tuple[Searched, ...]
     rivals: tuple[Rival, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the winners in comparisons of runs, by their hashes. Equal winners share one."""
+        names: dict[str, list[str]] = {}
+        for one in self.searches:
+            if one.winner:
+                names.setdefault(one.hash, []).append(one.name)
+        how = f"composed, {counted(self.budget, 'full run')}"
+        return {record: f"{' and '.join(found)} ({how})" for record, found in names.items()}
 
 
 def write_composed(path: Path, composed: Composed) -> None:

@@ -110,7 +110,10 @@ class Statements:
 
     def stale_tables(self) -> list[str]:
         """Return the committed tables that differ from what compare.py now writes for their records."""
-        folders = dict.fromkeys(one.place.parent for one in self.records.values() if isinstance(one, RunNumbers))
+        folders: dict[Path, None] = {}
+        for one in self.records.values():
+            if isinstance(one, RunNumbers | ComposedNumbers):
+                folders[one.place.parent if isinstance(one, RunNumbers) else one.place] = None
         with_tables = [folder for folder in folders if (folder / "table.md").exists()]
         return [str((folder / name).relative_to(self.root)) for folder in with_tables for name in _stale_in(folder)]
 
@@ -140,14 +143,15 @@ def one_line(text: str) -> str:
 
 
 def _stale_in(folder: Path) -> list[str]:
-    report = examine([str(folder)])
+    composed = read_composed(folder / COMPOSED) if (folder / COMPOSED).exists() else None
+    report = examine([str(folder)], names=composed.labels if composed else None)
     with tempfile.TemporaryDirectory() as scratch:
         made = {name: (Path(scratch) / name).read_bytes() for name in write_tables(report, Path(scratch))}
     if (folder / "ablation.md").exists():
         made["ablation.md"] = ablation.text_of(report.comparisons).encode()
-    if (folder / COMPOSED).exists():
+    if composed:
         runs = [run for comparison in report.comparisons for run in comparison.runs]
-        made[compose_page.NAME] = compose_page.text_of(read_composed(folder / COMPOSED), runs).encode()
+        made[compose_page.NAME] = compose_page.text_of(composed, runs).encode()
     return [name for name, made_now in made.items() if not _same(folder / name, made_now)]
 
 

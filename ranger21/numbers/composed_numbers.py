@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from ranger21.meta.record import NAME, Composed, read_composed
+from ranger21.meta.record import NAME, RUNGS, Composed, read_composed
 from ranger21.meta.standings import Standings, standings
-from ranger21.numbers.run_numbers import OF_PAIR, around
+from ranger21.numbers.run_numbers import OF_PAIR, RunNumbers, around
 from ranger21.report.runs.finding import find_runs
 
 
@@ -16,16 +16,21 @@ class ComposedNumbers:
     """Numbers of a folder with a composed.json and the records of the final runs.
 
     Placeholders are `{FIGURE}`, `{SEARCH | FIGURE}`, `{TASK | METHOD | FIGURE}`, where METHOD may be a winner such as
-    thompson-0, and `{TASK | METHOD - METHOD | FIGURE}`.
+    thompson-0, and `{TASK | METHOD - METHOD | FIGURE}`; and those of `RunNumbers`.
     """
 
     def __init__(self, place: Path, names: Mapping[str, str]) -> None:
-        self.place = place
+        self.place, self.names = place, names
 
     @cached_property
     def composed(self) -> Composed:
         """The searches."""
         return read_composed(self.place / NAME)
+
+    @cached_property
+    def runs(self) -> RunNumbers:
+        """The final runs; a winner's group has the name of its search."""
+        return RunNumbers(self.place, self.names, self.composed.labels)
 
     @cached_property
     def standings(self) -> dict[str, Standings]:
@@ -35,10 +40,12 @@ class ComposedNumbers:
     def number(self, place: str) -> str:
         """Return the number for a placeholder. Raises a LookupError if there is none."""
         parts = [part.strip() for part in place.split("|")]
-        if len(parts) == 1:
+        if len(parts) == 1 and parts[0] in OF_SEARCHES:
             return OF_SEARCHES[parts[0]](self.composed)
         if len(parts) == 2:
             return self._of_search(*parts)
+        if len(parts) == 1 or parts[0] not in self.standings:
+            return self.runs.number(place)
         task, who, what = parts
         found = self.standings[task]
         if " - " in who:
@@ -56,11 +63,23 @@ class ComposedNumbers:
         return found[what]
 
 
+def _full_length(composed: Composed) -> list[float]:
+    """Return the top-1 of all trials of full length, except those that diverged."""
+    found = {trial.directory: trial for one in composed.searches for trial in one.trials if trial.rung == RUNGS - 1}
+    return [trial.objective for trial in found.values() if trial.objective is not None]
+
+
+def _listed(values: Sequence[float]) -> str:
+    shown = [f"{value:.2f}" for value in values]
+    return f"{', '.join(shown[:-1])} and {shown[-1]} %"
+
+
 OF_SEARCHES: dict[str, Callable[[Composed], str]] = {
     "trials": lambda composed: str(len({trial.directory for one in composed.searches for trial in one.trials})),
     "diverged": lambda composed: str(
         len({trial.directory for one in composed.searches for trial in one.trials if trial.objective is None})
     ),
+    "worst": lambda composed: _listed(sorted(_full_length(composed))[:3]),
     "budget": lambda composed: str(composed.budget),
     "million images": lambda composed: f"{composed.budget * composed.images / 1e6:.2f}",
 }

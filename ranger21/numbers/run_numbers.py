@@ -27,15 +27,18 @@ class RunNumbers:
     Args:
         place: a path that compare.py reads.
         names: short names for titles of comparisons and labels of groups.
+        labels: labels of groups by their `tuning.record`.
     """
 
-    def __init__(self, place: Path, names: Mapping[str, str]) -> None:
-        self.place, self.names = place, names
+    def __init__(self, place: Path, names: Mapping[str, str], labels: Mapping[str, str] | None = None) -> None:
+        self.place, self.names, self.labels = place, names, labels
 
     @cached_property
     def comparisons(self) -> dict[str, GroupComparison]:
         """The comparisons, by title."""
-        return {comparison.title: comparison for comparison in examine([str(self.place)]).comparisons}
+        return {
+            comparison.title: comparison for comparison in examine([str(self.place)], names=self.labels).comparisons
+        }
 
     def number(self, place: str) -> str:
         """Return the number for a placeholder. Raises a LookupError if the records have no such number."""

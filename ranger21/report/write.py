@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,18 +41,18 @@ class Report:
         return over_workloads(self.comparisons)
 
 
-def examine(patterns: Sequence[str], across: Sequence[str] = ()) -> Report:
+def examine(patterns: Sequence[str], across: Sequence[str] = (), names: Mapping[str, str] | None = None) -> Report:
     """Read runs and compare those that share a recipe.
 
     Args:
         patterns: see `find_runs`.
-        across: see `compare_like_with_like`.
+        across, names: see `compare_like_with_like`.
 
     Raises:
         UserError: no run could be read.
     """
     found = find_runs(patterns)
-    comparisons = compare_like_with_like(found.runs, across)
+    comparisons = compare_like_with_like(found.runs, across, names)
     apart = separation(comparisons)
     report = Report(comparisons, [*found.left_out, *([apart] if apart else [])])
     if apart and not report.overall:

@@ -49,11 +49,14 @@ class GroupComparison:
         return [run for group in self.groups for run in group.runs]
 
 
-def compare_like_with_like(runs: Iterable[RecordedRun], across: Sequence[str] = ()) -> list[GroupComparison]:
+def compare_like_with_like(
+    runs: Iterable[RecordedRun], across: Sequence[str] = (), names: Mapping[str, str] | None = None
+) -> list[GroupComparison]:
     """Return one comparison for each recipe, sorted by title.
 
     Args:
         across: dotted prefixes of recipe settings that may differ within a comparison.
+        names: see `group_runs`.
 
     Raises:
         UserError: no run has a setting named in `across`.
@@ -73,7 +76,8 @@ def compare_like_with_like(runs: Iterable[RecordedRun], across: Sequence[str] = 
         if [_slug(other) for other in titles.values()].count(_slug(title)) > 1:
             titles[mark] = f"{title} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
     comparisons = [
-        GroupComparison(titles[mark], _slug(titles[mark]), recipes[mark], group_runs(members[mark])) for mark in members
+        GroupComparison(titles[mark], _slug(titles[mark]), recipes[mark], group_runs(members[mark], names))
+        for mark in members
     ]
     return sorted(comparisons, key=lambda comparison: comparison.title)
 

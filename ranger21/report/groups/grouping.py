@@ -21,6 +21,7 @@ IGNORED: tuple[str, ...] = (*SEEDS, *sorted(neutral_keys()))
 
 OPTIMIZER = "optimizer.name"
 PARENT = "continue_from"  # the directory of the run that a run continued, which differs for each seed
+RECORD = "tuning.record"  # the hash of the tuning or search that chose a run's optimizer
 BROUGHT = ("schedule", "lr_scaling", "batch_schedule")  # chosen by default with the optimizer
 
 
@@ -56,8 +57,12 @@ class Group:
         return [run for run in self.runs if run.status == status]
 
 
-def group_runs(runs: Iterable[RecordedRun]) -> list[Group]:
-    """Group runs whose settings are equal, apart from those under IGNORED. Return the groups sorted by label."""
+def group_runs(runs: Iterable[RecordedRun], names: Mapping[str, str] | None = None) -> list[Group]:
+    """Group runs whose settings are equal, apart from those under IGNORED. Return the groups sorted by label.
+
+    Args:
+        names: labels of groups by the `tuning.record` of their runs, in place of those made from settings.
+    """
     members: dict[str, list[RecordedRun]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -68,6 +73,10 @@ def group_runs(runs: Iterable[RecordedRun]) -> list[Group]:
         members.setdefault(mark, []).append(run)
         settings[mark] = kept
     labels = _labels(settings, {mark: {trials_of(run) for run in found} for mark, found in members.items()})
+    for mark, found in members.items():
+        records = {str(run.config.get(RECORD)) for run in found}
+        if len(records) == 1:
+            labels[mark] = (names or {}).get(records.pop(), labels[mark])
     for mark, label in list(labels.items()):  # two labels can be equal: the text "null" and null look the same
         if list(labels.values()).count(label) > 1:
             labels[mark] = f"{label} {hashlib.sha256(mark.encode()).hexdigest()[:6]}"
