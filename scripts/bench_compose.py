@@ -9,6 +9,11 @@ seed share their first four trials, so their differences are paired.
 
   python scripts/bench_compose.py
   python scripts/bench_compose.py --repeats 20 --first-seed 5000
+
+With --replay, it prints instead how often Thompson sampling proposes a learning rate at an end of its range, given the
+trials of the random searches in a composed.json after one, two and all brackets.
+
+  python scripts/bench_compose.py --replay results/compose/composed.json
 """
 
 import argparse
@@ -17,21 +22,29 @@ from pathlib import Path
 import _installed
 import numpy as np
 
-from ranger21.config.arguments import Parser, as_whole
+from ranger21.config.arguments import Parser, as_input, as_whole
 from ranger21.config.ending import ending_well
+from ranger21.meta.arms import Arms
 from ranger21.meta.propose import SEARCHES
+from ranger21.meta.record import RUNGS, read_composed
+from ranger21.meta.results import observations
 from ranger21.meta.simulated import simulate, simulated
 from ranger21.report.runs.finding import find_runs
 from ranger21.report.statistics.pairs import estimate
 from ranger21.system.project import TOP
+from ranger21.system.wording import counted
 
 RUNS = TOP / "results" / "fashion_mnist"
 BRACKETS, ARMS = 4, 4
+RATE, PROPOSED = "optimizer.lr", 8
 
 
 def main() -> None:
     """Run the searches and print the table."""
     options = parse()
+    if options.replay:
+        replay(options.replay)
+        return
     task = simulated(find_runs([str(options.runs)]).runs)
     print(f"{len(task.means)} arms, noise {task.noise:.2f} points; {options.repeats} searches each")
     regrets = {}
@@ -45,6 +58,22 @@ def main() -> None:
             print(f"  {name:9} regret {told(found[:, bracket])}, best arm {(found[:, bracket] == 0).mean():.0%}")
         for name in ("thompson", "tpe") if bracket else ():
             print(f"  {name} - random: {told((regrets[name] - regrets['random'])[:, bracket])}")
+
+
+def replay(path: Path) -> None:
+    """Print how many arms Thompson sampling proposes at the ends of the range of the learning rate."""
+    composed, space = read_composed(path), Arms().space
+    rates = list(composed.space[RATE])
+    for brackets in (1, 2, composed.budget // RUNGS):
+        proposed = []
+        for one in composed.searches:
+            if one.search == "random":
+                seen = observations([trial for trial in one.trials if trial.round < brackets], composed.chance)
+                proposed += [arm[RATE] for arm in SEARCHES["thompson"](space, RUNGS, seen, PROPOSED, brackets)]
+        ends = sum(rate in (rates[0], rates[-1]) for rate in proposed)
+        print(
+            f"after {counted(brackets, 'bracket')}: {ends} of {len(proposed)} at {rates[0]} or {rates[-1]}", flush=True
+        )
 
 
 def told(values: np.ndarray) -> str:
@@ -74,6 +103,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--runs", type=Path, default=RUNS, metavar="PATH", help="the ablation's runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--replay", type=as_input, metavar="FILE", help="print the learning rates proposed after these trials instead"
     )
     return parser.parse_args()
 

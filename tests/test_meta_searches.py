@@ -11,7 +11,7 @@ from support.project import ROOT
 
 from ranger21.meta import regression
 from ranger21.meta.effects import main_effects, pair_effects
-from ranger21.meta.features import Features
+from ranger21.meta.features import Features, Term
 from ranger21.meta.propose import SEARCHES, Observation, best_arm, posterior_of
 from ranger21.meta.simulated import on, simulate, simulated
 from ranger21.meta.space import NONE, Arm, Option, Space
@@ -61,6 +61,32 @@ def test_the_posterior_is_that_of_the_textbook() -> None:
     center, low, high = found.interval(np.eye(5)[3])
     inside = ((draws[:, 3] > low) & (draws[:, 3] < high)).mean()
     assert center == pytest.approx(mean[3]) and inside == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_prior_mean_of_squares_is_negative() -> None:
+    """Against the normal equations with a prior mean (Bishop 2006, equation 3.50)."""
+    terms = [Term(0, 0, ()), Term(0, 1, ("rate",)), Term(1, 1, ("rate", "rate"))]
+    rate, rng = np.linspace(-1, 1, 7), np.random.default_rng(3)
+    x, y = np.stack([rate**0, rate, rate**2], axis=1), 2 + rng.standard_normal(7)
+    m0 = np.array([0, 0, -regression.CURVED * y.std()])
+    priors = [regression._prior(terms, scale) for scale in regression.SCALES]
+    means = [np.linalg.solve(np.diag(1 / v0) + x.T @ x, m0 / v0 + x.T @ y) for v0 in priors]
+    found = regression.fit(x, y, terms).mean
+    assert any(np.allclose(found, mean, atol=1e-9) for mean in means)
+
+
+def test_few_arms_are_proposed_at_the_ends_of_a_range() -> None:
+    rates = tuple(Option(str(value), str(value), (), float(value)) for value in range(13))
+    space = Space({**{slot: SLOTS[slot] for slot in NAMES}, "rate": rates}, SPACE.is_valid, {})
+    proposed = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        arms = [space.random(rng) for _ in range(15)]
+        results = [rng.standard_normal() - 0.1 * (float(arm["rate"]) - 6) ** 2 for arm in arms]
+        history = [Observation(arm, 0, result) for arm, result in zip(arms, results, strict=True)]
+        proposed += SEARCHES["thompson"](space, 1, history, 8, seed)
+    at_an_end = sum(arm["rate"] in ("0", "12") for arm in proposed)
+    assert at_an_end <= len(proposed) / 8, [arm["rate"] for arm in proposed]
 
 
 def test_a_draw_does_not_depend_on_rounding() -> None:

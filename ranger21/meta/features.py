@@ -32,6 +32,11 @@ class Term:
     def kind(self) -> str:
         return MAIN if len(self.name) == 1 else PAIR
 
+    @property
+    def is_square(self) -> bool:
+        """Whether it is the square of a number."""
+        return len(self.name) == 2 and self.name[0] == self.name[1]
+
 
 class Features:
     """Encodes arms as vectors x, so that the expected response of an arm is x · θ.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ranger21.meta.features import MAIN, Term
 Array = NDArray[np.float64]
 CONSTANT = 100.0  # prior variance of the intercept, in units of the noise variance, like the next two
 RATIO = 4.0  # prior variance of main effects over that of pairs
+CURVED = 1.0  # minus the prior mean of the squares of numbers, in standard deviations of the responses
 SCALES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # prior variances of pairs; the likeliest is used
 A0, B0 = 1.0, 0.002  # shape and rate of the noise variance: a weak prior at sd 0.045, half a point at 88 % top-1
 
@@ -55,9 +56,15 @@ class Posterior:
 def fit(x: Array, y: Array, terms: Sequence[Term]) -> Posterior:
     """Return the posterior given vectors x (n, d) and responses y (n,).
 
-    The prior's scale is the one of `SCALES` with the greatest marginal likelihood (empirical Bayes).
+    The prior's scale is the one of `SCALES` with the greatest marginal likelihood (empirical Bayes). The prior mean of
+    the squares of numbers is negative: the ends of a range are expected to be worse than its middle. With mean 0, half
+    of the parabolas drawn would open upwards, and most arms would be proposed at an end.
     """
-    return _fit(x, y, max((_prior(terms, scale) for scale in SCALES), key=lambda v0: _marginal(x, y, v0).evidence))
+    m0 = np.array([-CURVED * y.std() if term.is_square else 0.0 for term in terms])
+    rest = y - x @ m0
+    v0 = max((_prior(terms, scale) for scale in SCALES), key=lambda v0: _marginal(x, rest, v0).evidence)
+    found = _fit(x, rest, v0)
+    return replace(found, mean=m0 + found.mean)
 
 
 def _prior(terms: Sequence[Term], scale: float) -> Array:
