@@ -177,6 +177,8 @@ def compare(options: argparse.Namespace) -> None:
             console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for sentence in report.overall.sentences if report.overall else ():
         console.print(printable(f"- {sentence}"), markup=False, highlight=False)
+    for sentence in searched(report, options):
+        console.print(printable(f"- {sentence}"), markup=False, highlight=False)
     for remark in report.remarks:
         console.print(printable(remark), markup=False, highlight=False)
     written = write(report, records, options, reload=None)
@@ -197,6 +199,15 @@ def examined(options: argparse.Namespace) -> Report:
 
     composed = composed_record(options)
     return examine(options.runs, options.across, composed.labels if composed else None)
+
+
+def searched(report: Report, options: argparse.Namespace) -> list[str]:
+    """Return the verdicts over searches, with --composed."""
+    from ranger21.meta.standings import standings
+
+    runs = [run for one in report.comparisons for run in one.runs]
+    found = standings(composed, runs) if (composed := composed_record(options)) else []
+    return [f"{one.experiment}, over searches: {sentence}" for one in found for sentence in one.sentences]
 
 
 def composed_record(options: argparse.Namespace) -> Composed | None:

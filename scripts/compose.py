@@ -63,6 +63,7 @@ def look_around(composition: Composition, jobs: list[PlannedRun], options: argpa
     """Print the budget and its cost, and warn of existing runs that may not match."""
     from ranger21.grid.cost import cost
     from ranger21.grid.likeness import other_code, require_same_runs
+    from ranger21.system.terminal import duration
 
     for warning in (*require_same_runs(jobs), other_code(jobs)):
         if warning:
@@ -71,9 +72,9 @@ def look_around(composition: Composition, jobs: list[PlannedRun], options: argpa
     here = cost(jobs)
     print(f"this phase: {here.sentence(options.at_once)}", flush=True)
     if here.hours and here.images and (left := composition.images_left()):
-        hours = here.hours / here.images * left / options.at_once
+        time = duration(3600 * here.hours / here.images * left / options.at_once)
         rest = "" if options.search_only else ", without what follows"
-        print(f"all searches: about {hours:.3g} hours left with {options.at_once} at once{rest}", flush=True)
+        print(f"all searches: about {time} left with {options.at_once} at once{rest}", flush=True)
 
 
 def dry_run(
@@ -95,7 +96,7 @@ def dry_run(
     if finals and not finals.rivals():
         print(f"# then {composition.request.budget} trials each to tune AdamW and Ranger21")
     if finals and composition.images_left():
-        print("# at the end, each winner, AdamW and Ranger21 on fresh seeds")
+        print(f"# at the end, each winner, AdamW and Ranger21 on fresh seeds of {', '.join(finals.tasks)}")
     elif finals and finals.rivals() and options.record:
         print(f"# --record would copy {publication(records(jobs))}")
     return 0
@@ -138,12 +139,14 @@ def write_results(composed: Composed, out: Path) -> None:
 
 def tune_rivals(finals: Finals, slurm: Slurm, options: argparse.Namespace) -> int | None:
     """Tune AdamW and Ranger21, unless --tuned has them. Return the exit status if that has not ended."""
+    from ranger21.system.wording import counted
     from ranger21.tuning.phases import run_phases
 
     if finals.search is None:
         return None
     launcher = slurm if options.launcher == "slurm" else None
     phases, place = finals.search.phases(), finals.search.request.place
+    print(f"tuning AdamW and Ranger21: {counted(finals.search.request.trials, 'trial')} each", flush=True)
     status = run_phases(phases, place, slurm.queued, options.at_once, launcher)
     if status is None and finals.rivals():
         finals.search.write()
@@ -197,7 +200,10 @@ def report(composed: Composed, jobs: list[PlannedRun], out: Path, options: argpa
         write_results(composed, out)
         places = [str(out / RUNS)]
     words = [sys.executable, str(COMPARE), *places, "--composed", str(out / NAME), "--out", str(out)]
-    return subprocess.run(words).returncode
+    code = subprocess.run(words).returncode
+    if not code:
+        print(f"\nThe report is {out / 'compose.md'}; open {out / 'index.html'} for the page.")
+    return code
 
 
 if __name__ == "__main__":

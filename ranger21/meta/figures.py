@@ -44,8 +44,8 @@ def write_progress(curves: Curves, path: Path) -> list[Path]:
     return _write(draw, caption, (6.4, 4.0), path)
 
 
-def write_effects(effects: Sequence[Effect], path: Path) -> list[Path]:
-    """Write the figure of the effect of each ingredient with its interval. `path` has no suffix."""
+def write_effects(effects: Sequence[Effect], accuracy: float, path: Path) -> list[Path]:
+    """Write the figure of the effect of each ingredient on a given accuracy, a fraction. `path` has no suffix."""
     ordered = sorted(effects, key=lambda one: one.mean)
 
     def draw(axes: Axes) -> None:
@@ -58,7 +58,7 @@ def write_effects(effects: Sequence[Effect], path: Path) -> list[Path]:
         axes.set_xlabel("effect on the top-1 (points)")
         axes.grid(True, axis="x")
 
-    caption = "Means and 95 % credible intervals; in color where the interval excludes 0."
+    caption = f"From {100 * accuracy:.0f} %. Means and 95 % credible intervals; in color where the interval excludes 0."
     return _write(draw, caption, (6.4, 1.4 + 0.24 * len(ordered)), path)
 
 

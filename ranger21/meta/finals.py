@@ -140,6 +140,11 @@ class Finals:
             seeds = {job.config.seed for job in jobs if job.config.experiment == request.experiment}
             require_fair(self._rivals, request, seeds, tuned)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The experiments of the final runs: that of the searches first."""
+        return (self.request.experiment, *self._transfer)
+
     def rivals(self) -> list[Tuned] | None:
         """Return the tuned rivals; None until they are tuned. Raises a UserError if all trials of one diverged."""
         if self._rivals is None and self.search:

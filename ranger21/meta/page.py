@@ -61,7 +61,7 @@ def write_compose(composed: Composed, runs: Iterable[RecordedRun], out: Path) ->
     for one in composed.searches:
         curves.setdefault(one.search, []).append(best_so_far(composed, one.trials))
     write_progress(curves, folder / "progress")
-    write_effects(effects[0], folder / "effects")
+    write_effects(effects[0], _accuracy(composed), folder / "effects")
     with create(out / NAME) as file:
         file.write(_text(composed, found, *effects))
     return [out / NAME, folder], (
@@ -146,8 +146,7 @@ def _accuracy(composed: Composed) -> float:
 def _task(one: Standings, composed: Composed) -> str:
     heads, rows = _methods(one, composed)
     lines = "\n".join(table_lines(heads, rows, right=(1,)))
-    told = [pair.difference.sentence(pair.a, pair.b, unit="points") for pair in one.pairs]
-    listed = "\n".join(f"- {sentence}" for sentence in (*told, *one.notes))
+    listed = "\n".join(f"- {sentence}" for sentence in one.sentences)
     return "\n\n".join((f"### {escaped(_title(one, composed))}", lines, listed))
 
 

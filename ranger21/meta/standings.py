@@ -52,6 +52,11 @@ class Standings:
     pairs: Sequence[Pair]
     notes: Sequence[str]
 
+    @property
+    def sentences(self) -> list[str]:
+        """The verdict on each pair, and the notes."""
+        return [*(pair.difference.sentence(pair.a, pair.b, unit="points") for pair in self.pairs), *self.notes]
+
 
 def standings(composed: Composed, runs: Iterable[RecordedRun]) -> list[Standings]:
     """Return the results on each task that has final runs, the task of the search first.

@@ -34,6 +34,7 @@ def write_config(composed: Composed, out: Path) -> Path | None:
     if one is None or one.winner is None:
         return None
     ours = [word for word in composed.arguments if word.lstrip("+~").startswith(PARTS)]
+    others = [word for word in composed.arguments if word not in ours]
     config = compose_config([f"experiment={composed.experiment}", "optimizer=chain", *ours, *one.winner.overrides])
     content = {
         "defaults": [{"override /schedule": config.schedule.name}, {"override /lr_scaling": config.lr_scaling.name}],
@@ -41,7 +42,7 @@ def write_config(composed: Composed, out: Path) -> Path | None:
         "lr_scaling": asdict(config.lr_scaling),
         "schedule": asdict(config.schedule),  # with its name, so that an experiment with another schedule is refused
     }
-    words = ("--config-dir", str(out), f"experiment={composed.experiment}", "optimizer=composed")
+    words = ("--config-dir", str(out), f"experiment={composed.experiment}", *others, "optimizer=composed")
     head = HEAD.format(
         experiment=composed.experiment,
         name=one.name,
