@@ -24,7 +24,7 @@ A0, B0 = 1.0, 0.002  # shape and rate of the noise variance: a weak prior at sd 
 class Posterior:
     """The posterior of θ and σ² of y = X θ + ε, ε ~ N(0, σ²) (Bishop 2006, section 3.3; Murphy 2012, section 7.6.3).
 
-    The prior is θ | σ² ~ N(0, σ² V0) and σ² ~ InvGamma(a0, b0), so the posterior has the same form: θ | σ² ~ N(mean,
+    The prior is θ | σ² ~ N(m0, σ² V0) and σ² ~ InvGamma(a0, b0), so the posterior has the same form: θ | σ² ~ N(mean,
     σ² V) and σ² ~ InvGamma(a, b).
 
     Attributes:
