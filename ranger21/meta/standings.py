@@ -20,7 +20,7 @@ Key = tuple[str, object]  # "search" or "run", and its seed
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Entrant:
     """The winner of a search, or a tuned optimizer.
 
     Attributes:
@@ -43,7 +43,7 @@ class Standings:
         winners: final top-1 in per cent over seeds of the winner of each search, by its name.
         methods: mean and spread of each method, in per cent: over searches, or over runs for a tuned optimizer.
         pairs: each search against the tuned optimizers and against random search, with Holm's correction.
-        notes: sentences about contestants that failed, or that lack runs.
+        notes: sentences about entrants that failed, or that lack runs.
     """
 
     experiment: str
@@ -61,14 +61,14 @@ class Standings:
 def standings(composed: Composed, runs: Iterable[RecordedRun]) -> list[Standings]:
     """Return the results on each task that has final runs, the task of the search first.
 
-    Runs belong to a contestant by the hash in their `tuning.record`. Two searches with the same winner share its runs.
+    Runs belong to an entrant by the hash in their `tuning.record`. Two searches with the same winner share its runs.
     A search without a winner, as all of its full-length trials diverged, counts as chance.
 
     Raises:
         UserError: the runs of a task differ in model, data or training settings.
     """
-    known = [Contestant(one.name, one.search, one.hash if one.winner else None) for one in composed.searches]
-    known += [Contestant(rival.optimizer, rival.optimizer, rival.record) for rival in composed.rivals]
+    known = [Entrant(one.name, one.search, one.hash if one.winner else None) for one in composed.searches]
+    known += [Entrant(rival.optimizer, rival.optimizer, rival.record) for rival in composed.rivals]
     records = {one.record for one in known if one.record}
     tasks: dict[str, dict[str, list[RecordedRun]]] = {}
     for run in runs:
@@ -79,7 +79,7 @@ def standings(composed: Composed, runs: Iterable[RecordedRun]) -> list[Standings
     return [_standings(name, tasks[name], known) for name in ordered]
 
 
-def _standings(experiment: str, by_record: Mapping[str, list[RecordedRun]], known: Sequence[Contestant]) -> Standings:
+def _standings(experiment: str, by_record: Mapping[str, list[RecordedRun]], known: Sequence[Entrant]) -> Standings:
     runs = [run for found in by_record.values() for run in found]
     if why := separation(compare_like_with_like(runs)):
         raise UserError(
@@ -104,7 +104,7 @@ def _standings(experiment: str, by_record: Mapping[str, list[RecordedRun]], know
     return Standings(experiment, winners, means, told, _notes(known, results))
 
 
-def _methods(known: Sequence[Contestant], results: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+def _methods(known: Sequence[Entrant], results: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     """Return the values of each method: the mean of each search's winner, or each run of a tuned optimizer.
 
     A search failed if a run of its winner failed, because its mean is then far from that of the others.
@@ -127,8 +127,8 @@ def _methods(known: Sequence[Contestant], results: Mapping[str, Outcomes]) -> di
     return {method: Outcomes(mine, failed[method]) for method, mine in values.items()}
 
 
-def _notes(known: Sequence[Contestant], results: Mapping[str, Outcomes]) -> list[str]:
-    """Return sentences about contestants that failed, or that lack runs."""
+def _notes(known: Sequence[Entrant], results: Mapping[str, Outcomes]) -> list[str]:
+    """Return sentences about entrants that failed, or that lack runs."""
     notes, most = [], max(len(results[one.name]) for one in known)
     for one in known:
         count, failed = len(results[one.name]), len(results[one.name].failed)
