@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.tuning import SMALL, composing_once, end, request
+from support.tuning_course import SMALL, composing_once, end, request
 
 from ranger21.config.compose import compose_config, composing
 from ranger21.system.errors import UserError

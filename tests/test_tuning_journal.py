@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.tuning import composing_once, end, request
+from support.tuning_course import composing_once, end, request
 
 from ranger21.system.errors import UserError
 from ranger21.tuning.claims import Claims

@@ -1,40 +1,51 @@
-"""A small tuning with made-up results."""
+"""Records of tuned optimizers."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-from collections.abc import Iterator
-from dataclasses import replace
+from ranger21.meta.arms import Arms
+from ranger21.meta.record import Composed, Searched
+from ranger21.meta.space import NONE
+from ranger21.tuning.record import Budget, Trial, Tuned
 
-import pytest
-
-from ranger21.config.compose import Composer, compose_config
-from ranger21.tuning import plan
-from ranger21.tuning.plan import Task, TuningRequest
-
-SMALL = ("data.holdout=100", "trainer.steps=8")
+TOP1 = {"adamw": (70.0, None, 72.0, 60.0), "nesterov": (50.0, 65.0, None, None)}
+SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1}, "schedule": {"constant": ["schedule=constant"], "cosine": []}}
 
 
-@contextlib.contextmanager
-def composing_once() -> Iterator[None]:
-    """Compose each configuration only once."""
-    with pytest.MonkeyPatch.context() as patch:
-        kept, composer = functools.cache(lambda words: compose_config(list(words))), Composer()
-        patch.setattr(plan, "compose_config", lambda words: kept(tuple(words)))
-        patch.setattr(plan, "Composer", lambda: composer)
-        yield
+def make_tuned(optimizer: str, top1: tuple[float | None, ...] | None = None, rungs: int = 1) -> Tuned:
+    """Return the record of a tuned optimizer with four trials."""
+    values = TOP1[optimizer] if top1 is None else top1
+    trials = tuple(
+        Trial(
+            round=0, rung=rungs - 1, point=point, values={"optimizer.lr": 10.0 ** (point - 4), "schedule": "cosine"},
+            overrides=(f"optimizer.lr={10.0 ** (point - 4)!r}", "schedule=cosine"),
+            directory=f"test/{optimizer}-{point}", state="diverged" if value is None else "finished", objective=value,
+        )
+        for point, value in enumerate(values)
+    )  # fmt: skip
+    ended = [trial for trial in trials if trial.objective is not None]
+    winner = min(ended, key=lambda trial: trial.rank) if ended else None
+    spaces = ({"hash": "0" * 16, "dimensions": SPACE},)
+    return Tuned("test", optimizer, Budget(len(trials), rungs, 1, 0), (), spaces, trials, winner, ())
 
 
-def request(named: str = "adamw,nesterov", **changes: object) -> TuningRequest:
-    asked = TuningRequest(("fashion_mnist",), tuple(named.split(",")), 4, 1, False, 0, "outputs", SMALL)
-    return replace(asked, **changes)  # type: ignore[arg-type]
-
-
-def end(task: Task, top1: float | None, loss: float | None = 1.0) -> None:
-    """Write the result of a trial's run; `None` means that it diverged."""
-    task.job.directory.mkdir(parents=True, exist_ok=True)
-    status = "diverged" if top1 is None else "finished"
-    final = {} if top1 is None else {"final": {"holdout/acc1": top1, "holdout/loss": loss}}
-    (task.job.directory / "result.json").write_text(json.dumps({"status": status, **final}))
+def make_composed() -> Composed:
+    """Return the record of a search with one bracket, whose only full-length trial, `agc` alone, reaches 65 %."""
+    arms = Arms()
+    values = {slot: options[0].label for slot, options in arms.space.slots.items()} | {"agc": "agc"}
+    trials = tuple(
+        Trial(
+            0,
+            rung,
+            point,
+            {**values, "decay": "decay" if point else NONE},
+            (),
+            "test/x",
+            "finished",
+            50.0 + 5 * rung - point,
+        )
+        for rung, count in enumerate((8, 4, 2, 1))
+        for point in range(count)
+    )
+    content = arms.space.content()
+    searches = (Searched("thompson", 0, trials, trials[-1]),)
+    return Composed("test", (), 4, 64, 8192, 0.1, content, searches)
